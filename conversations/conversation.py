@@ -1,0 +1,64 @@
+"""A conversation and its limits: frozen values, no I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from conversations.json_value import Identifier, JsonObject
+
+DEFAULT_MAX_MESSAGES = 1000
+DEFAULT_CONTEXT_WINDOW = 50
+
+
+class ConversationConfig(BaseModel):
+    """How much history is kept and how much of it a model sees."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    max_messages: int | None = Field(default=DEFAULT_MAX_MESSAGES, ge=1)
+    """Retention: oldest whole turns beyond it are dropped; None keeps all."""
+    context_window: int = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
+    """Messages of history a model sees at most, system messages not counted."""
+    context_tokens: int | None = Field(default=None, ge=1)
+    """Estimated tokens of history a model sees at most; None sets no bound."""
+    ttl_seconds: float | None = Field(default=None, gt=0)
+    """Deleted when untouched for so long; None keeps it for ever."""
+
+    @model_validator(mode="after")
+    def _window_within_retention(self) -> ConversationConfig:
+        if self.max_messages is not None and self.context_window > self.max_messages:
+            raise ValueError(
+                f"context_window ({self.context_window}) must not exceed max_messages"
+                f" ({self.max_messages}); lower context_window or raise max_messages"
+            )
+        return self
+
+
+class Conversation(BaseModel):
+    """The head of a conversation; its messages are read apart."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    id: Identifier = Field(default_factory=lambda: f"conv-{uuid4().hex}")
+    """Names it within its tenant."""
+    tenant: Identifier = "default"
+    """Whose it is; another tenant's id is not found."""
+    config: ConversationConfig = ConversationConfig()
+    """Its limits."""
+    metadata: JsonObject = Field(default_factory=dict)
+    """The owner's facts about it; searchable by equality."""
+    created_at: datetime | None = None
+    """When it was created, by the store's clock; None before it is stored."""
+    updated_at: datetime | None = None
+    """When a message or metadata last changed."""
+    last_seq: int = Field(default=0, ge=0)
+    """Sequence number of the newest message; 0 when there is none."""
+    dropped_messages: int = Field(default=0, ge=0)
+    """Messages that retention has removed from the old end."""

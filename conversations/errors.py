@@ -1,0 +1,58 @@
+"""Errors of the conversations room.
+
+ConversationError
+├── ConversationNotFound    no such conversation for this tenant
+├── ConversationConflict    it exists already, or its last message is another
+├── ConversationBusy        a task runs on it and the caller would not wait
+├── InvalidMessage          one message cannot be stored
+├── InvalidHistory          messages that do not fit together
+└── ConversationStoreUnavailable  the store did not answer, or refused to write
+"""
+
+from __future__ import annotations
+
+
+class ConversationError(Exception):
+    """Anything that the conversations room refuses."""
+
+
+class ConversationNotFound(ConversationError):
+    """No conversation of this tenant has this id (or it expired)."""
+
+    def __init__(self, conversation_id: str) -> None:
+        self.conversation_id = conversation_id
+        super().__init__(
+            f"conversation {conversation_id!r} was not found;"
+            " it may have expired or belong to another tenant"
+        )
+
+
+class ConversationConflict(ConversationError):
+    """The conversation is not in the state that the caller expected."""
+
+    def __init__(self, message: str, *, conversation_id: str) -> None:
+        self.conversation_id = conversation_id
+        super().__init__(message)
+
+
+class ConversationBusy(ConversationError):
+    """A task holds or awaits the conversation and `when_busy` is `reject`."""
+
+    def __init__(self, conversation_id: str) -> None:
+        self.conversation_id = conversation_id
+        super().__init__(
+            f"conversation {conversation_id!r} has an unfinished task;"
+            " wait for it, or submit with when_busy='enqueue'"
+        )
+
+
+class InvalidMessage(ConversationError):
+    """A message has a bad shape, role, text or size."""
+
+
+class InvalidHistory(ConversationError):
+    """Messages do not fit together, such as a tool result without its call."""
+
+
+class ConversationStoreUnavailable(ConversationError):
+    """The store did not answer in time or refused the write."""

@@ -1,0 +1,132 @@
+"""What may be stored: text that is valid Unicode, values that are plain JSON.
+
+Owns the checks that every record passes before any I/O. Knows no room's models and
+no limits of its own; limits come from the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, cast
+
+from pydantic import AfterValidator, BeforeValidator, JsonValue
+
+MAX_DEPTH = 64
+"""Nesting levels accepted; deeper values break recursive readers of the record."""
+
+
+class NotStorable(ValueError):
+    """A value cannot be stored; says where it stands, why, and what would do."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}" if path else reason)
+
+
+def check_text(text: str, *, path: str = "") -> str:
+    """Return `text` when it can be written as UTF-8.
+
+    Raises:
+        NotStorable: it holds a lone surrogate.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise NotStorable(
+            path,
+            f"not valid Unicode at index {exc.start} (a lone surrogate);"
+            " send text that can be written as UTF-8",
+        ) from None
+    return text
+
+
+def check_json(value: object, *, path: str = "") -> JsonValue:
+    """Return `value` when it is plain JSON.
+
+    Plain JSON is null, booleans, finite numbers, valid Unicode text, lists and
+    string-keyed objects, at most `MAX_DEPTH` deep.
+
+    Raises:
+        NotStorable: names the path of the first offending value and its type.
+    """
+    _walk(value, path, 0)
+    return cast("JsonValue", value)
+
+
+def _walk(value: object, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise NotStorable(path, f"nested deeper than {MAX_DEPTH} levels; flatten it")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_key(key, path)
+            _walk(item, f"{path}.{key}" if path else key, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _walk(item, f"{path}[{index}]", depth + 1)
+    else:
+        _check_scalar(value, path)
+
+
+def _check_key(key: object, path: str) -> None:
+    if not isinstance(key, str):
+        raise NotStorable(
+            path, f"not JSON (a key of type {type(key).__name__}); use text"
+        )
+    check_text(key, path=path)
+
+
+def _check_scalar(value: object, path: str) -> None:
+    if isinstance(value, str):
+        check_text(value, path=path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise NotStorable(path, "not JSON (NaN or Infinity); send a finite number")
+    elif value is not None and not isinstance(value, (bool, int, float)):
+        raise NotStorable(
+            path,
+            f"not JSON (type {type(value).__name__});"
+            " send text, numbers, booleans, lists or objects",
+        )
+
+
+def dumps(value: object) -> str:
+    """Compact JSON text, the one form in which records are written."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def size_of(value: object) -> int:
+    """Bytes of `value` as stored JSON."""
+    return len(dumps(value).encode("utf-8"))
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+"""Text that can be stored."""
+
+JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(check_json)]
+"""A string-keyed object of plain JSON."""
+
+Json = Annotated[JsonValue, BeforeValidator(check_json)]
+"""Any plain JSON value."""
+
+IDENTIFIER_MAX = 64
+
+
+def check_identifier(value: str) -> str:
+    """Return `value` when it may name a stored thing.
+
+    Raises:
+        NotStorable: it is empty, too long, or holds another character.
+    """
+    allowed = value.isascii() and value.replace("_", "").replace("-", "").isalnum()
+    if not (value and len(value) <= IDENTIFIER_MAX and allowed and value[0] != "_"):
+        raise NotStorable(
+            "",
+            "must be 1 to 64 letters, digits, '_' or '-', not starting with '_'"
+            f" (got {len(value)} characters)",
+        )
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(check_identifier)]
+"""An id that may stand in a Redis key: letters, digits, `_` and `-`, 1 to 64."""

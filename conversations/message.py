@@ -1,0 +1,100 @@
+"""One message of a conversation and the tool calls in it: frozen values, no I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from conversations.json_value import Identifier, JsonObject, Text
+
+
+class Role(StrEnum):
+    """Who speaks, in the words of the Chat Completions API."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class ToolCall(BaseModel):
+    """A model's request to run one tool."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    id: Text = Field(min_length=1, max_length=256)
+    """Names the call within its turn; the tool's result carries it back."""
+    name: Text = Field(min_length=1, max_length=256)
+    """The tool's name as the model wrote it."""
+    arguments: JsonObject = Field(default_factory=dict)
+    """The parsed arguments; `{}` where the model wrote something unparsable."""
+
+
+class Message(BaseModel):
+    """What one participant said; valid on its own, whatever surrounds it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    role: Role
+    """Who speaks."""
+    content: Text = ""
+    """The text; may be empty only when an assistant calls tools or a tool is silent."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The calls an assistant makes, in order."""
+    tool_call_id: Text | None = None
+    """For a tool message: the call it answers."""
+    reasoning: Text | None = None
+    """An assistant's reasoning, kept apart from its content."""
+    reasoning_field: Text | None = None
+    """The name under which the endpoint sent the reasoning, to replay it so."""
+    client_id: Identifier | None = None
+    """Chosen by the writer; a second append with the same id adds nothing."""
+    metadata: JsonObject = Field(default_factory=dict)
+    """Facts about the message that no model sees."""
+
+    @model_validator(mode="after")
+    def _shape_fits_role(self) -> Message:
+        if self.tool_calls and self.role is not Role.ASSISTANT:
+            raise ValueError(
+                f"tool_calls stand in assistant messages only, not in {self.role.value}"
+            )
+        if (self.tool_call_id is not None) != (self.role is Role.TOOL):
+            raise ValueError(
+                "tool_call_id is required in a tool message and refused in any other"
+            )
+        if self.reasoning is not None and self.role is not Role.ASSISTANT:
+            raise ValueError("reasoning stands in assistant messages only")
+        ids = [call.id for call in self.tool_calls]
+        if len(ids) != len(set(ids)):
+            raise ValueError("tool_calls must have distinct ids within one message")
+        empty_allowed = self.role is Role.TOOL or (
+            self.role is Role.ASSISTANT and self.tool_calls
+        )
+        if not self.content.strip() and not empty_allowed:
+            raise ValueError(
+                f"content of a {self.role.value} message must not be blank"
+            )
+        return self
+
+
+class StoredMessage(BaseModel):
+    """A message in its place in a conversation's log."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    seq: int = Field(ge=1)
+    """Its place, counted from 1, never reused."""
+    turn: Identifier | None = None
+    """The turn it entered with (a task id); None when added by hand."""
+    created_at: datetime
+    """When it was stored, by the store's clock."""
+    message: Message
+    """What was said."""

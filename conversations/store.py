@@ -1,0 +1,114 @@
+"""The contract of a conversation store; `redis_store` and `memory_store` fulfil it.
+
+Every method names the tenant; another tenant's conversation is not found. Every
+change is atomic and safe to repeat when its answer was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from pydantic import JsonValue
+
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.message import Message, StoredMessage
+
+
+class ConversationPage(NamedTuple):
+    """Some conversations, newest first, and where the next page starts."""
+
+    conversations: tuple[Conversation, ...]
+    next_cursor: str | None
+
+
+class ConversationStore(Protocol):
+    """Keeps conversations and their append-only logs."""
+
+    async def create(self, conversation: Conversation) -> Conversation:
+        """Store a new conversation; return it with the store's instants.
+
+        Raises:
+            ConversationConflict: the id is taken.
+        """
+        ...
+
+    async def get(self, tenant: str, conversation_id: str) -> Conversation:
+        """Return the head.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def list(
+        self,
+        tenant: str,
+        *,
+        metadata: Mapping[str, JsonValue] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        """Return conversations whose metadata equals every given pair, newest first."""
+        ...
+
+    async def update_metadata(
+        self, tenant: str, conversation_id: str, metadata: Mapping[str, JsonValue]
+    ) -> Conversation:
+        """Replace the metadata.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def delete(self, tenant: str, conversation_id: str) -> bool:
+        """Remove it and its messages; tell whether it was there.
+
+        A tombstone stays behind for a day, so that a late writer is refused
+        rather than bringing the key back.
+        """
+        ...
+
+    async def append(
+        self,
+        tenant: str,
+        conversation_id: str,
+        messages: Sequence[Message],
+        *,
+        turn: str | None = None,
+        expected_last_seq: int | None = None,
+        create_with: ConversationConfig | None = None,
+    ) -> tuple[StoredMessage, ...]:
+        """Append all messages with consecutive sequence numbers, or none.
+
+        A message whose `client_id` is already in the log is returned as stored
+        and not added again; so is a whole `turn` that is already there. Oldest
+        whole turns beyond `max_messages` are dropped in the same step; the newest
+        turn is always kept whole. With `create_with` an absent conversation is
+        created with these limits.
+
+        Raises:
+            ConversationNotFound: absent or deleted (and not to be created).
+            ConversationConflict: the last sequence number is not the expected one.
+        """
+        ...
+
+    async def read(
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> tuple[StoredMessage, ...]:
+        """Return messages in order of `seq`.
+
+        With `after`: the first `limit` beyond it. Otherwise: the last `limit`
+        below `before` (or of all). Costs what it returns, not the whole history.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+        """
+        ...

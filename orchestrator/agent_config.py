@@ -1,0 +1,131 @@
+"""What an agent is, as configured, and what is known of it. Frozen values, no I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from conversations.json_value import JsonObject, Text, check_identifier
+from orchestrator.task import DEFAULT_QUEUE, RetryPolicy
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+AgentName = Annotated[str, AfterValidator(check_identifier)]
+"""Letters, digits, `_` and `-`, 1 to 64."""
+
+
+class AgentConfig(BaseModel):
+    """How one agent works. Secrets never stand here: it is announced in Redis."""
+
+    model_config = _FROZEN
+
+    name: AgentName
+    """What tasks call it."""
+    version: Text = Field(default="1", min_length=1, max_length=64)
+    """Changes when its answers would; part of the result cache's key."""
+    description: Text = ""
+    """One line for people who choose an agent."""
+    kind: Text = "llm"
+    """Which implementation to build: `llm`, `researcher`, or an entry point's name."""
+    model: Text | None = None
+    """The model; None takes `llm.model`."""
+    instructions: Text = ""
+    """The system prompt."""
+    tools: tuple[Text, ...] = ()
+    """Names of the tools that it may call; none by default."""
+    parameters: JsonObject = Field(default_factory=dict)
+    """Defaults for a task's parameters."""
+    options: JsonObject = Field(default_factory=dict)
+    """Settings of the implementation, such as a researcher's document roots."""
+    queue: AgentName = DEFAULT_QUEUE
+    """The Celery queue that its tasks go to."""
+    max_turns: int = Field(default=16, ge=1, le=1000)
+    """Completions in one run at most, the closing one not counted."""
+    max_tool_calls: int = Field(default=128, ge=0, le=100_000)
+    """Tool calls in one run at most."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Sampling temperature; None leaves it to the endpoint."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Nucleus sampling mass; None leaves it to the endpoint."""
+    seed: int | None = None
+    """Sampling seed; None leaves it to the endpoint."""
+    max_output_tokens: int | None = Field(default=4096, ge=1)
+    """Tokens of one completion at most; None sends no limit."""
+    soft_time_limit_seconds: float | None = Field(default=None, gt=0)
+    """Overrides `services.agent_manager.task_timeout` for its tasks."""
+    time_limit_seconds: float | None = Field(default=None, gt=0)
+    """Overrides soft limit + grace for its tasks."""
+    retry: RetryPolicy = RetryPolicy()
+    """When a failed attempt is followed by another."""
+
+
+class AgentHealth(BaseModel):
+    """How an agent has fared, over all workers."""
+
+    model_config = _FROZEN
+
+    served: bool = False
+    """A live worker serves it now."""
+    workers: int = Field(default=0, ge=0)
+    """Live workers that serve it."""
+    last_success_at: datetime | None = None
+    """When a run last completed."""
+    last_failure_at: datetime | None = None
+    """When a run last failed or timed out."""
+    last_failure_code: Text | None = None
+    """The code of that failure."""
+    successes: int = Field(default=0, ge=0)
+    """Runs completed."""
+    failures: int = Field(default=0, ge=0)
+    """Runs failed or timed out."""
+
+    @property
+    def failure_rate(self) -> float:
+        """Share of the runs that failed, 0 to 1; 0 before the first."""
+        runs = self.successes + self.failures
+        return self.failures / runs if runs else 0.0
+
+
+class AgentInfo(BaseModel):
+    """An agent as any process can see it."""
+
+    model_config = _FROZEN
+
+    config: AgentConfig
+    """As last announced, or as in this process's settings."""
+    health: AgentHealth = AgentHealth()
+    """How it fares."""
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.config.name
+
+
+class WorkerInfo(BaseModel):
+    """A live worker process and what it serves."""
+
+    model_config = _FROZEN
+
+    id: Text
+    """`host:pid:start`, unique to the process."""
+    hostname: Text
+    """The Celery node name."""
+    pid: int
+    """Its process id on its host."""
+    agents: tuple[AgentConfig, ...] = ()
+    """The agents that it serves."""
+    queues: tuple[Text, ...] = ()
+    """The Celery queues that it takes from."""
+    slots: int = Field(default=1, ge=1)
+    """Runs that it holds at once."""
+    running: int = Field(default=0, ge=0)
+    """Runs that it holds now."""
+    draining: bool = False
+    """It takes no more work."""
+    release: Text = ""
+    """Celeriac's version there."""
+    seen_at: datetime | None = None
+    """Its last announcement, by the store's clock."""

@@ -1,0 +1,172 @@
+"""Errors of the orchestrator room.
+
+OrchestratorError
+├── InvalidInput            a field of a request cannot be taken
+│   └── PayloadTooLarge     a field is larger than its limit
+├── InvalidSettings         the configuration cannot be used
+├── AgentNotFound           no such agent, with the nearest names
+├── TaskNotFound            no such task for this tenant
+├── IdempotencyConflict     the key was used for another request
+├── InvalidTransition       the task's status does not allow it
+├── LeaseLost               the run's fence is old; its writes are refused
+├── StoreUnavailable        the store did not answer
+│   ├── StoreFull           it is out of memory
+│   └── StoreReadOnly       it is a replica, or cannot write
+├── QueueUnavailable        the broker did not take a message
+├── ServiceDisabled         the configuration switches the service off
+├── WaitTimeout             the task has not ended yet
+└── TaskEndedWithoutResult  the task ended, but not with an answer
+    ├── TaskFailed
+    ├── TaskCancelled
+    └── TaskTimedOut
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.task import Task
+
+
+class OrchestratorError(Exception):
+    """Anything that the orchestrator refuses or reports."""
+
+
+class InvalidInput(OrchestratorError, ValueError):
+    """A field of a request cannot be taken."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+class PayloadTooLarge(InvalidInput):
+    """A field is larger than its limit; both sizes are in bytes."""
+
+    def __init__(self, field: str, *, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            field,
+            f"{size} bytes exceed the limit of {limit};"
+            " pass a reference such as a path instead",
+        )
+
+
+class InvalidSettings(OrchestratorError):
+    """The configuration cannot be used; each problem names its path."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class AgentNotFound(OrchestratorError):
+    """No agent of this name is configured or was ever announced."""
+
+    def __init__(self, name: str, *, nearest: Sequence[str] = ()) -> None:
+        self.name = name
+        self.nearest = tuple(nearest)
+        hint = (
+            f"did you mean {' or '.join(repr(n) for n in self.nearest)}?"
+            if self.nearest
+            else "`celeriac agents` lists the known ones"
+        )
+        super().__init__(f"agent {name!r} is not known; {hint}")
+
+
+class TaskNotFound(OrchestratorError):
+    """No task of this tenant has this id (or it expired)."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(
+            f"task {task_id!r} was not found;"
+            " it may have expired or belong to another tenant"
+        )
+
+
+class IdempotencyConflict(OrchestratorError):
+    """The idempotency key was used for a request with another body."""
+
+    def __init__(self, key: str, *, task_id: str) -> None:
+        self.key = key
+        self.task_id = task_id
+        super().__init__(
+            f"idempotency_key {key!r} belongs to task {task_id} with another request;"
+            " use a new key or send the same request"
+        )
+
+
+class InvalidTransition(OrchestratorError):
+    """The task's status does not allow what was asked."""
+
+    def __init__(self, task_id: str, *, status: str, wanted: str) -> None:
+        self.task_id = task_id
+        self.status = status
+        super().__init__(f"task {task_id} is {status} and cannot become {wanted}")
+
+
+class LeaseLost(OrchestratorError):
+    """Another attempt holds the task; this run's writes are refused."""
+
+    def __init__(self, task_id: str, *, fence: int) -> None:
+        self.task_id = task_id
+        self.fence = fence
+        super().__init__(f"attempt {fence} of task {task_id} no longer holds its lease")
+
+
+class StoreUnavailable(OrchestratorError):
+    """The store did not answer in time, or refused the connection."""
+
+
+class StoreFull(StoreUnavailable):
+    """The store is out of memory and refuses writes."""
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The store is a replica or cannot persist, and refuses writes."""
+
+
+class QueueUnavailable(OrchestratorError):
+    """The broker did not take a message; the sweeper rings again."""
+
+
+class ServiceDisabled(OrchestratorError):
+    """The configuration switches this service off."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        super().__init__(
+            f"the {service} service is disabled;"
+            f" set services.{service}.enabled: true to use it"
+        )
+
+
+class WaitTimeout(OrchestratorError, TimeoutError):
+    """The task has not ended within the wait; it goes on."""
+
+
+class TaskEndedWithoutResult(OrchestratorError):
+    """The task ended without an answer; `task` is its record."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        failure = task.failure
+        reason = f" ({failure.code}): {failure.message}" if failure else ""
+        super().__init__(f"task {task.id} {task.status.value}{reason}")
+
+
+class TaskFailed(TaskEndedWithoutResult):
+    """The task failed; `task.failure` says why."""
+
+
+class TaskCancelled(TaskEndedWithoutResult):
+    """The task was cancelled."""
+
+
+class TaskTimedOut(TaskEndedWithoutResult):
+    """The task reached its time limit without an answer."""

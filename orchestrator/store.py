@@ -1,0 +1,315 @@
+"""The contract of a task store: record, journal, events and due index together.
+
+They share their transactions, so they share a store. `redis_store` and `memory_store`
+fulfil it and are held to one conformance suite. Every change is atomic, validates
+first and writes last, and is safe to repeat when its answer was lost. Instants come
+from the store's clock.
+
+A transition that makes tasks runnable returns their doorbells; the caller rings them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from conversations.conversation import ConversationConfig
+from conversations.message import Message
+from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.journal import Step
+from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
+
+
+class Doorbell(NamedTuple):
+    """What a Celery message needs to say; the record says the rest."""
+
+    tenant: str
+    task_id: str
+    agent_name: str
+    queue: str
+    priority: int
+
+
+class Creation(NamedTuple):
+    """The answer to a submit."""
+
+    task: Task
+    created: bool
+    """False when an equal request had been accepted before."""
+    doorbells: tuple[Doorbell, ...]
+
+
+class Lease(NamedTuple):
+    """The right to write a run; named by every write of it."""
+
+    tenant: str
+    task_id: str
+    fence: int
+    worker: str
+
+
+class RefusalReason(StrEnum):
+    """Why a claim was refused; none of them is an error."""
+
+    UNKNOWN = "unknown"
+    ENDED = "ended"
+    LEASED = "leased"
+    NOT_DUE = "not_due"
+    NOT_NEXT_TURN = "not_next_turn"
+    UNSERVED = "unserved"
+    WAITING = "waiting"
+    EXPIRED = "expired"
+
+
+class Claim(NamedTuple):
+    """A run begins: its task, lease and the steps that are already done."""
+
+    task: Task
+    lease: Lease
+    steps: tuple[Step, ...]
+
+
+class LeaseState(StrEnum):
+    """What a renewal says of a lease."""
+
+    HELD = "held"
+    LOST = "lost"
+    CANCEL_REQUESTED = "cancel_requested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Messages that enter the task's conversation with its end."""
+
+    messages: tuple[Message, ...]
+    config: ConversationConfig
+    """Limits of a conversation that this turn creates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended; exactly one of result and failure, or neither if cancelled."""
+
+    status: TaskStatus
+    result: TaskResult | None = None
+    failure: TaskFailure | None = None
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFilter:
+    """Which tasks to list; None does not filter."""
+
+    status: TaskStatus | None = None
+    agent_name: str | None = None
+    conversation_id: str | None = None
+    tag: str | None = None
+
+
+class TaskPage(NamedTuple):
+    """Some tasks, newest first, and where the next page starts."""
+
+    tasks: tuple[Task, ...]
+    next_cursor: str | None
+
+
+class Cancellation(NamedTuple):
+    """The answer to a cancel: the task as it now stands."""
+
+    task: Task
+    doorbells: tuple[Doorbell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepReport:
+    """What one sweep did."""
+
+    doorbells: tuple[Doorbell, ...] = ()
+    recovered: int = 0
+    """Expired leases whose tasks are pending again."""
+    ended: int = 0
+    """Tasks ended: crash loops, queue-wait limits, deadlines, unconfirmed cancels."""
+    rung_again: int = 0
+    """Pending tasks whose message had not led to a claim in time."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class TaskStore(Protocol):
+    """Keeps tasks, their journals and event logs, and decides what may run."""
+
+    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
+        """Accept tasks; each is whole or absent, none depends on another.
+
+        Writes record, idempotency, cache entry, turn order, due index and the first
+        events. An equal request (same `idempotency_key`; or with `cache_ttl_seconds`
+        the same agent, version, input, parameters and context while an equal task is
+        unfinished or completed within that time) returns the earlier task. A refused
+        task's place holds an error instead: `AgentNotFound` (when agents are known,
+        but not this one), `IdempotencyConflict`, `ConversationBusy`.
+
+        Raises:
+            StoreUnavailable: nothing is known of any of them.
+        """
+        ...
+
+    async def get(self, tenant: str, task_id: str) -> Task:
+        """Return the record.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def list(
+        self,
+        tenant: str,
+        task_filter: TaskFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        """Return tasks that match every given field, newest first."""
+        ...
+
+    async def claim(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        worker: str,
+        serves: Sequence[str],
+        lease_seconds: float,
+    ) -> Claim | RefusalReason:
+        """Begin an attempt: `pending` and due → `running` with the next fence.
+
+        Refuses quietly what may not run now. `UNSERVED`: the agent is not in
+        `serves`; the task stays pending and is rung again a little later.
+        `EXPIRED`: the queue-wait limit or deadline passed; the task is ended here.
+        """
+        ...
+
+    async def renew(
+        self, leases: Sequence[Lease], *, lease_seconds: float
+    ) -> tuple[LeaseState, ...]:
+        """Extend the leases that are still held; one answer for each, in order."""
+        ...
+
+    async def record_step(
+        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+    ) -> Step:
+        """Write a finished step and its events; the first writer of a key wins.
+
+        Returns the step as stored. Recording the same key again returns the stored
+        step and adds no event.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+        """Add events to the log.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+        """Return the journal in order of recording.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def events(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        after: int = -1,
+        limit: int = 500,
+        wait_seconds: float = 0.0,
+    ) -> tuple[TaskEvent, ...]:
+        """Return events whose sequence exceeds `after`, oldest first.
+
+        Waits up to `wait_seconds` for the first one; empty when none came.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def release(
+        self,
+        lease: Lease,
+        *,
+        running_seconds: float,
+        delay_seconds: float = 0.0,
+        reason: str,
+        failure: TaskFailure | None = None,
+    ) -> tuple[Doorbell, ...]:
+        """End an attempt without ending the task: `running` → `pending`.
+
+        With `failure` the attempt counts as failed; without it nothing is counted.
+        A task whose cancel was requested becomes `cancelled` instead.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def finish(
+        self, lease: Lease, ending: Ending, *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        """End the task: status, result, turn, end event and health, once, together.
+
+        Repeating it with the same fence after it took effect changes nothing.
+
+        Raises:
+            LeaseLost: the fence is old, or the task has ended otherwise.
+        """
+        ...
+
+    async def cancel(self, tenant: str, task_id: str) -> Cancellation:
+        """Ask for the end of a task.
+
+        `pending` and `waiting` → `cancelled` at once. `running` keeps its status,
+        shows `cancel_requested_at` and tells its worker. Ended tasks do not change.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def wait_cancel_requests(
+        self, worker: str, *, wait_seconds: float
+    ) -> tuple[tuple[str, str], ...]:
+        """Wait for pushed cancels to this worker: (tenant, task id) pairs.
+
+        Only a short cut; `renew` tells of every cancel too.
+        """
+        ...
+
+    async def sweep(self, *, limit: int = 500) -> SweepReport:
+        """Do what is overdue, for all tenants; any number may sweep at once.
+
+        Takes back expired leases, ends crash loops and tasks past their limits,
+        rings for due tasks and again for those whose message seems lost.
+        """
+        ...
+
+    async def check(self) -> dict[str, str]:
+        """Report the server: version, durability (`none`, `process`, `os`), warnings.
+
+        Raises:
+            StoreUnavailable: it does not answer, evicts keys, or is a replica.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...

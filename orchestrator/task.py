@@ -1,0 +1,285 @@
+"""The task: what was asked, where it stands, how it ended. Frozen values, no I/O.
+
+Owns the one table of allowed transitions; stores enforce it by compare-and-set.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+
+from conversations.json_value import Identifier, Json, JsonObject, Text
+
+DEFAULT_QUEUE: Final = "celeriac"
+DEFAULT_PRIORITY: Final = 4
+"""Middle of 0 to 9; 9 is most urgent."""
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the task has ended; it never changes after that."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
+    TaskStatus.PENDING: frozenset(
+        {TaskStatus.RUNNING, TaskStatus.FAILED, TaskStatus.CANCELLED}
+    ),
+    TaskStatus.RUNNING: frozenset(
+        {
+            TaskStatus.PENDING,
+            TaskStatus.WAITING,
+            TaskStatus.COMPLETED,
+            TaskStatus.FAILED,
+            TaskStatus.CANCELLED,
+            TaskStatus.TIMED_OUT,
+        }
+    ),
+    TaskStatus.WAITING: frozenset(
+        {TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.CANCELLED}
+    ),
+    TaskStatus.COMPLETED: frozenset(),
+    TaskStatus.FAILED: frozenset(),
+    TaskStatus.CANCELLED: frozenset(),
+    TaskStatus.TIMED_OUT: frozenset(),
+}
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Usage(BaseModel):
+    """Tokens as the endpoint counted them."""
+
+    model_config = _FROZEN
+
+    input_tokens: int = Field(default=0, ge=0)
+    """Tokens of the prompts."""
+    output_tokens: int = Field(default=0, ge=0)
+    """Tokens of the answers, reasoning included."""
+    cached_tokens: int = Field(default=0, ge=0)
+    """Input tokens that the endpoint took from its prompt cache."""
+    reasoning_tokens: int = Field(default=0, ge=0)
+    """Output tokens spent on reasoning."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_computed(cls, data: object) -> object:
+        if isinstance(data, dict) and "total_tokens" in data:
+            return {key: item for key, item in data.items() if key != "total_tokens"}
+        return data
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+class TaskStats(BaseModel):
+    """What a run took, summed over its attempts."""
+
+    model_config = _FROZEN
+
+    usage: Usage = Usage()
+    """Tokens of all recorded completions."""
+    completions: int = Field(default=0, ge=0)
+    """Model completions recorded."""
+    tool_calls: int = Field(default=0, ge=0)
+    """Tool calls recorded."""
+    running_seconds: float = Field(default=0.0, ge=0)
+    """Seconds in `running`, over all attempts."""
+    attempts: int = Field(default=0, ge=0)
+    """Claims of the task."""
+
+
+class TaskFailure(BaseModel):
+    """Why a task failed, as plain data."""
+
+    model_config = _FROZEN
+
+    code: Text = Field(min_length=1, max_length=64)
+    """Stable, lower case with underscores, for programs."""
+    message: Text = Field(max_length=4000)
+    """One sentence with the remedy, for people."""
+    attempt: int = Field(default=0, ge=0)
+    """The attempt that failed."""
+    retryable: bool = False
+    """Whether another attempt could help."""
+    details: JsonObject = Field(default_factory=dict)
+    """Facts, such as the endpoint's status; never a secret."""
+
+
+class StopReason(StrEnum):
+    """Why a run stopped with an answer."""
+
+    END_TURN = "end_turn"
+    MAX_TURNS = "max_turns"
+    MAX_TOKENS = "max_tokens"
+    SOFT_TIME_LIMIT = "soft_time_limit"
+    CONTENT_FILTER = "content_filter"
+    CLIENT_TOOL_CALLS = "client_tool_calls"
+
+
+class TaskResult(BaseModel):
+    """The stored answer of a completed task."""
+
+    model_config = _FROZEN
+
+    task_id: Identifier
+    """The task it answers."""
+    status: TaskStatus = TaskStatus.COMPLETED
+    """The task's terminal status."""
+    content: Text = ""
+    """The answer as text."""
+    output: Json = None
+    """The answer as data, where the agent gives one."""
+    stats: TaskStats = TaskStats()
+    """Tokens, steps and time."""
+    stop_reason: StopReason = StopReason.END_TURN
+    """Why the run stopped."""
+    partial: bool = False
+    """True when a limit ended the run before the agent was done."""
+    executed_at: datetime | None = None
+    """When the run ended, by the store's clock."""
+
+
+class RetryPolicy(BaseModel):
+    """When a failed attempt is followed by another."""
+
+    model_config = _FROZEN
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """Attempts that may fail before the task does."""
+    backoff_seconds: float = Field(default=1.0, ge=0, le=86_400)
+    """Wait before the second attempt; doubles with each further one, with jitter."""
+    max_backoff_seconds: float = Field(default=300.0, ge=0, le=86_400)
+    """Longest wait between two attempts."""
+
+
+WhenBusy = Literal["enqueue", "reject"]
+"""What a task does on a conversation that has an unfinished one."""
+
+
+class Task(BaseModel):
+    """One stored request to run an agent, with its state.
+
+    The first block is given by whoever submits and never changes; the second is
+    written by the store alone.
+    """
+
+    model_config = _FROZEN
+
+    id: Identifier = Field(default_factory=lambda: f"task-{uuid4().hex}")
+    """Names the task within its tenant."""
+    tenant: Identifier = "default"
+    """Whose it is; another tenant's id is not found."""
+    agent_name: Text = Field(min_length=1, max_length=64)
+    """The agent that runs it."""
+    agent_version: Text | None = Field(default=None, max_length=64)
+    """The agent's version at acceptance."""
+    input: JsonObject = Field(default_factory=dict)
+    """What the agent works on."""
+    parameters: JsonObject = Field(default_factory=dict)
+    """How the agent works: model, temperature and the like."""
+    context: JsonObject = Field(default_factory=dict)
+    """Facts about the caller that tools may use and no model sees unasked."""
+    conversation_id: Identifier | None = None
+    """The conversation that it continues."""
+    when_busy: WhenBusy = "enqueue"
+    """What to do when the conversation has an unfinished task."""
+    queue: Identifier = DEFAULT_QUEUE
+    """The Celery queue that serves the agent."""
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9)
+    """0 to 9; 9 is most urgent."""
+    idempotency_key: Text | None = Field(default=None, min_length=1, max_length=255)
+    """A second submit with the same key and request returns this task."""
+    not_before: datetime | None = None
+    """Earliest start (aware)."""
+    expires_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Longest wait for the first claim, in seconds from acceptance."""
+    deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Longest life from acceptance to the end, in seconds."""
+    soft_time_limit_seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False
+    )
+    """Seconds in `running` after which the agent must wrap up."""
+    time_limit_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds in `running` after which the run is ended."""
+    retry: RetryPolicy | None = None
+    """Overrides the agent's retry policy."""
+    cache_ttl_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Share the answer with equal requests for so long; None shares nothing."""
+    tags: tuple[Text, ...] = Field(default=(), max_length=32)
+    """Words to filter by."""
+    metadata: JsonObject = Field(default_factory=dict)
+    """The submitter's facts about the task; no agent sees them."""
+
+    status: TaskStatus = TaskStatus.PENDING
+    """Where it stands."""
+    attempt: int = Field(default=0, ge=0)
+    """Claims so far; the running claim's number is its fence."""
+    failed_attempts: int = Field(default=0, ge=0)
+    """Attempts that ended in a retryable error."""
+    crashes: int = Field(default=0, ge=0)
+    """Attempts whose worker vanished."""
+    worker: Text | None = None
+    """The worker that holds or last held it."""
+    created_at: datetime | None = None
+    """When it was accepted, by the store's clock; None before that."""
+    due_at: datetime | None = None
+    """While pending: when it may start."""
+    started_at: datetime | None = None
+    """When it was first claimed."""
+    finished_at: datetime | None = None
+    """When it ended."""
+    cancel_requested_at: datetime | None = None
+    """When a cancel was asked for."""
+    running_seconds: float = Field(default=0.0, ge=0)
+    """Seconds in `running`, over the attempts that have ended."""
+    pending_reason: Text | None = None
+    """While pending or waiting: why it does not run."""
+    result: TaskResult | None = None
+    """The answer, once completed (partial work, once cancelled)."""
+    failure: TaskFailure | None = None
+    """Why it failed or timed out, or the last attempt's error while it is retried."""
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Task:
+        soft, hard = self.soft_time_limit_seconds, self.time_limit_seconds
+        if soft is not None and hard is not None and soft > hard:
+            raise ValueError(
+                f"soft_time_limit ({soft} s) must not exceed time_limit ({hard} s)"
+            )
+        if not self.agent_name.strip():
+            raise ValueError("agent_name must not be blank; name a registered agent")
+        if self.not_before is not None and self.not_before.tzinfo is None:
+            raise ValueError("not_before must carry a time zone")
+        if self.cache_ttl_seconds is not None and self.conversation_id is not None:
+            raise ValueError(
+                "cache_ttl cannot be used with conversation_id:"
+                " a turn depends on its history; leave one out"
+            )
+        return self

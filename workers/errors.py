@@ -1,0 +1,186 @@
+"""Errors of the workers room.
+
+WorkerError
+├── UnsupportedPool         the Celery pool cannot run agents
+├── InvalidAgent            an agent or tool cannot be registered
+├── SoftTimeLimitReached    raised inside the run: wrap up now
+├── AgentFailed             the agent ended without an answer
+├── LLMError                (endpoint, status, first 2 kB of what came)
+│   ├── LLMUnavailable      refused, reset, timed out, 5xx
+│   ├── RateLimited         429 with or without a wait
+│   ├── QuotaExhausted      the account has no credit left
+│   ├── RequestRejected     400, 401, 403, 404, 413, 422
+│   ├── ContextOverflow     the prompt does not fit the model's context
+│   ├── MalformedCompletion what came is not a completion
+│   ├── EmptyCompletion     neither text nor a tool call
+│   ├── StreamTruncated     the stream ended before its finish
+│   └── CompletionRefused   the model or a filter refused
+└── ToolError               told to the model, never ends the run
+    ├── UnknownTool
+    ├── InvalidToolArguments
+    ├── ToolFailed
+    └── ToolTimeout
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WorkerError(Exception):
+    """Anything that running an agent refuses or reports."""
+
+
+class UnsupportedPool(WorkerError):
+    """The Celery pool cannot run agents."""
+
+
+class InvalidAgent(WorkerError, ValueError):
+    """An agent or tool cannot be registered."""
+
+
+class SoftTimeLimitReached(WorkerError):
+    """The soft limit passed: the agent should answer with what it has."""
+
+
+class AgentFailed(WorkerError):
+    """The agent ended without an answer; `code` is stable."""
+
+    def __init__(self, message: str, *, code: str = "agent_failed") -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class LLMError(WorkerError):
+    """A completion was not had. `retryable` says whether asking again could help."""
+
+    code: ClassVar[str] = "llm_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        endpoint: str = "",
+        status: int | None = None,
+        body: str = "",
+    ) -> None:
+        self.endpoint = endpoint
+        self.status = status
+        self.body = body[:2048]
+        super().__init__(message)
+
+
+class LLMUnavailable(LLMError):
+    """The endpoint refused, reset, timed out or answered 5xx."""
+
+    code = "llm_unavailable"
+    retryable = True
+
+
+class RateLimited(LLMError):
+    """The endpoint asks to wait; `retry_after_seconds` is None when it does not say."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        endpoint: str = "",
+        status: int | None = 429,
+        body: str = "",
+    ) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message, endpoint=endpoint, status=status, body=body)
+
+
+class QuotaExhausted(LLMError):
+    """The account behind the key has no credit left."""
+
+    code = "quota_exhausted"
+
+
+class RequestRejected(LLMError):
+    """The endpoint will not take this request: key, model or parameters."""
+
+    code = "request_rejected"
+
+
+class ContextOverflow(LLMError):
+    """The prompt does not fit the model's context."""
+
+    code = "context_overflow"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        prompt_tokens: int | None = None,
+        context_tokens: int | None = None,
+        endpoint: str = "",
+        status: int | None = None,
+        body: str = "",
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+        super().__init__(message, endpoint=endpoint, status=status, body=body)
+
+
+class MalformedCompletion(LLMError):
+    """What came is not a completion."""
+
+    code = "malformed_completion"
+    retryable = True
+
+
+class EmptyCompletion(LLMError):
+    """The model gave neither text nor a tool call."""
+
+    code = "empty_completion"
+    retryable = True
+
+
+class StreamTruncated(LLMError):
+    """The stream ended before its finish."""
+
+    code = "stream_truncated"
+    retryable = True
+
+
+class CompletionRefused(LLMError):
+    """The model or a content filter refused to answer."""
+
+    code = "completion_refused"
+
+
+class ToolError(WorkerError):
+    """A tool call did not succeed; the text goes to the model."""
+
+    code: ClassVar[str] = "tool_error"
+
+
+class UnknownTool(ToolError):
+    """The agent has no tool of this name."""
+
+    code = "unknown_tool"
+
+
+class InvalidToolArguments(ToolError):
+    """The arguments do not fit the tool's schema."""
+
+    code = "invalid_tool_arguments"
+
+
+class ToolFailed(ToolError):
+    """The tool raised."""
+
+    code = "tool_failed"
+
+
+class ToolTimeout(ToolError):
+    """The tool did not end within its timeout."""
+
+    code = "tool_timeout"

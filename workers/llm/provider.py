@@ -1,0 +1,122 @@
+"""What a model endpoint is to the rest of Celeriac: requests in, completions out.
+
+Knows no HTTP; `chat_completions` speaks to a real endpoint, `scripted` answers from a
+script in the same process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conversations.json_value import JsonObject
+from conversations.message import Message
+from orchestrator.task import Usage
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ToolSpec(BaseModel):
+    """A tool as the model sees it."""
+
+    model_config = _FROZEN
+
+    name: str
+    """What the model calls it."""
+    description: str = ""
+    """What it does, for the model."""
+    schema_: JsonObject = Field(alias="parameters", default_factory=dict)
+    """JSON Schema of its arguments, an object."""
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+class CompletionRequest(BaseModel):
+    """One question to a model."""
+
+    model_config = _FROZEN
+
+    messages: tuple[Message, ...]
+    """The whole prompt, system message first."""
+    model: str | None = None
+    """The model; None takes the provider's default."""
+    tools: tuple[ToolSpec, ...] = ()
+    """The tools that it may call."""
+    tool_choice: Literal["auto", "none", "required"] = "auto"
+    """Whether it may, must not or must call one (some servers ignore it)."""
+    temperature: float | None = None
+    """Sampling temperature; None is not sent."""
+    top_p: float | None = None
+    """Nucleus sampling mass; None is not sent."""
+    seed: int | None = None
+    """Sampling seed; None is not sent."""
+    max_output_tokens: int | None = None
+    """Token limit of the answer; None is not sent."""
+    timeout_seconds: float | None = None
+    """Total time for the answer; None takes the provider's limit."""
+
+
+class Completion(BaseModel):
+    """A model's answer, the same whatever the server."""
+
+    model_config = _FROZEN
+
+    message: Message
+    """The assistant's message; calls with unparsable arguments carry `{}`."""
+    finish_reason: FinishReason = FinishReason.STOP
+    """Why it ended; tool calls decide by their presence, not by this."""
+    usage: Usage | None = None
+    """Tokens as the endpoint counted them, where it did."""
+    model: str = ""
+    """The model that the endpoint says answered."""
+    invalid_arguments: Mapping[str, str] = Field(default_factory=dict)
+    """Call id → what is wrong with the arguments that the model wrote for it."""
+
+
+class TextDelta(BaseModel):
+    """A piece of a streamed answer."""
+
+    model_config = _FROZEN
+
+    text: str = ""
+    """More of the content."""
+    reasoning: str = ""
+    """More of the reasoning."""
+
+
+class LLMProvider(Protocol):
+    """Answers completion requests."""
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """Return one completion.
+
+        Raises:
+            LLMError: a leaf that says what happened and whether to ask again.
+        """
+        ...
+
+    def stream(
+        self, request: CompletionRequest
+    ) -> AsyncIterator[TextDelta | Completion]:
+        """Yield pieces as they arrive and, last, the whole completion.
+
+        Closing the iterator closes the request.
+
+        Raises:
+            LLMError: as `complete`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
