@@ -1,1 +1,41 @@
-"""conversations."""
+"""Conversations: message histories that several writers share and models can read.
+
+A leaf of the system: knows no task and no agent. Concrete stores are imported from
+their own modules, so that this package loads no Redis client.
+"""
+
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.errors import (
+    ConversationBusy,
+    ConversationConflict,
+    ConversationError,
+    ConversationNotFound,
+    ConversationStoreUnavailable,
+    InvalidHistory,
+    InvalidMessage,
+    InvalidRequest,
+)
+from conversations.message import Message, Role, StoredMessage, ToolCall
+from conversations.service import ConversationService, StoredConversationService
+from conversations.store import ConversationPage, ConversationStore
+
+__all__ = [
+    "Conversation",
+    "ConversationBusy",
+    "ConversationConfig",
+    "ConversationConflict",
+    "ConversationError",
+    "ConversationNotFound",
+    "ConversationPage",
+    "ConversationService",
+    "ConversationStore",
+    "ConversationStoreUnavailable",
+    "InvalidHistory",
+    "InvalidMessage",
+    "InvalidRequest",
+    "Message",
+    "Role",
+    "StoredConversationService",
+    "StoredMessage",
+    "ToolCall",
+]

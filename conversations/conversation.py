@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from conversations.json_value import Identifier, JsonObject
+from conversations.json_value import Identifier, JsonObject, dumps
 
 DEFAULT_MAX_MESSAGES = 1000
 DEFAULT_CONTEXT_WINDOW = 50
@@ -27,7 +28,7 @@ class ConversationConfig(BaseModel):
     context_tokens: int | None = Field(default=None, ge=1)
     """Estimated tokens of history a model sees at most; None sets no bound."""
     ttl_seconds: float | None = Field(default=None, gt=0)
-    """Deleted when untouched for so long; None keeps it for ever."""
+    """Deleted when nothing was added or changed for so long; None keeps it for ever."""
 
     @model_validator(mode="after")
     def _window_within_retention(self) -> ConversationConfig:
@@ -62,3 +63,10 @@ class Conversation(BaseModel):
     """Sequence number of the newest message; 0 when there is none."""
     dropped_messages: int = Field(default=0, ge=0)
     """Messages that retention has removed from the old end."""
+
+    def has_metadata(self, wanted: Mapping[str, JsonValue]) -> bool:
+        """Tell whether the metadata holds every wanted pair."""
+        return all(
+            name in self.metadata and dumps(self.metadata[name]) == dumps(value)
+            for name, value in wanted.items()
+        )

@@ -4,6 +4,7 @@ ConversationError
 ├── ConversationNotFound    no such conversation for this tenant
 ├── ConversationConflict    it exists already, or its last message is another
 ├── ConversationBusy        a task runs on it and the caller would not wait
+├── InvalidRequest          an id, a limit, configuration or metadata cannot be taken
 ├── InvalidMessage          one message cannot be stored
 ├── InvalidHistory          messages that do not fit together
 └── ConversationStoreUnavailable  the store did not answer, or refused to write
@@ -46,6 +47,10 @@ class ConversationBusy(ConversationError):
         )
 
 
+class InvalidRequest(ConversationError, ValueError):
+    """An id, a limit, configuration or metadata cannot be taken."""
+
+
 class InvalidMessage(ConversationError):
     """A message has a bad shape, role, text or size."""
 
@@ -56,3 +61,15 @@ class InvalidHistory(ConversationError):
 
 class ConversationStoreUnavailable(ConversationError):
     """The store did not answer in time or refused the write."""
+
+
+def creation_refused(conversation_id: str, *, deleted: bool) -> ConversationConflict:
+    """The error for an id that cannot be given to a new conversation."""
+    reason = (
+        "was deleted less than a day ago; choose another id"
+        if deleted
+        else "exists already; choose another id or append to it"
+    )
+    return ConversationConflict(
+        f"conversation {conversation_id!r} {reason}", conversation_id=conversation_id
+    )

@@ -25,11 +25,17 @@ class ConversationPage(NamedTuple):
 class ConversationStore(Protocol):
     """Keeps conversations and their append-only logs."""
 
-    async def create(self, conversation: Conversation) -> Conversation:
+    async def create(
+        self, conversation: Conversation, *, history: Sequence[StoredMessage] = ()
+    ) -> Conversation:
         """Store a new conversation; return it with the store's instants.
 
+        A given history is stored with it: its sequence numbers, turns and instants
+        are kept, and retention is applied. The caller has checked that the numbers
+        have no gaps, that turns stand together and that `check_history` accepts it.
+
         Raises:
-            ConversationConflict: the id is taken.
+            ConversationConflict: the id is taken, or was deleted within a day.
         """
         ...
 
@@ -86,11 +92,14 @@ class ConversationStore(Protocol):
         and not added again; so is a whole `turn` that is already there. Oldest
         whole turns beyond `max_messages` are dropped in the same step; the newest
         turn is always kept whole. With `create_with` an absent conversation is
-        created with these limits.
+        created with these limits. A turn is never refused for the tool calls that
+        stand open before it, because it has happened.
 
         Raises:
-            ConversationNotFound: absent or deleted (and not to be created).
+            ConversationNotFound: absent (and not to be created) or deleted.
             ConversationConflict: the last sequence number is not the expected one.
+            InvalidHistory: added by hand, a tool result without an open call, or
+                another message while a call is open.
         """
         ...
 
@@ -107,6 +116,19 @@ class ConversationStore(Protocol):
 
         With `after`: the first `limit` beyond it. Otherwise: the last `limit`
         below `before` (or of all). Costs what it returns, not the whole history.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def read_window(
+        self, tenant: str, conversation_id: str
+    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
+        """Return the head and what `visible_window` chooses from.
+
+        These are the newest `context_window` messages and, before them, all system
+        messages and the newest user message. Costs what it returns.
 
         Raises:
             ConversationNotFound: none of this tenant has the id.

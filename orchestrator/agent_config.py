@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from conversations.json_value import JsonObject, Text, check_identifier
+from orchestrator.duration import Seconds
 from orchestrator.task import DEFAULT_QUEUE, RetryPolicy
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -53,9 +54,9 @@ class AgentConfig(BaseModel):
     """Sampling seed; None leaves it to the endpoint."""
     max_output_tokens: int | None = Field(default=4096, ge=1)
     """Tokens of one completion at most; None sends no limit."""
-    soft_time_limit_seconds: float | None = Field(default=None, gt=0)
+    soft_time_limit_seconds: Seconds | None = None
     """Overrides `services.agent_manager.task_timeout` for its tasks."""
-    time_limit_seconds: float | None = Field(default=None, gt=0)
+    time_limit_seconds: Seconds | None = None
     """Overrides soft limit + grace for its tasks."""
     retry: RetryPolicy = RetryPolicy()
     """When a failed attempt is followed by another."""

@@ -14,6 +14,7 @@ OrchestratorError
 │   └── StoreReadOnly       it is a replica, or cannot write
 ├── QueueUnavailable        the broker did not take a message
 ├── ServiceDisabled         the configuration switches the service off
+├── OrchestratorClosed      used after close, or in a forked child
 ├── WaitTimeout             the task has not ended yet
 └── TaskEndedWithoutResult  the task ended, but not with an answer
     ├── TaskFailed
@@ -143,6 +144,16 @@ class ServiceDisabled(OrchestratorError):
         super().__init__(
             f"the {service} service is disabled;"
             f" set services.{service}.enabled: true to use it"
+        )
+
+
+class OrchestratorClosed(OrchestratorError):
+    """The orchestrator was closed, or belongs to the process that forked this one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this orchestrator is closed or was made before a fork;"
+            " make a new Orchestrator() in this process"
         )
 
 

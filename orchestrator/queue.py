@@ -5,10 +5,22 @@ A message carries ids and a label; it may be lost, repeated or reordered without
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from orchestrator.celery_settings import RUN_TASK
+from orchestrator.errors import QueueUnavailable
 from orchestrator.store import Doorbell
+
+ENQUEUE_SECONDS = 3.0
+"""How long ringing may take; the task is accepted anyway."""
+CELERY_MOST_URGENT = 9
+"""Celery on Redis serves priority 0 first, we call the most urgent one 9."""
 
 
 class TaskQueue(Protocol):
@@ -25,3 +37,70 @@ class TaskQueue(Protocol):
     async def aclose(self) -> None:
         """Close connections."""
         ...
+
+
+class CeleryTaskQueue:
+    """Rings by Celery messages.
+
+    The message's id is the task's id, so that Flower's pages and Celery's revoke speak
+    of our tasks; a repeated ring is the same Celery task delivered again.
+    """
+
+    def __init__(self, config: dict[str, Any], *, shown_url: str) -> None:
+        self._app = Celery("celeriac", set_as_current=False)
+        self._app.conf.update(_for_producers(config))
+        self._shown_url = shown_url
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="celeriac-queue")
+
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
+        if not doorbells:
+            return
+        loop = asyncio.get_running_loop()
+        sending = loop.run_in_executor(self._thread, self._send, tuple(doorbells))
+        try:
+            await asyncio.wait_for(asyncio.shield(sending), ENQUEUE_SECONDS)
+        except (OSError, KombuError, OperationalError, TimeoutError) as exc:
+            sending.add_done_callback(_note_outcome)
+            raise QueueUnavailable(
+                f"the broker at {self._shown_url} did not take the message"
+                f" ({type(exc).__name__}); the task is stored and is rung for again"
+                " once the broker answers"
+            ) from exc
+
+    async def aclose(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._app.close)
+
+    def _send(self, doorbells: tuple[Doorbell, ...]) -> None:
+        with self._app.producer_pool.acquire(block=True) as producer:
+            for bell in doorbells:
+                self._app.send_task(
+                    RUN_TASK,
+                    kwargs={"tenant": bell.tenant, "task_id": bell.task_id},
+                    task_id=bell.task_id,
+                    queue=bell.queue,
+                    priority=CELERY_MOST_URGENT - bell.priority,
+                    shadow=f"agent.{bell.agent_name}",
+                    argsrepr=f"({bell.task_id})",
+                    kwargsrepr=f"{{tenant: {bell.tenant}}}",
+                    ignore_result=True,
+                    retry=False,
+                    producer=producer,
+                )
+
+
+def _for_producers(config: dict[str, Any]) -> dict[str, Any]:
+    options = {**config["broker_transport_options"], "socket_timeout": 2.0}
+    return {
+        **config,
+        "broker_transport_options": options,
+        "broker_connection_timeout": 2.0,
+        "broker_pool_limit": 2,
+        "task_publish_retry": False,
+    }
+
+
+def _note_outcome(sending: asyncio.Future[None]) -> None:
+    """Take the error of a send that outlived its wait, so that nobody logs it."""
+    if not sending.cancelled():
+        sending.exception()

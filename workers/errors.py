@@ -3,6 +3,7 @@
 WorkerError
 ├── UnsupportedPool         the Celery pool cannot run agents
 ├── InvalidAgent            an agent or tool cannot be registered
+├── InvalidEndpoint         the address or key of a model endpoint cannot be used
 ├── SoftTimeLimitReached    raised inside the run: wrap up now
 ├── AgentFailed             the agent ended without an answer
 ├── LLMError                (endpoint, status, first 2 kB of what came)
@@ -37,6 +38,10 @@ class UnsupportedPool(WorkerError):
 
 class InvalidAgent(WorkerError, ValueError):
     """An agent or tool cannot be registered."""
+
+
+class InvalidEndpoint(WorkerError, ValueError):
+    """The address or key of a model endpoint cannot be used."""
 
 
 class SoftTimeLimitReached(WorkerError):

@@ -17,6 +17,17 @@ from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.task import StopReason, Task
 from workers.llm.provider import Completion, CompletionRequest, ToolSpec
+from workers.tools.registry import ToolRegistry
+from workers.tools.tool import ToolResult
+
+__all__ = [
+    "PROMPT_FIELDS",
+    "Agent",
+    "AgentInput",
+    "AgentResult",
+    "RunContext",
+    "ToolResult",
+]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -64,25 +75,6 @@ class AgentResult(BaseModel):
     """The turn for the conversation; empty: the prompt and `content`."""
 
 
-class ToolResult(BaseModel):
-    """What a tool call gave, as the model will read it."""
-
-    model_config = _FROZEN
-
-    call_id: Text
-    """The call it answers."""
-    content: Text
-    """Text for the model: the result, or what went wrong."""
-    output: Json = None
-    """The result as data, for agents that are programs."""
-    error: Text | None = None
-    """The tool error's stable code; None when it succeeded."""
-
-    def as_message(self) -> Message:
-        """Return the tool message that answers the call."""
-        return Message(role="tool", content=self.content, tool_call_id=self.call_id)
-
-
 class RunContext(Protocol):
     """One run of an agent, seen from inside."""
 
@@ -119,8 +111,13 @@ class RunContext(Protocol):
         """
         ...
 
-    async def call_tool(self, call: ToolCall) -> ToolResult:
+    async def call_tool(
+        self, call: ToolCall, *, registry: ToolRegistry | None = None
+    ) -> ToolResult:
         """Run a tool; its errors are results for the model.
+
+        `registry` holds tools that live in this run only, all of which may be called;
+        None takes the worker's tools, of which the configuration names the allowed.
 
         Raises:
             SoftTimeLimitReached: once, when the soft limit passes.

@@ -1,0 +1,65 @@
+# Every target makes .venv from the committed lock first; `make help` lists them.
+# `make UV= …` uses plain pip also where uv is installed; PYTHON picks the interpreter.
+
+PYTHON ?= python3
+UV ?= $(shell command -v uv 2>/dev/null)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Show real agents at work; needs no Redis, Docker or LLM
+	@$(BIN)/celeriac demo
+
+up: $(INSTALLED) ## Keep Redis, workers and Flower running on this machine
+	@$(BIN)/celeriac up
+
+test: $(INSTALLED) ## Run all tests with branch coverage
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+check: $(INSTALLED) ## Lint, types, architecture, and the tests without processes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet tests/unit tests/conformance
+
+# Keeps the pins that still fit; `make lock UPGRADE=--upgrade` takes the newest.
+LOCK = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE)
+BUILD = $(PYTHON) -c 'import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
+
+lock: ## Pin all dependencies with hashes again (needs uv)
+	@test -n "$(UV)" || { echo "make lock needs uv; run: pip install uv"; exit 1; }
+	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements.lock >/dev/null
+	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements-dev.lock \
+		--all-extras --constraints requirements.lock >/dev/null
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
+		.pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The lock holds the build tools too, so that installing needs nothing that is not pinned.
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) must be Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+ifeq ($(strip $(UV)),)
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make a virtualenv; on Debian: apt install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV) with pip (about a minute, once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+else
+	@echo "Installing into $(VENV) with uv"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+endif
+	@touch $@

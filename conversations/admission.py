@@ -1,0 +1,173 @@
+"""What the service takes in: shapes and sizes checked before any I/O.
+
+Foreign validation errors end here. An error's text tells a value's type or size, never
+the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue, ValidationError
+
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.errors import InvalidHistory, InvalidMessage, InvalidRequest
+from conversations.json_value import NotStorable, check_identifier, check_json, size_of
+from conversations.message import Message, Role, StoredMessage
+from conversations.record import write_message
+
+MAX_PAGE = 1000
+"""Bounds one answer to what a client can hold and Redis reads without a pause."""
+MAX_SEQ = 2**53
+"""Lua numbers are exact below it."""
+
+
+def admit_message(
+    message: Message | Mapping[str, object], *, field: str, max_bytes: int
+) -> Message:
+    """Return the message when it has a valid shape and size.
+
+    Raises:
+        InvalidMessage: it has not.
+    """
+    try:
+        admitted = Message.model_validate(message)
+    except ValidationError as exc:
+        raise InvalidMessage(describe_problem(exc, field)) from None
+    check_message_size(admitted, field=field, max_bytes=max_bytes)
+    return admitted
+
+
+def check_message_size(message: Message, *, field: str, max_bytes: int) -> None:
+    """Check the size of the message as it is stored.
+
+    Raises:
+        InvalidMessage: it exceeds the limit.
+    """
+    size = len(write_message(message).encode("utf-8"))
+    if size > max_bytes:
+        raise InvalidMessage(
+            f"{field} has {size} bytes, the limit is {max_bytes};"
+            " shorten it, or store the text elsewhere and add a reference"
+        )
+
+
+def admit_conversation(
+    conversation_id: str | None,
+    *,
+    config: ConversationConfig | Mapping[str, object],
+    metadata: Mapping[str, JsonValue],
+    tenant: str,
+) -> Conversation:
+    """Return a new conversation; without an id it gets one.
+
+    Raises:
+        InvalidRequest: id, tenant, config or metadata cannot be taken.
+    """
+    named = {} if conversation_id is None else {"id": conversation_id}
+    try:
+        return Conversation.model_validate(
+            {"tenant": tenant, "config": config, "metadata": dict(metadata), **named}
+        )
+    except ValidationError as exc:
+        raise InvalidRequest(describe_problem(exc, "conversation")) from None
+
+
+def admit_metadata(
+    metadata: Mapping[str, JsonValue], *, max_bytes: int
+) -> dict[str, JsonValue]:
+    """Return the metadata when it is plain JSON of a fair size.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    plain = dict(metadata)
+    try:
+        check_json(plain, path="metadata")
+    except NotStorable as exc:
+        raise InvalidRequest(str(exc)) from None
+    size = size_of(plain)
+    if size > max_bytes:
+        raise InvalidRequest(
+            f"metadata has {size} bytes, the limit is {max_bytes}; store less in it"
+        )
+    return plain
+
+
+def check_address(tenant: str, conversation_id: str = "any") -> None:
+    """Check that tenant and id may stand in a key.
+
+    Raises:
+        InvalidRequest: one of them may not.
+    """
+    for field, value in (("tenant", tenant), ("conversation_id", conversation_id)):
+        try:
+            check_identifier(value)
+        except NotStorable as exc:
+            raise InvalidRequest(f"{field}: {exc}") from None
+
+
+def check_page(
+    limit: int, *, before: int | None = None, after: int | None = None
+) -> None:
+    """Check the bounds of a page.
+
+    Raises:
+        InvalidRequest: a bound is out of range.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidRequest(
+            f"limit must be 1 to {MAX_PAGE} (got {limit}); read further pages for more"
+        )
+    for field, bound in (("before", before), ("after", after)):
+        if bound is not None and not 0 <= bound < MAX_SEQ:
+            raise InvalidRequest(
+                f"{field} must be 0 to 2^53 - 1 (got {bound}); pass a message's seq"
+            )
+
+
+def check_cursor(cursor: str | None) -> None:
+    """Check that the cursor can be one of ours.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if cursor is not None and not (
+        cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ
+    ):
+        raise InvalidRequest(
+            f"cursor ({len(cursor)} characters) is none of this service;"
+            " pass next_cursor of the page before"
+        )
+
+
+def history_up_to(
+    history: Sequence[StoredMessage], at: int
+) -> tuple[StoredMessage, ...]:
+    """Return the history up to and with message `at`.
+
+    Raises:
+        InvalidHistory: `at` is not kept, or a tool result stands right after it.
+    """
+    kept = [stored.seq for stored in history]
+    if at not in kept:
+        span = f"{kept[0]} to {kept[-1]}" if kept else "none"
+        raise InvalidHistory(f"at must be the seq of a kept message ({span}; got {at})")
+    end = kept.index(at) + 1
+    if end < len(history) and history[end].message.role is Role.TOOL:
+        raise InvalidHistory(
+            f"at ({at}) stands between a tool call and its results;"
+            " choose the last of the results or the message before the call"
+        )
+    return tuple(history[:end])
+
+
+def describe_problem(exc: ValidationError, field: str) -> str:
+    """One sentence on the first problem: the field, the reason, the value's type."""
+    problem = exc.errors(include_url=False)[0]
+    path = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]
+    )
+    reason = problem["msg"].removeprefix("Value error, ")
+    kind = type(problem["input"]).__name__
+    return f"{field}{path}: {reason} (got {kind}); correct it and send it again"

@@ -1,0 +1,72 @@
+"""Which messages may follow which: the rule for tool calls and their results.
+
+Every chat completion server refuses a history that breaks it. Pure functions; the same
+rule stands in `lua/append_functions.lua` for the Redis store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conversations.errors import InvalidHistory
+from conversations.message import Message, Role
+
+OpenCalls = frozenset[str]
+"""Ids of the last assistant's calls that await their results."""
+
+
+def follow(open_calls: OpenCalls, message: Message) -> OpenCalls:
+    """Return the calls that are open after `message`."""
+    if message.role is Role.TOOL:
+        return open_calls - {message.tool_call_id or ""}
+    return frozenset(call.id for call in message.tool_calls)
+
+
+def check_follows(open_calls: OpenCalls, message: Message, *, field: str) -> None:
+    """Check that `message` may stand where these calls are open.
+
+    Raises:
+        InvalidHistory: a tool result without its call, or a call without its result.
+    """
+    if message.role is Role.TOOL:
+        if message.tool_call_id not in open_calls:
+            raise InvalidHistory(
+                f"{field}.tool_call_id has no call in the assistant message before it;"
+                " put each tool message after the call that it answers"
+            )
+    elif open_calls:
+        raise InvalidHistory(
+            f"{field} is a {message.role.value} message, but {len(open_calls)} tool"
+            " call(s) before it have no result; add their tool messages first"
+        )
+
+
+def check_history(
+    messages: Sequence[Message], *, may_end_open: bool = False
+) -> OpenCalls:
+    """Check that a server would accept the messages; return the calls left open.
+
+    With `may_end_open` the last calls may await their results.
+
+    Raises:
+        InvalidHistory: names the first message that does not fit.
+    """
+    open_calls: OpenCalls = frozenset()
+    for place, message in enumerate(messages):
+        check_follows(open_calls, message, field=f"messages[{place}]")
+        open_calls = follow(open_calls, message)
+    if open_calls and not may_end_open:
+        raise InvalidHistory(
+            f"messages end with {len(open_calls)} tool call(s) without a result;"
+            " add their tool messages"
+        )
+    return open_calls
+
+
+def starts_unit(message: Message, *, turn: str | None, continues_turn: bool) -> bool:
+    """Tell whether retention may cut before `message`.
+
+    A turn is dropped whole. A message that was added by hand is a turn of one, but a
+    tool result goes with its call.
+    """
+    return message.role is not Role.TOOL and not (turn and continues_turn)

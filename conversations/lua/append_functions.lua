@@ -1,0 +1,202 @@
+-- Functions of which every script that adds to a conversation is composed.
+--
+-- keys (append_keys):
+--   1 head       hash    config, metadata, max_messages, ttl_ms, created_ms,
+--                        updated_ms, last_seq, user_seq, dropped, creator
+--   2 log        stream  entry <seq>-0: turn, client, at, start, message (this order)
+--   3 seen       hash    client:<client id> -> seq, turn:<turn> -> its first seq
+--   4 open       set     ids of the last assistant's calls that await a result
+--   5 system     zset    seq of each system message, scored by itself
+--   6 tombstone  string  stays for a day after a delete
+--   7 index      zset    conversation ids of the tenant in order of creation
+-- argv (append_arguments): turn ('' by hand), expected last seq ('' any), config to
+--   create with ('' do not create), its max_messages ('' all), its TTL in ms ('' none);
+--   then for each message: role, client id ('' none), message JSON, the call that it
+--   answers ('' none), how many calls it makes, the id of each.
+--
+-- `start` marks the entries before which retention may cut. JSON is never decoded here.
+-- The first write is one that a full Redis refuses, so it refuses the whole.
+
+local CONVERSATION_PAGE = 100
+
+local function conversation_messages(argv)
+  local messages, at = {}, 6
+  while argv[at] do
+    local message = {
+      role = argv[at], client = argv[at + 1], body = argv[at + 2],
+      answers = argv[at + 3], calls = {},
+    }
+    local count = tonumber(argv[at + 4])
+    for i = 1, count do message.calls[i] = argv[at + 4 + i] end
+    messages[#messages + 1] = message
+    at = at + 5 + count
+  end
+  return messages
+end
+
+-- Moves the set of open calls past a message; tells what is wrong with its place.
+local function conversation_follow(open, message)
+  if message.role == 'tool' then
+    if not open[message.answers] then return 'orphan_result' end
+    open[message.answers] = nil
+    return nil
+  end
+  local wrong = next(open) and 'unanswered_call' or nil
+  for id in pairs(open) do open[id] = nil end
+  for _, id in ipairs(message.calls) do open[id] = true end
+  return wrong
+end
+
+-- What an append would do: which messages are new, where each stands, what is wrong.
+local function conversation_plan(keys, argv)
+  local turn = argv[1]
+  local plan = {turn = turn, fresh = {}, seqs = {}, open = {}}
+  plan.turn_seq = turn ~= '' and redis.call('HGET', keys[3], 'turn:' .. turn)
+  if plan.turn_seq then return plan end
+  plan.last_seq = tonumber(redis.call('HGET', keys[1], 'last_seq') or 0)
+  for _, id in ipairs(redis.call('SMEMBERS', keys[4])) do plan.open[id] = true end
+  local seq, added = plan.last_seq, {}
+  for _, message in ipairs(conversation_messages(argv)) do
+    local known = message.client ~= ''
+      and (added[message.client]
+        or redis.call('HGET', keys[3], 'client:' .. message.client))
+    if not known then
+      seq = seq + 1
+      known, added[message.client], message.seq = seq, seq, seq
+      plan.fresh[#plan.fresh + 1] = message
+      local wrong = conversation_follow(plan.open, message)
+      plan.wrong = plan.wrong or wrong
+    end
+    plan.seqs[#plan.seqs + 1] = tonumber(known)
+  end
+  return plan
+end
+
+local function conversation_row(entry)
+  local fields = entry[2]
+  return {string.match(entry[1], '^%d+'), fields[2], fields[6], fields[10]}
+end
+
+local function conversation_stored_turn(keys, turn, first)
+  local rows, from = {}, first
+  while true do
+    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
+    for _, entry in ipairs(page) do
+      if entry[2][2] ~= turn then return rows end
+      rows[#rows + 1] = conversation_row(entry)
+    end
+    if #page < CONVERSATION_PAGE then return rows end
+    from = '(' .. page[#page][1]
+  end
+end
+
+-- Drops whole turns from the old end until at most `max_messages` are left, but never
+-- the newest turn.
+local function conversation_retain(keys, max_messages)
+  if max_messages == '' then return end
+  local excess = redis.call('XLEN', keys[2]) - tonumber(max_messages)
+  if excess <= 0 then return end
+  local marks, index, from = {}, 0, '-'
+  local oldest, oldest_index
+  repeat
+    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
+    for _, entry in ipairs(page) do
+      if entry[2][8] == '1' then oldest, oldest_index = entry[1], index end
+      if oldest and oldest_index >= excess then break end
+      index = index + 1
+      marks[index] = {entry[2][2], entry[2][4]}
+      from = '(' .. entry[1]
+    end
+  until #page < CONVERSATION_PAGE or (oldest and oldest_index >= excess)
+  if not oldest or oldest_index == 0 then return end
+  redis.call('HINCRBY', keys[1], 'dropped', oldest_index)
+  redis.call('XTRIM', keys[2], 'MINID', oldest)
+  redis.call('ZREMRANGEBYSCORE', keys[5], '-inf', '(' .. string.match(oldest, '^%d+'))
+  for i = 1, oldest_index do
+    redis.call('HDEL', keys[3], 'turn:' .. marks[i][1], 'client:' .. marks[i][2])
+  end
+end
+
+local function conversation_create(keys, config, metadata, max_messages, ttl_ms, now_ms)
+  redis.call('HSET', keys[1], 'config', config, 'metadata', metadata,
+    'max_messages', max_messages, 'ttl_ms', ttl_ms, 'created_ms', now_ms,
+    'updated_ms', now_ms, 'last_seq', 0, 'user_seq', 0, 'dropped', 0)
+  local prefix, id = string.match(keys[1], '^(.*:)([^:]+)$')
+  local newest = redis.call('ZREVRANGE', keys[7], 0, 0, 'WITHSCORES')
+  redis.call('ZADD', keys[7], (tonumber(newest[2]) or 0) + 1, id)
+  -- Expired conversations leave their ids behind: two looked at for each one added
+  -- keep the index below about twice the living.
+  for _, other in ipairs(redis.call('ZRANDMEMBER', keys[7], 2)) do
+    if redis.call('EXISTS', prefix .. other) == 0 then
+      redis.call('ZREM', keys[7], other)
+    end
+  end
+end
+
+-- entry: seq, turn, client, at, start, role, body
+local function conversation_add(keys, entry)
+  redis.call('XADD', keys[2], entry.seq .. '-0', 'turn', entry.turn,
+    'client', entry.client, 'at', entry.at, 'start', entry.start and '1' or '0',
+    'message', entry.body)
+  if entry.client ~= '' then
+    redis.call('HSET', keys[3], 'client:' .. entry.client, entry.seq)
+  end
+  if entry.turn ~= '' then
+    redis.call('HSETNX', keys[3], 'turn:' .. entry.turn, entry.seq)
+  end
+  if entry.role == 'system' then
+    redis.call('ZADD', keys[5], entry.seq, entry.seq)
+  elseif entry.role == 'user' then
+    redis.call('HSET', keys[1], 'user_seq', entry.seq)
+  end
+end
+
+-- Puts the time to live off after a change.
+local function conversation_touch(keys, now_ms)
+  redis.call('HSET', keys[1], 'updated_ms', now_ms)
+  local ttl_ms = redis.call('HGET', keys[1], 'ttl_ms')
+  if ttl_ms ~= '' then
+    for i = 1, 5 do redis.call('PEXPIRE', keys[i], ttl_ms) end
+  end
+end
+
+-- Returns nil, or why the append is refused: 'deleted', 'not_found', 'conflict',
+-- 'orphan_result', 'unanswered_call'. Writes nothing. A turn is never refused for the
+-- calls before it: it has happened.
+local function conversation_append_check(keys, argv)
+  if redis.call('EXISTS', keys[6]) == 1 then return 'deleted' end
+  if argv[3] == '' and redis.call('EXISTS', keys[1]) == 0 then return 'not_found' end
+  local plan = conversation_plan(keys, argv)
+  if #plan.fresh == 0 then return nil end
+  if argv[2] ~= '' and tonumber(argv[2]) ~= plan.last_seq then return 'conflict' end
+  if plan.turn == '' then return plan.wrong end
+  return nil
+end
+
+-- Appends after a passed check; returns {seq, turn, at, message JSON} for each message.
+local function conversation_append_write(keys, argv, now_ms)
+  local plan = conversation_plan(keys, argv)
+  if plan.turn_seq then
+    return conversation_stored_turn(keys, plan.turn, plan.turn_seq)
+  end
+  if redis.call('EXISTS', keys[1]) == 0 then
+    conversation_create(keys, argv[3], '{}', argv[4], argv[5], now_ms)
+  end
+  for place, message in ipairs(plan.fresh) do
+    message.turn, message.at = plan.turn, now_ms
+    message.start = message.role ~= 'tool' and (plan.turn == '' or place == 1)
+    conversation_add(keys, message)
+  end
+  local rows = {}
+  for place, seq in ipairs(plan.seqs) do
+    rows[place] = conversation_row(redis.call('XRANGE', keys[2], seq, seq)[1])
+  end
+  if #plan.fresh > 0 then
+    redis.call('HSET', keys[1], 'last_seq', plan.fresh[#plan.fresh].seq)
+    redis.call('DEL', keys[4])
+    for id in pairs(plan.open) do redis.call('SADD', keys[4], id) end
+    conversation_retain(keys, redis.call('HGET', keys[1], 'max_messages'))
+    conversation_touch(keys, now_ms)
+  end
+  return rows
+end

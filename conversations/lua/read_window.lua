@@ -1,0 +1,22 @@
+-- Reads the head and what a model may see: the newest `context_window` messages, and
+-- before them the system messages and the newest user message.
+-- KEYS: head, log, system. Returns nil, or {the head's fields and values, rows}.
+local head = redis.call('HGETALL', KEYS[1])
+if #head == 0 then return false end
+local window = cjson.decode(redis.call('HGET', KEYS[1], 'config')).context_window
+local tail = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', window)
+local rows = {}
+if #tail > 0 then
+  local start = tonumber(string.match(tail[#tail][1], '^%d+'))
+  local earlier =
+    redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. start)
+  local user = tonumber(redis.call('HGET', KEYS[1], 'user_seq'))
+  if user > 0 and user < start then earlier[#earlier + 1] = user end
+  table.sort(earlier, function(a, b) return tonumber(a) < tonumber(b) end)
+  for _, seq in ipairs(earlier) do
+    local entry = redis.call('XRANGE', KEYS[2], seq, seq)[1]
+    if entry then rows[#rows + 1] = conversation_row(entry) end
+  end
+end
+for i = #tail, 1, -1 do rows[#rows + 1] = conversation_row(tail[i]) end
+return {head, rows}

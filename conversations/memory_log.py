@@ -1,0 +1,171 @@
+"""One conversation in memory: its head, its log and what repeats are known by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain
+
+from conversations.conversation import Conversation
+from conversations.history import OpenCalls, check_follows, follow, starts_unit
+from conversations.message import Message, Role, StoredMessage
+from conversations.record import read_stored, to_ms, write_message
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A message in the log and what retention and repeats need to know of it."""
+
+    seq: int
+    turn: str | None
+    at_ms: int
+    starts_unit: bool
+    role: Role
+    client_id: str | None
+    body: str
+
+    def stored(self) -> StoredMessage:
+        return read_stored(self.seq, self.turn or "", self.at_ms, self.body)
+
+
+@dataclass
+class MemoryConversation:
+    """One conversation; the numbers in `log` have no gaps."""
+
+    head: Conversation
+    place: int
+    """Its place in the order of creation."""
+    log: list[LogEntry] = field(default_factory=list)
+    clients: dict[str, int] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+    open_calls: OpenCalls = frozenset()
+    user_seq: int = 0
+
+    def expires_at(self) -> datetime | None:
+        ttl, touched = self.head.config.ttl_seconds, self.head.updated_at
+        if ttl is None or touched is None:
+            return None
+        return touched + timedelta(seconds=ttl)
+
+    def unknown(self, messages: Sequence[Message]) -> list[Message]:
+        """Those of the messages whose client ids are not in the log, each once."""
+        fresh: list[Message] = []
+        added: set[str] = set()
+        for message in messages:
+            client_id = message.client_id
+            if client_id is None or (
+                client_id not in added and client_id not in self.clients
+            ):
+                fresh.append(message)
+                added.add(client_id or "")
+        return fresh
+
+    def check_places(self, messages: Sequence[Message]) -> None:
+        """Check that the messages may follow the log.
+
+        Raises:
+            InvalidHistory: a tool result or a tool call stands alone.
+        """
+        open_calls = self.open_calls
+        for place, message in enumerate(messages):
+            check_follows(open_calls, message, field=f"messages[{place}]")
+            open_calls = follow(open_calls, message)
+
+    def turn_entries(self, turn: str) -> tuple[StoredMessage, ...]:
+        first = self.turns[turn] - self.log[0].seq
+        entries: list[StoredMessage] = []
+        for entry in self.log[first:]:
+            if entry.turn != turn:
+                break
+            entries.append(entry.stored())
+        return tuple(entries)
+
+    def extend(
+        self, messages: Sequence[Message], *, turn: str | None, now: datetime
+    ) -> tuple[StoredMessage, ...]:
+        """Add what is unknown at the end; return every message as it is stored."""
+        entries: list[LogEntry] = []
+        first_seq = seq = self.head.last_seq
+        for message in messages:
+            known = self.clients.get(message.client_id or "")
+            if known is not None:
+                entries.append(self.log[known - self.log[0].seq])
+                continue
+            seq += 1
+            continues = seq > first_seq + 1
+            entries.append(
+                self.add(message, seq, turn=turn, at=now, continues_turn=continues)
+            )
+        if seq > first_seq:
+            changes = {"last_seq": seq, "updated_at": now}
+            self.head = self.head.model_copy(update=changes)
+            self.retain()
+        return tuple(entry.stored() for entry in entries)
+
+    def load(self, history: Sequence[StoredMessage]) -> None:
+        """Take over the history of another conversation."""
+        turn: str | None = None
+        for stored in history:
+            continues = stored.turn == turn
+            turn = stored.turn
+            self.add(
+                stored.message,
+                stored.seq,
+                turn=turn,
+                at=stored.created_at,
+                continues_turn=continues,
+            )
+        if history:
+            changes = {
+                "last_seq": history[-1].seq,
+                "dropped_messages": history[0].seq - 1,
+            }
+            self.head = self.head.model_copy(update=changes)
+            self.retain()
+
+    def add(
+        self,
+        message: Message,
+        seq: int,
+        *,
+        turn: str | None,
+        at: datetime,
+        continues_turn: bool,
+    ) -> LogEntry:
+        starts = starts_unit(message, turn=turn, continues_turn=continues_turn)
+        entry = LogEntry(
+            seq=seq,
+            turn=turn,
+            at_ms=to_ms(at),
+            starts_unit=starts,
+            role=message.role,
+            client_id=message.client_id,
+            body=write_message(message),
+        )
+        self.log.append(entry)
+        self.open_calls = follow(self.open_calls, message)
+        if message.client_id is not None:
+            self.clients[message.client_id] = seq
+        if turn is not None:
+            self.turns.setdefault(turn, seq)
+        if message.role is Role.USER:
+            self.user_seq = seq
+        return entry
+
+    def retain(self) -> None:
+        """Drop whole turns from the old end until the limit holds, or one is left."""
+        limit = self.head.config.max_messages
+        excess = 0 if limit is None else len(self.log) - limit
+        if excess <= 0:
+            return
+        newer = range(excess, len(self.log))
+        older = reversed(range(excess))
+        starts = (i for i in chain(newer, older) if self.log[i].starts_unit)
+        oldest = next(starts, 0)
+        for entry in self.log[:oldest]:
+            self.clients.pop(entry.client_id or "", None)
+            self.turns.pop(entry.turn or "", None)
+        del self.log[:oldest]
+        dropped = self.head.dropped_messages + oldest
+        self.head = self.head.model_copy(update={"dropped_messages": dropped})

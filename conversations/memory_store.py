@@ -1,0 +1,225 @@
+"""Conversations in the memory of one process, for tests and small deployments.
+
+Keeps messages as the JSON text that Redis would keep, so that nothing which was handed
+in or out can change what is stored.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from pydantic import JsonValue
+
+from conversations.append_script import append_error
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.errors import ConversationNotFound, creation_refused
+from conversations.memory_log import MemoryConversation
+from conversations.message import Message, Role, StoredMessage
+from conversations.record import from_ms, to_ms
+from conversations.store import ConversationPage
+
+TOMBSTONE = timedelta(days=1)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class InMemoryConversationStore:
+    """A `ConversationStore` without I/O; safe for threads."""
+
+    def __init__(
+        self,
+        *,
+        lock: threading.RLock | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        """Guard everything by `lock`, which another store may share."""
+        self.lock = threading.RLock() if lock is None else lock
+        self._clock = clock
+        self._records: dict[tuple[str, str], MemoryConversation] = {}
+        self._tombstones: dict[tuple[str, str], datetime] = {}
+        self._created = 0
+
+    async def create(
+        self, conversation: Conversation, *, history: Sequence[StoredMessage] = ()
+    ) -> Conversation:
+        key = conversation.tenant, conversation.id
+        with self.lock:
+            if self._is_deleted(key) or self._find(key) is not None:
+                deleted = self._is_deleted(key)
+                raise creation_refused(conversation.id, deleted=deleted)
+            record = self._new(conversation)
+            record.load(history)
+            self._records[key] = record
+            return record.head.model_copy(deep=True)
+
+    async def get(self, tenant: str, conversation_id: str) -> Conversation:
+        with self.lock:
+            return self._get(tenant, conversation_id).head.model_copy(deep=True)
+
+    async def list(
+        self,
+        tenant: str,
+        *,
+        metadata: Mapping[str, JsonValue] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ConversationPage:
+        with self.lock:
+            records = [self._find(key) for key in reversed(self._records.copy())]
+            found = [
+                record
+                for record in records
+                if record is not None
+                and record.head.tenant == tenant
+                and (cursor is None or record.place < int(cursor))
+                and record.head.has_metadata(metadata or {})
+            ]
+            page = found[:limit]
+            return ConversationPage(
+                tuple(record.head.model_copy(deep=True) for record in page),
+                str(page[-1].place) if len(found) > limit else None,
+            )
+
+    async def update_metadata(
+        self, tenant: str, conversation_id: str, metadata: Mapping[str, JsonValue]
+    ) -> Conversation:
+        with self.lock:
+            record = self._get(tenant, conversation_id)
+            changes = {"metadata": dict(metadata), "updated_at": self._now()}
+            record.head = record.head.model_copy(update=changes).model_copy(deep=True)
+            return record.head.model_copy(deep=True)
+
+    async def delete(self, tenant: str, conversation_id: str) -> bool:
+        key = tenant, conversation_id
+        with self.lock:
+            if self._find(key) is None:
+                return False
+            del self._records[key]
+            self._tombstones[key] = self._clock() + TOMBSTONE
+            return True
+
+    async def append(
+        self,
+        tenant: str,
+        conversation_id: str,
+        messages: Sequence[Message],
+        *,
+        turn: str | None = None,
+        expected_last_seq: int | None = None,
+        create_with: ConversationConfig | None = None,
+    ) -> tuple[StoredMessage, ...]:
+        return self.append_now(
+            tenant,
+            conversation_id,
+            messages,
+            turn=turn,
+            expected_last_seq=expected_last_seq,
+            create_with=create_with,
+        )
+
+    def append_now(
+        self,
+        tenant: str,
+        conversation_id: str,
+        messages: Sequence[Message],
+        *,
+        turn: str | None,
+        expected_last_seq: int | None = None,
+        create_with: ConversationConfig | None = None,
+    ) -> tuple[StoredMessage, ...]:
+        """Append as a step of a caller's own change, under the shared `lock`."""
+        key = tenant, conversation_id
+        with self.lock:
+            record = self._find(key)
+            if record is None and create_with is not None and not self._is_deleted(key):
+                record = self._new(
+                    Conversation(id=conversation_id, tenant=tenant, config=create_with)
+                )
+            if record is None:
+                raise ConversationNotFound(conversation_id)
+            if turn is not None and turn in record.turns:
+                return record.turn_entries(turn)
+            fresh = record.unknown(messages)
+            if fresh and expected_last_seq not in (None, record.head.last_seq):
+                raise append_error(
+                    "conflict", conversation_id, expected_last_seq=expected_last_seq
+                )
+            if turn is None:
+                record.check_places(fresh)
+            self._records[key] = record
+            return record.extend(messages, turn=turn, now=self._now())
+
+    async def read(
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> tuple[StoredMessage, ...]:
+        with self.lock:
+            log = self._get(tenant, conversation_id).log
+            first = log[0].seq if log else 1
+            stop = len(log) if before is None else min(len(log), max(0, before - first))
+            if after is None:
+                start = max(0, stop - limit)
+            else:
+                start = max(0, after + 1 - first)
+                stop = min(stop, start + limit)
+            return tuple(entry.stored() for entry in log[start:stop])
+
+    async def read_window(
+        self, tenant: str, conversation_id: str
+    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
+        with self.lock:
+            record = self._get(tenant, conversation_id)
+            start = max(0, len(record.log) - record.head.config.context_window)
+            earlier = [
+                entry
+                for entry in record.log[:start]
+                if entry.role is Role.SYSTEM or entry.seq == record.user_seq
+            ]
+            return record.head.model_copy(deep=True), tuple(
+                entry.stored() for entry in earlier + record.log[start:]
+            )
+
+    def _now(self) -> datetime:
+        return from_ms(to_ms(self._clock()))
+
+    def _new(self, conversation: Conversation) -> MemoryConversation:
+        now = self._now()
+        changes = {
+            "created_at": now,
+            "updated_at": now,
+            "last_seq": 0,
+            "dropped_messages": 0,
+        }
+        self._created += 1
+        head = conversation.model_copy(update=changes).model_copy(deep=True)
+        return MemoryConversation(head, self._created)
+
+    def _find(self, key: tuple[str, str]) -> MemoryConversation | None:
+        record = self._records.get(key)
+        expires_at = record.expires_at() if record else None
+        if expires_at is not None and expires_at <= self._clock():
+            del self._records[key]
+            return None
+        return record
+
+    def _get(self, tenant: str, conversation_id: str) -> MemoryConversation:
+        record = self._find((tenant, conversation_id))
+        if record is None:
+            raise ConversationNotFound(conversation_id)
+        return record
+
+    def _is_deleted(self, key: tuple[str, str]) -> bool:
+        until = self._tombstones.get(key)
+        if until is not None and until <= self._clock():
+            del self._tombstones[key]
+            return False
+        return until is not None

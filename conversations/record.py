@@ -1,0 +1,46 @@
+"""How messages and limits are written by every store: JSON text and milliseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from conversations.conversation import ConversationConfig
+from conversations.message import Message, StoredMessage
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_ms(instant: datetime) -> int:
+    """Whole milliseconds since the epoch."""
+    return (instant - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The aware instant of `to_ms`."""
+    return EPOCH + milliseconds * MILLISECOND
+
+
+def write_message(message: Message) -> str:
+    """JSON text of a message; what is at its default is left out."""
+    return message.model_dump_json(exclude_defaults=True)
+
+
+def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
+    """The message of a log entry; `turn` is empty when it was added by hand."""
+    return StoredMessage(
+        seq=seq,
+        turn=turn or None,
+        created_at=from_ms(at_ms),
+        message=Message.model_validate_json(body),
+    )
+
+
+def write_limits(config: ConversationConfig) -> tuple[str, str, str]:
+    """The config as JSON, then the two limits that scripts apply; '' for none."""
+    ttl = config.ttl_seconds
+    return (
+        config.model_dump_json(),
+        "" if config.max_messages is None else str(config.max_messages),
+        "" if ttl is None else str(max(1, round(ttl * 1000))),
+    )

@@ -1,0 +1,66 @@
+"""Celery's settings, derived from ours: one table for workers, clients and Flower.
+
+The store is the truth, so messages carry ids only, are acknowledged on receipt, are
+pulled only when a slot is free, and leave no result behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from orchestrator.settings import Settings
+from orchestrator.task import DEFAULT_QUEUE
+
+RUN_TASK: Final = "celeriac.run"
+"""The name of the one Celery task."""
+VISIBILITY_TIMEOUT_SECONDS: Final = 86_400
+"""Messages are acknowledged on receipt, so kombu never has one to restore."""
+SOCKET_TIMEOUT_SECONDS: Final = 5.0
+"""Above kombu's blocking pop of one second."""
+
+
+def queue_names(settings: Settings) -> tuple[str, ...]:
+    """Return the queues of the configured agents, the default one first."""
+    others = {agent.queue for agent in settings.agents.values()} - {DEFAULT_QUEUE}
+    return (DEFAULT_QUEUE, *sorted(others))
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Return Celery's configuration."""
+    return {
+        "broker_url": settings.storage.kombu_url,
+        "result_backend": None,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_ignore_result": True,
+        "task_default_queue": DEFAULT_QUEUE,
+        "task_queues": _queues(queue_names(settings)),
+        "task_create_missing_queues": True,
+        "task_acks_late": False,
+        "task_track_started": False,
+        "task_send_sent_event": False,
+        "worker_send_task_events": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_concurrency": settings.services.agent_manager.max_concurrent_tasks,
+        "worker_pool": "threads",
+        "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            "queue_order_strategy": "priority",
+            "max_connections": 200,
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": 2.0,
+            "socket_keepalive": True,
+        },
+    }
+
+
+def _queues(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    return {name: {"exchange": name, "routing_key": name} for name in names}

@@ -1,0 +1,173 @@
+"""`celeriac doctor`: is everything here that a task needs, and if not, what helps?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.connection import open_orchestrator, run_async, settings_here
+from orchestrator.cli.endpoint_report import ask_endpoint
+from orchestrator.cli.output import echo_json, echo_table, json_option
+from orchestrator.cli.setting_rows import setting_rows
+from orchestrator.embedded import redis_version
+from orchestrator.errors import StoreUnavailable
+from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.settings import Settings
+
+_STORAGE_SECONDS = 4.0
+_START_REDIS = "`celeriac up` starts one here; or set REDIS_URL"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `fail` means that tasks cannot be taken or run."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    finding: str
+    remedy: str = ""
+
+
+@click.command("doctor", epilog=exit_codes.EXPLAINED)
+@json_option
+def command(as_json: bool) -> int:
+    """Check Redis, broker, workers, agents, the endpoint and the settings.
+
+    Ends with 69 when something is missing that tasks cannot do without.
+    """
+    settings = settings_here()
+    checks = [*run_async(_examine(settings)), *_settings_checks(settings)]
+    rows = list(setting_rows(settings))
+    failed = any(check.state == "fail" for check in checks)
+    if as_json:
+        echo_json(
+            {
+                "ok": not failed,
+                "checks": [asdict(check) for check in checks],
+                "settings": [row._asdict() for row in rows],
+            }
+        )
+    else:
+        _print(checks)
+        echo_table(("setting", "value", "source"), rows)
+    return exit_codes.UNAVAILABLE if failed else exit_codes.OK
+
+
+def _print(checks: Sequence[Check]) -> None:
+    for check in checks:
+        mark = click.style(
+            f"{check.state:<5}",
+            fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.state],
+        )
+        click.echo(f"{mark}{check.name:<10}{check.finding}")
+        if check.remedy:
+            click.echo(f"{'':<15}→ {check.remedy}")
+    click.echo()
+
+
+async def _examine(settings: Settings) -> list[Check]:
+    storage, broker, endpoint = await asyncio.gather(
+        _storage_checks(settings),
+        asyncio.to_thread(_broker_checks, settings),
+        _endpoint_check(),
+    )
+    return [*storage, *broker, endpoint]
+
+
+async def _storage_checks(settings: Settings) -> list[Check]:
+    if settings.storage.backend == "memory":
+        return [
+            Check(
+                "redis",
+                "warn",
+                "storage.backend is memory: no other process is seen",
+                "set storage.backend: redis",
+            )
+        ]
+    try:
+        async with (
+            asyncio.timeout(_STORAGE_SECONDS),
+            open_orchestrator(settings) as orchestrator,
+        ):
+            store = await _store_check(orchestrator, settings)
+            return [store, *await _worker_checks(orchestrator)]
+    except (StoreUnavailable, TimeoutError) as exc:
+        finding = str(exc) or f"no answer within {_STORAGE_SECONDS:g} s"
+        return [Check("redis", "fail", finding, _START_REDIS)]
+
+
+async def _store_check(orchestrator: AsyncOrchestrator, settings: Settings) -> Check:
+    report = await orchestrator.check()
+    durability = report["durability"]
+    finding = (
+        f"{settings.storage.redacted_redis_url}, version {report['version']},"
+        f" durability {durability}"
+    )
+    if "warnings" in report:
+        return Check("redis", "warn", f"{finding}; {report['warnings']}")
+    if durability == "none":
+        remedy = "set appendonly yes, or tasks are lost when Redis stops"
+        return Check("redis", "warn", finding, remedy)
+    return Check("redis", "ok", finding)
+
+
+def _broker_checks(settings: Settings) -> list[Check]:
+    """Check a broker that is not the store's Redis."""
+    broker_url = settings.storage.broker_url
+    if broker_url is None or settings.storage.backend == "memory":
+        return []
+    url, shown = broker_url.get_secret_value(), settings.storage.redacted_broker_url
+    if not url.startswith(("redis", "unix")):
+        return [Check("broker", "warn", f"{shown} is no Redis and was not checked")]
+    try:
+        return [Check("broker", "ok", f"{shown}, version {redis_version(url)}")]
+    except StoreUnavailable as exc:
+        return [Check("broker", "fail", str(exc), "correct CELERY_BROKER_URL")]
+
+
+async def _worker_checks(orchestrator: AsyncOrchestrator) -> list[Check]:
+    workers = await orchestrator.workers()
+    agents = await orchestrator.agents()
+    if not workers:
+        return [
+            Check("workers", "fail", "none is running", "start one: celeriac worker")
+        ]
+    slots = sum(worker.slots for worker in workers)
+    running = sum(worker.running for worker in workers)
+    found = Check(
+        "workers", "ok", f"{len(workers)} with {slots} slots, {running} in use"
+    )
+    unserved = [agent.name for agent in agents if not agent.health.served]
+    served = [agent.name for agent in agents if agent.health.served]
+    if unserved:
+        return [
+            found,
+            Check(
+                "agents",
+                "warn",
+                f"no live worker serves {', '.join(unserved)}",
+                "start workers with the settings that name them",
+            ),
+        ]
+    return [found, Check("agents", "ok", ", ".join(served))]
+
+
+async def _endpoint_check() -> Check:
+    report = await ask_endpoint()
+    if report.is_double:
+        remedy = "set OPENAI_BASE_URL to a real endpoint"
+        return Check("endpoint", "warn", f"{report}: scripted, no model", remedy)
+    if report.usable:
+        return Check("endpoint", "ok", str(report))
+    return Check("endpoint", "fail", str(report), report.remedy)
+
+
+def _settings_checks(settings: Settings) -> list[Check]:
+    if not settings.warnings:
+        return [Check("settings", "ok", "valid")]
+    return [Check("settings", "warn", warning) for warning in settings.warnings]

@@ -1,0 +1,82 @@
+"""`celeriac flower`: Flower, closed to everybody but this machine or a login."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+import click
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.connection import settings_here
+from orchestrator.cli.processes import become, flower_command, storage_environment
+
+
+@click.command(
+    "flower",
+    epilog=exit_codes.EXPLAINED,
+    context_settings={"ignore_unknown_options": True},
+)
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; others need a login.",
+)
+@click.option("--port", default=5555, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--basic-auth",
+    "--basic_auth",
+    metavar="USER:PASSWORD",
+    envvar="FLOWER_BASIC_AUTH",
+    help="The login; better set in the variable"
+    " FLOWER_BASIC_AUTH, which no process list shows.",
+)
+@click.option(
+    "--auth",
+    metavar="REGEX",
+    envvar="FLOWER_AUTH",
+    help="Flower's OAuth logins; see its documentation.",
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def command(
+    address: str,
+    port: int,
+    basic_auth: str | None,
+    auth: str | None,
+    options: Sequence[str],
+) -> None:
+    """Watch workers and tasks in the browser.
+
+    OPTIONS are those of `celery flower`. A flowerconfig.py in this directory is read.
+    """
+    check_closed(address, has_login=bool(basic_auth or auth))
+    environment = storage_environment(settings_here())
+    if basic_auth:
+        environment["FLOWER_BASIC_AUTH"] = basic_auth
+    if auth:
+        environment["FLOWER_AUTH"] = auth
+    click.echo(f"Flower: http://{address}:{port}", err=True)
+    become(
+        flower_command(f"--address={address}", f"--port={port}", *options), environment
+    )
+
+
+def check_closed(address: str, *, has_login: bool) -> None:
+    """Refuse an address that others can reach without a login."""
+    if not has_login and not _is_loopback(address):
+        raise click.BadParameter(
+            f"{address or 'all addresses'}: Flower would be open to everybody who"
+            " reaches this machine; set FLOWER_BASIC_AUTH=user:password, or use"
+            " 127.0.0.1",
+            param_hint="--address",
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,99 @@
+"""The `celeriac` command: a table of subcommands and one place for errors."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+from conversations.errors import ConversationError
+from orchestrator.cli import exit_codes
+from orchestrator.errors import InvalidSettings, OrchestratorError
+
+_COMMANDS = {
+    "up": "Keep Redis, workers and Flower running on this machine.",
+    "demo": "Show real agents at work; needs no Redis and no model.",
+    "worker": "Run one worker (`celery worker` with its options).",
+    "submit": "Submit a task and follow it to its answer.",
+    "watch": "Follow a task to its end.",
+    "tasks": "List tasks, newest first.",
+    "show": "Show one task: state, answer, steps, usage.",
+    "cancel": "Ask for the end of tasks.",
+    "agents": "List the agents, who serves them and how they fare.",
+    "conversations": "List conversations, show their messages.",
+    "flower": "Watch workers and tasks in the browser.",
+    "doctor": "Check Redis, workers, endpoint and settings.",
+    "config": "Show the settings, where they come from, their schema.",
+    "double": "Serve the scripted endpoint that stands in for a model.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module only when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    epilog=exit_codes.EXPLAINED,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.version_option(version("celeriac"), prog_name="celeriac")
+def celeriac() -> None:
+    """Durable LLM agents on plain Celery and Redis."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; return its exit code. Errors are one line on stderr."""
+    try:
+        result = celeriac.main(
+            list(arguments), prog_name="celeriac", standalone_mode=False
+        )
+    except (click.ClickException, OrchestratorError, ConversationError) as exc:
+        return _report(exc)
+    except (click.Abort, KeyboardInterrupt):
+        return exit_codes.INTERRUPTED
+    return result if isinstance(result, int) else exit_codes.OK
+
+
+def _report(error: click.ClickException | OrchestratorError | ConversationError) -> int:
+    """Write an error to stderr, one line a problem; return the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        click.echo(f"celeriac: {_sentence(error)}", err=True)
+        return error.exit_code
+    lines = error.problems if isinstance(error, InvalidSettings) else [str(error)]
+    for line in lines:
+        click.echo(f"celeriac: {line}", err=True)
+    return exit_codes.exit_code_of(error)
+
+
+def _sentence(error: click.ClickException) -> str:
+    text = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{text}; see: {context.command_path} --help" if context else text

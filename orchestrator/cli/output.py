@@ -1,0 +1,89 @@
+"""Text on the terminal: JSON for programs, tables and plain lines for people.
+
+Whatever a model, a tool or a user wrote is stripped of control characters first, so
+that stored text cannot steer the terminal that shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import click
+from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON for programs."
+)
+"""The option of every command that reads."""
+
+_STYLES = {
+    "completed": "green",
+    "ok": "green",
+    "running": "cyan",
+    "failed": "red",
+    "fail": "red",
+    "timed_out": "red",
+    "cancelled": "yellow",
+    "warn": "yellow",
+}
+
+
+def plain(text: str, *, limit: int | None = None) -> str:
+    """Return `text` with control characters shown, cut to `limit` characters."""
+    shown = "".join(
+        char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}"
+        for char in text
+    )
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def one_line(text: str, *, limit: int = 72) -> str:
+    """Return `text` on one line, cut to `limit` characters."""
+    return plain(" ".join(text.split()), limit=limit)
+
+
+def echo_json(value: object) -> None:
+    """Write a model or a plain JSON value on one line."""
+    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    click.echo(json.dumps(data, ensure_ascii=False))
+
+
+def echo_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table, or tab-separated lines without headings into a pipe."""
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(one_line(str(cell), limit=200) for cell in row))
+        return
+    Console().print(table(headings, rows))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table; cells that name a status get its colour."""
+    drawn = Table(*headings, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        texts = [one_line(str(cell), limit=120) for cell in row]
+        drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
+    return drawn
+
+
+def status_text(word: str) -> Text:
+    """Return a status word in its colour."""
+    return Text(word, style=_STYLES.get(word, ""))
+
+
+def ago(instant: datetime | None) -> str:
+    """Say how long ago something was, in its largest unit."""
+    if instant is None:
+        return "-"
+    seconds = max(0.0, (datetime.now(UTC) - instant).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f}{unit} ago"
+    return f"{seconds:.0f}s ago"

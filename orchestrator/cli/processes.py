@@ -1,0 +1,151 @@
+"""The processes that the command line starts, and how they are watched.
+
+Workers, Flower, the double and the probe belong to other rooms; they are known here
+by their command lines alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import IO, NoReturn
+
+import click
+
+from orchestrator.child_process import tied
+from orchestrator.cli.output import plain
+from orchestrator.settings import Settings
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between two starts of a process that keeps ending."""
+_STEADY_SECONDS = 60.0
+"""A process that ran for so long starts again after the first pause."""
+_LONGEST_LINE_BYTES = 1024 * 1024
+
+
+def worker_command(*options: str) -> list[str]:
+    """Return the command line of a worker."""
+    return [sys.executable, "-m", "celery", "-A", "workers", "worker", *options]
+
+
+def flower_command(*options: str) -> list[str]:
+    """Return the command line of Flower."""
+    return [sys.executable, "-m", "celery", "-A", "workers", "flower", *options]
+
+
+def double_command(*options: str) -> list[str]:
+    """Return the command line of the scripted endpoint."""
+    return [sys.executable, "-m", "workers.llm.double", *options]
+
+
+def probe_command() -> list[str]:
+    """Return the command line that asks the endpoint how it is."""
+    return [sys.executable, "-m", "workers.llm.probe", "--json"]
+
+
+def storage_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that give a child the same Redis and broker."""
+    storage = settings.storage
+    broker = storage.broker_url
+    return {
+        "CELERIAC_STORAGE__REDIS_URL": storage.redis_url.get_secret_value(),
+        "CELERIAC_STORAGE__BROKER_URL": broker.get_secret_value() if broker else "null",
+    }
+
+
+def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by `command`, so that signals reach it directly."""
+    os.execve(command[0], list(command), {**os.environ, **environment})  # noqa: S606
+
+
+async def start(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    output: IO[bytes] | int = PIPE,
+    errors: int = STDOUT,
+) -> Process:
+    """Start a child that ends with this process, its output in one pipe by default."""
+    return await asyncio.create_subprocess_exec(
+        *tied(command),
+        stdin=DEVNULL,
+        stdout=output,
+        stderr=errors,
+        env={**os.environ, **environment},
+        start_new_session=True,
+        limit=_LONGEST_LINE_BYTES,
+    )
+
+
+async def stop(process: Process, *, grace_seconds: float) -> None:
+    """Ask a child to end, wait, and kill it with its own children if it does not."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), grace_seconds)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        await process.wait()
+
+
+async def keep_running(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    grace_seconds: float,
+) -> NoReturn:
+    """Run a child until cancelled, again with a growing pause whenever it ends."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        started = monotonic()
+        code = await _run_once(name, command, environment, grace_seconds=grace_seconds)
+        if monotonic() - started >= _STEADY_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        _log("up", f"{name} ended with code {code}; starts again in {pause:g} s")
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+async def _run_once(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    grace_seconds: float,
+) -> int:
+    process = await start(command, environment)
+    logging = asyncio.create_task(_log_lines(name, process))
+    try:
+        return await process.wait()
+    finally:
+        await stop(process, grace_seconds=grace_seconds)
+        await logging
+
+
+async def _log_lines(name: str, process: Process) -> None:
+    async for line in _lines(process):
+        _log(name, line)
+
+
+async def _lines(process: Process) -> AsyncIterator[str]:
+    output = process.stdout
+    while output is not None:
+        try:
+            line = await output.readline()
+        except ValueError:  # longer than the limit; asyncio drops it
+            continue
+        if not line:
+            return
+        yield line.decode(errors="replace").rstrip()
+
+
+def _log(name: str, line: str) -> None:
+    click.echo(f"{name:<9}| {plain(line)}")

@@ -1,0 +1,53 @@
+"""The settings as rows: path, value, source. Secrets are masked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pydantic import BaseModel, SecretStr
+
+from orchestrator.agent_config import AgentConfig
+from orchestrator.duration import format_seconds
+from orchestrator.settings import Settings
+
+
+class SettingRow(NamedTuple):
+    """One effective value and where it came from."""
+
+    path: str
+    value: str
+    source: str
+
+
+def setting_rows(settings: Settings) -> Iterator[SettingRow]:
+    """Yield every setting in the order of the file."""
+    for path, value in _leaves("", settings):
+        yield SettingRow(path, _shown(path, value, settings), settings.source_of(path))
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, BaseModel) and not isinstance(value, AgentConfig):
+        for name in type(value).model_fields:
+            below = f"{path}.{name}" if path else name
+            yield from _leaves(below, getattr(value, name))
+    elif isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(f"{path}.{name}", item)
+    else:
+        yield path, value
+
+
+def _shown(path: str, value: object, settings: Settings) -> str:
+    if path == "storage.redis_url":
+        return settings.storage.redacted_redis_url
+    if path == "storage.broker_url":
+        return settings.storage.redacted_broker_url
+    if isinstance(value, SecretStr):
+        return "(set)"
+    if isinstance(value, AgentConfig):
+        value = value.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
+    if isinstance(value, float):  # every float among the settings is a duration
+        return format_seconds(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

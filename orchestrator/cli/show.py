@@ -1,0 +1,76 @@
+"""`celeriac show`: one task with its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.connection import open_orchestrator, run_async
+from orchestrator.cli.options import tenant_option
+from orchestrator.cli.output import echo_json, echo_table, json_option, one_line, plain
+from orchestrator.cli.waiting import failure_line, summary
+from orchestrator.duration import format_seconds
+from orchestrator.journal import Step
+from orchestrator.task import Task
+
+
+@click.command("show", epilog=exit_codes.EXPLAINED)
+@click.argument("task_id")
+@tenant_option
+@json_option
+def command(task_id: str, tenant: str | None, as_json: bool) -> None:
+    """Show one task: state, answer, steps, usage."""
+    run_async(_show(task_id, tenant=tenant, as_json=as_json))
+
+
+async def _show(task_id: str, *, tenant: str | None, as_json: bool) -> None:
+    async with open_orchestrator() as orchestrator:
+        task = await orchestrator.get(task_id, tenant=tenant)
+        steps = await orchestrator.steps(task_id, tenant=tenant)
+    if as_json:
+        listed = [step.model_dump(mode="json") for step in steps]
+        echo_json({**task.model_dump(mode="json"), "steps": listed})
+        return
+    _print_state(task)
+    _print_steps(steps)
+    if task.result:
+        click.echo(f"\n{plain(task.result.content)}\n\n{summary(task.result)}")
+
+
+def _print_state(task: Task) -> None:
+    facts = {
+        "task": task.id,
+        "agent": task.agent_name,
+        "status": task.status.value,
+        "note": failure_line(task),
+        "accepted": task.created_at,
+        "started": task.started_at,
+        "finished": task.finished_at,
+        "attempt": task.attempt,
+        "worker": task.worker,
+        "conversation": task.conversation_id,
+        "input": one_line(str(task.input), limit=200),
+    }
+    for name, fact in facts.items():
+        if fact not in (None, ""):
+            click.echo(f"{name:<13}{fact}")
+
+
+def _print_steps(steps: Sequence[Step]) -> None:
+    if steps:
+        click.echo()
+        echo_table(
+            ("step", "kind", "attempt", "time", "tokens"),
+            (
+                (
+                    step.key,
+                    step.kind.value,
+                    step.attempt,
+                    format_seconds(round(step.seconds, 3)) if step.seconds else "-",
+                    step.usage.total_tokens,
+                )
+                for step in steps
+            ),
+        )

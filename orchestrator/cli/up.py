@@ -1,0 +1,137 @@
+"""`celeriac up`: Redis, workers and Flower together, for one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import click
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.connection import (
+    STATE_DIRECTORY,
+    announce_url,
+    configured_url,
+    run_async,
+    withdraw_url,
+)
+from orchestrator.cli.processes import (
+    flower_command,
+    keep_running,
+    storage_environment,
+    worker_command,
+)
+from orchestrator.embedded import RedisServer, open_redis
+from orchestrator.settings import Settings, load_settings
+
+_FLOWER_GRACE_SECONDS = 5.0
+_WORKER_MARGIN_SECONDS = 5.0
+"""Beyond its own grace, before a worker that does not end is killed."""
+
+
+@click.command("up", epilog=exit_codes.EXPLAINED)
+@click.option(
+    "--workers",
+    default=1,
+    type=click.IntRange(1, 64),
+    show_default=True,
+    help="Worker processes.",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1),
+    help="Runs at once in each; max_concurrent_tasks by default.",
+)
+@click.option("--flower/--no-flower", default=True, show_default=True)
+@click.option(
+    "--flower-port", default=5555, type=click.IntRange(1, 65535), show_default=True
+)
+@click.option(
+    "--state",
+    default=STATE_DIRECTORY,
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where a private Redis keeps its data.",
+)
+def command(
+    workers: int,
+    concurrency: int | None,
+    flower: bool,
+    flower_port: int,
+    state: Path,
+) -> int:
+    """Keep Redis, workers and Flower running until Ctrl-C.
+
+    Uses REDIS_URL when it is set, else starts a private Redis that keeps its data in
+    the state directory. A process that ends is started again, ever more slowly.
+    """
+    settings = load_settings()
+    with open_redis(state, url=configured_url(settings)) as redis:
+        settings = load_settings(storage={"redis_url": redis.url})
+        commands = {
+            f"worker-{number}": worker_command(
+                *("-n", f"worker-{number}@%h", "--loglevel", "info"),
+                *(("-c", str(concurrency)) if concurrency else ()),
+            )
+            for number in range(1, workers + 1)
+        }
+        if flower:
+            commands["flower"] = flower_command(
+                "--address=127.0.0.1", f"--port={flower_port}"
+            )
+        _greet(redis, flower_port if flower else None)
+        try:
+            if redis.kind != "configured":
+                announce_url(state, redis.url)
+            run_async(_run(commands, settings))
+        finally:
+            withdraw_url(state)
+    return exit_codes.OK
+
+
+def _greet(redis: RedisServer, flower_port: int | None) -> None:
+    click.echo(f"up       | using {redis}")
+    if redis.warning:
+        click.echo(f"up       | WARNING: {redis.warning}", err=True)
+    if redis.kind != "configured":
+        click.echo(
+            "up       | commands in this directory find it; elsewhere:"
+            f" export REDIS_URL={redis.url}"
+        )
+    if flower_port:
+        click.echo(f"up       | Flower: http://127.0.0.1:{flower_port}")
+
+
+async def _run(commands: dict[str, list[str]], settings: Settings) -> None:
+    """Keep the processes running until SIGINT or SIGTERM, then stop them."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    environment = storage_environment(settings)
+    keepers = [
+        asyncio.create_task(
+            keep_running(
+                name, line, environment, grace_seconds=_grace_seconds(name, settings)
+            )
+        )
+        for name, line in commands.items()
+    ]
+    await asyncio.wait(
+        [asyncio.create_task(stopping.wait()), *keepers],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    click.echo("up       | stopping")
+    for keeper in keepers:
+        keeper.cancel()
+    for end in await asyncio.gather(*keepers, return_exceptions=True):
+        if isinstance(end, Exception):
+            raise end
+
+
+def _grace_seconds(name: str, settings: Settings) -> float:
+    if name == "flower":
+        return _FLOWER_GRACE_SECONDS
+    return settings.worker.shutdown_grace + _WORKER_MARGIN_SECONDS

@@ -1,0 +1,83 @@
+"""Waits for one task on the terminal: progress on stderr, the answer on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+from rich.console import Console
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.live import follow
+from orchestrator.cli.output import echo_json, plain
+from orchestrator.duration import format_seconds
+from orchestrator.errors import TaskEndedWithoutResult
+from orchestrator.orchestrator import AsyncTaskHandle
+from orchestrator.task import Task, TaskResult
+
+
+async def wait_and_print(
+    handle: AsyncTaskHandle, *, timeout_seconds: float | None, as_json: bool
+) -> int:
+    """Follow a task to its end, print how it ended, return the exit code.
+
+    Raises:
+        TaskEndedWithoutResult: it ended without an answer (not with `as_json`).
+        WaitTimeout: it has not ended; it goes on.
+    """
+    try:
+        task = await handle.get()
+        labels = {task.id: f"{task.agent_name} {task.id}"}
+        async with asyncio.timeout(timeout_seconds):
+            await follow([handle], labels, console=Console(stderr=True))
+    except TimeoutError:
+        await handle.result(timeout=0)
+    except asyncio.CancelledError:
+        click.echo(f"\n{how_to_go_on(handle.id)}", err=True)
+        raise
+    return await _print_end(handle, as_json=as_json)
+
+
+async def _print_end(handle: AsyncTaskHandle, *, as_json: bool) -> int:
+    try:
+        result = await handle.result(timeout=0)
+    except TaskEndedWithoutResult as exc:
+        if not as_json:
+            raise
+        echo_json(exc.task)
+        return exit_codes.TASK_FAILED
+    if as_json:
+        echo_json(await handle.get())
+        return exit_codes.OK
+    click.echo(plain(result.content))
+    click.echo(summary(result), err=True)
+    return exit_codes.OK
+
+
+def summary(result: TaskResult) -> str:
+    """Say in one line what a result took."""
+    stats = result.stats
+    facts = [
+        f"{stats.completions} completions",
+        f"{stats.tool_calls} tool calls",
+        f"{stats.usage.total_tokens} tokens",
+        format_seconds(round(stats.running_seconds, 2) or 0.01),
+    ]
+    if result.partial:
+        facts.insert(0, f"partial: {result.stop_reason.value}")
+    return " · ".join(facts)
+
+
+def how_to_go_on(task_id: str) -> str:
+    """Say how to return to a task that goes on."""
+    return (
+        f"task {task_id} goes on; follow it with: celeriac watch {task_id}\n"
+        f"or end it with: celeriac cancel {task_id}"
+    )
+
+
+def failure_line(task: Task) -> str:
+    """Say in one line why a task has no answer, empty when nothing is known."""
+    if task.failure is None:
+        return task.pending_reason or ""
+    return f"{task.failure.code}: {plain(task.failure.message)}"

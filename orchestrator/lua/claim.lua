@@ -1,0 +1,58 @@
+-- Begins an attempt: pending and due -> running with the next fence and a lease.
+--
+-- KEYS  task.lua's
+-- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
+--       9 delay before an unserved task is rung again (ms), 10.. agents served
+-- Returns {'claimed', record, journal} or {refusal reason}. The same token finds its
+-- claim again when the first answer was lost.
+
+local status = get('status')
+if not status then
+  redis.call('ZREM', DUE, MEMBER)
+  return {'unknown'}
+elseif status == 'running' then
+  if get('claim_token') == ARGV[8] then
+    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL)}
+  end
+  return {'leased'}
+elseif status == 'waiting' then
+  return {'waiting'}
+elseif status ~= 'pending' then
+  return {'ended'}
+end
+
+local reason = overdue()
+if reason then
+  -- A refusal carries no doorbells, so the sweeper rings for the next turn at once.
+  end_with_failure('failed', 'expired', reason, 0)
+  return {'expired'}
+end
+if get_number('due_ms') > NOW then
+  return {'not_due'}
+end
+if not is_next_turn() then
+  return {'not_next_turn'}
+end
+
+local served = false
+for i = 10, #ARGV do
+  served = served or ARGV[i] == get('agent')
+end
+if not served then
+  redis.call('HSET', RECORD, 'pending_reason',
+    'the worker that was asked does not serve agent ' .. get('agent'))
+  look_at(NOW + tonumber(ARGV[9]))
+  return {'unserved'}
+end
+
+move('running')
+leave_due_and_leases()
+local lease_until = text(NOW + tonumber(ARGV[7]))
+redis.call('HINCRBY', RECORD, 'attempt', 1)
+redis.call('HSET', RECORD, 'worker', ARGV[6], 'claim_token', ARGV[8],
+  'claimed_ms', text(NOW), 'lease_until_ms', lease_until)
+redis.call('HSETNX', RECORD, 'started_ms', text(NOW))
+redis.call('ZADD', LEASES, lease_until, MEMBER)
+append_event('task.started',
+  cjson.encode({worker = ARGV[6], attempt = get_number('attempt')}))
+return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL)}

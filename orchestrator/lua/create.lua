@@ -1,0 +1,114 @@
+-- Accepts a task: record, idempotency and cache entries, listings, turn order, due
+-- index and first events; or finds the earlier task of an equal request.
+--
+-- KEYS  task.lua's, then
+--   12 known agents (hash)   13 idempotency entry   14 cache entry
+--   15 the tenant's listing of all tasks, further ones: its other listings
+-- ARGV  task.lua's, then
+--    6 specification (JSON)      7 agent         8 queue        9 priority
+--   10 conversation or ''       11 when_busy    12 not before (ms) or ''
+--   13 expires (ms) or ''       14 deadline (ms) or ''
+--   15 time limit (ms) or ''    16 request hash or '' (no idempotency key)
+--   17 how long an idempotency entry is kept (ms)
+--   18 cache time (ms) or ''    19 '1' when the submitter knows the agent
+-- Returns {verdict, id, record, doorbells}; of a created record only its instants.
+
+local function answer(verdict, id, bells)
+  return {verdict, id, redis.call('HGETALL', KEYS[4] .. id), bells}
+end
+
+local function ring_if_pending(id)
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms')
+  if facts[1] == 'pending' and tonumber(facts[2]) <= NOW then
+    return {doorbell(id)}
+  end
+  return {}
+end
+
+local function shareable(id)
+  local names = {'status', 'finished_ms', 'partial', 'cancel_requested_ms'}
+  local facts = redis.call('HMGET', KEYS[4] .. id, unpack(names))
+  if not facts[1] or facts[4] then
+    return false
+  end
+  if next(TRANSITIONS[facts[1]]) then
+    return true
+  end
+  return facts[1] == 'completed' and facts[3] ~= '1'
+    and tonumber(facts[2]) + tonumber(ARGV[18]) > NOW
+end
+
+local function earlier_task()
+  if redis.call('EXISTS', RECORD) == 1 then
+    local same = get('spec') == ARGV[6]
+    return TASK_ID, same and 'repeated' or 'conflict'
+  end
+  if ARGV[16] ~= '' then
+    local entry = redis.call('GET', KEYS[13])
+    local id, hash = string.match(entry or '', '^(%S+) (%S+)$')
+    if id and redis.call('EXISTS', KEYS[4] .. id) == 1 then
+      return id, hash == ARGV[16] and 'repeated' or 'conflict'
+    end
+  end
+  if ARGV[18] ~= '' then
+    local id = redis.call('GET', KEYS[14])
+    if id and shareable(id) then
+      return id, 'shared'
+    end
+  end
+end
+
+local id, verdict = earlier_task()
+if verdict == 'repeated' then
+  return answer(verdict, id, ring_if_pending(id))
+elseif verdict then
+  return answer(verdict, id, {})
+end
+if ARGV[19] ~= '1' and redis.call('HLEN', KEYS[12]) > 0
+  and redis.call('HEXISTS', KEYS[12], ARGV[7]) == 0 then
+  return {'agent_not_found', TASK_ID, {}, {}}
+end
+local conversation = ARGV[10]
+local busy = conversation ~= '' and redis.call('ZCARD', TURNS .. conversation) > 0
+if busy and ARGV[11] == 'reject' then
+  return {'busy', TASK_ID, {}, {}}
+end
+
+-- Unique within the tenant, so that pages and turns have one order.
+local newest = redis.call('ZREVRANGE', KEYS[15], 0, 0, 'WITHSCORES')[2]
+local ordinal = text(math.max(NOW, (tonumber(newest or nil) or 0) + 1))
+
+redis.call('HSET', RECORD, 'spec', ARGV[6], 'agent', ARGV[7], 'queue', ARGV[8],
+  'priority', ARGV[9], 'status', 'pending', 'attempt', '0', 'events', '0',
+  'ordinal', ordinal, 'created_ms', text(NOW))
+local function keep(name, value)
+  if value ~= '' then
+    redis.call('HSET', RECORD, name, value)
+  end
+end
+local function from_now(delay)
+  return delay == '' and '' or text(NOW + tonumber(delay))
+end
+keep('conversation', conversation)
+keep('expires_at_ms', from_now(ARGV[13]))
+keep('deadline_at_ms', from_now(ARGV[14]))
+keep('time_limit_ms', ARGV[15])
+if ARGV[16] ~= '' then
+  redis.call('SET', KEYS[13], TASK_ID .. ' ' .. ARGV[16], 'PX', ARGV[17])
+end
+if ARGV[18] ~= '' then
+  redis.call('HSET', RECORD, 'cache_key', KEYS[14])
+  redis.call('SET', KEYS[14], TASK_ID)
+end
+if conversation ~= '' then
+  redis.call('ZADD', TURNS .. conversation, ordinal, TASK_ID)
+end
+for i = 15, #KEYS do
+  redis.call('ZADD', KEYS[i], ordinal, TASK_ID)
+end
+redis.call('ZADD', LISTING .. 'pending', ordinal, TASK_ID)
+append_event('task.created', cjson.encode({agent_name = ARGV[7]}))
+append_event('task.queued', cjson.encode({queue = ARGV[8]}))
+local bells = make_due(math.max(0, (tonumber(ARGV[12]) or NOW) - NOW))
+return {'created', TASK_ID, {'created_ms', get('created_ms'), 'due_ms', get('due_ms')},
+  busy and {} or bells}

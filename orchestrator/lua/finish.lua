@@ -1,0 +1,43 @@
+-- Ends a task: status, result, conversation turn, end event and health, together.
+--
+-- KEYS  task.lua's, then those of the conversation append when there is a turn
+-- ARGV  task.lua's, then 6 fence, 7 status, 8 running time (ms), 9 result (JSON) or '',
+--       10 failure (JSON) or '', 11 failure code, 12 '1' when partial, 13 event data,
+--       14 event data when the turn was dropped, then the append's own (if any)
+-- Returns {'finished', doorbells} or {'lost'}.
+
+local function from_place(list, first)
+  local rest = {}
+  for i = first, #list do
+    rest[#rest + 1] = list[i]
+  end
+  return rest
+end
+
+if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
+  return {'finished', wake_next_turn(RESEND)}
+end
+if not holds_lease(ARGV[6]) then
+  return {'lost'}
+end
+
+local data = ARGV[13]
+if #KEYS > 11 then
+  local keys, argv = from_place(KEYS, 12), from_place(ARGV, 15)
+  if conversation_append_check(keys, argv) then
+    data = ARGV[14]
+  else
+    conversation_append_write(keys, argv, text(NOW))
+  end
+end
+redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])
+redis.call('HSET', RECORD, 'finished_fence', ARGV[6], 'partial', ARGV[12])
+redis.call('HDEL', RECORD, 'failure')
+if ARGV[9] ~= '' then
+  redis.call('HSET', RECORD, 'result', ARGV[9])
+end
+if ARGV[10] ~= '' then
+  redis.call('HSET', RECORD, 'failure', ARGV[10])
+end
+count_run(ARGV[7], ARGV[11])
+return {'finished', end_task(ARGV[7], data)}

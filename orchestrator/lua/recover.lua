@@ -1,0 +1,43 @@
+-- Takes back an expired lease: the run's worker has vanished.
+--
+-- KEYS  task.lua's
+-- ARGV  task.lua's, then 6 crashes after which a task is failed
+-- Returns {'recovered' | 'ended' | 'nothing', doorbells}.
+
+if get('status') ~= 'running' then
+  redis.call('ZREM', LEASES, MEMBER)
+  return {'nothing', {}}
+end
+local lease_until = get_number('lease_until_ms')
+if lease_until > NOW then
+  return {'nothing', {}}
+end
+
+local held = math.max(0, lease_until - get_number('claimed_ms'))
+local running = redis.call('HINCRBY', RECORD, 'running_ms', text(held))
+if get('cancel_requested_ms') then
+  return {'ended', end_task('cancelled', cancelled_data())}
+end
+local crashes = redis.call('HINCRBY', RECORD, 'crashes', 1)
+local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
+local status, code, message
+if deadline and deadline <= NOW then
+  status, code = 'timed_out', 'deadline'
+  message = 'the deadline passed while the run had no worker; raise deadline'
+elseif limit and limit <= running then
+  status, code = 'timed_out', 'time_limit'
+  message = 'the time limit passed and the worker vanished; raise time_limit'
+elseif crashes >= tonumber(ARGV[6]) then
+  status, code = 'failed', 'crash_loop'
+  message = 'its worker vanished ' .. text(crashes)
+    .. ' times; look for what kills the worker process, then submit again'
+end
+if status then
+  count_run(status, code)
+  return {'ended', end_with_failure(status, code, message)}
+end
+move('pending')
+leave_due_and_leases()
+redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished')
+append_event('task.released', '{"reason":"its worker vanished"}')
+return {'recovered', make_due(0)}

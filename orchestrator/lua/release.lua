@@ -1,0 +1,33 @@
+-- Ends an attempt without ending the task: running -> pending, or cancelled when a
+-- cancel was asked for.
+--
+-- KEYS  task.lua's
+-- ARGV  task.lua's, then 6 fence, 7 running time (ms), 8 delay (ms), 9 reason,
+--       10 failure (JSON) or '', 11 event data (JSON)
+-- Returns {'released', doorbells} or {'lost'}.
+
+if get('status') == 'pending' and get('released_fence') == ARGV[6]
+  and get('attempt') == ARGV[6] then
+  return {'released', get_number('due_ms') <= NOW and {doorbell(TASK_ID)} or {}}
+end
+if get('status') == 'cancelled' and get('released_fence') == ARGV[6] then
+  return {'released', wake_next_turn(RESEND)}
+end
+if not holds_lease(ARGV[6]) then
+  return {'lost'}
+end
+
+redis.call('HINCRBY', RECORD, 'running_ms', ARGV[7])
+redis.call('HSET', RECORD, 'released_fence', ARGV[6])
+if ARGV[10] ~= '' then
+  redis.call('HINCRBY', RECORD, 'failed_attempts', 1)
+  redis.call('HSET', RECORD, 'failure', ARGV[10])
+end
+if get('cancel_requested_ms') then
+  return {'released', end_task('cancelled', cancelled_data())}
+end
+move('pending')
+leave_due_and_leases()
+redis.call('HSET', RECORD, 'pending_reason', ARGV[9])
+append_event('task.released', ARGV[11])
+return {'released', make_due(tonumber(ARGV[8]))}

@@ -1,0 +1,29 @@
+-- Looks at a due task: ends it when a limit has passed, rings when it may run now.
+--
+-- KEYS  task.lua's
+-- ARGV  task.lua's
+-- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
+
+if get('status') ~= 'pending' then
+  redis.call('ZREM', DUE, MEMBER)
+  return {'nothing', {}}
+end
+if tonumber(redis.call('ZSCORE', DUE, MEMBER) or nil) > NOW then
+  return {'nothing', {}}
+end
+local reason = overdue()
+if reason then
+  return {'ended', end_with_failure('failed', 'expired', reason)}
+end
+if get_number('due_ms') > NOW then
+  look_at(get_number('due_ms'))
+  return {'nothing', {}}
+end
+if not is_next_turn() then
+  look_at(NOW + MAX_RESEND)
+  return {'nothing', {}}
+end
+local rings = get_number('rings')
+redis.call('HINCRBY', RECORD, 'rings', 1)
+look_at(NOW + math.min(RESEND * 2 ^ rings, MAX_RESEND))
+return {rings > 0 and 'rung_again' or 'rung', {doorbell(TASK_ID)}}

@@ -1,0 +1,143 @@
+"""Accepting tasks in memory: equal requests, unknown agents, busy conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+
+from conversations.errors import ConversationBusy
+from orchestrator.errors import AgentNotFound, IdempotencyConflict
+from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_ledger import Entry, MemoryLedger
+from orchestrator.store import Creation, Doorbell
+from orchestrator.task import Task, TaskStatus
+from orchestrator.task_record import cache_hash, request_hash, specification
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """What an idempotency key was used for."""
+
+    task_id: str
+    request: str
+    until: datetime
+
+
+class MemoryAcceptance:
+    """Decides on submits; runs under its caller's lock."""
+
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        *,
+        directory: InMemoryAgentDirectory,
+        known_agents: Collection[str],
+        idempotency_ttl_seconds: float,
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._known_agents = known_agents
+        self._kept = timedelta(seconds=idempotency_ttl_seconds)
+        self._by_key: dict[tuple[str, str], _Accepted] = {}
+        self._by_request: dict[tuple[str, str], str] = {}
+
+    def accept(self, task: Task) -> Creation | Exception:
+        """Accept a task, find the earlier one, or say why not."""
+        for earlier in (self._same_id, self._same_key, self._cached):
+            found = earlier(task)
+            if found is not None:
+                return found
+        refusal = self._refusal(task)
+        if refusal is not None:
+            return refusal
+        entry = self._ledger.add(task)
+        self._remember(task)
+        bells = (entry.doorbell,) if self._may_run(entry) else ()
+        return _creation(entry, created=True, bells=bells)
+
+    def _same_id(self, task: Task) -> Creation | Exception | None:
+        entry = self._ledger.entries.get((task.tenant, task.id))
+        if entry is None:
+            return None
+        if specification(entry.task) != specification(task):
+            return IdempotencyConflict(task.idempotency_key or task.id, task_id=task.id)
+        return self._repeated(entry)
+
+    def _same_key(self, task: Task) -> Creation | Exception | None:
+        key = task.idempotency_key
+        used = self._by_key.get((task.tenant, key)) if key else None
+        entry = self._ledger.entries.get((task.tenant, used.task_id)) if used else None
+        if key is None or used is None or entry is None:
+            return None
+        if used.until <= self._ledger.now:
+            return None
+        if used.request != request_hash(task):
+            return IdempotencyConflict(key, task_id=used.task_id)
+        return self._repeated(entry)
+
+    def _cached(self, task: Task) -> Creation | None:
+        if task.cache_ttl_seconds is None:
+            return None
+        task_id = self._by_request.get((task.tenant, cache_hash(task)))
+        entry = self._ledger.entries.get((task.tenant, task_id)) if task_id else None
+        if entry is None or not self._shareable(entry.task, task.cache_ttl_seconds):
+            return None
+        return _creation(entry, created=False)
+
+    def _shareable(self, task: Task, cache_ttl_seconds: float) -> bool:
+        if not task.status.is_terminal:
+            return task.cancel_requested_at is None
+        if task.status is not TaskStatus.COMPLETED or task.finished_at is None:
+            return False
+        age = self._ledger.now - task.finished_at
+        whole = task.result is None or not task.result.partial
+        return whole and age < timedelta(seconds=cache_ttl_seconds)
+
+    def _refusal(self, task: Task) -> Exception | None:
+        registered = self._directory.names()
+        known = registered | frozenset(self._known_agents)
+        if registered and task.agent_name not in known:
+            nearest = get_close_matches(task.agent_name, sorted(known))
+            return AgentNotFound(task.agent_name, nearest=nearest)
+        conversation_id = task.conversation_id
+        if conversation_id is None or task.when_busy != "reject":
+            return None
+        busy = self._ledger.next_turn(task) is not None
+        return ConversationBusy(conversation_id) if busy else None
+
+    def _remember(self, task: Task) -> None:
+        now = self._ledger.now
+        if task.idempotency_key is not None:
+            self._by_key[task.tenant, task.idempotency_key] = _Accepted(
+                task.id, request_hash(task), now + self._kept
+            )
+        if task.cache_ttl_seconds is not None:
+            self._by_request[task.tenant, cache_hash(task)] = task.id
+
+    def forget(self, task: Task) -> None:
+        """Drop what was remembered of a task that is gone."""
+        key = task.tenant, task.idempotency_key or ""
+        used = self._by_key.get(key)
+        if used is not None and used.task_id == task.id:
+            del self._by_key[key]
+        if task.cache_ttl_seconds is not None:
+            request = task.tenant, cache_hash(task)
+            if self._by_request.get(request) == task.id:
+                del self._by_request[request]
+
+    def _repeated(self, entry: Entry) -> Creation:
+        bells = (entry.doorbell,) if self._may_run(entry) else ()
+        return _creation(entry, created=False, bells=bells)
+
+    def _may_run(self, entry: Entry) -> bool:
+        due_at = entry.task.due_at
+        is_due = due_at is not None and due_at <= self._ledger.now
+        return is_due and self._ledger.is_next_turn(entry)
+
+
+def _creation(
+    entry: Entry, *, created: bool, bells: tuple[Doorbell, ...] = ()
+) -> Creation:
+    return Creation(entry.task.model_copy(deep=True), created, bells)

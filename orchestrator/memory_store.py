@@ -1,0 +1,382 @@
+"""The task store in the memory of one process, for tests and small deployments.
+
+Shares one lock with the conversation store, so that a turn and its task's end are one
+change there too. Nothing outlives the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from conversations.errors import ConversationNotFound
+from conversations.json_value import JsonObject
+from conversations.memory_store import InMemoryConversationStore
+from orchestrator.errors import InvalidTransition
+from orchestrator.events import EventType, NewEvent, TaskEvent
+from orchestrator.journal import Step
+from orchestrator.memory_acceptance import MemoryAcceptance
+from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_ledger import Entry, MemoryLedger, holds
+from orchestrator.memory_sweep import MemorySweep
+from orchestrator.memory_waiters import MemoryWaiters
+from orchestrator.store import (
+    Cancellation,
+    Claim,
+    Creation,
+    Doorbell,
+    Ending,
+    Lease,
+    LeaseState,
+    RefusalReason,
+    SweepReport,
+    TaskFilter,
+    TaskPage,
+)
+from orchestrator.store_limits import (
+    IDEMPOTENCY_TTL_SECONDS,
+    MAX_CRASHES,
+    RESEND_SECONDS,
+    RESULT_TTL_SECONDS,
+    UNSERVED_SECONDS,
+)
+from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
+from orchestrator.task_record import (
+    end_event_data,
+    matches,
+    read_cursor,
+    release_event_data,
+)
+
+
+class InMemoryTaskStore:
+    """A `TaskStore` without I/O; safe for threads and event loops."""
+
+    def __init__(  # noqa: PLR0913 - settings, each with a default
+        self,
+        *,
+        conversations: InMemoryConversationStore | None = None,
+        directory: InMemoryAgentDirectory | None = None,
+        known_agents: Collection[str] = (),
+        result_ttl_seconds: float = RESULT_TTL_SECONDS,
+        idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
+        max_crashes: int = MAX_CRASHES,
+        resend_seconds: float = RESEND_SECONDS,
+    ) -> None:
+        """Share the lock of `conversations` and the agents of `directory`."""
+        self._conversations = conversations
+        self._lock = conversations.lock if conversations else threading.RLock()
+        self._waiters = MemoryWaiters()
+        directory = directory or InMemoryAgentDirectory()
+        self._ledger = MemoryLedger(
+            directory=directory,
+            resend_seconds=resend_seconds,
+            changed=self._waiters.notify,
+        )
+        self._acceptance = MemoryAcceptance(
+            self._ledger,
+            directory=directory,
+            known_agents=known_agents,
+            idempotency_ttl_seconds=idempotency_ttl_seconds,
+        )
+        self._sweep = MemorySweep(
+            self._ledger,
+            forget=self._acceptance.forget,
+            max_crashes=max_crashes,
+            resend_seconds=resend_seconds,
+            result_ttl_seconds=result_ttl_seconds,
+        )
+        self._cancels: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+
+    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
+        with self._lock:
+            return tuple(self._acceptance.accept(task) for task in tasks)
+
+    async def get(self, tenant: str, task_id: str) -> Task:
+        with self._lock:
+            return _copy(self._ledger.get(tenant, task_id))
+
+    async def list(
+        self,
+        tenant: str,
+        task_filter: TaskFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        below = read_cursor(cursor)
+        with self._lock:
+            found = [
+                entry
+                for entry in reversed(self._ledger.entries.values())
+                if entry.task.tenant == tenant
+                and (below is None or entry.ordinal < below)
+                and matches(entry.task, task_filter)
+            ]
+            page = found[:limit]
+            more = page and len(found) > limit
+            return TaskPage(
+                tasks=tuple(_copy(entry) for entry in page),
+                next_cursor=str(page[-1].ordinal) if more else None,
+            )
+
+    async def claim(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        worker: str,
+        serves: Sequence[str],
+        lease_seconds: float,
+    ) -> Claim | RefusalReason:
+        with self._lock:
+            entry = self._ledger.entries.get((tenant, task_id))
+            if entry is None:
+                return RefusalReason.UNKNOWN
+            refusal = self._refusal(entry, serves)
+            if refusal is not None:
+                return refusal
+            self._begin(entry, worker, lease_seconds)
+            return Claim(
+                task=_copy(entry),
+                lease=Lease(tenant, task_id, entry.task.attempt, worker),
+                steps=_steps(entry),
+            )
+
+    def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
+        task, ledger = entry.task, self._ledger
+        if task.status is not TaskStatus.PENDING:
+            return _NOT_PENDING.get(task.status, RefusalReason.ENDED)
+        reason = ledger.overdue(entry)
+        if reason is not None:
+            # A refusal carries no doorbells: the sweeper rings for the next turn.
+            ledger.end_with_failure(entry, TaskStatus.FAILED, "expired", reason)
+            ledger.hasten_next_turn(entry)
+            return RefusalReason.EXPIRED
+        if task.due_at is not None and task.due_at > ledger.now:
+            return RefusalReason.NOT_DUE
+        if not ledger.is_next_turn(entry):
+            return RefusalReason.NOT_NEXT_TURN
+        if task.agent_name not in serves:
+            asked = f"the worker that was asked does not serve agent {task.agent_name}"
+            entry.set(pending_reason=asked)
+            ledger.look_at(entry, ledger.now + timedelta(seconds=UNSERVED_SECONDS))
+            return RefusalReason.UNSERVED
+        return None
+
+    def _begin(self, entry: Entry, worker: str, lease_seconds: float) -> None:
+        now, task = self._ledger.now, entry.task
+        entry.move(
+            TaskStatus.RUNNING,
+            attempt=task.attempt + 1,
+            worker=worker,
+            started_at=task.started_at or now,
+        )
+        entry.claimed_at = now
+        entry.lease_until = now + timedelta(seconds=lease_seconds)
+        self._ledger.record(
+            entry, EventType.TASK_STARTED, worker=worker, attempt=entry.task.attempt
+        )
+
+    async def renew(
+        self, leases: Sequence[Lease], *, lease_seconds: float
+    ) -> tuple[LeaseState, ...]:
+        with self._lock:
+            until = self._ledger.now + timedelta(seconds=lease_seconds)
+            return tuple(self._renew(lease, until) for lease in leases)
+
+    def _renew(self, lease: Lease, until: datetime) -> LeaseState:
+        entry = self._ledger.entries.get((lease.tenant, lease.task_id))
+        if entry is None or not holds(entry, lease):
+            return LeaseState.LOST
+        entry.lease_until = until
+        if entry.task.cancel_requested_at is not None:
+            return LeaseState.CANCEL_REQUESTED
+        return LeaseState.HELD
+
+    async def record_step(
+        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+    ) -> Step:
+        with self._lock:
+            entry = self._ledger.held(lease)
+            if step.key not in entry.steps:
+                stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
+                entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
+                self._ledger.append(entry, events)
+            return entry.steps[step.key].model_copy(deep=True)
+
+    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+        with self._lock:
+            self._ledger.append(self._ledger.held(lease), events)
+
+    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+        with self._lock:
+            return _steps(self._ledger.get(tenant, task_id))
+
+    async def events(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        after: int = -1,
+        limit: int = 500,
+        wait_seconds: float = 0.0,
+    ) -> tuple[TaskEvent, ...]:
+        def look() -> tuple[TaskEvent, ...] | None:
+            with self._lock:
+                entry = self._ledger.get(tenant, task_id)
+                first = max(after, -1) + 1
+                found = entry.events[first : first + limit]
+                if not found and not entry.task.status.is_terminal:
+                    return None
+                return tuple(event.model_copy(deep=True) for event in found)
+
+        found = await self._waiters.until(
+            (tenant, task_id), look, wait_seconds=wait_seconds
+        )
+        return found or ()
+
+    async def release(
+        self,
+        lease: Lease,
+        *,
+        running_seconds: float,
+        delay_seconds: float = 0.0,
+        reason: str,
+        failure: TaskFailure | None = None,
+    ) -> tuple[Doorbell, ...]:
+        with self._lock:
+            entry, ledger = self._ledger.held(lease), self._ledger
+            task = entry.task
+            changes: dict[str, object] = {
+                "running_seconds": task.running_seconds + running_seconds
+            }
+            if failure is not None:
+                changes["failed_attempts"] = task.failed_attempts + 1
+                changes["failure"] = failure
+            if task.cancel_requested_at is not None:
+                data: JsonObject = {"status": "cancelled"}
+                return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
+            entry.move(TaskStatus.PENDING, **changes)
+            entry.set(pending_reason=reason)
+            ledger.record(
+                entry,
+                EventType.TASK_RELEASED,
+                **release_event_data(reason, delay_seconds, failure),
+            )
+            return ledger.make_due(entry, ledger.now + timedelta(seconds=delay_seconds))
+
+    async def finish(
+        self, lease: Lease, ending: Ending, *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        status = ending.status
+        if not status.is_terminal:
+            raise InvalidTransition(
+                lease.task_id, status="running", wanted=f"{status} by finish"
+            )
+        with self._lock:
+            found = self._ledger.entries.get((lease.tenant, lease.task_id))
+            if found and (found.finished_by, found.task.status) == (
+                lease.fence,
+                status,
+            ):
+                return self._ledger.wake_next_turn(found)
+            entry = self._ledger.held(lease)
+            data = end_event_data(ending)
+            if not self._append_turn(entry.task, ending):
+                data["turn"] = "dropped"
+            entry.finished_by = lease.fence
+            self._ledger.count_run(entry, status, ending.failure)
+            now = self._ledger.now
+            return self._ledger.end(
+                entry,
+                status,
+                data,
+                finished_at=now,
+                running_seconds=entry.task.running_seconds + running_seconds,
+                result=_copy_result(ending.result, status, now),
+                failure=ending.failure,
+            )
+
+    def _append_turn(self, task: Task, ending: Ending) -> bool:
+        """Append the turn, if there is one; tell whether nothing was dropped."""
+        if ending.turn is None or task.conversation_id is None:
+            return True
+        if self._conversations is None:
+            return False
+        try:
+            self._conversations.append_now(
+                task.tenant,
+                task.conversation_id,
+                ending.turn.messages,
+                turn=task.id,
+                create_with=ending.turn.config,
+            )
+        except ConversationNotFound:
+            return False
+        return True
+
+    async def cancel(self, tenant: str, task_id: str) -> Cancellation:
+        with self._lock:
+            entry, ledger = self._ledger.get(tenant, task_id), self._ledger
+            task = entry.task
+            bells: tuple[Doorbell, ...] = ()
+            if not task.status.is_terminal and task.cancel_requested_at is None:
+                entry.set(cancel_requested_at=ledger.now)
+                if task.status is TaskStatus.RUNNING:
+                    self._push_cancel(entry)
+                else:
+                    data: JsonObject = {"status": "cancelled"}
+                    bells = ledger.end(entry, TaskStatus.CANCELLED, data)
+            return Cancellation(_copy(entry), bells)
+
+    def _push_cancel(self, entry: Entry) -> None:
+        self._ledger.record(entry, EventType.CANCEL_REQUESTED)
+        worker = entry.task.worker or ""
+        self._cancels[worker].append(entry.key)
+        self._waiters.notify(worker)
+
+    async def wait_cancel_requests(
+        self, worker: str, *, wait_seconds: float
+    ) -> tuple[tuple[str, str], ...]:
+        def take() -> tuple[tuple[str, str], ...] | None:
+            with self._lock:
+                return tuple(self._cancels.pop(worker, ())) or None
+
+        found = await self._waiters.until(worker, take, wait_seconds=wait_seconds)
+        return found or ()
+
+    async def sweep(self, *, limit: int = 500) -> SweepReport:
+        with self._lock:
+            return self._sweep.run(limit=limit)
+
+    async def check(self) -> dict[str, str]:
+        return {"version": "in memory", "durability": "none"}
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+_NOT_PENDING: Final = {
+    TaskStatus.RUNNING: RefusalReason.LEASED,
+    TaskStatus.WAITING: RefusalReason.WAITING,
+}
+
+
+def _copy(entry: Entry) -> Task:
+    """What is handed out can be changed without harm to what is stored."""
+    return entry.task.model_copy(deep=True)
+
+
+def _steps(entry: Entry) -> tuple[Step, ...]:
+    return tuple(step.model_copy(deep=True) for step in entry.steps.values())
+
+
+def _copy_result(
+    result: TaskResult | None, status: TaskStatus, now: datetime
+) -> TaskResult | None:
+    stamp = {"status": status, "executed_at": now}
+    return result.model_copy(update=stamp, deep=True) if result else None

@@ -1,0 +1,125 @@
+"""One sweep over tasks in memory: leases, limits, doorbells, forgetting."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+from orchestrator.events import EventType
+from orchestrator.memory_ledger import Entry, MemoryLedger
+from orchestrator.store import Doorbell, SweepReport
+from orchestrator.store_limits import LONGEST_RESEND
+from orchestrator.task import Task, TaskFailure, TaskStatus
+
+Outcome = tuple[str, tuple[Doorbell, ...]]
+_NOTHING: Outcome = ("nothing", ())
+
+
+class MemorySweep:
+    """Does what is overdue; runs under its caller's lock."""
+
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        *,
+        forget: Callable[[Task], None],
+        max_crashes: int,
+        resend_seconds: float,
+        result_ttl_seconds: float,
+    ) -> None:
+        self._ledger = ledger
+        self._forget = forget
+        self._max_crashes = max_crashes
+        self._resend_seconds = resend_seconds
+        self._max_resend_seconds = resend_seconds * LONGEST_RESEND
+        self._result_ttl = timedelta(seconds=result_ttl_seconds)
+
+    def run(self, *, limit: int) -> SweepReport:
+        outcomes: list[Outcome] = []
+        for entry in list(self._ledger.entries.values()):
+            if len(outcomes) == limit:
+                break
+            if self._is_overdue(entry):
+                outcomes.append(self._settle(entry))
+        counts = Counter(outcome for outcome, _ in outcomes)
+        return SweepReport(
+            doorbells=tuple(bell for _, bells in outcomes for bell in bells),
+            recovered=counts["recovered"],
+            ended=counts["ended"],
+            rung_again=counts["rung_again"],
+        )
+
+    def _is_overdue(self, entry: Entry) -> bool:
+        finished_at = entry.task.finished_at
+        forget_at = finished_at + self._result_ttl if finished_at else None
+        instants = (entry.lease_until, entry.look_at, forget_at)
+        now = self._ledger.now
+        return any(each is not None and each <= now for each in instants)
+
+    def _settle(self, entry: Entry) -> Outcome:
+        if entry.task.status.is_terminal:
+            del self._ledger.entries[entry.key]
+            self._forget(entry.task)
+            return _NOTHING
+        if entry.task.status is TaskStatus.RUNNING:
+            return self._recover(entry)
+        return self._ring(entry)
+
+    def _recover(self, entry: Entry) -> Outcome:
+        """Take back an expired lease: the run's worker has vanished."""
+        task, ledger = entry.task, self._ledger
+        if entry.lease_until is not None and entry.claimed_at is not None:
+            held = (entry.lease_until - entry.claimed_at).total_seconds()
+            entry.set(running_seconds=task.running_seconds + held)
+        if task.cancel_requested_at is not None:
+            return "ended", ledger.end(
+                entry, TaskStatus.CANCELLED, {"status": "cancelled"}
+            )
+        entry.set(crashes=task.crashes + 1)
+        verdict = self._verdict(entry)
+        if verdict is None:
+            reason = "its worker vanished"
+            entry.move(TaskStatus.PENDING, crashes=entry.task.crashes)
+            entry.set(pending_reason=reason)
+            ledger.record(entry, EventType.TASK_RELEASED, reason=reason)
+            return "recovered", ledger.make_due(entry, ledger.now)
+        status, code, message = verdict
+        failure = TaskFailure(code=code, message=message)
+        ledger.count_run(entry, status, failure)
+        return "ended", ledger.end_with_failure(entry, status, code, message)
+
+    def _verdict(self, entry: Entry) -> tuple[TaskStatus, str, str] | None:
+        """How a task whose worker vanished ends, if it does."""
+        task, ledger = entry.task, self._ledger
+        limit = task.time_limit_seconds
+        if entry.deadline_at is not None and entry.deadline_at <= ledger.now:
+            message = "the deadline passed while the run had no worker; raise deadline"
+            return TaskStatus.TIMED_OUT, "deadline", message
+        if limit is not None and limit <= task.running_seconds:
+            message = "the time limit passed and the worker vanished; raise time_limit"
+            return TaskStatus.TIMED_OUT, "time_limit", message
+        if task.crashes >= self._max_crashes:
+            message = (
+                f"its worker vanished {task.crashes} times;"
+                " look for what kills the worker process, then submit again"
+            )
+            return TaskStatus.FAILED, "crash_loop", message
+        return None
+
+    def _ring(self, entry: Entry) -> Outcome:
+        """Look at a due task: end it past a limit, ring when it may run now."""
+        ledger, now = self._ledger, self._ledger.now
+        reason = ledger.overdue(entry)
+        if reason is not None:
+            return "ended", ledger.end_with_failure(
+                entry, TaskStatus.FAILED, "expired", reason
+            )
+        if not ledger.is_next_turn(entry):
+            ledger.look_at(entry, now + timedelta(seconds=self._max_resend_seconds))
+            return _NOTHING
+        doublings = min(entry.rings, LONGEST_RESEND)  # keeps the power a number
+        delay = min(self._resend_seconds * 2**doublings, self._max_resend_seconds)
+        ledger.look_at(entry, now + timedelta(seconds=delay))
+        entry.rings += 1
+        return ("rung_again" if entry.rings > 1 else "rung"), (entry.doorbell,)

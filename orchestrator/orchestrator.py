@@ -1,0 +1,468 @@
+"""The one implementation of the public face: submit tasks, read how they stand and end.
+
+Stores first, rings second. Knows stores, queue and directory by their protocols only;
+`wiring` names the concrete ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from pydantic import JsonValue
+
+from conversations.service import ConversationService
+from orchestrator.agent_config import AgentInfo, WorkerInfo
+from orchestrator.errors import (
+    InvalidInput,
+    InvalidTransition,
+    QueueUnavailable,
+    ServiceDisabled,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskEndedWithoutResult,
+    TaskFailed,
+    TaskTimedOut,
+    WaitTimeout,
+)
+from orchestrator.events import TaskEvent
+from orchestrator.journal import Step
+from orchestrator.parts import OrchestratorParts
+from orchestrator.request import (
+    SubmitOptions,
+    SubmitRequest,
+    build_task,
+    parse_request,
+    request_of,
+)
+from orchestrator.settings import Settings, load_settings
+from orchestrator.store import Creation, Doorbell, TaskFilter, TaskPage
+from orchestrator.task import Task, TaskResult, TaskStatus
+from orchestrator.wiring import connect
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+STORE_SECONDS = 4.0
+"""How long one call of the store may take, so that a submit is answered within 5 s."""
+EVENT_WAIT_SECONDS = 2.0
+"""One blocking read of the event log."""
+AGENT_MEMORY_SECONDS = 2.0
+"""How long a submit trusts what it has read of an agent."""
+_ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
+    TaskStatus.FAILED: TaskFailed,
+    TaskStatus.CANCELLED: TaskCancelled,
+    TaskStatus.TIMED_OUT: TaskTimedOut,
+}
+
+
+class AsyncOrchestrator:
+    """Submits tasks and reads them. `async with` closes it."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        parts: OrchestratorParts | None = None,
+    ) -> None:
+        """Connect to what the settings name; None reads them (`load_settings`).
+
+        Args:
+            settings: The configuration.
+            parts: Ready-made stores and queue, instead of those of the settings.
+        """
+        self._parts = parts or connect(settings or load_settings())
+        self._seen: dict[str, tuple[float, AgentInfo | None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections; tasks go on."""
+        await self._parts.aclose()
+
+    @property
+    def conversations(self) -> ConversationService:
+        """The conversations service.
+
+        Raises:
+            ServiceDisabled: it is switched off.
+        """
+        if self._parts.conversations is None:
+            raise ServiceDisabled("conversations")
+        return self._parts.conversations
+
+    async def submit(
+        self,
+        agent: str,
+        input: Mapping[str, JsonValue],  # noqa: A002
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncTaskHandle:
+        """Accept a task: once this returns, it will end exactly once.
+
+        Options are the fields of `SubmitRequest`. A submit that equals an earlier one
+        (`idempotency_key`, `cache_ttl`) returns the earlier task.
+
+        Raises:
+            InvalidInput: a field cannot be taken; nothing is stored.
+            AgentNotFound: agents are known, but not this one.
+            IdempotencyConflict: the key belongs to another request.
+            ConversationBusy: with `when_busy="reject"`.
+            ServiceDisabled: the configuration switches the service off.
+            StoreUnavailable: the task may or may not be stored; submit again with the
+                same `idempotency_key` to be sure.
+        """
+        request = parse_request({"agent": agent, "input": input, **options})
+        return (await self._accept([request]))[0]
+
+    async def submit_many(
+        self, requests: Iterable[SubmitRequest | Mapping[str, Any]]
+    ) -> tuple[AsyncTaskHandle, ...]:
+        """Accept many tasks at once; all are checked before the first is stored.
+
+        Raises:
+            InvalidInput: names the request by its index; nothing is stored.
+            AgentNotFound, IdempotencyConflict, ConversationBusy: of the first refused
+                request; the others are accepted.
+        """
+        parsed: list[SubmitRequest] = []
+        for index, request in enumerate(requests):
+            try:
+                parsed.append(
+                    request
+                    if isinstance(request, SubmitRequest)
+                    else parse_request(request)
+                )
+            except InvalidInput as exc:
+                raise InvalidInput(
+                    f"requests[{index}].{exc.field}", exc.reason
+                ) from exc
+        return await self._accept(parsed)
+
+    async def execute_async(self, task: Task) -> str:
+        """Accept a task made by hand; return its id.
+
+        The task keeps its id; its limits and version are filled in where absent.
+        """
+        request = request_of(task)
+        handle = (await self._accept([request], ids=[task.id]))[0]
+        return handle.id
+
+    async def get(self, task_id: str, *, tenant: str | None = None) -> Task:
+        """Return a task's record.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        return await self._bounded(self._parts.store.get(self._of(tenant), task_id))
+
+    async def handle(
+        self, task_id: str, *, tenant: str | None = None
+    ) -> AsyncTaskHandle:
+        """Return a handle on a task that was submitted elsewhere.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        task = await self.get(task_id, tenant=tenant)
+        return AsyncTaskHandle(self, task)
+
+    async def status(self, task_id: str, *, tenant: str | None = None) -> TaskStatus:
+        """Return where a task stands.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        return (await self.get(task_id, tenant=tenant)).status
+
+    async def result(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,
+        tenant: str | None = None,
+    ) -> TaskResult:
+        """Wait for a task's answer, at most `timeout` seconds.
+
+        Raises:
+            TaskFailed, TaskCancelled, TaskTimedOut: it ended without one.
+            WaitTimeout: it has not ended; says so when no worker serves its agent.
+            TaskNotFound: none of this tenant has the id.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                async for _ in self.events(task_id, tenant=tenant):
+                    pass
+        except TimeoutError:
+            pass
+        task = await self.get(task_id, tenant=tenant)
+        if not task.status.is_terminal:
+            raise WaitTimeout(await self._why_waiting(task, timeout))
+        if task.status is TaskStatus.COMPLETED and task.result is not None:
+            return task.result
+        raise _ENDS.get(task.status, TaskFailed)(task)
+
+    async def events(
+        self, task_id: str, *, after: int = -1, tenant: str | None = None
+    ) -> AsyncIterator[TaskEvent]:
+        """Yield a task's events beyond `after`, live, up to its end event.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        while True:
+            events = await self._parts.store.events(
+                self._of(tenant),
+                task_id,
+                after=after,
+                wait_seconds=EVENT_WAIT_SECONDS,
+            )
+            for event in events:
+                after = event.sequence
+                yield event
+                if event.type.is_end:
+                    return
+            if not events and await self._has_ended(task_id, tenant):
+                return
+
+    async def steps(
+        self, task_id: str, *, tenant: str | None = None
+    ) -> tuple[Step, ...]:
+        """Return the finished steps of a task.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        return await self._bounded(self._parts.store.steps(self._of(tenant), task_id))
+
+    async def list(
+        self,
+        task_filter: TaskFilter | None = None,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        tenant: str | None = None,
+    ) -> TaskPage:
+        """Return tasks that match, newest first."""
+        return await self._bounded(
+            self._parts.store.list(
+                self._of(tenant),
+                task_filter or TaskFilter(),
+                limit=limit,
+                cursor=cursor,
+            )
+        )
+
+    async def cancel(self, task_id: str, *, tenant: str | None = None) -> Task:
+        """Ask for the end of a task; return it as it now stands.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        answer = await self._bounded(
+            self._parts.store.cancel(self._of(tenant), task_id)
+        )
+        await self._ring(answer.doorbells)
+        return answer.task
+
+    async def retry(
+        self, task_id: str, *, tenant: str | None = None
+    ) -> AsyncTaskHandle:
+        """Submit an ended task's request again, as a new task.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            InvalidTransition: it has not ended.
+        """
+        task = await self.get(task_id, tenant=tenant)
+        if not task.status.is_terminal:
+            raise InvalidTransition(
+                task.id, status=task.status.value, wanted="submitted again"
+            )
+        request = request_of(task).model_copy(
+            update={"idempotency_key": None, "cache_ttl": None, "not_before": None}
+        )
+        return (await self._accept([request]))[0]
+
+    async def agents(self) -> tuple[AgentInfo, ...]:
+        """Return every known agent, announced or in these settings, with its health."""
+        known = {
+            info.name: info
+            for info in await self._bounded(self._parts.directory.agents())
+        }
+        for name, config in self._parts.agents.items():
+            known.setdefault(name, AgentInfo(config=config))
+        return tuple(info for _, info in sorted(known.items()))
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        """Return the live workers."""
+        return await self._bounded(self._parts.directory.workers())
+
+    async def check(self) -> dict[str, str]:
+        """Report the store: version, durability, warnings.
+
+        Raises:
+            StoreUnavailable: it does not answer or must not be used.
+        """
+        return await self._bounded(self._parts.store.check())
+
+    async def _accept(
+        self, requests: Sequence[SubmitRequest], ids: Sequence[str] = ()
+    ) -> tuple[AsyncTaskHandle, ...]:
+        if not self._parts.agent_manager_enabled:
+            raise ServiceDisabled("agent_manager")
+        if self._parts.conversations is None and any(
+            request.conversation_id for request in requests
+        ):
+            raise ServiceDisabled("conversations")
+        infos = {name: await self._agent(name) for name in {r.agent for r in requests}}
+        tasks = [
+            build_task(
+                request,
+                agent=info.config if (info := infos[request.agent]) else None,
+                defaults=self._parts.defaults,
+            )
+            for request in requests
+        ]
+        if ids:
+            tasks = [
+                task.model_copy(update={"id": task_id})
+                for task, task_id in zip(tasks, ids, strict=True)
+            ]
+        answers = await self._bounded(self._parts.store.create(tasks))
+        creations = [answer for answer in answers if isinstance(answer, Creation)]
+        await self._ring([bell for made in creations for bell in made.doorbells])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return tuple(
+            AsyncTaskHandle(
+                self,
+                creation.task,
+                created=creation.created,
+                warning=self._warn_unserved(infos[creation.task.agent_name], creation),
+            )
+            for creation in creations
+        )
+
+    async def _agent(self, name: str) -> AgentInfo | None:
+        """Return what is known of an agent, remembered for a moment."""
+        now = monotonic()
+        seen = self._seen.get(name)
+        if seen is not None and seen[0] > now:
+            return seen[1]
+        info = await self._bounded(self._parts.directory.find(name))
+        config = self._parts.agents.get(name)
+        if info is None and config is not None:
+            info = AgentInfo(config=config)
+        if len(self._seen) > 1000:
+            self._seen.clear()
+        if info is not None and info.health.served:
+            self._seen[name] = (now + AGENT_MEMORY_SECONDS, info)
+        return info
+
+    def _warn_unserved(self, info: AgentInfo | None, creation: Creation) -> str | None:
+        if creation.task.status.is_terminal or (info and info.health.served):
+            return None
+        warning = (
+            f"no live worker serves agent {creation.task.agent_name!r};"
+            " the task is stored and runs once one is started with"
+            " `celery -A workers worker`"
+        )
+        logger.warning(warning, extra={"task_id": creation.task.id})
+        return warning
+
+    async def _why_waiting(self, task: Task, waited: float | None) -> str:
+        text = f"task {task.id} is still {task.status.value} after {waited} s"
+        if task.status is TaskStatus.RUNNING:
+            return f"{text}; it goes on, wait again or cancel it"
+        info = await self._bounded(self._parts.directory.find(task.agent_name))
+        if info is None or not info.health.served:
+            return (
+                f"{text}: no live worker serves agent {task.agent_name!r};"
+                " start one with `celery -A workers worker`"
+            )
+        reason = f" ({task.pending_reason})" if task.pending_reason else ""
+        return f"{text}{reason}; workers are busy, wait again or start more"
+
+    async def _has_ended(self, task_id: str, tenant: str | None) -> bool:
+        """Whether the task ended although its log brought no end event."""
+        return (await self.get(task_id, tenant=tenant)).status.is_terminal
+
+    async def _ring(self, doorbells: Sequence[Doorbell]) -> None:
+        if not doorbells:
+            return
+        try:
+            await self._parts.queue.enqueue(doorbells)
+        except QueueUnavailable as exc:
+            logger.warning("doorbell not rung", extra={"error": str(exc)})
+
+    def _of(self, tenant: str | None) -> str:
+        return tenant or self._parts.defaults.tenant
+
+    async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                return await call
+        except TimeoutError as exc:
+            raise StoreUnavailable(
+                f"the store did not answer within {STORE_SECONDS} s;"
+                " check that Redis is up and not overloaded"
+            ) from exc
+
+
+class AsyncTaskHandle:
+    """A task in the caller's hand."""
+
+    def __init__(
+        self,
+        orchestrator: AsyncOrchestrator,
+        task: Task,
+        *,
+        created: bool = False,
+        warning: str | None = None,
+    ) -> None:
+        self._orchestrator = orchestrator
+        self.tenant = task.tenant
+        self.id = task.id
+        self.created = created
+        """False when an equal request had been accepted before."""
+        self.warning = warning
+        """What stands in the way of the task at acceptance, if anything."""
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+    async def get(self) -> Task:
+        """Return the record."""
+        return await self._orchestrator.get(self.id, tenant=self.tenant)
+
+    async def status(self) -> TaskStatus:
+        """Return where it stands."""
+        return (await self.get()).status
+
+    async def result(self, timeout: float | None = None) -> TaskResult:
+        """Wait for the answer; see `AsyncOrchestrator.result`."""
+        return await self._orchestrator.result(
+            self.id, timeout=timeout, tenant=self.tenant
+        )
+
+    def events(self, after: int = -1) -> AsyncIterator[TaskEvent]:
+        """Yield events beyond `after`, live, up to the end event."""
+        return self._orchestrator.events(self.id, after=after, tenant=self.tenant)
+
+    async def cancel(self) -> Task:
+        """Ask for its end."""
+        return await self._orchestrator.cancel(self.id, tenant=self.tenant)

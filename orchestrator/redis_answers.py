@@ -1,0 +1,20 @@
+"""How the flat answers of scripts read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.store import Doorbell
+
+
+def pairs(flat: Sequence[str]) -> dict[str, str]:
+    """A hash from its names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def read_doorbells(bells: Sequence[Sequence[str]]) -> tuple[Doorbell, ...]:
+    """Doorbells from tenant, task id, agent, queue and priority."""
+    return tuple(
+        Doorbell(tenant, task_id, agent_name, queue, int(priority))
+        for tenant, task_id, agent_name, queue, priority in bells
+    )

@@ -1,0 +1,135 @@
+"""How the orchestrator reaches Redis, and what its errors become at the border.
+
+No message, repr or error made here holds a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,  # noqa: A004 - the name that redis-py gives it
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
+
+CONNECT_TIMEOUT_SECONDS: Final = 2.0
+"""A server on the same network answers far sooner; a dead one is told early."""
+COMMAND_TIMEOUT_SECONDS: Final = 5.0
+"""A submit is answered within 5 s, whatever the server does."""
+BLOCK_SLICE_SECONDS: Final = 2.0
+"""Longest blocking read, well below the command timeout."""
+MAX_CONNECTIONS: Final = 64
+"""Commands are short; a thousand runs share these and wait their turn."""
+_HEALTH_CHECK_SECONDS: Final = 30
+_RECONNECTS: Final = 2
+
+UntypedRedis: TypeAlias = Any
+"""A client of `connect`: redis-py types each answer as text, bytes or a coroutine."""
+
+_READ_ONLY_REPLIES: Final = ("READONLY", "MISCONF", "NOREPLICAS")
+
+
+def connect(
+    url: str,
+    *,
+    connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+    command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
+) -> Redis:
+    """Return a client; nothing is sent before its first command.
+
+    A lost connection is tried again, a slow command is not: scripts that are safe to
+    repeat make the first harmless, and the caller's deadline forbids the second.
+
+    Raises:
+        StoreUnavailable: the URL cannot be read.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=command_timeout_seconds,
+            decode_responses=True,
+            protocol=2,
+            socket_connect_timeout=connect_timeout_seconds,
+            socket_timeout=command_timeout_seconds,
+            health_check_interval=_HEALTH_CHECK_SECONDS,
+            retry=Retry(
+                ExponentialBackoff(cap=0.5, base=0.05),
+                _RECONNECTS,
+                supported_errors=(RedisConnectionError,),
+            ),
+        )
+        return Redis.from_pool(pool)
+    except ValueError:
+        raise StoreUnavailable(
+            f"the Redis URL ({len(url)} characters) cannot be read;"
+            " write redis://host:port/0, rediss://host:port/0 or unix:///path"
+        ) from None
+
+
+def address_of(client: Redis) -> str:
+    """Name the server as host:port or socket path, never with credentials."""
+    facts = client.connection_pool.connection_kwargs
+    if facts.get("path"):
+        return str(facts["path"])
+    return f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
+
+
+@contextmanager
+def store_errors(address: str) -> Iterator[None]:
+    """Turn every error of redis-py into the orchestrator's.
+
+    Raises:
+        StoreUnavailable: or one of its kinds.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as exc:
+        raise _as_store_error(exc, address) from exc
+
+
+def _as_store_error(exc: Exception, address: str) -> StoreUnavailable:
+    # redis-py wraps what a new connection was refused for, and drops known codes from
+    # the text of an error that it has a class for.
+    if isinstance(exc.__cause__, RedisError):
+        exc = exc.__cause__
+    reply = str(exc)
+    if isinstance(exc, OutOfMemoryError) or "OOM " in reply:
+        return StoreFull(
+            f"Redis at {address} is out of memory; raise maxmemory or shorten"
+            " result_ttl"
+        )
+    if isinstance(exc, ReadOnlyError) or any(
+        code in reply for code in _READ_ONLY_REPLIES
+    ):
+        return StoreReadOnly(
+            f"Redis at {address} refuses writes; point the URL at a primary whose"
+            " disk has room"
+        )
+    return StoreUnavailable(f"Redis at {address} {_reason(exc)}")
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, (AuthenticationError, AuthorizationError, NoPermissionError)):
+        return "refuses the login; check the user, the password and its permissions"
+    if isinstance(exc, BusyLoadingError):
+        return "is loading its data; try again shortly"
+    if isinstance(exc, TimeoutError):
+        return "did not answer in time; check the server and the network"
+    if isinstance(exc, (RedisConnectionError, OSError)):
+        return "cannot be reached; start it or set REDIS_URL"
+    return f"answered with {type(exc).__name__}; its log says more"

@@ -1,0 +1,106 @@
+"""The agent directory on Redis, beside the tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo, WorkerInfo
+from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.task_record import find_instant, instant, milliseconds
+
+
+class RedisAgentDirectory:
+    """Agents and workers as every process of the fleet sees them."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: UntypedRedis = client
+        self._address = address_of(client)
+        names = ("announce", "withdraw")
+        self._scripts = RedisScripts(
+            client, sources={name: read_script(name) for name in names}
+        )
+
+    async def announce(self, worker: WorkerInfo, *, ttl_seconds: float) -> None:
+        keys = [redis_keys.worker(worker.id), redis_keys.WORKERS, redis_keys.AGENTS]
+        text = worker.model_dump_json(exclude={"seen_at"})
+        arguments: list[str | int] = [worker.id, text, milliseconds(ttl_seconds)]
+        for agent in worker.agents:
+            arguments += [agent.name, agent.model_dump_json()]
+        await self._scripts.run("announce", keys, arguments)
+
+    async def withdraw(self, worker_id: str) -> None:
+        keys = [redis_keys.worker(worker_id), redis_keys.WORKERS]
+        await self._scripts.run("withdraw", keys, [worker_id])
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        with store_errors(self._address):
+            ids = sorted(await self._client.zrange(redis_keys.WORKERS, 0, -1))
+            if not ids:
+                return ()
+            texts = await self._client.mget([redis_keys.worker(id_) for id_ in ids])
+        return tuple(_worker(text) for text in texts if text is not None)
+
+    async def agents(self) -> tuple[AgentInfo, ...]:
+        with store_errors(self._address):
+            configs = await self._client.hgetall(redis_keys.AGENTS)
+        return await self._infos(configs)
+
+    async def find(self, name: str) -> AgentInfo | None:
+        with store_errors(self._address):
+            config = await self._client.hget(redis_keys.AGENTS, name)
+        infos = await self._infos({name: config} if config else {})
+        return infos[0] if infos else None
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _infos(self, configs: Mapping[str, str]) -> tuple[AgentInfo, ...]:
+        if not configs:
+            return ()
+        names = sorted(configs)
+        served = [
+            agent.name for worker in await self.workers() for agent in worker.agents
+        ]
+        with store_errors(self._address):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.hgetall(redis_keys.health(name))
+                healths = await pipeline.execute()
+        return tuple(
+            AgentInfo(
+                config=_config(json.loads(configs[name])),
+                health=_health(fields, workers=served.count(name)),
+            )
+            for name, fields in zip(names, healths, strict=True)
+        )
+
+
+def _config(data: dict[str, object]) -> AgentConfig:
+    """Read a config, leaving out what a newer release may have added."""
+    known = {name: data[name] for name in AgentConfig.model_fields if name in data}
+    return AgentConfig.model_validate(known)
+
+
+def _worker(text: str) -> WorkerInfo:
+    seen, _, announced = text.partition(" ")
+    data = json.loads(announced)
+    known = {name: data[name] for name in WorkerInfo.model_fields if name in data}
+    known["agents"] = [_config(agent) for agent in known.get("agents", ())]
+    return WorkerInfo.model_validate(known | {"seen_at": instant(seen)})
+
+
+def _health(fields: Mapping[str, str], *, workers: int) -> AgentHealth:
+    return AgentHealth(
+        served=workers > 0,
+        workers=workers,
+        last_success_at=find_instant(fields, "last_success_ms"),
+        last_failure_at=find_instant(fields, "last_failure_ms"),
+        last_failure_code=fields.get("last_failure_code"),
+        successes=int(fields.get("successes", 0)),
+        failures=int(fields.get("failures", 0)),
+    )

@@ -1,0 +1,102 @@
+"""The names of every Redis key that the orchestrator's stores use.
+
+Identifiers cannot start with `_`, so the fleet-wide keys never meet a tenant's. The
+table with types, lifetimes and growth is docs/redis-keys.md.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from conversations.json_value import NotStorable, check_identifier
+
+_ROOT = "celeriac"
+_FLEET = f"{_ROOT}:_fleet"
+
+DUE = f"{_FLEET}:due"
+LEASES = f"{_FLEET}:leases"
+ENDED = f"{_FLEET}:ended"
+AGENTS = f"{_FLEET}:agents"
+WORKERS = f"{_FLEET}:workers"
+_HEALTH = f"{_FLEET}:health:"
+_CONTROL = f"{_FLEET}:control:"
+
+
+def may_name_a_task(tenant: str, task_id: str) -> bool:
+    """Tell whether two names can stand in a key, so that no other key is met."""
+    try:
+        check_identifier(tenant)
+        check_identifier(task_id)
+    except NotStorable:
+        return False
+    return True
+
+
+def record(tenant: str, task_id: str) -> str:
+    return f"{_ROOT}:{tenant}:task:{task_id}"
+
+
+def log(tenant: str, task_id: str) -> str:
+    return f"{record(tenant, task_id)}:events"
+
+
+def journal(tenant: str, task_id: str) -> str:
+    return f"{record(tenant, task_id)}:journal"
+
+
+def idempotency(tenant: str, key: str) -> str:
+    return f"{_ROOT}:{tenant}:idempotency:{_digest(key)}"
+
+
+def cache(tenant: str, request_hash: str) -> str:
+    return f"{_ROOT}:{tenant}:cache:{request_hash}"
+
+
+def listing(tenant: str, kind: str = "all", value: str = "") -> str:
+    """A listing of tasks: `all`, or by `status`, `agent`, `conversation` or `tag`."""
+    suffix = _digest(value) if kind == "tag" else value
+    return f"{_ROOT}:{tenant}:tasks:{kind}:{suffix}".removesuffix(":")
+
+
+def worker(worker_id: str) -> str:
+    return f"{_FLEET}:worker:{worker_id}"
+
+
+def health(agent_name: str) -> str:
+    return f"{_HEALTH}{agent_name}"
+
+
+def control(worker_id: str) -> str:
+    return f"{_CONTROL}{worker_id}"
+
+
+def task_keys(tenant: str, task_id: str) -> list[str]:
+    """The keys that every task script is given, in the order of lua/task.lua."""
+    return [
+        record(tenant, task_id),
+        log(tenant, task_id),
+        journal(tenant, task_id),
+        f"{_ROOT}:{tenant}:task:",
+        f"{_ROOT}:{tenant}:turns:",
+        f"{_ROOT}:{tenant}:tasks:status:",
+        DUE,
+        LEASES,
+        ENDED,
+        _HEALTH,
+        _CONTROL,
+    ]
+
+
+def member(tenant: str, task_id: str) -> str:
+    """How a task stands in the fleet-wide sets."""
+    return f"{tenant} {task_id}"
+
+
+def split_member(value: str) -> tuple[str, str]:
+    """The tenant and task id of a fleet-wide set's member."""
+    tenant, _, task_id = value.partition(" ")
+    return tenant, task_id
+
+
+def _digest(value: str) -> str:
+    return sha256(value.encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""Lua scripts of the orchestrator's stores: composed, loaded, called.
+
+A script is sent by its digest; the server that does not know it is given it again.
+Knows nothing of what the scripts do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.task import TRANSITIONS
+
+_SHEBANG: Final = "#!lua\n"
+"""With it a full Redis refuses a script before its first write, not in its middle."""
+_BATCH: Final = 200
+"""Calls in one pipeline; bounds how long the server is kept busy."""
+
+
+class ScriptCall(NamedTuple):
+    """One call of a script."""
+
+    name: str
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+
+
+def read_script(name: str) -> str:
+    """Return the text of `lua/<name>.lua`."""
+    return files("orchestrator.lua").joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def transition_table() -> str:
+    """Return the table of allowed transitions as Lua."""
+    rows = (
+        f"  {status} = {{{', '.join(f'{to} = true' for to in sorted(allowed))}}},"
+        for status, allowed in TRANSITIONS.items()
+    )
+    return "\n".join(["local TRANSITIONS = {", *rows, "}", ""])
+
+
+class RedisScripts:
+    """Calls named scripts on one client."""
+
+    def __init__(self, client: Redis, *, sources: Mapping[str, str]) -> None:
+        self._client: UntypedRedis = client
+        self._sources = sources
+        self._digests: dict[str, str] = {}
+        self._address = address_of(client)
+
+    async def run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[str | int] = ()
+    ) -> Any:
+        """Call one script.
+
+        Raises:
+            StoreUnavailable: it was not called, or its answer was lost.
+        """
+        return (await self.run_many([ScriptCall(name, keys, arguments)]))[0]
+
+    async def run_many(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """Call scripts in one pipeline; each is atomic, all of them are not.
+
+        Raises:
+            StoreUnavailable: at least one failed; nothing is known of the others.
+        """
+        answers: list[Any] = []
+        with store_errors(self._address):
+            for start in range(0, len(calls), _BATCH):
+                answers += await self._run_batch(calls[start : start + _BATCH])
+        return answers
+
+    async def _run_batch(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        if not self._digests:
+            await self._load()
+        answers = await self._send(calls)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            await self._load()
+            answers = await self._resend(calls, answers)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _resend(
+        self, calls: Sequence[ScriptCall], answers: Sequence[Any]
+    ) -> list[Any]:
+        missing = [
+            call
+            for call, answer in zip(calls, answers, strict=True)
+            if isinstance(answer, NoScriptError)
+        ]
+        again = iter(await self._send(missing))
+        return [
+            next(again) if isinstance(answer, NoScriptError) else answer
+            for answer in answers
+        ]
+
+    async def _send(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for name, keys, arguments in calls:
+                pipeline.execute_command(
+                    "EVALSHA", self._digests[name], len(keys), *keys, *arguments
+                )
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            return answers
+
+    async def _load(self) -> None:
+        first_line = _SHEBANG if await self._knows_shebang() else ""
+        texts = {name: first_line + text for name, text in self._sources.items()}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for text in texts.values():
+                pipeline.execute_command("SCRIPT LOAD", text)
+            await pipeline.execute()
+        self._digests = {
+            name: sha1(text.encode(), usedforsecurity=False).hexdigest()
+            for name, text in texts.items()
+        }
+
+    async def _knows_shebang(self) -> bool:
+        try:
+            await self._client.execute_command("EVAL", f"{_SHEBANG}return 1", 0)
+        except ResponseError:
+            return False
+        return True

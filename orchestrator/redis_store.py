@@ -1,0 +1,406 @@
+"""The task store on Redis. Every change is one Lua script in `lua/`.
+
+Knows the order of the scripts' arguments and how their answers read; which transition
+is allowed, and what it touches, is the scripts' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from secrets import token_hex
+from time import monotonic
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from conversations.append_script import (
+    APPEND_FUNCTIONS,
+    append_arguments,
+    append_keys,
+)
+from conversations.json_value import dumps
+from orchestrator import redis_keys
+from orchestrator.errors import (
+    InvalidTransition,
+    LeaseLost,
+    TaskNotFound,
+)
+from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.journal import Step
+from orchestrator.redis_answers import pairs, read_doorbells
+from orchestrator.redis_check import check_server
+from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_creation import (
+    creation_arguments,
+    creation_keys,
+    read_creation,
+)
+from orchestrator.redis_listing import list_tasks
+from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
+from orchestrator.redis_log_watch import LogWatch
+from orchestrator.redis_scripts import (
+    RedisScripts,
+    ScriptCall,
+    read_script,
+    transition_table,
+)
+from orchestrator.redis_sweep import RedisSweep
+from orchestrator.store import (
+    Cancellation,
+    Claim,
+    Creation,
+    Doorbell,
+    Ending,
+    Lease,
+    LeaseState,
+    RefusalReason,
+    SweepReport,
+    TaskFilter,
+    TaskPage,
+)
+from orchestrator.store_limits import (
+    IDEMPOTENCY_TTL_SECONDS,
+    LONGEST_RESEND,
+    MAX_CRASHES,
+    RESEND_SECONDS,
+    RESULT_TTL_SECONDS,
+    UNSERVED_SECONDS,
+)
+from orchestrator.task import Task, TaskFailure
+from orchestrator.task_record import (
+    end_event_data,
+    milliseconds,
+    release_event_data,
+    step_from_entry,
+    step_text,
+    steps_from_entries,
+    task_from_fields,
+)
+
+_PUSHED_CANCEL_SECONDS: Final = 60.0
+"""A push that nobody took is worthless once a lease has been renewed."""
+
+_TASK_SCRIPTS: Final = (
+    "create",
+    "claim",
+    "record_step",
+    "append_events",
+    "release",
+    "cancel",
+    "recover",
+    "ring",
+)
+
+_Arguments = Sequence[str | int]
+_Answer = list[Any]
+_MoreArguments = list[str | int]
+
+
+def _sources() -> dict[str, str]:
+    shared = transition_table() + read_script("task")
+    composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
+    alone = {name: read_script(name) for name in ("renew", "overdue", "forget")}
+    return composed | alone
+
+
+class RedisTaskStore:
+    """Keeps tasks in one Redis, safe for any number of processes."""
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        known_agents: Collection[str] = (),
+        result_ttl_seconds: float = RESULT_TTL_SECONDS,
+        idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
+        max_crashes: int = MAX_CRASHES,
+        resend_seconds: float = RESEND_SECONDS,
+    ) -> None:
+        """Take over a client; `known_agents` are those of this process's settings."""
+        self._client: UntypedRedis = client
+        self._address = address_of(client)
+        self._scripts = RedisScripts(client, sources=_sources())
+        self._known_agents = frozenset(known_agents)
+        self._delays = (
+            milliseconds(resend_seconds),
+            milliseconds(resend_seconds * LONGEST_RESEND),
+            milliseconds(result_ttl_seconds),
+        )
+        self._idempotency_ttl_seconds = idempotency_ttl_seconds
+        self._watch = LogWatch(client)
+        self._sweep = RedisSweep(
+            client, self._scripts, call=self._call, max_crashes=max_crashes
+        )
+
+    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
+        answers = await self._scripts.run_many([self._creation(task) for task in tasks])
+        known = self._known_agents
+        if any(answer[0] == "agent_not_found" for answer in answers):
+            known = known | await self._registered_agents()
+        return tuple(
+            read_creation(task, answer, known_agents=known)
+            for task, answer in zip(tasks, answers, strict=True)
+        )
+
+    def _creation(self, task: Task) -> ScriptCall:
+        arguments = creation_arguments(
+            task,
+            idempotency_ttl_seconds=self._idempotency_ttl_seconds,
+            known=task.agent_name in self._known_agents,
+        )
+        keys = creation_keys(task)
+        return self._call("create", task.tenant, task.id, arguments, more_keys=keys)
+
+    async def _registered_agents(self) -> set[str]:
+        with store_errors(self._address):
+            return set(await self._client.hkeys(redis_keys.AGENTS))
+
+    async def get(self, tenant: str, task_id: str) -> Task:
+        _require_name(tenant, task_id)
+        with store_errors(self._address):
+            fields = await self._client.hgetall(redis_keys.record(tenant, task_id))
+        if not fields:
+            raise TaskNotFound(task_id)
+        return task_from_fields(fields)
+
+    async def list(
+        self,
+        tenant: str,
+        task_filter: TaskFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        with store_errors(self._address):
+            return await list_tasks(
+                self._client, tenant, task_filter, limit=limit, cursor=cursor
+            )
+
+    async def claim(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        worker: str,
+        serves: Sequence[str],
+        lease_seconds: float,
+    ) -> Claim | RefusalReason:
+        if not redis_keys.may_name_a_task(tenant, task_id):
+            return RefusalReason.UNKNOWN
+        lease, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
+        arguments: _Arguments = [worker, lease, token_hex(8), unserved, *serves]
+        verdict, *answer = await self._run("claim", tenant, task_id, arguments)
+        if verdict != "claimed":
+            return RefusalReason(verdict)
+        task = task_from_fields(pairs(answer[0]))
+        return Claim(
+            task=task,
+            lease=Lease(tenant, task_id, task.attempt, worker),
+            steps=steps_from_entries(pairs(answer[1])),
+        )
+
+    async def renew(
+        self, leases: Sequence[Lease], *, lease_seconds: float
+    ) -> tuple[LeaseState, ...]:
+        if not leases:
+            return ()
+        keys = [redis_keys.LEASES]
+        arguments: _MoreArguments = [milliseconds(lease_seconds)]
+        for lease in leases:
+            keys.append(redis_keys.record(lease.tenant, lease.task_id))
+            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
+        states = await self._scripts.run("renew", keys, arguments)
+        return tuple(LeaseState(state) for state in states)
+
+    async def record_step(
+        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+    ) -> Step:
+        text = step_text(step, attempt=lease.fence)
+        answer = await self._write(
+            "record_step", lease, [step.key, text, *_event_arguments(events)]
+        )
+        return step_from_entry(answer[0])
+
+    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+        if events:
+            await self._write(
+                "append_events", lease, [token_hex(8), *_event_arguments(events)]
+            )
+
+    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+        _require_name(tenant, task_id)
+        with store_errors(self._address):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.exists(redis_keys.record(tenant, task_id))
+                pipeline.hgetall(redis_keys.journal(tenant, task_id))
+                exists, entries = await pipeline.execute()
+        if not exists:
+            raise TaskNotFound(task_id)
+        return steps_from_entries(entries)
+
+    async def events(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        after: int = -1,
+        limit: int = 500,
+        wait_seconds: float = 0.0,
+    ) -> tuple[TaskEvent, ...]:
+        _require_name(tenant, task_id)
+        deadline = monotonic() + wait_seconds
+        with store_errors(self._address):
+            while True:
+                events, goes_on = await read_events(
+                    self._client, (tenant, task_id), after=after, limit=limit
+                )
+                left = deadline - monotonic()
+                if events or not goes_on or left <= 0:
+                    return events
+                await self._watch.wait(
+                    redis_keys.log(tenant, task_id), last_entry(after), seconds=left
+                )
+
+    async def release(
+        self,
+        lease: Lease,
+        *,
+        running_seconds: float,
+        delay_seconds: float = 0.0,
+        reason: str,
+        failure: TaskFailure | None = None,
+    ) -> tuple[Doorbell, ...]:
+        arguments: _Arguments = [
+            milliseconds(running_seconds),
+            milliseconds(delay_seconds),
+            reason,
+            failure.model_dump_json() if failure else "",
+            dumps(release_event_data(reason, delay_seconds, failure)),
+        ]
+        return read_doorbells((await self._write("release", lease, arguments))[0])
+
+    async def finish(
+        self, lease: Lease, ending: Ending, *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        if not ending.status.is_terminal:
+            raise InvalidTransition(
+                lease.task_id, status="running", wanted=f"{ending.status} by finish"
+            )
+        result, failure = ending.result, ending.failure
+        data = end_event_data(ending)
+        arguments: _Arguments = [
+            ending.status.value,
+            milliseconds(running_seconds),
+            dumps(result.model_dump(mode="json")) if result else "",
+            dumps(failure.model_dump(mode="json")) if failure else "",
+            failure.code if failure else "",
+            int(result is not None and result.partial),
+            dumps(data),
+            dumps(data | {"turn": "dropped"}),
+        ]
+        keys, turn_arguments = await self._turn(lease, ending)
+        answer = await self._write(
+            "finish", lease, [*arguments, *turn_arguments], more_keys=keys
+        )
+        return read_doorbells(answer[0])
+
+    async def _turn(
+        self, lease: Lease, ending: Ending
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        if ending.turn is None:
+            return (), ()
+        record = redis_keys.record(lease.tenant, lease.task_id)
+        with store_errors(self._address):
+            conversation = await self._client.hget(record, "conversation")
+        if conversation is None:
+            return (), ()
+        turn = ending.turn
+        arguments = append_arguments(
+            turn.messages, turn=lease.task_id, create_with=turn.config
+        )
+        return append_keys(lease.tenant, conversation), arguments
+
+    async def cancel(self, tenant: str, task_id: str) -> Cancellation:
+        _require_name(tenant, task_id)
+        verdict, *answer = await self._run(
+            "cancel", tenant, task_id, [milliseconds(_PUSHED_CANCEL_SECONDS)]
+        )
+        if verdict == "unknown":
+            raise TaskNotFound(task_id)
+        return Cancellation(
+            task_from_fields(pairs(answer[0])), read_doorbells(answer[1])
+        )
+
+    async def wait_cancel_requests(
+        self, worker: str, *, wait_seconds: float
+    ) -> tuple[tuple[str, str], ...]:
+        with store_errors(self._address):
+            return await take_cancel_requests(
+                self._client, worker, wait_seconds=wait_seconds
+            )
+
+    async def sweep(self, *, limit: int = 500) -> SweepReport:
+        return await self._sweep.run(limit=limit)
+
+    async def check(self) -> dict[str, str]:
+        with store_errors(self._address):
+            return await check_server(self._client, self._address)
+
+    async def aclose(self) -> None:
+        await self._watch.aclose()
+        await self._client.aclose()
+
+    def _call(
+        self,
+        name: str,
+        tenant: str,
+        task_id: str,
+        arguments: _Arguments = (),
+        *,
+        more_keys: Sequence[str] = (),
+    ) -> ScriptCall:
+        return ScriptCall(
+            name,
+            [*redis_keys.task_keys(tenant, task_id), *more_keys],
+            [tenant, task_id, *self._delays, *arguments],
+        )
+
+    async def _run(
+        self, name: str, tenant: str, task_id: str, arguments: _Arguments
+    ) -> _Answer:
+        call = self._call(name, tenant, task_id, arguments)
+        answer: _Answer = (await self._scripts.run_many([call]))[0]
+        return answer
+
+    async def _write(
+        self,
+        name: str,
+        lease: Lease,
+        arguments: _Arguments,
+        *,
+        more_keys: Sequence[str] = (),
+    ) -> _Answer:
+        """Call a script that names the fence.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        tenant, task_id, fence, _worker = lease
+        call = self._call(
+            name, tenant, task_id, [fence, *arguments], more_keys=more_keys
+        )
+        verdict, *rest = (await self._scripts.run_many([call]))[0]
+        if verdict == "lost":
+            raise LeaseLost(task_id, fence=fence)
+        answer: _Answer = rest
+        return answer
+
+
+def _require_name(tenant: str, task_id: str) -> None:
+    if not redis_keys.may_name_a_task(tenant, task_id):
+        raise TaskNotFound(task_id)
+
+
+def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
+    return [text for event in events for text in (event.type.value, dumps(event.data))]

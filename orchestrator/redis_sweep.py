@@ -1,0 +1,99 @@
+"""One sweep over a Redis: what is overdue, then one script for each of it.
+
+Any number of processes may sweep; each script looks again before it changes anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.redis_answers import read_doorbells
+from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_listing import listing_keys
+from orchestrator.redis_scripts import RedisScripts, ScriptCall
+from orchestrator.store import SweepReport
+from orchestrator.task import TaskStatus
+from orchestrator.task_record import task_from_fields
+
+
+class TaskCall(Protocol):
+    """Makes the call of a task script."""
+
+    def __call__(
+        self, name: str, tenant: str, task_id: str, arguments: Sequence[str | int] = ()
+    ) -> ScriptCall: ...
+
+
+class RedisSweep:
+    """Takes back leases, ends what is past its limits, rings, and forgets."""
+
+    def __init__(
+        self,
+        client: Redis,
+        scripts: RedisScripts,
+        *,
+        call: TaskCall,
+        max_crashes: int,
+    ) -> None:
+        self._client: UntypedRedis = client
+        self._scripts = scripts
+        self._call = call
+        self._max_crashes = max_crashes
+
+    async def run(self, *, limit: int) -> SweepReport:
+        keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
+        expired, due, ended = await self._scripts.run("overdue", keys, [limit])
+        calls = [
+            self._call("recover", *redis_keys.split_member(member), [self._max_crashes])
+            for member in expired
+        ]
+        calls += [
+            self._call("ring", *redis_keys.split_member(member)) for member in due
+        ]
+        answers = await self._scripts.run_many(calls)
+        await self._forget(ended)
+        outcomes = Counter(outcome for outcome, _ in answers)
+        return SweepReport(
+            doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
+            recovered=outcomes["recovered"],
+            ended=outcomes["ended"],
+            rung_again=outcomes["rung_again"],
+        )
+
+    async def _forget(self, members: Sequence[str]) -> None:
+        if not members:
+            return
+        names = [redis_keys.split_member(member) for member in members]
+        with store_errors(address_of(self._client)):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.hgetall(redis_keys.record(*name))
+                records = await pipeline.execute()
+        await self._scripts.run_many(
+            [
+                _forgetting(*name, fields)
+                for name, fields in zip(names, records, strict=True)
+            ]
+        )
+
+
+def _forgetting(tenant: str, task_id: str, fields: dict[str, str]) -> ScriptCall:
+    listings = [redis_keys.listing(tenant)]
+    if fields:
+        listings = listing_keys(task_from_fields(fields))
+    statuses = (status for status in TaskStatus if status.is_terminal)
+    return ScriptCall(
+        "forget",
+        [
+            *redis_keys.task_keys(tenant, task_id)[:3],
+            redis_keys.ENDED,
+            *listings,
+            *(redis_keys.listing(tenant, "status", status) for status in statuses),
+        ],
+        [redis_keys.member(tenant, task_id), task_id],
+    )

@@ -1,0 +1,77 @@
+"""Redis URLs: checked, shown without their password, written for each client.
+
+redis-py calls a socket `unix:///path?db=1`, kombu `redis+socket:///path?virtual_host=1`.
+Celeriac keeps redis-py's form; `for_kombu` is the one place that translates.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
+_SHOWN = ("db", "virtual_host")
+"""What of a query may be shown; anything else could be a password."""
+
+
+def check_redis_url(url: str) -> str:
+    """Return `url` in redis-py's form.
+
+    Raises:
+        ValueError: it names no Redis server; the message never shows the URL.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _SCHEMES and parts.port != 0
+    except ValueError:
+        raise ValueError(
+            "not a URL that can be read (check port and brackets);"
+            " write it like redis://localhost:6379/0"
+        ) from None
+    if not valid:
+        raise ValueError(
+            f"scheme {parts.scheme[:20]!r} is not a Redis URL's;"
+            " write redis://host:6379/0, rediss://… or unix:///path/to/socket"
+        )
+    if parts.scheme in ("redis", "rediss"):
+        return url
+    if not parts.path.strip("/"):
+        raise ValueError(
+            "a socket URL needs an absolute path; write unix:///path/to/socket"
+        )
+    return _with_query(parts.netloc, parts.path, parts.query, scheme="unix")
+
+
+def for_kombu(url: str) -> str:
+    """Return a checked URL as Celery and kombu want it; other brokers' unchanged."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    return _with_query(parts.netloc, parts.path, parts.query, scheme="redis+socket")
+
+
+def _with_query(netloc: str, path: str, query: str, *, scheme: str) -> str:
+    names = {"db": "virtual_host"}
+    if scheme == "unix":
+        names = {new: old for old, new in names.items()}
+    pairs = [(names.get(key, key), value) for key, value in parse_qsl(query)]
+    return _join(scheme, netloc, path, urlencode(pairs))
+
+
+def _join(scheme: str, netloc: str, path: str, query: str) -> str:
+    """Like `urlunsplit`, which would drop the empty host of a socket URL."""
+    return f"{scheme}://{netloc}{path}" + (f"?{query}" if query else "")
+
+
+def redact(url: str) -> str:
+    """Return `url` without what could be secret: password and query."""
+    try:
+        parts = urlsplit(url)
+        userinfo, at, host = parts.netloc.rpartition("@")
+        user = userinfo.partition(":")[0]
+    except ValueError:
+        return "(not a URL)"
+    netloc = f"{user}:***@{host}" if at else host
+    query = "&".join(
+        f"{key}={value}" for key, value in parse_qsl(parts.query) if key in _SHOWN
+    )
+    return _join(parts.scheme, netloc, parts.path, query)

@@ -1,0 +1,231 @@
+"""What a submit asks for, checked field by field before any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from conversations.json_value import (
+    Identifier,
+    JsonObject,
+    NotStorable,
+    Text,
+    check_json,
+    size_of,
+)
+from orchestrator.agent_config import AgentConfig
+from orchestrator.duration import Seconds
+from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.task import (
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    RetryPolicy,
+    Task,
+    WhenBusy,
+)
+
+
+class SubmitOptions(TypedDict, total=False):
+    """The keyword arguments of `submit`; `SubmitRequest` explains each."""
+
+    parameters: dict[str, JsonValue]
+    context: dict[str, JsonValue]
+    conversation_id: str | None
+    when_busy: WhenBusy
+    tenant: str | None
+    idempotency_key: str | None
+    priority: int
+    not_before: datetime | None
+    expires: float | str | None
+    deadline: float | str | None
+    soft_time_limit: float | str | None
+    time_limit: float | str | None
+    retry: RetryPolicy | None
+    cache_ttl: float | str | None
+    tags: tuple[str, ...] | list[str]
+    metadata: dict[str, JsonValue]
+
+
+class SubmitRequest(BaseModel):
+    """One request to run an agent. Durations are seconds or text such as `5m`."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    agent: Text = Field(min_length=1, max_length=64)
+    """The agent's name."""
+    input: JsonObject = Field(default_factory=dict)
+    """What it works on."""
+    parameters: JsonObject = Field(default_factory=dict)
+    """How it works, over its own defaults."""
+    context: JsonObject = Field(default_factory=dict)
+    """Facts about the caller, for its tools."""
+    conversation_id: Identifier | None = None
+    """The conversation that it continues; created with its first turn."""
+    when_busy: WhenBusy = "enqueue"
+    """What to do when the conversation has an unfinished task."""
+    tenant: Identifier | None = None
+    """Whose task it is; None takes the settings' tenant."""
+    idempotency_key: Text | None = Field(default=None, min_length=1, max_length=255)
+    """A second submit with the same key and request returns the first task."""
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9)
+    """0 to 9; 9 is most urgent."""
+    not_before: datetime | None = None
+    """Earliest start, with a time zone."""
+    expires: Seconds | None = None
+    """Longest wait for the first claim."""
+    deadline: Seconds | None = None
+    """Longest life from acceptance to the end."""
+    soft_time_limit: Seconds | None = None
+    """Running time after which the agent must wrap up."""
+    time_limit: Seconds | None = None
+    """Running time after which the run is ended."""
+    retry: RetryPolicy | None = None
+    """Overrides the agent's retry policy."""
+    cache_ttl: Seconds | None = None
+    """Share the answer with equal requests for so long."""
+    tags: tuple[Text, ...] = Field(default=(), max_length=32)
+    """Words to filter by."""
+    metadata: JsonObject = Field(default_factory=dict)
+    """The submitter's facts; no agent sees them."""
+
+
+class Defaults(BaseModel):
+    """What a request takes where it says nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: str = "default"
+    soft_time_limit_seconds: float = 300.0
+    time_limit_grace_seconds: float = 30.0
+    max_input_bytes: int = 1024 * 1024
+
+
+_PAYLOADS = ("input", "parameters", "context", "metadata")
+
+
+def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
+    """Check a request's fields.
+
+    Raises:
+        InvalidInput: the first field that cannot be taken.
+    """
+    for name in _PAYLOADS:
+        try:
+            check_json(fields.get(name), path=name)
+        except NotStorable as exc:
+            raise InvalidInput(exc.path, exc.reason) from None
+        except RecursionError:
+            raise InvalidInput(name, "refers to itself; send plain JSON") from None
+    try:
+        return SubmitRequest.model_validate(dict(fields))
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
+
+
+def invalid_input(error: ValidationError) -> InvalidInput:
+    """Say of a pydantic error what its first finding says, without the value."""
+    finding = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in finding["loc"])
+    reason = finding["msg"].removeprefix("Value error, ")
+    if finding["type"] == "extra_forbidden":
+        known = ", ".join(SubmitRequest.model_fields)
+        reason = f"not a known field; known are: {known}"
+    elif finding["type"] != "value_error":
+        given = finding["input"]
+        size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
+        reason = f"{reason} (got {type(given).__name__}{size})"
+    return InvalidInput(field, reason)
+
+
+def build_task(
+    request: SubmitRequest, *, agent: AgentConfig | None, defaults: Defaults
+) -> Task:
+    """Make the task that a request asks for; `agent` is None when it is not known.
+
+    Raises:
+        InvalidInput: fields contradict each other.
+        PayloadTooLarge: input, parameters, context or metadata are too large.
+    """
+    _check_size(request, defaults.max_input_bytes)
+    soft, hard = _limits(request, agent, defaults)
+    try:
+        return Task(
+            tenant=request.tenant or defaults.tenant,
+            agent_name=request.agent,
+            agent_version=agent.version if agent else None,
+            queue=agent.queue if agent else DEFAULT_QUEUE,
+            input=request.input,
+            parameters=request.parameters,
+            context=request.context,
+            conversation_id=request.conversation_id,
+            when_busy=request.when_busy,
+            priority=request.priority,
+            idempotency_key=request.idempotency_key,
+            not_before=request.not_before,
+            expires_seconds=request.expires,
+            deadline_seconds=request.deadline,
+            soft_time_limit_seconds=soft,
+            time_limit_seconds=hard,
+            retry=request.retry,
+            cache_ttl_seconds=request.cache_ttl,
+            tags=request.tags,
+            metadata=request.metadata,
+        )
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
+
+
+def request_of(task: Task) -> SubmitRequest:
+    """Return the request that a task came from, or was made by hand to be."""
+    return SubmitRequest(
+        agent=task.agent_name,
+        input=task.input,
+        parameters=task.parameters,
+        context=task.context,
+        conversation_id=task.conversation_id,
+        when_busy=task.when_busy,
+        tenant=task.tenant,
+        idempotency_key=task.idempotency_key,
+        priority=task.priority,
+        not_before=task.not_before,
+        expires=task.expires_seconds,
+        deadline=task.deadline_seconds,
+        soft_time_limit=task.soft_time_limit_seconds,
+        time_limit=task.time_limit_seconds,
+        retry=task.retry,
+        cache_ttl=task.cache_ttl_seconds,
+        tags=task.tags,
+        metadata=task.metadata,
+    )
+
+
+def _limits(
+    request: SubmitRequest, agent: AgentConfig | None, defaults: Defaults
+) -> tuple[float, float]:
+    """Return the soft and the hard limit: the request's, the agent's, the default."""
+    of_agent = agent.soft_time_limit_seconds if agent else None
+    soft = request.soft_time_limit or of_agent or defaults.soft_time_limit_seconds
+    if request.time_limit is not None:
+        if request.soft_time_limit is None:
+            soft = min(soft, request.time_limit)
+        return soft, request.time_limit
+    hard = agent.time_limit_seconds if agent else None
+    if hard is None or request.soft_time_limit is not None:
+        hard = soft + defaults.time_limit_grace_seconds
+    return soft, hard
+
+
+def _check_size(request: SubmitRequest, limit: int) -> None:
+    sizes = {name: size_of(getattr(request, name)) for name in _PAYLOADS}
+    total = sum(sizes.values())
+    if total > limit:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise PayloadTooLarge(largest, size=total, limit=limit)

@@ -1,0 +1,389 @@
+"""What can be set, with its default, its limits and the rules between settings.
+
+Reading is `settings_sources`; this module holds the values. Constructing `Settings`
+reads nothing: only `load_settings` looks at the environment and at files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from conversations.conversation import (
+    DEFAULT_CONTEXT_WINDOW,
+    DEFAULT_MAX_MESSAGES,
+    ConversationConfig,
+)
+from conversations.json_value import Identifier, Text
+from orchestrator.agent_config import AgentConfig
+from orchestrator.duration import Seconds, format_seconds
+from orchestrator.errors import InvalidSettings
+from orchestrator.redis_url import check_redis_url, for_kombu, redact
+from orchestrator.settings_problems import describe
+from orchestrator.settings_sources import ABSENT, Origin, read_layers
+from orchestrator.shipped_agents import shipped_agents
+
+_MIB = 1024 * 1024
+
+
+def _not_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004
+    return value
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    return SecretStr(check_redis_url(secret.get_secret_value()))
+
+
+def _broker_url(secret: SecretStr) -> SecretStr:
+    url = secret.get_secret_value()
+    if "://" not in url:
+        raise ValueError("must be a broker URL such as redis://host:6379/0")
+    return _redis_url(secret) if url.startswith(("redis", "unix")) else secret
+
+
+Count = Annotated[int, BeforeValidator(_not_boolean)]
+"""A whole number; YAML's `true` is not one."""
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+
+
+class Section(BaseModel):
+    """A part of the settings; an empty part in the file means its defaults."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, value: object) -> object:
+        return {} if value is None else value
+
+
+class AgentManagerSettings(Section):
+    """How workers run tasks."""
+
+    enabled: bool = True
+    """Whether tasks can be submitted and run at all."""
+    max_concurrent_tasks: Count = Field(default=10, ge=1, le=100_000)
+    """Runs that one worker process holds at once; `-c` of a worker wins."""
+    task_timeout: Seconds = 300.0
+    """Soft limit: seconds in `running` after which an agent must wrap up."""
+    time_limit_grace: Seconds = 30.0
+    """The hard limit is task_timeout plus this."""
+
+    @property
+    def time_limit(self) -> float:
+        """The hard limit, in seconds."""
+        return self.task_timeout + self.time_limit_grace
+
+
+class ConversationsSettings(Section):
+    """How much history is kept and how much of it a model sees."""
+
+    enabled: bool = True
+    """Whether tasks may continue conversations."""
+    max_messages: Count = Field(default=DEFAULT_MAX_MESSAGES, ge=1)
+    """Retention: oldest whole turns beyond it are dropped."""
+    context_window: Count = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
+    """Messages of history that a model sees at most."""
+    context_tokens: Count | None = Field(default=None, ge=1)
+    """Estimated tokens of history that a model sees at most; null sets no bound."""
+    ttl: Seconds | None = None
+    """A conversation untouched for so long is deleted; null keeps it."""
+
+    @model_validator(mode="after")
+    def _window_within_retention(self) -> Self:
+        if self.context_window > self.max_messages:
+            raise ValueError(
+                f"context_window ({self.context_window}) must not exceed max_messages"
+                f" ({self.max_messages}); lower context_window or raise max_messages"
+            )
+        return self
+
+    @property
+    def conversation_config(self) -> ConversationConfig:
+        """The default limits of a new conversation."""
+        return ConversationConfig(
+            max_messages=self.max_messages,
+            context_window=self.context_window,
+            context_tokens=self.context_tokens,
+            ttl_seconds=self.ttl,
+        )
+
+
+class ServicesSettings(Section):
+    """The two services; each can be switched off."""
+
+    agent_manager: AgentManagerSettings = AgentManagerSettings()
+    """How workers run tasks."""
+    conversations: ConversationsSettings = ConversationsSettings()
+    """How much history is kept and how much of it a model sees."""
+
+
+class LLMSettings(Section):
+    """The OpenAI-compatible endpoint."""
+
+    base_url: Text = "http://localhost:11434/v1"
+    """Where it answers; `/chat/completions` is added."""
+    model: Text = Field(default="gpt-oss:20b", min_length=1, max_length=256)
+    """The model of agents that name none."""
+    api_key: SecretStr | None = None
+    """Sent as a bearer token; null sends none."""
+    connect_timeout: Seconds = 5.0
+    """Longest wait for a connection."""
+    first_byte_timeout: Seconds = 300.0
+    """Longest wait for the first byte of an answer; local models load slowly."""
+    idle_timeout: Seconds = 120.0
+    """Longest silence between two bytes."""
+    total_timeout: Seconds = 600.0
+    """Longest duration of one call; a run's own limit may cut it shorter."""
+    max_response_bytes: Count = Field(default=32 * _MIB, ge=1024)
+    """Largest answer accepted, after decompression."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Headers added to each request."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+            valid = valid and parts.port != 0
+        except ValueError:
+            valid, parts = False, urlsplit("")
+        if not valid:
+            raise ValueError("not an http(s) URL; write it like http://host:11434/v1")
+        if parts.username or parts.password:
+            raise ValueError(
+                "must hold no login; use llm.api_key (OPENAI_API_KEY) or llm.headers"
+            )
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _parts_within_total(self) -> Self:
+        for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
+            part: float = getattr(self, name)
+            if part > self.total_timeout:
+                raise ValueError(
+                    f"{name} ({format_seconds(part)}) must not exceed total_timeout"
+                    f" ({format_seconds(self.total_timeout)}); change one of them"
+                )
+        return self
+
+
+class StorageSettings(Section):
+    """Where records live and where the doorbell rings."""
+
+    backend: Literal["redis", "memory"] = "redis"
+    """`memory` keeps everything in the process that runs it; nothing survives it."""
+    redis_url: RedisUrl = SecretStr("redis://localhost:6379/0")
+    """The store: redis://, rediss:// or unix:///path."""
+    broker_url: BrokerUrl | None = None
+    """Celery's broker; null uses redis_url."""
+
+    @property
+    def kombu_url(self) -> str:
+        """The broker as Celery wants it. Secret: it may hold a password."""
+        return for_kombu((self.broker_url or self.redis_url).get_secret_value())
+
+    @property
+    def redacted_redis_url(self) -> str:
+        """`redis_url` for logs and messages."""
+        return redact(self.redis_url.get_secret_value())
+
+    @property
+    def redacted_broker_url(self) -> str:
+        """The broker for logs and messages."""
+        return redact((self.broker_url or self.redis_url).get_secret_value())
+
+
+class RetentionSettings(Section):
+    """How long things are kept after their end."""
+
+    result_ttl: Seconds = 7 * 86_400.0
+    """Ended tasks with their results and events."""
+    idempotency_ttl: Seconds = 86_400.0
+    """How long an idempotency key returns its task."""
+
+
+class LimitsSettings(Section):
+    """Sizes, in bytes of JSON, that are refused before any I/O."""
+
+    max_input_bytes: Count = Field(default=_MIB, ge=1)
+    """A task's input, parameters, context and metadata together."""
+    max_message_bytes: Count = Field(default=256 * 1024, ge=1)
+    """One message of a conversation."""
+    max_result_bytes: Count = Field(default=4 * _MIB, ge=1)
+    """A task's result."""
+
+
+class WorkerSettings(Section):
+    """How worker processes prove that they live."""
+
+    lease: Seconds = 10.0
+    """A run whose lease was not renewed for so long is taken over."""
+    heartbeat: Seconds = 3.0
+    """How often leases are renewed; at most half of the lease."""
+    max_crashes: Count = Field(default=3, ge=1)
+    """A task that took so many workers down fails."""
+    shutdown_grace: Seconds = 25.0
+    """Seconds that runs get to reach a step boundary on SIGTERM."""
+
+    @model_validator(mode="after")
+    def _lease_outlives_a_missed_heartbeat(self) -> Self:
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError(
+                f"heartbeat ({format_seconds(self.heartbeat)}) must be at most half of"
+                f" lease ({format_seconds(self.lease)}); raise lease or lower heartbeat"
+            )
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        env_prefix="CELERIAC_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        env_parse_none_str="null",
+    )
+
+    services: ServicesSettings = ServicesSettings()
+    """The two services; each can be switched off."""
+    llm: LLMSettings = LLMSettings()
+    """The OpenAI-compatible endpoint."""
+    storage: StorageSettings = StorageSettings()
+    """Where records live and where the doorbell rings."""
+    agents: dict[str, AgentConfig] = Field(default_factory=shipped_agents)
+    """The agents by name; setting any replaces the shipped three."""
+    retention: RetentionSettings = RetentionSettings()
+    """How long things are kept after their end."""
+    limits: LimitsSettings = LimitsSettings()
+    """Sizes, in bytes of JSON, that are refused before any I/O."""
+    worker: WorkerSettings = WorkerSettings()
+    """How worker processes prove that they live."""
+    tenant: Identifier = "default"
+    """Whose tasks these are, unless a call names another tenant."""
+
+    _origin: Origin = PrivateAttr(default=Origin())
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        **_others: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Construction takes arguments alone; `load_settings` reads the rest."""
+        return (init_settings,)
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _fill_in_names(cls, agents: object) -> object:
+        if agents is None:
+            return shipped_agents()
+        if not isinstance(agents, dict):
+            return agents
+        return {name: _named(name, agent) for name, agent in agents.items()}
+
+    @model_validator(mode="after")
+    def _agents_fit_the_limits(self) -> Self:
+        manager = self.services.agent_manager
+        for name, agent in self.agents.items():
+            soft = agent.soft_time_limit_seconds or manager.task_timeout
+            hard = agent.time_limit_seconds or soft + manager.time_limit_grace
+            if soft > hard:
+                raise ValueError(
+                    f"agents.{name}: its soft limit ({format_seconds(soft)}) must not"
+                    f" exceed its hard limit ({format_seconds(hard)});"
+                    " set soft_time_limit_seconds at most at time_limit_seconds"
+                )
+        return self
+
+    def source_of(self, path: str) -> str:
+        """Say where the value at a dotted path came from, such as `environment`."""
+        return self._origin.source_of(path)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works but should be changed, one sentence each."""
+        return tuple(
+            f"{path}: a secret stands in {layer.name}; set it in the environment,"
+            " .env or the secrets directory instead"
+            for layer in self._origin.layers
+            if layer.is_committed
+            for path in ("llm.api_key", "llm.headers")
+            if layer.value_at(path) not in (ABSENT, None, {})
+        )
+
+
+def _named(name: object, agent: object) -> object:
+    if agent is None:
+        return {"name": name}
+    if not isinstance(agent, dict):
+        return agent
+    if agent.get("name", name) != name:
+        raise ValueError(f"agents.{name}: name must equal its key; leave name out")
+    return {**agent, "name": name}
+
+
+def settings_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for editors that complete it."""
+    schema = Settings.model_json_schema()
+    agent = schema["$defs"]["AgentConfig"]  # its name is the key that it stands under
+    agent.pop("required")
+    agent["properties"].pop("name")
+    return schema
+
+
+def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings: arguments, environment, .env, secrets, file, defaults.
+
+    Args:
+        path: The file; None takes `CELERIAC_CONFIG`, else `celeriac.yaml` if present.
+        **overrides: Sections as mappings, such as `llm={"model": "…"}`.
+
+    Raises:
+        InvalidSettings: with every problem that was found.
+    """
+    origin, problems = read_layers(Settings, path, overrides)
+    try:
+        settings = Settings(**origin.merged())
+    except ValidationError as exc:
+        raise InvalidSettings([*problems, *describe(Settings, exc)]) from None
+    if problems:
+        raise InvalidSettings(problems)
+    settings._origin = origin
+    return settings

@@ -1,0 +1,207 @@
+"""Where settings are read: environment, .env, secrets directory, file.
+
+Each place becomes a `Layer` of plain values; nothing is validated here but the form.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from dotenv import dotenv_values
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
+from pydantic_settings.sources.utils import parse_env_vars
+
+from orchestrator.settings_file import SettingsFileError, read_settings_file
+from orchestrator.settings_problems import did_you_mean
+
+DEFAULT_FILE = Path("celeriac.yaml")
+_DEFAULT_SECRETS = Path("/run/secrets")
+_LONGEST_SECRET_BYTES = 64 * 1024
+
+_WELL_KNOWN = {
+    "redis_url": ("storage", "redis_url"),
+    "celery_broker_url": ("storage", "broker_url"),
+    "openai_base_url": ("llm", "base_url"),
+    "openai_api_key": ("llm", "api_key"),
+}
+"""Names without prefix that other programs use for the same thing."""
+
+ABSENT: Final = object()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The values of one place; earlier layers win."""
+
+    name: str
+    values: Mapping[str, Any]
+    is_committed: bool = False
+    """True for the file that belongs under version control."""
+
+    def value_at(self, path: str) -> Any:
+        """Return the value that this place sets at a dotted path, or `ABSENT`."""
+        value: Any = self.values
+        for key in path.split("."):
+            if not isinstance(value, Mapping) or key not in value:
+                return ABSENT
+            value = value[key]
+        return value
+
+
+@dataclass(frozen=True)
+class Origin:
+    """All places that settings were read from, strongest first.
+
+    Any two are equal, so that settings are compared by their values alone.
+    """
+
+    layers: tuple[Layer, ...] = field(default=(), compare=False)
+
+    def merged(self) -> dict[str, Any]:
+        """Combine the layers' mappings key by key."""
+        merged: dict[str, Any] = {}
+        for layer in reversed(self.layers):
+            merged = _over(merged, layer.values)
+        return merged
+
+    def source_of(self, path: str) -> str:
+        """Name the place that sets the value at a dotted path."""
+        for layer in self.layers:
+            if layer.value_at(path) is not ABSENT:
+                return layer.name
+        return "default"
+
+
+def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = _over(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+class _NamedValues(EnvSettingsSource):
+    """The environment's rules, applied to names from any place."""
+
+    def __init__(
+        self, settings: type[BaseSettings], names: Mapping[str, str | None]
+    ) -> None:
+        self._names = names
+        super().__init__(settings, case_sensitive=False)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return parse_env_vars(
+            self._names, False, self.env_ignore_empty, self.env_parse_none_str
+        )
+
+
+def read_layers(
+    settings: type[BaseSettings], path: Path | None, overrides: Mapping[str, Any]
+) -> tuple[Origin, list[str]]:
+    """Return every place's values, strongest first, and what could not be read."""
+    problems: list[str] = []
+    layers = [Layer("arguments", overrides)]
+    for name, names in (
+        ("environment", os.environ),
+        (".env", _dotenv(problems)),
+        ("secrets directory", _secrets(problems)),
+    ):
+        layers += _from_names(settings, name, names, problems)
+    try:
+        layers += _from_file(path)
+    except SettingsFileError as exc:
+        problems.append(str(exc))
+    return Origin(tuple(layers)), problems
+
+
+def _from_names(
+    settings: type[BaseSettings],
+    name: str,
+    names: Mapping[str, str | None],
+    problems: list[str],
+) -> Iterator[Layer]:
+    problems += _unknown_sections(settings, names)
+    try:
+        yield Layer(name, _NamedValues(settings, names)())
+    except SettingsError as exc:
+        reason = str(exc).partition(" from source")[0]
+        problems.append(f"{name}: {reason}; write lists and mappings as JSON")
+    for variable, value in names.items():
+        place = _WELL_KNOWN.get(variable.lower())
+        if place and value:
+            yield Layer(f"{name} ({variable})", {place[0]: {place[1]: value}})
+
+
+def _unknown_sections(
+    settings: type[BaseSettings], names: Mapping[str, str | None]
+) -> Iterator[str]:
+    """Find misspelt sections; names without `__` may belong to someone else."""
+    prefix = str(settings.model_config["env_prefix"])
+    known = [f"{prefix}{field}".upper() for field in settings.model_fields]
+    for name in names:
+        section, nested, _ = name.upper().partition("__")
+        if nested and section.startswith(prefix) and section not in known:
+            yield f"{name}: unknown section{did_you_mean(section, known)}"
+
+
+def _dotenv(problems: list[str]) -> Mapping[str, str | None]:
+    path = Path(".env")
+    if not path.is_file():
+        return {}
+    try:
+        return dotenv_values(path, encoding="utf-8-sig", interpolate=False)
+    except (OSError, UnicodeDecodeError) as exc:
+        problems.append(
+            f".env: cannot be read ({type(exc).__name__}); make it readable UTF-8 text"
+        )
+        return {}
+
+
+def _secrets(problems: list[str]) -> Mapping[str, str | None]:
+    given = os.environ.get("CELERIAC_SECRETS_DIR")
+    directory = Path(given) if given else _DEFAULT_SECRETS
+    if not directory.is_dir():
+        if given:
+            problems.append(
+                f"CELERIAC_SECRETS_DIR: {given} is not a directory; create it or unset"
+                " the variable"
+            )
+        return {}
+    return {path.name: _secret(path, problems) for path in _ours(directory)}
+
+
+def _ours(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        name = path.name.lower()
+        if (name in _WELL_KNOWN or name.startswith("celeriac_")) and path.is_file():
+            yield path
+
+
+def _secret(path: Path, problems: list[str]) -> str | None:
+    try:
+        content = path.read_bytes()[: _LONGEST_SECRET_BYTES + 1]
+        if len(content) <= _LONGEST_SECRET_BYTES:
+            return content.decode("utf-8").strip()
+        reason = f"larger than {_LONGEST_SECRET_BYTES} bytes"
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = type(exc).__name__
+    problems.append(
+        f"{path}: the secret cannot be read ({reason}); make it a short text file"
+        " that this user may read"
+    )
+    return None
+
+
+def _from_file(path: Path | None) -> list[Layer]:
+    given = path or os.environ.get("CELERIAC_CONFIG")
+    file = Path(given) if given else DEFAULT_FILE
+    if not given and not file.exists():
+        return []
+    return [Layer(file.name, read_settings_file(file), is_committed=True)]

@@ -1,0 +1,19 @@
+"""Default periods and counts of every task store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DAY_SECONDS: Final = 86_400.0
+RESULT_TTL_SECONDS: Final = 7 * DAY_SECONDS
+"""How long an ended task is kept."""
+IDEMPOTENCY_TTL_SECONDS: Final = DAY_SECONDS
+"""How long an idempotency key is kept."""
+MAX_CRASHES: Final = 3
+"""A task that so many workers vanished under is failed."""
+RESEND_SECONDS: Final = 10.0
+"""A message that led to no claim for so long may be lost; the wait then doubles."""
+LONGEST_RESEND: Final = 32
+"""The longest wait between two messages, in first waits."""
+UNSERVED_SECONDS: Final = 2.0
+"""A task that met the wrong worker is rung again after this."""

@@ -1,0 +1,54 @@
+"""The safety net: rings for what is due and takes back what was abandoned.
+
+Any number of sweepers may run; each action is one atomic change in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.queue import TaskQueue
+from orchestrator.store import SweepReport, TaskStore
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps about every `interval_seconds`, with jitter."""
+
+    def __init__(
+        self, store: TaskStore, queue: TaskQueue, *, interval_seconds: float = 1.0
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._interval_seconds = interval_seconds
+
+    async def sweep(self) -> SweepReport:
+        """Sweep once and ring for what is ready.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+            QueueUnavailable: the broker did not; a later sweep rings again.
+        """
+        report = await self._store.sweep()
+        if report.doorbells:
+            await self._queue.enqueue(report.doorbells)
+        if report.recovered or report.ended:
+            logger.warning(
+                "swept",
+                extra={"recovered": report.recovered, "ended": report.ended},
+            )
+        return report
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except OrchestratorError as exc:
+                logger.warning("sweep missed", extra={"error": str(exc)})
+            pause = self._interval_seconds * random.uniform(0.75, 1.25)  # noqa: S311
+            await asyncio.sleep(pause)

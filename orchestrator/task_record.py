@@ -1,0 +1,225 @@
+"""A task, its steps and its events as stored text, and what makes requests equal.
+
+The specification is written once and never changes; the store keeps the state beside
+it, in fields of its own. Knows no store.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from conversations.json_value import JsonObject, dumps
+from orchestrator.errors import InvalidInput
+from orchestrator.events import TaskEvent
+from orchestrator.journal import Step
+from orchestrator.store import Ending, TaskFilter
+from orchestrator.task import Task, TaskFailure, TaskResult
+
+STATE_FIELDS: Final = {
+    "status",
+    "attempt",
+    "failed_attempts",
+    "crashes",
+    "worker",
+    "created_at",
+    "due_at",
+    "started_at",
+    "finished_at",
+    "cancel_requested_at",
+    "running_seconds",
+    "pending_reason",
+    "result",
+    "failure",
+}
+"""What the store alone writes."""
+
+_NOT_PART_OF_A_REQUEST: Final = {
+    "id",
+    "tenant",
+    "agent_version",
+    "queue",
+    "idempotency_key",
+}
+"""What may differ between two sendings of the same request."""
+
+_CACHED_FIELDS: Final = {
+    "agent_name",
+    "agent_version",
+    "input",
+    "parameters",
+    "context",
+}
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole milliseconds, rounded up."""
+    return math.ceil(seconds * 1000)
+
+
+def instant(milliseconds_text: str) -> datetime:
+    """The aware instant of a stored number of milliseconds."""
+    return datetime.fromtimestamp(int(milliseconds_text) / 1000, UTC)
+
+
+def find_instant(fields: Mapping[str, str], name: str) -> datetime | None:
+    """The instant in a field that may be absent."""
+    return instant(fields[name]) if name in fields else None
+
+
+def specification(task: Task) -> str:
+    """The part of a task that its submitter gave, as JSON."""
+    return dumps(task.model_dump(mode="json", exclude=STATE_FIELDS))
+
+
+def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
+    """The task as it begins, whatever state its submitter may have given it."""
+    state = {name: Task.model_fields[name].default for name in STATE_FIELDS}
+    begun = {"created_at": created_at, "due_at": due_at}
+    return task.model_copy(update=state | begun, deep=True)
+
+
+def request_hash(task: Task) -> str:
+    """A digest that is equal for two sendings of one request."""
+    return _digest(
+        task.model_dump(mode="json", exclude=STATE_FIELDS | _NOT_PART_OF_A_REQUEST)
+    )
+
+
+def cache_hash(task: Task) -> str:
+    """A digest that is equal for tasks whose answers may be shared."""
+    return _digest(task.model_dump(mode="json", include=_CACHED_FIELDS))
+
+
+def _digest(value: object) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()
+
+
+def task_from_fields(fields: Mapping[str, str]) -> Task:
+    """Read a record back: the specification with the state that the store keeps."""
+    data = _known(Task, json.loads(fields["spec"]))
+    finished_at = find_instant(fields, "finished_ms")
+    return Task(
+        **data,
+        status=fields["status"],
+        attempt=int(fields["attempt"]),
+        failed_attempts=int(fields.get("failed_attempts", 0)),
+        crashes=int(fields.get("crashes", 0)),
+        worker=fields.get("worker"),
+        created_at=instant(fields["created_ms"]),
+        due_at=find_instant(fields, "due_ms"),
+        started_at=find_instant(fields, "started_ms"),
+        finished_at=finished_at,
+        cancel_requested_at=find_instant(fields, "cancel_requested_ms"),
+        running_seconds=int(fields.get("running_ms", 0)) / 1000,
+        pending_reason=fields.get("pending_reason"),
+        result=_result(fields, finished_at),
+        failure=_failure(fields),
+    )
+
+
+def _result(
+    fields: Mapping[str, str], finished_at: datetime | None
+) -> TaskResult | None:
+    if "result" not in fields:
+        return None
+    data = _known(TaskResult, json.loads(fields["result"]))
+    return TaskResult.model_validate(
+        data | {"status": fields["status"], "executed_at": finished_at}
+    )
+
+
+def _failure(fields: Mapping[str, str]) -> TaskFailure | None:
+    if "failure" not in fields:
+        return None
+    data = json.loads(fields["failure"])
+    return TaskFailure.model_validate(_known(TaskFailure, data))
+
+
+def _known(
+    model: type[Task | TaskResult | TaskFailure], data: dict[str, Any]
+) -> dict[str, Any]:
+    """Leave out what a newer release may have added."""
+    return {name: data[name] for name in model.model_fields if name in data}
+
+
+def step_text(step: Step, *, attempt: int) -> str:
+    """A step as the journal keeps it, without its instant."""
+    stamped = step.model_copy(update={"attempt": attempt})
+    return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
+
+
+def step_from_entry(entry: str) -> Step:
+    """Read `<place> <milliseconds> <step JSON>`."""
+    _place, recorded, text = entry.split(" ", 2)
+    data = json.loads(text)
+    return Step.model_validate(data | {"recorded_at": instant(recorded)})
+
+
+def steps_from_entries(entries: Mapping[str, str]) -> tuple[Step, ...]:
+    """Read a journal, in order of recording."""
+    in_order = sorted(entries.values(), key=lambda entry: int(entry.split(" ", 1)[0]))
+    return tuple(step_from_entry(entry) for entry in in_order)
+
+
+def event_from_entry(entry_id: str, fields: Mapping[str, str]) -> TaskEvent:
+    """Read an entry of the event log, whose id is `0-<sequence + 1>`."""
+    return TaskEvent(
+        sequence=int(entry_id.partition("-")[2]) - 1,
+        type=fields["type"],
+        at=instant(fields["at_ms"]),
+        attempt=int(fields["attempt"]),
+        data=json.loads(fields["data"]),
+    )
+
+
+def end_event_data(ending: Ending) -> JsonObject:
+    """The data of a task's last event; the result itself stands in the record."""
+    data: JsonObject = {"status": ending.status.value}
+    if ending.result:
+        data["stop_reason"] = ending.result.stop_reason.value
+        data["partial"] = ending.result.partial
+    return data | _failure_facts(ending.failure)
+
+
+def release_event_data(
+    reason: str, delay_seconds: float, failure: TaskFailure | None
+) -> JsonObject:
+    """The data of the event that ends an attempt but not the task."""
+    data: JsonObject = {"reason": reason, "delay_seconds": delay_seconds}
+    return data | _failure_facts(failure)
+
+
+def _failure_facts(failure: TaskFailure | None) -> JsonObject:
+    return {"code": failure.code, "message": failure.message} if failure else {}
+
+
+def matches(task: Task, task_filter: TaskFilter) -> bool:
+    """Tell whether a task has every given field."""
+    return (
+        task_filter.status in (None, task.status)
+        and task_filter.agent_name in (None, task.agent_name)
+        and task_filter.conversation_id in (None, task.conversation_id)
+        and (task_filter.tag is None or task_filter.tag in task.tags)
+    )
+
+
+def read_cursor(cursor: str | None) -> int | None:
+    """The place below which the next page starts.
+
+    Raises:
+        InvalidInput: it is no cursor of a page.
+    """
+    if not cursor:
+        return None
+    if not (cursor.isascii() and cursor.isdigit()):
+        raise InvalidInput(
+            "cursor",
+            f"not a cursor ({len(cursor)} characters); pass a page's next_cursor",
+        )
+    return int(cursor)

@@ -1,0 +1,77 @@
+"""Which concrete classes an orchestrator gets for given settings."""
+
+from __future__ import annotations
+
+from conversations.redis_store import RedisConversationStore
+from conversations.service import ConversationService, StoredConversationService
+from conversations.store import ConversationStore
+from orchestrator.celery_settings import celery_settings
+from orchestrator.errors import InvalidSettings
+from orchestrator.parts import OrchestratorParts
+from orchestrator.queue import CeleryTaskQueue
+from orchestrator.redis_connection import connect as connect_redis
+from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.request import Defaults
+from orchestrator.settings import Settings
+
+
+def connect(settings: Settings) -> OrchestratorParts:
+    """Return parts on the Redis and the broker of the settings; sends nothing yet.
+
+    Raises:
+        InvalidSettings: the storage backend lives in one process only.
+        StoreUnavailable: the Redis URL cannot be read.
+    """
+    if settings.storage.backend == "memory":
+        raise InvalidSettings(
+            [
+                "storage.backend: 'memory' keeps everything in one process; set it to"
+                " 'redis', or use workers.in_process.open_orchestrator()"
+            ]
+        )
+    client = connect_redis(settings.storage.redis_url.get_secret_value())
+    return OrchestratorParts(
+        store=RedisTaskStore(
+            client,
+            result_ttl_seconds=settings.retention.result_ttl,
+            idempotency_ttl_seconds=settings.retention.idempotency_ttl,
+            max_crashes=settings.worker.max_crashes,
+            known_agents=frozenset(settings.agents),
+        ),
+        queue=CeleryTaskQueue(
+            celery_settings(settings),
+            shown_url=settings.storage.redacted_broker_url,
+        ),
+        directory=RedisAgentDirectory(client),
+        conversations=conversation_service(settings, RedisConversationStore(client)),
+        conversation_config=settings.services.conversations.conversation_config,
+        agents=settings.agents,
+        defaults=defaults_of(settings),
+        agent_manager_enabled=settings.services.agent_manager.enabled,
+    )
+
+
+def conversation_service(
+    settings: Settings, store: ConversationStore
+) -> ConversationService | None:
+    """Return the service on a store, or None when it is switched off."""
+    section = settings.services.conversations
+    if not section.enabled:
+        return None
+    return StoredConversationService(
+        store,
+        default_config=section.conversation_config,
+        max_message_bytes=settings.limits.max_message_bytes,
+    )
+
+
+def defaults_of(settings: Settings) -> Defaults:
+    """Return what requests take where they say nothing."""
+    manager = settings.services.agent_manager
+    return Defaults(
+        tenant=settings.tenant,
+        soft_time_limit_seconds=manager.task_timeout,
+        time_limit_grace_seconds=manager.time_limit_grace,
+        max_input_bytes=settings.limits.max_input_bytes,
+    )

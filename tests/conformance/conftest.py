@@ -1,0 +1,71 @@
+"""The stores that every conformance test runs against: memory, fakeredis, Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fakeredis
+import pytest
+from redis.asyncio import Redis
+
+from conversations.memory_store import InMemoryConversationStore
+from conversations.redis_store import RedisConversationStore
+from conversations.store import ConversationStore
+from orchestrator.directory import AgentDirectory
+from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.redis_connection import connect
+from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import TaskStore
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Stores that share one server, or one memory."""
+
+    tasks: TaskStore
+    directory: AgentDirectory
+    conversations: ConversationStore
+
+
+OpenStores = Callable[..., Stores]
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+async def open_stores(request: pytest.FixtureRequest) -> AsyncIterator[OpenStores]:
+    """Opens stores with settings of the task store."""
+    if request.param == "memory":
+        yield _in_memory
+        return
+    if request.param == "redis":
+        client = connect(request.getfixturevalue("clean_redis_url"))
+    else:
+        server = fakeredis.FakeServer()
+        client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True)
+    yield lambda **settings: _on_redis(client, **settings)
+    await client.aclose()
+
+
+@pytest.fixture
+def stores(open_stores: OpenStores) -> Stores:
+    return open_stores()
+
+
+def _in_memory(**settings: Any) -> Stores:
+    conversations = InMemoryConversationStore()
+    directory = InMemoryAgentDirectory()
+    tasks = InMemoryTaskStore(
+        conversations=conversations, directory=directory, **settings
+    )
+    return Stores(tasks, directory, conversations)
+
+
+def _on_redis(client: Redis, **settings: Any) -> Stores:
+    return Stores(
+        RedisTaskStore(client, **settings),
+        RedisAgentDirectory(client),
+        RedisConversationStore(client),
+    )

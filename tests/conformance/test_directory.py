@@ -1,0 +1,73 @@
+"""Known agents and live workers, on every directory."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from orchestrator.agent_config import AgentConfig
+from tests.conformance.conftest import Stores
+from tests.conformance.task_steps import until, worker
+
+
+async def test_an_announced_worker_is_live_and_dated(stores: Stores) -> None:
+    announced = worker("b", "a")
+    await stores.directory.announce(announced, ttl_seconds=30)
+    (live,) = await stores.directory.workers()
+    assert live.model_copy(update={"seen_at": None}) == announced
+    assert live.seen_at is not None
+    assert abs(live.seen_at - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+async def test_agents_are_told_by_name_with_the_workers_that_serve_them(
+    stores: Stores,
+) -> None:
+    await stores.directory.announce(worker("b", "a"), ttl_seconds=30)
+    await stores.directory.announce(worker("b", worker_id="other"), ttl_seconds=30)
+    agents = await stores.directory.agents()
+    assert [agent.name for agent in agents] == ["a", "b"]
+    assert [agent.health.workers for agent in agents] == [1, 2]
+    assert all(agent.health.served for agent in agents)
+
+
+async def test_the_last_announcement_of_an_agent_counts(stores: Stores) -> None:
+    await stores.directory.announce(worker("a"), ttl_seconds=30)
+    newer = AgentConfig(name="a", version="2", instructions="Be brief: ä.")
+    again = worker().model_copy(update={"agents": (newer,)})
+    await stores.directory.announce(again, ttl_seconds=30)
+    info = await stores.directory.find("a")
+    assert info is not None
+    assert info.config == newer
+    assert info.health.workers == 1
+
+
+async def test_an_announcement_expires_and_its_agents_stay_known(
+    stores: Stores,
+) -> None:
+    await stores.directory.announce(worker("a"), ttl_seconds=0.02)
+
+    async def gone() -> bool:
+        return await stores.directory.workers() == ()
+
+    await until(gone)
+    (agent,) = await stores.directory.agents()
+    assert (agent.name, agent.health.served) == ("a", False)
+
+
+async def test_a_withdrawn_worker_is_gone_and_its_agents_stay_known(
+    stores: Stores,
+) -> None:
+    await stores.directory.announce(worker("a"), ttl_seconds=30)
+    await stores.directory.announce(worker("a", worker_id="other"), ttl_seconds=30)
+    await stores.directory.withdraw("other")
+    await stores.directory.withdraw("never there")
+    assert [each.id for each in await stores.directory.workers()] == [worker().id]
+    await stores.directory.withdraw(worker().id)
+    info = await stores.directory.find("a")
+    assert info is not None
+    assert not info.health.served
+
+
+async def test_an_unknown_agent_is_none(stores: Stores) -> None:
+    assert await stores.directory.find("a") is None
+    assert await stores.directory.agents() == ()
+    assert await stores.directory.workers() == ()

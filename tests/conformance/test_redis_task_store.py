@@ -1,0 +1,299 @@
+"""What only a real Redis can do to the task store: lose answers, fill up, refuse."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from conversations.redis_store import RedisConversationStore
+from orchestrator.errors import (
+    LeaseLost,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    TaskNotFound,
+)
+from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import Step, StepKind
+from orchestrator.redis_connection import connect
+from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_keys import LEASES
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import Ending, TaskFilter
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.cutting_proxy import CuttingProxy
+from tests.conformance.task_steps import (
+    AGENT,
+    WORKER,
+    claim,
+    completed,
+    event_types,
+    failed,
+    running,
+    submit,
+    submitted,
+    sweep_until,
+    turn,
+)
+
+PROGRESS = NewEvent(type=EventType.PROGRESS)
+
+
+@pytest.fixture
+async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(clean_redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(client: Redis) -> RedisTaskStore:
+    return RedisTaskStore(client)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="clc-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def proxy(clean_redis_url: str, directory: Path) -> AsyncIterator[CuttingProxy]:
+    target = Path(clean_redis_url.removeprefix("unix://").partition("?")[0])
+    async with CuttingProxy(target, directory / "proxy.sock") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def cut_store(proxy: CuttingProxy) -> AsyncIterator[RedisTaskStore]:
+    """A store that has run its first script and can now lose an answer."""
+    store = RedisTaskStore(connect(f"unix://{proxy.path}?db=1"))
+    await store.sweep()
+    yield store
+    assert proxy.lost == 1
+    await store.aclose()
+
+
+async def test_create_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    proxy.lose_next_answer()
+    creation = await submit(cut_store, idempotency_key="k", conversation_id="c")
+    assert creation.doorbells
+    page = await cut_store.list("default", TaskFilter())
+    assert [task.id for task in page.tasks] == [creation.task.id]
+    assert len(await cut_store.events("default", creation.task.id)) == 2
+
+
+async def test_claim_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    task = await submitted(cut_store)
+    proxy.lose_next_answer()
+    lease = (await claim(cut_store, task)).lease
+    assert lease.fence == 1
+    await cut_store.finish(lease, completed(lease), running_seconds=0)
+    assert (await event_types(cut_store, task)).count("task.started") == 1
+
+
+async def test_steps_and_events_are_safe_to_repeat_when_an_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    lease = await running(cut_store)
+    proxy.lose_next_answer()
+    await cut_store.append_events(lease, [PROGRESS, PROGRESS])
+    step = Step(key="s", kind=StepKind.CUSTOM)
+    await cut_store.record_step(lease, step, [PROGRESS])
+    assert len(await cut_store.events("default", lease.task_id)) == 6
+
+
+async def test_a_step_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    lease = await running(cut_store)
+    proxy.lose_next_answer()
+    step = Step(key="s", kind=StepKind.CUSTOM)
+    recorded = await cut_store.record_step(lease, step, [PROGRESS])
+    assert await cut_store.steps("default", lease.task_id) == (recorded,)
+    assert len(await cut_store.events("default", lease.task_id)) == 4
+
+
+async def test_release_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    lease = await running(cut_store)
+    proxy.lose_next_answer()
+    failure = failed().failure
+    bells = await cut_store.release(
+        lease, running_seconds=2, reason="retry", failure=failure
+    )
+    assert [bell.task_id for bell in bells] == [lease.task_id]
+    task = await cut_store.get("default", lease.task_id)
+    assert (task.failed_attempts, task.running_seconds) == (1, 2)
+
+
+async def test_a_cancelling_release_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    lease = await running(cut_store, conversation_id="c")
+    waiting = await submitted(cut_store, conversation_id="c")
+    await cut_store.cancel("default", lease.task_id)
+    proxy.lose_next_answer()
+    bells = await cut_store.release(lease, running_seconds=2, reason="drain")
+    assert [bell.task_id for bell in bells] == [waiting.id]
+
+
+async def test_finish_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy, client: Redis
+) -> None:
+    lease = await running(cut_store, conversation_id="c")
+    waiting = await submitted(cut_store, conversation_id="c")
+    ending = Ending(status=TaskStatus.COMPLETED, turn=turn("hello"))
+    await client.hget("warm", "up")
+    proxy.lose_next_answer()
+    bells = await cut_store.finish(lease, ending, running_seconds=2)
+    assert [bell.task_id for bell in bells] == [waiting.id]
+    task = await cut_store.get("default", lease.task_id)
+    assert task.running_seconds == 2
+    conversations = RedisConversationStore(client)
+    assert len(await conversations.read("default", "c")) == 1
+
+
+async def test_cancel_is_safe_to_repeat_when_its_answer_was_lost(
+    cut_store: RedisTaskStore, proxy: CuttingProxy
+) -> None:
+    lease = await running(cut_store)
+    proxy.lose_next_answer()
+    await cut_store.cancel("default", lease.task_id)
+    pushed = await cut_store.wait_cancel_requests(WORKER, wait_seconds=5)
+    assert pushed == (("default", lease.task_id),)
+
+
+async def test_a_server_that_forgot_the_scripts_is_given_them_again(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    await submitted(store)
+    await client.script_flush()
+    creations = await store.create([Task(agent_name=AGENT) for _ in range(3)])
+    assert len({creation.task.id for creation in creations}) == 3  # type: ignore[union-attr]
+
+
+async def test_a_record_that_is_gone_leaves_the_fleets_sets(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    lost = (await claim(store, await submitted(store), lease_seconds=0.001)).lease
+    kept = await submitted(store)
+    await client.delete(f"celeriac:default:task:{lost.task_id}")
+    await claim(store, kept, lease_seconds=0.001)
+    await sweep_until(store, kept, TaskStatus.PENDING)
+    assert await client.zcard(LEASES) == 0
+    page = await store.list("default", TaskFilter())
+    assert [task.id for task in page.tasks] == [kept.id]
+
+
+async def test_a_turn_whose_keys_are_foreign_is_not_written_over(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    with pytest.raises(TaskNotFound):
+        await store.get("default:task", "x")
+    with pytest.raises(LeaseLost):
+        await store.finish(
+            (await running(store))._replace(fence=3), failed(), running_seconds=0
+        )
+    assert await client.keys("celeriac:default:conversation:*") == []
+
+
+async def test_a_full_server_refuses_whole_and_serves_again(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    lease = await running(store, conversation_id="c")
+    before = await store.get("default", lease.task_id)
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreFull, match="maxmemory"):
+            await submit(store)
+        ending = Ending(status=TaskStatus.COMPLETED, turn=turn("hello"))
+        with pytest.raises(StoreFull):
+            await store.finish(lease, ending, running_seconds=1)
+        assert await store.get("default", lease.task_id) == before
+    finally:
+        await client.config_set("maxmemory", 0)
+    await store.finish(lease, ending, running_seconds=1)
+
+
+async def test_a_replica_is_refused_by_the_check_and_for_writes(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    await client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(StoreReadOnly, match="primary"):
+            await submit(store)
+        with pytest.raises(StoreUnavailable, match="replica"):
+            await store.check()
+    finally:
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+async def test_a_server_that_evicts_keys_is_refused(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(StoreUnavailable, match="noeviction"):
+            await store.check()
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize(
+    ("append", "sync", "durability"),
+    [
+        ("no", "everysec", "none"),
+        ("yes", "everysec", "process"),
+        ("yes", "always", "os"),
+        ("yes", "no", "none"),
+    ],
+)
+async def test_durability_follows_the_append_only_file(
+    store: RedisTaskStore, client: Redis, append: str, sync: str, durability: str
+) -> None:
+    await client.config_set("appendfsync", sync)
+    await client.config_set("appendonly", append)
+    try:
+        report = await store.check()
+    finally:
+        await client.config_set("appendonly", "no")
+        await client.config_set("appendfsync", "everysec")
+    assert report["durability"] == durability
+    assert "warnings" not in report
+
+
+async def test_a_wrong_password_is_told_without_showing_it(
+    clean_redis_url: str,
+) -> None:
+    url = clean_redis_url.replace("unix://", "unix://someone:canary-secret@")
+    store = RedisTaskStore(connect(url))
+    with pytest.raises(StoreUnavailable, match="login") as refused:
+        await submit(store)
+    assert "canary" not in f"{refused.value}{refused.value.__cause__}"
+    await store.aclose()
+
+
+async def test_a_server_that_is_down_is_told_with_its_address(directory: Path) -> None:
+    client = connect(f"unix://:canary-secret@{directory}/none.sock")
+    for call in (
+        RedisTaskStore(client).sweep(),
+        RedisTaskStore(client).get("default", "task"),
+        RedisTaskStore(client).check(),
+        RedisAgentDirectory(client).agents(),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"none\.sock cannot be reached") as e:
+            await call
+        assert "canary" not in str(e.value)
+    await client.aclose()

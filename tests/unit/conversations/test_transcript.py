@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+
+from conversations import Conversation, InvalidHistory, StoredMessage
+from conversations.transcript import read_transcript, write_transcript
+from tests.unit.conversations.histories import (
+    AT,
+    calls,
+    patient,
+    stored_histories,
+    user,
+)
+
+
+def stored(seq: int, *, turn: str | None = None, text: str = "a") -> StoredMessage:
+    return StoredMessage(seq=seq, turn=turn, created_at=AT, message=user(text))
+
+
+def lines_of(*history: StoredMessage) -> str:
+    return write_transcript(Conversation(id="talk"), history)
+
+
+@patient
+@given(stored_histories())
+def test_a_transcript_reads_back_as_it_was_written(
+    history: list[StoredMessage],
+) -> None:
+    given_head = Conversation(id="talk", metadata={"tags": [], "u": "\u2028\x00"})
+    text = write_transcript(given_head, history)
+    head, read = read_transcript(text)
+    assert list(read) == history
+    assert (head.id, head.metadata) == ("talk", given_head.metadata)
+    assert head.config == given_head.config
+    assert all(json.loads(line) for line in text.removesuffix("\n").split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("history", "problem"),
+    [
+        ([stored(1), stored(3)], "gap"),
+        ([stored(2), stored(1)], "gap"),
+        ([stored(1, turn="t"), stored(2), stored(3, turn="t")], "stand together"),
+    ],
+)
+def test_a_history_with_a_gap_or_a_split_turn_is_refused(
+    history: list[StoredMessage], problem: str
+) -> None:
+    with pytest.raises(InvalidHistory, match=problem):
+        read_transcript(lines_of(*history))
+
+
+def test_a_repeated_client_id_is_refused() -> None:
+    named = user().model_copy(update={"client_id": "c1"})
+    history = [
+        StoredMessage(seq=seq, created_at=AT, message=named) for seq in range(1, 3)
+    ]
+    with pytest.raises(InvalidHistory, match="client_id of message 2"):
+        read_transcript(lines_of(*history))
+
+
+def test_a_history_that_does_not_fit_together_is_refused() -> None:
+    lonely = StoredMessage(seq=1, created_at=AT, message=calls("1"))
+    with pytest.raises(InvalidHistory, match="no result"):
+        read_transcript(lines_of(lonely, stored(2)))
+
+
+def test_a_turn_may_have_passed_over_open_calls_as_in_the_store() -> None:
+    lonely = StoredMessage(seq=1, created_at=AT, message=calls("1"))
+    assert len(read_transcript(lines_of(lonely, stored(2, turn="t2")))[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", 1),
+        ("not json", 1),
+        ('{"format":"other/1","id":"talk","config":{},"metadata":{}}', 1),
+        (lines_of() + "{}\n", 2),
+        (lines_of(stored(1)) + "\n" + lines_of(stored(2)), 3),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(text: str, line: int) -> None:
+    with pytest.raises(InvalidHistory, match=f"line {line}"):
+        read_transcript(text)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from conversations.errors import ConversationNotFound, ConversationStoreUnavailable
+from orchestrator.cli.exit_codes import Unavailable, exit_code_of
+from orchestrator.cli.flower import check_closed
+from orchestrator.cli.group import celeriac, run
+from orchestrator.cli.options import duration, json_object
+from orchestrator.cli.processes import storage_environment
+from orchestrator.cli.setting_rows import setting_rows
+from orchestrator.cli.submit import read_input
+from orchestrator.errors import (
+    AgentNotFound,
+    InvalidSettings,
+    QueueUnavailable,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskNotFound,
+    WaitTimeout,
+)
+from orchestrator.settings import load_settings
+from orchestrator.task import Task, TaskStatus
+
+COMMANDS = celeriac.list_commands(click.Context(celeriac))
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_help_names_every_command_and_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for expected in (*COMMANDS, "124  the wait timed out", "69   no Redis"):
+        assert expected in shown
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "double"])
+def test_every_command_explains_itself(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"Usage: celeriac {name}" in capsys.readouterr().out
+
+
+def test_help_is_quick_and_loads_no_engine() -> None:
+    script = (
+        "import sys; from orchestrator.cli.group import run; run(['--help']);"
+        "print([m for m in ('celery', 'redis', 'rich', 'pydantic_settings', 'workers')"
+        " if m in sys.modules])"
+    )
+    started = time.monotonic()
+    shown = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    ).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["submit"], "Missing argument 'AGENT'; see: celeriac submit --help"),
+        (["submit", "a", "{oops"], "INPUT: not JSON"),
+        (["submit", "a", "  "], "INPUT: empty; give text"),
+        (["submit", "a", "b", "--timeout", "5x"], "'--timeout': not a duration ('5x')"),
+        (["submit", "a", "b", "--metadata", "[]"], "'--metadata': JSON, but a list"),
+        (["tasks", "--limit", "0"], "'--limit'"),
+        (["tasks", "--status", "done"], "'--status'"),
+        (["flower", "--address", "0.0.0.0"], "open to everybody"),  # noqa: S104
+        (["demo", "--documents", "nowhere"], "'nowhere' does not exist"),
+        (["demo"], "no text files at README.md or docs"),
+    ],
+)
+def test_what_cannot_be_taken_is_one_line_and_exit_code_2(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("celeriac: ")
+    assert told in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_each_problem_of_the_settings_gets_its_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("celeriac.yaml").write_text("lmm: 1\ntenant: a b\n")
+    assert run(["config"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[1] == "celeriac: lmm: unknown key; did you mean llm?"
+
+
+@pytest.mark.parametrize("name", ["tasks", "agents", "conversations list", "show x"])
+def test_without_redis_reading_ends_with_69(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "unix:///nowhere/redis.sock")
+    assert run(name.split()) == 69
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_errors_have_documented_exit_codes() -> None:
+    task = Task(agent_name="a", status=TaskStatus.CANCELLED)
+    assert exit_code_of(TaskCancelled(task)) == 1
+    assert exit_code_of(AgentNotFound("a")) == 2
+    assert exit_code_of(TaskNotFound("a")) == 2
+    assert exit_code_of(ConversationNotFound("a")) == 2
+    assert exit_code_of(InvalidSettings(["a"])) == 2
+    assert exit_code_of(StoreUnavailable("a")) == 69
+    assert exit_code_of(QueueUnavailable("a")) == 69
+    assert exit_code_of(ConversationStoreUnavailable("a")) == 69
+    assert exit_code_of(Unavailable("a")) == 69
+    assert exit_code_of(WaitTimeout("a")) == 124
+
+
+def test_input_is_text_or_a_json_object_with_documents() -> None:
+    assert read_input(" How? ", []) == {"query": "How?"}
+    assert read_input(' {"text": "x"}', []) == {"text": "x"}
+    assert read_input("How?", ["docs"]) == {"query": "How?", "documents": ["docs"]}
+
+
+def test_option_values_are_read() -> None:
+    assert duration("5m") == 300.0
+    assert json_object('{"a": 1}') == {"a": 1}
+    with pytest.raises(click.BadParameter, match="not JSON"):
+        json_object("[" * 100_000)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.1.2.3"])
+def test_flower_listens_on_loopback_without_a_login(address: str) -> None:
+    check_closed(address, has_login=False)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "", "10.0.0.1", "host"])  # noqa: S104
+def test_flower_wants_a_login_on_any_other_address(address: str) -> None:
+    check_closed(address, has_login=True)
+    with pytest.raises(click.BadParameter, match="FLOWER_BASIC_AUTH"):
+        check_closed(address, has_login=False)
+
+
+def test_shown_settings_hold_no_secret_and_name_their_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("REDIS_URL", "redis://:secret@host/1")
+    monkeypatch.setenv("CELERIAC_LLM__HEADERS", '{"X-Key": "secret"}')
+    rows = {row.path: row for row in setting_rows(load_settings())}
+    assert not [row for row in rows.values() if "secret" in row.value]
+    assert rows["storage.redis_url"].value == "redis://:***@host/1"
+    assert rows["llm.api_key"][1:] == ("(set)", "environment (OPENAI_API_KEY)")
+    assert rows["llm.headers.X-Key"].value == "(set)"
+    assert rows["services.agent_manager.task_timeout"][1:] == ("5m", "default")
+    assert json.loads(rows["agents.researcher"].value)["kind"] == "researcher"
+
+
+def test_config_writes_json_and_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"path", "value", "source"} == set(rows[0])
+    assert run(["config", "--schema"]) == 0
+    assert "services" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_children_get_the_same_redis_and_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings(storage={"redis_url": "unix:///a/b", "broker_url": None})
+    for name, value in storage_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://other//")
+    assert load_settings().storage == settings.storage
+
+
+def test_a_reader_that_has_seen_enough_causes_no_noise() -> None:
+    first, last = os.pipe()
+    os.close(first)
+    ended = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "config"],
+        stdout=last,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(last)
+    assert ended.stderr == b""

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestrator.agent_config import AgentHealth
+from orchestrator.cli.output import ago, echo_json, echo_table, one_line, plain
+
+
+def test_stored_text_cannot_steer_the_terminal() -> None:
+    assert plain("a\x1b[31mred\x07\r\u202e") == "a\\x1b[31mred\\x07\\x0d\\x202e"
+    assert plain("two\nlines\tand é 漢 👋") == "two\nlines\tand é 漢 👋"
+
+
+def test_long_text_is_cut_to_its_limit() -> None:
+    assert one_line("a\n  b\tc") == "a b c"
+    assert one_line("x" * 100, limit=10) == "x" * 9 + "…"
+
+
+def test_json_is_one_line_whatever_is_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    echo_json({"text": "a\nb\x1bé"})
+    shown = capsys.readouterr().out
+    assert shown == '{"text": "a\\nb\\u001bé"}\n'
+    echo_json(AgentHealth(served=True))
+    assert json.loads(capsys.readouterr().out)["served"] is True
+
+
+def test_a_table_in_a_pipe_is_tab_separated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    echo_table(("a", "b"), [("x", 1), ("[red]y\tz", None)])
+    assert capsys.readouterr().out == "x\t1\n[red]y z\tNone\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3, "3s"), (61, "1m"), (7300, "2h"), (200_000, "2d")]
+)
+def test_instants_are_said_in_their_largest_unit(seconds: int, said: str) -> None:
+    assert ago(datetime.now(UTC) - timedelta(seconds=seconds)) == f"{said} ago"
+
+
+def test_an_instant_that_has_not_come_is_a_dash() -> None:
+    assert ago(None) == "-"

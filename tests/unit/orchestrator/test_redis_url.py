@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.redis_url import check_redis_url, for_kombu, redact
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "kombu"),
+    [
+        ("redis://h:1/2", "redis://h:1/2", "redis://h:1/2"),
+        ("rediss://u:p@h/0", "rediss://u:p@h/0", "rediss://u:p@h/0"),
+        ("unix:///a/b", "unix:///a/b", "redis+socket:///a/b"),
+        (
+            "unix://:p@/a/b?db=2",
+            "unix://:p@/a/b?db=2",
+            "redis+socket://:p@/a/b?virtual_host=2",
+        ),
+        (
+            "redis+socket:///a/b?virtual_host=2",
+            "unix:///a/b?db=2",
+            "redis+socket:///a/b?virtual_host=2",
+        ),
+    ],
+)
+def test_one_url_serves_both_clients(given: str, kept: str, kombu: str) -> None:
+    assert check_redis_url(given) == kept
+    assert for_kombu(kept) == kombu
+
+
+def test_other_brokers_urls_are_left_alone() -> None:
+    assert for_kombu("amqp://u:p@h//") == "amqp://u:p@h//"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:6379", "http://:secret@h", "redis://:secret@[::1",
+     "redis://:secret@h:99999", "unix://:secret@", "redis://:secret@h:x"],
+)  # fmt: skip
+def test_what_is_no_redis_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match="write") as error:
+        check_redis_url(url)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/2", "redis://h:1/2"),
+        ("redis://:secret@h:1/2", "redis://:***@h:1/2"),
+        ("redis://user:se@cret@h/2?password=secret&db=3", "redis://user:***@h/2?db=3"),
+        ("unix:///a/b?db=1", "unix:///a/b?db=1"),
+        ("redis://[secret", "(not a URL)"),
+    ],
+)
+def test_a_shown_url_holds_no_secret(url: str, shown: str) -> None:
+    assert redact(url) == shown

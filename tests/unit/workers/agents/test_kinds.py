@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.agent_config import AgentConfig
+from workers.agents.kinds import build_agent
+from workers.agents.llm_agent import LLMAgent
+from workers.agents.researcher import ResearcherAgent
+from workers.agents.summarizer import SummarizerAgent
+from workers.errors import InvalidAgent
+
+
+@pytest.fixture
+def installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A distribution that announces agents, as pip would have installed it."""
+    (tmp_path / "acme_agents.py").write_text(
+        "class Poet:\n"
+        "    async def run(self, ctx, agent_input): ...\n"
+        "def broken(): raise RuntimeError('no rhyme')\n"
+        "def nothing(): return 7\n"
+    )
+    info = tmp_path / "acme_agents-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-agents\n")
+    (info / "entry_points.txt").write_text(
+        "[celeriac.agents]\n"
+        "poet = acme_agents:Poet\n"
+        "broken = acme_agents:broken\n"
+        "nothing = acme_agents:nothing\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("acme_agents", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "agent"),
+    [
+        ("llm", LLMAgent),
+        ("researcher", ResearcherAgent),
+        ("summarizer", SummarizerAgent),
+    ],
+)
+def test_kinds_of_our_own_are_built(kind: str, agent: type) -> None:
+    assert type(build_agent(AgentConfig(name="a", kind=kind))) is agent
+
+
+@pytest.mark.usefixtures("installed_package")
+def test_kinds_of_installed_packages_are_built() -> None:
+    assert type(build_agent(AgentConfig(name="a", kind="poet"))).__name__ == "Poet"
+
+
+@pytest.mark.usefixtures("installed_package")
+def test_unknown_kind_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        InvalidAgent, match=r"kind 'painter' is not known; known are: .*llm.*poet"
+    ):
+        build_agent(AgentConfig(name="a", kind="painter"))
+
+
+@pytest.mark.usefixtures("installed_package")
+def test_kind_that_cannot_be_loaded_is_refused_with_its_error() -> None:
+    with pytest.raises(InvalidAgent, match="RuntimeError: no rhyme"):
+        build_agent(AgentConfig(name="a", kind="broken"))
+    with pytest.raises(InvalidAgent, match="gives a int, which has no method run"):
+        build_agent(AgentConfig(name="a", kind="nothing"))

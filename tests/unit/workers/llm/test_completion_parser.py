@@ -1,0 +1,187 @@
+"""One typed completion, whatever the server sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from conversations.json_value import JsonObject
+from workers.errors import (
+    CompletionRefused,
+    EmptyCompletion,
+    MalformedCompletion,
+    StreamTruncated,
+)
+from workers.llm.completion_parser import CompletionAccumulator
+from workers.llm.provider import Completion, FinishReason
+
+
+def whole(message: object, **fields: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "message": message} | fields]}
+
+
+def chunk(delta: object = None, finish: object = None) -> dict[str, object]:
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
+    return {"choices": [choice]}
+
+
+def parsed(*payloads: dict[str, object], ended: bool = True) -> Completion:
+    accumulator = CompletionAccumulator()
+    for payload in payloads:
+        accumulator.feed(payload)
+    return accumulator.completion(ended=ended)
+
+
+def call(name: str = "f", call_id: str = "x") -> JsonObject:
+    return {"id": call_id, "function": {"name": name, "arguments": "{}"}}
+
+
+def test_text_of_a_stream_is_joined():
+    completion = parsed(chunk({"content": "a "}), chunk({"content": "b"}, "stop"))
+    assert completion.message.content == "a b"
+    assert completion.finish_reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize("finish", ["stop", "", None, "tool_calls", "strange"])
+def test_calls_decide_by_their_presence_not_by_the_finish_reason(finish: object):
+    answer = whole({"content": None, "tool_calls": [call()]}, finish_reason=finish)
+    assert parsed(answer).finish_reason is FinishReason.TOOL_CALLS
+
+
+def test_calls_of_a_whole_answer_without_ids_are_calls_of_their_own():
+    calls = [call("f", ""), call("f", "")]
+    completion = parsed(whole({"tool_calls": calls}))
+    assert len({c.id for c in completion.message.tool_calls}) == 2
+
+
+def test_length_is_told_even_with_calls():
+    answer = whole({"tool_calls": [call()]}, finish_reason="length")
+    assert parsed(answer).finish_reason is FinishReason.LENGTH
+
+
+def test_a_content_filter_is_told_beside_the_text():
+    answer = whole({"content": "so far"}, finish_reason="content_filter")
+    assert parsed(answer).finish_reason is FinishReason.CONTENT_FILTER
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
+def test_reasoning_is_kept_apart_under_the_name_it_came_with(name: str):
+    completion = parsed(
+        chunk({name: "hm "}), chunk({name: "yes"}), chunk({"content": "a"})
+    )
+    assert completion.message.content == "a"
+    assert completion.message.reasoning == "hm yes"
+    assert completion.message.reasoning_field == name
+
+
+def test_a_first_chunk_without_choices_is_skipped():
+    azure = {"choices": [], "model": "", "prompt_filter_results": []}
+    assert parsed(azure, chunk({"content": "a"})).message.content == "a"
+
+
+def test_the_last_usage_wins_also_after_the_finish():
+    completion = parsed(
+        chunk({"content": "a"}, "stop") | {"usage": {"prompt_tokens": 1}},
+        {
+            "choices": [],
+            "model": "m-1",
+            "usage": {
+                "prompt_tokens": 7,
+                "completion_tokens": "5",
+                "prompt_tokens_details": {"cached_tokens": 3},
+                "completion_tokens_details": {"reasoning_tokens": 2},
+            },
+        },
+    )
+    assert completion.usage is not None
+    assert completion.usage.model_dump() == {
+        "input_tokens": 7,
+        "output_tokens": 5,
+        "cached_tokens": 3,
+        "reasoning_tokens": 2,
+        "total_tokens": 12,
+    }
+    assert completion.model == "m-1"
+
+
+@pytest.mark.parametrize("usage", [None, "many", [], 3])
+def test_usage_that_is_absent_or_odd_is_none(usage: object):
+    assert parsed(whole({"content": "a"}) | {"usage": usage}).usage is None
+
+
+def test_odd_counts_count_as_zero():
+    usage = {"prompt_tokens": -1, "completion_tokens": "x"}
+    answer = whole({"content": "a"}) | {"usage": usage}
+    counted = parsed(answer).usage
+    assert counted is not None
+    assert counted.total_tokens == 0
+
+
+def test_empty_finish_reasons_count_as_none_until_the_endpoint_says_done():
+    chunks = [chunk({"content": "a"}, ""), chunk({"content": "b"}, "")]
+    assert parsed(*chunks, ended=True).message.content == "ab"
+    with pytest.raises(StreamTruncated):
+        parsed(*chunks, ended=False)
+
+
+def test_a_stream_with_a_finish_needs_no_closing_event():
+    assert parsed(chunk({"content": "a"}, "stop"), ended=False).message.content == "a"
+
+
+def test_a_second_choice_is_ignored():
+    other = {"index": 1, "delta": {"content": "other"}}
+    completion = parsed({"choices": [other]}, chunk({"content": "a"}))
+    assert completion.message.content == "a"
+
+
+def test_content_in_parts_is_joined():
+    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"text": "b"}, 3]
+    assert parsed(whole({"content": parts})).message.content == "ab"
+
+
+def test_surrogate_halves_in_two_chunks_make_one_character():
+    chunks = [chunk({"content": "\ud83d"}), chunk({"content": "\ude00"})]
+    assert parsed(*chunks).message.content == "😀"
+
+
+def test_every_delta_can_be_stored():
+    delta = CompletionAccumulator().feed(chunk({"content": "\ud83d"}))
+    assert delta is not None
+    assert delta.text == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": {}},
+        {"choices": [None]},
+        {"choices": [{"index": 0, "message": None}]},
+    ],
+)
+def test_an_answer_without_choices_is_malformed(payload: dict[str, object]):
+    with pytest.raises(MalformedCompletion, match="no choices"):
+        parsed(payload)
+
+
+def test_neither_text_nor_calls_is_empty():
+    with pytest.raises(EmptyCompletion, match="neither text nor a tool call"):
+        parsed(whole({"content": " \n"}, finish_reason="stop"))
+
+
+def test_an_output_limit_used_up_by_reasoning_names_the_remedy():
+    with pytest.raises(EmptyCompletion, match="raise max_output_tokens"):
+        parsed(whole({"content": "", "reasoning": "hm"}, finish_reason="length"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        whole({"content": None, "refusal": "I cannot do that"}),
+        whole({"content": ""}, finish_reason="content_filter"),
+    ],
+)
+def test_a_refusal_is_told(answer: dict[str, object]):
+    with pytest.raises(CompletionRefused):
+        parsed(answer)

@@ -1,0 +1,274 @@
+"""Every shape of error body leads to one leaf, with the remedy and without secrets."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from workers.errors import (
+    CompletionRefused,
+    ContextOverflow,
+    LLMError,
+    LLMUnavailable,
+    MalformedCompletion,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+)
+from workers.llm.endpoint import Endpoint
+from workers.llm.error_mapping import (
+    error_from,
+    failure_in,
+    read_failure,
+    retry_after_seconds,
+    transport_error,
+)
+
+KEY = "sk-planted-canary"
+OLLAMA = Endpoint(base_url="http://localhost:11434/v1", api_key=SecretStr(KEY))
+REMOTE = Endpoint(base_url="https://api.example.com/v1", api_key=SecretStr(KEY))
+
+
+def mapped(
+    status: int,
+    body: object = "",
+    *,
+    endpoint: Endpoint = REMOTE,
+    headers: dict[str, str] | None = None,
+) -> LLMError:
+    raw = body if isinstance(body, str) else json.dumps(body)
+    failure = read_failure(status, raw.encode(), headers=headers)
+    return error_from(failure, endpoint=endpoint, model="gpt-x")
+
+
+@pytest.mark.parametrize(
+    ("status", "leaf"),
+    [
+        (302, RequestRejected),
+        (400, RequestRejected),
+        (401, RequestRejected),
+        (402, QuotaExhausted),
+        (403, RequestRejected),
+        (404, RequestRejected),
+        (408, LLMUnavailable),
+        (413, RequestRejected),
+        (422, RequestRejected),
+        (429, RateLimited),
+        (500, LLMUnavailable),
+        (502, LLMUnavailable),
+        (503, LLMUnavailable),
+        (504, LLMUnavailable),
+        (529, LLMUnavailable),
+    ],
+)
+def test_each_status_has_one_leaf(status: int, leaf: type[LLMError]):
+    error = mapped(status)
+    assert type(error) is leaf
+    assert error.status == status
+    assert error.endpoint == REMOTE.base_url
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "told so", "type": "t", "param": None, "code": None}},
+        {"error": {"code": 400, "message": "told so", "type": "t"}},
+        {"error": {"code": "400", "message": "told so"}},
+        {"error": "told so"},
+        {"object": "error", "message": "told so", "code": 400},
+        "told so",
+    ],
+)
+def test_every_shape_of_body_is_read(body: object):
+    assert "told so" in str(mapped(400, body))
+
+
+@pytest.mark.parametrize("body", ["", "<html><h1>502</h1></html>", "[]", "null", "3"])
+def test_a_body_that_says_nothing_still_gives_a_sentence(body: str):
+    error = mapped(502, body)
+    assert "HTTP 502" in str(error)
+    assert "<html>" not in str(error)
+    assert error.body == body
+
+
+def test_a_missing_model_names_the_pull_on_ollama():
+    body = {"error": {"message": 'model "gpt-x" not found, try pulling it first'}}
+    assert str(mapped(404, body, endpoint=OLLAMA)) == (
+        "http://localhost:11434/v1 has no model 'gpt-x';"
+        " `ollama pull gpt-x` or set llm.model"
+    )
+
+
+def test_a_missing_model_elsewhere_names_the_setting_alone():
+    body = {"error": {"message": "no such model", "code": "model_not_found"}}
+    assert str(mapped(404, body)).endswith("has no model 'gpt-x'; set llm.model")
+
+
+def test_a_missing_path_is_no_missing_model():
+    assert "ends in /v1" in str(mapped(404, "<html>Not Found</html>"))
+
+
+def test_a_refused_key_names_the_variable():
+    assert str(mapped(401)) == (
+        "https://api.example.com/v1 refused the API key (HTTP 401); set OPENAI_API_KEY"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "context_length_exceeded", "message": "x"},
+        {
+            "type": "invalid_request_error",
+            "message": "litellm.ContextWindowExceededError",
+        },
+        {"message": "This model's maximum context length is 8192 tokens."},
+        {"message": "the request exceeds the available context size"},
+        {"message": "prompt is too long: 9 tokens"},
+    ],
+)
+def test_overflow_is_recognised_by_code_and_by_words(error: object):
+    assert type(mapped(400, {"error": error})) is ContextOverflow
+
+
+def test_overflow_carries_both_numbers():
+    detail = {
+        "code": 400,
+        "type": "exceed_context_size_error",
+        "message": "too large",
+        "n_prompt_tokens": 12019,
+        "n_ctx": 2048,
+    }
+    error = mapped(400, {"error": detail})
+    assert isinstance(error, ContextOverflow)
+    assert (error.prompt_tokens, error.context_tokens) == (12019, 2048)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "insufficient_quota", "message": "You exceeded your current quota"},
+        {"message": "Your credit balance is too low"},
+        {"message": "Insufficient Balance"},
+    ],
+)
+def test_spent_credit_is_not_a_rate_limit(error: object):
+    assert type(mapped(429, {"error": error})) is QuotaExhausted
+
+
+def test_a_per_minute_quota_is_a_rate_limit():
+    body = {"error": {"message": "Quota exceeded for requests per minute"}}
+    assert type(mapped(429, body)) is RateLimited
+
+
+def test_a_prompt_filter_refuses():
+    body = {"error": {"code": "content_filter", "message": "filtered"}}
+    assert type(mapped(400, body)) is CompletionRefused
+
+
+def test_an_unparsable_tool_call_is_not_a_server_that_is_down():
+    body = {"error": {"message": "error parsing tool call: raw='{'"}}
+    assert type(mapped(500, body)) is MalformedCompletion
+
+
+def test_the_key_is_removed_from_what_the_provider_says():
+    error = mapped(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    assert KEY not in str(error) + error.body + repr(error)
+    assert "[secret]" in str(error)
+
+
+def test_a_header_value_and_its_last_word_are_secret():
+    endpoint = Endpoint(
+        base_url="http://x/v1",
+        headers={"Authorization": SecretStr("Basic dXNlcjpwYXNz")},
+    )
+    error = mapped(400, "got dXNlcjpwYXNz in Basic dXNlcjpwYXNz", endpoint=endpoint)
+    assert "dXNlcjpwYXNz" not in str(error) + error.body + repr(endpoint)
+
+
+def test_long_words_of_a_provider_are_cut():
+    error = mapped(400, "x" * 100_000)
+    assert len(str(error)) < 600
+    assert len(error.body) == 2048
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "86400000"}, 86_400_000.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    ],
+)
+def test_the_wait_is_read_from_the_headers(
+    headers: dict[str, str], seconds: float | None
+):
+    error = mapped(429, headers=headers)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_seconds == seconds
+
+
+def test_a_date_to_wait_for_counts_from_now():
+    at = datetime.now(UTC) + timedelta(seconds=60)
+    headers = {"retry-after": format_datetime(at, usegmt=True)}
+    assert retry_after_seconds(headers) == pytest.approx(60, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("payload", "leaf"),
+    [
+        ({"error": {"message": "boom"}}, LLMUnavailable),
+        ({"error": {"message": "slow down", "code": 429}}, RateLimited),
+        ({"object": "error", "message": "bad", "code": 400}, RequestRejected),
+        ({"error": "Server overloaded"}, LLMUnavailable),
+    ],
+)
+def test_an_error_with_status_200_is_an_error(
+    payload: dict[str, object], leaf: type[LLMError]
+):
+    failure = failure_in(payload, body="")
+    assert failure is not None
+    assert type(error_from(failure, endpoint=REMOTE, model="m")) is leaf
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"error": None}, {"object": "chat.completion"}]
+)
+def test_an_answer_without_an_error_is_none(payload: dict[str, object]):
+    assert failure_in(payload, body="") is None
+
+
+def test_a_name_that_does_not_resolve_names_the_address():
+    gone = aiohttp.ClientConnectorDNSError(None, OSError("unknown"))  # type: ignore[arg-type]
+    error = transport_error(gone, endpoint=REMOTE)
+    assert type(error) is LLMUnavailable
+    assert "does not resolve; set OPENAI_BASE_URL" in str(error)
+
+
+def test_a_certificate_that_is_not_trusted_is_not_asked_again():
+    error = transport_error(
+        ssl.SSLCertVerificationError("self-signed"), endpoint=REMOTE
+    )
+    assert type(error) is RequestRejected
+    assert "SSL_CERT_FILE" in str(error)
+
+
+def test_a_remote_endpoint_that_refuses_is_not_told_to_start_ollama():
+    refused = aiohttp.ClientConnectorError(None, OSError("refused"))  # type: ignore[arg-type]
+    assert "check the address or set OPENAI_BASE_URL" in str(
+        transport_error(refused, endpoint=REMOTE)
+    )

@@ -1,0 +1,101 @@
+"""What is sent: the JSON of the Chat Completions API and its dialects."""
+
+from __future__ import annotations
+
+from conversations.message import Message, ToolCall
+from workers.llm.error_mapping import Failure
+from workers.llm.provider import CompletionRequest, ToolSpec
+from workers.llm.request_body import Dialect, chat_body
+
+ASKED = Message(role="user", content="weather?")
+CALLING = Message(
+    role="assistant",
+    tool_calls=(ToolCall(id="c1", name="look", arguments={"city": "Tromsø"}),),
+    reasoning="I should look",
+    reasoning_field="thinking",
+)
+FOUND = Message(role="tool", content="", tool_call_id="c1")
+
+
+def body_of(
+    *messages: Message, dialect: Dialect | None = None, **fields: object
+) -> dict[str, object]:
+    request = CompletionRequest.model_validate({"messages": messages, **fields})
+    return chat_body(request, model="m", dialect=dialect or Dialect(), stream=False)
+
+
+def test_what_is_not_set_is_not_sent():
+    assert body_of(ASKED) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "weather?"}],
+    }
+
+
+def test_content_is_never_null():
+    messages = body_of(ASKED, CALLING, FOUND)["messages"]
+    assert isinstance(messages, list)
+    assert [m["content"] for m in messages] == ["weather?", "", ""]
+
+
+def test_calls_go_back_with_their_arguments_as_text():
+    messages = body_of(CALLING, FOUND)["messages"]
+    assert isinstance(messages, list)
+    assert messages[0]["tool_calls"] == [
+        {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "look", "arguments": '{"city": "Tromsø"}'},
+        }
+    ]
+    assert messages[1]["tool_call_id"] == "c1"
+
+
+def test_reasoning_goes_back_under_its_name_unless_refused():
+    def first(dialect: Dialect) -> dict[str, object]:
+        messages = body_of(CALLING, dialect=dialect)["messages"]
+        assert isinstance(messages, list)
+        return messages[0]
+
+    assert first(Dialect())["thinking"] == "I should look"
+    assert "thinking" not in first(Dialect(replay_reasoning=False))
+
+
+def test_a_tool_without_parameters_still_has_an_object_schema():
+    body = body_of(ASKED, tools=[ToolSpec(name="now")], tool_choice="required")
+    assert body["tool_choice"] == "required"
+    [tool] = body["tools"]
+    assert tool["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
+def test_sampling_and_limits_are_sent_as_set():
+    body = body_of(ASKED, temperature=0, top_p=0.5, seed=0, max_output_tokens=9)
+    assert (body["temperature"], body["top_p"], body["seed"]) == (0, 0.5, 0)
+    assert body["max_tokens"] == 9
+
+
+def test_a_stream_asks_for_usage():
+    request = CompletionRequest(messages=(ASKED,))
+    body = chat_body(request, model="m", dialect=Dialect(), stream=True)
+    assert body["stream"] is True
+    assert body["stream_options"] == {"include_usage": True}
+
+
+def test_a_refused_max_tokens_switches_the_field_once():
+    refusal = Failure(status=400, code="unsupported_parameter", param="max_tokens")
+    switched = Dialect().adapted_to(refusal)
+    assert switched == Dialect(output_limit_field="max_completion_tokens")
+    assert switched.adapted_to(refusal) is None
+
+
+def test_refused_reasoning_is_left_out_once():
+    text = "Cannot pass both content and thinking in an assistant message"
+    refusal = Failure(status=500, message=text)
+    switched = Dialect().adapted_to(refusal)
+    assert switched == Dialect(replay_reasoning=False)
+    assert switched.adapted_to(refusal) is None
+
+
+def test_another_refusal_changes_nothing():
+    wanted = "`reasoning_content` in the thinking mode must be passed back"
+    assert Dialect().adapted_to(Failure(status=400, message=wanted)) is None
+    assert Dialect().adapted_to(Failure(status=400, message="bad")) is None

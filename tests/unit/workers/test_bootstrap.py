@@ -1,0 +1,18 @@
+"""What a worker process refuses before it takes work."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from workers.bootstrap import AgentStep
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_a_pool_that_cannot_run_coroutines_is_refused_with_the_remedy(
+    pool: str,
+) -> None:
+    pool_class = type("TaskPool", (), {"__module__": f"celery.concurrency.{pool}"})
+    with pytest.raises(SystemExit, match=rf"'{pool}'.*prefork, threads, solo"):
+        AgentStep(SimpleNamespace(pool_cls=pool_class))

@@ -1,0 +1,386 @@
+"""How every ending of a run is stored, on the in-memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from conversations.conversation import ConversationConfig
+from conversations.memory_store import InMemoryConversationStore
+from conversations.service import StoredConversationService
+from orchestrator.agent_config import AgentConfig
+from orchestrator.errors import QueueUnavailable, StoreFull
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.store import Creation, Doorbell
+from orchestrator.task import RetryPolicy, Task, TaskStatus
+from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.errors import AgentFailed, LLMUnavailable, SoftTimeLimitReached
+from workers.executor import Executor, ExecutorLimits, ExecutorParts
+from workers.llm.provider import CompletionRequest
+from workers.llm.scripted import ScriptedLLMProvider
+from workers.run import Interrupt
+from workers.tools.registry import ToolRegistry
+
+Work = Callable[[RunContext, AgentInput], object]
+
+
+class FunctionAgent:
+    """An agent that is one async function."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        answer = await self._work(ctx, agent_input)
+        return (
+            answer if isinstance(answer, AgentResult) else AgentResult(content=answer)
+        )
+
+
+class RecordingQueue:
+    """Keeps what was rung for; the broker can be away."""
+
+    def __init__(self) -> None:
+        self.rung: list[Doorbell] = []
+        self.away = False
+
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
+        if self.away:
+            raise QueueUnavailable("the broker is away")
+        self.rung.extend(doorbells)
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass
+class Bench:
+    """An executor with one agent and all around it."""
+
+    store: InMemoryTaskStore
+    queue: RecordingQueue
+    conversations: InMemoryConversationStore
+    llm: ScriptedLLMProvider
+    manager: LocalAgentManager
+    executor: Executor
+
+    async def submit(self, **fields: object) -> Task:
+        (creation,) = await self.store.create([Task(agent_name="agent", **fields)])
+        assert isinstance(creation, Creation)
+        return creation.task
+
+    def agent(self, work: Work, **config: object) -> None:
+        self.manager.register_agent(
+            AgentConfig(name="agent", **config), FunctionAgent(work)
+        )
+
+    async def run(self, task: Task) -> tuple[str, Task]:
+        word = await self.executor.run(task.tenant, task.id)
+        return word, await self.store.get(task.tenant, task.id)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    conversations = InMemoryConversationStore()
+    store = InMemoryTaskStore(conversations=conversations)
+    queue = RecordingQueue()
+    llm = ScriptedLLMProvider()
+    manager = LocalAgentManager(llm, ToolRegistry())
+    parts = ExecutorParts(
+        store=store,
+        queue=queue,
+        manager=manager,
+        conversations=StoredConversationService(conversations),
+        conversation_config=ConversationConfig(),
+    )
+    limits = ExecutorLimits(max_result_bytes=10_000, store_patience_seconds=2.0)
+    executor = Executor(parts, worker="w", limits=limits)
+    yield Bench(store, queue, conversations, llm, manager, executor)
+
+
+async def until_running(bench: Bench, task: Task) -> asyncio.Task[tuple[str, Task]]:
+    running = asyncio.create_task(bench.run(task))
+    while (task.tenant, task.id) not in bench.executor.runs:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return running
+
+
+async def test_an_answer_completes_the_task(bench: Bench) -> None:
+    async def answer(ctx: RunContext, given: AgentInput) -> str:
+        return f"you said {given.prompt()}"
+
+    bench.agent(answer)
+    word, task = await bench.run(await bench.submit(input={"prompt": "hi"}))
+    assert (word, task.status) == ("completed", TaskStatus.COMPLETED)
+    assert task.result is not None
+    assert task.result.content == "you said hi"
+    assert bench.executor.runs == {}
+
+
+async def test_a_second_delivery_of_the_message_does_nothing(bench: Bench) -> None:
+    runs = 0
+
+    async def answer(ctx: RunContext, given: AgentInput) -> str:
+        nonlocal runs
+        runs += 1
+        return "once"
+
+    bench.agent(answer)
+    task = await bench.submit()
+    words = await asyncio.gather(bench.run(task), bench.run(task))
+    assert sorted(word for word, _ in words) == ["completed", "leased"]
+    assert (await bench.run(task))[0] == "ended"
+    assert runs == 1
+
+
+async def test_an_error_that_cannot_pass_fails_the_task(bench: Bench) -> None:
+    async def fail(ctx: RunContext, given: AgentInput) -> str:
+        raise AgentFailed("no such document", code="invalid_input")
+
+    bench.agent(fail)
+    _, task = await bench.run(await bench.submit())
+    assert task.status is TaskStatus.FAILED
+    assert task.failure is not None
+    assert (task.failure.code, task.failure.message) == (
+        "invalid_input",
+        "no such document",
+    )
+
+
+async def test_a_passing_error_releases_the_task_for_a_later_attempt(
+    bench: Bench,
+) -> None:
+    async def fail(ctx: RunContext, given: AgentInput) -> str:
+        raise LLMUnavailable("down")
+
+    bench.agent(fail, retry=RetryPolicy(max_attempts=2, backoff_seconds=60))
+    word, task = await bench.run(await bench.submit())
+    assert (word, task.status) == ("released", TaskStatus.PENDING)
+    assert task.failed_attempts == 1
+    assert task.failure is not None
+    assert task.due_at is not None
+    assert task.created_at is not None
+    assert (task.due_at - task.created_at).total_seconds() > 20
+    assert (await bench.run(task))[0] == "not_due"
+
+
+async def test_finished_steps_are_not_done_again_by_the_next_attempt(
+    bench: Bench,
+) -> None:
+    effects: list[str] = []
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        first = await ctx.complete(CompletionRequest(messages=()))
+
+        async def effect() -> str:
+            effects.append("sent")
+            return "receipt"
+
+        receipt = await ctx.step("send", effect)
+        if ctx.task.attempt == 1:
+            raise LLMUnavailable("down")
+        return f"{first.message.content} {receipt}"
+
+    bench.llm._answer = lambda _: "paid once"
+    bench.agent(work, retry=RetryPolicy(max_attempts=2, backoff_seconds=0))
+    task = await bench.submit()
+    assert (await bench.run(task))[0] == "released"
+    word, task = await bench.run(task)
+    assert word == "completed"
+    assert task.result is not None
+    assert task.result.content == "paid once receipt"
+    assert task.result.stats.completions == 1
+    assert effects == ["sent"]
+    assert len(bench.llm.requests) == 1
+
+
+async def test_a_cancel_stops_the_run_and_is_stored(bench: Bench) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    await bench.store.cancel(task.tenant, task.id)
+    bench.executor.runs[task.tenant, task.id].interrupt(Interrupt.CANCEL)
+    word, ended = await asyncio.wait_for(running, 5)
+    assert (word, ended.status) == ("cancelled", TaskStatus.CANCELLED)
+
+
+async def test_a_lost_lease_stops_the_run_without_a_word_in_the_record(
+    bench: Bench,
+) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    bench.executor.runs[task.tenant, task.id].interrupt(Interrupt.LEASE_LOST)
+    word, record = await asyncio.wait_for(running, 5)
+    assert word == "lease_lost"
+    assert record.status is TaskStatus.RUNNING
+
+
+async def test_a_soft_limit_that_the_agent_answers_gives_a_partial_result(
+    bench: Bench,
+) -> None:
+    async def work(ctx: RunContext, given: AgentInput) -> AgentResult:
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        try:
+            await ctx.step("long", hang)
+        except SoftTimeLimitReached:
+            assert ctx.wrapping_up
+            return AgentResult(
+                content="so far", partial=True, stop_reason="soft_time_limit"
+            )
+        return AgentResult(content="never")
+
+    bench.agent(work)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=10)
+    _, task = await bench.run(task)
+    assert task.status is TaskStatus.COMPLETED
+    assert task.result is not None
+    assert task.result.partial
+
+
+async def test_a_soft_limit_without_an_answer_fails_the_task(bench: Bench) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=10)
+    _, task = await bench.run(task)
+    assert task.status is TaskStatus.FAILED
+    assert task.failure is not None
+    assert task.failure.code == "soft_time_limit"
+
+
+async def test_the_hard_limit_times_the_task_out(bench: Bench) -> None:
+    async def stubborn(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(stubborn)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=0.1)
+    _, task = await bench.run(task)
+    assert task.status is TaskStatus.TIMED_OUT
+    assert task.failure is not None
+    assert task.failure.code == "time_limit"
+
+
+async def test_a_drain_releases_at_the_next_step_and_counts_no_attempt(
+    bench: Bench,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        async def first() -> str:
+            await go_on.wait()
+            return "done"
+
+        async def second() -> str:
+            return "done"
+
+        await ctx.step("first", first)
+        await ctx.step("second", second)
+        return "answer"
+
+    bench.agent(work)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    bench.executor.drain()
+    go_on.set()
+    word, task = await asyncio.wait_for(running, 5)
+    assert (word, task.status) == ("released", TaskStatus.PENDING)
+    assert (task.failed_attempts, task.crashes) == (0, 0)
+    assert [bell.task_id for bell in bench.queue.rung] == [task.id]
+    keys = [step.key for step in await bench.store.steps(task.tenant, task.id)]
+    assert keys == ["step:first:1"]
+    assert (await bench.run(task))[0] == "unserved"
+
+
+async def test_a_result_beyond_its_limit_fails_and_names_both_sizes(
+    bench: Bench,
+) -> None:
+    async def flood(ctx: RunContext, given: AgentInput) -> str:
+        return "x" * 20_000
+
+    bench.agent(flood)
+    _, task = await bench.run(await bench.submit())
+    assert task.failure is not None
+    assert task.failure.code == "result_too_large"
+    assert "10000" in task.failure.message
+
+
+async def test_the_turn_enters_the_conversation_with_the_answer(bench: Bench) -> None:
+    seen: list[int] = []
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        seen.append(len(given.messages))
+        return "an answer"
+
+    bench.agent(work)
+    for _ in range(2):
+        await bench.run(
+            await bench.submit(input={"prompt": "hi"}, conversation_id="talk")
+        )
+    assert seen == [0, 2]
+    stored = await bench.conversations.read("default", "talk")
+    assert [entry.message.role for entry in stored] == [
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+    ]
+
+
+async def test_an_ending_waits_for_a_store_that_is_full(bench: Bench) -> None:
+    class FullForAWhile(InMemoryTaskStore):
+        refusals = 2
+
+        async def finish(self, *arguments, **options):
+            if self.refusals:
+                self.refusals -= 1
+                raise StoreFull("Redis is out of memory; free some")
+            return await super().finish(*arguments, **options)
+
+    async def answer(ctx: RunContext, given: AgentInput) -> str:
+        return "kept in memory meanwhile"
+
+    bench.agent(answer)
+    store = FullForAWhile()
+    parts = ExecutorParts(
+        store=store,
+        queue=bench.queue,
+        manager=bench.manager,
+        conversations=None,
+        conversation_config=ConversationConfig(),
+    )
+    executor = Executor(parts, worker="w", limits=ExecutorLimits())
+    task = Task(agent_name="agent")
+    await store.create([task])
+    assert await executor.run("default", task.id) == "completed"
+
+
+async def test_a_broker_that_is_away_does_not_fail_a_run(bench: Bench) -> None:
+    async def fail(ctx: RunContext, given: AgentInput) -> str:
+        raise LLMUnavailable("down")
+
+    bench.queue.away = True
+    bench.agent(fail, retry=RetryPolicy(max_attempts=2, backoff_seconds=0))
+    word, task = await bench.run(await bench.submit())
+    assert (word, task.status) == ("released", TaskStatus.PENDING)

@@ -1,0 +1,169 @@
+"""How a run is interrupted: at steps, while recording, and against an agent's will."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from orchestrator.task import Task
+from workers.errors import SoftTimeLimitReached
+from workers.run import Interrupt, Run
+
+
+def make_run(**fields: object) -> Run:
+    return Run(Task(agent_name="a", **fields))
+
+
+async def start(run: Run, work: object) -> asyncio.Task[object]:
+    agent = asyncio.create_task(work)
+    run.start(agent)
+    await asyncio.sleep(0)
+    return agent
+
+
+async def test_a_soft_limit_in_a_step_is_told_as_words_and_the_run_goes_on() -> None:
+    run = make_run(soft_time_limit_seconds=0.01, time_limit_seconds=30)
+
+    async def work() -> str:
+        try:
+            with run.step():
+                await asyncio.Event().wait()
+        except SoftTimeLimitReached:
+            with run.step():
+                await asyncio.sleep(0)
+            return "answered"
+        return "never told"
+
+    agent = await start(run, work())
+    assert await asyncio.wait_for(agent, 5) == "answered"
+    assert run.wrapping_up
+    run.stop()
+
+
+async def test_a_soft_limit_reaches_every_tool_of_a_gathered_turn() -> None:
+    run = make_run()
+    told = 0
+
+    async def step() -> None:
+        nonlocal told
+        try:
+            with run.step():
+                await asyncio.Event().wait()
+        except SoftTimeLimitReached:
+            told += 1
+            raise
+
+    async def work() -> str:
+        try:
+            await asyncio.gather(step(), step(), step())
+        except SoftTimeLimitReached:
+            return "answered"
+        return "never told"
+
+    agent = await start(run, work())
+    await asyncio.sleep(0)
+    run.interrupt(Interrupt.SOFT_LIMIT)
+    assert await asyncio.wait_for(agent, 5) == "answered"
+    assert told == 3
+
+
+async def test_a_soft_limit_waits_for_a_recording_and_is_told_at_the_next_step() -> (
+    None
+):
+    run = make_run()
+    recorded = asyncio.Event()
+
+    async def work() -> str:
+        with run.recording():
+            await recorded.wait()
+        with pytest.raises(SoftTimeLimitReached), run.step():
+            pass
+        return "recorded"
+
+    agent = await start(run, work())
+    run.interrupt(Interrupt.SOFT_LIMIT)
+    recorded.set()
+    assert await asyncio.wait_for(agent, 5) == "recorded"
+
+
+async def test_a_soft_limit_outside_any_step_cancels_the_agent() -> None:
+    run = make_run()
+    agent = await start(run, asyncio.Event().wait())
+    run.interrupt(Interrupt.SOFT_LIMIT)
+    await asyncio.wait({agent}, timeout=5)
+    assert agent.cancelled()
+
+
+async def test_a_cancel_is_not_turned_into_a_soft_limit() -> None:
+    run = make_run()
+
+    async def work() -> None:
+        with run.step():
+            await asyncio.Event().wait()
+
+    agent = await start(run, work())
+    run.interrupt(Interrupt.SOFT_LIMIT)
+    run.interrupt(Interrupt.CANCEL)
+    await asyncio.wait({agent}, timeout=5)
+    assert agent.cancelled()
+    assert run.interrupt_reason is Interrupt.CANCEL
+    run.stop()
+
+
+async def test_a_lower_interrupt_does_not_overrule_a_higher_one() -> None:
+    run = make_run()
+    run.interrupt(Interrupt.LEASE_LOST)
+    run.interrupt(Interrupt.CANCEL)
+    assert run.interrupt_reason is Interrupt.LEASE_LOST
+
+
+async def test_a_drain_lets_a_step_end_and_stops_before_the_next() -> None:
+    run = make_run()
+    step_ends = asyncio.Event()
+    done: list[str] = []
+
+    async def work() -> None:
+        with run.step():
+            await step_ends.wait()
+        done.append("first")
+        with run.step():
+            done.append("second")
+
+    agent = await start(run, work())
+    run.interrupt(Interrupt.DRAIN)
+    step_ends.set()
+    await asyncio.wait({agent}, timeout=5)
+    assert agent.cancelled()
+    assert done == ["first"]
+    assert run.interrupt_reason is Interrupt.DRAIN
+
+
+async def test_an_agent_that_ignores_its_cancel_is_left_behind() -> None:
+    run = Run(Task(agent_name="a"), agent_stop_seconds=0.01)
+    freed = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not freed.is_set():
+            try:
+                await freed.wait()
+            except asyncio.CancelledError:
+                continue
+
+    agent = asyncio.create_task(stubborn())
+    abandoned = run.start(agent)
+    await asyncio.sleep(0)
+    run.interrupt(Interrupt.HARD_LIMIT)
+    await asyncio.wait_for(abandoned, 5)
+    assert not agent.done()
+    freed.set()
+    await agent
+    run.stop()
+
+
+async def test_limits_count_the_seconds_of_earlier_attempts() -> None:
+    run = make_run(soft_time_limit_seconds=10, time_limit_seconds=20, running_seconds=9)
+    assert 0 < run.remaining_seconds() <= 1
+    assert make_run().remaining_seconds() == math.inf
+    assert make_run(time_limit_seconds=5).remaining_seconds() <= 5

@@ -1,0 +1,125 @@
+"""What a run's context journals, counts and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conversations.message import Message, Role, ToolCall
+from orchestrator.agent_config import AgentConfig
+from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import Step
+from orchestrator.task import Task
+from workers.llm.provider import CompletionRequest
+from workers.llm.scripted import ScriptedLLMProvider
+from workers.run import Run
+from workers.run_context import JournaledRunContext
+from workers.tools.registry import ToolRegistry
+from workers.tools.tool import ToolContext, tool
+
+ASK = CompletionRequest(messages=(Message(role=Role.USER, content="Hello"),))
+
+
+class KeptLog:
+    """Keeps what a run writes."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.events: list[NewEvent] = []
+
+    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+        self.steps.append(step)
+        self.events.extend(events)
+        return step
+
+    async def emit(self, events: Sequence[NewEvent]) -> None:
+        self.events.extend(events)
+
+
+@tool
+async def ask_another(ctx: ToolContext, question: str) -> str:
+    """Ask a model.
+
+    Args:
+        question: What to ask.
+    """
+    assert ctx.llm is not None
+    asked = CompletionRequest(messages=(Message(role=Role.USER, content=question),))
+    return (await ctx.llm.complete(asked)).message.content
+
+
+def make(
+    log: KeptLog, llm: ScriptedLLMProvider, steps: Sequence[Step] = ()
+) -> JournaledRunContext:
+    return JournaledRunContext(
+        Run(Task(agent_name="a")),
+        config=AgentConfig(name="a", model="small", tools=("ask_another",)),
+        log=log,
+        llm=llm,
+        tools=ToolRegistry([ask_another]),
+        steps=steps,
+    )
+
+
+async def work(ctx: JournaledRunContext) -> tuple[str, str]:
+    completion = await ctx.complete(ASK)
+    call = ToolCall(id="c1", name="ask_another", arguments={"question": "Why?"})
+    return completion.message.content, (await ctx.call_tool(call)).content
+
+
+async def test_a_resumed_run_reads_its_steps_and_asks_nothing() -> None:
+    log, llm = KeptLog(), ScriptedLLMProvider(replies=["Hi.", "Because."])
+    first = make(log, llm)
+    answers = await work(first)
+    resumed_log = KeptLog()
+    resumed = make(resumed_log, ScriptedLLMProvider(replies=[]), log.steps)
+    assert await work(resumed) == answers == ("Hi.", "Because.")
+    assert resumed_log.events == []
+    assert resumed.stats().usage == first.stats().usage
+
+
+async def test_tokens_that_a_tool_uses_count_and_go_to_the_agents_model() -> None:
+    log, llm = KeptLog(), ScriptedLLMProvider(replies=["Hi.", "Because."])
+    ctx = make(log, llm)
+    await work(ctx)
+    completion, tool_call = log.steps
+    assert completion.usage.total_tokens > 0
+    assert tool_call.usage.total_tokens > 0
+    assert ctx.stats().usage == completion.usage + tool_call.usage
+    assert llm.requests[1].model == "small"
+
+
+async def test_each_item_has_the_next_output_index() -> None:
+    log, llm = KeptLog(), ScriptedLLMProvider(replies=["Hi.", "Because."])
+    await work(make(log, llm))
+    added = [e.data["output_index"] for e in log.events if e.type == "item.added"]
+    done = [e.data["output_index"] for e in log.events if e.type == "item.done"]
+    assert added == done == [0, 1]
+
+
+async def test_an_unknown_tool_is_told_to_the_model_and_journaled() -> None:
+    log = KeptLog()
+    ctx = make(log, ScriptedLLMProvider())
+    result = await ctx.call_tool(ToolCall(id="c1", name="rm_rf"))
+    assert result.error == "unknown_tool"
+    assert "ask_another" in result.content
+    assert log.steps[0].key == "tool:0:c1"
+    assert EventType.TOOL_CALL_FAILED in [event.type for event in log.events]
+
+
+async def test_the_same_call_id_in_another_turn_is_another_call() -> None:
+    log, llm = KeptLog(), ScriptedLLMProvider(replies=["One.", "Two."])
+    ctx = make(log, llm)
+    call = ToolCall(id="call_1", name="unknown")
+    for _ in range(2):
+        await ctx.complete(ASK)
+        await ctx.call_tool(call)
+    keys = [step.key for step in log.steps]
+    assert keys == ["completion:1", "tool:1:call_1", "completion:2", "tool:2:call_1"]
+
+
+async def test_progress_reaches_viewers() -> None:
+    log = KeptLog()
+    await make(log, ScriptedLLMProvider()).progress("half way", pages=3)
+    (event,) = log.events
+    assert event.type is EventType.PROGRESS
+    assert event.data == {"message": "half way", "pages": 3}

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from orchestrator.task import Task
+from workers.errors import InvalidAgent, InvalidToolArguments, ToolFailed, ToolTimeout
+from workers.tools.tool import MAX_THREADS, Tool, ToolContext, tool
+
+CONTEXT = ToolContext(
+    task=Task(agent_name="a", tenant="acme", context={"user": "ann"}),
+    agent_name="a",
+    idempotency_key="key-1",
+)
+
+
+@tool
+async def look_up(
+    city: str, days: Annotated[int, Field(ge=1)] = 3, unit: Literal["C", "F"] = "C"
+) -> dict[str, Any]:
+    """Look a city's weather up.
+
+    Old records are left out.
+
+    Args:
+        city: Name of the city,
+            in English.
+        days: How many days.
+
+    Returns:
+        What the model need not know.
+    """
+    return {"city": city, "days": days, "unit": unit}
+
+
+def test_schema_and_descriptions_come_from_types_and_docstring() -> None:
+    assert look_up.spec.name == "look_up"
+    assert look_up.spec.description == (
+        "Look a city's weather up.\n\nOld records are left out."
+    )
+    assert look_up.spec.schema_ == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["city"],
+        "properties": {
+            "city": {"type": "string", "description": "Name of the city, in English."},
+            "days": {
+                "type": "integer",
+                "minimum": 1,
+                "default": 3,
+                "description": "How many days.",
+            },
+            "unit": {"type": "string", "enum": ["C", "F"], "default": "C"},
+        },
+    }
+
+
+def test_settings_are_taken_from_the_decorator() -> None:
+    @tool(name="charge", effect="idempotent", timeout_seconds=5)
+    def function(amount: int) -> int:
+        return amount
+
+    assert (function.name, function.effect, function.timeout_seconds) == (
+        "charge",
+        "idempotent",
+        5,
+    )
+    assert look_up.effect == "once"
+
+
+async def test_arguments_are_converted_and_defaults_are_the_functions() -> None:
+    result = await look_up.call({"city": "Oslo", "days": "2"}, CONTEXT)
+    assert result == {"city": "Oslo", "days": 2, "unit": "C"}
+
+
+async def test_bad_arguments_are_listed_and_the_function_is_not_run() -> None:
+    with pytest.raises(InvalidToolArguments) as caught:
+        await look_up.call({"days": 0, "town": "Oslo", "unit": "K"}, CONTEXT)
+    text = str(caught.value)
+    assert "city: Field required" in text
+    assert "days: Input should be greater than or equal to 1" in text
+    assert "town: Extra inputs are not permitted" in text
+    assert "pydantic.dev" not in text
+
+
+async def test_many_bad_arguments_are_told_in_short() -> None:
+    with pytest.raises(InvalidToolArguments, match="and 195 more"):
+        await look_up.call({"city": "x"} | {f"a{n}": n for n in range(200)}, CONTEXT)
+
+
+async def test_argument_names_may_be_any() -> None:
+    @tool
+    def names(json: str, schema: str, model_config: int = 1) -> str:
+        return f"{json}{schema}{model_config}"
+
+    assert await names.call({"json": "a", "schema": "b"}, CONTEXT) == "ab1"
+
+
+async def test_context_is_given_and_hidden_from_the_model() -> None:
+    @tool
+    def who(ctx: ToolContext, greeting: str) -> list[Any]:
+        """Greet."""
+        return [greeting, ctx.tenant, ctx.context["user"], ctx.idempotency_key]
+
+    assert list(who.spec.schema_["properties"]) == ["greeting"]  # type: ignore[arg-type]
+    assert await who.call({"greeting": "hi"}, CONTEXT) == ["hi", "acme", "ann", "key-1"]
+    with pytest.raises(InvalidToolArguments, match="ctx: Extra inputs"):
+        await who.call({"greeting": "hi", "ctx": {}}, CONTEXT)
+
+
+async def test_plain_functions_run_in_a_thread_and_async_ones_on_the_loop() -> None:
+    @tool
+    def thread_name() -> str:
+        return threading.current_thread().name
+
+    @tool
+    async def loop_name() -> str:
+        return threading.current_thread().name
+
+    assert await thread_name.call({}, CONTEXT) == "tool-thread_name"
+    assert await loop_name.call({}, CONTEXT) == threading.current_thread().name
+
+
+async def test_plain_functions_run_in_a_bounded_number_of_threads() -> None:
+    running: list[str] = []
+    release = threading.Event()
+    full = threading.Event()
+
+    def wait() -> str:
+        running.append(threading.current_thread().name)
+        if len(running) == MAX_THREADS:
+            full.set()
+        release.wait(10)
+        return "done"
+
+    waiting = Tool(wait)
+    calls = [asyncio.create_task(waiting.call({}, CONTEXT)) for _ in range(40)]
+    assert await asyncio.to_thread(full.wait, 10)
+    assert len(running) == MAX_THREADS
+    release.set()
+    assert await asyncio.gather(*calls) == ["done"] * 40
+
+
+async def test_async_tool_that_hangs_is_timed_out_and_cancelled() -> None:
+    cancelled = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    with pytest.raises(ToolTimeout, match=r"hang did not end within 0.01 s"):
+        await Tool(hang, timeout_seconds=0.01).call({}, CONTEXT)
+    assert cancelled.is_set()
+
+
+async def test_plain_tool_that_hangs_is_timed_out() -> None:
+    release = threading.Event()
+
+    def hang() -> None:
+        release.wait(10)
+
+    with pytest.raises(ToolTimeout):
+        await Tool(hang, timeout_seconds=0.01).call({}, CONTEXT)
+    release.set()
+
+
+async def test_timeout_of_something_inside_the_tool_is_a_failure_not_its_timeout() -> (
+    None
+):
+    async def inner() -> None:
+        raise TimeoutError("the database is slow")
+
+    with pytest.raises(ToolFailed, match="TimeoutError: the database is slow"):
+        await Tool(inner).call({}, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), StopIteration("no"), SystemExit("no"), KeyError("no")]
+)
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_exception_becomes_type_and_text_without_a_traceback(
+    error: BaseException, kind: str
+) -> None:
+    def plain() -> None:
+        raise error
+
+    async def coroutine() -> None:
+        raise error
+
+    failing = Tool(plain if kind == "plain" else coroutine, name="failing")
+    with pytest.raises(ToolFailed) as caught:
+        await failing.call({}, CONTEXT)
+    assert str(caught.value).startswith("failing failed: ")
+    assert type(error).__name__ in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+async def test_long_exception_texts_are_cut() -> None:
+    def fail() -> None:
+        raise ValueError("x" * 100_000)
+
+    with pytest.raises(ToolFailed) as caught:
+        await Tool(fail).call({}, CONTEXT)
+    assert len(str(caught.value)) < 1100
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (object(), "type object"),
+        ({"a": float("nan")}, "result.a: not JSON"),
+        ("\ud800", "lone surrogate"),
+        ({1: 2}, "a key of type int"),
+    ],
+)
+async def test_result_that_is_not_json_is_a_failure(result: object, why: str) -> None:
+    def give() -> object:
+        return result
+
+    with pytest.raises(ToolFailed, match=why):
+        await Tool(give).call({}, CONTEXT)
+
+
+async def test_result_is_plain_json_as_a_resumed_run_would_read_it() -> None:
+    def give() -> object:
+        return {"pair": (1, 2)}
+
+    assert await Tool(give).call({}, CONTEXT) == {"pair": [1, 2]}
+
+
+async def test_cancelling_the_call_cancels_the_tool() -> None:
+    started, ended = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    call = asyncio.create_task(Tool(hang).call({}, CONTEXT))
+    await started.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert ended.is_set()
+
+
+async def test_object_with_an_async_call_can_be_a_tool() -> None:
+    class Client:
+        async def ask(self, question: str) -> str:
+            """Ask."""
+            return question.upper()
+
+    assert await Tool(Client().ask).call({"question": "why"}, CONTEXT) == "WHY"
+
+
+def test_function_that_no_model_could_call_is_refused() -> None:
+    def untyped(city):  # type: ignore[no-untyped-def]
+        return city
+
+    def variadic(*cities: str) -> None: ...
+
+    def positional(city: str, /) -> None: ...
+
+    def no_json(lock: threading.Event) -> None: ...
+
+    with pytest.raises(InvalidAgent, match="'city' has no type; annotate it"):
+        Tool(untyped)
+    with pytest.raises(InvalidAgent, match="cities"):
+        Tool(variadic)
+    with pytest.raises(InvalidAgent, match="city"):
+        Tool(positional)
+    with pytest.raises(InvalidAgent, match="no JSON form"):
+        Tool(no_json)
+
+
+def test_bad_settings_are_refused() -> None:
+    def function() -> None: ...
+
+    with pytest.raises(InvalidAgent, match="tool name 'two words'"):
+        Tool(function, name="two words")
+    with pytest.raises(InvalidAgent, match="give name="):
+        Tool(lambda: None)
+    with pytest.raises(InvalidAgent, match="timeout_seconds must be above 0"):
+        Tool(function, timeout_seconds=0)
+    with pytest.raises(InvalidAgent, match="effect must be"):
+        Tool(function, effect="harmless")  # type: ignore[arg-type]

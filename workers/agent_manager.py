@@ -1,0 +1,214 @@
+"""The agents of a process: registers, finds and executes them, and knows their health.
+
+Knows nothing of leases, queues or stores; the executor gives it a run and a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from conversations.message import Message, Role
+from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
+from orchestrator.errors import AgentNotFound
+from orchestrator.journal import Step
+from orchestrator.names import nearest_names
+from orchestrator.task import Task, TaskResult
+from workers.agents.agent import Agent, AgentInput, AgentResult
+from workers.agents.kinds import build_agent
+from workers.errors import InvalidAgent
+from workers.llm.provider import LLMProvider
+from workers.retry import describe
+from workers.run import Run
+from workers.run_context import JournaledRunContext
+from workers.run_log import DetachedRunLog, RunLog
+from workers.tools.registry import ToolRegistry
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStart:
+    """What a stored run brings to its execution."""
+
+    run: Run
+    log: RunLog
+    steps: Sequence[Step] = ()
+    history: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What an execution gave: the answer and the turn it adds to a conversation."""
+
+    result: TaskResult
+    turn: tuple[Message, ...]
+
+
+class AgentManager(Protocol):
+    """Registers, discovers, health-checks and executes agents."""
+
+    def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
+        """Make an agent known; None builds it from the configuration's kind.
+
+        A second registration under the name replaces the first for runs that begin
+        later.
+
+        Raises:
+            InvalidAgent: the kind or a tool is not known.
+        """
+        ...
+
+    def get_agent(self, name: str) -> Agent:
+        """Return an agent.
+
+        Raises:
+            AgentNotFound: none has the name; carries the nearest names.
+        """
+        ...
+
+    def get_config(self, name: str) -> AgentConfig:
+        """Return an agent's configuration.
+
+        Raises:
+            AgentNotFound: none has the name; carries the nearest names.
+        """
+        ...
+
+    def list_agents(self) -> tuple[AgentInfo, ...]:
+        """Return all agents by name, with their health in this process."""
+        ...
+
+    async def execute_task(self, task: Task) -> TaskResult:
+        """Run a task's agent to its answer, here and now, storing nothing.
+
+        Raises:
+            AgentNotFound: none has the name.
+            WorkerError: what the agent raised.
+        """
+        ...
+
+    async def execute_run(self, start: RunStart) -> Execution:
+        """Run a claimed task's agent, continuing after the steps that are done.
+
+        Raises:
+            AgentNotFound: none has the name.
+            WorkerError: what the agent raised.
+        """
+        ...
+
+
+@dataclass
+class _Registered:
+    config: AgentConfig
+    agent: Agent
+    health: AgentHealth = field(default_factory=lambda: AgentHealth(served=True))
+
+
+class LocalAgentManager:
+    """The agents of this process."""
+
+    def __init__(self, llm: LLMProvider, tools: ToolRegistry) -> None:
+        self._llm = llm
+        self._tools = tools
+        self._agents: dict[str, _Registered] = {}
+
+    def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
+        unknown = [name for name in config.tools if self._tools.find_tool(name) is None]
+        if unknown:
+            known = ", ".join(self._tools.names) or "none"
+            raise InvalidAgent(
+                f"agent {config.name!r}: tools {unknown} are not registered;"
+                f" registered are: {known}"
+            )
+        built = build_agent(config) if agent is None else agent
+        self._agents[config.name] = _Registered(config, built)
+
+    def get_agent(self, name: str) -> Agent:
+        return self._find(name).agent
+
+    def get_config(self, name: str) -> AgentConfig:
+        return self._find(name).config
+
+    def list_agents(self) -> tuple[AgentInfo, ...]:
+        return tuple(
+            AgentInfo(config=entry.config, health=entry.health)
+            for _, entry in sorted(self._agents.items())
+        )
+
+    async def execute_task(self, task: Task) -> TaskResult:
+        start = RunStart(run=Run(task), log=DetachedRunLog())
+        return (await self.execute_run(start)).result
+
+    async def execute_run(self, start: RunStart) -> Execution:
+        entry = self._find(start.run.task.agent_name)
+        context = JournaledRunContext(
+            start.run,
+            config=entry.config,
+            log=start.log,
+            llm=self._llm,
+            tools=self._tools,
+            steps=start.steps,
+        )
+        agent_input = _input_of(start.run.task, entry.config, start.history)
+        try:
+            answer = await entry.agent.run(context, agent_input)
+        except Exception as exc:
+            entry.health = _failed(entry.health, describe(exc, attempt=0).code)
+            raise
+        entry.health = _succeeded(entry.health)
+        result = TaskResult(
+            task_id=start.run.task.id,
+            content=answer.content,
+            output=answer.output,
+            stats=context.stats(),
+            stop_reason=answer.stop_reason,
+            partial=answer.partial,
+            executed_at=datetime.now(UTC),
+        )
+        return Execution(result=result, turn=_turn_of(agent_input, answer))
+
+    def _find(self, name: str) -> _Registered:
+        entry = self._agents.get(name)
+        if entry is None:
+            raise AgentNotFound(name, nearest=nearest_names(name, self._agents))
+        return entry
+
+
+def _input_of(
+    task: Task, config: AgentConfig, history: tuple[Message, ...]
+) -> AgentInput:
+    return AgentInput(
+        data=task.input,
+        context=task.context,
+        parameters={**config.parameters, **task.parameters},
+        messages=history,
+    )
+
+
+def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
+    if answer.messages:
+        return answer.messages
+    asked = Message(role=Role.USER, content=agent_input.prompt())
+    if not answer.content.strip():
+        return (asked,)
+    return (asked, Message(role=Role.ASSISTANT, content=answer.content))
+
+
+def _succeeded(health: AgentHealth) -> AgentHealth:
+    return health.model_copy(
+        update={
+            "successes": health.successes + 1,
+            "last_success_at": datetime.now(UTC),
+        }
+    )
+
+
+def _failed(health: AgentHealth, code: str) -> AgentHealth:
+    return health.model_copy(
+        update={
+            "failures": health.failures + 1,
+            "last_failure_at": datetime.now(UTC),
+            "last_failure_code": code,
+        }
+    )

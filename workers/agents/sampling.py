@@ -1,0 +1,50 @@
+"""How a run samples: the agent's configuration overlaid with the task's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conversations.json_value import JsonObject, Text
+from conversations.message import Message
+from orchestrator.agent_config import AgentConfig
+from workers.errors import AgentFailed
+from workers.llm.provider import CompletionRequest, ToolSpec
+
+
+class Sampling(BaseModel):
+    """The parameters that an agent sends to the model; it ignores others."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    model: Text | None = Field(default=None, min_length=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+    max_output_tokens: int | None = Field(default=None, ge=1)
+
+    @classmethod
+    def of(cls, config: AgentConfig, parameters: JsonObject) -> Sampling:
+        """Return what holds for a run; a parameter that is null is not sent.
+
+        Raises:
+            AgentFailed: a parameter has a wrong type or range; names it.
+        """
+        configured = {name: getattr(config, name) for name in cls.model_fields}
+        try:
+            return cls.model_validate({**configured, **parameters})
+        except ValidationError as exc:
+            fault = exc.errors(include_url=False)[0]
+            raise AgentFailed(
+                f"parameters.{fault['loc'][0]}: {fault['msg']}"
+                f" (got {type(fault['input']).__name__}); correct it or leave it out",
+                code="invalid_parameters",
+            ) from exc
+
+    def request(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()
+    ) -> CompletionRequest:
+        return CompletionRequest(
+            messages=tuple(messages), tools=tuple(tools), **self.model_dump()
+        )

@@ -1,0 +1,104 @@
+"""An agent that summarises one document of any length and cites its places."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from conversations.json_value import JsonObject
+from conversations.message import Message, Role
+from orchestrator.task import StopReason
+from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.agents.document_input import invalid, read_document, read_roots
+from workers.agents.sampling import Sampling
+from workers.errors import SoftTimeLimitReached, ToolFailed
+from workers.llm.provider import FinishReason
+from workers.tools.citations import check_citations
+from workers.tools.documents import Document
+from workers.tools.summarize import MIN_PART_CHARACTERS, PART_CHARACTERS, Summarizer
+
+
+class SummarizerAgent:
+    """Answers `{"document": path or {"name", "text"}}` or `{"text": …}`.
+
+    Each part is a journaled completion: a run that is resumed goes on with the next.
+    `options.part_characters` of its configuration sets how much text one prompt holds.
+    """
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        document = await asyncio.to_thread(_document, ctx, agent_input)
+        model = _JournaledModel(ctx, Sampling.of(ctx.config, agent_input.parameters))
+        try:
+            summarizer = Summarizer(
+                document, model.ask, part_characters=_part_characters(ctx)
+            )
+        except ToolFailed as exc:
+            raise invalid("input.document", str(exc)) from exc
+        reason = StopReason.END_TURN
+        try:
+            summary = await summarizer.summarize()
+        except SoftTimeLimitReached:
+            reason = StopReason.SOFT_TIME_LIMIT
+            summary = await summarizer.combine()
+        if reason is StopReason.END_TURN and model.cut:
+            reason = StopReason.MAX_TOKENS
+        return AgentResult(
+            content=summary,
+            output=_output(summary, document, summarizer),
+            stop_reason=reason,
+            partial=reason is not StopReason.END_TURN,
+            messages=(
+                Message(role=Role.USER, content=f"Summarise {document.name}."),
+                Message(role=Role.ASSISTANT, content=summary),
+            ),
+        )
+
+
+class _JournaledModel:
+    """The run's model as an `Ask`; notes whether an answer was cut off."""
+
+    def __init__(self, ctx: RunContext, sampling: Sampling) -> None:
+        self.cut = False
+        self._ctx = ctx
+        self._sampling = sampling
+
+    async def ask(self, messages: Sequence[Message]) -> str:
+        completion = await self._ctx.complete(self._sampling.request(messages))
+        self.cut |= completion.finish_reason is FinishReason.LENGTH
+        return completion.message.content
+
+
+def _document(ctx: RunContext, agent_input: AgentInput) -> Document:
+    data = agent_input.data
+    source, text = data.get("document"), data.get("text")
+    if (source is None) == (text is None):
+        raise invalid("input.document", "give either document or text, and one of them")
+    if text is not None:
+        source = {"name": "text", "text": text}
+    return read_document(
+        source, field="input.document", roots=read_roots(ctx.config.options)
+    )
+
+
+def _part_characters(ctx: RunContext) -> int:
+    value = ctx.config.options.get("part_characters", PART_CHARACTERS)
+    if isinstance(value, int) and value >= MIN_PART_CHARACTERS:
+        return value
+    raise invalid(
+        "options.part_characters",
+        f"must be a whole number from {MIN_PART_CHARACTERS}"
+        f" (got {type(value).__name__})",
+    )
+
+
+def _output(summary: str, document: Document, summarizer: Summarizer) -> JsonObject:
+    cited = check_citations(summary, {document.name: document}.get)
+    return {
+        "summary": summary,
+        "parts": [
+            {"line_start": part.start, "line_end": part.end, "summary": part.text}
+            for part in summarizer.summaries
+        ],
+        "citations": [citation.as_json() for citation in cited.verified],
+        "unverified_citations": cited.unverified,
+    }

@@ -1,0 +1,300 @@
+"""Wiring of a worker process: which concrete parts run its agents.
+
+In `threads` and `solo` the worker process itself runs agents; in `prefork` each child
+does, and the parent starts no loop and no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from time import time
+from typing import Any
+
+from celery import bootsteps, signals
+
+from orchestrator.agent_config import WorkerInfo
+from orchestrator.errors import OrchestratorError, ServiceDisabled
+from orchestrator.loop_thread import LoopThread
+from orchestrator.settings import LLMSettings, Settings, load_settings
+from orchestrator.sweeper import Sweeper
+from orchestrator.wiring import connect
+from workers.agent_manager import AgentManager, LocalAgentManager
+from workers.errors import UnsupportedPool, WorkerError
+from workers.executor import Executor, ExecutorLimits, ExecutorParts
+from workers.extensions import apply_extensions
+from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
+from workers.llm.chat_completions import ChatCompletionsProvider
+from workers.llm.endpoint import CallLimits
+from workers.llm.provider import LLMProvider
+from workers.tools.document_summarizer import DocumentSummarizer
+from workers.tools.registry import ToolRegistry
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
+SUPPORTED_POOLS = {"prefork": "prefork", "thread": "threads", "solo": "solo"}
+"""Module of the pool under `celery.concurrency` → its name on the command line."""
+
+
+class WorkerProcess:
+    """All that runs agents in one process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        hostname: str,
+        queues: Sequence[str] = (),
+        slots: int = 1,
+    ) -> None:
+        self._settings = settings
+        self._hostname = hostname
+        self._queues = tuple(queues)
+        self._slots = slots
+        self._loop = LoopThread("celeriac-runs")
+        self._llm = open_provider(settings.llm)
+        self.manager = build_manager(settings, self._llm)
+        self._parts = connect(settings)
+        self._executor = Executor(
+            ExecutorParts(
+                store=self._parts.store,
+                queue=self._parts.queue,
+                manager=self.manager,
+                conversations=self._parts.conversations,
+                conversation_config=self._parts.conversation_config,
+            ),
+            worker=f"{socket.gethostname()}:{os.getpid()}:{int(time())}",
+            limits=ExecutorLimits(
+                lease_seconds=settings.worker.lease,
+                max_result_bytes=settings.limits.max_result_bytes,
+            ),
+        )
+        self._heartbeat = Heartbeat(
+            self._executor,
+            runs_loop=self._loop.loop,
+            describe=self._describe,
+            connect=self._connect_heartbeat,
+            times=HeartbeatTimes(
+                lease_seconds=settings.worker.lease,
+                renew_seconds=settings.worker.heartbeat,
+            ),
+            heartbeat_file=_heartbeat_file(),
+        )
+        self._heartbeat.start()
+
+    def run(self, tenant: str, task_id: str) -> str:
+        """Run a task's attempt; blocks."""
+        return self._loop.await_(self._executor.run(tenant, task_id))
+
+    def drain(self) -> None:
+        """Take no more runs and release those in flight at their next step."""
+        with suppress(RuntimeError):
+            self._loop.loop.call_soon_threadsafe(self._executor.drain)
+
+    def close(self) -> None:
+        """Withdraw the worker and close what it holds."""
+        self._heartbeat.close()
+        if self._loop.is_alive:
+            self._loop.await_(self._close_parts())
+            self._loop.close()
+
+    async def _close_parts(self) -> None:
+        await self._llm.aclose()
+        await self._parts.aclose()
+
+    @asynccontextmanager
+    async def _connect_heartbeat(self) -> AsyncIterator[HeartbeatParts]:
+        parts = connect(self._settings)
+        try:
+            yield HeartbeatParts(
+                store=parts.store,
+                directory=parts.directory,
+                sweeper=Sweeper(parts.store, parts.queue),
+            )
+        finally:
+            await parts.aclose()
+
+    def _describe(self) -> WorkerInfo:
+        return WorkerInfo(
+            id=self._executor.worker,
+            hostname=self._hostname,
+            pid=os.getpid(),
+            agents=tuple(info.config for info in self.manager.list_agents()),
+            queues=self._queues,
+            slots=self._slots,
+            running=len(self._executor.runs),
+            draining=self._executor.draining,
+            release=version("celeriac"),
+        )
+
+
+def open_provider(llm: LLMSettings) -> LLMProvider:
+    """Return the provider of the settings' endpoint.
+
+    Raises:
+        InvalidEndpoint: its URL, key or headers cannot be used.
+    """
+    return ChatCompletionsProvider(
+        llm.base_url,
+        model=llm.model,
+        api_key=llm.api_key,
+        headers=llm.headers,
+        limits=CallLimits(
+            connect_seconds=llm.connect_timeout,
+            first_byte_seconds=llm.first_byte_timeout,
+            idle_seconds=llm.idle_timeout,
+            total_seconds=llm.total_timeout,
+            max_bytes=llm.max_response_bytes,
+        ),
+    )
+
+
+def build_manager(settings: Settings, llm: LLMProvider) -> AgentManager:
+    """Return a manager with the extensions' agents and the settings'.
+
+    Raises:
+        InvalidAgent: an agent's kind or tool is not known.
+    """
+    tools = ToolRegistry()
+    tools.register(DocumentSummarizer())
+    manager = LocalAgentManager(llm, tools)
+    apply_extensions(manager, tools)
+    for config in settings.agents.values():
+        manager.register_agent(config)
+    return manager
+
+
+class WorkerProcessHolder:
+    """The worker process's parts, made on first use and never shared over a fork."""
+
+    def __init__(self) -> None:
+        self.worker: Any = None
+        """Celery's worker, once there is one; its children inherit it."""
+        self._lock = threading.Lock()
+        self._process: WorkerProcess | None = None
+        self._pid = 0
+
+    def current(self) -> WorkerProcess:
+        """Return this process's parts."""
+        with self._lock:
+            if self._process is None or self._pid != os.getpid():
+                self._process = WorkerProcess(load_settings(), **self._facts())
+                self._pid = os.getpid()
+            return self._process
+
+    def drain(self) -> None:
+        """Drain, if this process runs agents."""
+        if self._process is not None and self._pid == os.getpid():
+            self._process.drain()
+
+    def close(self) -> None:
+        """Close, if this process runs agents."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None and self._pid == os.getpid():
+            process.close()
+
+    def _facts(self) -> dict[str, Any]:
+        if self.worker is None:
+            return {"hostname": socket.gethostname()}
+        return {
+            "hostname": self.worker.hostname,
+            "queues": tuple(self.worker.app.amqp.queues.consume_from),
+            "slots": 1 if _pool_of(self.worker) == "prefork" else _slots(self.worker),
+        }
+
+
+worker_process = WorkerProcessHolder()
+
+
+class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Refuses a worker that cannot run agents, before its pool forks.
+
+    Celery makes every step of a worker before it starts the first.
+    """
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        pool = _pool_of(worker)
+        try:
+            if pool not in SUPPORTED_POOLS:
+                raise UnsupportedPool(
+                    f"pool {pool!r} cannot run agents; start the worker with --pool"
+                    f" and one of: {', '.join(SUPPORTED_POOLS.values())}"
+                )
+            asyncio.run(check_startup(load_settings()))
+        except (OrchestratorError, WorkerError) as exc:
+            raise SystemExit(str(exc)) from None
+
+    def start(self, worker: Any) -> None:
+        """Start agents here, unless they run in children."""
+        if _pool_of(worker) != "prefork":
+            worker_process.current()
+
+
+def _pool_of(worker: Any) -> str:
+    return str(worker.pool_cls.__module__.rpartition(".")[2])
+
+
+def _slots(worker: Any) -> int:
+    return 1 if _pool_of(worker) == "solo" else int(worker.concurrency)
+
+
+async def check_startup(settings: Settings) -> None:
+    """Check that this worker can serve.
+
+    The agents are built once for the check and again where they run.
+
+    Raises:
+        ServiceDisabled: the agent manager is switched off.
+        InvalidSettings: the storage backend lives in one process only.
+        InvalidAgent: an agent or tool cannot be registered.
+        InvalidEndpoint: the endpoint's URL, key or headers cannot be used.
+        StoreUnavailable: the store does not answer or must not be used.
+    """
+    if not settings.services.agent_manager.enabled:
+        raise ServiceDisabled("agent_manager")
+    llm = open_provider(settings.llm)
+    parts = connect(settings)
+    try:
+        build_manager(settings, llm)
+        facts = await parts.store.check()
+    finally:
+        await parts.aclose()
+        await llm.aclose()
+    logger.info("store checked", extra={"store": facts})
+
+
+def _remember(instance: Any, **_: Any) -> None:
+    worker_process.worker = instance
+
+
+def _start_in_child(**_: Any) -> None:
+    worker_process.current()
+
+
+def _close(**_: Any) -> None:
+    worker_process.close()
+
+
+def _drain(**_: Any) -> None:
+    worker_process.drain()
+
+
+signals.celeryd_init.connect(_remember, weak=False)
+signals.worker_process_init.connect(_start_in_child, weak=False)
+signals.worker_process_shutdown.connect(_close, weak=False)
+signals.worker_shutdown.connect(_close, weak=False)
+signals.worker_shutting_down.connect(_drain, weak=False)
+
+
+def _heartbeat_file() -> Path | None:
+    path = os.environ.get(HEARTBEAT_FILE_VARIABLE)
+    return Path(path) if path else None

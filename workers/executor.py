@@ -1,0 +1,314 @@
+"""A task's run from claim to end, as one pipeline; the same in every pool.
+
+Owns the order of things and how each ending is stored. Knows nothing of Celery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, TypeVar
+
+from conversations.conversation import ConversationConfig
+from conversations.errors import ConversationNotFound
+from conversations.json_value import size_of
+from conversations.message import Message
+from conversations.service import ConversationService
+from orchestrator.errors import (
+    LeaseLost,
+    PayloadTooLarge,
+    QueueUnavailable,
+    StoreUnavailable,
+)
+from orchestrator.queue import TaskQueue
+from orchestrator.store import (
+    Claim,
+    Doorbell,
+    Ending,
+    RefusalReason,
+    TaskStore,
+    Turn,
+)
+from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
+from workers.agent_manager import AgentManager, Execution, RunStart
+from workers.errors import AgentFailed
+from workers.retry import decide, describe
+from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
+from workers.run_log import StoreRunLog
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+STORE_RETRY_SECONDS = 0.25
+"""First wait before an ending is written again; doubles up to four seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorLimits:
+    """Numbers that the executor obeys."""
+
+    lease_seconds: float = 10.0
+    max_result_bytes: int = 4 * 1024 * 1024
+    store_patience_seconds: float = 60.0
+    """How long an ending is kept in memory while the store refuses it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorParts:
+    """What an executor works with."""
+
+    store: TaskStore
+    queue: TaskQueue
+    manager: AgentManager
+    conversations: ConversationService | None
+    """None when the conversations service is disabled."""
+    conversation_config: ConversationConfig
+
+
+class Executor:
+    """Runs claimed tasks; holds the runs of this process."""
+
+    def __init__(
+        self, parts: ExecutorParts, *, worker: str, limits: ExecutorLimits
+    ) -> None:
+        self._parts = parts
+        self._limits = limits
+        self.worker = worker
+        self.runs: dict[tuple[str, str], Run] = {}
+        self.draining = False
+
+    async def run(self, tenant: str, task_id: str) -> str:
+        """Claim a task and run it to an end; return one word for the log.
+
+        Raises nothing for what may happen to a run: the record tells.
+        """
+        serves = [info.name for info in self._parts.manager.list_agents()]
+        claim = await self._parts.store.claim(
+            tenant,
+            task_id,
+            worker=self.worker,
+            serves=[] if self.draining else serves,
+            lease_seconds=self._limits.lease_seconds,
+        )
+        if isinstance(claim, RefusalReason):
+            return claim.value
+        run = Run(claim.task, lease=claim.lease)
+        self.runs[run.key] = run
+        if self.draining:
+            run.interrupt(Interrupt.DRAIN)
+        try:
+            return await self._run_claimed(run, claim)
+        except LeaseLost:
+            logger.warning(
+                "run stopped: its lease was lost",
+                extra={"task_id": task_id, "attempt": claim.lease.fence},
+            )
+            return "lease_lost"
+        except StoreUnavailable:
+            logger.exception(
+                "ending not stored; the sweeper will recover the task",
+                extra={"task_id": task_id, "attempt": claim.lease.fence},
+            )
+            return "store_unavailable"
+        finally:
+            run.stop()
+            self.runs.pop(run.key, None)
+
+    def drain(self) -> None:
+        """Take no more tasks and release the runs at their next step boundary."""
+        self.draining = True
+        for run in self.runs.values():
+            run.interrupt(Interrupt.DRAIN)
+
+    async def _run_claimed(self, run: Run, claim: Claim) -> str:
+        agent = asyncio.create_task(self._execute(run, claim))
+        ends: set[asyncio.Future[Any]] = {agent, run.start(agent)}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            agent.cancel()
+            await asyncio.wait(ends, timeout=AGENT_STOP_SECONDS)
+            raise
+        if not agent.done():
+            logger.error(
+                "agent ignores its cancel and is left behind",
+                extra={"task_id": run.task.id, "agent": run.task.agent_name},
+            )
+        return await self._settle(run, claim, agent)
+
+    async def _execute(self, run: Run, claim: Claim) -> Execution:
+        history: tuple[Message, ...] = ()
+        conversation_id = claim.task.conversation_id
+        if conversation_id is not None:
+            history = await self._history(claim.task.tenant, conversation_id)
+        start = RunStart(
+            run=run,
+            log=StoreRunLog(self._parts.store, lease=claim.lease),
+            steps=claim.steps,
+            history=history,
+        )
+        return await self._parts.manager.execute_run(start)
+
+    async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
+        if self._parts.conversations is None:
+            raise AgentFailed(
+                "the conversations service is disabled on this worker;"
+                " set services.conversations.enabled: true",
+                code="service_disabled",
+            )
+        try:
+            return await self._parts.conversations.window(
+                conversation_id, tenant=tenant
+            )
+        except ConversationNotFound:
+            return ()
+
+    async def _settle(
+        self, run: Run, claim: Claim, agent: asyncio.Task[Execution]
+    ) -> str:
+        """Store how the agent's task ended."""
+        stopped = agent.cancelled() or not agent.done()
+        error = None if stopped else agent.exception()
+        if not stopped and error is None:
+            return await self._finish(run, self._completed(run, agent.result()))
+        if isinstance(error, LeaseLost) or (
+            run.interrupt_reason is Interrupt.LEASE_LOST
+        ):
+            raise LeaseLost(run.task.id, fence=claim.lease.fence)
+        if run.interrupt_reason is Interrupt.CANCEL:
+            return await self._finish(run, Ending(status=TaskStatus.CANCELLED))
+        if run.interrupt_reason is Interrupt.HARD_LIMIT:
+            return await self._finish(run, _timed_out(run))
+        if error is None and run.interrupt_reason is Interrupt.SOFT_LIMIT:
+            return await self._finish(run, _soft_limit_without_answer(run))
+        if error is None:
+            return await self._release(run, reason="worker shutting down")
+        return await self._failed(run, error)
+
+    async def _failed(self, run: Run, error: BaseException) -> str:
+        failure = describe(error, attempt=run.task.attempt)
+        decision = decide(
+            error,
+            failed_attempts=run.task.failed_attempts,
+            policy=run.task.retry or self._policy_of(run),
+        )
+        logger.info(
+            "attempt failed",
+            extra={
+                "task_id": run.task.id,
+                "attempt": run.task.attempt,
+                "code": failure.code,
+                "again": decision.again,
+            },
+        )
+        if decision.again:
+            return await self._release(
+                run,
+                reason=f"retry after {failure.code}",
+                delay_seconds=decision.delay_seconds,
+                failure=failure,
+            )
+        return await self._finish(
+            run, Ending(status=TaskStatus.FAILED, failure=failure)
+        )
+
+    def _policy_of(self, run: Run) -> RetryPolicy:
+        return self._parts.manager.get_config(run.task.agent_name).retry
+
+    def _completed(self, run: Run, execution: Execution) -> Ending:
+        size = size_of(execution.result.model_dump(mode="json"))
+        if size > self._limits.max_result_bytes:
+            error = PayloadTooLarge(
+                "result", size=size, limit=self._limits.max_result_bytes
+            )
+            failure = TaskFailure(
+                code="result_too_large", message=str(error), attempt=run.task.attempt
+            )
+            return Ending(status=TaskStatus.FAILED, failure=failure)
+        turn = None
+        if run.task.conversation_id is not None:
+            turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
+        return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
+
+    async def _finish(self, run: Run, ending: Ending) -> str:
+        lease = run.lease
+        if lease is None:
+            raise RuntimeError("a stored run has a lease")
+        seconds = run.running_seconds()
+        doorbells = await self._insist(
+            lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
+        )
+        await self._ring(doorbells)
+        return ending.status.value
+
+    async def _release(
+        self,
+        run: Run,
+        *,
+        reason: str,
+        delay_seconds: float = 0.0,
+        failure: TaskFailure | None = None,
+    ) -> str:
+        lease = run.lease
+        if lease is None:
+            raise RuntimeError("a stored run has a lease")
+        seconds = run.running_seconds()
+        doorbells = await self._insist(
+            lambda: self._parts.store.release(
+                lease,
+                running_seconds=seconds,
+                delay_seconds=delay_seconds,
+                reason=reason,
+                failure=failure,
+            )
+        )
+        await self._ring(doorbells)
+        return "released"
+
+    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Write an ending, again and again while the store refuses for a while."""
+        give_up_at = monotonic() + self._limits.store_patience_seconds
+        wait = STORE_RETRY_SECONDS
+        while True:
+            try:
+                return await write()
+            except StoreUnavailable:
+                if monotonic() + wait > give_up_at:
+                    raise
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 4.0)
+
+    async def _ring(self, doorbells: tuple[Doorbell, ...]) -> None:
+        if not doorbells:
+            return
+        try:
+            await self._parts.queue.enqueue(doorbells)
+        except QueueUnavailable:
+            logger.warning("doorbell not rung; the sweeper will", exc_info=True)
+
+
+def _timed_out(run: Run) -> Ending:
+    failure = TaskFailure(
+        code="time_limit",
+        message=(
+            f"the time limit of {run.task.time_limit_seconds} s passed without an"
+            " answer; raise time_limit or give the agent less to do"
+        ),
+        attempt=run.task.attempt,
+    )
+    return Ending(status=TaskStatus.TIMED_OUT, failure=failure)
+
+
+def _soft_limit_without_answer(run: Run) -> Ending:
+    failure = TaskFailure(
+        code="soft_time_limit",
+        message=(
+            f"the soft time limit of {run.task.soft_time_limit_seconds} s passed and"
+            " the agent gave no answer; raise soft_time_limit"
+        ),
+        attempt=run.task.attempt,
+    )
+    return Ending(status=TaskStatus.FAILED, failure=failure)

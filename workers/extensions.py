@@ -1,0 +1,35 @@
+"""How a project adds its own agents and tools to the workers that it starts.
+
+A module that `celery -A workers worker -I my_agents` imports marks a function with
+`@extend`; every worker process calls it once, before the configured agents are built.
+The list below is filled by imports alone, as Celery fills its list of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from workers.agent_manager import AgentManager
+from workers.tools.registry import ToolRegistry
+
+Extension = Callable[[AgentManager, ToolRegistry], None]
+"""Registers tools and agents."""
+
+_EXTENSIONS: Final[list[Extension]] = []
+
+
+def extend(extension: Extension) -> Extension:
+    """Have every worker process call `extension(manager, tools)` when it starts."""
+    _EXTENSIONS.append(extension)
+    return extension
+
+
+def apply_extensions(manager: AgentManager, tools: ToolRegistry) -> None:
+    """Call all extensions in the order of their import.
+
+    Raises:
+        InvalidAgent: an agent or tool cannot be registered.
+    """
+    for extension in _EXTENSIONS:
+        extension(manager, tools)

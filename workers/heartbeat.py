@@ -1,0 +1,187 @@
+"""A worker process's pulse: leases, liveness, cancels and the sweep.
+
+It has its own thread, loop and connections, so that a busy run cannot stop it. When the
+runs' loop has stood still for too long it stops renewing, and their tasks move on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+from orchestrator.agent_config import WorkerInfo
+from orchestrator.directory import AgentDirectory
+from orchestrator.errors import OrchestratorError
+from orchestrator.store import Lease, LeaseState, TaskStore
+from orchestrator.sweeper import Sweeper
+from workers.executor import Executor
+from workers.run import Interrupt
+
+logger = logging.getLogger(__name__)
+
+ANNOUNCE_SECONDS = 2.0
+ANNOUNCE_TTL_SECONDS = 10.0
+CONTROL_WAIT_SECONDS = 1.0
+STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeartbeatParts:
+    """What a heartbeat works with, on its own loop."""
+
+    store: TaskStore
+    directory: AgentDirectory
+    sweeper: Sweeper
+
+
+class ConnectHeartbeat(Protocol):
+    """Opens the heartbeat's connections on its own loop and closes them there."""
+
+    def __call__(self) -> AbstractAsyncContextManager[HeartbeatParts]:
+        """Return a context of fresh ones."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeartbeatTimes:
+    """Seconds between beats and what they promise."""
+
+    lease_seconds: float = 10.0
+    renew_seconds: float = 3.0
+    stall_limit_seconds: float = 30.0
+
+
+class Heartbeat:
+    """The pulse of one worker process."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        runs_loop: asyncio.AbstractEventLoop,
+        describe: Callable[[], WorkerInfo],
+        connect: ConnectHeartbeat,
+        times: HeartbeatTimes,
+        heartbeat_file: Path | None = None,
+    ) -> None:
+        self._executor = executor
+        self._runs_loop = runs_loop
+        self._describe = describe
+        self._connect = connect
+        self._times = times
+        self._file = heartbeat_file
+        self._moved_at = monotonic()
+        self._announced = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._serve, name="celeriac-heartbeat", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def wait_announced(self, timeout_seconds: float) -> bool:
+        """Wait until the worker is announced; tell whether it is."""
+        return self._announced.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """Withdraw the worker and stop."""
+
+        def stop() -> None:
+            if self._stop is not None:
+                self._stop.set()
+
+        if self._thread.is_alive():
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(stop)
+            self._thread.join(STOP_SECONDS)
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_until_complete(self._beat())
+        finally:
+            self._loop.close()
+
+    async def _beat(self) -> None:
+        self._stop = asyncio.Event()
+        async with self._connect() as parts:
+            beats = [asyncio.create_task(beat) for beat in self._beats(parts)]
+            await self._stop.wait()
+            for beat in beats:
+                beat.cancel()
+            await asyncio.gather(*beats, return_exceptions=True)
+            with suppress(OrchestratorError):
+                await parts.directory.withdraw(self._executor.worker)
+
+    def _beats(self, parts: HeartbeatParts) -> Iterator[Coroutine[Any, Any, None]]:
+        yield self._every(self._times.renew_seconds, lambda: self._renew(parts.store))
+        yield self._every(ANNOUNCE_SECONDS, lambda: self._announce(parts.directory))
+        yield self._every(0.0, lambda: self._take_cancels(parts.store))
+        yield parts.sweeper.run()
+
+    async def _every(self, seconds: float, beat: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await beat()
+            except OrchestratorError as exc:
+                logger.warning(
+                    "heartbeat missed", extra={"error": str(exc)}, exc_info=False
+                )
+                await asyncio.sleep(max(seconds / 3, 0.5))
+                continue
+            await asyncio.sleep(seconds)
+
+    async def _renew(self, store: TaskStore) -> None:
+        self._runs_loop.call_soon_threadsafe(self._note_movement)
+        if monotonic() - self._moved_at > self._times.stall_limit_seconds:
+            logger.error(
+                "runs' loop stands still; leases are not renewed",
+                extra={"seconds": round(monotonic() - self._moved_at, 1)},
+            )
+            return
+        leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
+        if not leases:
+            return
+        states = await store.renew(leases, lease_seconds=self._times.lease_seconds)
+        for lease, state in zip(leases, states, strict=True):
+            if state is LeaseState.LOST:
+                self._interrupt(lease, Interrupt.LEASE_LOST)
+            elif state is LeaseState.CANCEL_REQUESTED:
+                self._interrupt(lease, Interrupt.CANCEL)
+
+    async def _announce(self, directory: AgentDirectory) -> None:
+        await directory.announce(self._describe(), ttl_seconds=ANNOUNCE_TTL_SECONDS)
+        self._announced.set()
+        if self._file is not None:
+            self._file.write_text(str(os.getpid()))
+
+    async def _take_cancels(self, store: TaskStore) -> None:
+        requests = await store.wait_cancel_requests(
+            self._executor.worker, wait_seconds=CONTROL_WAIT_SECONDS
+        )
+        for tenant, task_id in requests:
+            run = self._executor.runs.get((tenant, task_id))
+            if run is not None and run.lease is not None:
+                self._interrupt(run.lease, Interrupt.CANCEL)
+
+    def _note_movement(self) -> None:
+        self._moved_at = monotonic()
+
+    def _interrupt(self, lease: Lease, reason: Interrupt) -> None:
+        def interrupt() -> None:
+            run = self._executor.runs.get((lease.tenant, lease.task_id))
+            if run is not None and run.lease == lease:
+                run.interrupt(reason)
+
+        with suppress(RuntimeError):
+            self._runs_loop.call_soon_threadsafe(interrupt)

@@ -1,0 +1,173 @@
+"""The provider for every OpenAI-compatible endpoint: Chat Completions over HTTP.
+
+Owns the HTTP client and the order of a call; bodies, streams and errors are read by
+the modules beside it. Retries nothing but a connection that had gone stale and a
+dialect that the endpoint refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+
+import httpx
+from httpx_aiohttp import HttpxAiohttpClient
+from pydantic import SecretStr
+
+from workers.errors import LLMError
+from workers.llm.completion_parser import CompletionAccumulator
+from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.error_mapping import (
+    Failure,
+    error_from,
+    read_failure,
+    transport_error,
+    went_stale,
+)
+from workers.llm.provider import Completion, CompletionRequest, TextDelta
+from workers.llm.request_body import Dialect, chat_body
+from workers.llm.stream import FOREIGN_ERRORS, Answer, CallClock
+
+_ERROR_BYTES = 64 * 1024
+"""Read of an error's body at most."""
+
+
+class ChatCompletionsProvider:
+    """Asks one endpoint; safe for any number of calls at once on one event loop."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        model: str,
+        api_key: SecretStr | None = None,
+        headers: Mapping[str, SecretStr] | None = None,
+        limits: CallLimits | None = None,
+    ) -> None:
+        self._endpoint = Endpoint(
+            base_url=base_url, api_key=api_key, headers=headers or {}
+        )
+        self._model = model
+        self._limits = limits or CallLimits()
+        self._dialects: dict[str, Dialect] = {}
+        self._client = open_client(self._endpoint, self._limits)
+
+    def __repr__(self) -> str:
+        return f"ChatCompletionsProvider({self.base_url!r}, model={self._model!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The endpoint's address."""
+        return self._endpoint.base_url
+
+    @property
+    def model(self) -> str:
+        """The model of requests that name none."""
+        return self._model
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        pieces = self._pieces(request, stream=False)
+        async with aclosing(pieces):
+            [completion] = [p async for p in pieces if isinstance(p, Completion)]
+            return completion
+
+    async def stream(
+        self, request: CompletionRequest
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        pieces = self._pieces(request, stream=True)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _pieces(
+        self, request: CompletionRequest, *, stream: bool
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        accumulator = CompletionAccumulator()
+        async with self._answer(request, stream=stream) as answer:
+            while (payload := await answer.next_payload()) is not None:
+                if delta := accumulator.feed(payload):
+                    yield delta
+            try:
+                completion = accumulator.completion(ended=answer.ended)
+            except LLMError as exc:
+                exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
+                raise
+        yield completion
+
+    @asynccontextmanager
+    async def _answer(
+        self, request: CompletionRequest, *, stream: bool
+    ) -> AsyncIterator[Answer]:
+        """Hold the endpoint's answer open; leaving closes its connection."""
+        model = request.model or self._model
+        total = request.timeout_seconds or self._limits.total_seconds
+        clock = CallClock(self._endpoint, total_seconds=total)
+        first_byte = self._limits.first_byte_seconds if stream else total
+        while True:
+            dialect = self._dialects.get(model, Dialect())
+            body = chat_body(request, model=model, dialect=dialect, stream=stream)
+            async with AsyncExitStack() as held:
+                response = await clock.bound(self._send(body, held), first_byte)
+                if response.is_success:
+                    yield Answer(
+                        response,
+                        endpoint=self._endpoint,
+                        model=model,
+                        limits=self._limits,
+                        clock=clock,
+                    )
+                    return
+                failure = await clock.bound(_read_error(response), total)
+            adapted = dialect.adapted_to(failure)
+            if adapted is None:
+                raise error_from(failure, endpoint=self._endpoint, model=model)
+            self._dialects[model] = adapted
+
+    async def _send(
+        self, body: Mapping[str, object], held: AsyncExitStack
+    ) -> httpx.Response:
+        url = f"{self.base_url}/chat/completions"
+        request = self._client.build_request("POST", url, json=body)
+        try:
+            try:
+                response = await self._client.send(request, stream=True)
+            except FOREIGN_ERRORS as exc:
+                if not went_stale(exc):
+                    raise
+                # Other idle connections may be as dead: a client of its own.
+                fresh = open_client(self._endpoint, self._limits)
+                await held.enter_async_context(fresh)
+                response = await fresh.send(request, stream=True)
+        except FOREIGN_ERRORS as exc:
+            raise transport_error(exc, endpoint=self._endpoint) from exc
+        held.push_async_callback(response.aclose)
+        return response
+
+
+def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
+    """Return an HTTP client for the endpoint: no redirects, limits kept elsewhere."""
+    is_tls = endpoint.base_url.startswith("https:")
+    return HttpxAiohttpClient(
+        # Without it, each of the client's transports would load the authorities.
+        verify=httpx.create_ssl_context() if is_tls else False,
+        trust_env=not endpoint.is_loopback,
+        follow_redirects=False,
+        headers={"Accept-Encoding": "identity", **endpoint.request_headers()},
+        timeout=httpx.Timeout(None, connect=limits.connect_seconds),
+        limits=httpx.Limits(max_connections=limits.max_connections),
+    )
+
+
+async def _read_error(response: httpx.Response) -> Failure:
+    raw = b""
+    try:
+        async for chunk in response.aiter_bytes():
+            raw += chunk
+            if len(raw) >= _ERROR_BYTES:
+                break
+    except FOREIGN_ERRORS:
+        pass  # what came of it will do
+    return read_failure(response.status_code, raw, headers=response.headers)

@@ -1,0 +1,127 @@
+"""Where a model answers: address, key, headers and limits as checked values.
+
+Owns what may be shown of an endpoint; knows no HTTP client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from workers.errors import InvalidEndpoint
+
+DEFAULT_BASE_URL = "http://localhost:11434/v1"
+DEFAULT_MODEL = "gpt-oss:20b"
+_OLLAMA_PORT = 11434
+_SHORTEST_SECRET = 4
+"""Shorter keys are placeholders; removing them would only garble texts."""
+
+
+class CallLimits(BaseModel):
+    """What one call may take; whatever passes a limit ends the call."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    connect_seconds: float = Field(default=5.0, gt=0)
+    """Until the connection stands."""
+    first_byte_seconds: float = Field(default=300.0, gt=0)
+    """Until a stream's first byte; a cold model loads meanwhile. A whole answer has
+    no byte before it is ready, so only the total bounds it."""
+    idle_seconds: float = Field(default=120.0, gt=0)
+    """Between two pieces of an answer."""
+    total_seconds: float = Field(default=600.0, gt=0)
+    """For the whole call, unless the request says another."""
+    max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Of the answer, decompressed."""
+    max_connections: int = Field(default=2000, ge=1)
+    """Open at once; calls beyond it wait, within their total."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """An OpenAI-compatible endpoint; its repr shows no secret."""
+
+    base_url: str
+    api_key: SecretStr | None = None
+    headers: Mapping[str, SecretStr] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", _checked_url(self.base_url))
+        for name, value in self.request_headers().items():
+            if not (value.isascii() and value.isprintable()):
+                raise InvalidEndpoint(
+                    f"the value of header {name!r} holds a line break or a character"
+                    f" outside ASCII ({len(value)} characters); check the key"
+                )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine."""
+        host = _split(self.base_url).hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def looks_like_ollama(self) -> bool:
+        """Whether the port is Ollama's."""
+        return _split(self.base_url).port == _OLLAMA_PORT
+
+    @property
+    def how_to_reach(self) -> str:
+        """The remedy when nobody answers."""
+        start = "start it (`ollama serve`)" if self.is_loopback else "check the address"
+        return f"{start} or set OPENAI_BASE_URL"
+
+    def request_headers(self) -> dict[str, str]:
+        """Headers of every call, the key among them."""
+        headers = {n: value.get_secret_value() for n, value in self.headers.items()}
+        key = self.api_key.get_secret_value().strip() if self.api_key else ""
+        if key:
+            headers |= {"Authorization": f"Bearer {key}"}
+        return headers
+
+    def scrub(self, text: str) -> str:
+        """Return a foreign text without the key and the headers' values."""
+        values = self.request_headers().values()
+        secrets = {part for value in values for part in (value, *value.split()[-1:])}
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "[secret]")
+        return text
+
+
+def _checked_url(base_url: str) -> str:
+    parts = _split(base_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidEndpoint(
+            f"base_url must be an http or https address ({len(base_url)} characters"
+            f" given); use one such as {DEFAULT_BASE_URL}"
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidEndpoint(
+            f"base_url of host {parts.hostname!r} must not carry a user, a password,"
+            " a query or a fragment; pass secrets as api_key or headers"
+        )
+    return base_url.strip().rstrip("/")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port  # raises when it is no number
+    except ValueError:
+        raise InvalidEndpoint(
+            f"base_url cannot be read as an address ({len(url)} characters given);"
+            f" use one such as {DEFAULT_BASE_URL}"
+        ) from None
+    return parts

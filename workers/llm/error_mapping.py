@@ -1,0 +1,294 @@
+"""From what an endpoint or the way to it did wrong to one leaf of `LLMError`.
+
+Reads every shape of error body; knows neither requests nor streams.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+
+from workers.errors import (
+    CompletionRefused,
+    ContextOverflow,
+    LLMError,
+    LLMUnavailable,
+    MalformedCompletion,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+)
+from workers.llm.endpoint import Endpoint
+
+_TEXT_CHARS = 300
+"""Of a provider's own words in a message; the rest stands in `LLMError.body`."""
+_OVERFLOW = re.compile(
+    r"context_length_exceeded|exceed_context_size|ContextWindowExceeded"
+    r"|maximum context length|context (length|size|window)[^.]{0,40}exceed"
+    r"|exceeds? the (available |model'?s )?(maximum )?context|prompt is too long",
+    re.IGNORECASE,
+)
+_NO_CREDIT = re.compile(
+    r"insufficient[_ ](quota|credits?|balance|funds)|out of credits?"
+    r"|credit balance|quota exhausted|credits? exhausted",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(r"content_filter|content_policy|content management policy")
+_REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
+_TEMPORARY = frozenset({408, 409, 425})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An error answer, whatever its shape."""
+
+    status: int
+    message: str = ""
+    code: str = ""
+    type: str = ""
+    param: str = ""
+    prompt_tokens: int | None = None
+    context_tokens: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+
+    @property
+    def rejects_max_tokens(self) -> bool:
+        """Whether the endpoint wants `max_completion_tokens` instead."""
+        named = self.param == "max_tokens" and self.code == "unsupported_parameter"
+        return named or "max_completion_tokens" in self.message
+
+    @property
+    def rejects_reasoning(self) -> bool:
+        """Whether the endpoint does not want reasoning given back."""
+        return (
+            self.status >= 400
+            and bool(_REASONING.search(self.message))
+            and "must be passed back" not in self.message
+        )
+
+
+def read_failure(
+    status: int, raw: bytes, *, headers: Mapping[str, str] | None = None
+) -> Failure:
+    """Read an error body: nested, flat, a text, HTML or nothing."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        payload = None
+    return failure_of(payload, status=status, headers=headers, body=text)
+
+
+def failure_of(
+    payload: object,
+    *,
+    status: int,
+    headers: Mapping[str, str] | None = None,
+    body: str = "",
+) -> Failure:
+    """Read an error that is parsed already."""
+    detail = payload.get("error", payload) if isinstance(payload, dict) else None
+    if isinstance(detail, str):
+        detail = {"message": detail}
+    if not isinstance(detail, dict):
+        detail = {"message": "" if payload is None else str(payload)}
+        if payload is None and "<" not in body[:1]:
+            detail["message"] = body
+    return Failure(
+        status=status,
+        message=" ".join(_text(detail, "message").split()),
+        code=_text(detail, "code"),
+        type=_text(detail, "type"),
+        param=_text(detail, "param"),
+        prompt_tokens=_count(detail, "n_prompt_tokens"),
+        context_tokens=_count(detail, "n_ctx"),
+        headers=headers or {},
+        body=body,
+    )
+
+
+def failure_in(payload: Mapping[str, object], *, body: str) -> Failure | None:
+    """Return the error that an answer with status 200 carries, if it does."""
+    if not (payload.get("error") or payload.get("object") == "error"):
+        return None
+    failure = failure_of(payload, status=0, body=body)
+    digits = failure.code if failure.code.isdigit() else ""
+    status = int(digits) if len(digits) == 3 else 502
+    return failure_of(payload, status=status, body=body)
+
+
+def error_from(failure: Failure, *, endpoint: Endpoint, model: str) -> LLMError:
+    """Return the leaf that says what happened, in one sentence with the remedy."""
+    where = endpoint.base_url
+    said = _said(endpoint.scrub(failure.message))
+    body = endpoint.scrub(failure.body)
+    words = f"{failure.code} {failure.type} {failure.message}"
+    status = failure.status
+    error: LLMError
+    if _OVERFLOW.search(words):
+        error = ContextOverflow(
+            f"the prompt does not fit the context of model {model!r} at {where}{said};"
+            " shorten it or raise the endpoint's context length",
+            prompt_tokens=failure.prompt_tokens,
+            context_tokens=failure.context_tokens,
+        )
+    elif status == 402 or _NO_CREDIT.search(words):
+        error = QuotaExhausted(
+            f"the account at {where} has no credit left{said}; add credit or set"
+            " another OPENAI_API_KEY"
+        )
+    elif status == 429:
+        error = RateLimited(
+            f"{where} asks to wait (HTTP 429){said}; send fewer requests at once",
+            retry_after_seconds=retry_after_seconds(failure.headers),
+        )
+    elif _FILTERED.search(words):
+        error = CompletionRefused(
+            f"a content filter at {where} refused the prompt{said}; change the prompt"
+        )
+    else:
+        error = _by_status(failure, endpoint, model, said)
+    error.endpoint, error.status, error.body = where, status, body[:2048]
+    return error
+
+
+def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> LLMError:
+    where, status = endpoint.base_url, failure.status
+    if status in {401, 403}:
+        return RequestRejected(
+            f"{where} refused the API key (HTTP {status}){said}; set OPENAI_API_KEY"
+        )
+    if status == 404:
+        return RequestRejected(_not_found(failure, endpoint, model, said))
+    if 300 <= status < 400:
+        return RequestRejected(
+            f"{where} redirects (HTTP {status}), which is not followed;"
+            " set OPENAI_BASE_URL to the final address"
+        )
+    if "error parsing tool call" in failure.message:
+        return MalformedCompletion(
+            f"model {model!r} at {where} wrote a tool call that the endpoint could"
+            " not parse; ask again"
+        )
+    if 400 <= status < 500 and status not in _TEMPORARY:
+        return RequestRejected(
+            f"{where} rejected the request for model {model!r} (HTTP {status}){said};"
+            " check the agent's parameters and tools"
+        )
+    return LLMUnavailable(
+        f"{where} failed with HTTP {status}{said}; try again or check its log"
+    )
+
+
+def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> str:
+    about_model = "model" in f"{failure.code} {failure.param} {failure.message}".lower()
+    if not about_model:
+        return (
+            f"{endpoint.base_url}/chat/completions does not exist (HTTP 404){said};"
+            " set OPENAI_BASE_URL to an address that ends in /v1"
+        )
+    pull = ""
+    if endpoint.looks_like_ollama or "pull" in failure.message:
+        pull = f"`ollama pull {model}` or "
+    return f"{endpoint.base_url} has no model {model!r}; {pull}set llm.model"
+
+
+def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
+    """Return the leaf for a request that got no answer at all."""
+    cause = _original(exc)
+    where = endpoint.base_url
+    error: LLMError
+    if isinstance(
+        cause, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)
+    ):
+        error = RequestRejected(
+            f"the certificate of {where} is not trusted;"
+            " install its authority and set SSL_CERT_FILE"
+        )
+    elif isinstance(cause, aiohttp.ClientConnectorDNSError):
+        error = LLMUnavailable(
+            f"the host name of {where} does not resolve; set OPENAI_BASE_URL"
+        )
+    elif isinstance(cause, aiohttp.ClientSSLError):
+        error = LLMUnavailable(
+            f"no encrypted connection to {where} was possible; check whether"
+            " OPENAI_BASE_URL should begin with http or https"
+        )
+    elif isinstance(
+        cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+    ):
+        error = LLMUnavailable(
+            f"no LLM endpoint answers at {where}; {endpoint.how_to_reach}"
+        )
+    elif isinstance(cause, aiohttp.ClientResponseError):
+        error = MalformedCompletion(
+            f"what answers at {where} does not speak HTTP; set OPENAI_BASE_URL"
+        )
+    else:
+        error = LLMUnavailable(
+            f"{where} closed the connection without an answer; check its log"
+        )
+    error.endpoint = where
+    return error
+
+
+def went_stale(exc: Exception) -> bool:
+    """Whether the connection was gone before one byte of an answer came."""
+    cause = _original(exc)
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return isinstance(cause.message, str)  # else: half of a response's head
+    return isinstance(cause, aiohttp.ClientOSError) and not isinstance(
+        cause, aiohttp.ClientConnectorError
+    )
+
+
+def _original(exc: Exception) -> BaseException:
+    """Return aiohttp's error: httpx-aiohttp calls a refused connection a timeout."""
+    return exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the wait that the endpoint asks for; None when it does not say."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if not value:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_until(value)
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def _seconds_until(http_date: str) -> float:
+    try:
+        at = parsedate_to_datetime(http_date)
+    except ValueError:
+        return math.nan
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return (at - datetime.now(UTC)).total_seconds()
+
+
+def _said(message: str) -> str:
+    return f": {message[:_TEXT_CHARS].rstrip('. ')}" if message else ""
+
+
+def _text(detail: Mapping[str, object], name: str) -> str:
+    value = detail.get(name)
+    return "" if value is None else str(value)
+
+
+def _count(detail: Mapping[str, object], name: str) -> int | None:
+    value = detail.get(name)
+    return value if isinstance(value, int) else None

@@ -1,0 +1,47 @@
+"""A provider that counts what is asked through it, for completions inside a tool."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from orchestrator.task import Usage
+from workers.llm.provider import (
+    Completion,
+    CompletionRequest,
+    LLMProvider,
+    TextDelta,
+)
+
+
+class MeteredProvider:
+    """Another provider, with a default model and a sum of the tokens used."""
+
+    def __init__(self, provider: LLMProvider, *, model: str | None) -> None:
+        self._provider = provider
+        self._model = model
+        self.usage = Usage()
+        """Tokens of the completions so far, as the endpoint counted them."""
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        completion = await self._provider.complete(self._with_model(request))
+        self._count(completion)
+        return completion
+
+    async def stream(
+        self, request: CompletionRequest
+    ) -> AsyncIterator[TextDelta | Completion]:
+        async for piece in self._provider.stream(self._with_model(request)):
+            if isinstance(piece, Completion):
+                self._count(piece)
+            yield piece
+
+    async def aclose(self) -> None:
+        """Leave the other provider open; it has another owner."""
+
+    def _with_model(self, request: CompletionRequest) -> CompletionRequest:
+        if request.model is not None or self._model is None:
+            return request
+        return request.model_copy(update={"model": self._model})
+
+    def _count(self, completion: Completion) -> None:
+        self.usage += completion.usage or Usage()

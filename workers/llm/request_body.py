@@ -1,0 +1,88 @@
+"""A completion request as the JSON of the Chat Completions API.
+
+Owns the outgoing quirks: what a server is known to want is a `Dialect`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
+
+from conversations.json_value import JsonObject
+from conversations.message import Message, Role, ToolCall
+from workers.llm.error_mapping import Failure
+from workers.llm.provider import CompletionRequest, ToolSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How one model of one endpoint wants to be asked; learned from its refusals."""
+
+    output_limit_field: str = "max_tokens"
+    replay_reasoning: bool = True
+
+    def adapted_to(self, failure: Failure) -> Dialect | None:
+        """Return the dialect to ask again in; None when asking again is no use."""
+        if self.output_limit_field == "max_tokens" and failure.rejects_max_tokens:
+            return replace(self, output_limit_field="max_completion_tokens")
+        if self.replay_reasoning and failure.rejects_reasoning:
+            return replace(self, replay_reasoning=False)
+        return None
+
+
+def chat_body(
+    request: CompletionRequest, *, model: str, dialect: Dialect, stream: bool
+) -> JsonObject:
+    """Return the body of `POST /chat/completions`."""
+    body: JsonObject = {
+        "model": model,
+        "messages": [_message(message, dialect) for message in request.messages],
+    }
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        if request.tool_choice != "auto":
+            body["tool_choice"] = request.tool_choice
+    optional: dict[str, JsonValue] = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed,
+        dialect.output_limit_field: request.max_output_tokens,
+    }
+    body |= {name: value for name, value in optional.items() if value is not None}
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def _message(message: Message, dialect: Dialect) -> JsonObject:
+    # Never null content: Ollama refuses it in a message without tool calls.
+    body: JsonObject = {"role": message.role.value, "content": message.content}
+    if message.tool_calls:
+        body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.role is Role.TOOL:
+        body["tool_call_id"] = message.tool_call_id
+    if message.reasoning and message.reasoning_field and dialect.replay_reasoning:
+        body[message.reasoning_field] = message.reasoning
+    return body
+
+
+def _tool_call(call: ToolCall) -> JsonObject:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _tool(tool: ToolSpec) -> JsonObject:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.schema_ or {"type": "object", "properties": {}},
+        },
+    }

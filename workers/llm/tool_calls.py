@@ -1,0 +1,152 @@
+"""Tool calls as servers really send them: in fragments, twice numbered, without ids.
+
+Every call comes out with an id of its own and with parsed arguments; what could not be
+parsed is told by call id and never run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from pydantic import JsonValue
+
+from conversations.json_value import JsonObject, check_json
+from conversations.message import ToolCall
+from workers.errors import MalformedCompletion
+
+_MAX_NAME = 256
+
+
+@dataclass(slots=True)
+class _Slot:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    def is_whole(self) -> bool:
+        try:
+            return isinstance(json.loads(self.arguments), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+class ToolCallAccumulator:
+    """Puts the deltas of one answer's tool calls together."""
+
+    def __init__(self) -> None:
+        self._slots: list[_Slot] = []
+        self._by_index: dict[object, _Slot] = {}
+
+    def feed(self, deltas: Sequence[object]) -> None:
+        """Take the `tool_calls` of one delta."""
+        for position, delta in enumerate(deltas):
+            if isinstance(delta, dict):
+                self._feed_one(delta, position)
+
+    def _feed_one(self, delta: Mapping[str, object], position: int) -> None:
+        function = delta.get("function")
+        function = function if isinstance(function, dict) else {}
+        call_id, name = _text(delta.get("id")), _text(function.get("name"))
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else json.dumps(arguments)
+        slot = self._slot(delta.get("index"), position, call_id, name, arguments)
+        slot.id = slot.id or call_id
+        slot.name = slot.name or name
+        slot.arguments += arguments
+
+    def _slot(
+        self, index: object, position: int, call_id: str, name: str, arguments: str
+    ) -> _Slot:
+        """Return the slot that a delta continues, or a new one.
+
+        Ollama numbers every parallel call 0, Gemini numbers none: another id, or a
+        whole object after a whole object, begins another call.
+        """
+        if isinstance(index, int | str):
+            slot = self._by_index.get(index)
+            is_new = slot is None or bool(call_id and slot.id not in {"", call_id})
+        else:
+            slot = self._slots[-1] if self._slots else None
+            is_new = slot is None or bool(
+                (call_id and call_id != slot.id) or (name and position)
+            )
+        if slot is not None and name and arguments.startswith("{"):
+            is_new = is_new or slot.is_whole()
+        if slot is None or is_new:
+            slot = _Slot()
+            self._slots.append(slot)
+            if isinstance(index, int | str):
+                self._by_index[index] = slot
+        return slot
+
+    def finish(self) -> tuple[tuple[ToolCall, ...], dict[str, str]]:
+        """Return the calls, and by call id what is wrong with their arguments.
+
+        Raises:
+            MalformedCompletion: a call names no tool.
+        """
+        calls: list[ToolCall] = []
+        invalid: dict[str, str] = {}
+        for slot in self._slots:
+            call_id = slot.id
+            if not 0 < len(call_id) <= _MAX_NAME or call_id in {c.id for c in calls}:
+                call_id = f"call_{uuid4().hex}"
+            if not 0 < len(slot.name) <= _MAX_NAME:
+                raise MalformedCompletion(
+                    "the model wrote a tool call whose tool name has"
+                    f" {len(slot.name)} characters; ask again"
+                )
+            arguments, problem = parse_arguments(slot.arguments)
+            if problem:
+                invalid[call_id] = problem
+            calls.append(ToolCall(id=call_id, name=slot.name, arguments=arguments))
+        return tuple(calls), invalid
+
+
+def parse_arguments(text: str) -> tuple[JsonObject, str]:
+    """Return the arguments that a model wrote, or `{}` and what is wrong with them."""
+    try:
+        value = check_json(
+            json.loads(
+                text.strip() or "{}",
+                object_pairs_hook=_distinct,
+                parse_constant=_no_constant,
+            )
+        )
+    except RecursionError:
+        return {}, "the arguments are nested too deep; flatten them"
+    except ValueError as exc:
+        return {}, f"the arguments are not valid JSON ({len(text)} characters): {exc}"
+    if not isinstance(value, dict):
+        return {}, (
+            f"the arguments must be a JSON object, not {type(value).__name__};"
+            " send the parameters by name"
+        )
+    return value, ""
+
+
+def _distinct(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("an object names a key twice")
+    return value
+
+
+def _no_constant(name: str) -> JsonValue:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _text(value: object) -> str:
+    """Text that can be stored; anything else counts as absent."""
+    return mend(value) if isinstance(value, str) else ""
+
+
+def mend(text: str) -> str:
+    """Join surrogate halves that a stream tore apart; replace what has no other."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

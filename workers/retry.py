@@ -1,0 +1,82 @@
+"""Whether a failed attempt is followed by another, and when: pure functions."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from conversations.errors import ConversationStoreUnavailable
+from orchestrator.errors import InvalidInput, StoreUnavailable
+from orchestrator.task import RetryPolicy, TaskFailure
+from workers.errors import (
+    AgentFailed,
+    InvalidAgent,
+    LLMError,
+    RateLimited,
+    SoftTimeLimitReached,
+)
+
+
+class RetryDecision(NamedTuple):
+    """What follows a failed attempt."""
+
+    again: bool
+    delay_seconds: float = 0.0
+
+
+def decide(
+    error: BaseException,
+    *,
+    failed_attempts: int,
+    policy: RetryPolicy,
+    jitter: random.Random | None = None,
+) -> RetryDecision:
+    """Decide on another attempt after `failed_attempts` earlier failures.
+
+    The delay doubles with each failure, is drawn from the upper half of its range
+    (jitter) and never undercuts the endpoint's `Retry-After`.
+    """
+    if not is_retryable(error) or failed_attempts + 1 >= policy.max_attempts:
+        return RetryDecision(again=False)
+    ceiling = min(
+        policy.max_backoff_seconds, policy.backoff_seconds * 2.0**failed_attempts
+    )
+    draw = (jitter or random.SystemRandom()).uniform(0.5, 1.0)
+    delay = ceiling * draw
+    if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
+        delay = max(delay, error.retry_after_seconds)
+    return RetryDecision(again=True, delay_seconds=delay)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same attempt could succeed later."""
+    if isinstance(error, LLMError):
+        return error.retryable
+    return isinstance(error, StoreUnavailable | ConversationStoreUnavailable)
+
+
+def describe(error: BaseException, *, attempt: int) -> TaskFailure:
+    """Turn an error into the plain value that is stored."""
+    details: dict[str, str | int | float | bool | None] = {}
+    if isinstance(error, LLMError):
+        code = error.code
+        details = {"endpoint": error.endpoint, "status": error.status}
+    elif isinstance(error, AgentFailed):
+        code = error.code
+    elif isinstance(error, SoftTimeLimitReached):
+        code = "soft_time_limit"
+    elif isinstance(error, InvalidAgent):
+        code = "invalid_agent"
+    elif isinstance(error, InvalidInput):
+        code = "invalid_input"
+    else:
+        code = "agent_error"
+        details = {"type": type(error).__name__}
+    message = str(error) or f"{type(error).__name__} was raised without a message"
+    return TaskFailure(
+        code=code,
+        message=message[:4000].encode("utf-8", "replace").decode("utf-8"),
+        attempt=attempt,
+        retryable=is_retryable(error),
+        details=dict(details),
+    )

@@ -1,0 +1,180 @@
+"""One attempt at a task, seen from outside: its lease, its clocks, how it is stopped.
+
+Knows no store and no agent. The executor owns it; the heartbeat and the limits call
+`interrupt`; the run context asks it at every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from time import monotonic
+from typing import Any
+
+from orchestrator.store import Lease
+from orchestrator.task import Task
+from workers.errors import SoftTimeLimitReached
+
+AGENT_STOP_SECONDS = 5.0
+"""How long an agent may take to obey its cancel before it is left behind."""
+
+
+class Interrupt(IntEnum):
+    """Why a run must stop; a higher one overrules a lower one."""
+
+    SOFT_LIMIT = 1
+    DRAIN = 2
+    CANCEL = 3
+    HARD_LIMIT = 4
+    LEASE_LOST = 5
+
+
+class Run:
+    """An attempt in this process. All methods belong to the run's event loop."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        lease: Lease | None = None,
+        agent_stop_seconds: float = AGENT_STOP_SECONDS,
+    ) -> None:
+        self._agent_stop_seconds = agent_stop_seconds
+        self.task = task
+        self.lease = lease
+        self.interrupt_reason: Interrupt | None = None
+        self.started = monotonic()
+        self._abandoned: asyncio.Future[None] | None = None
+        self._agent_task: asyncio.Task[Any] | None = None
+        self._steps: set[asyncio.Task[Any]] = set()
+        self._soft_cancelled: set[asyncio.Task[Any]] = set()
+        self._recordings = 0
+        self._soft_told = False
+        self._drain_asked = False
+        self._timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tenant and task id."""
+        return self.task.tenant, self.task.id
+
+    @property
+    def wrapping_up(self) -> bool:
+        """True once the agent was told of the soft limit."""
+        return self._soft_told
+
+    def running_seconds(self) -> float:
+        """Seconds of this attempt so far."""
+        return monotonic() - self.started
+
+    def remaining_seconds(self) -> float:
+        """Seconds to the soft limit, or to the hard one once wrapping up."""
+        soft, hard = self.task.soft_time_limit_seconds, self.task.time_limit_seconds
+        limit = hard if self._soft_told else (soft if soft is not None else hard)
+        if limit is None:
+            return math.inf
+        used = self.task.running_seconds + self.running_seconds()
+        return max(0.0, limit - used)
+
+    def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
+        """Begin the clocks of the agent's task.
+
+        Returns a future that is done when the agent disobeyed its cancel for too long.
+        """
+        self._agent_task = agent_task
+        loop = asyncio.get_running_loop()
+        self._abandoned = loop.create_future()
+        used = self.task.running_seconds
+        limits = (
+            (self.task.soft_time_limit_seconds, Interrupt.SOFT_LIMIT),
+            (self.task.time_limit_seconds, Interrupt.HARD_LIMIT),
+        )
+        for seconds, reason in limits:
+            if seconds is not None:
+                self._timers.append(
+                    loop.call_later(max(0.0, seconds - used), self.interrupt, reason)
+                )
+        return self._abandoned
+
+    def stop(self) -> None:
+        """End the clocks."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._agent_task = None
+
+    def interrupt(self, reason: Interrupt) -> None:
+        """Stop the run for a reason; a drain waits for the next step boundary."""
+        if reason is Interrupt.DRAIN:
+            self._drain_asked = True
+            return
+        if self.interrupt_reason is not None and self.interrupt_reason >= reason:
+            return
+        self.interrupt_reason = reason
+        if reason is Interrupt.SOFT_LIMIT and (self._steps or self._recordings):
+            self._soft_cancelled.update(self._steps)
+            for step in self._steps:
+                step.cancel()
+        elif self._agent_task is not None:
+            self._agent_task.cancel()
+        if reason is not Interrupt.SOFT_LIMIT and self._agent_task is not None:
+            loop = asyncio.get_running_loop()
+            self._timers.append(
+                loop.call_later(self._agent_stop_seconds, self._abandon)
+            )
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Enclose the work of one step, which every interrupt may cut short.
+
+        Raises:
+            SoftTimeLimitReached: the soft limit passed, told once to each step.
+        """
+        current = asyncio.current_task()
+        if current is None:
+            raise RuntimeError("a step runs inside an asyncio task")
+        if self._drain_asked and self.interrupt_reason is None:
+            self._drain(current)
+        if self.interrupt_reason is Interrupt.SOFT_LIMIT and not self._soft_told:
+            raise self._soft_limit_reached()
+        self._steps.add(current)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if current not in self._soft_cancelled or (
+                self.interrupt_reason is not Interrupt.SOFT_LIMIT
+            ):
+                raise
+            current.uncancel()
+            raise self._soft_limit_reached() from None
+        finally:
+            self._steps.discard(current)
+            self._soft_cancelled.discard(current)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Enclose the writing of a finished step, which a soft limit waits for."""
+        self._recordings += 1
+        try:
+            yield
+        finally:
+            self._recordings -= 1
+
+    def _abandon(self) -> None:
+        if self._abandoned is not None and not self._abandoned.done():
+            self._abandoned.set_result(None)
+
+    def _soft_limit_reached(self) -> SoftTimeLimitReached:
+        self._soft_told = True
+        return SoftTimeLimitReached(
+            f"the soft time limit of {self.task.soft_time_limit_seconds} s passed;"
+            " answer with what there is"
+        )
+
+    def _drain(self, current: asyncio.Task[Any]) -> None:
+        self.interrupt_reason = Interrupt.DRAIN
+        (self._agent_task or current).cancel()
+        raise asyncio.CancelledError("the worker is shutting down")

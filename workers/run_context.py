@@ -1,0 +1,187 @@
+"""What an agent sees of its run: every step goes through here, once.
+
+A step that the journal holds is answered from it. Keys are places in the run: the n-th
+completion, a call of the n-th completion, the n-th use of a name; so an agent that
+works the same way on every attempt finds its steps again. Steps started concurrently
+must be started in the same order on every attempt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+
+from pydantic import JsonValue
+
+from conversations.json_value import check_json
+from conversations.message import ToolCall
+from orchestrator.agent_config import AgentConfig
+from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import Step, StepKind
+from orchestrator.task import Task, TaskStats, Usage
+from workers.agents.agent import ToolResult
+from workers.llm.metered import MeteredProvider
+from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
+from workers.run import Run
+from workers.run_events import (
+    completion_events,
+    tool_ended_events,
+    tool_started_events,
+)
+from workers.run_log import RunLog
+from workers.tools.registry import ToolRegistry
+from workers.tools.tool import ToolContext
+
+
+class JournaledRunContext:
+    """The `RunContext` of every pool and of direct execution."""
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        config: AgentConfig,
+        log: RunLog,
+        llm: LLMProvider,
+        tools: ToolRegistry,
+        steps: Iterable[Step] = (),
+    ) -> None:
+        self._run = run
+        self._config = config
+        self._log = log
+        self._llm = llm
+        self._registry = tools
+        self._steps = {step.key: step for step in steps}
+        self._completions = 0
+        self._items = 0
+        self._names: Counter[str] = Counter()
+        self.tools: tuple[ToolSpec, ...] = tuple(tools.specs(config.tools))
+
+    @property
+    def task(self) -> Task:
+        return self._run.task
+
+    @property
+    def config(self) -> AgentConfig:
+        return self._config
+
+    @property
+    def wrapping_up(self) -> bool:
+        return self._run.wrapping_up
+
+    def remaining_seconds(self) -> float:
+        return self._run.remaining_seconds()
+
+    def stats(self) -> TaskStats:
+        """Sum what the journal holds."""
+        kinds = Counter(step.kind for step in self._steps.values())
+        usage = sum((step.usage for step in self._steps.values()), start=Usage())
+        return TaskStats(
+            usage=usage,
+            completions=kinds[StepKind.COMPLETION],
+            tool_calls=kinds[StepKind.TOOL_CALL],
+            running_seconds=self.task.running_seconds + self._run.running_seconds(),
+            attempts=self.task.attempt,
+        )
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        self._completions += 1
+        number = self._completions
+        key = f"completion:{number}"
+        index = self._items
+        done = self._steps.get(key)
+        if done is not None:
+            completion = Completion.model_validate(done.outcome)
+            self._items += bool(completion.message.content)
+            return completion
+        started = monotonic()
+        with self._run.step():
+            completion = await self._llm.complete(request)
+        seconds = monotonic() - started
+        self._items += bool(completion.message.content)
+        events = completion_events(
+            completion, number=number, first_index=index, seconds=seconds
+        )
+        step = Step(
+            key=key,
+            kind=StepKind.COMPLETION,
+            outcome=completion.model_dump(mode="json", exclude_defaults=True),
+            usage=completion.usage or Usage(),
+            seconds=seconds,
+            attempt=self.task.attempt,
+        )
+        await self._record(step, events)
+        return completion
+
+    async def call_tool(
+        self, call: ToolCall, *, registry: ToolRegistry | None = None
+    ) -> ToolResult:
+        place = f"{self._completions}:{call.id}"
+        index = self._items
+        self._items += 1
+        done = self._steps.get(f"tool:{place}")
+        if done is not None:
+            return ToolResult.model_validate(done.outcome)
+        item_id = f"call-{place}"
+        await self._log.emit(tool_started_events(call, item_id=item_id, index=index))
+        llm = MeteredProvider(self._llm, model=self._config.model)
+        started = monotonic()
+        with self._run.step():
+            result = await (registry or self._registry).call(
+                call,
+                self._tool_context(place, llm),
+                allowed=registry.names if registry else self._config.tools,
+            )
+        seconds = monotonic() - started
+        step = Step(
+            key=f"tool:{place}",
+            kind=StepKind.TOOL_CALL,
+            outcome=result.model_dump(mode="json", exclude_defaults=True),
+            usage=llm.usage,
+            seconds=seconds,
+            attempt=self.task.attempt,
+        )
+        events = tool_ended_events(
+            call, result, item_id=item_id, index=index, seconds=seconds
+        )
+        await self._record(step, events)
+        return result
+
+    async def step(
+        self, name: str, function: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        self._names[name] += 1
+        key = f"step:{name}:{self._names[name]}"
+        done = self._steps.get(key)
+        if done is not None:
+            return done.outcome
+        started = monotonic()
+        with self._run.step():
+            outcome = check_json(await function(), path=f"outcome of step {name!r}")
+        step = Step(
+            key=key,
+            kind=StepKind.CUSTOM,
+            outcome=outcome,
+            seconds=monotonic() - started,
+            attempt=self.task.attempt,
+        )
+        facts: dict[str, JsonValue] = {"name": name, "seconds": round(step.seconds, 3)}
+        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
+        return outcome
+
+    async def progress(self, message: str, **facts: JsonValue) -> None:
+        data: dict[str, JsonValue] = {**facts, "message": message}
+        await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
+
+    async def _record(self, step: Step, events: list[NewEvent]) -> None:
+        with self._run.recording():
+            self._steps[step.key] = await self._log.record(step, events)
+
+    def _tool_context(self, place: str, llm: LLMProvider) -> ToolContext:
+        return ToolContext(
+            task=self.task,
+            agent_name=self._config.name,
+            idempotency_key=f"{self.task.tenant}:{self.task.id}:{place}",
+            llm=llm,
+        )

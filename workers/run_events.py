@@ -1,0 +1,102 @@
+"""The events of a step: pure functions from what happened to log entries.
+
+Items follow the Responses API: a message or a tool call is added, filled and done, and
+`output_index` counts items over the whole run.
+"""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from conversations.message import ToolCall
+from orchestrator.events import EventType, NewEvent
+from workers.agents.agent import ToolResult
+from workers.llm.provider import Completion
+
+PREVIEW_CHARACTERS = 2000
+"""A tool's output in the log is cut here; the journal keeps it whole."""
+
+
+def completion_events(
+    completion: Completion, *, number: int, first_index: int, seconds: float
+) -> list[NewEvent]:
+    """Return the log entries of a recorded completion."""
+    facts: dict[str, JsonValue] = {
+        "completion": number,
+        "model": completion.model,
+        "finish_reason": completion.finish_reason.value,
+        "seconds": round(seconds, 3),
+        "tool_calls": [call.name for call in completion.message.tool_calls],
+        "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
+    }
+    recorded = NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)
+    if not completion.message.content:
+        return [recorded]
+    return [
+        *_message_events(completion.message.content, number=number, index=first_index),
+        recorded,
+    ]
+
+
+def _message_events(text: str, *, number: int, index: int) -> list[NewEvent]:
+    item_id = f"msg-{number}"
+    place: dict[str, JsonValue] = {"item_id": item_id, "output_index": index}
+    item: dict[str, JsonValue] = {"id": item_id, "type": "message"}
+    return [
+        NewEvent(type=EventType.ITEM_ADDED, data={"output_index": index, "item": item}),
+        NewEvent(type=EventType.PART_ADDED, data=place),
+        NewEvent(type=EventType.TEXT_DELTA, data={**place, "delta": text}),
+        NewEvent(type=EventType.TEXT_DONE, data={**place, "text": text}),
+        NewEvent(type=EventType.PART_DONE, data={**place, "text": text}),
+        NewEvent(
+            type=EventType.ITEM_DONE,
+            data={"output_index": index, "item": {**item, "text": text}},
+        ),
+    ]
+
+
+def tool_started_events(call: ToolCall, *, item_id: str, index: int) -> list[NewEvent]:
+    """Return the log entries of a tool call that begins."""
+    item = _tool_item(call, item_id=item_id)
+    return [
+        NewEvent(type=EventType.ITEM_ADDED, data={"output_index": index, "item": item}),
+        NewEvent(
+            type=EventType.TOOL_CALL_STARTED,
+            data={"item_id": item_id, "output_index": index, "name": call.name},
+        ),
+    ]
+
+
+def tool_ended_events(
+    call: ToolCall, result: ToolResult, *, item_id: str, index: int, seconds: float
+) -> list[NewEvent]:
+    """Return the log entries of a tool call that ended."""
+    ended = EventType.TOOL_CALL_COMPLETED
+    if result.error is not None:
+        ended = EventType.TOOL_CALL_FAILED
+    item: dict[str, JsonValue] = {
+        **_tool_item(call, item_id=item_id),
+        "output": result.content[:PREVIEW_CHARACTERS],
+        "error": result.error,
+    }
+    facts: dict[str, JsonValue] = {
+        "item_id": item_id,
+        "output_index": index,
+        "name": call.name,
+        "error": result.error,
+        "seconds": round(seconds, 3),
+    }
+    return [
+        NewEvent(type=ended, data=facts),
+        NewEvent(type=EventType.ITEM_DONE, data={"output_index": index, "item": item}),
+    ]
+
+
+def _tool_item(call: ToolCall, *, item_id: str) -> dict[str, JsonValue]:
+    return {
+        "id": item_id,
+        "type": "tool_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+    }

@@ -1,0 +1,50 @@
+"""Where a run writes its steps and events: the task's store, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orchestrator.events import NewEvent
+from orchestrator.journal import Step
+from orchestrator.store import Lease, TaskStore
+
+
+class RunLog(Protocol):
+    """Takes what a run has done."""
+
+    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+        """Keep a finished step and its events; return the step as kept."""
+        ...
+
+    async def emit(self, events: Sequence[NewEvent]) -> None:
+        """Tell viewers."""
+        ...
+
+
+class StoreRunLog:
+    """Writes under a lease; a stale run gets `LeaseLost` from every write."""
+
+    def __init__(self, store: TaskStore, *, lease: Lease) -> None:
+        self._store = store
+        self._lease = lease
+
+    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+        return await self._store.record_step(self._lease, step, events)
+
+    async def emit(self, events: Sequence[NewEvent]) -> None:
+        await self._store.append_events(self._lease, events)
+
+
+class DetachedRunLog:
+    """Keeps nothing: for a task that is executed without being stored."""
+
+    async def record(
+        self,
+        step: Step,
+        events: Sequence[NewEvent],  # noqa: ARG002
+    ) -> Step:
+        return step
+
+    async def emit(self, events: Sequence[NewEvent]) -> None:
+        """Drop them; nobody can watch an unstored task."""

@@ -1,0 +1,156 @@
+"""What a function's signature and docstring say about it as a tool.
+
+The argument schema is pydantic's, the descriptions are read from a Google-style
+docstring. Knows nothing of running tools.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, NotRequired, get_type_hints
+
+import griffe
+from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from typing_extensions import TypedDict
+
+from conversations.json_value import JsonObject
+from workers.errors import InvalidAgent, InvalidToolArguments
+
+MAX_FINDINGS = 5
+"""Faults of one call that are told to the model; more would not help it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """A function as a tool: what the model is told, and how arguments are checked."""
+
+    description: str
+    schema: JsonObject
+    takes_context: bool
+    _adapter: TypeAdapter[dict[str, Any]]
+
+    def validate(self, arguments: JsonObject) -> dict[str, Any]:
+        """Return the function's keyword arguments.
+
+        Raises:
+            InvalidToolArguments: lists what does not fit, by argument.
+        """
+        try:
+            return self._adapter.validate_python(arguments)
+        except ValidationError as exc:
+            raise InvalidToolArguments(_findings(exc)) from exc
+
+
+def read_signature(function: Callable[..., Any], *, context: type) -> Signature:
+    """Read a tool's signature; a leading parameter of type `context` is hidden.
+
+    Raises:
+        InvalidAgent: a parameter cannot be an argument of a tool; names it.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as exc:
+        raise InvalidAgent(
+            f"tool {name!r}: its annotations cannot be read ({exc});"
+            " use types that its module imports at run time"
+        ) from exc
+    parameters = list(inspect.signature(function).parameters.values())
+    takes_context = bool(parameters) and hints.get(parameters[0].name) is context
+    description, described = _read_docstring(inspect.getdoc(function) or "")
+    fields = {
+        parameter.name: _field(name, parameter, hints, described)
+        for parameter in parameters[takes_context:]
+    }
+    adapter, schema = _adapter_of(name, fields)
+    return Signature(
+        description=description,
+        schema=schema,
+        takes_context=takes_context,
+        _adapter=adapter,
+    )
+
+
+def _field(
+    tool: str,
+    parameter: inspect.Parameter,
+    hints: dict[str, Any],
+    described: dict[str, str],
+) -> Any:
+    if parameter.kind not in (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    ):
+        raise InvalidAgent(
+            f"tool {tool!r}: parameter {parameter} has no name that a model could give;"
+            " use ordinary parameters"
+        )
+    if parameter.name not in hints:
+        raise InvalidAgent(
+            f"tool {tool!r}: parameter {parameter.name!r} has no type; annotate it"
+        )
+    hint = hints[parameter.name]
+    extra: dict[str, Any] = {}
+    if parameter.name in described:
+        extra["description"] = described[parameter.name]
+    if parameter.default is inspect.Parameter.empty:
+        return Annotated[hint, Field(**extra)]
+    default = _json_or_none(parameter.default)
+    if default is not None:
+        extra["json_schema_extra"] = {"default": default}
+    return NotRequired[Annotated[hint, Field(**extra)]]
+
+
+def _json_or_none(value: object) -> Any:
+    try:
+        return to_jsonable_python(value)
+    except PydanticSerializationError:
+        return None
+
+
+def _adapter_of(
+    tool: str, fields: dict[str, Any]
+) -> tuple[TypeAdapter[dict[str, Any]], JsonObject]:
+    # A TypedDict, not a model: any argument name is allowed in it, and arguments that
+    # the model leaves out stay out, so that the function's own defaults apply.
+    make: Any = TypedDict
+    arguments = make("Arguments", fields)
+    arguments.__pydantic_config__ = ConfigDict(extra="forbid")
+    try:
+        adapter = TypeAdapter[dict[str, Any]](arguments)
+        schema = adapter.json_schema()
+    except PydanticUserError as exc:
+        raise InvalidAgent(
+            f"tool {tool!r}: an argument's type has no JSON form ({exc.code});"
+            " use text, numbers, booleans, lists, dictionaries or pydantic models"
+        ) from exc
+    del schema["title"]
+    for field in schema["properties"].values():
+        field.pop("title", None)
+    return adapter, schema
+
+
+def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    description: list[str] = []
+    arguments: dict[str, str] = {}
+    for section in griffe.Docstring(text).parse("google", warnings=False):
+        if section.kind is griffe.DocstringSectionKind.text:
+            description.append(section.value.strip())
+        elif section.kind is griffe.DocstringSectionKind.parameters:
+            for argument in section.value:
+                arguments[argument.name] = " ".join(argument.description.split())
+    return "\n\n".join(description), arguments
+
+
+def _findings(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in faults[:MAX_FINDINGS]
+    ]
+    if len(faults) > MAX_FINDINGS:
+        told.append(f"and {len(faults) - MAX_FINDINGS} more")
+    return f"invalid arguments: {'; '.join(told)}. Call again with these corrected."

@@ -1,0 +1,225 @@
+"""What a tool is: a typed function that a model may call, and what a call gives.
+
+Knows neither agents nor runs. Every way in which a call can go wrong is a `ToolError`,
+whose text is written for the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast, overload
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from conversations.json_value import (
+    Json,
+    JsonObject,
+    NotStorable,
+    Text,
+    check_identifier,
+    check_json,
+    dumps,
+)
+from conversations.message import Message, Role
+from orchestrator.task import Task
+from workers.errors import InvalidAgent, ToolError, ToolFailed, ToolTimeout
+from workers.llm.provider import LLMProvider, ToolSpec
+from workers.tools.signature import read_signature
+from workers.tools.threads import DaemonThreads
+
+Effect = Literal["pure", "idempotent", "once"]
+"""What a second run would do: nothing, nothing with the same key, or harm."""
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+"""Long for a look-up, short enough that a hung tool leaves its run time to answer."""
+
+MAX_THREADS = 16
+"""Calls of one plain function that run at once; further ones wait their turn."""
+
+MAX_ERROR_CHARACTERS = 1000
+"""Of an exception's text, so that a dump in it does not fill the model's context."""
+
+
+class ToolResult(BaseModel):
+    """What a tool call gave, as the model will read it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    call_id: Text
+    """The call it answers."""
+    content: Text
+    """Text for the model: the result, or what went wrong."""
+    output: Json = None
+    """The result as data, for agents that are programs; None where it is text."""
+    error: Text | None = None
+    """The tool error's stable code; None when it succeeded."""
+
+    def as_message(self) -> Message:
+        """Return the tool message that answers the call."""
+        return Message(role=Role.TOOL, content=self.content, tool_call_id=self.call_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolContext:
+    """What a tool may know of the call; hidden from the model."""
+
+    task: Task
+    """The task whose run calls it."""
+    agent_name: str
+    """The agent that calls it."""
+    idempotency_key: str
+    """The same whenever this call is repeated, of no other call."""
+    llm: LLMProvider | None = None
+    """A model, for tools that need one."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose task it is."""
+        return self.task.tenant
+
+    @property
+    def context(self) -> JsonObject:
+        """The submitter's facts about the caller, such as who is asking."""
+        return self.task.context
+
+
+class Tool:
+    """A function that a model may call.
+
+    An `async` function runs on the event loop and must not block it. A plain function
+    runs in a thread; one that outlives its timeout goes on unseen until it returns.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        effect: Effect = "once",
+        timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        """Make a tool of `function`.
+
+        Args:
+            function: Typed parameters; a first one annotated `ToolContext` is given
+                the context and hidden from the model.
+            name: What the model calls it; the function's name by default.
+            effect: What a second run would do, for calls whose outcome a crash has
+                hidden.
+            timeout_seconds: After so long the call is given up; None waits for ever.
+
+        Raises:
+            InvalidAgent: the name, effect or a parameter cannot be used.
+        """
+        self.function = function
+        self.name = _checked_name(name or str(getattr(function, "__name__", "")))
+        if effect not in ("pure", "idempotent", "once"):
+            raise InvalidAgent(
+                f"tool {self.name!r}: effect must be 'pure', 'idempotent' or 'once'"
+            )
+        if timeout_seconds is not None and not timeout_seconds > 0:
+            raise InvalidAgent(
+                f"tool {self.name!r}: timeout_seconds must be above 0"
+                f" (got {timeout_seconds}); None waits for ever"
+            )
+        self.effect = effect
+        self.timeout_seconds = timeout_seconds
+        self._signature = read_signature(function, context=ToolContext)
+        self._threads = DaemonThreads(MAX_THREADS, name=f"tool-{self.name}")
+        self.spec = ToolSpec(
+            name=self.name,
+            description=self._signature.description,
+            parameters=self._signature.schema,
+        )
+
+    async def call(self, arguments: JsonObject, ctx: ToolContext) -> JsonValue:
+        """Check the arguments, run the function, check what it gives.
+
+        Raises:
+            InvalidToolArguments: they do not fit; the function has not run.
+            ToolTimeout: it has not ended in time.
+            ToolFailed: it raised, or gave something that is not plain JSON.
+        """
+        keywords = self._signature.validate(arguments)
+        positional = (ctx,) if self._signature.takes_context else ()
+        bound = partial(self.function, *positional, **keywords)
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                result = await self._run(bound)
+        except TimeoutError as exc:
+            raise ToolTimeout(
+                f"{self.name} did not end within {self.timeout_seconds} s;"
+                " ask for less, or go on without it"
+            ) from exc
+        return self._checked_result(result)
+
+    async def _run(self, bound: Callable[[], Any]) -> object:
+        try:
+            if inspect.iscoroutinefunction(self.function):
+                return await bound()
+            result = await asyncio.wrap_future(
+                self._threads.submit(partial(_in_thread, bound))
+            )
+            return await result if inspect.isawaitable(result) else result
+        except ToolError:
+            raise
+        except (Exception, SystemExit) as exc:
+            text = f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS]
+            raise ToolFailed(f"{self.name} failed: {text}") from exc
+
+    def _checked_result(self, result: object) -> JsonValue:
+        try:
+            text = dumps(check_json(result, path="result"))
+        except NotStorable as exc:
+            raise ToolFailed(f"{self.name} failed: {exc}") from exc
+        # Through text, so that tuples and subclasses are what a resumed run reads.
+        return cast("JsonValue", json.loads(text))
+
+
+def _in_thread(bound: Callable[[], Any]) -> object:
+    try:
+        return bound()
+    except StopIteration as exc:
+        # A future cannot carry it.
+        raise RuntimeError(f"StopIteration: {exc}") from exc
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return check_identifier(name)
+    except NotStorable as exc:
+        raise InvalidAgent(f"tool name {name[:64]!r} {exc}; give name=") from exc
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a `Tool` of a typed function, bare or with settings.
+
+    The docstring tells the model what it does; its `Args:` describe the arguments.
+    """
+    make = partial(Tool, name=name, effect=effect, timeout_seconds=timeout_seconds)
+    return make if function is None else make(function)
