@@ -14,7 +14,6 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from conversations.append_script import (
-    APPEND_FUNCTIONS,
     append_arguments,
     append_keys,
 )
@@ -38,13 +37,9 @@ from orchestrator.redis_creation import (
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
-from orchestrator.redis_scripts import (
-    RedisScripts,
-    ScriptCall,
-    read_script,
-    transition_table,
-)
+from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.redis_sweep import RedisSweep
+from orchestrator.redis_task_scripts import UNGUARDED, task_scripts
 from orchestrator.store import (
     Cancellation,
     Claim,
@@ -80,28 +75,9 @@ from orchestrator.task_record import (
 _PUSHED_CANCEL_SECONDS: Final = 60.0
 """A push that nobody took is worthless once a lease has been renewed."""
 
-_TASK_SCRIPTS: Final = (
-    "create",
-    "claim",
-    "record_step",
-    "append_events",
-    "release",
-    "cancel",
-    "recover",
-    "ring",
-)
-
 _Arguments = Sequence[str | int]
 _Answer = list[Any]
 _MoreArguments = list[str | int]
-
-
-def _sources() -> dict[str, str]:
-    shared = transition_table() + read_script("task")
-    composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
-    composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
-    alone = {name: read_script(name) for name in ("renew", "overdue", "forget")}
-    return composed | alone
 
 
 class RedisTaskStore:
@@ -120,7 +96,9 @@ class RedisTaskStore:
         """Take over a client; `known_agents` are those of this process's settings."""
         self._client: UntypedRedis = client
         self._address = address_of(client)
-        self._scripts = RedisScripts(client, sources=_sources())
+        self._scripts = RedisScripts(
+            client, sources=task_scripts(), unguarded=UNGUARDED
+        )
         self._known_agents = frozenset(known_agents)
         self._delays = (
             milliseconds(resend_seconds),

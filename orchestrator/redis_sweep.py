@@ -48,6 +48,7 @@ class RedisSweep:
     async def run(self, *, limit: int) -> SweepReport:
         keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
         expired, due, ended = await self._scripts.run("overdue", keys, [limit])
+        await self._forget(ended)
         calls = [
             self._call("recover", *redis_keys.split_member(member), [self._max_crashes])
             for member in expired
@@ -56,7 +57,6 @@ class RedisSweep:
             self._call("ring", *redis_keys.split_member(member)) for member in due
         ]
         answers = await self._scripts.run_many(calls)
-        await self._forget(ended)
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),

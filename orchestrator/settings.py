@@ -179,9 +179,10 @@ class LLMSettings(Section):
             valid, parts = False, urlsplit("")
         if not valid:
             raise ValueError("not an http(s) URL; write it like http://host:11434/v1")
-        if parts.username or parts.password:
+        if parts.username or parts.password or parts.query:
             raise ValueError(
-                "must hold no login; use llm.api_key (OPENAI_API_KEY) or llm.headers"
+                "must hold no login and no query;"
+                " use llm.api_key (OPENAI_API_KEY) or llm.headers"
             )
         return url.rstrip("/")
 

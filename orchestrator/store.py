@@ -11,7 +11,7 @@ A transition that makes tasks runnable returns their doorbells; the caller rings
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -133,7 +133,6 @@ class SweepReport:
     """Tasks ended: crash loops, queue-wait limits, deadlines, unconfirmed cancels."""
     rung_again: int = 0
     """Pending tasks whose message had not led to a claim in time."""
-    counts: dict[str, int] = field(default_factory=dict)
 
 
 class TaskStore(Protocol):

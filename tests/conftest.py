@@ -50,9 +50,7 @@ def redis_url() -> Iterator[str]:
     socket = directory / "redis.sock"
     arguments = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
     arguments += ["--save", "", "--appendonly", "no", "--dir", str(directory)]
-    process = subprocess.Popen(  # noqa: S603
-        [server, *arguments], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
     try:
         _await_answer(f"unix://{socket}")
         yield f"unix://{socket}"

@@ -28,7 +28,7 @@ from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 from workers.agent_manager import AgentManager, LocalAgentManager
 from workers.errors import UnsupportedPool, WorkerError
-from workers.executor import Executor, ExecutorLimits, ExecutorParts
+from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm.chat_completions import ChatCompletionsProvider
@@ -90,7 +90,7 @@ class WorkerProcess:
         )
         self._heartbeat.start()
 
-    def run(self, tenant: str, task_id: str) -> str:
+    def run(self, tenant: str, task_id: str) -> Outcome:
         """Run a task's attempt; blocks."""
         return self._loop.await_(self._executor.run(tenant, task_id))
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
@@ -44,6 +44,15 @@ logger = logging.getLogger(__name__)
 
 STORE_RETRY_SECONDS = 0.25
 """First wait before an ending is written again; doubles up to four seconds."""
+
+
+class Outcome(NamedTuple):
+    """What became of one delivery of a task's message."""
+
+    word: str
+    """The task's terminal status, `released`, or why nothing was run."""
+    code: str = ""
+    """A failure's code; never a text that could hold what a user wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +89,8 @@ class Executor:
         self.runs: dict[tuple[str, str], Run] = {}
         self.draining = False
 
-    async def run(self, tenant: str, task_id: str) -> str:
-        """Claim a task and run it to an end; return one word for the log.
+    async def run(self, tenant: str, task_id: str) -> Outcome:
+        """Claim a task and run it to an end of its attempt.
 
         Raises nothing for what may happen to a run: the record tells.
         """
@@ -94,7 +103,7 @@ class Executor:
             lease_seconds=self._limits.lease_seconds,
         )
         if isinstance(claim, RefusalReason):
-            return claim.value
+            return Outcome(claim.value)
         run = Run(claim.task, lease=claim.lease)
         self.runs[run.key] = run
         if self.draining:
@@ -106,13 +115,13 @@ class Executor:
                 "run stopped: its lease was lost",
                 extra={"task_id": task_id, "attempt": claim.lease.fence},
             )
-            return "lease_lost"
+            return Outcome("lease_lost")
         except StoreUnavailable:
             logger.exception(
                 "ending not stored; the sweeper will recover the task",
                 extra={"task_id": task_id, "attempt": claim.lease.fence},
             )
-            return "store_unavailable"
+            return Outcome("store_unavailable")
         finally:
             run.stop()
             self.runs.pop(run.key, None)
@@ -123,7 +132,7 @@ class Executor:
         for run in self.runs.values():
             run.interrupt(Interrupt.DRAIN)
 
-    async def _run_claimed(self, run: Run, claim: Claim) -> str:
+    async def _run_claimed(self, run: Run, claim: Claim) -> Outcome:
         agent = asyncio.create_task(self._execute(run, claim))
         ends: set[asyncio.Future[Any]] = {agent, run.start(agent)}
         try:
@@ -168,7 +177,7 @@ class Executor:
 
     async def _settle(
         self, run: Run, claim: Claim, agent: asyncio.Task[Execution]
-    ) -> str:
+    ) -> Outcome:
         """Store how the agent's task ended."""
         stopped = agent.cancelled() or not agent.done()
         error = None if stopped else agent.exception()
@@ -188,7 +197,7 @@ class Executor:
             return await self._release(run, reason="worker shutting down")
         return await self._failed(run, error)
 
-    async def _failed(self, run: Run, error: BaseException) -> str:
+    async def _failed(self, run: Run, error: BaseException) -> Outcome:
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,
@@ -233,7 +242,7 @@ class Executor:
             turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
         return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
 
-    async def _finish(self, run: Run, ending: Ending) -> str:
+    async def _finish(self, run: Run, ending: Ending) -> Outcome:
         lease = run.lease
         if lease is None:
             raise RuntimeError("a stored run has a lease")
@@ -242,7 +251,8 @@ class Executor:
             lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
         )
         await self._ring(doorbells)
-        return ending.status.value
+        code = ending.failure.code if ending.failure else ""
+        return Outcome(ending.status.value, code)
 
     async def _release(
         self,
@@ -251,7 +261,7 @@ class Executor:
         reason: str,
         delay_seconds: float = 0.0,
         failure: TaskFailure | None = None,
-    ) -> str:
+    ) -> Outcome:
         lease = run.lease
         if lease is None:
             raise RuntimeError("a stored run has a lease")
@@ -266,7 +276,7 @@ class Executor:
             )
         )
         await self._ring(doorbells)
-        return "released"
+        return Outcome("released", failure.code if failure else "")
 
     async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Write an ending, again and again while the store refuses for a while."""

@@ -85,7 +85,7 @@ def _announce_redis(redis: RedisServer) -> None:
 
 def _announce_endpoint(report: EndpointReport) -> None:
     if report.usable and not report.is_double:
-        click.echo(f"Endpoint  {report}: it answers and has the model")
+        click.echo(f"Endpoint  {report}: it answers and is used")
         return
     if not report.usable:
         click.echo(f"Endpoint  {report} cannot be used: {report.remedy}")

@@ -93,7 +93,7 @@ class Stand:
         command = [sys.executable, "-m", "celery", "-A", "workers", "worker"]
         command += ["-n", f"w{number}@%h", "-c", str(slots), "-l", "INFO", *arguments]
         with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 command,
                 cwd=self.directory,
                 env=self.variables(),

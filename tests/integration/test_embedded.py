@@ -156,7 +156,7 @@ def test_a_private_redis_ends_with_an_owner_that_is_killed(
         f"with open_redis(Path({str(tmp_path)!r}), ladder=[{rung!r}]) as server:\n"
         "    print(server.url, flush=True); sys.stdin.read()"
     )
-    owner = subprocess.Popen(  # noqa: S603
+    owner = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert owner.stdin is not None
