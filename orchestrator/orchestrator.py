@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
 from conversations.service import ConversationService
+from orchestrator.acceptance import KnownAgents, warn_unserved
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.errors import (
     InvalidInput,
@@ -35,13 +35,13 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
-    build_task,
     parse_request,
     request_of,
 )
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import Creation, Doorbell, TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
+from orchestrator.task_handle import AsyncTaskHandle
 from orchestrator.wiring import connect
 
 T = TypeVar("T")
@@ -51,8 +51,6 @@ STORE_SECONDS = 4.0
 """How long one call of the store may take, so that a submit is answered within 5 s."""
 EVENT_WAIT_SECONDS = 2.0
 """One blocking read of the event log."""
-AGENT_MEMORY_SECONDS = 2.0
-"""How long a submit trusts what it has read of an agent."""
 _ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
     TaskStatus.FAILED: TaskFailed,
     TaskStatus.CANCELLED: TaskCancelled,
@@ -76,7 +74,7 @@ class AsyncOrchestrator:
             parts: Ready-made stores and queue, instead of those of the settings.
         """
         self._parts = parts or connect(settings or load_settings())
-        self._seen: dict[str, tuple[float, AgentInfo | None]] = {}
+        self._agents = KnownAgents(self._parts)
 
     async def __aenter__(self) -> Self:
         return self
@@ -321,26 +319,9 @@ class AsyncOrchestrator:
     async def _accept(
         self, requests: Sequence[SubmitRequest], ids: Sequence[str] = ()
     ) -> tuple[AsyncTaskHandle, ...]:
-        if not self._parts.agent_manager_enabled:
-            raise ServiceDisabled("agent_manager")
-        if self._parts.conversations is None and any(
-            request.conversation_id for request in requests
-        ):
-            raise ServiceDisabled("conversations")
-        infos = {name: await self._agent(name) for name in {r.agent for r in requests}}
-        tasks = [
-            build_task(
-                request,
-                agent=info.config if (info := infos[request.agent]) else None,
-                defaults=self._parts.defaults,
-            )
-            for request in requests
-        ]
-        if ids:
-            tasks = [
-                task.model_copy(update={"id": task_id})
-                for task, task_id in zip(tasks, ids, strict=True)
-            ]
+        self._agents.check_services(requests)
+        infos = await self._bounded(self._agents.look_up(requests))
+        tasks = self._agents.build(requests, infos, ids=ids)
         answers = await self._bounded(self._parts.store.create(tasks))
         creations = [answer for answer in answers if isinstance(answer, Creation)]
         await self._ring([bell for made in creations for bell in made.doorbells])
@@ -352,37 +333,10 @@ class AsyncOrchestrator:
                 self,
                 creation.task,
                 created=creation.created,
-                warning=self._warn_unserved(infos[creation.task.agent_name], creation),
+                warning=warn_unserved(creation.task, infos),
             )
             for creation in creations
         )
-
-    async def _agent(self, name: str) -> AgentInfo | None:
-        """Return what is known of an agent, remembered for a moment."""
-        now = monotonic()
-        seen = self._seen.get(name)
-        if seen is not None and seen[0] > now:
-            return seen[1]
-        info = await self._bounded(self._parts.directory.find(name))
-        config = self._parts.agents.get(name)
-        if info is None and config is not None:
-            info = AgentInfo(config=config)
-        if len(self._seen) > 1000:
-            self._seen.clear()
-        if info is not None and info.health.served:
-            self._seen[name] = (now + AGENT_MEMORY_SECONDS, info)
-        return info
-
-    def _warn_unserved(self, info: AgentInfo | None, creation: Creation) -> str | None:
-        if creation.task.status.is_terminal or (info and info.health.served):
-            return None
-        warning = (
-            f"no live worker serves agent {creation.task.agent_name!r};"
-            " the task is stored and runs once one is started with"
-            " `celery -A workers worker`"
-        )
-        logger.warning(warning, extra={"task_id": creation.task.id})
-        return warning
 
     async def _why_waiting(self, task: Task, waited: float | None) -> str:
         text = f"task {task.id} is still {task.status.value} after {waited} s"
@@ -421,48 +375,3 @@ class AsyncOrchestrator:
                 f"the store did not answer within {STORE_SECONDS} s;"
                 " check that Redis is up and not overloaded"
             ) from exc
-
-
-class AsyncTaskHandle:
-    """A task in the caller's hand."""
-
-    def __init__(
-        self,
-        orchestrator: AsyncOrchestrator,
-        task: Task,
-        *,
-        created: bool = False,
-        warning: str | None = None,
-    ) -> None:
-        self._orchestrator = orchestrator
-        self.tenant = task.tenant
-        self.id = task.id
-        self.created = created
-        """False when an equal request had been accepted before."""
-        self.warning = warning
-        """What stands in the way of the task at acceptance, if anything."""
-
-    def __repr__(self) -> str:
-        return f"<task {self.id}>"
-
-    async def get(self) -> Task:
-        """Return the record."""
-        return await self._orchestrator.get(self.id, tenant=self.tenant)
-
-    async def status(self) -> TaskStatus:
-        """Return where it stands."""
-        return (await self.get()).status
-
-    async def result(self, timeout: float | None = None) -> TaskResult:
-        """Wait for the answer; see `AsyncOrchestrator.result`."""
-        return await self._orchestrator.result(
-            self.id, timeout=timeout, tenant=self.tenant
-        )
-
-    def events(self, after: int = -1) -> AsyncIterator[TaskEvent]:
-        """Yield events beyond `after`, live, up to the end event."""
-        return self._orchestrator.events(self.id, after=after, tenant=self.tenant)
-
-    async def cancel(self) -> Task:
-        """Ask for its end."""
-        return await self._orchestrator.cancel(self.id, tenant=self.tenant)

@@ -137,8 +137,11 @@ class CeleryStand:
 
     def ask(self, question: str, **options: Any) -> Any:
         """Return the only worker's answer to a remote control question."""
-        inspect = self.producer.control.inspect(timeout=5.0, limit=1)
-        answer = getattr(inspect, question)(**options)
+        with self.producer.connection_for_write() as connection:
+            inspect = self.producer.control.inspect(
+                timeout=5.0, limit=1, connection=connection
+            )
+            answer = getattr(inspect, question)(**options)
         assert answer, self.explain()
         return next(iter(answer.values()))
 

@@ -67,7 +67,7 @@ class Stand:
             "LANG",
             "TMPDIR",
             "VIRTUAL_ENV",
-            "COVERAGE_PROCESS_START",
+            "COVERAGE_PROCESS_CONFIG",
         )
         inherited = {name: os.environ[name] for name in kept if name in os.environ}
         return {
