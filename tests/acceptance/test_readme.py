@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import Orchestrator
-from tests.integration.conftest import Stand, stand, wait_until
+from tests.stand import Stand, wait_until
 from workers.llm.double import Double
-
-__all__ = ["stand"]
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

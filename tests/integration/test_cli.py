@@ -20,7 +20,7 @@ from orchestrator.cli.group import run
 from orchestrator.embedded import redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.loop_thread import LoopThread
-from tests.integration.conftest import Stand, wait_until
+from tests.stand import Stand, wait_until
 from workers.llm.double import Double, HttpReply, Script
 
 pytestmark = pytest.mark.timeout(120)

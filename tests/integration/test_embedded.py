@@ -16,7 +16,7 @@ from redis import Redis
 from orchestrator.embedded import LADDER, Kind, open_redis, redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_url import for_kombu
-from tests.integration.conftest import wait_until
+from tests.stand import wait_until
 
 pytestmark = pytest.mark.timeout(60)
 

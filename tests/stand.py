@@ -7,12 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-
-import pytest
 
 from orchestrator import Orchestrator, Settings, load_settings
 
@@ -127,12 +125,3 @@ def wait_until(
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {explain()}"
         pause.wait(0.05)
-
-
-@pytest.fixture
-def stand(clean_redis_url: str, tmp_path: Path) -> Iterator[Stand]:
-    """A stand whose workers are stopped after the test."""
-    stand = Stand(clean_redis_url, tmp_path)
-    yield stand
-    for worker in stand.workers:
-        worker.stop()
