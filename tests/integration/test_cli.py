@@ -367,11 +367,15 @@ def test_demo_tells_when_a_task_fails(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["Redis ", "Endpoint", "Worker "])
+@pytest.mark.parametrize("moment", ["Redis ", "NO MODEL", "Worker "])
 def test_an_interrupted_demo_leaves_nothing(
     stand: Stand, documents: Path, moment: str, number: signal.Signals
 ) -> None:
-    with process(stand, "demo", redis=False) as (demo, log):
+    never = HttpReply(hang=True)
+    with (
+        endpoint(stand, lambda _: never),
+        process(stand, "demo", redis=False) as (demo, log),
+    ):
         wait_until(lambda: moment in log.read_text(), 40, log.read_text)
         children = children_of(demo.pid)
         demo.send_signal(number)
