@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
 from conversations.service import ConversationService
-from orchestrator.acceptance import KnownAgents, warn_unserved
+from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.errors import (
     InvalidInput,
@@ -48,7 +49,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 STORE_SECONDS = 4.0
-"""How long one call of the store may take, so that a submit is answered within 5 s."""
+"""How long the store may take for one call, however many commands it needs."""
+ANSWER_SECONDS = 4.75
+"""How long a submit or cancel may take with its doorbell, which then rings on alone."""
 EVENT_WAIT_SECONDS = 2.0
 """One blocking read of the event log."""
 _ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
@@ -269,10 +272,11 @@ class AsyncOrchestrator:
         Raises:
             TaskNotFound: none of this tenant has the id.
         """
+        started = monotonic()
         answer = await self._bounded(
             self._parts.store.cancel(self._of(tenant), task_id)
         )
-        await self._ring(answer.doorbells)
+        await self._ring(answer.doorbells, since=started)
         return answer.task
 
     async def retry(
@@ -320,11 +324,11 @@ class AsyncOrchestrator:
         self, requests: Sequence[SubmitRequest], ids: Sequence[str] = ()
     ) -> tuple[AsyncTaskHandle, ...]:
         self._agents.check_services(requests)
-        infos = await self._bounded(self._agents.look_up(requests))
-        tasks = self._agents.build(requests, infos, ids=ids)
-        answers = await self._bounded(self._parts.store.create(tasks))
+        started = monotonic()
+        infos, answers = await self._bounded(self._store(requests, ids))
         creations = [answer for answer in answers if isinstance(answer, Creation)]
-        await self._ring([bell for made in creations for bell in made.doorbells])
+        bells = [bell for made in creations for bell in made.doorbells]
+        await self._ring(bells, since=started)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
@@ -337,6 +341,13 @@ class AsyncOrchestrator:
             )
             for creation in creations
         )
+
+    async def _store(
+        self, requests: Sequence[SubmitRequest], ids: Sequence[str]
+    ) -> tuple[Agents, tuple[Creation | Exception, ...]]:
+        infos = await self._agents.look_up(requests)
+        tasks = self._agents.build(requests, infos, ids=ids)
+        return infos, await self._parts.store.create(tasks)
 
     async def _why_waiting(self, task: Task, waited: float | None) -> str:
         text = f"task {task.id} is still {task.status.value} after {waited} s"
@@ -355,13 +366,14 @@ class AsyncOrchestrator:
         """Whether the task ended although its log brought no end event."""
         return (await self.get(task_id, tenant=tenant)).status.is_terminal
 
-    async def _ring(self, doorbells: Sequence[Doorbell]) -> None:
+    async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
         if not doorbells:
             return
         try:
-            await self._parts.queue.enqueue(doorbells)
-        except QueueUnavailable as exc:
-            logger.warning("doorbell not rung", extra={"error": str(exc)})
+            async with asyncio.timeout(since + ANSWER_SECONDS - monotonic()):
+                await self._parts.queue.enqueue(doorbells)
+        except (QueueUnavailable, TimeoutError) as exc:
+            logger.warning("doorbell not rung yet", extra={"error": str(exc)})
 
     def _of(self, tenant: str | None) -> str:
         return tenant or self._parts.defaults.tenant

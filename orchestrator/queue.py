@@ -62,10 +62,10 @@ class CeleryTaskQueue:
             return
         loop = asyncio.get_running_loop()
         sending = loop.run_in_executor(self._thread, self._send, tuple(doorbells))
+        sending.add_done_callback(_note_outcome)
         try:
             await asyncio.wait_for(asyncio.shield(sending), ENQUEUE_SECONDS)
         except Exception as exc:
-            sending.add_done_callback(_note_outcome)
             raise QueueUnavailable(
                 f"the broker at {self._shown_url} did not take the message"
                 f" ({type(exc).__name__}); the task is stored and is rung for again"

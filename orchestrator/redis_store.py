@@ -83,7 +83,7 @@ _MoreArguments = list[str | int]
 class RedisTaskStore:
     """Keeps tasks in one Redis, safe for any number of processes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one number each, all with a default
         self,
         client: Redis,
         *,
@@ -92,8 +92,13 @@ class RedisTaskStore:
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
+        renewal_seconds: float = 0.0,
     ) -> None:
-        """Take over a client; `known_agents` are those of this process's settings."""
+        """Take over a client.
+
+        `known_agents` are those of this process's settings; `renewal_seconds` is how
+        long holders get to renew their leases after Redis was away.
+        """
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
@@ -108,7 +113,11 @@ class RedisTaskStore:
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
-            client, self._scripts, call=self._call, max_crashes=max_crashes
+            client,
+            self._scripts,
+            call=self._call,
+            max_crashes=max_crashes,
+            renewal_seconds=renewal_seconds,
         )
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
 from typing import Protocol
 
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
+from orchestrator.errors import UnreadableRecord
 from orchestrator.redis_answers import read_doorbells
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
 from orchestrator.redis_listing import listing_keys
@@ -39,7 +42,22 @@ class RedisSweep:
         *,
         call: TaskCall,
         max_crashes: int,
+        renewal_seconds: float = 0.0,
     ) -> None:
+        """Make a sweep.
+
+        Args:
+            client: The Redis.
+            scripts: The task scripts.
+            call: Makes the call of one.
+            max_crashes: Crashes after which a task is failed.
+            renewal_seconds: When no sweep was answered for so long, Redis may have
+                been away for all; holders then get as long to renew their leases
+                before expired ones are taken back.
+        """
+        self._renewal_seconds = renewal_seconds
+        self._answered_at = float("-inf")
+        self._takes_back_from = float("-inf")
         self._client: UntypedRedis = client
         self._scripts = scripts
         self._call = call
@@ -48,6 +66,8 @@ class RedisSweep:
     async def run(self, *, limit: int) -> SweepReport:
         keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
         expired, due, ended = await self._scripts.run("overdue", keys, [limit])
+        if not self._may_take_back():
+            expired = []
         await self._forget(ended)
         calls = [
             self._call("recover", *redis_keys.split_member(member), [self._max_crashes])
@@ -64,6 +84,14 @@ class RedisSweep:
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
         )
+
+    def _may_take_back(self) -> bool:
+        """Whether an expired lease means that its holder is gone."""
+        now = monotonic()
+        if now - self._answered_at > self._renewal_seconds > 0:
+            self._takes_back_from = now + self._renewal_seconds
+        self._answered_at = now
+        return now >= self._takes_back_from
 
     async def _forget(self, members: Sequence[str]) -> None:
         if not members:
@@ -85,7 +113,9 @@ class RedisSweep:
 def _forgetting(tenant: str, task_id: str, fields: dict[str, str]) -> ScriptCall:
     listings = [redis_keys.listing(tenant)]
     if fields:
-        listings = listing_keys(task_from_fields(fields))
+        # Listings of another release's record are left to readers, who tidy them.
+        with suppress(UnreadableRecord):
+            listings = listing_keys(task_from_fields(fields))
     statuses = (status for status in TaskStatus if status.is_terminal)
     return ScriptCall(
         "forget",

@@ -255,6 +255,8 @@ class WorkerSettings(Section):
     """A task that took so many workers down fails."""
     shutdown_grace: Seconds = 25.0
     """Seconds that runs get to reach a step boundary on SIGTERM."""
+    loop_stall_limit: Seconds = 30.0
+    """When code has blocked the event loop for so long, its process's runs move on."""
 
     @model_validator(mode="after")
     def _lease_outlives_a_missed_heartbeat(self) -> Self:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
@@ -35,15 +33,12 @@ from orchestrator.store import (
 from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
 from workers.errors import AgentFailed
+from workers.insistence import Insistence
 from workers.retry import decide, describe
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 from workers.run_log import StoreRunLog
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-STORE_RETRY_SECONDS = 0.25
-"""First wait before an ending is written again; doubles up to four seconds."""
 
 
 class Outcome(NamedTuple):
@@ -61,8 +56,10 @@ class ExecutorLimits:
 
     lease_seconds: float = 10.0
     max_result_bytes: int = 4 * 1024 * 1024
-    store_patience_seconds: float = 60.0
-    """How long an ending is kept in memory while the store refuses it."""
+    store_patience_seconds: float = 600.0
+    """How long a step or ending is kept in memory while the store refuses it."""
+    shutdown_grace_seconds: float = 25.0
+    """How long a drained run may take to reach its next step boundary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +83,7 @@ class Executor:
         self._parts = parts
         self._limits = limits
         self.worker = worker
+        self._insist = Insistence(patience_seconds=limits.store_patience_seconds)
         self.runs: dict[tuple[str, str], Run] = {}
         self.draining = False
 
@@ -94,14 +92,14 @@ class Executor:
 
         Raises nothing for what may happen to a run: the record tells.
         """
-        serves = [info.name for info in self._parts.manager.list_agents()]
-        claim = await self._parts.store.claim(
-            tenant,
-            task_id,
-            worker=self.worker,
-            serves=[] if self.draining else serves,
-            lease_seconds=self._limits.lease_seconds,
-        )
+        try:
+            claim = await self._claim(tenant, task_id)
+        except StoreUnavailable as exc:
+            logger.warning(
+                "not claimed; the task is rung for again",
+                extra={"task_id": task_id, "error": str(exc)},
+            )
+            return Outcome("store_unavailable")
         if isinstance(claim, RefusalReason):
             return Outcome(claim.value)
         run = Run(claim.task, lease=claim.lease)
@@ -127,10 +125,35 @@ class Executor:
             self.runs.pop(run.key, None)
 
     def drain(self) -> None:
-        """Take no more tasks and release the runs at their next step boundary."""
+        """Take no more tasks and release the runs at their next step boundary.
+
+        What has not reached one within the grace is released where it stands.
+        """
+        if self.draining:
+            return
         self.draining = True
+        self._interrupt_all(Interrupt.DRAIN)
+        asyncio.get_running_loop().call_later(
+            self._limits.shutdown_grace_seconds, self._end_grace
+        )
+
+    def _end_grace(self) -> None:
+        self._insist.give_up()
+        self._interrupt_all(Interrupt.GRACE_OVER)
+
+    def _interrupt_all(self, reason: Interrupt) -> None:
         for run in self.runs.values():
-            run.interrupt(Interrupt.DRAIN)
+            run.interrupt(reason)
+
+    async def _claim(self, tenant: str, task_id: str) -> Claim | RefusalReason:
+        serves = [info.name for info in self._parts.manager.list_agents()]
+        return await self._parts.store.claim(
+            tenant,
+            task_id,
+            worker=self.worker,
+            serves=[] if self.draining else serves,
+            lease_seconds=self._limits.lease_seconds,
+        )
 
     async def _run_claimed(self, run: Run, claim: Claim) -> Outcome:
         agent = asyncio.create_task(self._execute(run, claim))
@@ -155,22 +178,23 @@ class Executor:
             history = await self._history(claim.task.tenant, conversation_id)
         start = RunStart(
             run=run,
-            log=StoreRunLog(self._parts.store, lease=claim.lease),
+            log=StoreRunLog(self._parts.store, lease=claim.lease, insist=self._insist),
             steps=claim.steps,
             history=history,
         )
         return await self._parts.manager.execute_run(start)
 
     async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
-        if self._parts.conversations is None:
+        conversations = self._parts.conversations
+        if conversations is None:
             raise AgentFailed(
                 "the conversations service is disabled on this worker;"
                 " set services.conversations.enabled: true",
                 code="service_disabled",
             )
         try:
-            return await self._parts.conversations.window(
-                conversation_id, tenant=tenant
+            return await self._insist(
+                lambda: conversations.window(conversation_id, tenant=tenant)
             )
         except ConversationNotFound:
             return ()
@@ -277,19 +301,6 @@ class Executor:
         )
         await self._ring(doorbells)
         return Outcome("released", failure.code if failure else "")
-
-    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write an ending, again and again while the store refuses for a while."""
-        give_up_at = monotonic() + self._limits.store_patience_seconds
-        wait = STORE_RETRY_SECONDS
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable:
-                if monotonic() + wait > give_up_at:
-                    raise
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 4.0)
 
     async def _ring(self, doorbells: tuple[Doorbell, ...]) -> None:
         if not doorbells:

@@ -27,9 +27,10 @@ class Interrupt(IntEnum):
 
     SOFT_LIMIT = 1
     DRAIN = 2
-    CANCEL = 3
-    HARD_LIMIT = 4
-    LEASE_LOST = 5
+    GRACE_OVER = 3
+    CANCEL = 4
+    HARD_LIMIT = 5
+    LEASE_LOST = 6
 
 
 class Run:

@@ -8,6 +8,7 @@ from typing import Protocol
 from orchestrator.events import NewEvent
 from orchestrator.journal import Step
 from orchestrator.store import Lease, TaskStore
+from workers.insistence import Insistence
 
 
 class RunLog(Protocol):
@@ -23,17 +24,23 @@ class RunLog(Protocol):
 
 
 class StoreRunLog:
-    """Writes under a lease; a stale run gets `LeaseLost` from every write."""
+    """Writes under a lease; a stale run gets `LeaseLost` from every write.
 
-    def __init__(self, store: TaskStore, *, lease: Lease) -> None:
+    A run waits here while the store refuses: its finished step is kept until then.
+    """
+
+    def __init__(self, store: TaskStore, *, lease: Lease, insist: Insistence) -> None:
         self._store = store
         self._lease = lease
+        self._insist = insist
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
-        return await self._store.record_step(self._lease, step, events)
+        return await self._insist(
+            lambda: self._store.record_step(self._lease, step, events)
+        )
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
-        await self._store.append_events(self._lease, events)
+        await self._insist(lambda: self._store.append_events(self._lease, events))
 
 
 class DetachedRunLog:

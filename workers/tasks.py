@@ -14,6 +14,7 @@ from celery.exceptions import Ignore, Retry
 from orchestrator.celery_settings import RUN_TASK
 from workers.bootstrap import worker_process
 from workers.executor import Outcome
+from workers.revocation import RunRequest
 
 
 class AgentTaskFailed(Exception):
@@ -26,6 +27,7 @@ class AgentTaskFailed(Exception):
     ignore_result=True,
     acks_late=False,
     throws=(AgentTaskFailed,),
+    Request=RunRequest,
 )
 def run(self: Any, tenant: str, task_id: str) -> str:
     """Run a task to an end of its attempt."""
