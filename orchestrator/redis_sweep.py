@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
-from orchestrator.errors import UnreadableRecord
+from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_answers import read_doorbells
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
 from orchestrator.redis_listing import listing_keys
@@ -22,6 +22,10 @@ from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.store import SweepReport
 from orchestrator.task import TaskStatus
 from orchestrator.task_record import task_from_fields
+
+
+_SWEPT_SECONDS: Final = 60
+"""The write only proves that Redis takes writes; its time says when."""
 
 
 class TaskCall(Protocol):
@@ -64,11 +68,19 @@ class RedisSweep:
         self._max_crashes = max_crashes
 
     async def run(self, *, limit: int) -> SweepReport:
+        try:
+            report = await self._run(limit)
+        except StoreUnavailable:
+            self._answered_at = float("-inf")
+            raise
+        return report
+
+    async def _run(self, limit: int) -> SweepReport:
         keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
         expired, due, ended = await self._scripts.run("overdue", keys, [limit])
-        if not self._may_take_back():
-            expired = []
         await self._forget(ended)
+        if not await self._may_take_back():
+            expired = []
         calls = [
             self._call("recover", *redis_keys.split_member(member), [self._max_crashes])
             for member in expired
@@ -85,10 +97,17 @@ class RedisSweep:
             rung_again=outcomes["rung_again"],
         )
 
-    def _may_take_back(self) -> bool:
-        """Whether an expired lease means that its holder is gone."""
+    async def _may_take_back(self) -> bool:
+        """Whether an expired lease means that its holder is gone.
+
+        Not while Redis refuses writes, nor just after: then nobody could renew.
+        """
+        if not self._renewal_seconds:
+            return True
+        with store_errors(address_of(self._client)):
+            await self._client.set(redis_keys.SWEPT, "1", ex=_SWEPT_SECONDS)
         now = monotonic()
-        if now - self._answered_at > self._renewal_seconds > 0:
+        if now - self._answered_at > self._renewal_seconds:
             self._takes_back_from = now + self._renewal_seconds
         self._answered_at = now
         return now >= self._takes_back_from

@@ -97,6 +97,7 @@ class Stand:
                 env=self.variables(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         worker = RunningWorker(process, log)
         self.workers.append(worker)

@@ -32,3 +32,13 @@ async def fleet(server: RestartableRedis, tmp_path: Path) -> AsyncIterator[Fleet
     """An orchestrator, an endpoint that counts, and no worker yet."""
     async with running_fleet(server, tmp_path) as fleet:
         yield fleet
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the long tests to `make faults` and `make chaos`."""
+    if os.environ.get("CELERIAC_FAULTS") == "all":
+        return
+    skip = pytest.mark.skip(reason="long; CELERIAC_FAULTS=all runs it, or make faults")
+    for item in items:
+        if item.get_closest_marker("slow") and "tests/faults" in str(item.path):
+            item.add_marker(skip)

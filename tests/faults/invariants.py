@@ -15,6 +15,7 @@ from tests.faults.fleet import Fleet
 
 ANSWER_SECONDS = 5.5
 """A submit is answered within 5 s; half a second for a busy machine."""
+KEYS = ("", ":events", ":journal")
 _CLOCK_SECONDS = 0.05
 """Between the store's clock in whole milliseconds and this process's."""
 
@@ -107,14 +108,17 @@ def _nothing_left_open(fleet: Fleet) -> Iterable[str]:
             left = ended & set(client.zrange(f"celeriac:_fleet:{name}", 0, -1))
             if left:
                 yield f"{name} holds ended tasks: {left}"
-        for key in client.scan_iter("celeriac:default:task:*", count=1000):
-            if client.ttl(key) < 0:
-                yield f"{key} never expires"
+        for task_id in fleet.accepted.values():
+            for key in (f"celeriac:default:task:{task_id}{kind}" for kind in KEYS):
+                if client.ttl(key) == -1:
+                    yield f"{key} never expires"
 
 
 async def broken_turns(fleet: Fleet, conversation_id: str) -> list[str]:
     """6: a conversation holds each turn once, whole and in the order of acceptance."""
-    messages = await fleet.celeriac.conversations.get_messages(conversation_id)
+    messages = await fleet.celeriac.conversations.get_messages(
+        conversation_id, limit=1000
+    )
     numbers = [entry.seq for entry in messages]
     broken = []
     if numbers != list(range(1, len(numbers) + 1)):

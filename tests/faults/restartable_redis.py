@@ -98,9 +98,11 @@ class RestartableRedis:
                 client.execute_command("REPLICAOF", "NO", "ONE")
 
     @contextmanager
-    def client(self) -> Iterator[Any]:
+    def client(self, timeout: float = 5.0) -> Iterator[Any]:
         """A plain client, for the test's own commands."""
-        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+        with redis.Redis.from_url(
+            self.url, decode_responses=True, socket_timeout=timeout
+        ) as client:
             yield client
 
     def cut_connections(self) -> None:
