@@ -39,7 +39,7 @@ class Monkey:
     def run(self, seconds: float) -> None:
         chance = random.Random(self.seed)  # noqa: S311
         faults = [
-            (4, self.kill_worker),
+            (6, self.kill_worker),
             (2, self.freeze_worker),
             (2, self.kill_redis),
             (2, self.cut_connections),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from conversations.store import StoredMessage
 from orchestrator import EventType, Task, TaskEvent
 from orchestrator.journal import Step, StepKind
 from tests.faults.fleet import Fleet
@@ -116,9 +117,12 @@ def _nothing_left_open(fleet: Fleet) -> Iterable[str]:
 
 async def broken_turns(fleet: Fleet, conversation_id: str) -> list[str]:
     """6: a conversation holds each turn once, whole and in the order of acceptance."""
-    messages = await fleet.celeriac.conversations.get_messages(
-        conversation_id, limit=1000
-    )
+    service = fleet.celeriac.conversations
+    messages: list[StoredMessage] = []
+    while page := await service.get_messages(
+        conversation_id, limit=100, after=messages[-1].seq if messages else 0
+    ):
+        messages += page
     numbers = [entry.seq for entry in messages]
     broken = []
     if numbers != list(range(1, len(numbers) + 1)):

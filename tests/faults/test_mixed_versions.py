@@ -32,6 +32,7 @@ async def test_a_record_of_an_unknown_schema_stays_queued_and_untouched(
     assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 async def test_a_record_that_cannot_be_read_spoils_no_listing_and_no_sweep(
     fleet: Fleet,
 ) -> None:

@@ -19,7 +19,11 @@ from tests.faults.invariants import broken_invariants
 
 pytestmark = pytest.mark.timeout(120)
 
-POOLS = ["threads", "prefork", "solo"]
+POOLS = [
+    "prefork",
+    pytest.param("threads", marks=pytest.mark.slow),
+    pytest.param("solo", marks=pytest.mark.slow),
+]
 
 
 def parent_of(pid: int) -> int:
@@ -119,7 +123,7 @@ async def test_after_the_grace_a_run_within_a_step_is_released_too(
     assert await broken_invariants(fleet) == []
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", POOLS[:2])
 async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
     fleet: Fleet, pool: str
 ) -> None:
@@ -140,6 +144,7 @@ async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
     assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 async def test_a_task_revoked_while_it_waits_is_cancelled_when_it_is_taken(
     fleet: Fleet,
 ) -> None:

@@ -50,9 +50,11 @@ async def test_a_redis_that_is_killed_and_restarted_costs_no_step_and_no_attempt
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (RestartableRedis.stopped, StoreUnavailable),
+        pytest.param(
+            RestartableRedis.stopped, StoreUnavailable, marks=pytest.mark.slow
+        ),
         (RestartableRedis.full, StoreFull),
-        (RestartableRedis.read_only, StoreReadOnly),
+        pytest.param(RestartableRedis.read_only, StoreReadOnly, marks=pytest.mark.slow),
     ],
 )
 async def test_a_redis_that_refuses_for_longer_than_the_lease_costs_no_finished_step(
@@ -84,6 +86,7 @@ async def test_a_redis_that_refuses_for_longer_than_the_lease_costs_no_finished_
     assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(strict=False, reason="stock kombu ends its consumer on READONLY")
 async def test_a_worker_takes_new_work_once_redis_takes_writes_again(
     fleet: Fleet,
@@ -110,6 +113,7 @@ async def test_cut_connections_and_flushed_scripts_cost_nothing(fleet: Fleet) ->
     assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 async def test_a_deleted_queue_and_repeated_messages_change_nothing(
     fleet: Fleet,
 ) -> None:
@@ -203,6 +207,7 @@ def sleep_for(server: RestartableRedis, seconds: float) -> None:
         client.execute_command("DEBUG", "SLEEP", seconds)
 
 
+@pytest.mark.slow
 def test_a_worker_refuses_a_redis_that_evicts(
     server: RestartableRedis, tmp_path: Path
 ) -> None:
