@@ -23,7 +23,6 @@ from orchestrator.store import SweepReport
 from orchestrator.task import TaskStatus
 from orchestrator.task_record import task_from_fields
 
-
 _SWEPT_SECONDS: Final = 60
 """The write only proves that Redis takes writes; its time says when."""
 

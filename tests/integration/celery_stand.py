@@ -17,7 +17,7 @@ from celery import Celery
 
 from orchestrator.redis_url import for_kombu
 from tests.integration.celery_app import ASYNC_POOL, COUNTS, NOTES, SETTINGS_VARIABLE
-from tests.integration.conftest import wait_until
+from tests.stand import wait_until
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
