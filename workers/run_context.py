@@ -96,8 +96,15 @@ class JournaledRunContext:
             self._items += bool(completion.message.content)
             return completion
         started = monotonic()
-        with self._run.step():
-            completion = await self._llm.complete(request)
+        try:
+            with self._run.step():
+                completion = await self._llm.complete(request)
+        except Exception:
+            # The place is still free: the next completion, in this attempt or in a
+            # later one, is the one that stands in the journal.
+            if self._completions == number:
+                self._completions -= 1
+            raise
         seconds = monotonic() - started
         self._items += bool(completion.message.content)
         events = completion_events(
@@ -125,7 +132,9 @@ class JournaledRunContext:
         if done is not None:
             return ToolResult.model_validate(done.outcome)
         item_id = f"call-{place}"
-        await self._log.emit(tool_started_events(call, item_id=item_id, index=index))
+        with self._run.recording():
+            events = tool_started_events(call, item_id=item_id, index=index)
+            await self._log.emit(events)
         llm = MeteredProvider(self._llm, model=self._config.model)
         started = monotonic()
         with self._run.step():
@@ -175,7 +184,8 @@ class JournaledRunContext:
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
         data: dict[str, JsonValue] = {**facts, "message": message}
-        await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
+        with self._run.recording():
+            await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
     async def _record(self, step: Step, events: list[NewEvent]) -> None:
         with self._run.recording():
