@@ -19,7 +19,7 @@ from orchestrator.orchestrator import AsyncTaskHandle
 from tests.faults import fault_agents
 from tests.faults.restartable_redis import RestartableRedis
 from tests.faults.scripted_model import CountingModel, prompt
-from tests.integration.conftest import RunningWorker, Stand, wait_until
+from tests.stand import RunningWorker, Stand, wait_until
 from workers.llm.double import Double
 
 SHORT_LEASE = {

@@ -21,7 +21,7 @@ from tests.faults.fleet import Fleet, running_fleet
 from tests.faults.invariants import broken_invariants, broken_turns
 from tests.faults.restartable_redis import RestartableRedis
 from tests.faults.scripted_model import CountingModel
-from tests.integration.conftest import Stand, wait_until
+from tests.stand import Stand, wait_until
 
 SEED = int(os.environ.get("SEED", "8"))
 SECONDS = float(os.environ.get("SECONDS", "10"))

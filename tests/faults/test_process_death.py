@@ -19,11 +19,8 @@ from tests.faults.invariants import broken_invariants
 
 pytestmark = pytest.mark.timeout(120)
 
-POOLS = [
-    "prefork",
-    pytest.param("threads", marks=pytest.mark.slow),
-    pytest.param("solo", marks=pytest.mark.slow),
-]
+ALL_POOLS = ["prefork", "threads", "solo"]
+POOLS = ["prefork", *(pytest.param(p, marks=pytest.mark.slow) for p in ALL_POOLS[1:])]
 
 
 def parent_of(pid: int) -> int:
@@ -36,7 +33,8 @@ async def events_of(handle: AsyncTaskHandle) -> tuple[TaskEvent, ...]:
     return await store.events(handle.tenant, handle.id)
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS)
 async def test_a_killed_workers_run_goes_on_elsewhere_from_its_last_step(
     fleet: Fleet, pool: str
 ) -> None:
@@ -103,7 +101,8 @@ async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
     assert await broken_invariants(fleet) == []
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS)
 async def test_after_the_grace_a_run_within_a_step_is_released_too(
     fleet: Fleet, pool: str
 ) -> None:
@@ -123,7 +122,8 @@ async def test_after_the_grace_a_run_within_a_step_is_released_too(
     assert await broken_invariants(fleet) == []
 
 
-@pytest.mark.parametrize("pool", POOLS[:2])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS[:2])
 async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
     fleet: Fleet, pool: str
 ) -> None:

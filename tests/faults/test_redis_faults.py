@@ -21,7 +21,7 @@ from orchestrator.errors import (
 from tests.faults.fleet import Fleet
 from tests.faults.invariants import ANSWER_SECONDS, broken_invariants
 from tests.faults.restartable_redis import RestartableRedis
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -98,6 +98,7 @@ async def test_a_worker_takes_new_work_once_redis_takes_writes_again(
     await fleet.all_ended(15)
 
 
+@pytest.mark.slow
 async def test_cut_connections_and_flushed_scripts_cost_nothing(fleet: Fleet) -> None:
     worker = await fleet.start_worker("--pool", "threads")
     fleet.model.delay = lambda label, number: 0.3
