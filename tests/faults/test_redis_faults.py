@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -217,3 +218,24 @@ def test_a_worker_refuses_a_redis_that_evicts(
     worker = Stand(server.url, tmp_path).start_worker(wait=False)
     assert worker.wait() != 0
     assert "noeviction" in worker.text().strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+async def test_a_worker_leaves_within_its_grace_although_redis_is_away(
+    fleet: Fleet, pool: str
+) -> None:
+    fleet.stand.environment["CELERIAC_WORKER__SHUTDOWN_GRACE"] = "2s"
+    worker = await fleet.start_worker("--pool", pool)
+    fleet.model.delay = lambda label, number: 1.0
+    handle = await fleet.submit("a", turns=3)
+    await fleet.until(fleet.requested("a"))
+    fleet.server.kill()
+    asked = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    await asyncio.to_thread(worker.wait, 30)
+    assert time.monotonic() - asked < 25
+    fleet.server.restart()
+    await fleet.start_worker("--pool", pool)
+    assert (await handle.result(timeout=40)).content == "done a"
+    assert await broken_invariants(fleet) == []
