@@ -167,3 +167,23 @@ def celery_app(fleet: Fleet) -> Celery:
     app = Celery("flower", set_as_current=False)
     app.conf.update(celery_settings(fleet.stand.settings()))
     return app
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS[:2])
+async def test_a_worker_killed_in_its_shutdown_is_a_crash_like_any_other(
+    fleet: Fleet, pool: str
+) -> None:
+    first = await fleet.start_worker("--pool", pool)
+    workers = fleet.stand.workers
+    fleet.model.hang = lambda label, number: number == 2 and len(workers) == 1
+    handle = await fleet.submit("a", turns=1)
+    await fleet.until(fleet.requested("a", 2))
+    first.signal(signal.SIGTERM)
+    await asyncio.sleep(1)
+    os.killpg(first.pid, signal.SIGKILL)
+    await fleet.start_worker("--pool", pool)
+    assert (await handle.result(timeout=30)).content == "done a"
+    assert (await handle.get()).crashes == 1
+    assert fleet.model.counts() == {("a", 1): 1, ("a", 2): 2}
+    assert await broken_invariants(fleet) == []
