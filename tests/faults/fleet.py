@@ -29,6 +29,11 @@ SHORT_LEASE = {
 }
 
 
+def choose(pool: str) -> tuple[str, ...]:
+    """Arguments that choose a pool; ours is the one that is configured."""
+    return () if pool == "async" else ("--pool", pool)
+
+
 @dataclass
 class Answer:
     """What a client was told, and how long it took."""

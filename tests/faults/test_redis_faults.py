@@ -19,7 +19,7 @@ from orchestrator.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import ANSWER_SECONDS, broken_invariants
 from tests.faults.restartable_redis import RestartableRedis
 from tests.stand import Stand
@@ -32,7 +32,7 @@ BEYOND_THE_LEASE_SECONDS = 5.0
 async def test_a_redis_that_is_killed_and_restarted_costs_no_step_and_no_attempt(
     fleet: Fleet,
 ) -> None:
-    worker = await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose("async"))
     fleet.model.delay = lambda label, number: 1.0
     for label in ("a", "b", "c"):
         await fleet.submit(label, turns=3)
@@ -63,7 +63,7 @@ async def test_a_redis_that_refuses_for_longer_than_the_lease_costs_no_finished_
     fault: Callable[[RestartableRedis], AbstractContextManager[None]],
     error: type[Exception],
 ) -> None:
-    worker = await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose("async"))
     fleet.model.delay = lambda label, number: 1.0
     for label in ("a", "b", "c"):
         await fleet.submit(label, turns=1)
@@ -87,11 +87,11 @@ async def test_a_redis_that_refuses_for_longer_than_the_lease_costs_no_finished_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", ["async", "prefork"])
 async def test_a_worker_takes_new_work_once_redis_takes_writes_again(
     fleet: Fleet, pool: str
 ) -> None:
-    worker = await fleet.start_worker("--pool", pool)
+    worker = await fleet.start_worker(*choose(pool))
     with fleet.server.read_only():
         await asyncio.sleep(BEYOND_THE_LEASE_SECONDS)
     await fleet.submit("afterwards")
@@ -101,7 +101,7 @@ async def test_a_worker_takes_new_work_once_redis_takes_writes_again(
 
 @pytest.mark.slow
 async def test_cut_connections_and_flushed_scripts_cost_nothing(fleet: Fleet) -> None:
-    worker = await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose("async"))
     fleet.model.delay = lambda label, number: 0.3
     for number in range(6):
         await fleet.submit(f"t{number}", turns=4)
@@ -127,7 +127,7 @@ async def test_a_deleted_queue_and_repeated_messages_change_nothing(
         assert len(messages) == 12
         client.delete(*queues)
         client.lpush(queues[0], *messages[:4], *messages[:4], *messages[:4])
-    await fleet.start_worker("--pool", "threads")
+    await fleet.start_worker(*choose("async"))
     await fleet.all_ended(40)
     assert set(fleet.model.counts().values()) == {1}
     assert await broken_invariants(fleet) == []
@@ -221,12 +221,12 @@ def test_a_worker_refuses_a_redis_that_evicts(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", ["async", "prefork"])
 async def test_a_worker_leaves_within_its_grace_although_redis_is_away(
     fleet: Fleet, pool: str
 ) -> None:
     fleet.stand.environment["CELERIAC_WORKER__SHUTDOWN_GRACE"] = "2s"
-    worker = await fleet.start_worker("--pool", pool)
+    worker = await fleet.start_worker(*choose(pool))
     fleet.model.delay = lambda label, number: 1.0
     handle = await fleet.submit("a", turns=3)
     await fleet.until(fleet.requested("a"))
@@ -236,6 +236,6 @@ async def test_a_worker_leaves_within_its_grace_although_redis_is_away(
     await asyncio.to_thread(worker.wait, 30)
     assert time.monotonic() - asked < 25
     fleet.server.restart()
-    await fleet.start_worker("--pool", pool)
+    await fleet.start_worker(*choose(pool))
     assert (await handle.result(timeout=40)).content == "done a"
     assert await broken_invariants(fleet) == []
