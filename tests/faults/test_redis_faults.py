@@ -239,3 +239,31 @@ async def test_a_worker_leaves_within_its_grace_although_redis_is_away(
     await fleet.start_worker(*choose(pool))
     assert (await handle.result(timeout=40)).content == "done a"
     assert await broken_invariants(fleet) == []
+
+
+GARBAGE = [
+    "not json",
+    "7",
+    "[]",
+    "{}",
+    "null",
+    '{"body": "%%%", "headers": {}, "properties": {"body_encoding": "base64"}}',
+    '{"body": "e30=", "headers": null, "properties": {"delivery_tag": "x"}}',
+    '{"headers": {"task": "celeriac.run"}, "properties": {"delivery_tag": "x"}}',
+    "\x00\x01",
+    "[" * 10_000,
+]
+
+
+@pytest.mark.parametrize(
+    "pool", ["async", pytest.param("prefork", marks=pytest.mark.slow)]
+)
+async def test_garbage_in_the_queue_stops_no_worker(fleet: Fleet, pool: str) -> None:
+    worker = await fleet.start_worker(*choose(pool))
+    with fleet.server.client() as client:
+        for message in GARBAGE:
+            client.lpush(DEFAULT_QUEUE, message)
+    await fleet.submit("afterwards")
+    await fleet.all_ended(20)
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None
