@@ -47,12 +47,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_concurrency": settings.services.agent_manager.max_concurrent_tasks,
         "worker_pool": "workers.pool:AsyncPool",
         "worker_enable_prefetch_count_reduction": False,
-        "broker_channel_error_retry": True,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A Redis that turned read-only refuses the pop; without this the worker ends.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
             "queue_order_strategy": "priority",

@@ -19,7 +19,7 @@ from orchestrator.orchestrator import AsyncTaskHandle
 from tests.faults import fault_agents
 from tests.faults.restartable_redis import RestartableRedis
 from tests.faults.scripted_model import CountingModel, prompt
-from tests.integration.conftest import RunningWorker, Stand, wait_until
+from tests.stand import RunningWorker, Stand, wait_until
 from workers.llm.double import Double
 
 SHORT_LEASE = {
@@ -27,6 +27,11 @@ SHORT_LEASE = {
     "CELERIAC_WORKER__HEARTBEAT": "1s",
     "CELERIAC_WORKER__SHUTDOWN_GRACE": "5s",
 }
+
+
+def choose(pool: str) -> tuple[str, ...]:
+    """Arguments that choose a pool; ours is the one that is configured."""
+    return () if pool == "async" else ("--pool", pool)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from pathlib import Path
 from orchestrator import EventType
 from tests.faults.fleet import Fleet, running_fleet
 from tests.faults.restartable_redis import RestartableRedis
-from tests.integration.conftest import RunningWorker
+from tests.stand import RunningWorker
 
 DEFAULTS = {
     "CELERIAC_WORKER__LEASE": "10s",

@@ -17,11 +17,11 @@ import pytest
 from orchestrator import TaskStatus
 from orchestrator.errors import StoreUnavailable
 from tests.faults.chaos import Monkey
-from tests.faults.fleet import Fleet, running_fleet
+from tests.faults.fleet import Fleet, choose, running_fleet
 from tests.faults.invariants import broken_invariants, broken_turns
 from tests.faults.restartable_redis import RestartableRedis
 from tests.faults.scripted_model import CountingModel
-from tests.integration.conftest import Stand, wait_until
+from tests.stand import Stand, wait_until
 
 SEED = int(os.environ.get("SEED", "8"))
 SECONDS = float(os.environ.get("SECONDS", "10"))
@@ -34,7 +34,11 @@ pytestmark = pytest.mark.timeout(SECONDS * 3 + 240)
 
 
 @pytest.mark.parametrize(
-    "pool", ["threads", pytest.param("prefork", marks=pytest.mark.slow)]
+    "pool",
+    [
+        "async",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("threads", "prefork")),
+    ],
 )
 async def test_random_faults_lose_nothing_and_repeat_nothing(
     server: RestartableRedis, tmp_path: Path, pool: str
@@ -67,13 +71,13 @@ async def test_random_faults_lose_nothing_and_repeat_nothing(
 
 
 async def start(fleet: Fleet, pool: str, *, wait: bool) -> Popen[bytes]:
-    worker = await fleet.start_worker("--pool", pool, slots=4, wait=wait)
+    worker = await fleet.start_worker(*choose(pool), slots=4, wait=wait)
     return worker.process
 
 
 def spawn(fleet: Fleet, pool: str) -> Popen[bytes]:
     return fleet.stand.start_worker(
-        "-I", "fault_agents", "--pool", pool, slots=4, wait=False
+        "-I", "fault_agents", *choose(pool), slots=4, wait=False
     ).process
 
 

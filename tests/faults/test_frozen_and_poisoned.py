@@ -25,6 +25,7 @@ LEASE_SECONDS = 3.0
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
+@pytest.mark.slow
 async def test_a_worker_that_was_frozen_beyond_its_lease_writes_nothing_more(
     fleet: Fleet,
 ) -> None:

@@ -14,15 +14,16 @@ from celery import Celery
 from orchestrator import EventType, TaskEvent, TaskStatus
 from orchestrator.celery_settings import celery_settings
 from orchestrator.orchestrator import AsyncTaskHandle
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import broken_invariants
 
 pytestmark = pytest.mark.timeout(120)
 
+ALL_POOLS = ["async", "prefork", "threads", "solo"]
+QUICK_POOLS = ["async", "prefork"]
 POOLS = [
-    "prefork",
-    pytest.param("threads", marks=pytest.mark.slow),
-    pytest.param("solo", marks=pytest.mark.slow),
+    *QUICK_POOLS,
+    *(pytest.param(pool, marks=pytest.mark.slow) for pool in ("threads", "solo")),
 ]
 
 
@@ -36,11 +37,12 @@ async def events_of(handle: AsyncTaskHandle) -> tuple[TaskEvent, ...]:
     return await store.events(handle.tenant, handle.id)
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS)
 async def test_a_killed_workers_run_goes_on_elsewhere_from_its_last_step(
     fleet: Fleet, pool: str
 ) -> None:
-    first = await fleet.start_worker("--pool", pool)
+    first = await fleet.start_worker(*choose(pool))
     fleet.model.hang = lambda label, number: (
         number == 2 and len(fleet.stand.workers) == 1
     )
@@ -48,7 +50,7 @@ async def test_a_killed_workers_run_goes_on_elsewhere_from_its_last_step(
     await fleet.until(fleet.requested("a", 2))
     killed = time.monotonic()
     first.signal(signal.SIGKILL)
-    await fleet.start_worker("--pool", pool)
+    await fleet.start_worker(*choose(pool))
     result = await handle.result(timeout=30)
     assert time.monotonic() - killed < 25
     assert result.content == "done a"
@@ -79,7 +81,7 @@ async def test_a_killed_prefork_child_harms_no_sibling(fleet: Fleet) -> None:
 async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
     fleet: Fleet, pool: str
 ) -> None:
-    first = await fleet.start_worker("--pool", pool)
+    first = await fleet.start_worker(*choose(pool))
     handle = await fleet.celeriac.submit("sleeper", {"steps": 25})
     fleet.accepted["sleeper"] = handle.id
     async for event in handle.events():
@@ -93,7 +95,7 @@ async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
     assert (task.status, task.attempt) == (TaskStatus.PENDING, 1)
     released = [e for e in await events_of(handle) if e.type is EventType.TASK_RELEASED]
     assert [event.data["reason"] for event in released] == ["worker shutting down"]
-    await fleet.start_worker("--pool", pool)
+    await fleet.start_worker(*choose(pool))
     result = await handle.result(timeout=30)
     assert (await handle.get()).attempt == 2
     assert (await handle.get()).crashes == 0
@@ -103,12 +105,13 @@ async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
     assert await broken_invariants(fleet) == []
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS)
 async def test_after_the_grace_a_run_within_a_step_is_released_too(
     fleet: Fleet, pool: str
 ) -> None:
     fleet.stand.environment["CELERIAC_WORKER__SHUTDOWN_GRACE"] = "1s"
-    first = await fleet.start_worker("--pool", pool)
+    first = await fleet.start_worker(*choose(pool))
     fleet.model.hang = lambda label, number: len(fleet.stand.workers) == 1
     handle = await fleet.submit("a", turns=0)
     await fleet.until(fleet.requested("a"))
@@ -117,17 +120,18 @@ async def test_after_the_grace_a_run_within_a_step_is_released_too(
     assert await asyncio.to_thread(first.wait) == 0
     assert time.monotonic() - asked < 10
     assert (await handle.get()).status is TaskStatus.PENDING
-    await fleet.start_worker("--pool", pool)
+    await fleet.start_worker(*choose(pool))
     assert (await handle.result(timeout=20)).content == "done a"
     assert (await handle.get()).crashes == 0
     assert await broken_invariants(fleet) == []
 
 
-@pytest.mark.parametrize("pool", POOLS[:2])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS[:3])
 async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
     fleet: Fleet, pool: str
 ) -> None:
-    worker = await fleet.start_worker("--pool", pool, slots=2)
+    worker = await fleet.start_worker(*choose(pool), slots=2)
     fleet.model.hang = lambda label, number: label == "a"
     fleet.model.delay = lambda label, number: 1.0
     for label in ("a", "b"):
@@ -167,3 +171,23 @@ def celery_app(fleet: Fleet) -> Celery:
     app = Celery("flower", set_as_current=False)
     app.conf.update(celery_settings(fleet.stand.settings()))
     return app
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS[:3])
+async def test_a_worker_killed_in_its_shutdown_is_a_crash_like_any_other(
+    fleet: Fleet, pool: str
+) -> None:
+    first = await fleet.start_worker(*choose(pool))
+    workers = fleet.stand.workers
+    fleet.model.hang = lambda label, number: number == 2 and len(workers) == 1
+    handle = await fleet.submit("a", turns=1)
+    await fleet.until(fleet.requested("a", 2))
+    first.signal(signal.SIGTERM)
+    await asyncio.sleep(1)
+    os.killpg(first.pid, signal.SIGKILL)
+    await fleet.start_worker(*choose(pool))
+    assert (await handle.result(timeout=30)).content == "done a"
+    assert (await handle.get()).crashes == 1
+    assert fleet.model.counts() == {("a", 1): 1, ("a", 2): 2}
+    assert await broken_invariants(fleet) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,10 +19,10 @@ from orchestrator.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import ANSWER_SECONDS, broken_invariants
 from tests.faults.restartable_redis import RestartableRedis
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -31,7 +32,7 @@ BEYOND_THE_LEASE_SECONDS = 5.0
 async def test_a_redis_that_is_killed_and_restarted_costs_no_step_and_no_attempt(
     fleet: Fleet,
 ) -> None:
-    worker = await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose("async"))
     fleet.model.delay = lambda label, number: 1.0
     for label in ("a", "b", "c"):
         await fleet.submit(label, turns=3)
@@ -62,7 +63,7 @@ async def test_a_redis_that_refuses_for_longer_than_the_lease_costs_no_finished_
     fault: Callable[[RestartableRedis], AbstractContextManager[None]],
     error: type[Exception],
 ) -> None:
-    worker = await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose("async"))
     fleet.model.delay = lambda label, number: 1.0
     for label in ("a", "b", "c"):
         await fleet.submit(label, turns=1)
@@ -80,26 +81,27 @@ async def test_a_redis_that_refuses_for_longer_than_the_lease_costs_no_finished_
         assert (await fleet.record(label)).attempt == 1
     assert set(fleet.model.counts().values()) == {1}
     assert await broken_invariants(fleet) == []
-    if error is not StoreReadOnly:
-        await fleet.submit("afterwards")
-        await fleet.all_ended(20)
+    await fleet.submit("afterwards")
+    await fleet.all_ended(20)
     assert worker.process.poll() is None
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="stock kombu ends its consumer on READONLY")
+@pytest.mark.parametrize("pool", ["async", "prefork"])
 async def test_a_worker_takes_new_work_once_redis_takes_writes_again(
-    fleet: Fleet,
+    fleet: Fleet, pool: str
 ) -> None:
-    await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose(pool))
     with fleet.server.read_only():
-        await asyncio.sleep(1)
+        await asyncio.sleep(BEYOND_THE_LEASE_SECONDS)
     await fleet.submit("afterwards")
     await fleet.all_ended(15)
+    assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 async def test_cut_connections_and_flushed_scripts_cost_nothing(fleet: Fleet) -> None:
-    worker = await fleet.start_worker("--pool", "threads")
+    worker = await fleet.start_worker(*choose("async"))
     fleet.model.delay = lambda label, number: 0.3
     for number in range(6):
         await fleet.submit(f"t{number}", turns=4)
@@ -125,7 +127,7 @@ async def test_a_deleted_queue_and_repeated_messages_change_nothing(
         assert len(messages) == 12
         client.delete(*queues)
         client.lpush(queues[0], *messages[:4], *messages[:4], *messages[:4])
-    await fleet.start_worker("--pool", "threads")
+    await fleet.start_worker(*choose("async"))
     await fleet.all_ended(40)
     assert set(fleet.model.counts().values()) == {1}
     assert await broken_invariants(fleet) == []
@@ -216,3 +218,52 @@ def test_a_worker_refuses_a_redis_that_evicts(
     worker = Stand(server.url, tmp_path).start_worker(wait=False)
     assert worker.wait() != 0
     assert "noeviction" in worker.text().strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["async", "prefork"])
+async def test_a_worker_leaves_within_its_grace_although_redis_is_away(
+    fleet: Fleet, pool: str
+) -> None:
+    fleet.stand.environment["CELERIAC_WORKER__SHUTDOWN_GRACE"] = "2s"
+    worker = await fleet.start_worker(*choose(pool))
+    fleet.model.delay = lambda label, number: 1.0
+    handle = await fleet.submit("a", turns=3)
+    await fleet.until(fleet.requested("a"))
+    fleet.server.kill()
+    asked = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    await asyncio.to_thread(worker.wait, 30)
+    assert time.monotonic() - asked < 25
+    fleet.server.restart()
+    await fleet.start_worker(*choose(pool))
+    assert (await handle.result(timeout=40)).content == "done a"
+    assert await broken_invariants(fleet) == []
+
+
+GARBAGE = [
+    "not json",
+    "7",
+    "[]",
+    "{}",
+    "null",
+    '{"body": "%%%", "headers": {}, "properties": {"body_encoding": "base64"}}',
+    '{"body": "e30=", "headers": null, "properties": {"delivery_tag": "x"}}',
+    '{"headers": {"task": "celeriac.run"}, "properties": {"delivery_tag": "x"}}',
+    "\x00\x01",
+    "[" * 10_000,
+]
+
+
+@pytest.mark.parametrize(
+    "pool", ["async", pytest.param("prefork", marks=pytest.mark.slow)]
+)
+async def test_garbage_in_the_queue_stops_no_worker(fleet: Fleet, pool: str) -> None:
+    worker = await fleet.start_worker(*choose(pool))
+    with fleet.server.client() as client:
+        for message in GARBAGE:
+            client.lpush(DEFAULT_QUEUE, message)
+    await fleet.submit("afterwards")
+    await fleet.all_ended(20)
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None

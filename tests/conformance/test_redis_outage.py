@@ -1,0 +1,71 @@
+"""Leases after a Redis that was away, and records of another release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.errors import StoreFull
+from orchestrator.redis_connection import connect
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import LeaseState, RefusalReason
+from orchestrator.task import TaskStatus
+from tests.conformance.task_steps import claim, submitted, sweep_until, try_claim
+
+TINY = 0.02
+RENEWAL_SECONDS = 0.6
+
+
+@pytest.fixture
+async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(clean_redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(client: Redis) -> RedisTaskStore:
+    return RedisTaskStore(client, renewal_seconds=RENEWAL_SECONDS)
+
+
+async def test_after_silence_holders_may_renew_before_leases_are_taken_back(
+    store: RedisTaskStore,
+) -> None:
+    task = await submitted(store)
+    lease = (await claim(store, task, lease_seconds=TINY)).lease
+    await asyncio.sleep(2 * TINY)
+    assert (await store.sweep()).recovered == 0
+    assert await store.renew([lease], lease_seconds=TINY) == (LeaseState.HELD,)
+    await sweep_until(store, task, TaskStatus.PENDING)
+
+
+async def test_while_writes_are_refused_and_just_after_no_lease_is_taken_back(
+    client: Redis, store: RedisTaskStore
+) -> None:
+    async with asyncio.timeout(10):
+        for _ in range(3):  # the grace of the first sweep passes
+            await store.sweep()
+            await asyncio.sleep(RENEWAL_SECONDS / 2)
+        lease = (await claim(store, await submitted(store), lease_seconds=TINY)).lease
+        await client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreFull):
+                await store.sweep()
+        finally:
+            await client.config_set("maxmemory", 0)
+        assert (await store.sweep()).recovered == 0
+        task = await store.get(lease.tenant, lease.task_id)
+        assert task.status is TaskStatus.RUNNING
+
+
+async def test_a_record_of_another_release_is_not_claimed(
+    client: Redis, store: RedisTaskStore
+) -> None:
+    task = await submitted(store)
+    await client.hset(redis_keys.record(task.tenant, task.id), "schema", "2")
+    assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
+    assert (await store.get(task.tenant, task.id)).attempt == 0

@@ -1,0 +1,20 @@
+"""Which pool a command line asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.app import asks_for_prefork
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["worker -P prefork", "worker --pool prefork -c 2", "--pool=prefork", "-Pprefork"],
+)
+def test_an_explicit_prefork_is_seen(line: str) -> None:
+    assert asks_for_prefork(line.split())
+
+
+@pytest.mark.parametrize("line", ["worker", "worker -P threads", "worker -n prefork"])
+def test_another_choice_or_none_is_left_to_celery(line: str) -> None:
+    assert not asks_for_prefork(line.split())

@@ -1,0 +1,54 @@
+"""What a run has done is kept until the store takes it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator.errors import LeaseLost, StoreFull
+from workers.insistence import Insistence
+
+
+class Refusing:
+    """A call that is refused some times."""
+
+    def __init__(self, *, refusals: int) -> None:
+        self.calls = 0
+        self._refusals = refusals
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self._refusals:
+            raise StoreFull("Redis is out of memory; free some")
+        return "stored"
+
+
+async def test_a_refused_call_is_made_again_until_it_is_taken() -> None:
+    call = Refusing(refusals=2)
+    assert await Insistence(patience_seconds=30)(call) == "stored"
+    assert call.calls == 3
+
+
+async def test_patience_ends() -> None:
+    call = Refusing(refusals=100)
+    with pytest.raises(StoreFull):
+        await Insistence(patience_seconds=0.5)(call)
+    assert call.calls == 2
+
+
+async def test_after_giving_up_the_next_refusal_is_the_last() -> None:
+    insist = Insistence(patience_seconds=30)
+    waiting = asyncio.create_task(insist(Refusing(refusals=100)))
+    await asyncio.sleep(0)
+    insist.give_up()
+    with pytest.raises(StoreFull):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_other_errors_are_not_waited_for() -> None:
+    async def lost() -> None:
+        raise LeaseLost("task", fence=1)
+
+    with pytest.raises(LeaseLost):
+        await Insistence(patience_seconds=30)(lost)
