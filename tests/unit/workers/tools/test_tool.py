@@ -294,7 +294,9 @@ def test_bad_settings_are_refused() -> None:
         Tool(function, effect="harmless")  # type: ignore[arg-type]
 
 
-async def test_a_tool_that_is_cancelled_from_within_has_failed_and_ends_no_run() -> None:
+async def test_a_tool_that_is_cancelled_from_within_has_failed_and_ends_no_run() -> (
+    None
+):
     @tool
     async def broken() -> str:
         """Await something that was cancelled."""
