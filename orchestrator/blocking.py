@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
@@ -16,7 +16,7 @@ from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.blocking_conversations import BlockingConversations
 from orchestrator.errors import OrchestratorClosed
 from orchestrator.events import TaskEvent
-from orchestrator.journal import Step
+from orchestrator.journal import Action, Step
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
 from orchestrator.parts import OrchestratorParts
@@ -137,6 +137,23 @@ class Orchestrator:
     def cancel(self, task_id: str, *, tenant: str | None = None) -> Task:
         """Ask for the end of a task; return it as it now stands."""
         return self._await(self._async.cancel(task_id, tenant=tenant))
+
+    def resolve(
+        self,
+        task_id: str,
+        call_id: str,
+        decision: Action | Literal["done", "run", "fail"],
+        *,
+        output: JsonValue = None,
+        note: str = "",
+        tenant: str | None = None,
+    ) -> Task:
+        """Decide on a call whose outcome a crash hid; the task goes on."""
+        return self._await(
+            self._async.resolve(
+                task_id, call_id, decision, output=output, note=note, tenant=tenant
+            )
+        )
 
     def retry(self, task_id: str, *, tenant: str | None = None) -> TaskHandle:
         """Submit an ended task's request again, as a new task."""

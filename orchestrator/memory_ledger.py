@@ -14,7 +14,7 @@ from typing import Final
 from conversations.json_value import JsonObject
 from orchestrator.errors import InvalidTransition, LeaseLost, TaskNotFound
 from orchestrator.events import EventType, NewEvent, TaskEvent
-from orchestrator.journal import Step
+from orchestrator.journal import Decision, Journal, Step, StepStart
 from orchestrator.memory_directory import InMemoryAgentDirectory, utc_now
 from orchestrator.store import Doorbell, Lease
 from orchestrator.task import TRANSITIONS, Task, TaskFailure, TaskStatus
@@ -38,6 +38,8 @@ class Entry:
     ordinal: int
     events: list[TaskEvent] = field(default_factory=list)
     steps: dict[str, Step] = field(default_factory=dict)
+    starts: dict[str, StepStart] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
     rings: int = 0
@@ -50,6 +52,21 @@ class Entry:
     @property
     def key(self) -> TaskKey:
         return self.task.tenant, self.task.id
+
+    def copy(self) -> Task:
+        """What is handed out can be changed without harm to what is stored."""
+        return self.task.model_copy(deep=True)
+
+    @property
+    def journal(self) -> Journal:
+        """A copy of all steps."""
+        return Journal(
+            steps=tuple(step.model_copy(deep=True) for step in self.steps.values()),
+            starts=tuple(each.model_copy(deep=True) for each in self.starts.values()),
+            decisions=tuple(
+                each.model_copy(deep=True) for each in self.decisions.values()
+            ),
+        )
 
     @property
     def doorbell(self) -> Doorbell:

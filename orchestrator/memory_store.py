@@ -17,10 +17,10 @@ from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, NewEvent, TaskEvent
-from orchestrator.journal import Step
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_ledger import Entry, MemoryLedger, holds
+from orchestrator.memory_run_journal import MemoryRunJournal
 from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_waiters import MemoryWaiters
 from orchestrator.store import (
@@ -52,7 +52,7 @@ from orchestrator.task_record import (
 )
 
 
-class InMemoryTaskStore:
+class InMemoryTaskStore(MemoryRunJournal):
     """A `TaskStore` without I/O; safe for threads and event loops."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -68,13 +68,15 @@ class InMemoryTaskStore:
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
         self._conversations = conversations
-        self._lock = conversations.lock if conversations else threading.RLock()
         self._waiters = MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
-        self._ledger = MemoryLedger(
-            directory=directory,
-            resend_seconds=resend_seconds,
-            changed=self._waiters.notify,
+        super().__init__(
+            MemoryLedger(
+                directory=directory,
+                resend_seconds=resend_seconds,
+                changed=self._waiters.notify,
+            ),
+            lock=conversations.lock if conversations else threading.RLock(),
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
@@ -97,7 +99,7 @@ class InMemoryTaskStore:
 
     async def get(self, tenant: str, task_id: str) -> Task:
         with self._lock:
-            return _copy(self._ledger.get(tenant, task_id))
+            return self._ledger.get(tenant, task_id).copy()
 
     async def list(
         self,
@@ -119,7 +121,7 @@ class InMemoryTaskStore:
             page = found[:limit]
             more = page and len(found) > limit
             return TaskPage(
-                tasks=tuple(_copy(entry) for entry in page),
+                tasks=tuple(entry.copy() for entry in page),
                 next_cursor=str(page[-1].ordinal) if more else None,
             )
 
@@ -141,9 +143,9 @@ class InMemoryTaskStore:
                 return refusal
             self._begin(entry, worker, lease_seconds)
             return Claim(
-                task=_copy(entry),
+                task=entry.copy(),
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
-                steps=_steps(entry),
+                **entry.journal._asdict(),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
@@ -197,24 +199,9 @@ class InMemoryTaskStore:
             return LeaseState.CANCEL_REQUESTED
         return LeaseState.HELD
 
-    async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
-        with self._lock:
-            entry = self._ledger.held(lease)
-            if step.key not in entry.steps:
-                stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
-                entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
-                self._ledger.append(entry, events)
-            return entry.steps[step.key].model_copy(deep=True)
-
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         with self._lock:
             self._ledger.append(self._ledger.held(lease), events)
-
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
-        with self._lock:
-            return _steps(self._ledger.get(tenant, task_id))
 
     async def events(
         self,
@@ -331,7 +318,7 @@ class InMemoryTaskStore:
                 else:
                     data: JsonObject = {"status": "cancelled"}
                     bells = ledger.end(entry, TaskStatus.CANCELLED, data)
-            return Cancellation(_copy(entry), bells)
+            return Cancellation(entry.copy(), bells)
 
     def _push_cancel(self, entry: Entry) -> None:
         self._ledger.record(entry, EventType.CANCEL_REQUESTED)
@@ -364,15 +351,6 @@ _NOT_PENDING: Final = {
     TaskStatus.RUNNING: RefusalReason.LEASED,
     TaskStatus.WAITING: RefusalReason.WAITING,
 }
-
-
-def _copy(entry: Entry) -> Task:
-    """What is handed out can be changed without harm to what is stored."""
-    return entry.task.model_copy(deep=True)
-
-
-def _steps(entry: Entry) -> tuple[Step, ...]:
-    return tuple(step.model_copy(deep=True) for step in entry.steps.values())
 
 
 def _copy_result(

@@ -115,6 +115,9 @@ class MemorySweep:
             return "ended", ledger.end_with_failure(
                 entry, TaskStatus.FAILED, "expired", reason
             )
+        if entry.task.status is TaskStatus.WAITING:
+            entry.look_at = None
+            return _NOTHING
         if not ledger.is_next_turn(entry):
             ledger.look_at(entry, now + timedelta(seconds=self._max_resend_seconds))
             return _NOTHING

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
@@ -30,12 +30,13 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.events import TaskEvent
-from orchestrator.journal import Step
+from orchestrator.journal import Action, Step
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
     build_task,
+    parse_decision,
     parse_request,
     request_of,
 )
@@ -273,6 +274,39 @@ class AsyncOrchestrator:
         """
         answer = await self._bounded(
             self._parts.store.cancel(self._of(tenant), task_id)
+        )
+        await self._ring(answer.doorbells)
+        return answer.task
+
+    async def resolve(
+        self,
+        task_id: str,
+        call_id: str,
+        decision: Action | Literal["done", "run", "fail"],
+        *,
+        output: JsonValue = None,
+        note: str = "",
+        tenant: str | None = None,
+    ) -> Task:
+        """Decide on a call whose outcome a crash hid; the task goes on.
+
+        Args:
+            task_id: A waiting task.
+            call_id: One of its `awaiting` calls.
+            decision: `done`: go on with `output`; `run`: it was not done, do it;
+                `fail`: end the task.
+            output: What the call gave, with `done`.
+            note: Why, for those who read the task later.
+            tenant: Whose task it is.
+
+        Raises:
+            InvalidInput: the task awaits no decision on this call, or the decision
+                cannot be taken.
+            TaskNotFound: none of this tenant has the id.
+        """
+        made = parse_decision(call_id, decision, output=output, note=note)
+        answer = await self._bounded(
+            self._parts.store.resolve(self._of(tenant), task_id, made)
         )
         await self._ring(answer.doorbells)
         return answer.task

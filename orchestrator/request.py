@@ -19,6 +19,7 @@ from conversations.json_value import (
 from orchestrator.agent_config import AgentConfig
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.journal import Action, Decision, call_key
 from orchestrator.task import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
@@ -143,6 +144,29 @@ def invalid_input(error: ValidationError) -> InvalidInput:
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
         reason = f"{reason} (got {type(given).__name__}{size})"
     return InvalidInput(field, reason)
+
+
+def parse_decision(call_id: str, action: str, *, output: object, note: str) -> Decision:
+    """Check a decision on a call.
+
+    Raises:
+        InvalidInput: it cannot be taken.
+    """
+    if action not in tuple(Action):
+        raise InvalidInput("decision", f"must be one of: {', '.join(Action)}")
+    if output is not None and action != Action.DONE:
+        raise InvalidInput("output", "belongs to the decision done; leave it out")
+    try:
+        return Decision(
+            key=call_key(call_id),
+            action=Action(action),
+            output=check_json(output, path="output"),
+            note=note,
+        )
+    except NotStorable as exc:
+        raise InvalidInput(exc.path, exc.reason) from None
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
 
 
 def build_task(

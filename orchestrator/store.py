@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.events import NewEvent, TaskEvent
-from orchestrator.journal import Step
-from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
+from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 
 
 class Doorbell(NamedTuple):
@@ -69,6 +69,10 @@ class Claim(NamedTuple):
     task: Task
     lease: Lease
     steps: tuple[Step, ...]
+    starts: tuple[StepStart, ...] = ()
+    """Steps that an earlier attempt began and whose outcome is unknown."""
+    decisions: tuple[Decision, ...] = ()
+    """What was decided about such steps meanwhile."""
 
 
 class LeaseState(StrEnum):
@@ -117,6 +121,13 @@ class TaskPage(NamedTuple):
 
 class Cancellation(NamedTuple):
     """The answer to a cancel: the task as it now stands."""
+
+    task: Task
+    doorbells: tuple[Doorbell, ...]
+
+
+class Wakening(NamedTuple):
+    """The answer to a decision: the task as it now stands."""
 
     task: Task
     doorbells: tuple[Doorbell, ...]
@@ -209,6 +220,26 @@ class TaskStore(Protocol):
         """
         ...
 
+    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+        """Mark a step as begun; recording it replaces the mark.
+
+        Returns whether an earlier attempt had begun it and its outcome is unknown; of
+        a completion that counts as `maybe_paid`. A decision on the step is used up.
+        Nothing happens to a finished step.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def drop_start(self, lease: Lease, key: str) -> None:
+        """Remove this attempt's mark: the step is known to have had no effect.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         """Add events to the log.
 
@@ -259,6 +290,30 @@ class TaskStore(Protocol):
 
         Raises:
             LeaseLost: the fence is old.
+        """
+        ...
+
+    async def park(
+        self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        """Give up the worker until a person has decided: `running` → `waiting`.
+
+        `calls` are at least one. A task whose cancel was requested becomes
+        `cancelled` instead.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def resolve(self, tenant: str, task_id: str, decision: Decision) -> Wakening:
+        """Decide on an awaited call; after the last one `waiting` → `pending`.
+
+        Repeating a decision changes nothing.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            InvalidInput: the task does not await a decision on this call.
         """
         ...
 

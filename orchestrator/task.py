@@ -113,6 +113,8 @@ class TaskStats(BaseModel):
     """Seconds in `running`, over all attempts."""
     attempts: int = Field(default=0, ge=0)
     """Claims of the task."""
+    maybe_paid: int = Field(default=0, ge=0)
+    """Completions asked for again because a crash hid whether they were answered."""
 
 
 class TaskFailure(BaseModel):
@@ -177,6 +179,23 @@ class RetryPolicy(BaseModel):
     """Wait before the second attempt; doubles with each further one, with jitter."""
     max_backoff_seconds: float = Field(default=300.0, ge=0, le=86_400)
     """Longest wait between two attempts."""
+
+
+class AwaitedCall(BaseModel):
+    """A call that a waiting task wants decided by a person."""
+
+    model_config = _FROZEN
+
+    call_id: Text = Field(min_length=1, max_length=512)
+    """Names the call within the task, for `resolve`."""
+    reason: Literal["unknown_outcome"] = "unknown_outcome"
+    """Why a decision is needed."""
+    tool: Text
+    """The tool that was called."""
+    arguments: JsonObject = Field(default_factory=dict)
+    """What it was called with."""
+    begun_at: datetime | None = None
+    """When the call began whose outcome is unknown."""
 
 
 WhenBusy = Literal["enqueue", "reject"]
@@ -261,6 +280,12 @@ class Task(BaseModel):
     """Seconds in `running`, over the attempts that have ended."""
     pending_reason: Text | None = None
     """While pending or waiting: why it does not run."""
+    awaiting: tuple[AwaitedCall, ...] = ()
+    """While waiting: the calls that `resolve` must decide on."""
+    unknown_outcomes: int = Field(default=0, ge=0)
+    """Calls whose outcome a crash hid so that a person had to decide."""
+    maybe_paid: int = Field(default=0, ge=0)
+    """Completions asked for again because a crash hid whether they were answered."""
     result: TaskResult | None = None
     """The answer, once completed (partial work, once cancelled)."""
     failure: TaskFailure | None = None

@@ -5,7 +5,6 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -13,7 +12,7 @@ from typing import Protocol
 from conversations.message import Message, Role
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
-from orchestrator.journal import Step
+from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
@@ -33,7 +32,7 @@ class RunStart:
 
     run: Run
     log: RunLog
-    steps: Sequence[Step] = ()
+    journal: Journal = EMPTY_JOURNAL
     history: tuple[Message, ...] = ()
 
 
@@ -148,7 +147,7 @@ class LocalAgentManager:
             log=start.log,
             llm=self._llm,
             tools=self._tools,
-            steps=start.steps,
+            journal=start.journal,
         )
         agent_input = _input_of(start.run.task, entry.config, start.history)
         try:

@@ -23,6 +23,7 @@ from orchestrator.errors import (
     QueueUnavailable,
     StoreUnavailable,
 )
+from orchestrator.journal import Journal
 from orchestrator.queue import TaskQueue
 from orchestrator.store import (
     Claim,
@@ -147,7 +148,7 @@ class Executor:
         start = RunStart(
             run=run,
             log=StoreRunLog(self._parts.store, lease=claim.lease),
-            steps=claim.steps,
+            journal=Journal(claim.steps, claim.starts, claim.decisions),
             history=history,
         )
         return await self._parts.manager.execute_run(start)
@@ -178,12 +179,11 @@ class Executor:
             run.interrupt_reason is Interrupt.LEASE_LOST
         ):
             raise LeaseLost(run.task.id, fence=claim.lease.fence)
-        if run.interrupt_reason is Interrupt.CANCEL:
-            return await self._finish(run, Ending(status=TaskStatus.CANCELLED))
-        if run.interrupt_reason is Interrupt.HARD_LIMIT:
-            return await self._finish(run, _timed_out(run))
-        if error is None and run.interrupt_reason is Interrupt.SOFT_LIMIT:
-            return await self._finish(run, _soft_limit_without_answer(run))
+        ending = _forced_ending(run, error)
+        if ending is not None:
+            return await self._finish(run, ending)
+        if run.interrupt_reason is Interrupt.PARK:
+            return await self._park(run)
         if error is None:
             return await self._release(run, reason="worker shutting down")
         return await self._failed(run, error)
@@ -244,6 +244,17 @@ class Executor:
         await self._ring(doorbells)
         return ending.status.value
 
+    async def _park(self, run: Run) -> str:
+        lease = run.lease
+        if lease is None:
+            raise RuntimeError("a stored run has a lease")
+        seconds = run.running_seconds()
+        doorbells = await self._insist(
+            lambda: self._parts.store.park(lease, run.awaited, running_seconds=seconds)
+        )
+        await self._ring(doorbells)
+        return "waiting"
+
     async def _release(
         self,
         run: Run,
@@ -288,6 +299,19 @@ class Executor:
             await self._parts.queue.enqueue(doorbells)
         except QueueUnavailable:
             logger.warning("doorbell not rung; the sweeper will", exc_info=True)
+
+
+def _forced_ending(run: Run, error: BaseException | None) -> Ending | None:
+    """How an interrupt ends the task of a stopped run, if it does."""
+    match run.interrupt_reason:
+        case Interrupt.CANCEL:
+            return Ending(status=TaskStatus.CANCELLED)
+        case Interrupt.HARD_LIMIT:
+            return _timed_out(run)
+        case Interrupt.SOFT_LIMIT if error is None:
+            return _soft_limit_without_answer(run)
+        case _:
+            return None
 
 
 def _timed_out(run: Run) -> Ending:

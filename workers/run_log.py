@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from orchestrator.events import NewEvent
-from orchestrator.journal import Step
+from orchestrator.journal import Step, StepStart
 from orchestrator.store import Lease, TaskStore
 
 
@@ -15,6 +15,14 @@ class RunLog(Protocol):
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
         """Keep a finished step and its events; return the step as kept."""
+        ...
+
+    async def start(self, start: StepStart) -> bool:
+        """Mark a step as begun; tell whether a vanished attempt had begun it."""
+        ...
+
+    async def drop_start(self, key: str) -> None:
+        """Remove the mark of a step that is known to have had no effect."""
         ...
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
@@ -32,6 +40,12 @@ class StoreRunLog:
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
         return await self._store.record_step(self._lease, step, events)
 
+    async def start(self, start: StepStart) -> bool:
+        return await self._store.start_step(self._lease, start)
+
+    async def drop_start(self, key: str) -> None:
+        await self._store.drop_start(self._lease, key)
+
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._store.append_events(self._lease, events)
 
@@ -45,6 +59,12 @@ class DetachedRunLog:
         events: Sequence[NewEvent],  # noqa: ARG002
     ) -> Step:
         return step
+
+    async def start(self, start: StepStart) -> bool:  # noqa: ARG002
+        return False
+
+    async def drop_start(self, key: str) -> None:
+        """Nothing was marked."""
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Drop them; nobody can watch an unstored task."""

@@ -1,10 +1,12 @@
--- Looks at a due task: ends it when a limit has passed, rings when it may run now.
+-- Looks at a due task: ends it when a limit has passed, rings when it may run now. A
+-- waiting task is due only for its deadline.
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's
 -- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
 
-if get('status') ~= 'pending' then
+local status = get('status')
+if status ~= 'pending' and status ~= 'waiting' then
   redis.call('ZREM', DUE, MEMBER)
   return {'nothing', {}}
 end
@@ -14,6 +16,10 @@ end
 local reason = overdue()
 if reason then
   return {'ended', end_with_failure('failed', 'expired', reason)}
+end
+if status == 'waiting' then
+  redis.call('ZREM', DUE, MEMBER)
+  return {'nothing', {}}
 end
 if get_number('due_ms') > NOW then
   look_at(get_number('due_ms'))

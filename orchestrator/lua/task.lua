@@ -50,6 +50,11 @@ local function append_events(first)
   end
 end
 
+-- Tells a finished step's entry from none, a start mark ('?') and a decision ('!').
+local function is_finished(entry)
+  return entry and string.match(entry, '^%d') ~= nil
+end
+
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses.
 local function move(wanted)

@@ -1,0 +1,115 @@
+"""Calls of the task scripts: their shared keys and arguments, and their composition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from conversations.append_script import APPEND_FUNCTIONS
+from orchestrator import redis_keys
+from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.redis_connection import UntypedRedis, address_of
+from orchestrator.redis_scripts import (
+    RedisScripts,
+    ScriptCall,
+    read_script,
+    transition_table,
+)
+from orchestrator.store import Lease
+from orchestrator.store_limits import LONGEST_RESEND
+from orchestrator.task_record import milliseconds
+
+_TASK_SCRIPTS: Final = (
+    "create",
+    "claim",
+    "record_step",
+    "start_step",
+    "drop_start",
+    "append_events",
+    "release",
+    "park",
+    "resolve",
+    "cancel",
+    "recover",
+    "ring",
+)
+
+Arguments = Sequence[str | int]
+Answer = list[Any]
+
+
+def _sources() -> dict[str, str]:
+    shared = transition_table() + read_script("task")
+    composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
+    alone = {name: read_script(name) for name in ("renew", "overdue", "forget")}
+    return composed | alone
+
+
+class RedisTaskScripts:
+    """What the halves of the Redis task store share."""
+
+    def __init__(
+        self, client: Redis, *, resend_seconds: float, result_ttl_seconds: float
+    ) -> None:
+        self._client: UntypedRedis = client
+        self._address = address_of(client)
+        self._scripts = RedisScripts(client, sources=_sources())
+        self._delays = (
+            milliseconds(resend_seconds),
+            milliseconds(resend_seconds * LONGEST_RESEND),
+            milliseconds(result_ttl_seconds),
+        )
+
+    def _call(
+        self,
+        name: str,
+        tenant: str,
+        task_id: str,
+        arguments: Arguments = (),
+        *,
+        more_keys: Sequence[str] = (),
+    ) -> ScriptCall:
+        return ScriptCall(
+            name,
+            [*redis_keys.task_keys(tenant, task_id), *more_keys],
+            [tenant, task_id, *self._delays, *arguments],
+        )
+
+    async def _run(
+        self, name: str, tenant: str, task_id: str, arguments: Arguments
+    ) -> Answer:
+        call = self._call(name, tenant, task_id, arguments)
+        answer: Answer = (await self._scripts.run_many([call]))[0]
+        return answer
+
+    async def _write(
+        self,
+        name: str,
+        lease: Lease,
+        arguments: Arguments,
+        *,
+        more_keys: Sequence[str] = (),
+    ) -> Answer:
+        """Call a script that names the fence.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        tenant, task_id, fence, _worker = lease
+        call = self._call(
+            name, tenant, task_id, [fence, *arguments], more_keys=more_keys
+        )
+        verdict, *rest = (await self._scripts.run_many([call]))[0]
+        if verdict == "lost":
+            raise LeaseLost(task_id, fence=fence)
+        answer: Answer = rest
+        return answer
+
+
+def require_name(tenant: str, task_id: str) -> None:
+    """Refuse what no key may be made of, as unknown."""
+    if not redis_keys.may_name_a_task(tenant, task_id):
+        raise TaskNotFound(task_id)
