@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from conversations.json_value import JsonObject
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
-from orchestrator.memory_ledger import Entry, MemoryLedger
-from orchestrator.store import Doorbell, Lease, Wakening
+from orchestrator.memory_entry import Entry
+from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.store import Doorbell, Lease, Recorded, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
     not_awaited,
@@ -30,7 +31,7 @@ class MemoryRunJournal:
 
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
+    ) -> Recorded:
         with self._lock:
             entry = self._ledger.held(lease)
             if step.key not in entry.steps:
@@ -39,7 +40,8 @@ class MemoryRunJournal:
                 entry.decisions.pop(step.key, None)
                 entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
                 self._ledger.append(entry, events)
-            return entry.steps[step.key].model_copy(deep=True)
+            bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
+            return Recorded(entry.steps[step.key].model_copy(deep=True), bells)
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:
         with self._lock:
@@ -77,6 +79,7 @@ class MemoryRunJournal:
                 return ledger.end(
                     entry, TaskStatus.CANCELLED, data, running_seconds=seconds
                 )
+            bells = ledger.leave(entry)
             entry.move(
                 TaskStatus.WAITING,
                 running_seconds=seconds,
@@ -85,7 +88,7 @@ class MemoryRunJournal:
             entry.set(pending_reason=parking_reason(calls), awaiting=_in_order(calls))
             entry.look_at = entry.deadline_at
             ledger.record(entry, EventType.TASK_WAITING, **parking_event_data(calls))
-            return ()
+            return bells
 
     async def resolve(self, tenant: str, task_id: str, decision: Decision) -> Wakening:
         with self._lock:

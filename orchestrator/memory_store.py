@@ -19,7 +19,8 @@ from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, NewEvent, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_ledger import Entry, MemoryLedger, holds
+from orchestrator.memory_entry import Entry, holds
+from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
 from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_waiters import MemoryWaiters
@@ -37,6 +38,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
     RESEND_SECONDS,
@@ -65,6 +67,7 @@ class InMemoryTaskStore(MemoryRunJournal):
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
+        dispatch_window: int = DISPATCH_WINDOW,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
         self._conversations = conversations
@@ -74,6 +77,7 @@ class InMemoryTaskStore(MemoryRunJournal):
             MemoryLedger(
                 directory=directory,
                 resend_seconds=resend_seconds,
+                window=dispatch_window,
                 changed=self._waiters.notify,
             ),
             lock=conversations.lock if conversations else threading.RLock(),
@@ -138,7 +142,8 @@ class InMemoryTaskStore(MemoryRunJournal):
             entry = self._ledger.entries.get((tenant, task_id))
             if entry is None:
                 return RefusalReason.UNKNOWN
-            refusal = self._refusal(entry, serves)
+            self._ledger.dispatch.take_message(entry)
+            refusal = self._refusal(entry, serves) or self._suspicion(entry, worker)
             if refusal is not None:
                 return refusal
             self._begin(entry, worker, lease_seconds)
@@ -146,6 +151,7 @@ class InMemoryTaskStore(MemoryRunJournal):
                 task=entry.copy(),
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
                 **entry.journal._asdict(),
+                doorbells=self._ledger.dispatch.refill(entry.task.queue),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
@@ -165,18 +171,29 @@ class InMemoryTaskStore(MemoryRunJournal):
         if task.agent_name not in serves:
             asked = f"the worker that was asked does not serve agent {task.agent_name}"
             entry.set(pending_reason=asked)
-            ledger.look_at(entry, ledger.now + timedelta(seconds=UNSERVED_SECONDS))
+            entry.look_later(ledger.now + timedelta(seconds=UNSERVED_SECONDS))
             return RefusalReason.UNSERVED
         return None
 
+    def _suspicion(self, entry: Entry, worker: str) -> RefusalReason | None:
+        dispatch = self._ledger.dispatch
+        if not entry.task.suspect or dispatch.aboard(worker) is None:
+            return None
+        dispatch.stand_back(entry)
+        entry.look_later(self._ledger.now + timedelta(seconds=UNSERVED_SECONDS))
+        return RefusalReason.SUSPECT
+
     def _begin(self, entry: Entry, worker: str, lease_seconds: float) -> None:
         now, task = self._ledger.now, entry.task
+        self._ledger.leave(entry)
         entry.move(
             TaskStatus.RUNNING,
             attempt=task.attempt + 1,
             worker=worker,
             started_at=task.started_at or now,
         )
+        if task.suspect:
+            self._ledger.dispatch.take_aboard(entry)
         entry.claimed_at = now
         entry.lease_until = now + timedelta(seconds=lease_seconds)
         self._ledger.record(
@@ -198,6 +215,16 @@ class InMemoryTaskStore(MemoryRunJournal):
         if entry.task.cancel_requested_at is not None:
             return LeaseState.CANCEL_REQUESTED
         return LeaseState.HELD
+
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
+        with self._lock:
+            for lease in leases:
+                entry = self._ledger.entries.get((lease.tenant, lease.task_id))
+                if entry is None or not holds(entry, lease):
+                    continue
+                entry.lease_until = self._ledger.now
+                entry.surrendered = lease.fence if blamed else 0
+                entry.blamed = lease.fence if lease == blamed else 0
 
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         with self._lock:
@@ -247,6 +274,7 @@ class InMemoryTaskStore(MemoryRunJournal):
             if task.cancel_requested_at is not None:
                 data: JsonObject = {"status": "cancelled"}
                 return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
+            bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING, **changes)
             entry.set(pending_reason=reason)
             ledger.record(
@@ -254,7 +282,8 @@ class InMemoryTaskStore(MemoryRunJournal):
                 EventType.TASK_RELEASED,
                 **release_event_data(reason, delay_seconds, failure),
             )
-            return ledger.make_due(entry, ledger.now + timedelta(seconds=delay_seconds))
+            due_at = ledger.now + timedelta(seconds=delay_seconds)
+            return (*bells, *ledger.make_due(entry, due_at))
 
     async def finish(
         self, lease: Lease, ending: Ending, *, running_seconds: float

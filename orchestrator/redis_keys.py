@@ -18,6 +18,8 @@ LEASES = f"{_FLEET}:leases"
 ENDED = f"{_FLEET}:ended"
 AGENTS = f"{_FLEET}:agents"
 WORKERS = f"{_FLEET}:workers"
+WORKER_SLOTS = f"{_FLEET}:worker_slots"
+SLOTS = f"{_FLEET}:slots"
 _HEALTH = f"{_FLEET}:health:"
 _CONTROL = f"{_FLEET}:control:"
 
@@ -84,6 +86,7 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         ENDED,
         _HEALTH,
         _CONTROL,
+        f"{_ROOT}:",
     ]
 
 

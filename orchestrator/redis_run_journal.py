@@ -20,7 +20,7 @@ from orchestrator.journal_entries import (
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_task_scripts import Arguments, RedisTaskScripts, require_name
-from orchestrator.store import Doorbell, Lease, Wakening
+from orchestrator.store import Doorbell, Lease, Recorded, Wakening
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
     AWAITED_PREFIX,
@@ -38,12 +38,12 @@ class RedisRunJournal(RedisTaskScripts):
 
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
+    ) -> Recorded:
         text = step_text(step, attempt=lease.fence)
         answer = await self._write(
             "record_step", lease, [step.key, text, *_event_arguments(events)]
         )
-        return step_from_entry(answer[0])
+        return Recorded(step_from_entry(answer[0]), read_doorbells(answer[1]))
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:
         is_completion = int(start.kind is StepKind.COMPLETION)

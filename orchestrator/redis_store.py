@@ -56,6 +56,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
     RESEND_SECONDS,
@@ -77,7 +78,7 @@ _PUSHED_CANCEL_SECONDS: Final = 60.0
 class RedisTaskStore(RedisRunJournal):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with a default
         self,
         client: Redis,
         *,
@@ -86,12 +87,14 @@ class RedisTaskStore(RedisRunJournal):
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
+        dispatch_window: int = DISPATCH_WINDOW,
     ) -> None:
         """Take over a client; `known_agents` are those of this process's settings."""
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
+            dispatch_window=dispatch_window,
         )
         self._known_agents = frozenset(known_agents)
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
@@ -165,6 +168,7 @@ class RedisTaskStore(RedisRunJournal):
             task=task,
             lease=Lease(tenant, task_id, task.attempt, worker),
             **journal_from_entries(pairs(answer[1]))._asdict(),
+            doorbells=read_doorbells(answer[2]),
         )
 
     async def renew(
@@ -179,6 +183,16 @@ class RedisTaskStore(RedisRunJournal):
             arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
         states = await self._scripts.run("renew", keys, arguments)
         return tuple(LeaseState(state) for state in states)
+
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
+        keys = [redis_keys.LEASES]
+        arguments: list[str | int] = [int(blamed is not None)]
+        for lease in leases:
+            keys.append(redis_keys.record(lease.tenant, lease.task_id))
+            member = redis_keys.member(lease.tenant, lease.task_id)
+            arguments += [member, lease.fence, int(lease == blamed)]
+        if leases:
+            await self._scripts.run("surrender", keys, arguments)
 
     async def events(
         self,

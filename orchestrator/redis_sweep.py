@@ -20,6 +20,9 @@ from orchestrator.store import SweepReport
 from orchestrator.task import TaskStatus
 from orchestrator.task_record import task_from_fields
 
+_NOBODY = "_"
+"""A script of the whole fleet is given the keys of no task."""
+
 
 class TaskCall(Protocol):
     """Makes the call of a task script."""
@@ -55,6 +58,7 @@ class RedisSweep:
         calls += [
             self._call("ring", *redis_keys.split_member(member)) for member in due
         ]
+        calls.append(self._call("refill", _NOBODY, _NOBODY))
         answers = await self._scripts.run_many(calls)
         await self._forget(ended)
         outcomes = Counter(outcome for outcome, _ in answers)

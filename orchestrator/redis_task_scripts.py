@@ -34,17 +34,22 @@ _TASK_SCRIPTS: Final = (
     "cancel",
     "recover",
     "ring",
+    "refill",
 )
 
 Arguments = Sequence[str | int]
 Answer = list[Any]
 
 
-def _sources() -> dict[str, str]:
-    shared = transition_table() + read_script("task")
+def _sources(dispatch_window: int) -> dict[str, str]:
+    parts = [read_script(name) for name in ("task", "dispatch", "ending")]
+    window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
+    shared = "".join([transition_table(), window, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
     composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
-    alone = {name: read_script(name) for name in ("renew", "overdue", "forget")}
+    alone = {
+        name: read_script(name) for name in ("renew", "surrender", "overdue", "forget")
+    }
     return composed | alone
 
 
@@ -52,11 +57,16 @@ class RedisTaskScripts:
     """What the halves of the Redis task store share."""
 
     def __init__(
-        self, client: Redis, *, resend_seconds: float, result_ttl_seconds: float
+        self,
+        client: Redis,
+        *,
+        resend_seconds: float,
+        result_ttl_seconds: float,
+        dispatch_window: int,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
-        self._scripts = RedisScripts(client, sources=_sources())
+        self._scripts = RedisScripts(client, sources=_sources(dispatch_window))
         self._delays = (
             milliseconds(resend_seconds),
             milliseconds(resend_seconds * LONGEST_RESEND),

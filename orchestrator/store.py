@@ -6,6 +6,12 @@ first and writes last, and is safe to repeat when its answer was lost. Instants 
 from the store's clock.
 
 A transition that makes tasks runnable returns their doorbells; the caller rings them.
+Per queue at most a window of messages is outstanding; further tasks stand in line, by
+priority, then by how many tasks their tenant has there, then by acceptance.
+
+A run whose worker vanished is a suspect until it records a step; a worker holds at most
+one. When a worker vanishes with a suspect aboard, that one is charged a crash and the
+others are not; when there was none, each of its runs becomes a suspect, uncharged.
 """
 
 from __future__ import annotations
@@ -61,6 +67,7 @@ class RefusalReason(StrEnum):
     UNSERVED = "unserved"
     WAITING = "waiting"
     EXPIRED = "expired"
+    SUSPECT = "suspect"
 
 
 class Claim(NamedTuple):
@@ -73,6 +80,16 @@ class Claim(NamedTuple):
     """Steps that an earlier attempt began and whose outcome is unknown."""
     decisions: tuple[Decision, ...] = ()
     """What was decided about such steps meanwhile."""
+    doorbells: tuple[Doorbell, ...] = ()
+    """Of tasks in line that there is room for now."""
+
+
+class Recorded(NamedTuple):
+    """A step as stored."""
+
+    step: Step
+    doorbells: tuple[Doorbell, ...]
+    """Of suspects that may run now that this run is none any more."""
 
 
 class LeaseState(StrEnum):
@@ -198,6 +215,8 @@ class TaskStore(Protocol):
         Refuses quietly what may not run now. `UNSERVED`: the agent is not in
         `serves`; the task stays pending and is rung again a little later.
         `EXPIRED`: the queue-wait limit or deadline passed; the task is ended here.
+        `SUSPECT`: the task may have brought its worker down, and this worker already
+        runs such a one.
         """
         ...
 
@@ -207,13 +226,21 @@ class TaskStore(Protocol):
         """Extend the leases that are still held; one answer for each, in order."""
         ...
 
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
+        """Give up leases whose loop stands still; the next sweep takes them back.
+
+        `blamed` names the run that blocks it: it alone is charged. None: nobody knows,
+        and the rules of a vanished worker hold.
+        """
+        ...
+
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
+    ) -> Recorded:
         """Write a finished step and its events; the first writer of a key wins.
 
         Returns the step as stored. Recording the same key again returns the stored
-        step and adds no event.
+        step and adds no event. The run is above suspicion from now on.
 
         Raises:
             LeaseLost: the fence is old.

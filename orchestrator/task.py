@@ -263,7 +263,9 @@ class Task(BaseModel):
     failed_attempts: int = Field(default=0, ge=0)
     """Attempts that ended in a retryable error."""
     crashes: int = Field(default=0, ge=0)
-    """Attempts whose worker vanished."""
+    """Attempts that are taken to have brought their worker down."""
+    suspect: bool = False
+    """Its worker vanished under it and it has not recorded a step since."""
     worker: Text | None = None
     """The worker that holds or last held it."""
     created_at: datetime | None = None

@@ -96,6 +96,7 @@ class Executor:
         )
         if isinstance(claim, RefusalReason):
             return claim.value
+        await self._ring(claim.doorbells)
         run = Run(claim.task, lease=claim.lease)
         self.runs[run.key] = run
         if self.draining:
@@ -147,7 +148,7 @@ class Executor:
             history = await self._history(claim.task.tenant, conversation_id)
         start = RunStart(
             run=run,
-            log=StoreRunLog(self._parts.store, lease=claim.lease),
+            log=StoreRunLog(self._parts.store, lease=claim.lease, ring=self._ring),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
             history=history,
         )

@@ -144,10 +144,7 @@ class Heartbeat:
     async def _renew(self, store: TaskStore) -> None:
         self._runs_loop.call_soon_threadsafe(self._note_movement)
         if monotonic() - self._moved_at > self._times.stall_limit_seconds:
-            logger.error(
-                "runs' loop stands still; leases are not renewed",
-                extra={"seconds": round(monotonic() - self._moved_at, 1)},
-            )
+            await self._surrender(store)
             return
         leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
         if not leases:
@@ -158,6 +155,25 @@ class Heartbeat:
                 self._interrupt(lease, Interrupt.LEASE_LOST)
             elif state is LeaseState.CANCEL_REQUESTED:
                 self._interrupt(lease, Interrupt.CANCEL)
+
+    async def _surrender(self, store: TaskStore) -> None:
+        """Let the runs of a loop that stands still move elsewhere."""
+        runs = [*self._executor.runs.values()]
+        current = asyncio.current_task(self._runs_loop)
+        blamed = next(
+            (run for run in runs if current is not None and run.is_of(current)), None
+        )
+        logger.error(
+            "runs' loop stands still; its leases are given up",
+            extra={
+                "seconds": round(monotonic() - self._moved_at, 1),
+                "blocked_by": blamed.task.id if blamed else None,
+            },
+        )
+        await store.surrender(
+            [run.lease for run in runs if run.lease],
+            blamed=blamed.lease if blamed else None,
+        )
 
     async def _announce(self, directory: AgentDirectory) -> None:
         await directory.announce(self._describe(), ttl_seconds=ANNOUNCE_TTL_SECONDS)

@@ -69,6 +69,10 @@ class Run:
         """True once the agent was told of the soft limit."""
         return self._soft_told
 
+    def is_of(self, task: asyncio.Task[Any]) -> bool:
+        """Whether an asyncio task is this run's agent or one of its steps."""
+        return task is self._agent_task or task in self._steps
+
     def running_seconds(self) -> float:
         """Seconds of this attempt so far."""
         return monotonic() - self.started

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from orchestrator.events import NewEvent
 from orchestrator.journal import Step, StepStart
-from orchestrator.store import Lease, TaskStore
+from orchestrator.store import Doorbell, Lease, TaskStore
+
+Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
+"""Rings for tasks; a broker that is away is no error."""
 
 
 class RunLog(Protocol):
@@ -33,12 +36,15 @@ class RunLog(Protocol):
 class StoreRunLog:
     """Writes under a lease; a stale run gets `LeaseLost` from every write."""
 
-    def __init__(self, store: TaskStore, *, lease: Lease) -> None:
+    def __init__(self, store: TaskStore, *, lease: Lease, ring: Ring) -> None:
         self._store = store
         self._lease = lease
+        self._ring = ring
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
-        return await self._store.record_step(self._lease, step, events)
+        recorded = await self._store.record_step(self._lease, step, events)
+        await self._ring(recorded.doorbells)
+        return recorded.step
 
     async def start(self, start: StepStart) -> bool:
         return await self._store.start_step(self._lease, start)

@@ -10,7 +10,7 @@ if get('released_fence') == ARGV[6] and get('attempt') == ARGV[6] then
   if get('status') == 'waiting' then
     return {'parked', {}}
   elseif get('status') == 'cancelled' then
-    return {'parked', wake_next_turn(RESEND)}
+    return {'parked', wake_next_turn()}
   end
 end
 if not holds_lease(ARGV[6]) then
@@ -22,6 +22,7 @@ redis.call('HSET', RECORD, 'released_fence', ARGV[6])
 if get('cancel_requested_ms') then
   return {'parked', end_task('cancelled', cancelled_data())}
 end
+local bells = leave_ship()
 move('waiting')
 leave_due_and_leases()
 local calls = text((#ARGV - 9) / 2)
@@ -34,4 +35,4 @@ if get('deadline_at_ms') then
   look_at(get_number('deadline_at_ms'))
 end
 append_event('task.waiting', ARGV[9])
-return {'parked', {}}
+return {'parked', bells}

@@ -3,7 +3,7 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9.. type and data of events
--- Returns {'recorded', entry} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
+-- Returns {'recorded', entry, doorbells} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
 
 if not holds_lease(ARGV[6]) then
   return {'lost'}
@@ -15,4 +15,4 @@ if not is_finished(stored) then
   redis.call('HSET', JOURNAL, ARGV[7], stored)
   append_events(9)
 end
-return {'recorded', stored}
+return {'recorded', stored, leave_ship(true)}

@@ -29,7 +29,19 @@ if not is_next_turn() then
   look_at(NOW + MAX_RESEND)
   return {'nothing', {}}
 end
+local score = tonumber(redis.call('ZSCORE', in_fleet('rung', get('queue')), MEMBER) or nil)
+if not score then
+  return {'rung', offer(TASK_ID)}
+end
+local doubt = message_doubt(score)
+if not doubt then
+  look_at(NOW + RESEND / 2)
+  return {'nothing', {}}
+end
 local rings = get_number('rings')
-redis.call('HINCRBY', RECORD, 'rings', 1)
+if doubt == 'overtaken' then
+  ring(MEMBER)
+end
+redis.call('HSET', RECORD, 'rings', text(rings + 1))
 look_at(NOW + math.min(RESEND * 2 ^ rings, MAX_RESEND))
-return {rings > 0 and 'rung_again' or 'rung', {doorbell(TASK_ID)}}
+return {'rung_again', {doorbell(TASK_ID)}}

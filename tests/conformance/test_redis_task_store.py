@@ -120,7 +120,7 @@ async def test_a_step_is_safe_to_repeat_when_its_answer_was_lost(
     proxy.lose_next_answer()
     step = Step(key="s", kind=StepKind.CUSTOM)
     recorded = await cut_store.record_step(lease, step, [PROGRESS])
-    assert await cut_store.steps("default", lease.task_id) == (recorded,)
+    assert await cut_store.steps("default", lease.task_id) == (recorded.step,)
     assert len(await cut_store.events("default", lease.task_id)) == 4
 
 
