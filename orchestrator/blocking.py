@@ -20,7 +20,7 @@ from orchestrator.journal import Action, Step
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
 from orchestrator.parts import OrchestratorParts
-from orchestrator.request import SubmitOptions, SubmitRequest
+from orchestrator.request import SubmitOptions, SubmitRequest, Then
 from orchestrator.settings import Settings
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -79,10 +79,13 @@ class Orchestrator:
         return self._handle(self._await(self._async.submit(agent, input, **options)))
 
     def submit_many(
-        self, requests: Iterable[SubmitRequest | Mapping[str, Any]]
+        self,
+        requests: Iterable[SubmitRequest | Mapping[str, Any]],
+        *,
+        then: Then = (),
     ) -> tuple[TaskHandle, ...]:
-        """Accept many tasks at once."""
-        handles = self._await(self._async.submit_many(requests))
+        """Accept many tasks at once, and what runs after them."""
+        handles = self._await(self._async.submit_many(requests, then=then))
         return tuple(self._handle(handle) for handle in handles)
 
     def execute_async(self, task: Task) -> str:

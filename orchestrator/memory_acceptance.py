@@ -134,7 +134,7 @@ class MemoryAcceptance:
     def _may_run(self, entry: Entry) -> bool:
         due_at = entry.task.due_at
         is_due = due_at is not None and due_at <= self._ledger.now
-        return is_due and self._ledger.is_next_turn(entry)
+        return is_due and not entry.held and self._ledger.is_next_turn(entry)
 
 
 def _creation(

@@ -30,6 +30,10 @@ class Entry:
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
     rings: int = 0
+    held: int = 0
+    """Tasks that must end first."""
+    followers: list[TaskKey] = field(default_factory=list)
+    """Tasks that wait for this one's end."""
     claimed_at: datetime | None = None
     lease_until: datetime | None = None
     """While running."""

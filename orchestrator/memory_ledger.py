@@ -99,7 +99,30 @@ class MemoryLedger:
             turns.append(entry)
         self.record(entry, EventType.TASK_CREATED, agent_name=task.agent_name)
         self.record(entry, EventType.TASK_QUEUED, queue=task.queue)
+        self._hold_until_ended(entry)
         return entry, self.make_due(entry, due_at)
+
+    def _hold_until_ended(self, entry: Entry) -> None:
+        for task_id in entry.task.after:
+            first = self.entries.get((entry.task.tenant, task_id))
+            if first is not None and not first.task.status.is_terminal:
+                first.followers.append(entry.key)
+                entry.held += 1
+        if entry.held:
+            entry.set(pending_reason="waits for the end of other tasks")
+
+    def _wake_followers(self, ended: Entry) -> tuple[Doorbell, ...]:
+        bells: list[Doorbell] = []
+        for key in ended.followers:
+            entry = self.entries.get(key)
+            if entry is None or entry.task.status is not TaskStatus.PENDING:
+                continue
+            entry.held -= 1
+            if not entry.held:
+                entry.set(pending_reason=None)
+                bells += self.make_due(entry, entry.task.due_at or self.now)
+        ended.followers.clear()
+        return tuple(bells)
 
     def record(self, entry: Entry, kind: EventType, **data: object) -> None:
         self.append(entry, [NewEvent.model_validate({"type": kind, "data": data})])
@@ -124,7 +147,7 @@ class MemoryLedger:
         entry.set(due_at=due_at)
         entry.rings = 0
         now = self.now
-        if due_at > now or not self.is_next_turn(entry):
+        if due_at > now or entry.held or not self.is_next_turn(entry):
             entry.look_later(due_at if due_at > now else now + self.later)
             return ()
         return self.dispatch.offer(entry)
@@ -150,7 +173,8 @@ class MemoryLedger:
         entry.move(status, **{"finished_at": self.now} | changes)
         self.record(entry, _END_EVENTS[status], **data)
         self._leave_turns(entry)
-        return (*bells, *(self.wake_next_turn(entry) if was_next else ()))
+        turn = self.wake_next_turn(entry) if was_next else ()
+        return (*bells, *turn, *self._wake_followers(entry))
 
     def leave(self, entry: Entry, *, cleared: bool = False) -> tuple[Doorbell, ...]:
         """End what a task holds in its present status: a place in line, a ship."""
@@ -177,7 +201,7 @@ class MemoryLedger:
 
     def wake_next_turn(self, entry: Entry) -> tuple[Doorbell, ...]:
         turn = self.next_turn(entry.task)
-        if turn is None or turn.task.status is not TaskStatus.PENDING:
+        if turn is None or turn.held or turn.task.status is not TaskStatus.PENDING:
             return ()
         if turn.task.due_at is not None and turn.task.due_at > self.now:
             return ()

@@ -164,7 +164,7 @@ class InMemoryTaskStore(MemoryRunJournal):
             ledger.end_with_failure(entry, TaskStatus.FAILED, "expired", reason)
             ledger.hasten_next_turn(entry)
             return RefusalReason.EXPIRED
-        if task.due_at is not None and task.due_at > ledger.now:
+        if entry.held or (task.due_at is not None and task.due_at > ledger.now):
             return RefusalReason.NOT_DUE
         if not ledger.is_next_turn(entry):
             return RefusalReason.NOT_NEXT_TURN

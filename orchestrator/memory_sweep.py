@@ -139,7 +139,7 @@ class MemorySweep:
         if entry.task.status is TaskStatus.WAITING:
             entry.look_at = None
             return _NOTHING
-        if not ledger.is_next_turn(entry):
+        if entry.held or not ledger.is_next_turn(entry):
             entry.look_later(now + timedelta(seconds=self._max_resend_seconds))
             return _NOTHING
         if not ledger.dispatch.is_rung(entry):

@@ -18,7 +18,6 @@ from pydantic import JsonValue
 from conversations.service import ConversationService
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.errors import (
-    InvalidInput,
     InvalidTransition,
     QueueUnavailable,
     ServiceDisabled,
@@ -35,9 +34,12 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
+    Then,
     build_task,
     parse_decision,
     parse_request,
+    parse_requests,
+    parse_then,
     request_of,
 )
 from orchestrator.settings import Settings, load_settings
@@ -129,28 +131,33 @@ class AsyncOrchestrator:
         return (await self._accept([request]))[0]
 
     async def submit_many(
-        self, requests: Iterable[SubmitRequest | Mapping[str, Any]]
+        self,
+        requests: Iterable[SubmitRequest | Mapping[str, Any]],
+        *,
+        then: Then = (),
     ) -> tuple[AsyncTaskHandle, ...]:
         """Accept many tasks at once; all are checked before the first is stored.
+
+        `then` runs after all of them have ended and finds their answers in its input
+        as `results`; several run one after the other. Their handles come last. A crash
+        of the caller in the middle leaves the first of them accepted; submit again
+        with the same idempotency keys to complete the rest.
 
         Raises:
             InvalidInput: names the request by its index; nothing is stored.
             AgentNotFound, IdempotencyConflict, ConversationBusy: of the first refused
                 request; the others are accepted.
         """
-        parsed: list[SubmitRequest] = []
-        for index, request in enumerate(requests):
-            try:
-                parsed.append(
-                    request
-                    if isinstance(request, SubmitRequest)
-                    else parse_request(request)
-                )
-            except InvalidInput as exc:
-                raise InvalidInput(
-                    f"requests[{index}].{exc.field}", exc.reason
-                ) from exc
-        return await self._accept(parsed)
+        parsed = parse_requests(requests, name="requests")
+        chain = parse_then(then)
+        handles = await self._accept(parsed)
+        first = tuple(handle.id for handle in handles)
+        for request in chain:
+            after = tuple(dict.fromkeys((*request.after, *first)))
+            following = request.model_copy(update={"after": after})
+            (handle,) = await self._accept([following])
+            handles, first = (*handles, handle), (handle.id,)
+        return handles
 
     async def execute_async(self, task: Task) -> str:
         """Accept a task made by hand; return its id.
@@ -314,7 +321,9 @@ class AsyncOrchestrator:
     async def retry(
         self, task_id: str, *, tenant: str | None = None
     ) -> AsyncTaskHandle:
-        """Submit an ended task's request again, as a new task.
+        """Submit an ended task's request again, as a new task; once for each task.
+
+        A second retry of the same task returns the first one's handle.
 
         Raises:
             TaskNotFound: none of this tenant has the id.
@@ -326,7 +335,11 @@ class AsyncOrchestrator:
                 task.id, status=task.status.value, wanted="submitted again"
             )
         request = request_of(task).model_copy(
-            update={"idempotency_key": None, "cache_ttl": None, "not_before": None}
+            update={
+                "idempotency_key": f"retry:{task.id}",
+                "cache_ttl": None,
+                "not_before": None,
+            }
         )
         return (await self._accept([request]))[0]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -40,6 +40,8 @@ class SubmitOptions(TypedDict, total=False):
     idempotency_key: str | None
     priority: int
     not_before: datetime | None
+    after: Sequence[str]
+    after_failure: Literal["fail", "run"]
     expires: float | str | None
     deadline: float | str | None
     soft_time_limit: float | str | None
@@ -80,6 +82,10 @@ class SubmitRequest(BaseModel):
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
     """Earliest start, with a time zone."""
+    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    """Tasks that must end first; their answers stand in its input as `results`."""
+    after_failure: Literal["fail", "run"] = "fail"
+    """What it does when one of them ended without an answer."""
     expires: Seconds | None = None
     """Longest wait for the first claim."""
     deadline: Seconds | None = None
@@ -96,6 +102,10 @@ class SubmitRequest(BaseModel):
     """Words to filter by."""
     metadata: JsonObject = Field(default_factory=dict)
     """The submitter's facts; no agent sees them."""
+
+
+Then = SubmitRequest | Mapping[str, Any] | Sequence[SubmitRequest | Mapping[str, Any]]
+"""What runs after many tasks: a request, or several, one after the other."""
 
 
 class Defaults(BaseModel):
@@ -129,6 +139,38 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
         return SubmitRequest.model_validate(dict(fields))
     except ValidationError as exc:
         raise invalid_input(exc) from None
+
+
+def parse_requests(
+    requests: Iterable[SubmitRequest | Mapping[str, Any]], *, name: str
+) -> list[SubmitRequest]:
+    """Check many requests.
+
+    Raises:
+        InvalidInput: names the first that cannot be taken by its index.
+    """
+    parsed: list[SubmitRequest] = []
+    for index, request in enumerate(requests):
+        try:
+            parsed.append(
+                request
+                if isinstance(request, SubmitRequest)
+                else parse_request(request)
+            )
+        except InvalidInput as exc:
+            raise InvalidInput(f"{name}[{index}].{exc.field}", exc.reason) from exc
+    return parsed
+
+
+def parse_then(then: Then) -> list[SubmitRequest]:
+    """Check what is to run after other tasks.
+
+    Raises:
+        InvalidInput: names the first that cannot be taken by its index.
+    """
+    if isinstance(then, SubmitRequest | Mapping):
+        return parse_requests([then], name="then")
+    return parse_requests(then, name="then")
 
 
 def invalid_input(error: ValidationError) -> InvalidInput:
@@ -194,6 +236,8 @@ def build_task(
             priority=request.priority,
             idempotency_key=request.idempotency_key,
             not_before=request.not_before,
+            after=tuple(dict.fromkeys(request.after)),
+            after_failure=request.after_failure,
             expires_seconds=request.expires,
             deadline_seconds=request.deadline,
             soft_time_limit_seconds=soft,
@@ -220,6 +264,8 @@ def request_of(task: Task) -> SubmitRequest:
         idempotency_key=task.idempotency_key,
         priority=task.priority,
         not_before=task.not_before,
+        after=task.after,
+        after_failure=task.after_failure,
         expires=task.expires_seconds,
         deadline=task.deadline_seconds,
         soft_time_limit=task.soft_time_limit_seconds,

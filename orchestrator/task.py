@@ -179,6 +179,8 @@ class RetryPolicy(BaseModel):
     """Wait before the second attempt; doubles with each further one, with jitter."""
     max_backoff_seconds: float = Field(default=300.0, ge=0, le=86_400)
     """Longest wait between two attempts."""
+    never: tuple[Text, ...] = Field(default=(), max_length=64)
+    """Failure codes after which there is no other attempt, such as `rate_limited`."""
 
 
 class AwaitedCall(BaseModel):
@@ -237,6 +239,10 @@ class Task(BaseModel):
     """A second submit with the same key and request returns this task."""
     not_before: datetime | None = None
     """Earliest start (aware)."""
+    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    """Tasks of the tenant that must end first; their answers are its `results`."""
+    after_failure: Literal["fail", "run"] = "fail"
+    """What it does when one of them ended without an answer."""
     expires_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Longest wait for the first claim, in seconds from acceptance."""
     deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from conversations.json_value import JsonObject
 from conversations.message import Message, Role
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
@@ -34,6 +35,8 @@ class RunStart:
     log: RunLog
     journal: Journal = EMPTY_JOURNAL
     history: tuple[Message, ...] = ()
+    results: tuple[JsonObject, ...] = ()
+    """How the tasks ended that this one waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +152,7 @@ class LocalAgentManager:
             tools=self._tools,
             journal=start.journal,
         )
-        agent_input = _input_of(start.run.task, entry.config, start.history)
+        agent_input = _input_of(start, entry.config)
         try:
             answer = await entry.agent.run(context, agent_input)
         except Exception as exc:
@@ -174,14 +177,14 @@ class LocalAgentManager:
         return entry
 
 
-def _input_of(
-    task: Task, config: AgentConfig, history: tuple[Message, ...]
-) -> AgentInput:
+def _input_of(start: RunStart, config: AgentConfig) -> AgentInput:
+    task = start.run.task
+    results: JsonObject = {"results": [*start.results]} if start.results else {}
     return AgentInput(
-        data=task.input,
+        data={**task.input, **results},
         context=task.context,
         parameters={**config.parameters, **task.parameters},
-        messages=history,
+        messages=start.history,
     )
 
 

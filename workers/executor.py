@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
-from conversations.json_value import size_of
+from conversations.json_value import JsonObject, size_of
 from conversations.message import Message
 from conversations.service import ConversationService
 from orchestrator.errors import (
@@ -33,7 +33,7 @@ from orchestrator.store import (
     TaskStore,
     Turn,
 )
-from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
+from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
 from workers.errors import AgentFailed
 from workers.retry import decide, describe
@@ -146,13 +146,37 @@ class Executor:
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:
             history = await self._history(claim.task.tenant, conversation_id)
+        results = await self._results_of(claim.task)
         start = RunStart(
             run=run,
+            results=results,
             log=StoreRunLog(self._parts.store, lease=claim.lease, ring=self._ring),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
             history=history,
         )
         return await self._parts.manager.execute_run(start)
+
+    async def _results_of(self, task: Task) -> tuple[JsonObject, ...]:
+        """Return how the tasks ended that this one waited for."""
+        results: list[JsonObject] = []
+        for task_id in task.after:
+            ended = await self._parts.store.get(task.tenant, task_id)
+            if ended.result is None and task.after_failure == "fail":
+                raise AgentFailed(
+                    f"task {task_id} ended {ended.status.value}, and this one needs its"
+                    " answer; retry that one first, or submit with after_failure=run",
+                    code="dependency_failed",
+                )
+            result = ended.result
+            results.append(
+                {
+                    "task_id": task_id,
+                    "status": ended.status.value,
+                    "content": result.content if result else "",
+                    "output": result.output if result else None,
+                }
+            )
+        return tuple(results)
 
     async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
         if self._parts.conversations is None:

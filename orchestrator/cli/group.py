@@ -22,6 +22,7 @@ _COMMANDS = {
     "show": "Show one task: state, answer, steps, usage.",
     "cancel": "Ask for the end of tasks.",
     "resolve": "Decide on a tool call whose outcome a crash hid.",
+    "retry": "Submit ended tasks again.",
     "agents": "List the agents, who serves them and how they fare.",
     "conversations": "List conversations, show their messages.",
     "flower": "Watch workers and tasks in the browser.",

@@ -34,7 +34,7 @@ if reason then
   end
   return {'expired'}
 end
-if get_number('due_ms') > NOW then
+if get_number('due_ms') > NOW or is_held() then
   return {'not_due'}
 end
 if not is_next_turn() then

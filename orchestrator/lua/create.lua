@@ -11,6 +11,7 @@
 --   15 time limit (ms) or ''    16 request hash or '' (no idempotency key)
 --   17 how long an idempotency entry is kept (ms)
 --   18 cache time (ms) or ''    19 '1' when the submitter knows the agent
+--   20.. ids of the tasks that must end first
 -- Returns {verdict, id, record, doorbells}; of a created record only its instants.
 
 local function answer(verdict, id, bells)
@@ -20,7 +21,8 @@ end
 local function ring_if_pending(id)
   local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms')
   local turn = redis.call('HGET', KEYS[4] .. id, 'conversation')
-  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
+  local held = tonumber(redis.call('HGET', KEYS[4] .. id, 'held') or nil) or 0
+  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW or held > 0
     or (turn and next_turn(turn) ~= id) then
     return {}
   end
@@ -111,6 +113,7 @@ end
 redis.call('ZADD', LISTING .. 'pending', ordinal, TASK_ID)
 append_event('task.created', cjson.encode({agent_name = ARGV[7]}))
 append_event('task.queued', cjson.encode({queue = ARGV[8]}))
+hold_until_ended(20)
 local bells = make_due(math.max(0, (tonumber(ARGV[12]) or NOW) - NOW))
 return {'created', TASK_ID, {'created_ms', get('created_ms'), 'due_ms', get('due_ms')},
   bells}

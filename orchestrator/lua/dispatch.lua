@@ -18,6 +18,13 @@ local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact d
 local REFILL_AT_ONCE = 64
 local SUSPECT_PATIENCE = 60000
 
+local function join(bells, more)
+  for _, bell in ipairs(more) do
+    bells[#bells + 1] = bell
+  end
+  return bells
+end
+
 local function in_fleet(kind, queue)
   return FLEET .. kind .. ':' .. queue
 end
@@ -64,8 +71,9 @@ end
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
-    'status', 'due_ms', 'agent', 'queue', 'priority')
-  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW then
+    'status', 'due_ms', 'agent', 'queue', 'priority', 'held')
+  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
+    or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
   end
   local number = redis.call('HINCRBY', FLEET .. 'flow', facts[4] .. ' number', 1)
@@ -158,10 +166,48 @@ local function is_next_turn()
   return not conversation or next_turn(conversation) == TASK_ID
 end
 
+local function is_held()
+  return (get_number('held') or 0) > 0
+end
+
+-- Registers the task with those of ARGV, from `first` on, that have not ended.
+local function hold_until_ended(first)
+  local held = 0
+  for i = first, #ARGV do
+    local status = redis.call('HGET', KEYS[4] .. ARGV[i], 'status')
+    if status and next(TRANSITIONS[status]) then
+      held = held + redis.call('SADD', KEYS[4] .. ARGV[i] .. ':then', TASK_ID)
+    end
+  end
+  if held > 0 then
+    redis.call('HSET', RECORD, 'held', text(held),
+      'pending_reason', 'waits for the end of other tasks')
+  end
+end
+
+-- The task has ended: offers those that waited for nothing else.
+local function wake_followers()
+  local bells = {}
+  for _, id in ipairs(redis.call('SMEMBERS', RECORD .. ':then')) do
+    local record = KEYS[4] .. id
+    local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
+    if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
+      redis.call('HDEL', record, 'pending_reason')
+      if tonumber(facts[2]) > NOW then
+        look_at(tonumber(facts[2]), TENANT .. ' ' .. id)
+      elseif not facts[3] or next_turn(facts[3]) == id then
+        join(bells, offer(id))
+      end
+    end
+  end
+  redis.call('DEL', RECORD .. ':then')
+  return bells
+end
+
 -- Makes a pending task due: offered now, or later by the sweeper.
 local function make_due(delay)
   redis.call('HSET', RECORD, 'due_ms', text(NOW + delay), 'rings', '0')
-  if delay > 0 or not is_next_turn() then
+  if delay > 0 or is_held() or not is_next_turn() then
     look_at(NOW + (delay > 0 and delay or MAX_RESEND))
     return {}
   end
@@ -250,13 +296,6 @@ local function leave_ship(cleared)
   return refill(get('queue'))
 end
 
-local function join(bells, more)
-  for _, bell in ipairs(more) do
-    bells[#bells + 1] = bell
-  end
-  return bells
-end
-
 -- Offers the conversation's next turn.
 local function wake_next_turn()
   local conversation = get('conversation')
@@ -264,8 +303,9 @@ local function wake_next_turn()
   if not id or id == TASK_ID then
     return {}
   end
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms')
-  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW then
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms', 'held')
+  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
+    or (tonumber(facts[3] or nil) or 0) > 0 then
     return {}
   end
   return offer(id)

@@ -41,7 +41,7 @@ local function end_task(status, data)
   if conversation and was_next then
     join(bells, wake_next_turn())
   end
-  return bells
+  return join(bells, wake_followers())
 end
 
 -- Ends the task for a reason of the store's own.

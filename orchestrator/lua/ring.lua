@@ -25,7 +25,7 @@ if get_number('due_ms') > NOW then
   look_at(get_number('due_ms'))
   return {'nothing', {}}
 end
-if not is_next_turn() then
+if is_held() or not is_next_turn() then
   look_at(NOW + MAX_RESEND)
   return {'nothing', {}}
 end
