@@ -21,6 +21,7 @@ from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitOptions, SubmitRequest, Then
+from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -161,6 +162,38 @@ class Orchestrator:
     def retry(self, task_id: str, *, tenant: str | None = None) -> TaskHandle:
         """Submit an ended task's request again, as a new task."""
         return self._handle(self._await(self._async.retry(task_id, tenant=tenant)))
+
+    def schedule(
+        self,
+        schedule_id: str,
+        agent: str,
+        input: Mapping[str, JsonValue],  # noqa: A002
+        *,
+        cron: str,
+        time_zone: str = "UTC",
+        missed: Missed = "one",
+        **options: Unpack[SubmitOptions],
+    ) -> Schedule:
+        """Submit a task at each tick of a cron expression, once for each tick."""
+        return self._await(
+            self._async.schedule(
+                schedule_id,
+                agent,
+                input,
+                cron=cron,
+                time_zone=time_zone,
+                missed=missed,
+                **options,
+            )
+        )
+
+    def unschedule(self, schedule_id: str, *, tenant: str | None = None) -> bool:
+        """End a schedule; tell whether there was one."""
+        return self._await(self._async.unschedule(schedule_id, tenant=tenant))
+
+    def schedules(self, *, tenant: str | None = None) -> tuple[Schedule, ...]:
+        """Return the schedules with their next ticks."""
+        return self._await(self._async.schedules(tenant=tenant))
 
     def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent with its health."""

@@ -22,6 +22,7 @@ from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_entry import Entry, holds
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
+from orchestrator.memory_schedules import MemorySchedules
 from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_waiters import MemoryWaiters
 from orchestrator.store import (
@@ -54,7 +55,7 @@ from orchestrator.task_record import (
 )
 
 
-class InMemoryTaskStore(MemoryRunJournal):
+class InMemoryTaskStore(MemoryRunJournal, MemorySchedules):
     """A `TaskStore` without I/O; safe for threads and event loops."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -73,7 +74,9 @@ class InMemoryTaskStore(MemoryRunJournal):
         self._conversations = conversations
         self._waiters = MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
-        super().__init__(
+        MemorySchedules.__init__(self)
+        MemoryRunJournal.__init__(
+            self,
             MemoryLedger(
                 directory=directory,
                 resend_seconds=resend_seconds,

@@ -39,9 +39,11 @@ from orchestrator.request import (
     parse_decision,
     parse_request,
     parse_requests,
+    parse_schedule,
     parse_then,
     request_of,
 )
+from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import Creation, Doorbell, TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -343,6 +345,48 @@ class AsyncOrchestrator:
         )
         return (await self._accept([request]))[0]
 
+    async def schedule(
+        self,
+        schedule_id: str,
+        agent: str,
+        input: Mapping[str, JsonValue],  # noqa: A002
+        *,
+        cron: str,
+        time_zone: str = "UTC",
+        missed: Missed = "one",
+        **options: Unpack[SubmitOptions],
+    ) -> Schedule:
+        """Submit a task at each tick of a cron expression, once for each tick.
+
+        Replaces an earlier schedule of the id. `missed` says which ticks run later
+        when nothing was up to see them: the latest `one`, `all`, or none (`skip`).
+
+        Raises:
+            InvalidInput: a field cannot be taken; nothing is stored.
+            ServiceDisabled: the configuration switches the service off.
+        """
+        request = parse_request({"agent": agent, "input": input, **options})
+        (task,) = await self._build([request])
+        made = parse_schedule(
+            {
+                "id": schedule_id,
+                "cron": cron,
+                "time_zone": time_zone,
+                "missed": missed,
+                "task": task,
+            }
+        )
+        return await self._bounded(self._parts.store.put_schedule(made))
+
+    async def unschedule(self, schedule_id: str, *, tenant: str | None = None) -> bool:
+        """End a schedule; tell whether there was one. Its tasks go on."""
+        store = self._parts.store
+        return await self._bounded(store.drop_schedule(self._of(tenant), schedule_id))
+
+    async def schedules(self, *, tenant: str | None = None) -> tuple[Schedule, ...]:
+        """Return the schedules with their next ticks."""
+        return await self._bounded(self._parts.store.schedules(self._of(tenant)))
+
     async def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent, announced or in these settings, with its health."""
         known = {
@@ -368,21 +412,7 @@ class AsyncOrchestrator:
     async def _accept(
         self, requests: Sequence[SubmitRequest], ids: Sequence[str] = ()
     ) -> tuple[AsyncTaskHandle, ...]:
-        if not self._parts.agent_manager_enabled:
-            raise ServiceDisabled("agent_manager")
-        if self._parts.conversations is None and any(
-            request.conversation_id for request in requests
-        ):
-            raise ServiceDisabled("conversations")
-        infos = {name: await self._agent(name) for name in {r.agent for r in requests}}
-        tasks = [
-            build_task(
-                request,
-                agent=info.config if (info := infos[request.agent]) else None,
-                defaults=self._parts.defaults,
-            )
-            for request in requests
-        ]
+        tasks = await self._build(requests)
         if ids:
             tasks = [
                 task.model_copy(update={"id": task_id})
@@ -395,14 +425,36 @@ class AsyncOrchestrator:
             if isinstance(answer, Exception):
                 raise answer
         return tuple(
-            AsyncTaskHandle(
-                self,
-                creation.task,
-                created=creation.created,
-                warning=self._warn_unserved(infos[creation.task.agent_name], creation),
-            )
-            for creation in creations
+            [
+                AsyncTaskHandle(
+                    self,
+                    creation.task,
+                    created=creation.created,
+                    warning=self._warn_unserved(
+                        await self._agent(creation.task.agent_name), creation
+                    ),
+                )
+                for creation in creations
+            ]
         )
+
+    async def _build(self, requests: Sequence[SubmitRequest]) -> Sequence[Task]:
+        """Make the tasks of checked requests; stores nothing."""
+        if not self._parts.agent_manager_enabled:
+            raise ServiceDisabled("agent_manager")
+        if self._parts.conversations is None and any(
+            request.conversation_id for request in requests
+        ):
+            raise ServiceDisabled("conversations")
+        infos = {name: await self._agent(name) for name in {r.agent for r in requests}}
+        return [
+            build_task(
+                request,
+                agent=info.config if (info := infos[request.agent]) else None,
+                defaults=self._parts.defaults,
+            )
+            for request in requests
+        ]
 
     async def _agent(self, name: str) -> AgentInfo | None:
         """Return what is known of an agent, remembered for a moment."""

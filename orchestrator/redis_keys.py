@@ -16,6 +16,7 @@ _FLEET = f"{_ROOT}:_fleet"
 DUE = f"{_FLEET}:due"
 LEASES = f"{_FLEET}:leases"
 ENDED = f"{_FLEET}:ended"
+SCHEDULES = f"{_FLEET}:schedules"
 AGENTS = f"{_FLEET}:agents"
 WORKERS = f"{_FLEET}:workers"
 WORKER_SLOTS = f"{_FLEET}:worker_slots"
@@ -58,6 +59,10 @@ def listing(tenant: str, kind: str = "all", value: str = "") -> str:
     """A listing of tasks: `all`, or by `status`, `agent`, `conversation` or `tag`."""
     suffix = _digest(value) if kind == "tag" else value
     return f"{_ROOT}:{tenant}:tasks:{kind}:{suffix}".removesuffix(":")
+
+
+def schedules(tenant: str) -> str:
+    return f"{_ROOT}:{tenant}:schedules"
 
 
 def worker(worker_id: str) -> str:

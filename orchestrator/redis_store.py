@@ -37,6 +37,7 @@ from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
 from orchestrator.redis_run_journal import RedisRunJournal
+from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_scripts import (
     ScriptCall,
 )
@@ -75,7 +76,7 @@ _PUSHED_CANCEL_SECONDS: Final = 60.0
 """A push that nobody took is worthless once a lease has been renewed."""
 
 
-class RedisTaskStore(RedisRunJournal):
+class RedisTaskStore(RedisRunJournal, RedisSchedules):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default

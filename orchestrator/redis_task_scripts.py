@@ -37,6 +37,17 @@ _TASK_SCRIPTS: Final = (
     "refill",
 )
 
+_SCRIPTS_ALONE: Final = (
+    "renew",
+    "surrender",
+    "overdue",
+    "forget",
+    "put_schedule",
+    "drop_schedule",
+    "due_schedules",
+    "advance_schedule",
+)
+
 Arguments = Sequence[str | int]
 Answer = list[Any]
 
@@ -47,10 +58,7 @@ def _sources(dispatch_window: int) -> dict[str, str]:
     shared = "".join([transition_table(), window, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
     composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
-    alone = {
-        name: read_script(name) for name in ("renew", "surrender", "overdue", "forget")
-    }
-    return composed | alone
+    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
 class RedisTaskScripts:

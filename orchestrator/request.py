@@ -20,6 +20,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput, PayloadTooLarge
 from orchestrator.journal import Action, Decision, call_key
+from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
@@ -137,6 +138,24 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
             raise InvalidInput(name, "refers to itself; send plain JSON") from None
     try:
         return SubmitRequest.model_validate(dict(fields))
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
+
+
+def parse_schedule(fields: Mapping[str, object]) -> Schedule:
+    """Check a schedule's fields.
+
+    Raises:
+        InvalidInput: the first field that cannot be taken.
+    """
+    task = fields["task"]
+    if isinstance(task, Task) and (task.idempotency_key or task.not_before):
+        raise InvalidInput(
+            "idempotency_key" if task.idempotency_key else "not_before",
+            "a schedule submits many tasks; leave it out",
+        )
+    try:
+        return Schedule.model_validate(dict(fields))
     except ValidationError as exc:
         raise invalid_input(exc) from None
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,7 @@ from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.schedule import DueSchedule, Schedule
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 
 
@@ -374,6 +376,26 @@ class TaskStore(Protocol):
 
         Only a short cut; `renew` tells of every cancel too.
         """
+        ...
+
+    async def put_schedule(self, schedule: Schedule) -> Schedule:
+        """Keep a schedule, over an earlier one of its id, from its next tick on."""
+        ...
+
+    async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:
+        """End a schedule; tell whether there was one."""
+        ...
+
+    async def schedules(self, tenant: str) -> tuple[Schedule, ...]:
+        """Return the tenant's schedules by id."""
+        ...
+
+    async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
+        """Return schedules of all tenants whose tick has come; changes nothing."""
+        ...
+
+    async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
+        """Move a schedule on from a tick; False when another was faster."""
         ...
 
     async def sweep(self, *, limit: int = 500) -> SweepReport:

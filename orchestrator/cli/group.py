@@ -23,6 +23,7 @@ _COMMANDS = {
     "cancel": "Ask for the end of tasks.",
     "resolve": "Decide on a tool call whose outcome a crash hid.",
     "retry": "Submit ended tasks again.",
+    "schedules": "List schedules, add and remove them.",
     "agents": "List the agents, who serves them and how they fare.",
     "conversations": "List conversations, show their messages.",
     "flower": "Watch workers and tasks in the browser.",
