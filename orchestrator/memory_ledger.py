@@ -44,6 +44,8 @@ class MemoryLedger:
         self._ordinal = 0
         self._turns: dict[tuple[str, str | None], list[Entry]] = {}
         self.entries: dict[TaskKey, Entry] = {}
+        self.webhooks: dict[TaskKey, datetime] = {}
+        """Undelivered webhooks and when they are due."""
         resend = timedelta(seconds=resend_seconds)
         self.later = resend * LONGEST_RESEND
         """When to look again at what nobody rings for."""
@@ -172,6 +174,8 @@ class MemoryLedger:
         bells = self.leave(entry, cleared=True)
         entry.move(status, **{"finished_at": self.now} | changes)
         self.record(entry, _END_EVENTS[status], **data)
+        if entry.task.webhook:
+            self.webhooks[entry.key] = self.now
         self._leave_turns(entry)
         turn = self.wake_next_turn(entry) if was_next else ()
         return (*bells, *turn, *self._wake_followers(entry))

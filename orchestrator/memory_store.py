@@ -25,6 +25,7 @@ from orchestrator.memory_run_journal import MemoryRunJournal
 from orchestrator.memory_schedules import MemorySchedules
 from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_waiters import MemoryWaiters
+from orchestrator.memory_webhooks import MemoryWebhooks
 from orchestrator.store import (
     Cancellation,
     Claim,
@@ -55,7 +56,7 @@ from orchestrator.task_record import (
 )
 
 
-class InMemoryTaskStore(MemoryRunJournal, MemorySchedules):
+class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
     """A `TaskStore` without I/O; safe for threads and event loops."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default

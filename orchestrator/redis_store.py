@@ -43,6 +43,7 @@ from orchestrator.redis_scripts import (
 )
 from orchestrator.redis_sweep import RedisSweep
 from orchestrator.redis_task_scripts import Arguments, require_name
+from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
     Claim,
@@ -76,7 +77,7 @@ _PUSHED_CANCEL_SECONDS: Final = 60.0
 """A push that nobody took is worthless once a lease has been renewed."""
 
 
-class RedisTaskStore(RedisRunJournal, RedisSchedules):
+class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default

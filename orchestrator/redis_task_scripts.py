@@ -46,6 +46,8 @@ _SCRIPTS_ALONE: Final = (
     "drop_schedule",
     "due_schedules",
     "advance_schedule",
+    "take_webhooks",
+    "settle_webhook",
 )
 
 Arguments = Sequence[str | int]

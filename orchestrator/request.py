@@ -28,6 +28,7 @@ from orchestrator.task import (
     Task,
     WhenBusy,
 )
+from orchestrator.webhook import is_allowed
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -51,6 +52,7 @@ class SubmitOptions(TypedDict, total=False):
     cache_ttl: float | str | None
     tags: tuple[str, ...] | list[str]
     metadata: dict[str, JsonValue]
+    webhook: str | None
 
 
 class SubmitRequest(BaseModel):
@@ -103,6 +105,8 @@ class SubmitRequest(BaseModel):
     """Words to filter by."""
     metadata: JsonObject = Field(default_factory=dict)
     """The submitter's facts; no agent sees them."""
+    webhook: Text | None = Field(default=None, max_length=2048)
+    """Where its end is told, below one of `webhooks.allowed`."""
 
 
 Then = SubmitRequest | Mapping[str, Any] | Sequence[SubmitRequest | Mapping[str, Any]]
@@ -118,6 +122,7 @@ class Defaults(BaseModel):
     soft_time_limit_seconds: float = 300.0
     time_limit_grace_seconds: float = 30.0
     max_input_bytes: int = 1024 * 1024
+    webhooks_allowed: tuple[str, ...] = ()
 
 
 _PAYLOADS = ("input", "parameters", "context", "metadata")
@@ -240,6 +245,12 @@ def build_task(
         PayloadTooLarge: input, parameters, context or metadata are too large.
     """
     _check_size(request, defaults.max_input_bytes)
+    if request.webhook and not is_allowed(request.webhook, defaults.webhooks_allowed):
+        raise InvalidInput(
+            "webhook",
+            f"not below one of the {len(defaults.webhooks_allowed)} URLs in"
+            " webhooks.allowed; let the operator add it there",
+        )
     soft, hard = _limits(request, agent, defaults)
     try:
         return Task(
@@ -265,6 +276,7 @@ def build_task(
             cache_ttl_seconds=request.cache_ttl,
             tags=request.tags,
             metadata=request.metadata,
+            webhook=request.webhook,
         )
     except ValidationError as exc:
         raise invalid_input(exc) from None
@@ -293,6 +305,7 @@ def request_of(task: Task) -> SubmitRequest:
         cache_ttl=task.cache_ttl_seconds,
         tags=task.tags,
         metadata=task.metadata,
+        webhook=task.webhook,
     )
 
 

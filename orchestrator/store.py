@@ -398,6 +398,26 @@ class TaskStore(Protocol):
         """Move a schedule on from a tick; False when another was faster."""
         ...
 
+    async def take_webhooks(
+        self, *, limit: int, lease_seconds: float
+    ) -> tuple[tuple[str, str], ...]:
+        """Take due webhooks of ended tasks: (tenant, task id) pairs.
+
+        Each is due again after `lease_seconds` unless it is settled before.
+        """
+        ...
+
+    async def settle_webhook(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        error: str | None,
+        again_after_seconds: float | None = None,
+    ) -> None:
+        """Note how a delivery went; without a delay there is no other attempt."""
+        ...
+
     async def sweep(self, *, limit: int = 500) -> SweepReport:
         """Do what is overdue, for all tenants; any number may sweep at once.
 

@@ -261,6 +261,8 @@ class Task(BaseModel):
     """Words to filter by."""
     metadata: JsonObject = Field(default_factory=dict)
     """The submitter's facts about the task; no agent sees them."""
+    webhook: Text | None = Field(default=None, max_length=2048)
+    """Where its end is told."""
 
     status: TaskStatus = TaskStatus.PENDING
     """Where it stands."""
@@ -294,6 +296,12 @@ class Task(BaseModel):
     """Calls whose outcome a crash hid so that a person had to decide."""
     maybe_paid: int = Field(default=0, ge=0)
     """Completions asked for again because a crash hid whether they were answered."""
+    webhook_attempts: int = Field(default=0, ge=0)
+    """How often its end was told."""
+    webhook_delivered_at: datetime | None = None
+    """When the webhook's receiver took it."""
+    webhook_error: Text | None = None
+    """Why the last delivery failed."""
     result: TaskResult | None = None
     """The answer, once completed (partial work, once cancelled)."""
     failure: TaskFailure | None = None

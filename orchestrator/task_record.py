@@ -43,6 +43,9 @@ STATE_FIELDS: Final = {
     "awaiting",
     "unknown_outcomes",
     "maybe_paid",
+    "webhook_attempts",
+    "webhook_delivered_at",
+    "webhook_error",
     "result",
     "failure",
 }
@@ -135,6 +138,9 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
         awaiting=_awaiting(fields),
         unknown_outcomes=int(fields.get("unknown_outcomes", 0)),
         maybe_paid=int(fields.get("maybe_paid", 0)),
+        webhook_attempts=int(fields.get("webhook_attempts", 0)),
+        webhook_delivered_at=find_instant(fields, "webhook_delivered_ms"),
+        webhook_error=fields.get("webhook_error"),
         result=_result(fields, finished_at),
         failure=_failure(fields),
     )

@@ -24,6 +24,7 @@ from orchestrator.store import Lease, LeaseState, TaskStore
 from orchestrator.sweeper import Sweeper
 from workers.executor import Executor
 from workers.run import Interrupt
+from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class HeartbeatParts:
     store: TaskStore
     directory: AgentDirectory
     sweeper: Sweeper
+    webhooks: WebhookDeliverer | None = None
+    """None when no webhook is allowed."""
 
 
 class ConnectHeartbeat(Protocol):
@@ -128,6 +131,8 @@ class Heartbeat:
         yield self._every(ANNOUNCE_SECONDS, lambda: self._announce(parts.directory))
         yield self._every(0.0, lambda: self._take_cancels(parts.store))
         yield parts.sweeper.run()
+        if parts.webhooks is not None:
+            yield parts.webhooks.run()
 
     async def _every(self, seconds: float, beat: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -55,11 +55,20 @@ def _print_state(task: Task) -> None:
         "maybe paid": _completions(task.maybe_paid),
         "worker": task.worker,
         "conversation": task.conversation_id,
+        "webhook": _webhook(task),
         "input": one_line(str(task.input), limit=200),
     }
     for name, fact in facts.items():
         if fact not in (None, ""):
             click.echo(f"{name:<13}{fact}")
+
+
+def _webhook(task: Task) -> str | None:
+    if task.webhook_delivered_at:
+        return f"delivered {task.webhook_delivered_at}"
+    if task.webhook_error:
+        return f"not delivered in {task.webhook_attempts}: {task.webhook_error}"
+    return task.webhook
 
 
 def _completions(count: int) -> str | None:

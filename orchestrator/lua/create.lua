@@ -11,7 +11,8 @@
 --   15 time limit (ms) or ''    16 request hash or '' (no idempotency key)
 --   17 how long an idempotency entry is kept (ms)
 --   18 cache time (ms) or ''    19 '1' when the submitter knows the agent
---   20.. ids of the tasks that must end first
+--   20 '1' when it has a webhook
+--   21.. ids of the tasks that must end first
 -- Returns {verdict, id, record, doorbells}; of a created record only its instants.
 
 local function answer(verdict, id, bells)
@@ -113,7 +114,8 @@ end
 redis.call('ZADD', LISTING .. 'pending', ordinal, TASK_ID)
 append_event('task.created', cjson.encode({agent_name = ARGV[7]}))
 append_event('task.queued', cjson.encode({queue = ARGV[8]}))
-hold_until_ended(20)
+keep('webhook', ARGV[20])
+hold_until_ended(21)
 local bells = make_due(math.max(0, (tonumber(ARGV[12]) or NOW) - NOW))
 return {'created', TASK_ID, {'created_ms', get('created_ms'), 'due_ms', get('due_ms')},
   bells}

@@ -34,6 +34,9 @@ local function end_task(status, data)
   for i = 1, 3 do
     redis.call('PEXPIRE', KEYS[i], text(KEEP + BACKSTOP))
   end
+  if get('webhook') then
+    redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)
+  end
   local conversation = get('conversation')
   if conversation then
     redis.call('ZREM', TURNS .. conversation, TASK_ID)
