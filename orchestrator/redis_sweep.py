@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Protocol
 
 from redis.asyncio import Redis
@@ -47,6 +48,8 @@ class RedisSweep:
         self._scripts = scripts
         self._call = call
         self._max_crashes = max_crashes
+        self._history: tuple[str, int] = ("", 0)
+        """The epoch and count of sweeps that this process saw last."""
 
     async def run(self, *, limit: int) -> SweepReport:
         keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
@@ -59,7 +62,10 @@ class RedisSweep:
             self._call("ring", *redis_keys.split_member(member)) for member in due
         ]
         calls.append(self._call("refill", _NOBODY, _NOBODY))
-        answers = await self._scripts.run_many(calls)
+        seen: list[str | int] = [*self._history, token_hex(8)]
+        calls.append(self._call("history", _NOBODY, _NOBODY, seen))
+        *answers, history = await self._scripts.run_many(calls)
+        self._history = history[2], int(history[3])
         await self._forget(ended)
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
@@ -67,6 +73,7 @@ class RedisSweep:
             recovered=outcomes["recovered"],
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
+            went_back=history[0] == "went_back",
         )
 
     async def _forget(self, members: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ _TASK_SCRIPTS: Final = (
     "recover",
     "ring",
     "refill",
+    "history",
 )
 
 _SCRIPTS_ALONE: Final = (

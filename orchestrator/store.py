@@ -17,7 +17,7 @@ others are not; when there was none, each of its runs becomes a suspect, uncharg
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -163,7 +163,8 @@ class SweepReport:
     """Tasks ended: crash loops, queue-wait limits, deadlines, unconfirmed cancels."""
     rung_again: int = 0
     """Pending tasks whose message had not led to a claim in time."""
-    counts: dict[str, int] = field(default_factory=dict)
+    went_back: bool = False
+    """The store has forgotten what this process saw: an old file, a late replica."""
 
 
 class TaskStore(Protocol):

@@ -38,6 +38,11 @@ class Sweeper:
         doorbells = (*report.doorbells, *await submit_due(self._store))
         if doorbells:
             await self._queue.enqueue(doorbells)
+        if report.went_back:
+            logger.error(
+                "the store's history went back: tasks accepted meanwhile are gone,"
+                " ended ones may run again; see `celeriac doctor`"
+            )
         if report.recovered or report.ended:
             logger.warning(
                 "swept",
