@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lock clean
+.PHONY: help demo up test faults chaos check lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,14 @@ up: $(INSTALLED) ## Keep Redis, workers and Flower running on this machine
 
 test: $(INSTALLED) ## Run all tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+faults: $(INSTALLED) ## Kill, freeze, fill and cut everything once (some minutes)
+	CELERIAC_FAULTS=all $(BIN)/pytest tests/faults
+
+SEED ?= 1
+SECONDS ?= 60
+chaos: $(INSTALLED) ## Random faults, and the same over stock Celery: SEED=… SECONDS=…
+	CELERIAC_FAULTS=all SEED=$(SEED) SECONDS=$(SECONDS) $(BIN)/pytest -s tests/faults/test_chaos.py
 
 check: $(INSTALLED) ## Lint, types, architecture, and the tests without processes
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from orchestrator.events import EventType, TaskEvent
-    from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
+    from orchestrator.orchestrator import AsyncOrchestrator
     from orchestrator.request import SubmitRequest
     from orchestrator.settings import Settings, load_settings
     from orchestrator.store import TaskFilter
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TaskStatus,
         Usage,
     )
+    from orchestrator.task_handle import AsyncTaskHandle
 
 _HOMES = {
     "agent_config": ("AgentConfig", "AgentInfo"),
@@ -50,7 +51,8 @@ _HOMES = {
         "WaitTimeout",
     ),
     "events": ("EventType", "TaskEvent"),
-    "orchestrator": ("AsyncOrchestrator", "AsyncTaskHandle"),
+    "orchestrator": ("AsyncOrchestrator",),
+    "task_handle": ("AsyncTaskHandle",),
     "request": ("SubmitRequest",),
     "settings": ("Settings", "load_settings"),
     "store": ("TaskFilter",),

@@ -18,13 +18,14 @@ from orchestrator.errors import OrchestratorClosed
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Action, Step
 from orchestrator.loop_thread import LoopThread
-from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
+from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitOptions, SubmitRequest, Then
 from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
+from orchestrator.task_handle import AsyncTaskHandle
 
 T = TypeVar("T")
 

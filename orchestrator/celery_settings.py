@@ -53,6 +53,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            # Kombu's own book of messages in hand is not needed, and writing it to a
+            # full Redis would end the worker.
+            "ack_emulation": False,
             "queue_order_strategy": "priority",
             "max_connections": 200,
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,

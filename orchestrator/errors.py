@@ -6,6 +6,7 @@ OrchestratorError
 ├── InvalidSettings         the configuration cannot be used
 ├── AgentNotFound           no such agent, with the nearest names
 ├── TaskNotFound            no such task for this tenant
+├── UnreadableRecord        another release wrote the task in a form of its own
 ├── IdempotencyConflict     the key was used for another request
 ├── InvalidTransition       the task's status does not allow it
 ├── LeaseLost               the run's fence is old; its writes are refused
@@ -87,6 +88,16 @@ class TaskNotFound(OrchestratorError):
         super().__init__(
             f"task {task_id!r} was not found;"
             " it may have expired or belong to another tenant"
+        )
+
+
+class UnreadableRecord(OrchestratorError):
+    """Another release wrote the task in a form that this one does not know."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(
+            f"the task's record has schema {schema[:20]!r}, which this release cannot"
+            " read; use the release that wrote it"
         )
 
 

@@ -35,6 +35,8 @@ class Step(BaseModel):
     """Names the step within the run; the same on every attempt."""
     kind: StepKind
     """What it did."""
+    name: Text = ""
+    """The model that answered, the tool called, or the step's own name."""
     outcome: Json = None
     """What it gave, in the form its kind defines."""
     usage: Usage = Usage()

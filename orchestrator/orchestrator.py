@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from pydantic import JsonValue
 
 from conversations.service import ConversationService
+from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.errors import (
     InvalidTransition,
@@ -35,7 +36,6 @@ from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
     Then,
-    build_task,
     parse_decision,
     parse_request,
     parse_requests,
@@ -47,17 +47,18 @@ from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import Creation, Doorbell, TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
+from orchestrator.task_handle import AsyncTaskHandle
 from orchestrator.wiring import connect
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 STORE_SECONDS = 4.0
-"""How long one call of the store may take, so that a submit is answered within 5 s."""
+"""How long the store may take for one call, however many commands it needs."""
+ANSWER_SECONDS = 4.75
+"""How long a submit or cancel may take with its doorbell, which then rings on alone."""
 EVENT_WAIT_SECONDS = 2.0
 """One blocking read of the event log."""
-AGENT_MEMORY_SECONDS = 2.0
-"""How long a submit trusts what it has read of an agent."""
 _ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
     TaskStatus.FAILED: TaskFailed,
     TaskStatus.CANCELLED: TaskCancelled,
@@ -81,7 +82,7 @@ class AsyncOrchestrator:
             parts: Ready-made stores and queue, instead of those of the settings.
         """
         self._parts = parts or connect(settings or load_settings())
-        self._seen: dict[str, tuple[float, AgentInfo | None]] = {}
+        self._agents = KnownAgents(self._parts)
 
     async def __aenter__(self) -> Self:
         return self
@@ -281,10 +282,11 @@ class AsyncOrchestrator:
         Raises:
             TaskNotFound: none of this tenant has the id.
         """
+        started = monotonic()
         answer = await self._bounded(
             self._parts.store.cancel(self._of(tenant), task_id)
         )
-        await self._ring(answer.doorbells)
+        await self._ring(answer.doorbells, since=started)
         return answer.task
 
     async def resolve(
@@ -314,10 +316,11 @@ class AsyncOrchestrator:
             TaskNotFound: none of this tenant has the id.
         """
         made = parse_decision(call_id, decision, output=output, note=note)
+        started = monotonic()
         answer = await self._bounded(
             self._parts.store.resolve(self._of(tenant), task_id, made)
         )
-        await self._ring(answer.doorbells)
+        await self._ring(answer.doorbells, since=started)
         return answer.task
 
     async def retry(
@@ -366,7 +369,9 @@ class AsyncOrchestrator:
             ServiceDisabled: the configuration switches the service off.
         """
         request = parse_request({"agent": agent, "input": input, **options})
-        (task,) = await self._build([request])
+        self._agents.check_services([request])
+        infos = await self._bounded(self._agents.look_up([request]))
+        (task,) = self._agents.build([request], infos, ids=())
         made = parse_schedule(
             {
                 "id": schedule_id,
@@ -412,76 +417,31 @@ class AsyncOrchestrator:
     async def _accept(
         self, requests: Sequence[SubmitRequest], ids: Sequence[str] = ()
     ) -> tuple[AsyncTaskHandle, ...]:
-        tasks = await self._build(requests)
-        if ids:
-            tasks = [
-                task.model_copy(update={"id": task_id})
-                for task, task_id in zip(tasks, ids, strict=True)
-            ]
-        answers = await self._bounded(self._parts.store.create(tasks))
+        self._agents.check_services(requests)
+        started = monotonic()
+        infos, answers = await self._bounded(self._store(requests, ids))
         creations = [answer for answer in answers if isinstance(answer, Creation)]
-        await self._ring([bell for made in creations for bell in made.doorbells])
+        bells = [bell for made in creations for bell in made.doorbells]
+        await self._ring(bells, since=started)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
         return tuple(
-            [
-                AsyncTaskHandle(
-                    self,
-                    creation.task,
-                    created=creation.created,
-                    warning=self._warn_unserved(
-                        await self._agent(creation.task.agent_name), creation
-                    ),
-                )
-                for creation in creations
-            ]
-        )
-
-    async def _build(self, requests: Sequence[SubmitRequest]) -> Sequence[Task]:
-        """Make the tasks of checked requests; stores nothing."""
-        if not self._parts.agent_manager_enabled:
-            raise ServiceDisabled("agent_manager")
-        if self._parts.conversations is None and any(
-            request.conversation_id for request in requests
-        ):
-            raise ServiceDisabled("conversations")
-        infos = {name: await self._agent(name) for name in {r.agent for r in requests}}
-        return [
-            build_task(
-                request,
-                agent=info.config if (info := infos[request.agent]) else None,
-                defaults=self._parts.defaults,
+            AsyncTaskHandle(
+                self,
+                creation.task,
+                created=creation.created,
+                warning=warn_unserved(creation.task, infos),
             )
-            for request in requests
-        ]
-
-    async def _agent(self, name: str) -> AgentInfo | None:
-        """Return what is known of an agent, remembered for a moment."""
-        now = monotonic()
-        seen = self._seen.get(name)
-        if seen is not None and seen[0] > now:
-            return seen[1]
-        info = await self._bounded(self._parts.directory.find(name))
-        config = self._parts.agents.get(name)
-        if info is None and config is not None:
-            info = AgentInfo(config=config)
-        if len(self._seen) > 1000:
-            self._seen.clear()
-        if info is not None and info.health.served:
-            self._seen[name] = (now + AGENT_MEMORY_SECONDS, info)
-        return info
-
-    def _warn_unserved(self, info: AgentInfo | None, creation: Creation) -> str | None:
-        if creation.task.status.is_terminal or (info and info.health.served):
-            return None
-        warning = (
-            f"no live worker serves agent {creation.task.agent_name!r};"
-            " the task is stored and runs once one is started with"
-            " `celery -A workers worker`"
+            for creation in creations
         )
-        logger.warning(warning, extra={"task_id": creation.task.id})
-        return warning
+
+    async def _store(
+        self, requests: Sequence[SubmitRequest], ids: Sequence[str]
+    ) -> tuple[Agents, tuple[Creation | Exception, ...]]:
+        infos = await self._agents.look_up(requests)
+        tasks = self._agents.build(requests, infos, ids=ids)
+        return infos, await self._parts.store.create(tasks)
 
     async def _why_waiting(self, task: Task, waited: float | None) -> str:
         text = f"task {task.id} is still {task.status.value} after {waited} s"
@@ -500,13 +460,14 @@ class AsyncOrchestrator:
         """Whether the task ended although its log brought no end event."""
         return (await self.get(task_id, tenant=tenant)).status.is_terminal
 
-    async def _ring(self, doorbells: Sequence[Doorbell]) -> None:
+    async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
         if not doorbells:
             return
         try:
-            await self._parts.queue.enqueue(doorbells)
-        except QueueUnavailable as exc:
-            logger.warning("doorbell not rung", extra={"error": str(exc)})
+            async with asyncio.timeout(since + ANSWER_SECONDS - monotonic()):
+                await self._parts.queue.enqueue(doorbells)
+        except (QueueUnavailable, TimeoutError) as exc:
+            logger.warning("doorbell not rung yet", extra={"error": str(exc)})
 
     def _of(self, tenant: str | None) -> str:
         return tenant or self._parts.defaults.tenant
@@ -520,48 +481,3 @@ class AsyncOrchestrator:
                 f"the store did not answer within {STORE_SECONDS} s;"
                 " check that Redis is up and not overloaded"
             ) from exc
-
-
-class AsyncTaskHandle:
-    """A task in the caller's hand."""
-
-    def __init__(
-        self,
-        orchestrator: AsyncOrchestrator,
-        task: Task,
-        *,
-        created: bool = False,
-        warning: str | None = None,
-    ) -> None:
-        self._orchestrator = orchestrator
-        self.tenant = task.tenant
-        self.id = task.id
-        self.created = created
-        """False when an equal request had been accepted before."""
-        self.warning = warning
-        """What stands in the way of the task at acceptance, if anything."""
-
-    def __repr__(self) -> str:
-        return f"<task {self.id}>"
-
-    async def get(self) -> Task:
-        """Return the record."""
-        return await self._orchestrator.get(self.id, tenant=self.tenant)
-
-    async def status(self) -> TaskStatus:
-        """Return where it stands."""
-        return (await self.get()).status
-
-    async def result(self, timeout: float | None = None) -> TaskResult:
-        """Wait for the answer; see `AsyncOrchestrator.result`."""
-        return await self._orchestrator.result(
-            self.id, timeout=timeout, tenant=self.tenant
-        )
-
-    def events(self, after: int = -1) -> AsyncIterator[TaskEvent]:
-        """Yield events beyond `after`, live, up to the end event."""
-        return self._orchestrator.events(self.id, after=after, tenant=self.tenant)
-
-    async def cancel(self) -> Task:
-        """Ask for its end."""
-        return await self._orchestrator.cancel(self.id, tenant=self.tenant)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
+from kombu.messaging import Producer
 
 from orchestrator.celery_settings import RUN_TASK
 from orchestrator.errors import QueueUnavailable
@@ -44,12 +45,16 @@ class CeleryTaskQueue:
 
     The message's id is the task's id, so that Flower's pages and Celery's revoke speak
     of our tasks; a repeated ring is the same Celery task delivered again.
+
+    One thread with one connection of its own sends: Celery's producer pools are global
+    to the process and belong to the worker where there is one.
     """
 
     def __init__(self, config: dict[str, Any], *, shown_url: str) -> None:
         self._app = Celery("celeriac", set_as_current=False)
         self._app.conf.update(_for_producers(config))
         self._shown_url = shown_url
+        self._producer: Producer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="celeriac-queue")
 
     async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
@@ -57,10 +62,10 @@ class CeleryTaskQueue:
             return
         loop = asyncio.get_running_loop()
         sending = loop.run_in_executor(self._thread, self._send, tuple(doorbells))
+        sending.add_done_callback(_note_outcome)
         try:
             await asyncio.wait_for(asyncio.shield(sending), ENQUEUE_SECONDS)
-        except (OSError, KombuError, OperationalError, TimeoutError) as exc:
-            sending.add_done_callback(_note_outcome)
+        except Exception as exc:
             raise QueueUnavailable(
                 f"the broker at {self._shown_url} did not take the message"
                 f" ({type(exc).__name__}); the task is stored and is rung for again"
@@ -68,25 +73,46 @@ class CeleryTaskQueue:
             ) from exc
 
     async def aclose(self) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(RuntimeError):  # closed before
+            await loop.run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._app.close)
 
     def _send(self, doorbells: tuple[Doorbell, ...]) -> None:
-        with self._app.producer_pool.acquire(block=True) as producer:
-            for bell in doorbells:
-                self._app.send_task(
-                    RUN_TASK,
-                    kwargs={"tenant": bell.tenant, "task_id": bell.task_id},
-                    task_id=bell.task_id,
-                    queue=bell.queue,
-                    priority=CELERY_MOST_URGENT - bell.priority,
-                    shadow=f"agent.{bell.agent_name}",
-                    argsrepr=f"({bell.task_id})",
-                    kwargsrepr=f"{{tenant: {bell.tenant}}}",
-                    ignore_result=True,
-                    retry=False,
-                    producer=producer,
-                )
+        try:
+            producer = self._connected()
+            with producer.batch():  # type: ignore[no-untyped-call]
+                for bell in doorbells:
+                    self._ring(bell, producer)
+        except Exception:
+            self._disconnect()
+            raise
+
+    def _ring(self, bell: Doorbell, producer: Producer) -> None:
+        self._app.send_task(
+            RUN_TASK,
+            kwargs={"tenant": bell.tenant, "task_id": bell.task_id},
+            task_id=bell.task_id,
+            queue=bell.queue,
+            priority=CELERY_MOST_URGENT - bell.priority,
+            shadow=f"agent.{bell.agent_name}",
+            argsrepr=f"({bell.task_id})",
+            kwargsrepr=f"{{tenant: {bell.tenant}}}",
+            ignore_result=True,
+            retry=False,
+            producer=producer,
+        )
+
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            self._producer = self._app.amqp.Producer(self._app.connection_for_write())
+        return self._producer
+
+    def _disconnect(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(Exception):
+                producer.connection.release()
 
 
 def _for_producers(config: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +121,6 @@ def _for_producers(config: dict[str, Any]) -> dict[str, Any]:
         **config,
         "broker_transport_options": options,
         "broker_connection_timeout": 2.0,
-        "broker_pool_limit": 2,
         "task_publish_retry": False,
     }
 

@@ -34,7 +34,6 @@ BLOCK_SLICE_SECONDS: Final = 2.0
 """Longest blocking read, well below the command timeout."""
 MAX_CONNECTIONS: Final = 64
 """Commands are short; a thousand runs share these and wait their turn."""
-_HEALTH_CHECK_SECONDS: Final = 30
 _RECONNECTS: Final = 2
 
 UntypedRedis: TypeAlias = Any
@@ -53,6 +52,8 @@ def connect(
 
     A lost connection is tried again, a slow command is not: scripts that are safe to
     repeat make the first harmless, and the caller's deadline forbids the second.
+    There are no health checks: redis-py 8 recurses without end when one meets a server
+    that wants a login, and a stale connection is found by the command itself.
 
     Raises:
         StoreUnavailable: the URL cannot be read.
@@ -66,7 +67,6 @@ def connect(
             protocol=2,
             socket_connect_timeout=connect_timeout_seconds,
             socket_timeout=command_timeout_seconds,
-            health_check_interval=_HEALTH_CHECK_SECONDS,
             retry=Retry(
                 ExponentialBackoff(cap=0.5, base=0.05),
                 _RECONNECTS,
@@ -102,11 +102,9 @@ def store_errors(address: str) -> Iterator[None]:
         raise _as_store_error(exc, address) from exc
 
 
-def _as_store_error(exc: Exception, address: str) -> StoreUnavailable:
-    # redis-py wraps what a new connection was refused for, and drops known codes from
-    # the text of an error that it has a class for.
-    if isinstance(exc.__cause__, RedisError):
-        exc = exc.__cause__
+def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
+    # redis-py drops the code from the text of an error that it has a class for.
+    exc = _origin(error)
     reply = str(exc)
     if isinstance(exc, OutOfMemoryError) or "OOM " in reply:
         return StoreFull(
@@ -123,8 +121,16 @@ def _as_store_error(exc: Exception, address: str) -> StoreUnavailable:
     return StoreUnavailable(f"Redis at {address} {_reason(exc)}")
 
 
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, (AuthenticationError, AuthorizationError, NoPermissionError)):
+def _origin(exc: BaseException) -> BaseException:
+    """What redis-py wrapped when it could not set a connection up."""
+    while isinstance(exc.__cause__, RedisError):
+        exc = exc.__cause__
+    return exc
+
+
+def _reason(exc: BaseException) -> str:
+    refusals = (AuthenticationError, AuthorizationError, NoPermissionError)
+    if isinstance(exc, refusals) or "WRONGPASS" in str(exc) or "NOAUTH" in str(exc):
         return "refuses the login; check the user, the password and its permissions"
     if isinstance(exc, BusyLoadingError):
         return "is loading its data; try again shortly"

@@ -22,7 +22,9 @@ class RedisAgentDirectory:
         self._address = address_of(client)
         names = ("announce", "withdraw")
         self._scripts = RedisScripts(
-            client, sources={name: read_script(name) for name in names}
+            client,
+            sources={name: read_script(name) for name in names},
+            unguarded=("withdraw",),
         )
 
     async def announce(self, worker: WorkerInfo, *, ttl_seconds: float) -> None:

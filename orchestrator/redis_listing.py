@@ -6,11 +6,16 @@ are skipped and removed when a reader meets them.
 
 from __future__ import annotations
 
+import logging
+
 from orchestrator import redis_keys
+from orchestrator.errors import UnreadableRecord
 from orchestrator.redis_connection import UntypedRedis
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task
 from orchestrator.task_record import matches, read_cursor, task_from_fields
+
+logger = logging.getLogger(__name__)
 
 _READ_AHEAD = 100
 """Ids looked at in one round trip."""
@@ -101,4 +106,13 @@ async def _records(
     ]
     if gone:
         await client.zrem(key, *gone)
-    return [task_from_fields(fields) if fields else None for fields in records]
+    return [_readable(fields) if fields else None for fields in records]
+
+
+def _readable(fields: dict[str, str]) -> Task | None:
+    """A task of this release; one of another must not spoil a page."""
+    try:
+        return task_from_fields(fields)
+    except UnreadableRecord as exc:
+        logger.warning("task left out of a listing", extra={"error": str(exc)})
+        return None

@@ -6,7 +6,7 @@ Knows nothing of what the scripts do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
-from orchestrator.task import TRANSITIONS
 
 _SHEBANG: Final = "#!lua\n"
 """With it a full Redis refuses a script before its first write, not in its middle."""
@@ -36,21 +35,23 @@ def read_script(name: str) -> str:
     return files("orchestrator.lua").joinpath(f"{name}.lua").read_text("utf-8")
 
 
-def transition_table() -> str:
-    """Return the table of allowed transitions as Lua."""
-    rows = (
-        f"  {status} = {{{', '.join(f'{to} = true' for to in sorted(allowed))}}},"
-        for status, allowed in TRANSITIONS.items()
-    )
-    return "\n".join(["local TRANSITIONS = {", *rows, "}", ""])
-
-
 class RedisScripts:
     """Calls named scripts on one client."""
 
-    def __init__(self, client: Redis, *, sources: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        sources: Mapping[str, str],
+        unguarded: Collection[str] = (),
+    ) -> None:
+        """Take scripts by name; `unguarded` ones only read or free memory.
+
+        They run on a full Redis too, so that it can become less full.
+        """
         self._client: UntypedRedis = client
         self._sources = sources
+        self._unguarded = unguarded
         self._digests: dict[str, str] = {}
         self._address = address_of(client)
 
@@ -113,7 +114,10 @@ class RedisScripts:
 
     async def _load(self) -> None:
         first_line = _SHEBANG if await self._knows_shebang() else ""
-        texts = {name: first_line + text for name, text in self._sources.items()}
+        texts = {
+            name: text if name in self._unguarded else first_line + text
+            for name, text in self._sources.items()
+        }
         async with self._client.pipeline(transaction=False) as pipeline:
             for text in texts.values():
                 pipeline.execute_command("SCRIPT LOAD", text)

@@ -38,9 +38,7 @@ from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
 from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
-from orchestrator.redis_scripts import (
-    ScriptCall,
-)
+from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
 from orchestrator.redis_task_scripts import Arguments, require_name
 from orchestrator.redis_webhooks import RedisWebhooks
@@ -89,9 +87,14 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
+        renewal_seconds: float = 0.0,
         dispatch_window: int = DISPATCH_WINDOW,
     ) -> None:
-        """Take over a client; `known_agents` are those of this process's settings."""
+        """Take over a client.
+
+        `known_agents` are those of this process's settings; `renewal_seconds` is how
+        long holders get to renew their leases after Redis was away.
+        """
         super().__init__(
             client,
             resend_seconds=resend_seconds,
@@ -102,7 +105,11 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
-            client, self._scripts, call=self._call, max_crashes=max_crashes
+            client,
+            self._scripts,
+            call=self._call,
+            max_crashes=max_crashes,
+            renewal_seconds=renewal_seconds,
         )
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:

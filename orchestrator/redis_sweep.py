@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from secrets import token_hex
-from typing import Protocol
+from time import monotonic
+from typing import Final, Protocol
 
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
+from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_answers import read_doorbells
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
 from orchestrator.redis_listing import listing_keys
@@ -23,6 +26,10 @@ from orchestrator.task_record import task_from_fields
 
 _NOBODY = "_"
 """A script of the whole fleet is given the keys of no task."""
+
+
+_SWEPT_SECONDS: Final = 60
+"""The write only proves that Redis takes writes; its time says when."""
 
 
 class TaskCall(Protocol):
@@ -43,7 +50,22 @@ class RedisSweep:
         *,
         call: TaskCall,
         max_crashes: int,
+        renewal_seconds: float = 0.0,
     ) -> None:
+        """Make a sweep.
+
+        Args:
+            client: The Redis.
+            scripts: The task scripts.
+            call: Makes the call of one.
+            max_crashes: Crashes after which a task is failed.
+            renewal_seconds: When no sweep was answered for so long, Redis may have
+                been away for all; holders then get as long to renew their leases
+                before expired ones are taken back.
+        """
+        self._renewal_seconds = renewal_seconds
+        self._answered_at = float("-inf")
+        self._takes_back_from = float("-inf")
         self._client: UntypedRedis = client
         self._scripts = scripts
         self._call = call
@@ -52,8 +74,19 @@ class RedisSweep:
         """The epoch and count of sweeps that this process saw last."""
 
     async def run(self, *, limit: int) -> SweepReport:
+        try:
+            report = await self._run(limit)
+        except StoreUnavailable:
+            self._answered_at = float("-inf")
+            raise
+        return report
+
+    async def _run(self, limit: int) -> SweepReport:
         keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
         expired, due, ended = await self._scripts.run("overdue", keys, [limit])
+        await self._forget(ended)
+        if not await self._may_take_back():
+            expired = []
         calls = [
             self._call("recover", *redis_keys.split_member(member), [self._max_crashes])
             for member in expired
@@ -66,7 +99,6 @@ class RedisSweep:
         calls.append(self._call("history", _NOBODY, _NOBODY, seen))
         *answers, history = await self._scripts.run_many(calls)
         self._history = history[2], int(history[3])
-        await self._forget(ended)
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
@@ -75,6 +107,21 @@ class RedisSweep:
             rung_again=outcomes["rung_again"],
             went_back=history[0] == "went_back",
         )
+
+    async def _may_take_back(self) -> bool:
+        """Whether an expired lease means that its holder is gone.
+
+        Not while Redis refuses writes, nor just after: then nobody could renew.
+        """
+        if not self._renewal_seconds:
+            return True
+        with store_errors(address_of(self._client)):
+            await self._client.set(redis_keys.SWEPT, "1", ex=_SWEPT_SECONDS)
+        now = monotonic()
+        if now - self._answered_at > self._renewal_seconds:
+            self._takes_back_from = now + self._renewal_seconds
+        self._answered_at = now
+        return now >= self._takes_back_from
 
     async def _forget(self, members: Sequence[str]) -> None:
         if not members:
@@ -96,7 +143,9 @@ class RedisSweep:
 def _forgetting(tenant: str, task_id: str, fields: dict[str, str]) -> ScriptCall:
     listings = [redis_keys.listing(tenant)]
     if fields:
-        listings = listing_keys(task_from_fields(fields))
+        # Listings of another release's record are left to readers, who tidy them.
+        with suppress(UnreadableRecord):
+            listings = listing_keys(task_from_fields(fields))
     statuses = (status for status in TaskStatus if status.is_terminal)
     return ScriptCall(
         "forget",

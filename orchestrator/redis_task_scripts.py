@@ -15,10 +15,10 @@ from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
     read_script,
-    transition_table,
 )
 from orchestrator.store import Lease
 from orchestrator.store_limits import LONGEST_RESEND
+from orchestrator.task import TRANSITIONS
 from orchestrator.task_record import milliseconds
 
 _TASK_SCRIPTS: Final = (
@@ -38,14 +38,14 @@ _TASK_SCRIPTS: Final = (
     "history",
 )
 
+UNGUARDED: Final = ("overdue", "forget", "due_schedules")
+"""Scripts that only read or free memory."""
 _SCRIPTS_ALONE: Final = (
     "renew",
     "surrender",
-    "overdue",
-    "forget",
+    *UNGUARDED,
     "put_schedule",
     "drop_schedule",
-    "due_schedules",
     "advance_schedule",
     "take_webhooks",
     "settle_webhook",
@@ -64,6 +64,15 @@ def _sources(dispatch_window: int) -> dict[str, str]:
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
+def transition_table() -> str:
+    """Return the table of allowed transitions as Lua."""
+    rows = (
+        f"  {status} = {{{', '.join(f'{to} = true' for to in sorted(allowed))}}},"
+        for status, allowed in TRANSITIONS.items()
+    )
+    return "\n".join(["local TRANSITIONS = {", *rows, "}", ""])
+
+
 class RedisTaskScripts:
     """What the halves of the Redis task store share."""
 
@@ -77,7 +86,9 @@ class RedisTaskScripts:
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
-        self._scripts = RedisScripts(client, sources=_sources(dispatch_window))
+        self._scripts = RedisScripts(
+            client, sources=_sources(dispatch_window), unguarded=UNGUARDED
+        )
         self._delays = (
             milliseconds(resend_seconds),
             milliseconds(resend_seconds * LONGEST_RESEND),

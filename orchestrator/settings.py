@@ -179,9 +179,10 @@ class LLMSettings(Section):
             valid, parts = False, urlsplit("")
         if not valid:
             raise ValueError("not an http(s) URL; write it like http://host:11434/v1")
-        if parts.username or parts.password:
+        if parts.username or parts.password or parts.query:
             raise ValueError(
-                "must hold no login; use llm.api_key (OPENAI_API_KEY) or llm.headers"
+                "must hold no login and no query;"
+                " use llm.api_key (OPENAI_API_KEY) or llm.headers"
             )
         return url.rstrip("/")
 
@@ -267,6 +268,8 @@ class WorkerSettings(Section):
     """A task that took so many workers down fails."""
     shutdown_grace: Seconds = 25.0
     """Seconds that runs get to reach a step boundary on SIGTERM."""
+    loop_stall_limit: Seconds = 30.0
+    """When code has blocked the event loop for so long, its process's runs move on."""
 
     @model_validator(mode="after")
     def _lease_outlives_a_missed_heartbeat(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where settings are read: environment, .env, secrets directory, file.
+"""Where settings are read: environment, .env, secrets directory, file, `celeriac up`.
 
 Each place becomes a `Layer` of plain values; nothing is validated here but the form.
 """
@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import AF_INET, AF_UNIX, socket
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
@@ -29,6 +31,11 @@ _WELL_KNOWN = {
     "openai_api_key": ("llm", "api_key"),
 }
 """Names without prefix that other programs use for the same thing."""
+
+UP_URL_FILE = Path(".celeriac") / "redis.url"
+"""Where `celeriac up` says which Redis it started."""
+UP_LAYER = "celeriac up"
+_ANSWER_SECONDS = 0.5
 
 ABSENT: Final = object()
 
@@ -118,6 +125,7 @@ def read_layers(
         layers += _from_file(path)
     except SettingsFileError as exc:
         problems.append(str(exc))
+    layers += _from_up()
     return Origin(tuple(layers)), problems
 
 
@@ -137,6 +145,29 @@ def _from_names(
         place = _WELL_KNOWN.get(variable.lower())
         if place and value:
             yield Layer(f"{name} ({variable})", {place[0]: {place[1]: value}})
+
+
+def _from_up() -> Iterator[Layer]:
+    """Find the Redis of a `celeriac up` that runs in this directory."""
+    try:
+        url = UP_URL_FILE.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return
+    if _answers(url):
+        yield Layer(UP_LAYER, {"storage": {"redis_url": url}})
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens there; one that was killed left its file behind."""
+    try:
+        parts = urlsplit(url)
+        is_socket = parts.scheme == "unix"
+        with socket(AF_UNIX if is_socket else AF_INET) as probe:
+            probe.settimeout(_ANSWER_SECONDS)
+            probe.connect(parts.path if is_socket else (parts.hostname, parts.port))
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
 
 
 def _unknown_sections(

@@ -67,6 +67,7 @@ class RefusalReason(StrEnum):
     NOT_DUE = "not_due"
     NOT_NEXT_TURN = "not_next_turn"
     UNSERVED = "unserved"
+    UNKNOWN_SCHEMA = "unknown_schema"
     WAITING = "waiting"
     EXPIRED = "expired"
     SUSPECT = "suspect"
@@ -217,6 +218,7 @@ class TaskStore(Protocol):
 
         Refuses quietly what may not run now. `UNSERVED`: the agent is not in
         `serves`; the task stays pending and is rung again a little later.
+        `UNKNOWN_SCHEMA`: another release wrote it; the same, and nothing is changed.
         `EXPIRED`: the queue-wait limit or deadline passed; the task is ended here.
         `SUSPECT`: the task may have brought its worker down, and this worker already
         runs such a one.

@@ -56,6 +56,9 @@ class Sweeper:
             try:
                 await self.sweep()
             except OrchestratorError as exc:
-                logger.warning("sweep missed", extra={"error": str(exc)})
+                logger.warning("sweep missed: %s", exc)
+            except Exception:
+                # The safety net must outlive whatever it did not foresee.
+                logger.exception("sweep failed")
             pause = self._interval_seconds * random.uniform(0.75, 1.25)  # noqa: S311
             await asyncio.sleep(pause)

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from conversations.json_value import JsonObject, dumps
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
 from orchestrator.store import Ending, TaskFilter
@@ -117,7 +117,18 @@ def _digest(value: object) -> str:
 
 
 def task_from_fields(fields: Mapping[str, str]) -> Task:
-    """Read a record back: the specification with the state that the store keeps."""
+    """Read a record back: the specification with the state that the store keeps.
+
+    Raises:
+        UnreadableRecord: another release wrote it.
+    """
+    try:
+        return _read_task(fields)
+    except (KeyError, ValueError) as exc:
+        raise UnreadableRecord(fields.get("schema", "")) from exc
+
+
+def _read_task(fields: Mapping[str, str]) -> Task:
     data = _known(Task, json.loads(fields["spec"]))
     finished_at = find_instant(fields, "finished_ms")
     return Task(

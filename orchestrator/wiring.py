@@ -15,6 +15,9 @@ from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
 
+RENEWAL_MARGIN_SECONDS = 1.0
+"""For a heartbeat to notice that Redis is back, beyond its own period."""
+
 
 def connect(settings: Settings) -> OrchestratorParts:
     """Return parts on the Redis and the broker of the settings; sends nothing yet.
@@ -37,6 +40,7 @@ def connect(settings: Settings) -> OrchestratorParts:
             result_ttl_seconds=settings.retention.result_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
+            renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
             known_agents=frozenset(settings.agents),
         ),
         queue=CeleryTaskQueue(

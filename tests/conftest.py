@@ -18,6 +18,8 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from tests.stand import Stand
+
 START_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
@@ -50,9 +52,7 @@ def redis_url() -> Iterator[str]:
     socket = directory / "redis.sock"
     arguments = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
     arguments += ["--save", "", "--appendonly", "no", "--dir", str(directory)]
-    process = subprocess.Popen(  # noqa: S603
-        [server, *arguments], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
     try:
         _await_answer(f"unix://{socket}")
         yield f"unix://{socket}"
@@ -78,3 +78,12 @@ def clean_redis_url(redis_url: str) -> str:
         for key in client.scan_iter(count=1000):
             client.delete(key)
     return url
+
+
+@pytest.fixture
+def stand(clean_redis_url: str, tmp_path: Path) -> Iterator[Stand]:
+    """A database, and the workers that a test starts on it."""
+    stand = Stand(clean_redis_url, tmp_path)
+    yield stand
+    for worker in stand.workers:
+        worker.stop()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
 from celery import Celery
 
 from orchestrator.celery_settings import celery_settings
@@ -18,6 +22,21 @@ def _settings() -> Settings:
         raise SystemExit("\n".join(exc.problems)) from None
 
 
+def asks_for_prefork(arguments: Sequence[str]) -> bool:
+    """Whether a command line chooses the prefork pool.
+
+    Celery takes that choice for its own default and lets `worker_pool` overrule it
+    (`WorkersPool.convert` in celery/bin/worker.py), so it is read here.
+    """
+    forms = {"-Pprefork", "--pool=prefork"}
+    pairs = pairwise(arguments)
+    return not forms.isdisjoint(arguments) or any(
+        option in ("-P", "--pool") and value == "prefork" for option, value in pairs
+    )
+
+
 app = Celery("celeriac", include=["workers.tasks"])
 app.config_from_object(celery_settings(_settings()))
+if asks_for_prefork(sys.argv):
+    app.conf.worker_pool = "prefork"
 app.steps["worker"].add(AgentStep)

@@ -23,13 +23,15 @@ from celery import bootsteps, signals
 from orchestrator.agent_config import WorkerInfo
 from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.loop_thread import LoopThread
+from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import LLMSettings, Settings, load_settings
 from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 from workers.agent_manager import AgentManager, LocalAgentManager
+from workers.drain_pipe import DrainPipe
 from workers.errors import UnsupportedPool, WorkerError
-from workers.executor import Executor, ExecutorLimits, ExecutorParts
+from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm.chat_completions import ChatCompletionsProvider
@@ -77,6 +79,7 @@ class WorkerProcess:
             limits=ExecutorLimits(
                 lease_seconds=settings.worker.lease,
                 max_result_bytes=settings.limits.max_result_bytes,
+                shutdown_grace_seconds=settings.worker.shutdown_grace,
             ),
         )
         self._heartbeat = Heartbeat(
@@ -87,12 +90,13 @@ class WorkerProcess:
             times=HeartbeatTimes(
                 lease_seconds=settings.worker.lease,
                 renew_seconds=settings.worker.heartbeat,
+                stall_limit_seconds=settings.worker.loop_stall_limit,
             ),
             heartbeat_file=_heartbeat_file(),
         )
         self._heartbeat.start()
 
-    def run(self, tenant: str, task_id: str) -> str:
+    def run(self, tenant: str, task_id: str) -> Outcome:
         """Run a task's attempt; blocks."""
         return self._loop.await_(self._executor.run(tenant, task_id))
 
@@ -100,6 +104,17 @@ class WorkerProcess:
         """Take no more runs and release those in flight at their next step."""
         with suppress(RuntimeError):
             self._loop.loop.call_soon_threadsafe(self._executor.drain)
+
+    def cancel(self, tenant: str, task_id: str) -> None:
+        """Ask for the end of a task, held here or elsewhere; does not wait."""
+        asyncio.run_coroutine_threadsafe(
+            _cancel(AsyncOrchestrator(parts=self._parts), tenant, task_id),
+            self._loop.loop,
+        )
+
+    def drain_with(self, pipe: DrainPipe) -> None:
+        """Drain when the parent of this process announces it."""
+        pipe.listen(self._loop.loop, self._executor.drain)
 
     def close(self) -> None:
         """Withdraw the worker and close what it holds."""
@@ -191,6 +206,7 @@ class WorkerProcessHolder:
         self._lock = threading.Lock()
         self._process: WorkerProcess | None = None
         self._pid = 0
+        self._drain_pipe: DrainPipe | None = None
 
     def current(self) -> WorkerProcess:
         """Return this process's parts."""
@@ -200,8 +216,27 @@ class WorkerProcessHolder:
                 self._pid = os.getpid()
             return self._process
 
+    def cancel(self, tenant: str, task_id: str) -> None:
+        """Ask for the end of a task that Celery was told to revoke."""
+        if self._process is not None and self._pid == os.getpid():
+            self._process.cancel(tenant, task_id)
+        else:
+            asyncio.run(_cancel_from_parent(tenant, task_id))
+
+    def expect_children(self) -> None:
+        """Prepare for the fork of processes that run agents."""
+        self._drain_pipe = DrainPipe()
+
+    def start_in_child(self) -> None:
+        """Make the parts of a process that a worker has forked."""
+        process = self.current()
+        if self._drain_pipe is not None:
+            process.drain_with(self._drain_pipe)
+
     def drain(self) -> None:
-        """Drain, if this process runs agents."""
+        """Drain this process, if it runs agents, and its children."""
+        if self._drain_pipe is not None:
+            self._drain_pipe.announce()
         if self._process is not None and self._pid == os.getpid():
             self._process.drain()
 
@@ -225,6 +260,21 @@ class WorkerProcessHolder:
 worker_process = WorkerProcessHolder()
 
 
+async def _cancel(celeriac: AsyncOrchestrator, tenant: str, task_id: str) -> None:
+    try:
+        await celeriac.cancel(task_id, tenant=tenant)
+    except OrchestratorError as exc:
+        logger.warning(
+            "revoked but not cancelled",
+            extra={"task_id": task_id, "error": str(exc)},
+        )
+
+
+async def _cancel_from_parent(tenant: str, task_id: str) -> None:
+    async with AsyncOrchestrator(load_settings()) as celeriac:
+        await _cancel(celeriac, tenant, task_id)
+
+
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Refuses a worker that cannot run agents, before its pool forks.
 
@@ -242,6 +292,8 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             asyncio.run(check_startup(load_settings()))
         except (OrchestratorError, WorkerError) as exc:
             raise SystemExit(str(exc)) from None
+        if pool == "prefork":
+            worker_process.expect_children()
 
     def start(self, worker: Any) -> None:
         """Start agents here, unless they run in children."""
@@ -287,7 +339,7 @@ def _remember(instance: Any, **_: Any) -> None:
 
 
 def _start_in_child(**_: Any) -> None:
-    worker_process.current()
+    worker_process.start_in_child()
 
 
 def _close(**_: Any) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import monotonic
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
@@ -36,15 +35,21 @@ from orchestrator.store import (
 from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
 from workers.errors import AgentFailed
+from workers.insistence import Insistence
 from workers.retry import decide, describe
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 from workers.run_log import StoreRunLog
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-STORE_RETRY_SECONDS = 0.25
-"""First wait before an ending is written again; doubles up to four seconds."""
+
+class Outcome(NamedTuple):
+    """What became of one delivery of a task's message."""
+
+    word: str
+    """The task's terminal status, `released`, or why nothing was run."""
+    code: str = ""
+    """A failure's code; never a text that could hold what a user wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +58,10 @@ class ExecutorLimits:
 
     lease_seconds: float = 10.0
     max_result_bytes: int = 4 * 1024 * 1024
-    store_patience_seconds: float = 60.0
-    """How long an ending is kept in memory while the store refuses it."""
+    store_patience_seconds: float = 600.0
+    """How long a step or ending is kept in memory while the store refuses it."""
+    shutdown_grace_seconds: float = 25.0
+    """How long a drained run may take to reach its next step boundary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,24 +85,25 @@ class Executor:
         self._parts = parts
         self._limits = limits
         self.worker = worker
+        self._insist = Insistence(patience_seconds=limits.store_patience_seconds)
         self.runs: dict[tuple[str, str], Run] = {}
         self.draining = False
 
-    async def run(self, tenant: str, task_id: str) -> str:
-        """Claim a task and run it to an end; return one word for the log.
+    async def run(self, tenant: str, task_id: str) -> Outcome:
+        """Claim a task and run it to an end of its attempt.
 
         Raises nothing for what may happen to a run: the record tells.
         """
-        serves = [info.name for info in self._parts.manager.list_agents()]
-        claim = await self._parts.store.claim(
-            tenant,
-            task_id,
-            worker=self.worker,
-            serves=[] if self.draining else serves,
-            lease_seconds=self._limits.lease_seconds,
-        )
+        try:
+            claim = await self._claim(tenant, task_id)
+        except StoreUnavailable as exc:
+            logger.warning(
+                "not claimed; the task is rung for again",
+                extra={"task_id": task_id, "error": str(exc)},
+            )
+            return Outcome("store_unavailable")
         if isinstance(claim, RefusalReason):
-            return claim.value
+            return Outcome(claim.value)
         await self._ring(claim.doorbells)
         run = Run(claim.task, lease=claim.lease)
         self.runs[run.key] = run
@@ -108,24 +116,49 @@ class Executor:
                 "run stopped: its lease was lost",
                 extra={"task_id": task_id, "attempt": claim.lease.fence},
             )
-            return "lease_lost"
+            return Outcome("lease_lost")
         except StoreUnavailable:
             logger.exception(
                 "ending not stored; the sweeper will recover the task",
                 extra={"task_id": task_id, "attempt": claim.lease.fence},
             )
-            return "store_unavailable"
+            return Outcome("store_unavailable")
         finally:
             run.stop()
             self.runs.pop(run.key, None)
 
     def drain(self) -> None:
-        """Take no more tasks and release the runs at their next step boundary."""
-        self.draining = True
-        for run in self.runs.values():
-            run.interrupt(Interrupt.DRAIN)
+        """Take no more tasks and release the runs at their next step boundary.
 
-    async def _run_claimed(self, run: Run, claim: Claim) -> str:
+        What has not reached one within the grace is released where it stands.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        self._interrupt_all(Interrupt.DRAIN)
+        asyncio.get_running_loop().call_later(
+            self._limits.shutdown_grace_seconds, self._end_grace
+        )
+
+    def _end_grace(self) -> None:
+        self._insist.give_up()
+        self._interrupt_all(Interrupt.GRACE_OVER)
+
+    def _interrupt_all(self, reason: Interrupt) -> None:
+        for run in self.runs.values():
+            run.interrupt(reason)
+
+    async def _claim(self, tenant: str, task_id: str) -> Claim | RefusalReason:
+        serves = [info.name for info in self._parts.manager.list_agents()]
+        return await self._parts.store.claim(
+            tenant,
+            task_id,
+            worker=self.worker,
+            serves=[] if self.draining else serves,
+            lease_seconds=self._limits.lease_seconds,
+        )
+
+    async def _run_claimed(self, run: Run, claim: Claim) -> Outcome:
         agent = asyncio.create_task(self._execute(run, claim))
         ends: set[asyncio.Future[Any]] = {agent, run.start(agent)}
         try:
@@ -150,7 +183,12 @@ class Executor:
         start = RunStart(
             run=run,
             results=results,
-            log=StoreRunLog(self._parts.store, lease=claim.lease, ring=self._ring),
+            log=StoreRunLog(
+                self._parts.store,
+                lease=claim.lease,
+                insist=self._insist,
+                ring=self._ring,
+            ),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
             history=history,
         )
@@ -160,7 +198,9 @@ class Executor:
         """Return how the tasks ended that this one waited for."""
         results: list[JsonObject] = []
         for task_id in task.after:
-            ended = await self._parts.store.get(task.tenant, task_id)
+            ended = await self._insist(
+                partial(self._parts.store.get, task.tenant, task_id)
+            )
             if ended.result is None and task.after_failure == "fail":
                 raise AgentFailed(
                     f"task {task_id} ended {ended.status.value}, and this one needs its"
@@ -179,22 +219,23 @@ class Executor:
         return tuple(results)
 
     async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
-        if self._parts.conversations is None:
+        conversations = self._parts.conversations
+        if conversations is None:
             raise AgentFailed(
                 "the conversations service is disabled on this worker;"
                 " set services.conversations.enabled: true",
                 code="service_disabled",
             )
         try:
-            return await self._parts.conversations.window(
-                conversation_id, tenant=tenant
+            return await self._insist(
+                lambda: conversations.window(conversation_id, tenant=tenant)
             )
         except ConversationNotFound:
             return ()
 
     async def _settle(
         self, run: Run, claim: Claim, agent: asyncio.Task[Execution]
-    ) -> str:
+    ) -> Outcome:
         """Store how the agent's task ended."""
         stopped = agent.cancelled() or not agent.done()
         error = None if stopped else agent.exception()
@@ -213,7 +254,7 @@ class Executor:
             return await self._release(run, reason="worker shutting down")
         return await self._failed(run, error)
 
-    async def _failed(self, run: Run, error: BaseException) -> str:
+    async def _failed(self, run: Run, error: BaseException) -> Outcome:
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,
@@ -258,7 +299,7 @@ class Executor:
             turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
         return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
 
-    async def _finish(self, run: Run, ending: Ending) -> str:
+    async def _finish(self, run: Run, ending: Ending) -> Outcome:
         lease = run.lease
         if lease is None:
             raise RuntimeError("a stored run has a lease")
@@ -267,9 +308,10 @@ class Executor:
             lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
         )
         await self._ring(doorbells)
-        return ending.status.value
+        code = ending.failure.code if ending.failure else ""
+        return Outcome(ending.status.value, code)
 
-    async def _park(self, run: Run) -> str:
+    async def _park(self, run: Run) -> Outcome:
         lease = run.lease
         if lease is None:
             raise RuntimeError("a stored run has a lease")
@@ -278,7 +320,7 @@ class Executor:
             lambda: self._parts.store.park(lease, run.awaited, running_seconds=seconds)
         )
         await self._ring(doorbells)
-        return "waiting"
+        return Outcome("waiting")
 
     async def _release(
         self,
@@ -287,7 +329,7 @@ class Executor:
         reason: str,
         delay_seconds: float = 0.0,
         failure: TaskFailure | None = None,
-    ) -> str:
+    ) -> Outcome:
         lease = run.lease
         if lease is None:
             raise RuntimeError("a stored run has a lease")
@@ -302,20 +344,7 @@ class Executor:
             )
         )
         await self._ring(doorbells)
-        return "released"
-
-    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write an ending, again and again while the store refuses for a while."""
-        give_up_at = monotonic() + self._limits.store_patience_seconds
-        wait = STORE_RETRY_SECONDS
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable:
-                if monotonic() + wait > give_up_at:
-                    raise
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 4.0)
+        return Outcome("released", failure.code if failure else "")
 
     async def _ring(self, doorbells: tuple[Doorbell, ...]) -> None:
         if not doorbells:

@@ -139,9 +139,12 @@ class Heartbeat:
             try:
                 await beat()
             except OrchestratorError as exc:
-                logger.warning(
-                    "heartbeat missed", extra={"error": str(exc)}, exc_info=False
-                )
+                logger.warning("heartbeat missed: %s", exc)
+                await asyncio.sleep(max(seconds / 3, 0.5))
+                continue
+            except Exception:
+                # A beat that stopped would let every lease of the process run out.
+                logger.exception("heartbeat failed")
                 await asyncio.sleep(max(seconds / 3, 0.5))
                 continue
             await asyncio.sleep(seconds)

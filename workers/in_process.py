@@ -96,16 +96,18 @@ async def open_orchestrator(
 
 def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorParts:
     conversations = InMemoryConversationStore()
+    directory = InMemoryAgentDirectory()
     return OrchestratorParts(
         store=InMemoryTaskStore(
             conversations=conversations,
+            directory=directory,
             result_ttl_seconds=settings.retention.result_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             known_agents=frozenset(settings.agents),
         ),
         queue=queue,
-        directory=InMemoryAgentDirectory(),
+        directory=directory,
         conversations=conversation_service(settings, conversations),
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,

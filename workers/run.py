@@ -28,9 +28,10 @@ class Interrupt(IntEnum):
     SOFT_LIMIT = 1
     PARK = 2
     DRAIN = 3
-    CANCEL = 4
-    HARD_LIMIT = 5
-    LEASE_LOST = 6
+    GRACE_OVER = 4
+    CANCEL = 5
+    HARD_LIMIT = 6
+    LEASE_LOST = 7
 
 
 class Run:

@@ -110,6 +110,7 @@ class JournaledRunContext:
         step = Step(
             key=key,
             kind=StepKind.COMPLETION,
+            name=completion.model,
             outcome=completion.model_dump(mode="json", exclude_defaults=True),
             usage=completion.usage or Usage(),
             seconds=seconds,
@@ -157,6 +158,7 @@ class JournaledRunContext:
         step = Step(
             key=f"tool:{place}",
             kind=StepKind.TOOL_CALL,
+            name=call.name,
             outcome=result.model_dump(mode="json", exclude_defaults=True),
             usage=llm.usage,
             seconds=seconds,
@@ -182,6 +184,7 @@ class JournaledRunContext:
         step = Step(
             key=key,
             kind=StepKind.CUSTOM,
+            name=name,
             outcome=outcome,
             seconds=monotonic() - started,
             attempt=self.task.attempt,

@@ -8,6 +8,7 @@ from typing import Protocol
 from orchestrator.events import NewEvent
 from orchestrator.journal import Step, StepStart
 from orchestrator.store import Doorbell, Lease, TaskStore
+from workers.insistence import Insistence
 
 Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
 """Rings for tasks; a broker that is away is no error."""
@@ -34,26 +35,34 @@ class RunLog(Protocol):
 
 
 class StoreRunLog:
-    """Writes under a lease; a stale run gets `LeaseLost` from every write."""
+    """Writes under a lease; a stale run gets `LeaseLost` from every write.
 
-    def __init__(self, store: TaskStore, *, lease: Lease, ring: Ring) -> None:
+    A run waits here while the store refuses: its finished step is kept until then.
+    """
+
+    def __init__(
+        self, store: TaskStore, *, lease: Lease, insist: Insistence, ring: Ring
+    ) -> None:
         self._store = store
         self._lease = lease
+        self._insist = insist
         self._ring = ring
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
-        recorded = await self._store.record_step(self._lease, step, events)
+        recorded = await self._insist(
+            lambda: self._store.record_step(self._lease, step, events)
+        )
         await self._ring(recorded.doorbells)
         return recorded.step
 
     async def start(self, start: StepStart) -> bool:
-        return await self._store.start_step(self._lease, start)
+        return await self._insist(lambda: self._store.start_step(self._lease, start))
 
     async def drop_start(self, key: str) -> None:
-        await self._store.drop_start(self._lease, key)
+        await self._insist(lambda: self._store.drop_start(self._lease, key))
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
-        await self._store.append_events(self._lease, events)
+        await self._insist(lambda: self._store.append_events(self._lease, events))
 
 
 class DetachedRunLog:

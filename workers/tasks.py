@@ -1,14 +1,59 @@
-"""The one Celery task: it is told two ids and hands them to the process's executor."""
+"""The one Celery task: it is told two ids and hands them to the process's executor.
+
+What Celery and Flower see of a task is its outcome as their own state, and no text that
+could hold what a user wrote.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
+from celery.exceptions import Ignore, Retry
 
 from orchestrator.celery_settings import RUN_TASK
 from workers.bootstrap import worker_process
+from workers.executor import Outcome
+from workers.revocation import RunRequest
 
 
-@shared_task(name=RUN_TASK, ignore_result=True, acks_late=False)
-def run(tenant: str, task_id: str) -> str:
-    """Run a task to an end of its attempt; return one word for Flower."""
-    return worker_process.current().run(tenant, task_id)
+class AgentTaskFailed(Exception):
+    """A task ended without an answer; its record says why."""
+
+
+@shared_task(
+    name=RUN_TASK,
+    bind=True,
+    ignore_result=True,
+    acks_late=False,
+    throws=(AgentTaskFailed,),
+    Request=RunRequest,
+)
+def run(self: Any, tenant: str, task_id: str) -> str:
+    """Run a task to an end of its attempt."""
+    return report(worker_process.current().run(tenant, task_id), celery_task=self)
+
+
+def report(outcome: Outcome, *, celery_task: Any) -> str:
+    """Tell Celery what became of the message.
+
+    Raises:
+        AgentTaskFailed: shown as FAILURE with the failure's code.
+        Retry: the task is pending again; shown as RETRY.
+        Ignore: nothing was run here, so nothing is shown; or the task was cancelled,
+            which was shown as REVOKED.
+    """
+    match outcome.word:
+        case "completed":
+            return outcome.word
+        case "failed" | "timed_out":
+            raise AgentTaskFailed(outcome.code)
+        case "released":
+            raise Retry(outcome.code or "worker shutting down")
+        case "cancelled":
+            celery_task.send_event(
+                "task-revoked", terminated=True, signum=None, expired=False
+            )
+            raise Ignore(outcome.word)
+        case _:
+            raise Ignore(outcome.word)

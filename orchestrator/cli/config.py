@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli import exit_codes
-from orchestrator.cli.connection import settings_here
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
-from orchestrator.settings import settings_schema
+from orchestrator.settings import load_settings, settings_schema
 
 
 @click.command("config", epilog=exit_codes.EXPLAINED)
@@ -19,7 +18,7 @@ def command(schema: bool, as_json: bool) -> None:
     if schema:
         echo_json(settings_schema())
         return
-    rows = list(setting_rows(settings_here()))
+    rows = list(setting_rows(load_settings()))
     if as_json:
         echo_json([row._asdict() for row in rows])
     else:

@@ -6,7 +6,7 @@ import click
 
 from conversations.message import StoredMessage
 from orchestrator.cli import exit_codes
-from orchestrator.cli.connection import open_orchestrator, run_async, settings_here
+from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
 from orchestrator.cli.output import (
     ago,
@@ -15,6 +15,7 @@ from orchestrator.cli.output import (
     json_option,
     plain,
 )
+from orchestrator.settings import load_settings
 
 
 @click.group("conversations", epilog=exit_codes.EXPLAINED)
@@ -49,7 +50,7 @@ def show_command(
 async def _list(
     limit: int, cursor: str | None, tenant: str | None, *, as_json: bool
 ) -> None:
-    settings = settings_here()
+    settings = load_settings()
     async with open_orchestrator(settings) as orchestrator:
         page = await orchestrator.conversations.list(
             limit=limit, cursor=cursor, tenant=tenant or settings.tenant
@@ -74,7 +75,7 @@ async def _list(
 async def _show(
     conversation_id: str, limit: int, tenant: str | None, *, as_json: bool
 ) -> None:
-    settings = settings_here()
+    settings = load_settings()
     whose = tenant or settings.tenant
     async with open_orchestrator(settings) as orchestrator:
         service = orchestrator.conversations

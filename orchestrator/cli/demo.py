@@ -24,9 +24,10 @@ from orchestrator.cli.endpoint_report import EndpointReport
 from orchestrator.cli.live import follow
 from orchestrator.cli.output import one_line
 from orchestrator.embedded import RedisServer, open_redis
-from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
+from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import load_settings
 from orchestrator.task import TaskStatus
+from orchestrator.task_handle import AsyncTaskHandle
 
 _QUESTION = "How is a task found again when its worker or its message is lost?"
 _SUMMARIES = 20
@@ -85,7 +86,7 @@ def _announce_redis(redis: RedisServer) -> None:
 
 def _announce_endpoint(report: EndpointReport) -> None:
     if report.usable and not report.is_double:
-        click.echo(f"Endpoint  {report}: it answers and has the model")
+        click.echo(f"Endpoint  {report}: it answers and is used")
         return
     if not report.usable:
         click.echo(f"Endpoint  {report} cannot be used: {report.remedy}")

@@ -86,8 +86,7 @@ def print_totals(tasks: Sequence[Task], *, scripted: bool, seconds: float) -> No
     )
     spans = [_seconds(task.started_at, task.finished_at) for task in tasks]
     click.echo(
-        f"All tasks in {seconds:.1f} s; one after another they would take"
-        f" {sum(spans):.1f} s"
+        f"All of them in {seconds:.1f} s; together they ran for {sum(spans):.1f} s"
     )
 
 

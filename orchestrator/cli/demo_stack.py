@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,12 +16,12 @@ from orchestrator.cli.connection import open_orchestrator
 from orchestrator.cli.endpoint_report import EndpointReport, ask_endpoint
 from orchestrator.cli.exit_codes import Unavailable
 from orchestrator.cli.processes import (
-    double_command,
     start,
     stop,
     storage_environment,
     worker_command,
 )
+from orchestrator.cli.scripted_endpoint import open_double
 from orchestrator.embedded import RedisServer
 from orchestrator.errors import InvalidSettings
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -31,11 +30,9 @@ from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
 
 _READY_SECONDS = 20.0
-_DOUBLE_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _RUNS_AT_ONCE = 8
-_DOUBLE_LATENCY_SECONDS = 0.05
 
 
 @asynccontextmanager
@@ -48,31 +45,8 @@ async def open_endpoint() -> AsyncIterator[tuple[EndpointReport, dict[str, str]]
     if report.usable:
         yield report, {}
         return
-    double = await start(
-        double_command("--demo", "--latency", str(_DOUBLE_LATENCY_SECONDS)),
-        {},
-        errors=DEVNULL,
-    )
-    try:
-        url = await _announced_url(double)
-        yield (
-            report,
-            {"CELERIAC_LLM__BASE_URL": url, "CELERIAC_LLM__API_KEY": "null"},
-        )
-    finally:
-        await stop(double, grace_seconds=_STOP_SECONDS)
-
-
-async def _announced_url(double: Process) -> str:
-    if double.stdout is None:
-        raise AssertionError("the double is started with a pipe")
-    try:
-        line = await asyncio.wait_for(double.stdout.readline(), _DOUBLE_SECONDS)
-        return str(json.loads(line)["url"])
-    except (TimeoutError, ValueError, KeyError, TypeError):
-        raise Unavailable(
-            "the scripted endpoint did not start; run: celeriac double --demo"
-        ) from None
+    async with open_double() as environment:
+        yield report, environment
 
 
 def demo_settings(redis: RedisServer) -> Settings:

@@ -10,14 +10,14 @@ from typing import Literal
 import click
 
 from orchestrator.cli import exit_codes
-from orchestrator.cli.connection import open_orchestrator, run_async, settings_here
+from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.endpoint_report import ask_endpoint
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.orchestrator import AsyncOrchestrator
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, load_settings
 
 _STORAGE_SECONDS = 4.0
 _START_REDIS = "`celeriac up` starts one here; or set REDIS_URL"
@@ -40,7 +40,7 @@ def command(as_json: bool) -> int:
 
     Ends with 69 when something is missing that tasks cannot do without.
     """
-    settings = settings_here()
+    settings = load_settings()
     checks = [*run_async(_examine(settings)), *_settings_checks(settings)]
     rows = list(setting_rows(settings))
     failed = any(check.state == "fail" for check in checks)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import click
 
 from orchestrator.cli import exit_codes
-from orchestrator.cli.connection import settings_here
 from orchestrator.cli.processes import become, flower_command, storage_environment
+from orchestrator.settings import load_settings
 
 
 @click.command(
@@ -48,10 +48,10 @@ def command(
 ) -> None:
     """Watch workers and tasks in the browser.
 
-    OPTIONS are those of `celery flower`. A flowerconfig.py in this directory is read.
+    OPTIONS are those of `celery flower`; `--conf FILE` reads yours instead of ours.
     """
     check_closed(address, has_login=bool(basic_auth or auth))
-    environment = storage_environment(settings_here())
+    environment = storage_environment(load_settings())
     if basic_auth:
         environment["FLOWER_BASIC_AUTH"] = basic_auth
     if auth:

@@ -17,7 +17,7 @@ from orchestrator.cli.output import one_line, status_text
 from orchestrator.cli.progress import TaskProgress
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import TaskEvent
-from orchestrator.orchestrator import AsyncTaskHandle
+from orchestrator.task_handle import AsyncTaskHandle
 
 _REFRESHES_PER_SECOND = 4
 

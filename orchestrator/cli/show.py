@@ -90,11 +90,12 @@ def _print_steps(steps: Sequence[Step]) -> None:
     if steps:
         click.echo()
         echo_table(
-            ("step", "kind", "attempt", "time", "tokens"),
+            ("step", "kind", "name", "attempt", "time", "tokens"),
             (
                 (
                     step.key,
                     step.kind.value,
+                    one_line(step.name, limit=40),
                     step.attempt,
                     format_seconds(round(step.seconds, 3)) if step.seconds else "-",
                     step.usage.total_tokens,

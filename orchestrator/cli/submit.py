@@ -14,7 +14,8 @@ from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import duration, json_object, tenant_option
 from orchestrator.cli.output import echo_json, json_option
 from orchestrator.cli.waiting import wait_and_print
-from orchestrator.orchestrator import AsyncOrchestrator, AsyncTaskHandle
+from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.task_handle import AsyncTaskHandle
 
 
 @click.command("submit", epilog=exit_codes.EXPLAINED)

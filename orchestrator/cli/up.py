@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
@@ -22,7 +23,9 @@ from orchestrator.cli.processes import (
     storage_environment,
     worker_command,
 )
+from orchestrator.cli.scripted_endpoint import open_double
 from orchestrator.embedded import RedisServer, open_redis
+from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 
 _FLOWER_GRACE_SECONDS = 5.0
@@ -46,6 +49,11 @@ _WORKER_MARGIN_SECONDS = 5.0
 )
 @click.option("--flower/--no-flower", default=True, show_default=True)
 @click.option(
+    "--scripted",
+    is_flag=True,
+    help="Ask the scripted endpoint, which quotes documents and calls no model.",
+)
+@click.option(
     "--flower-port", default=5555, type=click.IntRange(1, 65535), show_default=True
 )
 @click.option(
@@ -59,6 +67,7 @@ def command(
     workers: int,
     concurrency: int | None,
     flower: bool,
+    scripted: bool,
     flower_port: int,
     state: Path,
 ) -> int:
@@ -68,6 +77,10 @@ def command(
     the state directory. A process that ends is started again, ever more slowly.
     """
     settings = load_settings()
+    if settings.storage.backend != "redis":
+        raise InvalidSettings(
+            ["storage.backend: memory is seen by one process only; set it to redis"]
+        )
     with open_redis(state, url=configured_url(settings)) as redis:
         settings = load_settings(storage={"redis_url": redis.url})
         commands = {
@@ -85,7 +98,7 @@ def command(
         try:
             if redis.kind != "configured":
                 announce_url(state, redis.url)
-            run_async(_run(commands, settings))
+            run_async(_run(commands, settings, scripted=scripted))
         finally:
             withdraw_url(state)
     return exit_codes.OK
@@ -104,13 +117,28 @@ def _greet(redis: RedisServer, flower_port: int | None) -> None:
         click.echo(f"up       | Flower: http://127.0.0.1:{flower_port}")
 
 
-async def _run(commands: dict[str, list[str]], settings: Settings) -> None:
+async def _run(
+    commands: dict[str, list[str]], settings: Settings, *, scripted: bool
+) -> None:
     """Keep the processes running until SIGINT or SIGTERM, then stop them."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     environment = storage_environment(settings)
+    async with AsyncExitStack() as stack:
+        if scripted:
+            environment |= await stack.enter_async_context(open_double())
+            click.echo("up       | the endpoint is scripted: no model is called")
+        await _keep(commands, settings, environment, stopping)
+
+
+async def _keep(
+    commands: dict[str, list[str]],
+    settings: Settings,
+    environment: dict[str, str],
+    stopping: asyncio.Event,
+) -> None:
     keepers = [
         asyncio.create_task(
             keep_running(

@@ -12,8 +12,8 @@ from orchestrator.cli.live import follow
 from orchestrator.cli.output import echo_json, plain
 from orchestrator.duration import format_seconds
 from orchestrator.errors import TaskEndedWithoutResult
-from orchestrator.orchestrator import AsyncTaskHandle
 from orchestrator.task import Task, TaskResult
+from orchestrator.task_handle import AsyncTaskHandle
 
 
 async def wait_and_print(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import click
 
 from orchestrator.cli import exit_codes
-from orchestrator.cli.connection import settings_here
 from orchestrator.cli.processes import become, storage_environment, worker_command
+from orchestrator.settings import load_settings
 
 
 @click.command(
@@ -22,4 +22,4 @@ def command(options: Sequence[str]) -> None:
 
     OPTIONS are those of `celery worker`, such as -c 4 or --loglevel info.
     """
-    become(worker_command(*options), storage_environment(settings_here()))
+    become(worker_command(*options), storage_environment(load_settings()))

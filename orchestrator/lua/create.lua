@@ -83,7 +83,7 @@ end
 local newest = redis.call('ZREVRANGE', KEYS[16], 0, 0, 'WITHSCORES')[2]
 local ordinal = text(math.max(NOW, (tonumber(newest or nil) or 0) + 1))
 
-redis.call('HSET', RECORD, 'spec', ARGV[6], 'agent', ARGV[7], 'queue', ARGV[8],
+redis.call('HSET', RECORD, 'schema', SCHEMA, 'spec', ARGV[6], 'agent', ARGV[7], 'queue', ARGV[8],
   'priority', ARGV[9], 'status', 'pending', 'attempt', '0', 'events', '0',
   'ordinal', ordinal, 'created_ms', text(NOW))
 local function keep(name, value)

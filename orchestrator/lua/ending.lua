@@ -1,4 +1,5 @@
--- How a task leaves a status; comes after task.lua and dispatch.lua.
+-- How a task leaves a status; comes after task.lua and dispatch.lua, whose KEYS and ARGV
+-- it shares. It changes nothing by itself.
 
 local function settle_cache(status)
   local key = get('cache_key')

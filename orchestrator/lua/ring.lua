@@ -13,7 +13,7 @@ end
 if tonumber(redis.call('ZSCORE', DUE, MEMBER) or nil) > NOW then
   return {'nothing', {}}
 end
-local reason = overdue()
+local reason = get('schema') == SCHEMA and overdue()
 if reason then
   return {'ended', end_with_failure('failed', 'expired', reason)}
 end

@@ -17,6 +17,10 @@ local TENANT, TASK_ID = ARGV[1], ARGV[2]
 local MEMBER = TENANT .. ' ' .. TASK_ID
 local RESEND, MAX_RESEND, KEEP = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
+-- What a record means; another number is for workers of another release to run. Raised
+-- when an older release would do harm with a record, not when a field is added.
+local SCHEMA = '1'
+
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
 local BACKSTOP = 86400000
 

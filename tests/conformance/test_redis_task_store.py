@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -227,6 +229,21 @@ async def test_a_full_server_refuses_whole_and_serves_again(
     await store.finish(lease, ending, running_seconds=1)
 
 
+async def test_a_full_server_still_forgets_ended_tasks(client: Redis) -> None:
+    store = RedisTaskStore(client, result_ttl_seconds=0.001, resend_seconds=0.001)
+    task = await submitted(store)
+    await submitted(store)
+    await store.cancel("default", task.id)
+    await client.config_set("maxmemory", 1)
+    try:
+        async with asyncio.timeout(5):
+            while await client.exists(f"celeriac:default:task:{task.id}"):
+                with suppress(StoreFull):
+                    await store.sweep()
+    finally:
+        await client.config_set("maxmemory", 0)
+
+
 async def test_a_replica_is_refused_by_the_check_and_for_writes(
     store: RedisTaskStore, client: Redis
 ) -> None:
@@ -285,6 +302,20 @@ async def test_a_wrong_password_is_told_without_showing_it(
     await store.aclose()
 
 
+async def test_a_server_that_wants_a_password_is_told_soon(
+    clean_redis_url: str, client: Redis
+) -> None:
+    store = RedisTaskStore(connect(clean_redis_url))
+    await client.config_set("requirepass", "canary-secret")
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreUnavailable, match="login"):
+                await submit(store)
+    finally:
+        await client.config_set("requirepass", "")
+        await store.aclose()
+
+
 async def test_a_server_that_is_down_is_told_with_its_address(directory: Path) -> None:
     client = connect(f"unix://:canary-secret@{directory}/none.sock")
     for call in (
@@ -293,7 +324,9 @@ async def test_a_server_that_is_down_is_told_with_its_address(directory: Path) -
         RedisTaskStore(client).check(),
         RedisAgentDirectory(client).agents(),
     ):
-        with pytest.raises(StoreUnavailable, match=r"none\.sock cannot be reached") as e:
+        with pytest.raises(
+            StoreUnavailable, match=r"none\.sock cannot be reached"
+        ) as e:
             await call
         assert "canary" not in str(e.value)
     await client.aclose()

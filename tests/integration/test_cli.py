@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from orchestrator.cli.group import run
 from orchestrator.embedded import redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.loop_thread import LoopThread
-from tests.integration.conftest import Stand, wait_until
+from tests.stand import Stand, wait_until
 from workers.llm.double import Double, HttpReply, Script
 
 pytestmark = pytest.mark.timeout(120)
@@ -73,7 +74,7 @@ def process(
     if not redis:
         del environment["REDIS_URL"]
     with log.open("wb") as output:
-        running = subprocess.Popen(  # noqa: S603
+        running = subprocess.Popen(
             [sys.executable, "-m", "orchestrator", *arguments],
             cwd=stand.directory,
             env=environment,
@@ -98,7 +99,7 @@ def free_port() -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    found = subprocess.run(  # noqa: S603
+    found = subprocess.run(
         ["ps", "--ppid", str(pid), "-o", "pid="],  # noqa: S607
         capture_output=True,
         text=True,
@@ -366,11 +367,15 @@ def test_demo_tells_when_a_task_fails(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["Redis ", "Endpoint", "Worker "])
+@pytest.mark.parametrize("moment", ["Redis ", "NO MODEL", "Worker "])
 def test_an_interrupted_demo_leaves_nothing(
     stand: Stand, documents: Path, moment: str, number: signal.Signals
 ) -> None:
-    with process(stand, "demo", redis=False) as (demo, log):
+    never = HttpReply(hang=True)
+    with (
+        endpoint(stand, lambda _: never),
+        process(stand, "demo", redis=False) as (demo, log),
+    ):
         wait_until(lambda: moment in log.read_text(), 40, log.read_text)
         children = children_of(demo.pid)
         demo.send_signal(number)
@@ -379,3 +384,34 @@ def test_an_interrupted_demo_leaves_nothing(
     assert not [pid for pid in children if is_alive(pid)]
     assert list(documents.iterdir()) == []
     assert "Traceback" not in log.read_text()
+
+
+def test_help_is_quick_and_loads_no_engine() -> None:
+    script = (
+        "import sys; from orchestrator.cli.group import run; run(['--help']);"
+        "print([m for m in ('celery', 'redis', 'rich', 'pydantic_settings', 'workers')"
+        " if m in sys.modules])"
+    )
+    started = time.monotonic()
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    ).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert time.monotonic() - started < 5
+
+
+def test_a_reader_that_has_seen_enough_causes_no_noise() -> None:
+    first, last = os.pipe()
+    os.close(first)
+    ended = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "config"],
+        stdout=last,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(last)
+    assert ended.stderr == b""

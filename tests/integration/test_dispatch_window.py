@@ -13,7 +13,7 @@ from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim, Creation
 from orchestrator.sweeper import Sweeper
 from orchestrator.task import Task
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 
 pytestmark = pytest.mark.timeout(120)
 

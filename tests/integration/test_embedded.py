@@ -16,7 +16,7 @@ from redis import Redis
 from orchestrator.embedded import LADDER, Kind, open_redis, redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_url import for_kombu
-from tests.integration.conftest import wait_until
+from tests.stand import wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -156,7 +156,7 @@ def test_a_private_redis_ends_with_an_owner_that_is_killed(
         f"with open_redis(Path({str(tmp_path)!r}), ladder=[{rung!r}]) as server:\n"
         "    print(server.url, flush=True); sys.stdin.read()"
     )
-    owner = subprocess.Popen(  # noqa: S603
+    owner = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert owner.stdin is not None

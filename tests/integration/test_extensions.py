@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from orchestrator import AsyncOrchestrator
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 from workers.llm.double import Double
 
 pytestmark = pytest.mark.timeout(90)

@@ -19,7 +19,7 @@ from orchestrator import (
     WaitTimeout,
 )
 from orchestrator.errors import AgentNotFound, InvalidInput, PayloadTooLarge
-from tests.integration.conftest import Stand, wait_until
+from tests.stand import Stand, wait_until
 from workers.llm.double import Double, HttpReply, Script
 
 pytestmark = pytest.mark.timeout(120)

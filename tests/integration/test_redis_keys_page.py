@@ -10,7 +10,7 @@ import redis
 
 from orchestrator import Orchestrator
 from orchestrator.loop_thread import LoopThread
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 from workers.llm.double import Double
 
 pytestmark = pytest.mark.timeout(120)

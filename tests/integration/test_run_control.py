@@ -15,7 +15,7 @@ from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim
 from orchestrator.task import AwaitedCall
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 from workers.llm.double import Double, HttpReply
 
 pytestmark = pytest.mark.timeout(120)

@@ -17,7 +17,7 @@ from orchestrator import AsyncOrchestrator
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.settings import WebhookSettings
 from orchestrator.task import Task
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 from workers.llm.double import Double
 from workers.webhooks import WebhookDeliverer
 

@@ -83,4 +83,4 @@ def test_the_room_loads_no_redis_client() -> None:
         "import sys, conversations, conversations.append_script,"
         " conversations.memory_store; sys.exit('redis' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -106,7 +106,7 @@ def test_a_models_text_is_not_called_scripted(
     print_summaries([completed("Short.")], ["a.md"], scripted=False)
     print_totals([completed("Short.")], scripted=False, seconds=1.0)
     shown = capsys.readouterr().out
-    assert "it answers and has the model" in shown
+    assert "it answers and is used" in shown
     assert "scripted" not in shown.lower()
     assert "no model" not in shown.lower()
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.agent_config import AgentConfig
+from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings, settings_schema
 
@@ -201,6 +203,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("agents: {a b: {}}", "agents.a b.name: must be 1 to 64 letters"),
         ("llm: {base_url: 'ftp://host'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://[::1'}", r"llm.base_url: not an http\(s\) URL"),
+        ("llm: {base_url: 'http://h/v1?key=k'}", "no login and no query"),
         ("llm: {model: ''}", "llm.model: .*at least 1 character"),
         ("storage: {backend: mongo}", "must be 'redis' or 'memory', got 'mongo'"),
         ("storage: {broker_url: somewhere}", "storage.broker_url: must be a broker"),
@@ -298,3 +301,15 @@ def test_the_schema_accepts_agents_without_a_name() -> None:
     assert "name" not in agent["properties"]
     assert "required" not in agent
     assert json.dumps(schema)
+
+
+def test_the_documentation_names_every_setting() -> None:
+    page = (SHIPPED.parent / "docs" / "configuration.md").read_text()
+    paths = [row.path for row in setting_rows(Settings())]
+    paths += list(AgentConfig.model_fields)
+    undocumented = [
+        path
+        for path in paths
+        if f"`{path}`" not in page and path != "name" and not path.startswith("agents.")
+    ]
+    assert undocumented == []

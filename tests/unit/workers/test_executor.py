@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -79,12 +79,12 @@ class Bench:
         )
 
     async def run(self, task: Task) -> tuple[str, Task]:
-        word = await self.executor.run(task.tenant, task.id)
-        return word, await self.store.get(task.tenant, task.id)
+        outcome = await self.executor.run(task.tenant, task.id)
+        return outcome.word, await self.store.get(task.tenant, task.id)
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+def bench() -> Bench:
     conversations = InMemoryConversationStore()
     store = InMemoryTaskStore(conversations=conversations)
     queue = RecordingQueue()
@@ -99,7 +99,7 @@ async def bench() -> AsyncIterator[Bench]:
     )
     limits = ExecutorLimits(max_result_bytes=10_000, store_patience_seconds=2.0)
     executor = Executor(parts, worker="w", limits=limits)
-    yield Bench(store, queue, conversations, llm, manager, executor)
+    return Bench(store, queue, conversations, llm, manager, executor)
 
 
 async def until_running(bench: Bench, task: Task) -> asyncio.Task[tuple[str, Task]]:
@@ -417,7 +417,7 @@ async def test_an_ending_waits_for_a_store_that_is_full(bench: Bench) -> None:
     executor = Executor(parts, worker="w", limits=ExecutorLimits())
     task = Task(agent_name="agent")
     await store.create([task])
-    assert await executor.run("default", task.id) == "completed"
+    assert (await executor.run("default", task.id)).word == "completed"
 
 
 async def test_a_broker_that_is_away_does_not_fail_a_run(bench: Bench) -> None:

@@ -91,7 +91,7 @@ async def test_only_the_run_that_blocks_the_loop_is_charged() -> None:
                 (await store.get("default", task_id)).status is not TaskStatus.PENDING
             ):
                 await asyncio.sleep(0.01)
-        words = [await asyncio.wrap_future(run) for run in runs]
+        words = [(await asyncio.wrap_future(run)).word for run in runs]
     assert words == ["lease_lost", "lease_lost"]
     charged = {
         task_id: (await store.get("default", task_id)).crashes

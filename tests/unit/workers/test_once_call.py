@@ -55,7 +55,7 @@ class Till:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await self.dead.wait()
             self.executor.runs[task.tenant, task.id].interrupt(Interrupt.LEASE_LOST)
-            assert await run == "lease_lost"
+            assert (await run).word == "lease_lost"
             while (await self.get(task)).status is not TaskStatus.PENDING:
                 await self.store.sweep()
                 await asyncio.sleep(0.005)
@@ -66,8 +66,8 @@ class Till:
 
     async def resume(self, task: Task) -> tuple[str, Task]:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            word = await self.executor.run(task.tenant, task.id)
-        return word, await self.get(task)
+            outcome = await self.executor.run(task.tenant, task.id)
+        return outcome.word, await self.get(task)
 
     async def events(self, task: Task) -> list[str]:
         return [event.type for event in await self.store.events("default", task.id)]

@@ -41,7 +41,7 @@ def test_what_another_attempt_cannot_help_is_not_tried_again(error: Exception) -
 
 
 def test_the_delay_doubles_with_jitter_and_is_capped() -> None:
-    jitter = random.Random(1)
+    jitter = random.Random(1)  # noqa: S311
     delays = [
         decide(
             LLMUnavailable("down"),

@@ -7,12 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-
-import pytest
 
 from orchestrator import Orchestrator, Settings, load_settings
 
@@ -67,7 +65,7 @@ class Stand:
             "LANG",
             "TMPDIR",
             "VIRTUAL_ENV",
-            "COVERAGE_PROCESS_START",
+            "COVERAGE_PROCESS_CONFIG",
         )
         inherited = {name: os.environ[name] for name in kept if name in os.environ}
         return {
@@ -93,12 +91,13 @@ class Stand:
         command = [sys.executable, "-m", "celery", "-A", "workers", "worker"]
         command += ["-n", f"w{number}@%h", "-c", str(slots), "-l", "INFO", *arguments]
         with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 command,
                 cwd=self.directory,
                 env=self.variables(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         worker = RunningWorker(process, log)
         self.workers.append(worker)
@@ -127,12 +126,3 @@ def wait_until(
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {explain()}"
         pause.wait(0.05)
-
-
-@pytest.fixture
-def stand(clean_redis_url: str, tmp_path: Path) -> Iterator[Stand]:
-    """A stand whose workers are stopped after the test."""
-    stand = Stand(clean_redis_url, tmp_path)
-    yield stand
-    for worker in stand.workers:
-        worker.stop()

@@ -1,0 +1,106 @@
+"""From requests to tasks: what is known of their agents, and whether they may be taken.
+
+Checks all that needs no write; the store's create script checks the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from time import monotonic
+
+from orchestrator.agent_config import AgentInfo
+from orchestrator.errors import ServiceDisabled
+from orchestrator.parts import OrchestratorParts
+from orchestrator.request import SubmitRequest, build_task
+from orchestrator.task import Task
+
+logger = logging.getLogger(__name__)
+
+AGENT_MEMORY_SECONDS = 2.0
+"""How long a submit trusts what it has read of an agent that is served."""
+_REMEMBERED_AGENTS = 1000
+
+Agents = Mapping[str, AgentInfo | None]
+"""What is known of each agent by name; None of one that nobody has announced."""
+
+
+class KnownAgents:
+    """Looks agents up in the directory and these settings, remembering for a moment."""
+
+    def __init__(self, parts: OrchestratorParts) -> None:
+        self._parts = parts
+        self._seen: dict[str, tuple[float, AgentInfo]] = {}
+
+    def check_services(self, requests: Sequence[SubmitRequest]) -> None:
+        """Refuse what a service that is switched off would do.
+
+        Raises:
+            ServiceDisabled: names the service.
+        """
+        if not self._parts.agent_manager_enabled:
+            raise ServiceDisabled("agent_manager")
+        if self._parts.conversations is None and any(
+            request.conversation_id for request in requests
+        ):
+            raise ServiceDisabled("conversations")
+
+    async def look_up(self, requests: Sequence[SubmitRequest]) -> Agents:
+        """Return what is known of the requests' agents.
+
+        Raises:
+            StoreUnavailable: the directory did not answer.
+        """
+        names = {request.agent for request in requests}
+        return {name: await self._look_up(name) for name in names}
+
+    def build(
+        self, requests: Sequence[SubmitRequest], agents: Agents, *, ids: Sequence[str]
+    ) -> list[Task]:
+        """Make the tasks, with the given ids where there are any.
+
+        Raises:
+            InvalidInput: fields contradict each other or are too large.
+        """
+        tasks = [
+            build_task(
+                request,
+                agent=info.config if (info := agents[request.agent]) else None,
+                defaults=self._parts.defaults,
+            )
+            for request in requests
+        ]
+        if not ids:
+            return tasks
+        return [
+            task.model_copy(update={"id": task_id})
+            for task, task_id in zip(tasks, ids, strict=True)
+        ]
+
+    async def _look_up(self, name: str) -> AgentInfo | None:
+        now = monotonic()
+        until, seen = self._seen.get(name, (0.0, None))
+        if seen is not None and until > now:
+            return seen
+        info = await self._parts.directory.find(name)
+        config = self._parts.agents.get(name)
+        if info is None and config is not None:
+            info = AgentInfo(config=config)
+        if info is not None and info.health.served:
+            if len(self._seen) >= _REMEMBERED_AGENTS:
+                self._seen.clear()
+            self._seen[name] = (now + AGENT_MEMORY_SECONDS, info)
+        return info
+
+
+def warn_unserved(task: Task, agents: Agents) -> str | None:
+    """Say that no live worker serves a task that waits for one."""
+    info = agents[task.agent_name]
+    if task.status.is_terminal or (info and info.health.served):
+        return None
+    warning = (
+        f"no live worker serves agent {task.agent_name!r}; the task is stored and runs"
+        " once one is started with `celery -A workers worker`"
+    )
+    logger.warning(warning, extra={"task_id": task.id})
+    return warning

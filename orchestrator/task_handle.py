@@ -1,0 +1,57 @@
+"""A task in the caller's hand: an id and the orchestrator to ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from orchestrator.events import TaskEvent
+from orchestrator.task import Task, TaskResult, TaskStatus
+
+if TYPE_CHECKING:
+    from orchestrator.orchestrator import AsyncOrchestrator
+
+
+class AsyncTaskHandle:
+    """A task in the caller's hand."""
+
+    def __init__(
+        self,
+        orchestrator: AsyncOrchestrator,
+        task: Task,
+        *,
+        created: bool = False,
+        warning: str | None = None,
+    ) -> None:
+        self._orchestrator = orchestrator
+        self.tenant = task.tenant
+        self.id = task.id
+        self.created = created
+        """False when an equal request had been accepted before."""
+        self.warning = warning
+        """What stands in the way of the task at acceptance, if anything."""
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}>"
+
+    async def get(self) -> Task:
+        """Return the record."""
+        return await self._orchestrator.get(self.id, tenant=self.tenant)
+
+    async def status(self) -> TaskStatus:
+        """Return where it stands."""
+        return (await self.get()).status
+
+    async def result(self, timeout: float | None = None) -> TaskResult:
+        """Wait for the answer; see `AsyncOrchestrator.result`."""
+        return await self._orchestrator.result(
+            self.id, timeout=timeout, tenant=self.tenant
+        )
+
+    def events(self, after: int = -1) -> AsyncIterator[TaskEvent]:
+        """Yield events beyond `after`, live, up to the end event."""
+        return self._orchestrator.events(self.id, after=after, tenant=self.tenant)
+
+    async def cancel(self) -> Task:
+        """Ask for its end."""
+        return await self._orchestrator.cancel(self.id, tenant=self.tenant)

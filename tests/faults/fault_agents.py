@@ -1,0 +1,72 @@
+"""What the workers under test serve: an agent whose tool leaves a line for each effect.
+
+Loaded by the workers (`-I fault_agents`) from a copy in their directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from conversations.json_value import JsonObject
+from orchestrator import AgentConfig
+from workers import extend, tool
+from workers.agent_manager import AgentManager
+from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.tools.registry import ToolRegistry
+from workers.tools.tool import ToolContext
+
+
+@tool(effect="idempotent")
+def note(ctx: ToolContext, label: str, step: int) -> str:
+    """Leave a line that says that the effect took place."""
+    line = {"label": label, "step": step, "key": ctx.idempotency_key}
+    with Path(os.environ["FAULT_EFFECTS"]).open("a", encoding="utf-8") as effects:
+        effects.write(json.dumps(line | {"pid": os.getpid()}) + "\n")
+    return "noted"
+
+
+class Poison:
+    """Takes its worker process down."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+class Sleeper:
+    """A Python agent of many short steps."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        steps = int(str(agent_input.data.get("steps", 20)))
+
+        async def work() -> int:
+            await asyncio.sleep(0.2)
+            return os.getpid()
+
+        pids = [await ctx.step("work", work) for _ in range(steps)]
+        output: JsonObject = {"pids": list(pids)}
+        return AgentResult(content="slept", output=output)
+
+
+class Blocker:
+    """Blocks the event loop, once: the first attempt alone."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        if ctx.task.attempt == 1:
+            seconds = float(str(agent_input.data["block_seconds"]))
+            time.sleep(seconds)  # noqa: TID251 - the fault under test
+        return AgentResult(content=f"attempt {ctx.task.attempt}")
+
+
+@extend
+def register(manager: AgentManager, tools: ToolRegistry) -> None:
+    tools.register(note)
+    manager.register_agent(AgentConfig(name="counter", tools=("note",), max_turns=50))
+    manager.register_agent(AgentConfig(name="poison"), Poison())
+    manager.register_agent(AgentConfig(name="sleeper"), Sleeper())
+    manager.register_agent(AgentConfig(name="blocker"), Blocker())

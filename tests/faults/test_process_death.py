@@ -1,0 +1,170 @@
+"""A: processes that die, freeze or are told to go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from orchestrator import EventType, TaskEvent, TaskStatus
+from orchestrator.celery_settings import celery_settings
+from orchestrator.orchestrator import AsyncTaskHandle
+from tests.faults.fleet import Fleet
+from tests.faults.invariants import broken_invariants
+
+pytestmark = pytest.mark.timeout(120)
+
+POOLS = [
+    "prefork",
+    pytest.param("threads", marks=pytest.mark.slow),
+    pytest.param("solo", marks=pytest.mark.slow),
+]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def events_of(handle: AsyncTaskHandle) -> tuple[TaskEvent, ...]:
+    """The events so far."""
+    store = handle._orchestrator._parts.store
+    return await store.events(handle.tenant, handle.id)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_a_killed_workers_run_goes_on_elsewhere_from_its_last_step(
+    fleet: Fleet, pool: str
+) -> None:
+    first = await fleet.start_worker("--pool", pool)
+    fleet.model.hang = lambda label, number: (
+        number == 2 and len(fleet.stand.workers) == 1
+    )
+    handle = await fleet.submit("a", turns=2)
+    await fleet.until(fleet.requested("a", 2))
+    killed = time.monotonic()
+    first.signal(signal.SIGKILL)
+    await fleet.start_worker("--pool", pool)
+    result = await handle.result(timeout=30)
+    assert time.monotonic() - killed < 25
+    assert result.content == "done a"
+    assert fleet.model.counts() == {("a", 1): 1, ("a", 2): 2, ("a", 3): 1}
+    record = await handle.get()
+    assert (record.attempt, record.crashes) == (2, 0)
+    assert await broken_invariants(fleet) == []
+
+
+async def test_a_killed_prefork_child_harms_no_sibling(fleet: Fleet) -> None:
+    worker = await fleet.start_worker("--pool", "prefork", slots=2)
+    fleet.model.delay = lambda label, number: 1.0
+    for label in ("a", "b"):
+        await fleet.submit(label, turns=2)
+    await fleet.until(lambda: len(fleet.model.requests) >= 2)
+    task = await fleet.record("a")
+    assert task.worker is not None
+    victim = int(task.worker.split(":")[1])
+    assert parent_of(victim) == worker.pid
+    os.kill(victim, signal.SIGKILL)
+    await fleet.all_ended(40)
+    assert (await fleet.record("a")).attempt == 2
+    assert (await fleet.record("b")).attempt == 1
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
+    fleet: Fleet, pool: str
+) -> None:
+    first = await fleet.start_worker("--pool", pool)
+    handle = await fleet.celeriac.submit("sleeper", {"steps": 25})
+    fleet.accepted["sleeper"] = handle.id
+    async for event in handle.events():
+        if event.type is EventType.STEP_RECORDED:
+            break
+    asked = time.monotonic()
+    first.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(first.wait) == 0
+    assert time.monotonic() - asked < 10
+    task = await handle.get()
+    assert (task.status, task.attempt) == (TaskStatus.PENDING, 1)
+    released = [e for e in await events_of(handle) if e.type is EventType.TASK_RELEASED]
+    assert [event.data["reason"] for event in released] == ["worker shutting down"]
+    await fleet.start_worker("--pool", pool)
+    result = await handle.result(timeout=30)
+    assert (await handle.get()).attempt == 2
+    assert (await handle.get()).crashes == 0
+    pids = result.output["pids"]
+    assert len(pids) == 25
+    assert len(set(pids)) == 2
+    assert await broken_invariants(fleet) == []
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_after_the_grace_a_run_within_a_step_is_released_too(
+    fleet: Fleet, pool: str
+) -> None:
+    fleet.stand.environment["CELERIAC_WORKER__SHUTDOWN_GRACE"] = "1s"
+    first = await fleet.start_worker("--pool", pool)
+    fleet.model.hang = lambda label, number: len(fleet.stand.workers) == 1
+    handle = await fleet.submit("a", turns=0)
+    await fleet.until(fleet.requested("a"))
+    asked = time.monotonic()
+    first.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(first.wait) == 0
+    assert time.monotonic() - asked < 10
+    assert (await handle.get()).status is TaskStatus.PENDING
+    await fleet.start_worker("--pool", pool)
+    assert (await handle.result(timeout=20)).content == "done a"
+    assert (await handle.get()).crashes == 0
+    assert await broken_invariants(fleet) == []
+
+
+@pytest.mark.parametrize("pool", POOLS[:2])
+async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
+    fleet: Fleet, pool: str
+) -> None:
+    worker = await fleet.start_worker("--pool", pool, slots=2)
+    fleet.model.hang = lambda label, number: label == "a"
+    fleet.model.delay = lambda label, number: 1.0
+    for label in ("a", "b"):
+        await fleet.submit(label, turns=1)
+    await fleet.until(lambda: len(fleet.model.requests) >= 2)
+    app = celery_app(fleet)
+    app.control.revoke(fleet.accepted["a"], terminate=True)
+    await fleet.all_ended(15)
+    app.close()
+    statuses = [(await fleet.record(label)).status for label in ("a", "b")]
+    assert statuses == ["cancelled", "completed"]
+    assert (await fleet.record("b")).attempt == 1
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None
+
+
+@pytest.mark.slow
+async def test_a_task_revoked_while_it_waits_is_cancelled_when_it_is_taken(
+    fleet: Fleet,
+) -> None:
+    await fleet.start_worker("--pool", "threads", slots=1)
+    fleet.model.delay = lambda label, number: 2.0
+    for label in ("a", "b"):
+        await fleet.submit(label, turns=0)
+    await fleet.until(fleet.requested("a"))
+    app = celery_app(fleet)
+    app.control.revoke(fleet.accepted["b"])
+    await fleet.all_ended(20)
+    app.close()
+    assert (await fleet.record("a")).status is TaskStatus.COMPLETED
+    assert (await fleet.record("b")).status is TaskStatus.CANCELLED
+    assert await broken_invariants(fleet) == []
+
+
+def celery_app(fleet: Fleet) -> Celery:
+    """A client of the same broker, as Flower is one."""
+    app = Celery("flower", set_as_current=False)
+    app.conf.update(celery_settings(fleet.stand.settings()))
+    return app

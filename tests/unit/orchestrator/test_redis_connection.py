@@ -1,0 +1,63 @@
+"""What redis-py's errors become, and that nothing shows a password."""
+
+from __future__ import annotations
+
+import pytest
+from redis import exceptions
+
+from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
+from orchestrator.redis_connection import address_of, connect, store_errors
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (exceptions.OutOfMemoryError("used memory"), StoreFull, "maxmemory"),
+        (
+            exceptions.ResponseError("Error running script: -OOM command"),
+            StoreFull,
+            "maxmemory",
+        ),
+        (exceptions.ReadOnlyError("replica"), StoreReadOnly, "primary"),
+        (exceptions.ResponseError("MISCONF disk"), StoreReadOnly, "disk"),
+        (exceptions.ResponseError("NOREPLICAS"), StoreReadOnly, "writes"),
+        (exceptions.AuthenticationError("x"), StoreUnavailable, "login"),
+        (exceptions.NoPermissionError("x"), StoreUnavailable, "permissions"),
+        (exceptions.BusyLoadingError("x"), StoreUnavailable, "loading"),
+        (exceptions.TimeoutError("x"), StoreUnavailable, "in time"),
+        (exceptions.ConnectionError("x"), StoreUnavailable, "reached"),
+        (ConnectionResetError("x"), StoreUnavailable, "reached"),
+        (exceptions.ResponseError("odd"), StoreUnavailable, "ResponseError"),
+    ],
+    ids=str,
+)
+def test_every_error_becomes_one_sentence_with_the_address(
+    error: Exception, kind: type[StoreUnavailable], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as mapped, store_errors("host:6379"):
+        raise error
+    assert type(mapped.value) is kind
+    assert "host:6379" in str(mapped.value)
+    assert mapped.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://user:canary@example:6380/2", "example:6380"),
+        ("redis://:canary@example", "example:6379"),
+        ("unix://user:canary@/run/redis.sock?db=1", "/run/redis.sock"),
+    ],
+)
+async def test_an_address_shows_no_credentials(url: str, address: str) -> None:
+    client = connect(url)
+    assert address_of(client) == address
+    assert "canary" not in repr(client)
+    await client.aclose()
+
+
+def test_a_url_that_cannot_be_read_is_refused_without_being_shown() -> None:
+    with pytest.raises(StoreUnavailable, match="redis://") as refused:
+        connect("http://user:canary@example")
+    assert "canary" not in str(refused.value)
+    assert refused.value.__cause__ is None

@@ -1,0 +1,49 @@
+"""What Celery and Flower are told of a task's outcome."""
+
+from __future__ import annotations
+
+import pytest
+from celery.exceptions import Ignore, Retry
+
+from workers.executor import Outcome
+from workers.tasks import AgentTaskFailed, report
+
+
+class EventSink:
+    """Stands for the Celery task, as far as events go."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send_event(self, kind: str, **_: object) -> None:
+        self.sent.append(kind)
+
+
+def test_an_answer_is_a_success() -> None:
+    assert report(Outcome("completed"), celery_task=EventSink()) == "completed"
+
+
+@pytest.mark.parametrize("word", ["failed", "timed_out"])
+def test_a_task_without_an_answer_is_a_failure_with_its_code(word: str) -> None:
+    with pytest.raises(AgentTaskFailed, match=r"^llm_unavailable$"):
+        report(Outcome(word, "llm_unavailable"), celery_task=EventSink())
+
+
+def test_a_released_task_is_a_retry() -> None:
+    with pytest.raises(Retry, match="llm_unavailable"):
+        report(Outcome("released", "llm_unavailable"), celery_task=EventSink())
+
+
+def test_a_cancelled_task_is_shown_as_revoked() -> None:
+    sink = EventSink()
+    with pytest.raises(Ignore):
+        report(Outcome("cancelled"), celery_task=sink)
+    assert sink.sent == ["task-revoked"]
+
+
+@pytest.mark.parametrize("word", ["leased", "ended", "unknown", "lease_lost"])
+def test_a_delivery_that_ran_nothing_shows_nothing(word: str) -> None:
+    sink = EventSink()
+    with pytest.raises(Ignore):
+        report(Outcome(word), celery_task=sink)
+    assert sink.sent == []

@@ -1,0 +1,53 @@
+"""Keeps what a run has done in memory while the store refuses it, and writes it again.
+
+A full, read-only, stopped or missing store costs time, never a finished step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final, TypeVar
+
+from conversations.errors import ConversationStoreUnavailable
+from orchestrator.errors import StoreUnavailable
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_SECONDS: Final = 0.25
+LONGEST_WAIT_SECONDS: Final = 2.0
+"""A store that is back is noticed within this."""
+
+
+class Insistence:
+    """Calls the store again and again, as long as there is patience."""
+
+    def __init__(self, *, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """Let what fails from now on fail at once."""
+        self._given_up = True
+
+    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Await `call()`, which must be safe to repeat, until the store takes it.
+
+        Raises:
+            StoreUnavailable, ConversationStoreUnavailable: for longer than the
+                patience.
+        """
+        give_up_at = monotonic() + self._patience_seconds
+        wait = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return await call()
+            except (StoreUnavailable, ConversationStoreUnavailable) as exc:
+                if self._given_up or monotonic() + wait > give_up_at:
+                    raise
+                logger.warning("store refuses; trying again", extra={"error": str(exc)})
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT_SECONDS)

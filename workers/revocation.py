@@ -1,0 +1,39 @@
+"""Celery's revoke cancels the task as its own cancel does, in every pool.
+
+Celery itself would kill a prefork child with whatever else it holds, and cannot stop a
+run in `threads`. The message's id is the task's id, so `celery control revoke
+--terminate <id>` and Flower's button name our tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+from celery.worker.request import Request
+
+from orchestrator.celery_settings import RUN_TASK
+from workers.bootstrap import worker_process
+
+
+class RunRequest(Request):  # type: ignore[misc]
+    """A doorbell that was taken."""
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:  # noqa: ARG002
+        """Cancel the run; the pool is left alone."""
+        _cancel(self.kwargs)
+
+
+def _cancel_unstarted(sender: Any, request: Any, **_: Any) -> None:
+    """Cancel a task whose doorbell Celery dropped, or it would be rung for again."""
+    if sender is not None and sender.name == RUN_TASK:
+        _cancel(request.kwargs)
+
+
+def _cancel(arguments: Any) -> None:
+    tenant, task_id = arguments.get("tenant"), arguments.get("task_id")
+    if isinstance(tenant, str) and isinstance(task_id, str):
+        worker_process.cancel(tenant, task_id)
+
+
+signals.task_revoked.connect(_cancel_unstarted, weak=False)
