@@ -45,7 +45,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_concurrency": settings.services.agent_manager.max_concurrent_tasks,
-        "worker_pool": "threads",
+        "worker_pool": "workers.pool:AsyncPool",
+        "worker_enable_prefetch_count_reduction": False,
+        "broker_channel_error_retry": True,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -53,10 +55,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-            # Kombu's own book of messages in hand is not needed, and writing it to a
-            # full Redis would end the worker.
-            "ack_emulation": False,
             "queue_order_strategy": "priority",
+            "accept_tasks": [RUN_TASK],
             "max_connections": 200,
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": 2.0,

@@ -7,12 +7,14 @@ one. Made after a fork, never carried across one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
 """How long `close` waits for what still runs on the loop to take its cancel."""
@@ -37,15 +39,20 @@ class LoopThread:
         """False once closed, and in a child forked from the process that made it."""
         return self._pid == os.getpid() and self._thread.is_alive()
 
-    def await_(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def await_(
+        self, coroutine: Coroutine[Any, Any, T], *, timeout: float | None = None
+    ) -> T:
         """Block until the coroutine ends on the loop; return or raise what it does.
 
         When the waiting thread is interrupted (Celery's time-limit signal, Ctrl-C) the
         coroutine is cancelled and its end awaited before the interruption goes on.
+
+        Raises:
+            TimeoutError: it did not end within `timeout` seconds and was cancelled.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result()
+            return future.result(timeout)
         except BaseException:
             if not future.done():
                 done = threading.Event()
@@ -67,10 +74,23 @@ class LoopThread:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._served():
+                pass
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
+
+    def _served(self) -> bool:
+        """Run the loop; tell whether it was stopped and not left by an exception.
+
+        asyncio lets SystemExit and KeyboardInterrupt of one task stop the whole loop.
+        """
+        try:
+            self._loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            logger.exception("code on the event loop tried to end the process")
+            return False
+        return True
 
 
 async def _cancel_all() -> None:

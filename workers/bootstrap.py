@@ -39,13 +39,21 @@ from workers.llm.endpoint import CallLimits
 from workers.llm.provider import LLMProvider
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
+from workers.transport import lean_broker
 from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 5.0
+"""A run that blocks the loop must not keep the process from ending."""
 HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
-SUPPORTED_POOLS = {"prefork": "prefork", "thread": "threads", "solo": "solo"}
-"""Module of the pool under `celery.concurrency` → its name on the command line."""
+SUPPORTED_POOLS = {
+    "pool": "without --pool",
+    "prefork": "with --pool prefork",
+    "thread": "with --pool threads",
+    "solo": "with --pool solo",
+}
+"""Last part of a pool's module → how to ask for it; `pool` is our AsyncPool."""
 
 
 class WorkerProcess:
@@ -58,12 +66,13 @@ class WorkerProcess:
         hostname: str,
         queues: Sequence[str] = (),
         slots: int = 1,
+        loop: LoopThread | None = None,
     ) -> None:
         self._settings = settings
         self._hostname = hostname
         self._queues = tuple(queues)
         self._slots = slots
-        self._loop = LoopThread("celeriac-runs")
+        self._loop = loop or LoopThread("celeriac-runs")
         self._llm = open_provider(settings.llm)
         self.manager = build_manager(settings, self._llm)
         self._parts = connect(settings)
@@ -120,7 +129,8 @@ class WorkerProcess:
         """Withdraw the worker and close what it holds."""
         self._heartbeat.close()
         if self._loop.is_alive:
-            self._loop.await_(self._close_parts())
+            with suppress(TimeoutError):
+                self._loop.await_(self._close_parts(), timeout=CLOSE_SECONDS)
             self._loop.close()
 
     async def _close_parts(self) -> None:
@@ -253,6 +263,7 @@ class WorkerProcessHolder:
         return {
             "hostname": self.worker.hostname,
             "queues": tuple(self.worker.app.amqp.queues.consume_from),
+            "loop": getattr(self.worker.pool, "loop", None),
             "slots": 1 if _pool_of(self.worker) == "prefork" else _slots(self.worker),
         }
 
@@ -286,8 +297,8 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             if pool not in SUPPORTED_POOLS:
                 raise UnsupportedPool(
-                    f"pool {pool!r} cannot run agents; start the worker with --pool"
-                    f" and one of: {', '.join(SUPPORTED_POOLS.values())}"
+                    f"pool {pool!r} cannot run agents; start the worker"
+                    f" {', '.join(SUPPORTED_POOLS.values())}"
                 )
             asyncio.run(check_startup(load_settings()))
         except (OrchestratorError, WorkerError) as exc:
@@ -334,8 +345,9 @@ async def check_startup(settings: Settings) -> None:
     logger.info("store checked", extra={"store": facts})
 
 
-def _remember(instance: Any, **_: Any) -> None:
+def _remember(instance: Any, conf: Any, **_: Any) -> None:
     worker_process.worker = instance
+    conf.update(lean_broker(conf.broker_url))
 
 
 def _start_in_child(**_: Any) -> None:

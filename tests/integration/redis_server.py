@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from tests.stand import wait_until
 class RedisServer:
     """A server on a socket of its own that appends every write to its file."""
 
-    def __init__(self, program: str, directory: Path) -> None:
+    def __init__(self, program: str, directory: Path, *, port: int) -> None:
         self.url = f"unix://{directory / 'redis.sock'}"
-        self._command = [program, "--port", "0", "--dir", str(directory)]
+        self.tcp_url = f"redis://127.0.0.1:{port}/0"
+        self._command = [program, "--port", str(port), "--dir", str(directory)]
         self._command += ["--unixsocket", str(directory / "redis.sock")]
+        self._command += ["--bind", "127.0.0.1"]
         self._command += ["--save", "", "--appendonly", "yes"]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -45,18 +48,26 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(program: str | None = None) -> Iterator[RedisServer]:
-    """A running server in a short path, as sockets need."""
+def redis_server(
+    program: str | None = None, *, tcp: bool = False
+) -> Iterator[RedisServer]:
+    """A running server in a short path, as sockets need; on loopback too if asked."""
     program = program or find_server()
     assert program, "no Redis server found; install one"
     directory = Path(tempfile.mkdtemp(prefix="clc-"))
-    server = RedisServer(program, directory)
+    server = RedisServer(program, directory, port=free_port() if tcp else 0)
     try:
         server.start()
         yield server
     finally:
         server.kill()
         shutil.rmtree(directory)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def old_server() -> str:

@@ -40,12 +40,13 @@ async def running(
             await asyncio.to_thread(worker.stop)
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize("pool", [None, "threads", "prefork", "solo"])
 async def test_a_submitted_task_is_answered_in_every_pool(
-    stand: Stand, pool: str
+    stand: Stand, pool: str | None
 ) -> None:
     replies = ["The answer is 42.", "The second answer."]
-    async with running(stand, replies, "--pool", pool) as (celeriac, double):
+    chosen = ("--pool", pool) if pool else ()
+    async with running(stand, replies, *chosen) as (celeriac, double):
         first = await celeriac.submit("assistant", {"prompt": "What is it?"})
         result = await first.result(timeout=20)
         assert result.content == "The answer is 42."
@@ -149,12 +150,13 @@ async def test_a_running_task_is_cancelled_and_its_request_closed(stand: Stand) 
         assert await task.status() is TaskStatus.CANCELLED
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize("pool", [None, "threads", "prefork"])
 async def test_the_soft_limit_cancels_the_call_and_asks_once_more(
-    stand: Stand, pool: str
+    stand: Stand, pool: str | None
 ) -> None:
     replies = [HttpReply(hang=True), "What I have so far."]
-    async with running(stand, replies, "--pool", pool) as (celeriac, double):
+    chosen = ("--pool", pool) if pool else ()
+    async with running(stand, replies, *chosen) as (celeriac, double):
         task = await celeriac.submit(
             "assistant", {"prompt": "Slow"}, soft_time_limit=0.5, time_limit=20
         )

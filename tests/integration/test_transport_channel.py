@@ -1,0 +1,216 @@
+"""A channel of the lean transport on a real Redis, without Celery's worker."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection, Consumer, Queue
+
+from orchestrator.redis_url import for_kombu
+from tests.stand import wait_until
+from workers.transport import Channel, TaskMessage, lean_broker
+
+Taken = Callable[[TaskMessage], object]
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    settings = lean_broker(for_kombu(url))
+    with Connection(
+        settings["broker_url"], transport=settings["broker_transport"]
+    ) as connection:
+        yield connection
+
+
+@contextmanager
+def consuming(
+    url: str, take: Taken, slots: int = 0, **options: Any
+) -> Iterator[Channel]:
+    """A channel that consumes queue `q` with so many slots."""
+    with connected(url) as connection, connection.channel() as channel:
+        consumer = Consumer(channel, [Queue("q")], on_message=take)
+        consumer.qos(prefetch_count=slots)
+        with consumer:
+            yield channel
+
+
+@pytest.fixture
+def client(clean_redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(clean_redis_url) as client:
+        yield client
+
+
+def push(client: redis.Redis, *ids: str) -> None:
+    for task_id in ids:
+        body = base64.b64encode(b"[[], {}, {}]").decode()
+        message = {
+            "body": body,
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {"id": task_id, "task": "run"},
+            "properties": {"delivery_tag": task_id, "body_encoding": "base64"},
+        }
+        client.lpush("q", json.dumps(message))
+
+
+def queued(client: redis.Redis) -> list[str]:
+    """Ids in the order in which they would be taken."""
+    lying = client.lrange("q", 0, -1)[::-1]
+    return [json.loads(message)["headers"]["id"] for message in lying]
+
+
+def drain(channel: Channel, seconds: float = 0.2) -> None:
+    """Take what there is and leave a pop that blocks."""
+    with suppress(TimeoutError):
+        while True:
+            channel.connection.client.drain_events(timeout=seconds)
+
+
+def pops(client: redis.Redis) -> int:
+    return sum(
+        other["cmd"] == "blmpop" and "b" in other["flags"]
+        for other in client.client_list()
+    )
+
+
+def test_what_was_taken_and_not_acknowledged_goes_back_in_its_order(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    push(client, "a", "b", "c", "d", "e")
+    taken: list[TaskMessage] = []
+    with consuming(clean_redis_url, taken.append, slots=4) as channel:
+        drain(channel)
+        assert [message.headers["id"] for message in taken] == ["a", "b", "c", "d"]
+        taken[1].ack()
+    assert queued(client) == ["a", "c", "d", "e"]
+
+
+def test_a_rejected_message_may_be_queued_again_behind_the_others(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    push(client, "a", "b")
+    taken: list[TaskMessage] = []
+    with consuming(clean_redis_url, taken.append, slots=1) as channel:
+        drain(channel)
+        taken[0].reject(requeue=True)
+        assert queued(client) == ["b", "a"]
+
+
+def test_a_consumer_that_fails_has_its_message_put_aside(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    def refuse(message: TaskMessage) -> None:
+        raise KeyError("stock Celery takes this for a lost connection")
+
+    push(client, "a")
+    with consuming(clean_redis_url, refuse, slots=1) as channel:
+        drain(channel)
+        assert client.hgetall("q.malformed.counts") == {b"refused": b"1"}
+        assert channel.qos.credit() == 1
+
+
+def test_a_lost_connection_in_a_consumer_loses_no_message_of_the_batch(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[str] = []
+
+    def take(message: TaskMessage) -> None:
+        taken.append(message.headers["id"])
+        if len(taken) == 1:
+            raise ConnectionResetError
+
+    push(client, "a", "b", "c")
+    with consuming(clean_redis_url, take) as channel:
+        with pytest.raises(ConnectionResetError):
+            channel.connection.client.drain_events(timeout=1)
+        assert taken == ["a", "b", "c"]
+
+
+def test_closing_ends_the_blocked_pop_at_once(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    with consuming(clean_redis_url, print) as channel:
+        drain(channel)
+        assert pops(client) == 1
+        asked = monotonic()
+    assert monotonic() - asked < 0.5
+    assert pops(client) == 0
+    push(client, "later")
+    assert queued(client) == ["later"]
+
+
+def test_a_message_that_came_before_the_end_goes_back(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[TaskMessage] = []
+    with consuming(clean_redis_url, taken.append) as channel:
+        drain(channel)
+        push(client, "a")
+        wait_until(lambda: not pops(client), 5)
+    assert taken == []
+    assert queued(client) == ["a"]
+
+
+def test_fewer_slots_end_a_pop_that_could_take_too_many(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[TaskMessage] = []
+    with consuming(clean_redis_url, taken.append, slots=5) as channel:
+        drain(channel)
+        channel.basic_qos(prefetch_count=2)
+        with client.pipeline() as pipe:
+            push(pipe, "a", "b", "c")
+            pipe.execute()
+        drain(channel)
+        assert len(taken) == 2
+
+
+def test_a_user_who_may_not_ask_for_client_ids_closes_too(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    client.acl_setuser(
+        "humble",
+        enabled=True,
+        nopass=True,
+        keys=["*"],
+        channels=["*"],
+        categories=["+@all"],
+        commands=["-client"],
+    )
+    url = clean_redis_url.replace("unix://", "unix://humble:x@")
+    try:
+        taken: list[TaskMessage] = []
+        with consuming(url, taken.append) as channel:
+            push(client, "a")
+            drain(channel)
+            assert len(taken) == 1
+            asked = monotonic()
+        assert monotonic() - asked < 0.5
+    finally:
+        client.acl_deluser("humble")
+
+
+def test_a_stock_producer_and_a_lean_one_write_what_is_understood(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[TaskMessage] = []
+    headers = {"id": "a", "task": "run"}
+    with (
+        consuming(clean_redis_url, taken.append) as channel,
+        Connection(for_kombu(clean_redis_url)) as stock,
+        connected(clean_redis_url) as lean,
+    ):
+        for connection in (stock, lean):
+            with connection.Producer() as producer:
+                producer.publish(
+                    [["x"], {}, {}], routing_key="q", headers=headers, serializer="json"
+                )
+        drain(channel)
+    assert [message.payload for message in taken] == [[["x"], {}, {}]] * 2

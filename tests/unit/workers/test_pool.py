@@ -1,0 +1,325 @@
+"""The asyncio pool on a real hub and a real loop, without broker and worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import signals
+
+from tests.unit.workers.pool_celery import pool_user
+from workers.errors import UnsupportedPool
+from workers.greenlet_bridge import LoopGreenlet, await_
+from workers.pool import AsyncPool
+from workers.pool_job import Job
+
+FOREVER = 3600.0
+
+
+def nap(seconds: float, value: Any = None) -> Any:
+    return await_(asyncio.sleep(seconds, value))
+
+
+def test_a_task_awaits_and_celery_is_told_of_acceptance_first() -> None:
+    with pool_user() as user:
+        told = user.apply(nap, 0.01, "awake")
+        user.until(lambda: told.over)
+        assert told.words == ["accepted", "succeeded"]
+        assert told.value == "awake"
+
+
+def test_a_failing_task_is_reported_with_its_error() -> None:
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    with pool_user() as user:
+        told = user.apply(lambda: await_(fail()))
+        user.until(lambda: told.over)
+        assert told.words == ["accepted", "failed"]
+        assert isinstance(told.value, ValueError)
+
+
+def test_no_more_tasks_run_than_there_are_slots() -> None:
+    running = Counter[str]()
+
+    def body() -> None:
+        running["now"] += 1
+        running["most"] = max(running["most"], running["now"])
+        nap(0.02)
+        running["now"] -= 1
+
+    with pool_user(slots=3) as user:
+        tolds = [user.apply(body) for _ in range(12)]
+        user.until(lambda: all(told.over for told in tolds))
+        assert running["most"] == 3
+        assert user.pool.num_processes == 3
+
+
+def test_info_counts_what_runs_and_what_waits() -> None:
+    with pool_user(slots=2, soft_timeout=5.0, timeout=9.0) as user:
+        for _ in range(5):
+            user.apply(nap, FOREVER)
+        user.until(lambda: user.pool.info["running"] == 2)
+        info = user.pool.info
+        assert info["max-concurrency"] == 2
+        assert info["waiting"] == 3
+        assert info["processes"] == [os.getpid()]
+        assert info["timeouts"] == [5.0, 9.0]
+
+
+def test_grow_gives_waiting_tasks_slots_and_shrink_takes_them() -> None:
+    with pool_user(slots=1) as user:
+        tolds = [user.apply(nap, FOREVER) for _ in range(3)]
+        user.until(lambda: user.pool.info["running"] == 1)
+        user.pool.grow(2)
+        user.until(lambda: user.pool.info["running"] == 3)
+        user.pool.shrink(2)
+        assert user.pool.num_processes == 1
+        assert user.pool.info["running"] == 3
+        for told in tolds[1:]:
+            user.until(lambda told=told: told.pid)
+            user.pool.terminate_job(told.pid)
+        late = user.apply(nap, 0)
+        user.until(lambda: user.pool.info["running"] == 1)
+        assert not late.over
+
+
+def test_more_slots_than_there_are_cannot_be_taken() -> None:
+    with pool_user(slots=2) as user, pytest.raises(ValueError, match="2 slots"):
+        user.pool.shrink(3)
+
+
+def test_an_error_in_a_callback_stops_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("no")
+
+    with pool_user() as user:
+        user.apply(nap, 0, accept_callback=refuse, callback=refuse)
+        told = user.apply(nap, 0)
+        user.until(lambda: told.over)
+        assert "could not be told" in caplog.text
+
+
+@pytest.mark.parametrize("stop", [SystemExit(1), KeyboardInterrupt()])
+def test_a_task_that_wants_to_end_the_process_only_fails(stop: BaseException) -> None:
+    async def leave() -> None:
+        raise stop
+
+    def exit_at_once() -> None:
+        raise stop
+
+    with pool_user() as user:
+        tolds = [user.apply(lambda: await_(leave())), user.apply(exit_at_once)]
+        user.until(lambda: all(told.over for told in tolds))
+        assert [told.words[-1] for told in tolds] == ["failed", "failed"]
+        after = user.apply(nap, 0.01)
+        user.until(lambda: after.over)
+        assert after.words == ["accepted", "succeeded"]
+
+
+def test_the_loop_turns_while_celerys_thread_is_busy_and_the_other_way_round() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def block() -> bool:
+        entered.set()
+        return leave.wait(10)
+
+    with pool_user() as user:
+        told = user.apply(block)
+        user.until(entered.is_set)
+        beats: list[int] = []
+        user.hub.call_repeatedly(0.01, beats.append, 1)
+        user.until(lambda: len(beats) > 2)
+        leave.set()
+        user.until(lambda: told.over)
+        assert told.value is True
+
+
+def test_context_variables_reach_the_coroutine_and_come_back() -> None:
+    seen = contextvars.ContextVar("seen", default="nobody")
+
+    async def answer() -> str:
+        heard = seen.get()
+        seen.set(f"coroutine of {heard}")
+        await asyncio.sleep(0.01)
+        return heard
+
+    def body(name: str) -> tuple[str, str]:
+        seen.set(name)
+        return await_(answer()), seen.get()
+
+    with pool_user() as user:
+        tolds = [user.apply(body, name) for name in ("a", "b")]
+        user.until(lambda: all(told.over for told in tolds))
+        assert [told.value for told in tolds] == [
+            ("a", "coroutine of a"),
+            ("b", "coroutine of b"),
+        ]
+
+
+def test_stop_waits_for_what_runs_and_leaves_what_waits_unaccepted() -> None:
+    with pool_user(slots=1) as user:
+        first = user.apply(nap, 0.1, "done")
+        second = user.apply(nap, 0)
+        user.until(lambda: first.pid)
+        user.pool.close()
+        user.pool.stop()
+        assert first.value == "done"
+        assert second.words == []
+        assert user.apply(nap, 0).job is None
+
+
+def test_terminate_ends_what_runs() -> None:
+    with pool_user() as user:
+        told = user.apply(nap, FOREVER)
+        user.until(lambda: told.pid)
+        user.pool.terminate()
+        assert told.words == ["accepted"]
+        assert user.pool.loop is None
+
+
+@pytest.mark.slow
+def test_a_stop_leaves_an_ended_task_that_blocks_the_loop_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        leave.wait(30)
+
+    with pool_user() as user:
+        told = user.apply(block)
+        user.until(lambda: told.pid and entered.is_set())
+        loop = user.pool.loop
+        assert loop is not None
+        user.pool.terminate_job(told.pid)
+        user.pool.stop()
+        assert "left behind" in caplog.text
+        leave.set()
+        loop.close()
+
+
+def test_flush_forgets_tasks_without_a_slot() -> None:
+    with pool_user(slots=1) as user:
+        first, second = user.apply(nap, 0.05), user.apply(nap, 0)
+        user.until(lambda: first.pid)
+        user.pool.flush()
+        user.until_idle()
+        user.until(lambda: first.over)
+        assert second.words == []
+
+
+def test_a_restart_disturbs_nothing() -> None:
+    with pool_user() as user:
+        told = user.apply(nap, 0.05, "done")
+        user.pool.restart()
+        user.until(lambda: told.over)
+        assert told.value == "done"
+
+
+def test_the_process_may_use_the_loop_from_start_until_after_the_drain() -> None:
+    answers: list[str] = []
+    pools: list[AsyncPool] = []
+
+    def on_init(sender: str, **_: Any) -> None:
+        answers.append(f"init {sender}")
+
+    def on_shutdown(sender: str, **_: Any) -> None:
+        loop = pools[0].loop
+        assert loop is not None
+        answers.append(f"shutdown {loop.await_(asyncio.sleep(0, sender))}")
+
+    signals.worker_process_init.connect(on_init)
+    signals.worker_process_shutdown.connect(on_shutdown)
+    try:
+        with pool_user() as user:
+            pools.append(user.pool)
+            assert answers == ["init worker@test"]
+            loop = user.pool.loop
+            assert loop is not None
+            told = user.apply(lambda: loop.await_(asyncio.sleep(0, "by the loop")))
+            user.until(lambda: told.over)
+            assert told.value == "by the loop"
+    finally:
+        signals.worker_process_init.disconnect(on_init)
+        signals.worker_process_shutdown.disconnect(on_shutdown)
+    assert answers == ["init worker@test", "shutdown worker@test"]
+
+
+def test_a_worker_without_celerys_event_loop_is_refused() -> None:
+    with pytest.raises(UnsupportedPool, match="use Redis"):
+        AsyncPool(1, threads=True)
+
+
+def test_await_outside_a_task_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="body of a task"):
+        await_(asyncio.sleep(0))
+
+
+def test_a_reconnect_repeats_a_lost_wake_up() -> None:
+    with pool_user() as user:
+        told = user.apply(nap, 0)
+        while not user.hub._ready:
+            threading.Event().wait(0.01)
+        user.hub._pop_ready()
+        user.pool.register_with_event_loop(user.hub)
+        user.until(lambda: told.over)
+        assert told.words == ["accepted", "succeeded"]
+
+
+@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_of_mixed_ends_leak_nothing(count: int) -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0.001)
+        raise ValueError("broken")
+
+    kinds: list[Any] = [
+        lambda user: user.apply(lambda: None),
+        lambda user: user.apply(nap, 0.01),
+        lambda user: user.apply(lambda: await_(fail())),
+        lambda user: user.apply(nap, FOREVER, soft_timeout=0.02),
+        lambda user: user.apply(nap, FOREVER, timeout=0.02),
+        lambda user: user.apply(nap, FOREVER),
+    ]
+    with pool_user(slots=200) as user:
+        loop = user.pool.loop
+        assert loop is not None
+        warm = user.apply(nap, 0)
+        user.until(lambda: warm.over)
+        descriptors, kept_before = _descriptors(), _kept()
+        for start in range(0, count, 200):
+            tolds = [
+                kinds[number % len(kinds)](user) for number in range(start, start + 200)
+            ]
+            user.until(lambda tolds=tolds: all(told.pid for told in tolds))
+            for told in tolds:
+                if told.job is not None and not told.over:
+                    user.pool.terminate_job(told.pid)
+            user.until_idle()
+        tolds.clear()
+        assert loop.await_(_tasks_left()) == 0
+        assert _kept() - kept_before <= 3, "the last told, its job and greenlet"
+        assert _descriptors() == descriptors
+
+
+async def _tasks_left() -> int:
+    return len(asyncio.all_tasks() - {asyncio.current_task()})
+
+
+def _kept() -> int:
+    gc.collect()
+    return sum(isinstance(kept, LoopGreenlet | Job) for kept in gc.get_objects())
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -1,0 +1,270 @@
+"""AsyncPool: a Celery pool that runs thousands of tasks on one event loop.
+
+Celery's own tracer runs each task in a greenlet on the loop, so signals, events,
+revokes, limits and acknowledgement stay Celery's. Two threads: Celery's keeps its
+broker, heartbeats and remote control, also while a task blocks the loop's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from math import inf
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from celery import signals
+from celery.concurrency.base import BasePool
+
+from workers.errors import UnsupportedPool
+from workers.greenlet_bridge import GreenletLoop
+from workers.pool_job import (
+    UNWIND_SECONDS,
+    Callbacks,
+    Job,
+    Limits,
+    Surroundings,
+)
+
+logger = logging.getLogger(__name__)
+
+DRAIN_WAKE_SECONDS = 1.0
+"""A drain looks up this often: a signal may have finished it from within."""
+TERMINATE_SECONDS = UNWIND_SECONDS + 2.0
+"""How long a shutdown waits for tasks that it ended, in case they block the loop."""
+
+
+class AsyncPool(BasePool):  # type: ignore[misc]
+    """Runs up to `limit` tasks at once on one event loop.
+
+    `on_…`, `grow`, `shrink` and `terminate_job` are called by Celery on its thread;
+    methods named `_loop_…` run on the loop's, and jobs live only there.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.options.get("threads"):
+            raise UnsupportedPool(
+                "AsyncPool needs Celery's event loop, which this broker or environment"
+                " does not offer; use Redis as the broker, without gevent or eventlet"
+            )
+        self.loop: GreenletLoop | None = None
+        """The loop of the tasks, while the pool runs."""
+        self._numbers = itertools.count(1)
+        self._accepting = False
+        self._inbox: deque[Job] = deque()
+        self._inbox_told = False
+        self._waiting: deque[Job] = deque()
+        self._running: dict[int, Job] = {}
+        self._hub: Any = None
+        self._reports: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._celery_woken = False
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Remember the hub whose thread is Celery's.
+
+        Celery repeats this after a reconnect, which may have lost our wake-up.
+        """
+        self._hub = hub
+        self._wake_celery()
+
+    def on_start(self) -> None:
+        """Start the loop and announce the process, as a prefork child does."""
+        self.loop = GreenletLoop("celeriac-pool")
+        self._surroundings = Surroundings(
+            loop=self.loop.loop, report=self._report, on_end=self._loop_on_end
+        )
+        self._accepting = True
+        signals.worker_process_init.send(sender=self._hostname)
+
+    def on_close(self) -> None:
+        """Take no more tasks; those without a slot stay unacknowledged."""
+        self._accepting = False
+
+    def on_stop(self) -> None:
+        """Wait for the running tasks, then close the loop.
+
+        May be called again from a signal handler that interrupts it.
+        """
+        self._drain(end=False)
+
+    def on_terminate(self) -> None:
+        """End the running tasks, then close the loop."""
+        self._drain(end=True)
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Job | None:
+        """Give a task to the loop; it starts as soon as a slot is free.
+
+        None once the pool closes: the message stays unacknowledged.
+        """
+        if not self._accepting:
+            return None
+        job = Job(
+            next(self._numbers),
+            task_id=options["correlation_id"],
+            call=partial(target, *args, **(kwargs or {})),
+            callbacks=Callbacks(
+                accepted=options["accept_callback"],
+                succeeded=options["callback"],
+                failed=options["error_callback"],
+                timed_out=options["timeout_callback"],
+            ),
+            limits=Limits(
+                soft=options.get("soft_timeout") or self.options.get("soft_timeout"),
+                hard=options.get("timeout") or self.options.get("timeout"),
+            ),
+            surroundings=self._surroundings,
+        )
+        self._inbox.append(job)
+        if not self._inbox_told:
+            self._inbox_told = True
+            self._on_loop(self._loop_take_inbox)
+        return job
+
+    def terminate_job(self, pid: int, *_: object) -> None:
+        """End a running task; Celery has told everyone that it was revoked."""
+        job = self._running.get(pid)
+        if job is not None:
+            job.terminate()
+
+    def flush(self) -> None:
+        """Forget tasks without a slot: the connection is lost, they come again."""
+        self._on_loop(self._loop_drop_waiting)
+
+    def grow(self, n: int = 1) -> None:
+        """Add slots."""
+        self.limit += n
+        self._on_loop(self._loop_fill_slots)
+
+    def shrink(self, n: int = 1) -> None:
+        """Remove slots; tasks that hold one finish.
+
+        Raises:
+            ValueError: there are not that many.
+        """
+        if n > self.limit:
+            raise ValueError(f"the pool has {self.limit} slots, so not {n} to remove")
+        self.limit -= n
+
+    def restart(self) -> None:
+        """Do nothing: there is no child process that would hold old code."""
+
+    def _get_info(self) -> dict[str, Any]:
+        return {
+            **super()._get_info(),
+            "running": len(self._running),
+            "waiting": len(self._waiting) + len(self._inbox),
+            "processes": [os.getpid()],
+            "timeouts": [
+                self.options.get("soft_timeout") or 0,
+                self.options.get("timeout") or 0,
+            ],
+        }
+
+    @property
+    def _hostname(self) -> str | None:
+        _, hostname = self.options.get("initargs") or (None, None)
+        return hostname
+
+    def _on_loop(self, call: Callable[..., None], *args: object) -> None:
+        if self.loop is not None:
+            self.loop.loop.call_soon_threadsafe(call, *args)
+
+    def _loop_take_inbox(self) -> None:
+        self._inbox_told = False
+        while self._inbox:
+            self._waiting.append(self._inbox.popleft())
+        self._loop_fill_slots()
+
+    def _loop_fill_slots(self) -> None:
+        while self._accepting and self._waiting and len(self._running) < self.limit:
+            job = self._waiting.popleft()
+            self._running[job.number] = job
+            job.start()
+
+    def _loop_on_end(self, job: Job) -> None:
+        self._running.pop(job.number, None)
+        if not self._accepting:
+            self._reports.put(_nothing)
+        elif self._waiting:
+            self._surroundings.loop.call_soon(self._loop_fill_slots)
+
+    def _loop_drop_waiting(self) -> None:
+        self._inbox.clear()
+        self._waiting.clear()
+        self._reports.put(_nothing)
+
+    def _report(self, report: Callable[[], object]) -> None:
+        """Have Celery told on its own thread, in order."""
+        self._reports.put(report)
+        if not self._celery_woken:
+            self._wake_celery()
+
+    def _wake_celery(self) -> None:
+        self._celery_woken = True
+        self._hub.call_soon(self._pass_on_reports)
+
+    def _pass_on_reports(self) -> None:
+        self._celery_woken = False
+        while not self._reports.empty():
+            _tell_celery(self._reports.get())
+
+    def _drain(self, *, end: bool) -> None:
+        """Pass on reports until nothing runs; Celery's hub does not do it any more.
+
+        What was ended gets a limited time, then the process leaves it behind.
+        """
+        self._accepting = False
+        self._on_loop(self._loop_drop_waiting)
+        give_up_at = inf
+        while self._busy():
+            jobs = tuple(self._running.values())
+            for job in jobs if end else ():
+                job.terminate()
+            if all(job.terminated for job in jobs):
+                give_up_at = min(give_up_at, monotonic() + TERMINATE_SECONDS)
+            if monotonic() > give_up_at:
+                logger.error("ended tasks block the event loop and are left behind")
+                self.loop = None
+                return
+            with suppress(Empty):
+                _tell_celery(self._reports.get(timeout=DRAIN_WAKE_SECONDS))
+        self._close()
+
+    def _busy(self) -> bool:
+        return self.loop is not None and bool(
+            self._running or self._waiting or self._inbox or not self._reports.empty()
+        )
+
+    def _close(self) -> None:
+        """Let the process close what it holds on the loop, then close the loop."""
+        if self.loop is None:
+            return
+        signals.worker_process_shutdown.send(
+            sender=self._hostname, pid=os.getpid(), exitcode=0
+        )
+        loop, self.loop = self.loop, None
+        loop.close()
+
+
+def _nothing() -> None:
+    """Wakes a drain."""
+
+
+def _tell_celery(report: Callable[[], object]) -> None:
+    try:
+        report()
+    except Exception:
+        logger.exception("Celery could not be told how a task went")

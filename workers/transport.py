@@ -1,0 +1,370 @@
+"""The lean Redis transport of our workers: batches, no books, no fear of garbage.
+
+Chosen by the settings that `lean_broker` returns. Producers may be stock.
+The store is the truth, so a message counts as handled when it was read: nothing is
+written about it, and what a dying worker held is rung for again. One that is no call of
+a task goes to `<queue>.malformed`. Leans on private names of kombu 5.7, see its tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from queue import Empty
+from select import POLLIN, poll
+from time import monotonic
+from typing import Any
+
+from celery.worker.state import reserved_requests
+from kombu.message import Message
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import loads
+
+from workers.task_message import MalformedMessage, TaskCall, parse_task_call
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 128
+"""Messages in one pop: enough to fill slots, few enough to be fair to other queues."""
+POP_SECONDS = 30
+"""How long Redis holds an empty pop; ended early when queues or slots change."""
+UNBLOCK_SECONDS = 1.0
+UNBLOCK_PAUSE_MILLISECONDS = 10
+MAX_MALFORMED = 1000
+"""Kept per queue, each cut to the bytes below."""
+MAX_MALFORMED_BYTES = 64 * 1024
+LOG_EVERY_SECONDS = 60.0
+"""For each kind of fault, so that a flood of garbage is no flood of lines."""
+
+
+class TaskMessage(virtual.Message):  # type: ignore[misc]
+    """A message that was judged: its body is decoded, its headers are ours."""
+
+    def __init__(
+        self, call: TaskCall, *, channel: Channel, key: str, raw: bytes
+    ) -> None:
+        Message.__init__(
+            self,
+            body=[call.args, call.kwargs, {}],
+            delivery_tag=channel.next_tag(),
+            delivery_info={"exchange": "", "routing_key": channel.queue_of(key)},
+            properties={"priority": call.priority},
+            headers={
+                **call.labels,
+                "id": call.id,
+                "task": call.name,
+                "ignore_result": call.ignore_result,
+            },
+            channel=channel,
+        )
+        self._decoded_cache = self.body
+        self.key = key
+        self.raw = raw
+
+
+class QoS(virtual.QoS):  # type: ignore[misc]
+    """Keeps what is in hand in memory only."""
+
+    def credit(self) -> int:
+        """Return how many messages may be taken now: free slots, if Celery asks so."""
+        if not self.prefetch_count:
+            return MAX_BATCH
+        in_hand = len(self._delivered) - len(self._dirty)
+        return int(self.prefetch_count) - max(in_hand, len(reserved_requests))
+
+    def can_consume(self) -> bool:
+        """Tell whether a slot is free."""
+        return self.credit() > 0
+
+
+class Channel(stock.Channel):  # type: ignore[misc]
+    """Takes batches and judges each message before Celery sees it."""
+
+    QoS = QoS
+    accept_tasks: Sequence[str] | None = None
+    """Transport option: names of the only tasks that messages may call."""
+    from_transport_options = (*stock.Channel.from_transport_options, "accept_tasks")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._tasks_wanted: dict[str, Callable[[TaskMessage], object]] = {}
+        self._tags = itertools.count(1)
+        self._takes_batches = True
+        self._identified: object = None
+        self._client_id: int | None = None
+        self._logged_at: dict[str, float] = {}
+        super().__init__(*args, **kwargs)
+        self._broken = tuple(
+            error for error in self.connection_errors if error is not KeyError
+        )
+
+    def next_tag(self) -> int:
+        """Return a delivery tag; those in messages may repeat."""
+        return next(self._tags)
+
+    def queue_of(self, key: str) -> str:
+        """Return the queue of an unprefixed key, which may have a priority's suffix."""
+        return key.rsplit(self.sep, 1)[0]
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any
+    ) -> Any:
+        """Consume a queue from now on; one with acknowledgements carries tasks."""
+        if not no_ack:
+            self._tasks_wanted[queue] = callback
+        result = super().basic_consume(
+            queue, no_ack=no_ack, callback=callback, consumer_tag=consumer_tag, **kwargs
+        )
+        self._interrupt_pop()
+        return result
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        self._tasks_wanted.pop(self._tag_to_queue.get(consumer_tag, ""), None)
+        result = super()._basic_cancel(consumer_tag)
+        self._interrupt_pop()
+        return result
+
+    def basic_qos(
+        self,
+        prefetch_size: int = 0,
+        prefetch_count: int = 0,
+        apply_global: bool = False,
+    ) -> None:
+        """Set the number of slots."""
+        fewer = prefetch_count < self.qos.prefetch_count
+        super().basic_qos(prefetch_size, prefetch_count, apply_global)
+        if fewer:
+            self._interrupt_pop()
+
+    def close(self) -> None:
+        """Close at once: the pending pop is ended, what it took goes back."""
+        self._closing = True
+        self._interrupt_pop()
+        super().close()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Send the blocking pop over all queues, most urgent priority first."""
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        connection = self.client.connection
+        self._identify(connection)
+        keys = [
+            self.global_keyprefix + self._q_for_pri(queue, priority)
+            for priority in self.priority_steps
+            for queue in queues
+        ]
+        seconds = self.brpop_timeout if timeout is None else timeout
+        command: list[Any] = ["BRPOP", *keys, seconds]
+        if self._takes_batches:
+            count = max(1, min(self._credit(), MAX_BATCH))
+            command = ["BLMPOP", seconds, len(keys), *keys, "RIGHT", "COUNT", count]
+        self._in_poll = connection
+        self._brpop_sent_at = monotonic()
+        connection.send_command(*command)
+
+    def _brpop_read(self, **_: Any) -> bool:
+        """Read the pop's reply and deliver the batch."""
+        try:
+            key, batch = self._read_batch(self.client.connection)
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        self._queue_cycle.rotate(self.queue_of(key))
+        failure: BaseException | None = None
+        for raw in batch:
+            try:
+                self._deliver(key, raw)
+            except self._broken as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
+        return True
+
+    def _read_batch(self, connection: Any) -> tuple[str, Sequence[bytes]]:
+        try:
+            reply = connection.read_response()
+        except self.ResponseError as exc:
+            if self._takes_batches and "unknown command" in str(exc):
+                self._takes_batches = False
+                raise Empty from None
+            connection.disconnect()
+            raise
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        if not reply:
+            raise Empty
+        key = reply[0].decode()[len(self.global_keyprefix) :]
+        return key, reply[1] if self._takes_batches else self._more(key, reply[1])
+
+    def _more(self, key: str, first: bytes) -> list[bytes]:
+        """Complete a batch on Redis 6.2, which blocks for one message only."""
+        count = min(self._credit(), MAX_BATCH) - 1
+        if count < 1:
+            return [first]
+        try:
+            with self.conn_or_acquire() as client:
+                return [first, *(client.rpop(key, count) or ())]
+        except self._broken:
+            return [first]
+
+    def _credit(self) -> int:
+        return int(self.qos.credit())
+
+    def _deliver(self, key: str, raw: bytes) -> None:
+        queue = self.queue_of(key)
+        wanted = self._tasks_wanted.get(queue)
+        if self._closing or queue not in self.active_queues:
+            self._push_back(key, raw)
+        elif wanted is None:
+            self._deliver_reply(queue, raw)
+        else:
+            self._deliver_task(wanted, key, raw)
+
+    def _deliver_task(
+        self, wanted: Callable[[TaskMessage], object], key: str, raw: bytes
+    ) -> None:
+        queue = self.queue_of(key)
+        try:
+            call = parse_task_call(raw, accept=self.accept_tasks)
+        except MalformedMessage as exc:
+            self._quarantine(queue, raw, reason=exc.reason, why=str(exc))
+            return
+        message = TaskMessage(call, channel=self, key=key, raw=raw)
+        self.qos.append(message, message.delivery_tag)
+        try:
+            wanted(message)
+        except self._broken:
+            raise
+        except Exception as exc:
+            logger.exception("Celery could not take a message")
+            self.qos.ack(message.delivery_tag)
+            self._quarantine(queue, raw, reason="refused", why=type(exc).__name__)
+
+    def _deliver_reply(self, queue: str, raw: bytes) -> None:
+        """Deliver what is no task: answers to remote control commands."""
+        try:
+            self.connection._deliver(loads(raw.decode()), queue)
+        except self._broken:
+            raise
+        except Exception:
+            logger.exception("reply dropped", extra={"queue": queue})
+
+    def _receive_one(self, c: Any) -> Any:
+        """Deliver a broadcast; one that nobody can read must not stop the worker."""
+        try:
+            return super()._receive_one(c)
+        except (Empty, *self._broken):
+            raise
+        except Exception:
+            logger.exception("broadcast dropped")
+            return None
+
+    def _quarantine(self, queue: str, raw: bytes, *, reason: str, why: str) -> None:
+        """Put garbage aside and count it, if Redis can; it is garbage."""
+        now = monotonic()
+        if now - self._logged_at.get(reason, -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
+            self._logged_at[reason] = now
+            logger.warning(
+                "malformed message put aside",
+                extra={"queue": queue, "reason": reason, "why": why},
+            )
+        key = f"{queue}.malformed"
+        try:
+            with self.conn_or_acquire() as client, client.pipeline() as pipe:
+                pipe.lpush(key, raw[:MAX_MALFORMED_BYTES])
+                pipe.ltrim(self.global_keyprefix + key, 0, MAX_MALFORMED - 1)
+                pipe.hincrby(f"{self.global_keyprefix}{key}.counts", reason, 1)
+                pipe.execute()
+        except (*self._broken, self.ResponseError):
+            logger.exception("malformed message dropped", extra={"queue": queue})
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        if isinstance(message, TaskMessage):
+            self._push_back(message.key, message.raw, last=leftmost)
+        else:
+            virtual.Channel._restore(self, message)
+
+    def _push_back(self, key: str, raw: bytes, *, last: bool = False) -> None:
+        """Return a message to its queue; if Redis cannot, the store rings again."""
+        try:
+            with self.conn_or_acquire() as client:
+                (client.lpush if last else client.rpush)(key, raw)
+        except (*self._broken, self.ResponseError):
+            logger.warning("message not returned to its queue", extra={"key": key})
+
+    def _identify(self, connection: Any) -> None:
+        """Learn the connection's number, by which its pop can be ended."""
+        if connection._sock is self._identified:
+            return
+        connection.send_command("CLIENT", "ID")
+        try:
+            self._client_id = int(connection.read_response())
+        except self.ResponseError:
+            self._client_id = None
+        self._identified = connection._sock
+
+    def _interrupt_pop(self) -> None:
+        """End the pending pop, which serves queues or slots that are no longer so."""
+        connection = self._in_poll
+        if not connection:
+            return
+        try:
+            if self._unblock(connection):
+                self._brpop_read()
+            else:
+                connection.disconnect()
+        except Empty:
+            pass
+        except (*self._broken, self.ResponseError):
+            connection.disconnect()
+
+    def _unblock(self, connection: Any) -> bool:
+        """Have Redis answer the pop; tell whether its answer is about to come."""
+        if self._client_id is None:
+            return False
+        give_up_at = monotonic() + UNBLOCK_SECONDS
+        answer = poll()
+        answer.register(connection._sock, POLLIN)
+        with self.conn_or_acquire() as client:
+            while monotonic() < give_up_at:
+                if client.client_unblock(self._client_id):
+                    return True
+                if answer.poll(UNBLOCK_PAUSE_MILLISECONDS):
+                    return True
+        return False
+
+
+class Transport(stock.Transport):  # type: ignore[misc]
+    """Selected by Celery's setting `broker_transport`."""
+
+    Channel = Channel
+    brpop_timeout = POP_SECONDS
+
+
+class SocketTransport(Transport):
+    """For a unix socket, whose stock URL `redis+socket://` itself names a transport.
+
+    kombu then ignores `broker_transport`; `socket://` reaches the channel unread.
+    """
+
+    can_parse_url = True
+
+
+def lean_broker(broker_url: str) -> dict[str, str]:
+    """Return the Celery settings that put a worker on this transport.
+
+    They are the worker's alone: clients and Flower do as well on stock Redis. None for
+    other brokers.
+    """
+    scheme, _, rest = broker_url.partition("://")
+    if scheme in ("redis", "rediss"):
+        return {"broker_transport": "workers.transport:Transport"}
+    if scheme == "redis+socket":
+        return {
+            "broker_transport": "workers.transport:SocketTransport",
+            "broker_url": f"socket://{rest}",
+        }
+    return {}
