@@ -75,7 +75,9 @@ async def test_a_task_goes_on_elsewhere_after_its_last_recorded_step(
         assert second.process.poll() is None
 
 
-async def test_a_task_that_kills_its_workers_stops_after_three_charges(stand: Stand) -> None:
+async def test_a_task_that_kills_its_workers_stops_after_three_charges(
+    stand: Stand,
+) -> None:
     killer = MODULE.replace("said = []", "import os; os.kill(os.getpid(), 9)")
     (stand.directory / "my_agents.py").write_text(killer)
     stand.environment["CELERIAC_WORKER__LEASE"] = "1s"
