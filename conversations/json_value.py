@@ -118,6 +118,8 @@ def check_identifier(value: str) -> str:
     Raises:
         NotStorable: it is empty, too long, or holds another character.
     """
+    if not isinstance(value, str):
+        raise NotStorable("", f"must be text (got {type(value).__name__})")
     allowed = value.isascii() and value.replace("_", "").replace("-", "").isalnum()
     if not (value and len(value) <= IDENTIFIER_MAX and allowed and value[0] != "_"):
         raise NotStorable(

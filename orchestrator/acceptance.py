@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from orchestrator.agent_config import AgentInfo
-from orchestrator.errors import ServiceDisabled
+from orchestrator.errors import InvalidInput, ServiceDisabled
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitRequest, build_task
-from orchestrator.task import Task
+from orchestrator.task import DEFAULT_QUEUE, Task
 
 logger = logging.getLogger(__name__)
 
@@ -55,27 +55,32 @@ class KnownAgents:
         return {name: await self._look_up(name) for name in names}
 
     def build(
-        self, requests: Sequence[SubmitRequest], agents: Agents, *, ids: Sequence[str]
+        self,
+        requests: Sequence[SubmitRequest],
+        agents: Agents,
+        *,
+        by_hand: Task | None = None,
     ) -> list[Task]:
-        """Make the tasks, with the given ids where there are any.
+        """Make the tasks; one made by hand keeps its id, version and queue.
 
         Raises:
             InvalidInput: fields contradict each other or are too large.
         """
-        tasks = [
-            build_task(
-                request,
-                agent=info.config if (info := agents[request.agent]) else None,
-                defaults=self._parts.defaults,
-            )
-            for request in requests
-        ]
-        if not ids:
-            return tasks
-        return [
-            task.model_copy(update={"id": task_id})
-            for task, task_id in zip(tasks, ids, strict=True)
-        ]
+        tasks = []
+        for index, request in enumerate(requests):
+            info = agents[request.agent]
+            try:
+                task = build_task(
+                    request,
+                    agent=info.config if info else None,
+                    defaults=self._parts.defaults,
+                )
+            except InvalidInput as exc:
+                raise exc.within(index) if len(requests) > 1 else exc from None
+            tasks.append(task)
+        if by_hand is not None:
+            tasks = [_as_made(tasks[0], by_hand)]
+        return tasks
 
     async def _look_up(self, name: str) -> AgentInfo | None:
         now = monotonic()
@@ -91,6 +96,16 @@ class KnownAgents:
                 self._seen.clear()
             self._seen[name] = (now + AGENT_MEMORY_SECONDS, info)
         return info
+
+
+def _as_made(task: Task, by_hand: Task) -> Task:
+    kept = {
+        "id": by_hand.id,
+        "agent_version": by_hand.agent_version or task.agent_version,
+    }
+    if by_hand.queue != DEFAULT_QUEUE:
+        kept["queue"] = by_hand.queue
+    return task.model_copy(update=kept)
 
 
 def warn_unserved(task: Task, agents: Agents) -> str | None:

@@ -44,6 +44,10 @@ class InvalidInput(OrchestratorError, ValueError):
         self.reason = reason
         super().__init__(f"{field}: {reason}" if field else reason)
 
+    def within(self, index: int, *, name: str = "requests") -> InvalidInput:
+        """Return the error as that of one request of many."""
+        return InvalidInput(f"{name}[{index}].{self.field}", self.reason)
+
 
 class PayloadTooLarge(InvalidInput):
     """A field is larger than its limit; both sizes are in bytes."""
@@ -56,6 +60,11 @@ class PayloadTooLarge(InvalidInput):
             f"{size} bytes exceed the limit of {limit};"
             " pass a reference such as a path instead",
         )
+
+    def within(self, index: int, *, name: str = "requests") -> PayloadTooLarge:
+        """Return the error as that of one request of many."""
+        field = f"{name}[{index}].{self.field}"
+        return PayloadTooLarge(field, size=self.size, limit=self.limit)
 
 
 class InvalidSettings(OrchestratorError):

@@ -50,15 +50,15 @@ class LoopThread:
         Raises:
             TimeoutError: it did not end within `timeout` seconds and was cancelled.
         """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(
+            _telling(coroutine, ended), self._loop
+        )
         try:
             return future.result(timeout)
         except BaseException:
-            if not future.done():
-                done = threading.Event()
-                future.add_done_callback(lambda _: done.set())
-                future.cancel()
-                done.wait(STOP_SECONDS)
+            if future.cancel():
+                ended.wait(STOP_SECONDS)
             raise
 
     def close(self) -> None:
@@ -91,6 +91,14 @@ class LoopThread:
             logger.exception("code on the event loop tried to end the process")
             return False
         return True
+
+
+async def _telling(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    """Await the coroutine; tell when it has really ended, not when it was asked to."""
+    try:
+        return await coroutine
+    finally:
+        ended.set()
 
 
 async def _cancel_all() -> None:

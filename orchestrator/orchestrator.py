@@ -15,10 +15,12 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
+from conversations.json_value import NotStorable, check_identifier
 from conversations.service import ConversationService
 from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.errors import (
+    InvalidInput,
     InvalidTransition,
     QueueUnavailable,
     ServiceDisabled,
@@ -59,6 +61,9 @@ ANSWER_SECONDS = 4.75
 """How long a submit or cancel may take with its doorbell, which then rings on alone."""
 EVENT_WAIT_SECONDS = 2.0
 """One blocking read of the event log."""
+READ_PATIENCE_SECONDS = 30.0
+"""A Redis that restarts is back within this."""
+READ_AGAIN_SECONDS = 0.5
 _ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
     TaskStatus.FAILED: TaskFailed,
     TaskStatus.CANCELLED: TaskCancelled,
@@ -168,7 +173,7 @@ class AsyncOrchestrator:
         The task keeps its id; its limits and version are filled in where absent.
         """
         request = request_of(task)
-        handle = (await self._accept([request], ids=[task.id]))[0]
+        handle = (await self._accept([request], by_hand=task))[0]
         return handle.id
 
     async def get(self, task_id: str, *, tenant: str | None = None) -> Task:
@@ -230,16 +235,14 @@ class AsyncOrchestrator:
     ) -> AsyncIterator[TaskEvent]:
         """Yield a task's events beyond `after`, live, up to its end event.
 
+        A store that is away for less than `READ_PATIENCE_SECONDS` is waited for.
+
         Raises:
             TaskNotFound: none of this tenant has the id.
+            StoreUnavailable: the store stays away.
         """
         while True:
-            events = await self._parts.store.events(
-                self._of(tenant),
-                task_id,
-                after=after,
-                wait_seconds=EVENT_WAIT_SECONDS,
-            )
+            events = await self._read_events(task_id, after, self._of(tenant))
             for event in events:
                 after = event.sequence
                 yield event
@@ -371,7 +374,7 @@ class AsyncOrchestrator:
         request = parse_request({"agent": agent, "input": input, **options})
         self._agents.check_services([request])
         infos = await self._bounded(self._agents.look_up([request]))
-        (task,) = self._agents.build([request], infos, ids=())
+        (task,) = self._agents.build([request], infos)
         made = parse_schedule(
             {
                 "id": schedule_id,
@@ -415,11 +418,11 @@ class AsyncOrchestrator:
         return await self._bounded(self._parts.store.check())
 
     async def _accept(
-        self, requests: Sequence[SubmitRequest], ids: Sequence[str] = ()
+        self, requests: Sequence[SubmitRequest], *, by_hand: Task | None = None
     ) -> tuple[AsyncTaskHandle, ...]:
         self._agents.check_services(requests)
         started = monotonic()
-        infos, answers = await self._bounded(self._store(requests, ids))
+        infos, answers = await self._bounded(self._store(requests, by_hand))
         creations = [answer for answer in answers if isinstance(answer, Creation)]
         bells = [bell for made in creations for bell in made.doorbells]
         await self._ring(bells, since=started)
@@ -437,10 +440,10 @@ class AsyncOrchestrator:
         )
 
     async def _store(
-        self, requests: Sequence[SubmitRequest], ids: Sequence[str]
+        self, requests: Sequence[SubmitRequest], by_hand: Task | None
     ) -> tuple[Agents, tuple[Creation | Exception, ...]]:
         infos = await self._agents.look_up(requests)
-        tasks = self._agents.build(requests, infos, ids=ids)
+        tasks = self._agents.build(requests, infos, by_hand=by_hand)
         return infos, await self._parts.store.create(tasks)
 
     async def _why_waiting(self, task: Task, waited: float | None) -> str:
@@ -456,6 +459,20 @@ class AsyncOrchestrator:
         reason = f" ({task.pending_reason})" if task.pending_reason else ""
         return f"{text}{reason}; workers are busy, wait again or start more"
 
+    async def _read_events(
+        self, task_id: str, after: int, tenant: str
+    ) -> tuple[TaskEvent, ...]:
+        give_up_at = monotonic() + READ_PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._parts.store.events(
+                    tenant, task_id, after=after, wait_seconds=EVENT_WAIT_SECONDS
+                )
+            except StoreUnavailable:
+                if monotonic() > give_up_at:
+                    raise
+            await asyncio.sleep(READ_AGAIN_SECONDS)
+
     async def _has_ended(self, task_id: str, tenant: str | None) -> bool:
         """Whether the task ended although its log brought no end event."""
         return (await self.get(task_id, tenant=tenant)).status.is_terminal
@@ -470,7 +487,12 @@ class AsyncOrchestrator:
             logger.warning("doorbell not rung yet", extra={"error": str(exc)})
 
     def _of(self, tenant: str | None) -> str:
-        return tenant or self._parts.defaults.tenant
+        if tenant is None:
+            return self._parts.defaults.tenant
+        try:
+            return check_identifier(tenant)
+        except NotStorable as exc:
+            raise InvalidInput("tenant", exc.reason) from None
 
     async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
         try:

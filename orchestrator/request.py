@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+)
 
 from conversations.json_value import (
     Identifier,
@@ -29,6 +36,9 @@ from orchestrator.task import (
     WhenBusy,
 )
 from orchestrator.webhook import is_allowed
+
+FURTHEST_START = timedelta(days=3650)
+"""Anything later is a slip."""
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -65,7 +75,7 @@ class SubmitRequest(BaseModel):
         hide_input_in_errors=True,
     )
 
-    agent: Text = Field(min_length=1, max_length=64)
+    agent: Identifier
     """The agent's name."""
     input: JsonObject = Field(default_factory=dict)
     """What it works on."""
@@ -84,7 +94,7 @@ class SubmitRequest(BaseModel):
     priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9)
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
-    """Earliest start, with a time zone."""
+    """Earliest start, with a time zone; within ten years."""
     after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
     """Tasks that must end first; their answers stand in its input as `results`."""
     after_failure: Literal["fail", "run"] = "fail"
@@ -107,6 +117,17 @@ class SubmitRequest(BaseModel):
     """The submitter's facts; no agent sees them."""
     webhook: Text | None = Field(default=None, max_length=2048)
     """Where its end is told, below one of `webhooks.allowed`."""
+
+    @field_validator("not_before")
+    @classmethod
+    def _within_reach(cls, instant: datetime | None) -> datetime | None:
+        if instant is None:
+            return None
+        if instant.tzinfo is None:
+            raise ValueError("must carry a time zone; add one, such as UTC")
+        if instant - datetime.now(UTC) > FURTHEST_START:
+            raise ValueError("lies more than ten years ahead; choose an earlier start")
+        return instant
 
 
 Then = SubmitRequest | Mapping[str, Any] | Sequence[SubmitRequest | Mapping[str, Any]]
@@ -182,7 +203,7 @@ def parse_requests(
                 else parse_request(request)
             )
         except InvalidInput as exc:
-            raise InvalidInput(f"{name}[{index}].{exc.field}", exc.reason) from exc
+            raise exc.within(index, name=name) from None
     return parsed
 
 
@@ -283,7 +304,18 @@ def build_task(
 
 
 def request_of(task: Task) -> SubmitRequest:
-    """Return the request that a task came from, or was made by hand to be."""
+    """Return the request that a task came from, or was made by hand to be.
+
+    Raises:
+        InvalidInput: a task made by hand holds what no request may.
+    """
+    try:
+        return _request_of(task)
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
+
+
+def _request_of(task: Task) -> SubmitRequest:
     return SubmitRequest(
         agent=task.agent_name,
         input=task.input,

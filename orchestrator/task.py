@@ -217,7 +217,7 @@ class Task(BaseModel):
     """Names the task within its tenant."""
     tenant: Identifier = "default"
     """Whose it is; another tenant's id is not found."""
-    agent_name: Text = Field(min_length=1, max_length=64)
+    agent_name: Identifier
     """The agent that runs it."""
     agent_version: Text | None = Field(default=None, max_length=64)
     """The agent's version at acceptance."""
@@ -314,8 +314,6 @@ class Task(BaseModel):
             raise ValueError(
                 f"soft_time_limit ({soft} s) must not exceed time_limit ({hard} s)"
             )
-        if not self.agent_name.strip():
-            raise ValueError("agent_name must not be blank; name a registered agent")
         if self.not_before is not None and self.not_before.tzinfo is None:
             raise ValueError("not_before must carry a time zone")
         if self.cache_ttl_seconds is not None and self.conversation_id is not None:

@@ -18,7 +18,7 @@ from orchestrator.names import nearest_names
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent
-from workers.errors import InvalidAgent
+from workers.errors import AgentFailed, InvalidAgent
 from workers.llm.provider import LLMProvider
 from workers.retry import describe
 from workers.run import Run
@@ -154,7 +154,7 @@ class LocalAgentManager:
         )
         agent_input = _input_of(start, entry.config)
         try:
-            answer = await entry.agent.run(context, agent_input)
+            answer = _checked(await entry.agent.run(context, agent_input))
         except Exception as exc:
             entry.health = _failed(entry.health, describe(exc, attempt=0).code)
             raise
@@ -175,6 +175,16 @@ class LocalAgentManager:
         if entry is None:
             raise AgentNotFound(name, nearest=nearest_names(name, self._agents))
         return entry
+
+
+def _checked(answer: object) -> AgentResult:
+    if not isinstance(answer, AgentResult):
+        raise AgentFailed(
+            f"the agent returned {type(answer).__name__};"
+            " return an AgentResult, such as AgentResult(content=…)",
+            code="invalid_result",
+        )
+    return answer
 
 
 def _input_of(start: RunStart, config: AgentConfig) -> AgentInput:

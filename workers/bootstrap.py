@@ -88,6 +88,7 @@ class WorkerProcess:
             limits=ExecutorLimits(
                 lease_seconds=settings.worker.lease,
                 max_result_bytes=settings.limits.max_result_bytes,
+                max_message_bytes=settings.limits.max_message_bytes,
                 shutdown_grace_seconds=settings.worker.shutdown_grace,
             ),
         )
@@ -351,7 +352,8 @@ def _remember(instance: Any, conf: Any, **_: Any) -> None:
 
 
 def _start_in_child(**_: Any) -> None:
-    worker_process.start_in_child()
+    if worker_process.worker is not None:
+        worker_process.start_in_child()
 
 
 def _close(**_: Any) -> None:

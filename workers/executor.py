@@ -42,6 +42,8 @@ from workers.run_log import StoreRunLog
 
 logger = logging.getLogger(__name__)
 
+_DRAINS = (Interrupt.DRAIN, Interrupt.GRACE_OVER)
+
 
 class Outcome(NamedTuple):
     """What became of one delivery of a task's message."""
@@ -58,6 +60,7 @@ class ExecutorLimits:
 
     lease_seconds: float = 10.0
     max_result_bytes: int = 4 * 1024 * 1024
+    max_message_bytes: int = 256 * 1024
     store_patience_seconds: float = 600.0
     """How long a step or ending is kept in memory while the store refuses it."""
     shutdown_grace_seconds: float = 25.0
@@ -165,7 +168,7 @@ class Executor:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             agent.cancel()
-            await asyncio.wait(ends, timeout=AGENT_STOP_SECONDS)
+            await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
             raise
         if not agent.done():
             logger.error(
@@ -250,9 +253,9 @@ class Executor:
             return await self._finish(run, ending)
         if run.interrupt_reason is Interrupt.PARK:
             return await self._park(run)
-        if error is None:
+        if error is None and run.interrupt_reason in _DRAINS:
             return await self._release(run, reason="worker shutting down")
-        return await self._failed(run, error)
+        return await self._failed(run, error or _cancelled_itself())
 
     async def _failed(self, run: Run, error: BaseException) -> Outcome:
         failure = describe(error, attempt=run.task.attempt)
@@ -287,15 +290,14 @@ class Executor:
     def _completed(self, run: Run, execution: Execution) -> Ending:
         size = size_of(execution.result.model_dump(mode="json"))
         if size > self._limits.max_result_bytes:
-            error = PayloadTooLarge(
-                "result", size=size, limit=self._limits.max_result_bytes
-            )
-            failure = TaskFailure(
-                code="result_too_large", message=str(error), attempt=run.task.attempt
-            )
-            return Ending(status=TaskStatus.FAILED, failure=failure)
+            return _too_large(run, "result", size, self._limits.max_result_bytes)
         turn = None
         if run.task.conversation_id is not None:
+            size = max(
+                (size_of(m.model_dump(mode="json")) for m in execution.turn), default=0
+            )
+            if size > self._limits.max_message_bytes:
+                return _too_large(run, "message", size, self._limits.max_message_bytes)
             turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
         return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
 
@@ -366,6 +368,23 @@ def _forced_ending(run: Run, error: BaseException | None) -> Ending | None:
             return _soft_limit_without_answer(run)
         case _:
             return None
+
+
+def _cancelled_itself() -> AgentFailed:
+    return AgentFailed(
+        "the agent raised CancelledError although nobody had cancelled it; catch it"
+        " where the agent awaits something that can be cancelled",
+        code="agent_cancelled_itself",
+    )
+
+
+def _too_large(run: Run, what: str, size: int, limit: int) -> Ending:
+    failure = TaskFailure(
+        code=f"{what}_too_large",
+        message=str(PayloadTooLarge(what, size=size, limit=limit)),
+        attempt=run.task.attempt,
+    )
+    return Ending(status=TaskStatus.FAILED, failure=failure)
 
 
 def _timed_out(run: Run) -> Ending:

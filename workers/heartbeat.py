@@ -151,7 +151,7 @@ class Heartbeat:
 
     async def _renew(self, store: TaskStore) -> None:
         self._runs_loop.call_soon_threadsafe(self._note_movement)
-        if monotonic() - self._moved_at > self._times.stall_limit_seconds:
+        if self._stalled_seconds() > self._times.stall_limit_seconds:
             await self._surrender(store)
             return
         leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
@@ -174,7 +174,7 @@ class Heartbeat:
         logger.error(
             "runs' loop stands still; its leases are given up",
             extra={
-                "seconds": round(monotonic() - self._moved_at, 1),
+                "seconds": round(self._stalled_seconds(), 1),
                 "blocked_by": blamed.task.id if blamed else None,
             },
         )
@@ -184,6 +184,9 @@ class Heartbeat:
         )
 
     async def _announce(self, directory: AgentDirectory) -> None:
+        """Say that the worker lives, unless what runs its agents does not."""
+        if self._stalled_seconds() > self._times.stall_limit_seconds:
+            return
         await directory.announce(self._describe(), ttl_seconds=ANNOUNCE_TTL_SECONDS)
         self._announced.set()
         if self._file is not None:
@@ -197,6 +200,10 @@ class Heartbeat:
             run = self._executor.runs.get((tenant, task_id))
             if run is not None and run.lease is not None:
                 self._interrupt(run.lease, Interrupt.CANCEL)
+
+    def _stalled_seconds(self) -> float:
+        """How long the runs' loop has not been seen to move."""
+        return monotonic() - self._moved_at
 
     def _note_movement(self) -> None:
         self._moved_at = monotonic()

@@ -131,6 +131,7 @@ def _executor(
         limits=ExecutorLimits(
             lease_seconds=settings.worker.lease,
             max_result_bytes=settings.limits.max_result_bytes,
+            max_message_bytes=settings.limits.max_message_bytes,
         ),
     )
 

@@ -16,6 +16,9 @@ from workers.errors import (
     SoftTimeLimitReached,
 )
 
+LONGEST_WAIT_SECONDS = 86_400.0
+"""An endpoint that asks for more than a day has sent something else."""
+
 
 class RetryDecision(NamedTuple):
     """What follows a failed attempt."""
@@ -46,7 +49,7 @@ def decide(
     draw = (jitter or random.SystemRandom()).uniform(0.5, 1.0)
     delay = ceiling * draw
     if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
-        delay = max(delay, error.retry_after_seconds)
+        delay = max(delay, min(error.retry_after_seconds, LONGEST_WAIT_SECONDS))
     return RetryDecision(again=True, delay_seconds=delay)
 
 
@@ -64,11 +67,13 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
         code = error.code
         details = {"endpoint": error.endpoint, "status": error.status}
     elif isinstance(error, AgentFailed):
-        code = error.code
+        code = error.code[:64]
     elif isinstance(error, SoftTimeLimitReached):
         code = "soft_time_limit"
     elif isinstance(error, InvalidAgent):
         code = "invalid_agent"
+    elif isinstance(error, StoreUnavailable | ConversationStoreUnavailable):
+        code = "store_unavailable"
     elif isinstance(error, InvalidInput):
         code = "invalid_input"
     else:

@@ -101,7 +101,14 @@ class JournaledRunContext:
             self._items += bool(completion.message.content)
             return completion
         started = monotonic()
-        completion = await self._ask(key, request)
+        try:
+            completion = await self._ask(key, request)
+        except Exception:
+            # The place is still free: the next completion, in this attempt or in a
+            # later one, is the one that stands in the journal.
+            if self._completions == number:
+                self._completions -= 1
+            raise
         seconds = monotonic() - started
         self._items += bool(completion.message.content)
         events = completion_events(
@@ -144,7 +151,9 @@ class JournaledRunContext:
         source = registry or self._registry
         allowed = registry.names if registry else self._config.tools
         tool = source.find_tool(call.name) if call.name in allowed else None
-        await self._log.emit(tool_started_events(call, item_id=item_id, index=index))
+        with self._run.recording():
+            events = tool_started_events(call, item_id=item_id, index=index)
+            await self._log.emit(events)
         llm = MeteredProvider(self._llm, model=self._config.model)
         started = monotonic()
         ctx = self._tool_context(place, llm)
@@ -195,7 +204,8 @@ class JournaledRunContext:
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
         data: dict[str, JsonValue] = {**facts, "message": message}
-        await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
+        with self._run.recording():
+            await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
     async def _record(self, step: Step, events: list[NewEvent]) -> None:
         with self._run.recording():

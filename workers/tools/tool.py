@@ -211,6 +211,13 @@ class Tool:
             return await self._in_its_place(self.function, bound)
         except ToolError:
             raise
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise ToolFailed(
+                f"{self.name} failed: something it awaited was cancelled"
+            ) from exc
         except (Exception, SystemExit) as exc:
             text = f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS]
             raise ToolFailed(f"{self.name} failed: {text}") from exc

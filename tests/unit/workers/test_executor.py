@@ -10,6 +10,7 @@ import pytest
 
 from conversations.conversation import ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
+from conversations.message import Message
 from conversations.service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import QueueUnavailable, StoreFull
@@ -19,7 +20,12 @@ from orchestrator.store import Claim, Creation, Doorbell
 from orchestrator.task import RetryPolicy, Task, TaskStatus
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
-from workers.errors import AgentFailed, LLMUnavailable, SoftTimeLimitReached
+from workers.errors import (
+    AgentFailed,
+    EmptyCompletion,
+    LLMUnavailable,
+    SoftTimeLimitReached,
+)
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.provider import CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
@@ -428,3 +434,100 @@ async def test_a_broker_that_is_away_does_not_fail_a_run(bench: Bench) -> None:
     bench.agent(fail, retry=RetryPolicy(max_attempts=2, backoff_seconds=0))
     word, task = await bench.run(await bench.submit())
     assert (word, task.status) == ("released", TaskStatus.PENDING)
+
+
+async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        raise asyncio.CancelledError
+
+    bench.agent(work)
+    _, task = await bench.run(await bench.submit())
+    assert task.status is TaskStatus.FAILED
+    assert task.failure is not None
+    assert task.failure.code == "agent_cancelled_itself"
+
+
+async def test_a_failed_completion_leaves_its_place_to_the_next(bench: Bench) -> None:
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            completion = await ctx.complete(CompletionRequest(messages=()))
+        except EmptyCompletion:
+            completion = await ctx.complete(CompletionRequest(messages=()))
+        if ctx.task.attempt == 1:
+            raise LLMUnavailable("down")
+        return completion.message.content
+
+    replies = iter([EmptyCompletion("nothing"), "paid once"])
+    bench.llm._answer = lambda _: next(replies)
+    bench.agent(work, retry=RetryPolicy(max_attempts=2, backoff_seconds=0))
+    task = await bench.submit()
+    assert (await bench.run(task))[0] == "released"
+    word, task = await bench.run(task)
+    assert word == "completed"
+    keys = [step.key for step in await bench.store.steps(task.tenant, task.id)]
+    assert keys == ["completion:1"]
+
+
+async def test_a_soft_limit_while_an_event_is_written_still_gives_an_answer(
+    bench: Bench,
+) -> None:
+    class SlowEvents(InMemoryTaskStore):
+        async def append_events(self, *arguments, **options):
+            await asyncio.sleep(0.3)
+            await super().append_events(*arguments, **options)
+
+    async def nothing() -> None: ...
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await ctx.progress("on my way")
+            await ctx.step("more", nothing)
+        except SoftTimeLimitReached:
+            return "so far"
+        return "never"
+
+    bench.agent(work)
+    executor, store = other_store(bench, SlowEvents())
+    task = Task(agent_name="agent", soft_time_limit_seconds=0.1, time_limit_seconds=9)
+    await store.create([task])
+    assert (await executor.run("default", task.id)).word == "completed"
+
+
+async def test_a_turn_with_a_message_beyond_its_limit_fails(bench: Bench) -> None:
+    async def flood(ctx: RunContext, given: AgentInput) -> AgentResult:
+        message = Message(role="assistant", content="x" * 300_000)
+        return AgentResult(content="short", messages=(message,))
+
+    bench.agent(flood)
+    task = await bench.submit(conversation_id="talk", input={"prompt": "hi"})
+    _, task = await bench.run(task)
+    assert task.failure is not None
+    assert task.failure.code == "message_too_large"
+
+
+async def test_an_agent_that_returns_something_else_is_told_what_to_return(
+    bench: Bench,
+) -> None:
+    class Wrong:
+        async def run(self, ctx: RunContext, agent_input: AgentInput) -> str:
+            return "text"
+
+    bench.manager.register_agent(AgentConfig(name="agent"), Wrong())
+    _, task = await bench.run(await bench.submit())
+    assert task.failure is not None
+    assert task.failure.code == "invalid_result"
+    assert "AgentResult" in task.failure.message
+    assert bench.manager.list_agents()[0].health.failures == 1
+
+
+def other_store(
+    bench: Bench, store: InMemoryTaskStore
+) -> tuple[Executor, InMemoryTaskStore]:
+    parts = ExecutorParts(
+        store=store,
+        queue=bench.queue,
+        manager=bench.manager,
+        conversations=None,
+        conversation_config=ConversationConfig(),
+    )
+    return Executor(parts, worker="w", limits=ExecutorLimits()), store

@@ -292,3 +292,13 @@ def test_bad_settings_are_refused() -> None:
         Tool(function, timeout_seconds=0)
     with pytest.raises(InvalidAgent, match="effect must be"):
         Tool(function, effect="harmless")  # type: ignore[arg-type]
+
+
+async def test_a_tool_that_is_cancelled_from_within_has_failed_and_ends_no_run() -> None:
+    @tool
+    async def broken() -> str:
+        """Await something that was cancelled."""
+        raise asyncio.CancelledError
+
+    with pytest.raises(ToolFailed, match="was cancelled"):
+        await broken.call({}, CONTEXT)

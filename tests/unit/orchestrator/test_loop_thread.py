@@ -1,0 +1,79 @@
+"""A loop on a thread of its own: waits, interruptions, and code that wants to exit."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.loop_thread import LoopThread
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    loop = LoopThread("test")
+    yield loop
+    loop.close()
+
+
+def test_it_returns_and_raises_what_the_coroutine_does(loop: LoopThread) -> None:
+    async def value() -> int:
+        return 7
+
+    async def error() -> None:
+        raise KeyError("x")
+
+    assert loop.await_(value()) == 7
+    with pytest.raises(KeyError):
+        loop.await_(error())
+
+
+def test_an_interrupted_wait_goes_on_only_after_the_coroutine_has_ended(
+    loop: LoopThread,
+) -> None:
+    ended: list[str] = []
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.2)
+            ended.append("ended")
+
+    with pytest.raises(TimeoutError):
+        loop.await_(slow_to_end(), timeout=0.05)
+    assert ended == ["ended"]
+
+
+def test_code_that_exits_does_not_take_the_loop_with_it(loop: LoopThread) -> None:
+    async def leave() -> None:
+        sys.exit(3)
+
+    async def value() -> int:
+        return 7
+
+    with pytest.raises(SystemExit):
+        loop.await_(leave())
+    assert loop.await_(value()) == 7
+
+
+def test_closing_cancels_what_runs_and_a_second_close_does_nothing() -> None:
+    loop = LoopThread("test")
+    cancelled = threading.Event()
+
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    started = asyncio.run_coroutine_threadsafe(run(), loop.loop)
+    loop.await_(asyncio.sleep(0))
+    loop.close()
+    assert cancelled.is_set()
+    assert started.cancelled()
+    assert not loop.is_alive
+    loop.close()
