@@ -128,7 +128,7 @@ async def test_after_the_grace_a_run_within_a_step_is_released_too(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ALL_POOLS[:3])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
     fleet: Fleet, pool: str
 ) -> None:
