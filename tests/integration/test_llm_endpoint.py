@@ -153,7 +153,8 @@ async def test_200_calls_at_once_all_get_their_answer():
     def script(body: dict[str, Any]) -> str:
         return str(body["messages"][0]["content"])
 
-    async with serving(script) as (_, provider):
+    # Both ends share one loop: 200 connections stand no sooner than it has turned.
+    async with serving(script, connect_seconds=50) as (_, provider):
         requests = [
             CompletionRequest(messages=(Message(role="user", content=f"call {n}"),))
             for n in range(200)

@@ -14,7 +14,7 @@ from kombu.asynchronous import Hub
 from workers.pool import AsyncPool
 from workers.pool_job import Job
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 
 
 @dataclass
