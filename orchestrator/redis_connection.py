@@ -34,6 +34,8 @@ BLOCK_SLICE_SECONDS: Final = 2.0
 """Longest blocking read, well below the command timeout."""
 MAX_CONNECTIONS: Final = 64
 """Commands are short; a thousand runs share these and wait their turn."""
+POOL_WAIT_SECONDS: Final = 20.0
+"""Longest wait for that turn; who must answer sooner has a deadline of its own."""
 _RECONNECTS: Final = 2
 
 UntypedRedis: TypeAlias = Any
@@ -62,7 +64,7 @@ def connect(
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=command_timeout_seconds,
+            timeout=POOL_WAIT_SECONDS,
             decode_responses=True,
             protocol=2,
             socket_connect_timeout=connect_timeout_seconds,
