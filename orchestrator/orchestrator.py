@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -34,6 +42,7 @@ from orchestrator.errors import (
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Action, Step
 from orchestrator.parts import OrchestratorParts
+from orchestrator.patience import Patience
 from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
@@ -208,24 +217,26 @@ class AsyncOrchestrator:
         task_id: str,
         *,
         timeout: float | None = None,
+        on_event: Callable[[TaskEvent], None] | None = None,
         tenant: str | None = None,
     ) -> TaskResult:
-        """Wait for a task's answer, at most `timeout` seconds.
+        """Wait for a task's answer, at most `timeout` seconds; 0 looks once.
+
+        `on_event` is told of every event meanwhile, from the task's first.
 
         Raises:
+            InvalidInput: a timeout that is negative or no number.
             TaskFailed, TaskCancelled, TaskTimedOut: it ended without one.
             WaitTimeout: it has not ended; says so when no worker serves its agent.
             TaskNotFound: none of this tenant has the id.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                async for _ in self.events(task_id, tenant=tenant):
-                    pass
-        except TimeoutError:
-            pass
+        patience = Patience(timeout)
+        async for event in self._events(task_id, -1, tenant, patience):
+            if on_event is not None:
+                on_event(event)
         task = await self.get(task_id, tenant=tenant)
         if not task.status.is_terminal:
-            raise WaitTimeout(await self._why_waiting(task, timeout))
+            raise WaitTimeout(await self._why_waiting(task, patience.waited_seconds))
         if task.status is TaskStatus.COMPLETED and task.result is not None:
             return task.result
         raise _ENDS.get(task.status, TaskFailed)(task)
@@ -241,15 +252,8 @@ class AsyncOrchestrator:
             TaskNotFound: none of this tenant has the id.
             StoreUnavailable: the store stays away.
         """
-        while True:
-            events = await self._read_events(task_id, after, self._of(tenant))
-            for event in events:
-                after = event.sequence
-                yield event
-                if event.type.is_end:
-                    return
-            if not events and await self._has_ended(task_id, tenant):
-                return
+        async for event in self._events(task_id, after, tenant, Patience(None)):
+            yield event
 
     async def steps(
         self, task_id: str, *, tenant: str | None = None
@@ -446,10 +450,17 @@ class AsyncOrchestrator:
         tasks = self._agents.build(requests, infos, by_hand=by_hand)
         return infos, await self._parts.store.create(tasks)
 
-    async def _why_waiting(self, task: Task, waited: float | None) -> str:
-        text = f"task {task.id} is still {task.status.value} after {waited} s"
+    async def _why_waiting(self, task: Task, waited: float) -> str:
+        text = f"task {task.id} is still {task.status.value} after {waited:.1f} s"
         if task.status is TaskStatus.RUNNING:
             return f"{text}; it goes on, wait again or cancel it"
+        if task.status is TaskStatus.WAITING:
+            return f"{text}; {task.pending_reason or 'it awaits a decision'}"
+        if task.not_before and task.not_before > datetime.now(UTC):
+            return (
+                f"{text}; its not_before is {task.not_before.isoformat()},"
+                " wait until then or cancel it"
+            )
         info = await self._bounded(self._parts.directory.find(task.agent_name))
         if info is None or not info.health.served:
             return (
@@ -459,19 +470,38 @@ class AsyncOrchestrator:
         reason = f" ({task.pending_reason})" if task.pending_reason else ""
         return f"{text}{reason}; workers are busy, wait again or start more"
 
+    async def _events(
+        self, task_id: str, after: int, tenant: str | None, patience: Patience
+    ) -> AsyncIterator[TaskEvent]:
+        while True:
+            events = await self._read_events(task_id, after, self._of(tenant), patience)
+            for event in events:
+                after = event.sequence
+                yield event
+                if event.type.is_end:
+                    return
+            if patience.left_seconds <= 0:
+                return
+            if not events and await self._has_ended(task_id, tenant):
+                return
+
     async def _read_events(
-        self, task_id: str, after: int, tenant: str
+        self, task_id: str, after: int, tenant: str, patience: Patience
     ) -> tuple[TaskEvent, ...]:
-        give_up_at = monotonic() + READ_PATIENCE_SECONDS
+        store_patience = Patience(READ_PATIENCE_SECONDS)
         while True:
             try:
                 return await self._parts.store.events(
-                    tenant, task_id, after=after, wait_seconds=EVENT_WAIT_SECONDS
+                    tenant,
+                    task_id,
+                    after=after,
+                    wait_seconds=min(EVENT_WAIT_SECONDS, patience.left_seconds),
                 )
             except StoreUnavailable:
-                if monotonic() > give_up_at:
+                left = min(store_patience.left_seconds, patience.left_seconds)
+                if left <= 0:
                     raise
-            await asyncio.sleep(READ_AGAIN_SECONDS)
+            await asyncio.sleep(min(READ_AGAIN_SECONDS, left))
 
     async def _has_ended(self, task_id: str, tenant: str | None) -> bool:
         """Whether the task ended although its log brought no end event."""

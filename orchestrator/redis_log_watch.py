@@ -51,7 +51,8 @@ class LogWatch:
             self._forget(key, grown)
 
     async def aclose(self) -> None:
-        """Stop reading."""
+        """Stop reading, also where redis-py swallows the cancel."""
+        self._waiters.clear()
         for task in (self._unblocking, self._reader):
             if task is not None:
                 task.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.events import TaskEvent
@@ -42,10 +42,15 @@ class AsyncTaskHandle:
         """Return where it stands."""
         return (await self.get()).status
 
-    async def result(self, timeout: float | None = None) -> TaskResult:
+    async def result(
+        self,
+        timeout: float | None = None,
+        *,
+        on_event: Callable[[TaskEvent], None] | None = None,
+    ) -> TaskResult:
         """Wait for the answer; see `AsyncOrchestrator.result`."""
         return await self._orchestrator.result(
-            self.id, timeout=timeout, tenant=self.tenant
+            self.id, timeout=timeout, on_event=on_event, tenant=self.tenant
         )
 
     def events(self, after: int = -1) -> AsyncIterator[TaskEvent]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import click
 from rich.console import Console
 
 from orchestrator.cli import exit_codes
-from orchestrator.cli.live import follow
+from orchestrator.cli.live import ProgressView
 from orchestrator.cli.output import echo_json, plain
 from orchestrator.duration import format_seconds
 from orchestrator.errors import TaskEndedWithoutResult
@@ -25,27 +26,23 @@ async def wait_and_print(
         TaskEndedWithoutResult: it ended without an answer (not with `as_json`).
         WaitTimeout: it has not ended; it goes on.
     """
+    task = await handle.get()
+    view = ProgressView(
+        {task.id: f"{task.agent_name} {task.id}"}, console=Console(stderr=True)
+    )
     try:
-        task = await handle.get()
-        labels = {task.id: f"{task.agent_name} {task.id}"}
-        async with asyncio.timeout(timeout_seconds):
-            await follow([handle], labels, console=Console(stderr=True))
-    except TimeoutError:
-        await handle.result(timeout=0)
-    except asyncio.CancelledError:
-        click.echo(f"\n{how_to_go_on(handle.id)}", err=True)
-        raise
-    return await _print_end(handle, as_json=as_json)
-
-
-async def _print_end(handle: AsyncTaskHandle, *, as_json: bool) -> int:
-    try:
-        result = await handle.result(timeout=0)
+        with view.shown():
+            result = await handle.result(
+                timeout_seconds, on_event=partial(view.apply, task.id)
+            )
     except TaskEndedWithoutResult as exc:
         if not as_json:
             raise
         echo_json(exc.task)
         return exit_codes.TASK_FAILED
+    except asyncio.CancelledError:
+        click.echo(f"\n{how_to_go_on(handle.id)}", err=True)
+        raise
     if as_json:
         echo_json(await handle.get())
         return exit_codes.OK

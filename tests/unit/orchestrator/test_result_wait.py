@@ -1,0 +1,120 @@
+"""Waiting for a result ends on time, whatever becomes of a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from conversations.conversation import ConversationConfig
+from orchestrator import AsyncOrchestrator
+from orchestrator.errors import InvalidInput, StoreUnavailable, WaitTimeout
+from orchestrator.events import TaskEvent
+from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.parts import OrchestratorParts
+from orchestrator.request import Defaults
+from orchestrator.settings import Settings
+from orchestrator.store import Doorbell
+from orchestrator.task import Task
+
+LONG_SECONDS = 1.5
+"""Less than one read of the event log blocks, more than a busy machine takes."""
+
+
+class DeafQueue:
+    """Takes doorbells; nobody comes."""
+
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class DeafToCancelStore(InMemoryTaskStore):
+    """Reads events to the end of the wait, like a client that swallows a cancel."""
+
+    async def events(self, *args: Any, **options: Any) -> tuple[TaskEvent, ...]:
+        read = asyncio.ensure_future(super().events(*args, **options))
+        while not read.done():
+            try:
+                await asyncio.shield(read)
+            except asyncio.CancelledError:
+                continue
+        return read.result()
+
+
+class AwayStore(InMemoryTaskStore):
+    """Cannot read events."""
+
+    async def events(self, *args: Any, **options: Any) -> tuple[TaskEvent, ...]:
+        raise StoreUnavailable("away")
+
+
+def orchestrator(store: InMemoryTaskStore) -> AsyncOrchestrator:
+    return AsyncOrchestrator(
+        Settings(),
+        parts=OrchestratorParts(
+            store=store,
+            queue=DeafQueue(),
+            directory=InMemoryAgentDirectory(),
+            conversations=None,
+            conversation_config=ConversationConfig(),
+            agents={},
+            defaults=Defaults(),
+        ),
+    )
+
+
+@pytest.mark.parametrize("timeout", [0, 0.2])
+async def test_a_wait_ends_on_time_although_the_store_takes_no_cancel(
+    timeout: float,
+) -> None:
+    async with orchestrator(DeafToCancelStore()) as celeriac:
+        task_id = await celeriac.execute_async(Task(agent_name="nobody"))
+        started = monotonic()
+        with pytest.raises(
+            WaitTimeout, match=rf"still pending after {timeout}\.?\d? s"
+        ):
+            await celeriac.result(task_id, timeout=timeout)
+        assert timeout <= monotonic() - started < LONG_SECONDS
+
+
+@pytest.mark.parametrize("timeout", [-1, -math.inf, math.nan, "3s", True])
+async def test_a_timeout_that_is_no_wait_is_refused(timeout: Any) -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        task_id = await celeriac.execute_async(Task(agent_name="nobody"))
+        with pytest.raises(InvalidInput, match=r"^timeout: must"):
+            await celeriac.result(task_id, timeout=timeout)
+
+
+async def test_a_wait_for_a_store_that_is_away_ends_on_time() -> None:
+    async with orchestrator(AwayStore()) as celeriac:
+        task_id = await celeriac.execute_async(Task(agent_name="nobody"))
+        started = monotonic()
+        with pytest.raises(StoreUnavailable):
+            await celeriac.result(task_id, timeout=0.1)
+        assert monotonic() - started < LONG_SECONDS
+
+
+async def test_a_wait_for_a_task_that_is_not_due_names_its_start() -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        handle = await celeriac.submit("nobody", {}, not_before=later)
+        with pytest.raises(WaitTimeout, match=r"its not_before is 20.*wait until then"):
+            await handle.result(timeout=0)
+
+
+async def test_a_wait_tells_of_the_events_meanwhile() -> None:
+    seen: list[str] = []
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        handle = await celeriac.submit("nobody", {})
+        with pytest.raises(WaitTimeout):
+            await handle.result(
+                timeout=0, on_event=lambda event: seen.append(event.type)
+            )
+    assert seen[0] == "task.created"
