@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import AF_INET, AF_UNIX, socket
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
@@ -164,7 +164,9 @@ def _answers(url: str) -> bool:
         is_socket = parts.scheme == "unix"
         with socket(AF_UNIX if is_socket else AF_INET) as probe:
             probe.settimeout(_ANSWER_SECONDS)
-            probe.connect(parts.path if is_socket else (parts.hostname, parts.port))
+            probe.connect(
+                unquote(parts.path) if is_socket else (parts.hostname, parts.port)
+            )
     except (OSError, ValueError, TypeError):
         return False
     return True

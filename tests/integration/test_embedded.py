@@ -13,9 +13,12 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
+from orchestrator.cli.connection import STATE_DIRECTORY, announce_url
 from orchestrator.embedded import LADDER, Kind, open_redis, redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_url import for_kombu
+from orchestrator.settings import load_settings
+from orchestrator.settings_sources import UP_LAYER
 from tests.stand import wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -168,3 +171,20 @@ def test_a_private_redis_ends_with_an_owner_that_is_killed(
     owner.stdin.close()
     owner.stdout.close()
     wait_until(lambda: not is_alive(url), 10)
+
+
+def test_a_directory_with_spaces_and_umlauts_is_found_by_every_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "my tasks ü"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with open_redis(STATE_DIRECTORY, ladder=[first_durable()]) as server:
+        announce_url(STATE_DIRECTORY, server.url)
+        settings = load_settings()
+        assert settings.source_of("storage.redis_url") == UP_LAYER
+        assert is_alive(settings.storage.redis_url.get_secret_value())
+        with Connection(settings.storage.kombu_url) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            connection.default_channel.client.ping()
