@@ -20,6 +20,9 @@ from orchestrator.events import TaskEvent
 from orchestrator.task_handle import AsyncTaskHandle
 
 _REFRESHES_PER_SECOND = 4
+_STEP_CHARS = 160
+"""A table wraps it; enough for an error with its remedy."""
+_LINE_CHARS = 400
 
 
 class ProgressView:
@@ -47,7 +50,10 @@ class ProgressView:
         line = row.apply(event)
         if line and not self._console.is_terminal:
             self._console.print(
-                Text(f"{event.at:%H:%M:%S}  {row.label}  {one_line(line)}"),
+                Text(
+                    f"{event.at:%H:%M:%S}  {row.label}"
+                    f"  {one_line(line, limit=_LINE_CHARS)}"
+                ),
                 soft_wrap=True,
             )
 
@@ -68,7 +74,7 @@ class ProgressView:
             table.add_row(
                 Text(row.label),
                 status_text(row.status),
-                Text(one_line(row.step, limit=40)),
+                Text(one_line(row.step, limit=_STEP_CHARS)),
                 str(row.tool_calls),
                 str(row.tokens),
                 "" if seconds is None else f"{seconds:.1f}s",

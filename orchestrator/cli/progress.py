@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,7 +57,7 @@ class TaskProgress:
         return max(0.0, ((self.ended_at or now) - self.started_at).total_seconds())
 
     def _change_status(self, event: TaskEvent) -> str | None:
-        self.step = ""
+        self.step = _why_released(event)
         changed = self.status != _STATUS[event.type]
         self.status = _STATUS[event.type]
         if event.type is EventType.TASK_STARTED:
@@ -64,6 +65,8 @@ class TaskProgress:
         if event.type.is_end:
             self.ended_at = event.at
             self.started_at = self.started_at or event.at
+        if self.step:
+            return f"{self.status}: {self.step}"
         return self.status if changed else None
 
     def _next_step(self, event: TaskEvent) -> str | None:
@@ -84,6 +87,20 @@ class TaskProgress:
                 return "cancel requested"
             case _:
                 return None
+
+
+def _why_released(event: TaskEvent) -> str:
+    """Say why an attempt ended without its task, and when the next one may begin."""
+    if event.type is not EventType.TASK_RELEASED:
+        return ""
+    data = event.data
+    why = str(data.get("reason", ""))
+    if "code" in data:
+        why = f"{data['code']}: {data.get('message', '')}"
+    delay = data.get("delay_seconds")
+    if not isinstance(delay, int | float) or delay <= 0:
+        return why
+    return f"again in {math.ceil(delay)} s: {why}"
 
 
 def total_tokens(usage: object) -> int:

@@ -124,7 +124,7 @@ async def answering(answers: dict[str, tuple[int, object]]) -> AsyncIterator[End
         return web.json_response(body, status=status)
 
     application = web.Application()
-    application.router.add_get("/{path:.*}", answer)
+    application.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(application, shutdown_timeout=0.5)
     await runner.setup()
     try:
@@ -173,11 +173,41 @@ async def test_llama_cpp_answers_with_what_it_has_loaded():
     assert report.usable
 
 
-async def test_an_endpoint_without_a_list_is_alive():
-    async with answering({}) as endpoint:
+COMPLETIONS = "/v1/chat/completions"
+
+
+async def test_an_endpoint_without_a_list_is_alive_when_it_refuses_an_empty_request():
+    async with answering({COMPLETIONS: (400, {"error": {}})}) as endpoint:
         report = await probe(endpoint, model="m")
     assert report.usable
     assert report.model_present is None
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {COMPLETIONS: (200, "<html>welcome</html>")},
+        {"/v1/models": (200, "<html>welcome</html>")},
+        {"/v1/models": (200, {"models": []})},
+    ],
+)
+async def test_what_answers_and_is_no_endpoint_cannot_be_used(
+    answers: dict[str, tuple[int, object]],
+):
+    async with answering(answers) as endpoint:
+        report = await probe(endpoint, model="m")
+    assert not report.usable
+    assert report.exit_code == 78
+    assert "set OPENAI_BASE_URL to an address ending in /v1" in report.remedy
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_is_refused_without_a_list_is_told(status: int):
+    async with answering({COMPLETIONS: (status, {"error": {}})}) as endpoint:
+        report = await probe(endpoint, model="m")
+    assert not report.usable
+    assert "OPENAI_API_KEY" in report.remedy
 
 
 async def test_the_probe_of_a_refused_key_names_the_variable_not_the_key():

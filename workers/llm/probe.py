@@ -75,8 +75,10 @@ async def probe(
             open_client(endpoint, limits) as client,
         ):
             response = await client.get(f"{endpoint.base_url}/models")
+            if response.status_code == 404:
+                return await _ask_completions(client, endpoint, report)
             report = _read_models(response, endpoint, report)
-            if report.reachable and not report.is_double:
+            if report.usable and not report.is_double:
                 report = await _ask_ollama(client, report)
     except FOREIGN_ERRORS as exc:
         if isinstance(exc, TimeoutError):
@@ -91,18 +93,45 @@ async def probe(
     return report
 
 
+async def _ask_completions(
+    client: httpx.AsyncClient, endpoint: Endpoint, report: EndpointReport
+) -> EndpointReport:
+    """Send an empty request, to be refused: some proxies have no list of models."""
+    url = f"{endpoint.base_url}/chat/completions"
+    response = await client.post(url, json={})
+    if response.status_code in (404, 405):
+        return _no_endpoint(report, "has no /models and no /chat/completions")
+    if response.status_code in (401, 403):
+        return _refused(response, endpoint, report)
+    if response.is_success and not _object(response):
+        return _no_endpoint(report, "answers /chat/completions with what is no JSON")
+    return report.model_copy(update={"reachable": True, "usable": True})
+
+
+def _refused(
+    response: httpx.Response, endpoint: Endpoint, report: EndpointReport
+) -> EndpointReport:
+    failure = read_failure(response.status_code, response.content)
+    error = error_from(failure, endpoint=endpoint, model=report.model)
+    return report.model_copy(update={"reachable": True, "remedy": str(error)})
+
+
+def _no_endpoint(report: EndpointReport, what: str) -> EndpointReport:
+    remedy = (
+        f"{report.base_url} {what} and is no model endpoint;"
+        " set OPENAI_BASE_URL to an address ending in /v1"
+    )
+    return report.model_copy(update={"reachable": True, "remedy": remedy})
+
+
 def _read_models(
     response: httpx.Response, endpoint: Endpoint, report: EndpointReport
 ) -> EndpointReport:
-    if response.status_code == 404:  # some proxies have no list; they are alive
-        return report.model_copy(update={"reachable": True, "usable": True})
     if not response.is_success:
-        failure = read_failure(response.status_code, response.content)
-        error = error_from(failure, endpoint=endpoint, model=report.model)
-        return report.model_copy(update={"reachable": True, "remedy": str(error)})
-    payload = _object(response)
-    listed = payload.get("data")
-    listed = listed if isinstance(listed, list) else []
+        return _refused(response, endpoint, report)
+    listed = _object(response).get("data")
+    if not isinstance(listed, list):
+        return _no_endpoint(report, "answers /models without a `data` list")
     entries = [entry for entry in listed if isinstance(entry, dict)]
     names = tuple(str(entry.get("id")) for entry in entries)
     owners = {entry.get("owned_by") for entry in entries}

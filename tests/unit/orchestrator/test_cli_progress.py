@@ -67,6 +67,24 @@ def test_a_released_task_is_pending_again() -> None:
     assert progress.apply(event(EventType.TASK_RELEASED, 2)) == "pending"
 
 
+def test_a_released_task_says_why_and_when_it_goes_on() -> None:
+    progress = TaskProgress("task-1", "research")
+    told = event(
+        EventType.TASK_RELEASED,
+        delay_seconds=1.3,
+        reason="retry after llm_unavailable",
+        code="llm_unavailable",
+        message="no LLM endpoint answers; run `ollama serve`",
+    )
+    why = "again in 2 s: llm_unavailable: no LLM endpoint answers; run `ollama serve`"
+    assert progress.apply(told) == f"pending: {why}"
+    assert progress.step == why
+    vanished = event(EventType.TASK_RELEASED, reason="its worker vanished")
+    assert progress.apply(vanished) == "pending: its worker vanished"
+    progress.apply(event(EventType.TASK_STARTED, 3))
+    assert progress.step == ""
+
+
 def test_without_a_terminal_progress_is_plain_lines() -> None:
     output = io.StringIO()
     view = ProgressView({"task-1": "research"}, console=Console(file=output, width=20))
