@@ -18,8 +18,12 @@ STATE_DIRECTORY = UP_URL_FILE.parent
 """Where `celeriac up` keeps its Redis; settings read in its parent find it."""
 
 
+END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""What ends a command as Ctrl-C does; SIGHUP comes when its terminal is closed."""
+
+
 def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end; SIGTERM interrupts it as Ctrl-C does."""
+    """Run a command's coroutine to its end; a signal interrupts it as Ctrl-C does."""
     try:
         return asyncio.run(_interruptible(main))
     except asyncio.CancelledError:
@@ -29,7 +33,8 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
 async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in END_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await main
 
 

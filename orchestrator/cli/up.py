@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import (
+    END_SIGNALS,
     STATE_DIRECTORY,
     announce_url,
     configured_url,
@@ -47,6 +52,14 @@ _WORKER_MARGIN_SECONDS = 5.0
     type=click.IntRange(1),
     help="Runs at once in each; max_concurrent_tasks by default.",
 )
+@click.option(
+    "-I",
+    "--include",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="A module with your own agents for the workers; may be repeated.",
+)
 @click.option("--flower/--no-flower", default=True, show_default=True)
 @click.option(
     "--scripted",
@@ -63,45 +76,76 @@ _WORKER_MARGIN_SECONDS = 5.0
     type=click.Path(file_okay=False, path_type=Path),
     help="Where a private Redis keeps its data.",
 )
-def command(
-    workers: int,
-    concurrency: int | None,
-    flower: bool,
-    scripted: bool,
-    flower_port: int,
-    state: Path,
-) -> int:
+def command(state: Path, scripted: bool, **wanted: Any) -> int:
     """Keep Redis, workers and Flower running until Ctrl-C.
 
     Uses REDIS_URL when it is set, else starts a private Redis that keeps its data in
     the state directory. A process that ends is started again, ever more slowly.
     """
+    fleet = _Fleet(**wanted)
     settings = load_settings()
     if settings.storage.backend != "redis":
         raise InvalidSettings(
             ["storage.backend: memory is seen by one process only; set it to redis"]
         )
+    if fleet.flower:
+        require_free_port(fleet.flower_port)
     with open_redis(state, url=configured_url(settings)) as redis:
         settings = load_settings(storage={"redis_url": redis.url})
-        commands = {
-            f"worker-{number}": worker_command(
-                *("-n", f"worker-{number}@%h", "--loglevel", "info"),
-                *(("-c", str(concurrency)) if concurrency else ()),
-            )
-            for number in range(1, workers + 1)
-        }
-        if flower:
-            commands["flower"] = flower_command(
-                "--address=127.0.0.1", f"--port={flower_port}"
-            )
-        _greet(redis, flower_port if flower else None)
+        _greet(redis, fleet.flower_port if fleet.flower else None)
         try:
             if redis.kind != "configured":
                 announce_url(state, redis.url)
-            run_async(_run(commands, settings, scripted=scripted))
+            run_async(_run(fleet.commands(), settings, scripted=scripted))
         finally:
             withdraw_url(state)
     return exit_codes.OK
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fleet:
+    """Which processes are wanted."""
+
+    workers: int
+    concurrency: int | None
+    modules: Sequence[str]
+    flower: bool
+    flower_port: int
+
+    def commands(self) -> dict[str, list[str]]:
+        """Return their command lines by name."""
+        options = ["--loglevel", "info"]
+        if self.concurrency:
+            options += ["-c", str(self.concurrency)]
+        for module in self.modules:
+            options += ["-I", module]
+        lines = {
+            f"worker-{number}": worker_command("-n", f"worker-{number}@%h", *options)
+            for number in range(1, self.workers + 1)
+        }
+        if self.flower:
+            lines["flower"] = flower_command(
+                "--address=127.0.0.1", f"--port={self.flower_port}"
+            )
+        return lines
+
+
+def require_free_port(port: int) -> None:
+    """Refuse a port of this machine that somebody listens on.
+
+    Raises:
+        click.BadParameter: it is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise click.BadParameter(
+                f"{port} on 127.0.0.1 cannot be used ({exc.strerror}); choose another,"
+                " or use --no-flower",
+                param_hint="--flower-port",
+            ) from None
 
 
 def _greet(redis: RedisServer, flower_port: int | None) -> None:
@@ -120,10 +164,10 @@ def _greet(redis: RedisServer, flower_port: int | None) -> None:
 async def _run(
     commands: dict[str, list[str]], settings: Settings, *, scripted: bool
 ) -> None:
-    """Keep the processes running until SIGINT or SIGTERM, then stop them."""
+    """Keep the processes running until a signal ends them."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *END_SIGNALS):
         loop.add_signal_handler(number, stopping.set)
     environment = storage_environment(settings)
     async with AsyncExitStack() as stack:

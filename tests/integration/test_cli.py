@@ -197,6 +197,29 @@ def test_without_a_worker_submit_warns_accepts_and_times_out(celeriac: Run) -> N
     assert json.loads(out)["status"] == "pending"
 
 
+def test_an_endpoint_that_is_not_there_is_told_at_once(
+    stand: Stand, celeriac: Run
+) -> None:
+    stand.start_worker()
+    code, _, err = celeriac("submit", "assistant", "x", "--timeout", "60s")
+    assert code == 1, err
+    assert "pending: again in" in err
+    assert "no LLM endpoint answers at http://127.0.0.1:9/v1" in err
+
+
+def test_a_wait_for_an_endpoint_that_hangs_ends_on_time(
+    stand: Stand, celeriac: Run
+) -> None:
+    with endpoint(stand, [HttpReply(hang=True)]) as double:
+        stand.start_worker()
+        started = time.monotonic()
+        code, _, err = celeriac("submit", "assistant", "x", "--timeout", "2s")
+        assert code == 124, err
+        assert time.monotonic() - started < 10
+        assert "is still running after 2" in err
+        assert double.requests
+
+
 def test_ctrl_c_ends_the_waiting_and_not_the_task(stand: Stand, celeriac: Run) -> None:
     with process(stand, "submit", "assistant", "x") as (waiting, log):
         wait_until(lambda: "is accepted" in log.read_text(), 20)
@@ -317,6 +340,24 @@ def documents(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> Path:
     temporary.mkdir()
     stand.environment["TMPDIR"] = str(temporary)
     return temporary
+
+
+def test_up_serves_the_agents_of_an_included_module(
+    stand: Stand, celeriac: Run
+) -> None:
+    module = stand.directory / "my_agents.py"
+    module.write_text(
+        "from orchestrator import AgentConfig\nfrom workers import extend\n\n\n"
+        "@extend\ndef desk(manager, tools):\n"
+        '    manager.register_agent(AgentConfig(name="desk"))\n'
+    )
+    line = ("up", "--no-flower", "--scripted", "-c", "2", "-I", "my_agents")
+    with process(stand, *line) as (up, log):
+        wait_until(lambda: "desk" in celeriac("agents")[1], 30, log.read_text)
+        code, out, err = celeriac("submit", "desk", "Where is A-17?")
+        assert (code, bool(out.strip())) == (0, True), err
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(40) == 0, log.read_text()
 
 
 def test_demo_without_redis_and_model_quotes_and_leaves_nothing(
