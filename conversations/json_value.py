@@ -12,6 +12,9 @@ from typing import Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, JsonValue
 
+MAX_INTEGER_BITS = 1023
+"""Larger integers are infinite to readers that know only doubles, or an error."""
+
 MAX_DEPTH = 64
 """Nesting levels accepted; deeper values break recursive readers of the record."""
 
@@ -82,6 +85,12 @@ def _check_scalar(value: object, path: str) -> None:
         check_text(value, path=path)
     elif isinstance(value, float) and not math.isfinite(value):
         raise NotStorable(path, "not JSON (NaN or Infinity); send a finite number")
+    elif isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        raise NotStorable(
+            path,
+            f"an integer of {value.bit_length()} bits; JSON readers take at most"
+            f" {MAX_INTEGER_BITS} bits (308 digits), send it as text",
+        )
     elif value is not None and not isinstance(value, (bool, int, float)):
         raise NotStorable(
             path,

@@ -11,7 +11,12 @@ from conversations.json_value import JsonObject, Text, check_identifier
 from orchestrator.duration import Seconds
 from orchestrator.task import DEFAULT_QUEUE, RetryPolicy
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+_FROZEN = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    use_attribute_docstrings=True,
+    hide_input_in_errors=True,
+)
 
 AgentName = Annotated[str, AfterValidator(check_identifier)]
 """Letters, digits, `_` and `-`, 1 to 64."""

@@ -41,6 +41,7 @@ from orchestrator.errors import (
 )
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Action, Step
+from orchestrator.lookup import check_page_limit, check_task_id
 from orchestrator.parts import OrchestratorParts
 from orchestrator.patience import Patience
 from orchestrator.request import (
@@ -191,7 +192,7 @@ class AsyncOrchestrator:
         Raises:
             TaskNotFound: none of this tenant has the id.
         """
-        return await self._bounded(self._parts.store.get(self._of(tenant), task_id))
+        return await self._bounded(self._parts.store.get(*self._key(tenant, task_id)))
 
     async def handle(
         self, task_id: str, *, tenant: str | None = None
@@ -263,7 +264,7 @@ class AsyncOrchestrator:
         Raises:
             TaskNotFound: none of this tenant has the id.
         """
-        return await self._bounded(self._parts.store.steps(self._of(tenant), task_id))
+        return await self._bounded(self._parts.store.steps(*self._key(tenant, task_id)))
 
     async def list(
         self,
@@ -273,12 +274,16 @@ class AsyncOrchestrator:
         cursor: str | None = None,
         tenant: str | None = None,
     ) -> TaskPage:
-        """Return tasks that match, newest first."""
+        """Return tasks that match, newest first, at most 1000 at a time.
+
+        Raises:
+            InvalidInput: a limit or cursor that cannot be taken.
+        """
         return await self._bounded(
             self._parts.store.list(
                 self._of(tenant),
                 task_filter or TaskFilter(),
-                limit=limit,
+                limit=check_page_limit(limit),
                 cursor=cursor,
             )
         )
@@ -291,7 +296,7 @@ class AsyncOrchestrator:
         """
         started = monotonic()
         answer = await self._bounded(
-            self._parts.store.cancel(self._of(tenant), task_id)
+            self._parts.store.cancel(*self._key(tenant, task_id))
         )
         await self._ring(answer.doorbells, since=started)
         return answer.task
@@ -325,7 +330,7 @@ class AsyncOrchestrator:
         made = parse_decision(call_id, decision, output=output, note=note)
         started = monotonic()
         answer = await self._bounded(
-            self._parts.store.resolve(self._of(tenant), task_id, made)
+            self._parts.store.resolve(*self._key(tenant, task_id), made)
         )
         await self._ring(answer.doorbells, since=started)
         return answer.task
@@ -473,8 +478,9 @@ class AsyncOrchestrator:
     async def _events(
         self, task_id: str, after: int, tenant: str | None, patience: Patience
     ) -> AsyncIterator[TaskEvent]:
+        key = self._key(tenant, task_id)
         while True:
-            events = await self._read_events(task_id, after, self._of(tenant), patience)
+            events = await self._read_events(key, after, patience)
             for event in events:
                 after = event.sequence
                 yield event
@@ -486,14 +492,13 @@ class AsyncOrchestrator:
                 return
 
     async def _read_events(
-        self, task_id: str, after: int, tenant: str, patience: Patience
+        self, key: tuple[str, str], after: int, patience: Patience
     ) -> tuple[TaskEvent, ...]:
         store_patience = Patience(READ_PATIENCE_SECONDS)
         while True:
             try:
                 return await self._parts.store.events(
-                    tenant,
-                    task_id,
+                    *key,
                     after=after,
                     wait_seconds=min(EVENT_WAIT_SECONDS, patience.left_seconds),
                 )
@@ -515,6 +520,9 @@ class AsyncOrchestrator:
                 await self._parts.queue.enqueue(doorbells)
         except (QueueUnavailable, TimeoutError) as exc:
             logger.warning("doorbell not rung yet", extra={"error": str(exc)})
+
+    def _key(self, tenant: str | None, task_id: str) -> tuple[str, str]:
+        return self._of(tenant), check_task_id(task_id)
 
     def _of(self, tenant: str | None) -> str:
         if tenant is None:

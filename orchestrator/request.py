@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -65,6 +65,10 @@ class SubmitOptions(TypedDict, total=False):
     webhook: str | None
 
 
+Tag = Annotated[Text, Field(min_length=1, max_length=64)]
+"""A word to filter by; each makes a listing of its own."""
+
+
 class SubmitRequest(BaseModel):
     """One request to run an agent. Durations are seconds or text such as `5m`."""
 
@@ -91,7 +95,7 @@ class SubmitRequest(BaseModel):
     """Whose task it is; None takes the settings' tenant."""
     idempotency_key: Text | None = Field(default=None, min_length=1, max_length=255)
     """A second submit with the same key and request returns the first task."""
-    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9)
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9, strict=True)
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
     """Earliest start, with a time zone; within ten years."""
@@ -111,8 +115,8 @@ class SubmitRequest(BaseModel):
     """Overrides the agent's retry policy."""
     cache_ttl: Seconds | None = None
     """Share the answer with equal requests for so long."""
-    tags: tuple[Text, ...] = Field(default=(), max_length=32)
-    """Words to filter by."""
+    tags: tuple[Tag, ...] = Field(default=(), max_length=32)
+    """Words to filter by, at most 32 of 1 to 64 characters."""
     metadata: JsonObject = Field(default_factory=dict)
     """The submitter's facts; no agent sees them."""
     webhook: Text | None = Field(default=None, max_length=2048)
@@ -194,8 +198,18 @@ def parse_requests(
     Raises:
         InvalidInput: names the first that cannot be taken by its index.
     """
+    if isinstance(requests, str | Mapping) or not isinstance(requests, Iterable):
+        raise InvalidInput(
+            name, f"must be a list of requests (got {type(requests).__name__})"
+        )
     parsed: list[SubmitRequest] = []
     for index, request in enumerate(requests):
+        if not isinstance(request, SubmitRequest | Mapping):
+            raise InvalidInput(
+                f"{name}[{index}]",
+                "must be a SubmitRequest or a mapping of its fields"
+                f" (got {type(request).__name__})",
+            )
         try:
             parsed.append(
                 request
@@ -263,7 +277,7 @@ def build_task(
 
     Raises:
         InvalidInput: fields contradict each other.
-        PayloadTooLarge: input, parameters, context or metadata are too large.
+        PayloadTooLarge: input, parameters, context, metadata and tags are too large.
     """
     _check_size(request, defaults.max_input_bytes)
     if request.webhook and not is_allowed(request.webhook, defaults.webhooks_allowed):
@@ -307,8 +321,12 @@ def request_of(task: Task) -> SubmitRequest:
     """Return the request that a task came from, or was made by hand to be.
 
     Raises:
-        InvalidInput: a task made by hand holds what no request may.
+        InvalidInput: a task made by hand holds what no request may, or is none.
     """
+    if not isinstance(task, Task):
+        raise InvalidInput(
+            "task", f"must be a Task (got {type(task).__name__}); use submit instead"
+        )
     try:
         return _request_of(task)
     except ValidationError as exc:
@@ -358,7 +376,7 @@ def _limits(
 
 
 def _check_size(request: SubmitRequest, limit: int) -> None:
-    sizes = {name: size_of(getattr(request, name)) for name in _PAYLOADS}
+    sizes = {name: size_of(getattr(request, name)) for name in (*_PAYLOADS, "tags")}
     total = sum(sizes.values())
     if total > limit:
         largest = max(sizes, key=lambda name: sizes[name])

@@ -59,7 +59,12 @@ TRANSITIONS: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
     TaskStatus.TIMED_OUT: frozenset(),
 }
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+_FROZEN = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    use_attribute_docstrings=True,
+    hide_input_in_errors=True,
+)
 
 
 class Usage(BaseModel):
@@ -233,7 +238,7 @@ class Task(BaseModel):
     """What to do when the conversation has an unfinished task."""
     queue: Identifier = DEFAULT_QUEUE
     """The Celery queue that serves the agent."""
-    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9)
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=9, strict=True)
     """0 to 9; 9 is most urgent."""
     idempotency_key: Text | None = Field(default=None, min_length=1, max_length=255)
     """A second submit with the same key and request returns this task."""

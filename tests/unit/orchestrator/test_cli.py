@@ -62,6 +62,7 @@ def test_every_command_explains_itself(
         (["submit", "a", "  "], "INPUT: empty; give text"),
         (["submit", "a", "b", "--timeout", "5x"], "'--timeout': not a duration ('5x')"),
         (["submit", "a", "b", "--metadata", "[]"], "'--metadata': JSON, but a list"),
+        (["tasks", "--tenant", "a b"], "tenant: must be 1 to 64"),
         (["tasks", "--limit", "0"], "'--limit'"),
         (["tasks", "--status", "done"], "'--status'"),
         (["flower", "--address", "0.0.0.0"], "open to everybody"),  # noqa: S104

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.acceptance import KnownAgents
 from orchestrator.agent_config import AgentConfig, AgentInfo
 from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.lookup import check_page_limit, check_task_id
 from orchestrator.request import (
     Defaults,
     SubmitRequest,
     build_task,
     parse_request,
+    parse_requests,
     request_of,
 )
 from orchestrator.task import Task
@@ -40,7 +44,13 @@ def cyclic() -> dict[str, object]:
         ({"agent": "a", "soft_time_limit": 0}, "soft_time_limit: out of range"),
         ({"agent": "a", "time_limit": "soon"}, "time_limit: not a duration"),
         ({"agent": "a", "expires": float("nan")}, "expires"),
+        ({"agent": "a", "input": {"x": 10**5000}}, r"input\.x: an integer of 16610 b"),
         ({"agent": "a", "priority": 10}, "priority"),
+        ({"agent": "a", "priority": True}, "priority"),
+        ({"agent": "a", "priority": "4"}, "priority"),
+        ({"agent": "a", "tags": [""]}, r"tags\.0"),
+        ({"agent": "a", "tags": ["x" * 65]}, r"tags\.0: .*64"),
+        ({"agent": "a", "tags": ["x"] * 33}, "tags: .*32"),
         ({"agent": "a", "conversation_id": "a b"}, "conversation_id"),
         ({"agent": "a", "tenant": "_fleet"}, "tenant"),
         ({"agent": "a", "idempotency_key": ""}, "idempotency_key"),
@@ -130,3 +140,43 @@ def test_a_task_made_by_hand_with_an_absurd_limit_is_a_clear_error() -> None:
 def test_a_start_within_reach_is_taken() -> None:
     start = datetime.now(UTC) + timedelta(hours=1)
     assert parse_request({"agent": "a", "not_before": start}).not_before == start
+
+
+def test_integers_that_json_readers_take_are_stored_as_they_are() -> None:
+    assert parse_request({"agent": "a", "input": {"x": 2**1022}}).input["x"] == 2**1022
+
+
+def test_tags_count_for_the_size_limit() -> None:
+    request = SubmitRequest(agent="a", tags=tuple(f"{n:064}" for n in range(32)))
+    with pytest.raises(PayloadTooLarge, match="tags"):
+        build_task(request, agent=None, defaults=Defaults(max_input_bytes=2000))
+
+
+@pytest.mark.parametrize("requests", [[5], 5, "ab", [None], {"agent": "a"}])
+def test_what_is_no_request_of_many_is_named(requests: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"^requests(\[0\])?: must be a"):
+        parse_requests(requests, name="requests")
+
+
+def test_a_task_made_by_hand_must_be_a_task() -> None:
+    with pytest.raises(InvalidInput, match=r"task: must be a Task \(got str\)"):
+        request_of("x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", [Task, AgentConfig])
+def test_models_do_not_show_what_they_refuse(model: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate({"bogus": "sk-secret"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("task_id", [None, 5, b"task-1"])
+def test_an_id_that_is_no_text_is_refused(task_id: Any) -> None:
+    with pytest.raises(InvalidInput, match="task_id: must be text"):
+        check_task_id(task_id)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_000, True, "5"])
+def test_a_page_that_cannot_be_built_is_refused(limit: Any) -> None:
+    with pytest.raises(InvalidInput, match="limit: must be"):
+        check_page_limit(limit)

@@ -118,3 +118,16 @@ async def test_a_wait_tells_of_the_events_meanwhile() -> None:
                 timeout=0, on_event=lambda event: seen.append(event.type)
             )
     assert seen[0] == "task.created"
+
+
+async def test_lookups_refuse_what_cannot_be_looked_up() -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        for wrong in (None, 5):
+            with pytest.raises(InvalidInput, match="task_id"):
+                await celeriac.get(wrong)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput, match="task_id"):
+                await celeriac.result(wrong, timeout=0)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="limit"):
+            await celeriac.list(limit=0)
+        with pytest.raises(InvalidInput, match="tenant"):
+            await celeriac.list(tenant="a b")

@@ -1,0 +1,37 @@
+"""What a look at stored tasks may ask for, checked before any I/O."""
+
+from __future__ import annotations
+
+from orchestrator.errors import InvalidInput
+
+LONGEST_PAGE = 1000
+"""Tasks in one page of a listing at most; it is built in memory."""
+
+
+def check_task_id(task_id: str) -> str:
+    """Return what may be looked up as a task.
+
+    Raises:
+        InvalidInput: it is no text.
+    """
+    if not isinstance(task_id, str):
+        raise InvalidInput(
+            "task_id",
+            f"must be text (got {type(task_id).__name__}); pass a task's id",
+        )
+    return task_id
+
+
+def check_page_limit(limit: int) -> int:
+    """Return how many tasks a page may hold.
+
+    Raises:
+        InvalidInput: it is no integer from 1 to `LONGEST_PAGE`.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidInput("limit", f"must be an integer (got {type(limit).__name__})")
+    if not 1 <= limit <= LONGEST_PAGE:
+        raise InvalidInput(
+            "limit", f"must be 1 to {LONGEST_PAGE}; follow next_cursor for more"
+        )
+    return limit
