@@ -105,6 +105,11 @@ class Entry:
     def deadline_at(self) -> datetime | None:
         return self.limit(self.task.deadline_seconds)
 
+    def deadline_left_seconds(self, now: datetime) -> float | None:
+        """The seconds to the deadline, None without one."""
+        at = self.deadline_at
+        return None if at is None else max(0.0, (at - now).total_seconds())
+
 
 def holds(entry: Entry, lease: Lease) -> bool:
     """Tell whether a lease is the entry's present one."""

@@ -156,6 +156,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
                 **entry.journal._asdict(),
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
+                deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:

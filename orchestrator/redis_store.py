@@ -69,6 +69,7 @@ from orchestrator.store_limits import (
 )
 from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
+    deadline_left_seconds,
     end_event_data,
     milliseconds,
     release_event_data,
@@ -179,12 +180,14 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         )
         if verdict != "claimed":
             return RefusalReason(verdict)
-        task = task_from_fields(pairs(answer[0]))
+        fields = pairs(answer[0])
+        task = task_from_fields(fields)
         return Claim(
             task=task,
             lease=Lease(tenant, task_id, task.attempt, worker),
             **journal_from_entries(pairs(answer[1]))._asdict(),
             doorbells=read_doorbells(answer[2]),
+            deadline_left_seconds=deadline_left_seconds(fields),
         )
 
     async def _insist_on_claim(

@@ -85,6 +85,8 @@ class Claim(NamedTuple):
     """What was decided about such steps meanwhile."""
     doorbells: tuple[Doorbell, ...] = ()
     """Of tasks in line that there is room for now."""
+    deadline_left_seconds: float | None = None
+    """From the claim to the task's deadline, by the store's clock."""
 
 
 class Recorded(NamedTuple):

@@ -87,6 +87,13 @@ def find_instant(fields: Mapping[str, str], name: str) -> datetime | None:
     return instant(fields[name]) if name in fields else None
 
 
+def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
+    """The seconds from a record's claim to its deadline; the store wrote both."""
+    if "deadline_at_ms" not in fields:
+        return None
+    return max(0, int(fields["deadline_at_ms"]) - int(fields["claimed_ms"])) / 1000
+
+
 def specification(task: Task) -> str:
     """The part of a task that its submitter gave, as JSON."""
     return dumps(task.model_dump(mode="json", exclude=STATE_FIELDS))

@@ -18,7 +18,6 @@ from conversations.message import Message
 from conversations.service import ConversationService
 from orchestrator.errors import (
     LeaseLost,
-    PayloadTooLarge,
     QueueUnavailable,
     StoreUnavailable,
 )
@@ -34,6 +33,7 @@ from orchestrator.store import (
 )
 from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
+from workers.endings import cancelled_itself, forced_ending, too_large
 from workers.errors import AgentFailed
 from workers.insistence import Insistence
 from workers.retry import decide, describe
@@ -108,7 +108,11 @@ class Executor:
         if isinstance(claim, RefusalReason):
             return Outcome(claim.value)
         await self._ring(claim.doorbells)
-        run = Run(claim.task, lease=claim.lease)
+        run = Run(
+            claim.task,
+            lease=claim.lease,
+            deadline_left_seconds=claim.deadline_left_seconds,
+        )
         self.runs[run.key] = run
         if self.draining:
             run.interrupt(Interrupt.DRAIN)
@@ -248,14 +252,14 @@ class Executor:
             run.interrupt_reason is Interrupt.LEASE_LOST
         ):
             raise LeaseLost(run.task.id, fence=claim.lease.fence)
-        ending = _forced_ending(run, error)
+        ending = forced_ending(run, error)
         if ending is not None:
             return await self._finish(run, ending)
         if run.interrupt_reason is Interrupt.PARK:
             return await self._park(run)
         if error is None and run.interrupt_reason in _DRAINS:
             return await self._release(run, reason="worker shutting down")
-        return await self._failed(run, error or _cancelled_itself())
+        return await self._failed(run, error or cancelled_itself())
 
     async def _failed(self, run: Run, error: BaseException) -> Outcome:
         failure = describe(error, attempt=run.task.attempt)
@@ -290,14 +294,14 @@ class Executor:
     def _completed(self, run: Run, execution: Execution) -> Ending:
         size = size_of(execution.result.model_dump(mode="json"))
         if size > self._limits.max_result_bytes:
-            return _too_large(run, "result", size, self._limits.max_result_bytes)
+            return too_large(run, "result", size, self._limits.max_result_bytes)
         turn = None
         if run.task.conversation_id is not None:
             size = max(
                 (size_of(m.model_dump(mode="json")) for m in execution.turn), default=0
             )
             if size > self._limits.max_message_bytes:
-                return _too_large(run, "message", size, self._limits.max_message_bytes)
+                return too_large(run, "message", size, self._limits.max_message_bytes)
             turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
         return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
 
@@ -355,57 +359,3 @@ class Executor:
             await self._parts.queue.enqueue(doorbells)
         except QueueUnavailable:
             logger.warning("doorbell not rung; the sweeper will", exc_info=True)
-
-
-def _forced_ending(run: Run, error: BaseException | None) -> Ending | None:
-    """How an interrupt ends the task of a stopped run, if it does."""
-    match run.interrupt_reason:
-        case Interrupt.CANCEL:
-            return Ending(status=TaskStatus.CANCELLED)
-        case Interrupt.HARD_LIMIT:
-            return _timed_out(run)
-        case Interrupt.SOFT_LIMIT if error is None:
-            return _soft_limit_without_answer(run)
-        case _:
-            return None
-
-
-def _cancelled_itself() -> AgentFailed:
-    return AgentFailed(
-        "the agent raised CancelledError although nobody had cancelled it; catch it"
-        " where the agent awaits something that can be cancelled",
-        code="agent_cancelled_itself",
-    )
-
-
-def _too_large(run: Run, what: str, size: int, limit: int) -> Ending:
-    failure = TaskFailure(
-        code=f"{what}_too_large",
-        message=str(PayloadTooLarge(what, size=size, limit=limit)),
-        attempt=run.task.attempt,
-    )
-    return Ending(status=TaskStatus.FAILED, failure=failure)
-
-
-def _timed_out(run: Run) -> Ending:
-    failure = TaskFailure(
-        code="time_limit",
-        message=(
-            f"the time limit of {run.task.time_limit_seconds} s passed without an"
-            " answer; raise time_limit or give the agent less to do"
-        ),
-        attempt=run.task.attempt,
-    )
-    return Ending(status=TaskStatus.TIMED_OUT, failure=failure)
-
-
-def _soft_limit_without_answer(run: Run) -> Ending:
-    failure = TaskFailure(
-        code="soft_time_limit",
-        message=(
-            f"the soft time limit of {run.task.soft_time_limit_seconds} s passed and"
-            " the agent gave no answer; raise soft_time_limit"
-        ),
-        attempt=run.task.attempt,
-    )
-    return Ending(status=TaskStatus.FAILED, failure=failure)

@@ -30,8 +30,9 @@ class Interrupt(IntEnum):
     DRAIN = 3
     GRACE_OVER = 4
     CANCEL = 5
-    HARD_LIMIT = 6
-    LEASE_LOST = 7
+    DEADLINE = 6
+    HARD_LIMIT = 7
+    LEASE_LOST = 8
 
 
 class Run:
@@ -42,8 +43,12 @@ class Run:
         task: Task,
         *,
         lease: Lease | None = None,
+        deadline_left_seconds: float | None = None,
         agent_stop_seconds: float = AGENT_STOP_SECONDS,
     ) -> None:
+        self._deadline_left_seconds = (
+            math.inf if deadline_left_seconds is None else deadline_left_seconds
+        )
         self._agent_stop_seconds = agent_stop_seconds
         self.task = task
         self.lease = lease
@@ -79,13 +84,15 @@ class Run:
         return monotonic() - self.started
 
     def remaining_seconds(self) -> float:
-        """Seconds to the soft limit, or to the hard one once wrapping up."""
+        """Seconds to the soft limit, or to the hard one once wrapping up.
+
+        Never more than to the deadline.
+        """
         soft, hard = self.task.soft_time_limit_seconds, self.task.time_limit_seconds
         limit = hard if self._soft_told else (soft if soft is not None else hard)
-        if limit is None:
-            return math.inf
-        used = self.task.running_seconds + self.running_seconds()
-        return max(0.0, limit - used)
+        now = self.running_seconds()
+        left = math.inf if limit is None else limit - self.task.running_seconds - now
+        return max(0.0, min(left, self._deadline_left_seconds - now))
 
     def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
         """Begin the clocks of the agent's task.
@@ -105,6 +112,11 @@ class Run:
                 self._timers.append(
                     loop.call_later(max(0.0, seconds - used), self.interrupt, reason)
                 )
+        if self._deadline_left_seconds < math.inf:
+            left = max(0.0, self._deadline_left_seconds - self.running_seconds())
+            self._timers.append(
+                loop.call_later(left, self.interrupt, Interrupt.DEADLINE)
+            )
         return self._abandoned
 
     def stop(self) -> None:

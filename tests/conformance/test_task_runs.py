@@ -263,3 +263,13 @@ async def test_many_workers_run_each_task_exactly_once(stores: Stores) -> None:
     for task in tasks:
         types = await event_types(stores.tasks, task)
         assert types.count("task.started") == types.count("task.completed") == 1
+
+
+async def test_a_claim_tells_what_is_left_until_the_deadline(stores: Stores) -> None:
+    without = await claim(stores.tasks, await submitted(stores.tasks))
+    assert without.deadline_left_seconds is None
+    task = await submitted(stores.tasks, deadline_seconds=600)
+    await asyncio.sleep(0.05)
+    left = (await claim(stores.tasks, task)).deadline_left_seconds
+    assert left is not None
+    assert 540 < left <= 599.96

@@ -32,6 +32,8 @@ from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Interrupt
 from workers.tools.registry import ToolRegistry
 
+DEADLINE_SECONDS = 0.5
+"""Longer than a busy machine takes from a submit to its claim."""
 Work = Callable[[RunContext, AgentInput], object]
 
 
@@ -261,6 +263,21 @@ async def test_a_cancel_stops_the_run_and_is_stored(bench: Bench) -> None:
     bench.executor.runs[task.tenant, task.id].interrupt(Interrupt.CANCEL)
     word, ended = await asyncio.wait_for(running, 5)
     assert (word, ended.status) == ("cancelled", TaskStatus.CANCELLED)
+
+
+async def test_the_deadline_ends_a_run_that_is_under_way(bench: Bench) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        assert ctx.remaining_seconds() <= DEADLINE_SECONDS
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit(deadline_seconds=DEADLINE_SECONDS)
+    word, ended = await asyncio.wait_for(bench.run(task), 10)
+    assert (word, ended.status) == ("timed_out", TaskStatus.TIMED_OUT)
+    assert ended.failure is not None
+    assert ended.failure.code == "deadline"
+    assert "raise deadline" in ended.failure.message
 
 
 async def test_a_lost_lease_stops_the_run_without_a_word_in_the_record(
