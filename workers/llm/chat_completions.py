@@ -7,6 +7,7 @@ dialect that the endpoint refused.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
@@ -27,6 +28,8 @@ from workers.llm.error_mapping import (
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.request_body import Dialect, chat_body
 from workers.llm.stream import FOREIGN_ERRORS, Answer, CallClock
+
+logger = logging.getLogger(__name__)
 
 _ERROR_BYTES = 64 * 1024
 """Read of an error's body at most."""
@@ -50,6 +53,7 @@ class ChatCompletionsProvider:
         self._model = model
         self._limits = limits or CallLimits()
         self._dialects: dict[str, Dialect] = {}
+        self._warned: set[str] = set()
         self._client = open_client(self._endpoint, self._limits)
 
     def __repr__(self) -> str:
@@ -95,7 +99,18 @@ class ChatCompletionsProvider:
             except LLMError as exc:
                 exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
                 raise
+        self._note_model(completion.model, request.model or self._model)
         yield completion
+
+    def _note_model(self, answered: str, asked: str) -> None:
+        """Warn once: llama.cpp answers any name with what it has loaded."""
+        if not answered or answered in self._warned or answered.startswith(asked):
+            return
+        self._warned.add(answered)
+        logger.warning(
+            "endpoint answers with another model",
+            extra={"endpoint": self.base_url, "asked": asked, "answered": answered},
+        )
 
     @asynccontextmanager
     async def _answer(

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -217,7 +218,8 @@ def _http_reply(scripted: Scripted) -> HttpReply:
 def _pieces(body: JsonObject, reply: HttpReply) -> tuple[str, list[bytes]]:
     """Return the content type and the pieces in which the reply is sent."""
     if reply.body is not None:
-        return "application/json", [reply.body.encode()]
+        events = re.split(r"(?<=\n\n)", reply.body)  # so that streams drip and cut
+        return "application/json", [event.encode() for event in events if event]
     model = str(body.get("model"))
     prompt_chars = len(json.dumps(body.get("messages"), ensure_ascii=False))
     if not body.get("stream"):
