@@ -19,6 +19,7 @@ ENDED = f"{_FLEET}:ended"
 SWEPT = f"{_FLEET}:swept"
 AGENTS = f"{_FLEET}:agents"
 WORKERS = f"{_FLEET}:workers"
+_GATE = f"{_FLEET}:gate:"
 _HEALTH = f"{_FLEET}:health:"
 _CONTROL = f"{_FLEET}:control:"
 
@@ -51,6 +52,11 @@ def idempotency(tenant: str, key: str) -> str:
 
 def cache(tenant: str, request_hash: str) -> str:
     return f"{_ROOT}:{tenant}:cache:{request_hash}"
+
+
+def budget(tenant: str, kind: str, name: str) -> str:
+    """An account; that of a day has the day added by the script."""
+    return f"{_ROOT}:{tenant}:budget:{kind}:{name}"
 
 
 def listing(tenant: str, kind: str = "all", value: str = "") -> str:
@@ -86,6 +92,13 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         _HEALTH,
         _CONTROL,
     ]
+
+
+def gate_keys(gate: str) -> list[str]:
+    """The keys that every gate script is given, in the order of lua/gate.lua."""
+    state = f"{_GATE}{_digest(gate)[:32]}"
+    parts = ("permits", "waiting", "seen", "places", "window")
+    return [state, *(f"{state}:{part}" for part in parts)]
 
 
 def member(tenant: str, task_id: str) -> str:

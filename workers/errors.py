@@ -6,6 +6,8 @@ WorkerError
 ├── InvalidEndpoint         the address or key of a model endpoint cannot be used
 ├── SoftTimeLimitReached    raised inside the run: wrap up now
 ├── AgentFailed             the agent ended without an answer
+│   └── BudgetExceeded      another completion would pass a budget
+├── GateClosed              the endpoint's gate is closed: come back later
 ├── LLMError                (endpoint, status, first 2 kB of what came)
 │   ├── LLMUnavailable      refused, reset, timed out, 5xx
 │   ├── RateLimited         429 with or without a wait
@@ -53,6 +55,24 @@ class AgentFailed(WorkerError):
 
     def __init__(self, message: str, *, code: str = "agent_failed") -> None:
         self.code = code
+        super().__init__(message)
+
+
+class BudgetExceeded(AgentFailed):
+    """Another completion would pass the budget of the task, agent or tenant."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="budget_exceeded")
+
+
+class GateClosed(WorkerError):
+    """The run waits for its endpoint without its slot; no attempt is counted.
+
+    Let it pass: the executor gives the task back and it continues after `seconds`.
+    """
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        self.seconds = seconds
         super().__init__(message)
 
 

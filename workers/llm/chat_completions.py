@@ -40,18 +40,28 @@ class ChatCompletionsProvider:
 
     def __init__(
         self,
-        base_url: str,
+        endpoint: Endpoint | str,
         *,
         model: str,
         api_key: SecretStr | None = None,
-        headers: Mapping[str, SecretStr] | None = None,
         limits: CallLimits | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
-        self._endpoint = Endpoint(
-            base_url=base_url, api_key=api_key, headers=headers or {}
-        )
+        """Make the provider; nothing is sent.
+
+        Args:
+            endpoint: Where it answers, or the address alone.
+            model: The model of requests that name none.
+            api_key: For an address alone; an `Endpoint` brings its own.
+            limits: What one call may take.
+            dialect: How it wants to be asked; what it refuses is learned.
+        """
+        if isinstance(endpoint, str):
+            endpoint = Endpoint(base_url=endpoint, api_key=api_key)
+        self._endpoint = endpoint
         self._model = model
         self._limits = limits or CallLimits()
+        self._dialect = dialect or Dialect()
         self._dialects: dict[str, Dialect] = {}
         self._warned: set[str] = set()
         self._client = open_client(self._endpoint, self._limits)
@@ -99,6 +109,9 @@ class ChatCompletionsProvider:
             except LLMError as exc:
                 exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
                 raise
+            wait = answer.endpoint_wait_seconds
+        if wait:
+            completion = completion.model_copy(update={"endpoint_wait_seconds": wait})
         self._note_model(completion.model, request.model or self._model)
         yield completion
 
@@ -122,7 +135,7 @@ class ChatCompletionsProvider:
         clock = CallClock(self._endpoint, total_seconds=total)
         first_byte = self._limits.first_byte_seconds if stream else total
         while True:
-            dialect = self._dialects.get(model, Dialect())
+            dialect = self._dialects.get(model, self._dialect)
             body = chat_body(request, model=model, dialect=dialect, stream=stream)
             async with AsyncExitStack() as held:
                 response = await clock.bound(self._send(body, held), first_byte)
@@ -164,10 +177,10 @@ class ChatCompletionsProvider:
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
     """Return an HTTP client for the endpoint: no redirects, limits kept elsewhere."""
-    is_tls = endpoint.base_url.startswith("https:")
     return HttpxAiohttpClient(
         # Without it, each of the client's transports would load the authorities.
-        verify=httpx.create_ssl_context() if is_tls else False,
+        verify=endpoint.tls_context(),
+        proxy=endpoint.proxy_url,
         trust_env=not endpoint.is_loopback,
         follow_redirects=False,
         headers={"Accept-Encoding": "identity", **endpoint.request_headers()},

@@ -1,15 +1,18 @@
 """Where a model answers: address, key, headers and limits as checked values.
 
-Owns what may be shown of an endpoint; knows no HTTP client.
+Owns what may be shown of an endpoint; sends nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from workers.errors import InvalidEndpoint
@@ -50,6 +53,9 @@ class Endpoint:
     base_url: str
     api_key: SecretStr | None = None
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    proxy: SecretStr | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
@@ -82,6 +88,32 @@ class Endpoint:
         start = "start it (`ollama serve`)" if self.is_loopback else "check the address"
         return f"{start} or set OPENAI_BASE_URL"
 
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy's URL. Secret: it may hold a password."""
+        return self.proxy.get_secret_value() if self.proxy else None
+
+    def tls_context(self) -> ssl.SSLContext | bool:
+        """Return what verifies the endpoint; False where nothing is encrypted.
+
+        Raises:
+            InvalidEndpoint: a file of certificates cannot be used.
+        """
+        if not self.base_url.startswith("https:"):
+            return False
+        context = httpx.create_ssl_context()
+        try:
+            if self.ca_file is not None:
+                context = ssl.create_default_context(cafile=self.ca_file)
+            if self.client_certificate is not None:
+                context.load_cert_chain(self.client_certificate)
+        except OSError as exc:  # ssl's errors are among them
+            raise InvalidEndpoint(
+                f"ca_file or client_certificate of {self.base_url} cannot be used"
+                f" ({type(exc).__name__}); give readable PEM files"
+            ) from exc
+        return context
+
     def request_headers(self) -> dict[str, str]:
         """Headers of every call, the key among them."""
         headers = {n: value.get_secret_value() for n, value in self.headers.items()}
@@ -94,6 +126,7 @@ class Endpoint:
         """Return a foreign text without the key and the headers' values."""
         values = self.request_headers().values()
         secrets = {part for value in values for part in (value, *value.split()[-1:])}
+        secrets |= {urlsplit(self.proxy_url or "").password or ""}
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "[secret]")

@@ -15,7 +15,8 @@ import httpx
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.errors import InvalidSettings
-from orchestrator.settings import LLMSettings, load_settings
+from orchestrator.llm_settings import LLMSettings
+from orchestrator.settings import load_settings
 from workers.errors import InvalidEndpoint
 from workers.llm.chat_completions import open_client
 from workers.llm.endpoint import CallLimits, Endpoint

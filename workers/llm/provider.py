@@ -79,6 +79,8 @@ class Completion(BaseModel):
     """Tokens as the endpoint counted them, where it did."""
     model: str = ""
     """The model that the endpoint says answered."""
+    endpoint_wait_seconds: float | None = None
+    """How long the endpoint says that it will take nothing more."""
     invalid_arguments: Mapping[str, str] = Field(default_factory=dict)
     """Call id → what is wrong with the arguments that the model wrote for it."""
 

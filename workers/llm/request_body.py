@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -22,14 +23,19 @@ class Dialect:
 
     output_limit_field: str = "max_tokens"
     replay_reasoning: bool = True
+    fixed: frozenset[str] = frozenset()
+    """Names of what was set by hand and is not learned."""
 
     def adapted_to(self, failure: Failure) -> Dialect | None:
         """Return the dialect to ask again in; None when asking again is no use."""
         if self.output_limit_field == "max_tokens" and failure.rejects_max_tokens:
-            return replace(self, output_limit_field="max_completion_tokens")
+            return self._with(output_limit_field="max_completion_tokens")
         if self.replay_reasoning and failure.rejects_reasoning:
-            return replace(self, replay_reasoning=False)
+            return self._with(replay_reasoning=False)
         return None
+
+    def _with(self, **learned: Any) -> Dialect | None:
+        return None if self.fixed & learned.keys() else replace(self, **learned)
 
 
 def chat_body(

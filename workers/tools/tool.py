@@ -27,7 +27,13 @@ from conversations.json_value import (
 )
 from conversations.message import Message, Role
 from orchestrator.task import Task
-from workers.errors import InvalidAgent, ToolError, ToolFailed, ToolTimeout
+from workers.errors import (
+    GateClosed,
+    InvalidAgent,
+    ToolError,
+    ToolFailed,
+    ToolTimeout,
+)
 from workers.llm.provider import LLMProvider, ToolSpec
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
@@ -168,7 +174,7 @@ class Tool:
                 self._threads.submit(partial(_in_thread, bound))
             )
             return await result if inspect.isawaitable(result) else result
-        except ToolError:
+        except (ToolError, GateClosed):
             raise
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
