@@ -85,6 +85,8 @@ class AgentConfig(BaseModel):
     """Sampling seed; None leaves it to the endpoint."""
     max_output_tokens: int | None = Field(default=4096, ge=1)
     """Tokens of one completion at most; None sends no limit."""
+    output_schema: JsonObject | None = None
+    """JSON Schema (2020-12) of the answer; the result's `output` then holds data."""
     soft_time_limit_seconds: Seconds | None = None
     """Overrides `services.agent_manager.task_timeout` for its tasks."""
     time_limit_seconds: Seconds | None = None

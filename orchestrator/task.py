@@ -139,6 +139,7 @@ class StopReason(StrEnum):
     MAX_TURNS = "max_turns"
     MAX_TOKENS = "max_tokens"
     SOFT_TIME_LIMIT = "soft_time_limit"
+    BUDGET = "budget"
     CONTENT_FILTER = "content_filter"
     CLIENT_TOOL_CALLS = "client_tool_calls"
 

@@ -72,6 +72,7 @@ def _served(name: str, settings: EndpointSettings) -> ServedEndpoint:
             for model, price in settings.prices.items()
         },
         context_tokens=settings.context_tokens,
+        ask_context_tokens=provider.context_tokens,
     )
 
 
@@ -100,4 +101,6 @@ def _dialect(settings: EndpointSettings) -> Dialect:
         fixed["output_limit_field"] = settings.output_limit_field
     if settings.replay_reasoning != "auto":
         fixed["replay_reasoning"] = settings.replay_reasoning == "always"
+    if settings.response_format != "auto":
+        fixed["response_format"] = settings.response_format
     return Dialect(**fixed, fixed=frozenset(fixed))  # type: ignore[arg-type]

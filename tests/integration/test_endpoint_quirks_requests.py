@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conversations.message import Message, ToolCall
-from tests.integration.canned import refusal
+from tests.integration.canned import refusal, whole
 from tests.integration.llm_serving import ASKED, ask, serving, streaming
 
 LIMITED = ASKED.model_copy(update={"max_output_tokens": 9})
@@ -98,3 +98,33 @@ async def test_40_sampling_is_sent_exactly_as_wanted(name: str):
         await ask(provider, request=ASKED.model_copy(update={name: 1}))
     assert name not in double.requests[0].body
     assert double.requests[1].body[name] == 1
+
+
+SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+AS_DATA = ASKED.model_copy(update={"output_schema": SCHEMA})
+LM_STUDIO = refusal(
+    400, {"error": "'response_format.type' must be 'json_schema' or 'text'"}
+)
+UNKNOWN_FORMAT = refusal(400, {"error": {"message": "json_schema is not supported"}})
+
+
+@streaming
+async def test_36_a_schema_is_sent_and_a_refused_format_weakened_for_good(stream: bool):
+    replies = [UNKNOWN_FORMAT, LM_STUDIO, "{}", "{}"]
+    async with serving(replies) as (double, provider):
+        for _ in range(2):
+            await ask(provider, stream, AS_DATA)
+    formats = [seen.body.get("response_format") for seen in double.requests]
+    kinds = [f["type"] if isinstance(f, dict) else None for f in formats]
+    assert kinds == ["json_schema", "json_object", None, None]
+
+
+async def test_24_ollama_is_asked_for_the_context_of_a_loaded_model_once():
+    ollama = whole({"content": "a"}, system_fingerprint="fp_ollama")
+    async with serving([ollama]) as (double, provider):
+        assert await provider.context_tokens("m") is None
+        double.context_tokens = 4096
+        await ask(provider)
+        assert await provider.context_tokens("m") == 4096
+        double.context_tokens = 8192
+        assert await provider.context_tokens("m") == 4096

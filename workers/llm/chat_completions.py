@@ -25,6 +25,7 @@ from workers.llm.error_mapping import (
     transport_error,
     went_stale,
 )
+from workers.llm.ollama import OLLAMA_FINGERPRINT, ollama_context
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.request_body import Dialect, chat_body
 from workers.llm.stream import FOREIGN_ERRORS, Answer, CallClock
@@ -64,6 +65,8 @@ class ChatCompletionsProvider:
         self._dialect = dialect or Dialect()
         self._dialects: dict[str, Dialect] = {}
         self._warned: set[str] = set()
+        self._is_ollama = False
+        self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
 
     def __repr__(self) -> str:
@@ -93,6 +96,19 @@ class ChatCompletionsProvider:
             async for piece in pieces:
                 yield piece
 
+    async def context_tokens(self, model: str) -> int | None:
+        """Return the context length of a model that Ollama has loaded; else None.
+
+        Asked once for each model, after its first answer: it is loaded then.
+        """
+        if not self._is_ollama:
+            return None
+        if model not in self._contexts:
+            self._contexts[model] = await ollama_context(
+                self._client, self._endpoint, model
+            )
+        return self._contexts[model]
+
     async def aclose(self) -> None:
         await self._client.aclose()
 
@@ -102,6 +118,8 @@ class ChatCompletionsProvider:
         accumulator = CompletionAccumulator()
         async with self._answer(request, stream=stream) as answer:
             while (payload := await answer.next_payload()) is not None:
+                if payload.get("system_fingerprint") == OLLAMA_FINGERPRINT:
+                    self._is_ollama = True
                 if delta := accumulator.feed(payload):
                     yield delta
             try:

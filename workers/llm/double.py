@@ -89,6 +89,8 @@ class Double:
         """What was asked, in order."""
         self.unused: list[HttpReply] = []
         """Replies that nobody has asked for yet."""
+        self.context_tokens: int | None = None
+        """Told for every model by `/api/ps`, as Ollama does; None: there is no such."""
         self.disconnected = asyncio.Event()
         """Set once a client has left before its answer was complete."""
         self._answer: Callable[[JsonObject], Scripted]
@@ -135,6 +137,7 @@ class Double:
                 web.get("/v1/models", self._list_models),
                 web.post("/v1/chat/completions", self._complete),
                 web.get("/double/log", self._log),
+                web.get("/api/ps", self._loaded),
             ]
         )
         return application
@@ -145,6 +148,15 @@ class Double:
             for name in self._models
         ]
         return _json({"object": "list", "data": models})
+
+    async def _loaded(self, _: web.Request) -> web.Response:
+        if self.context_tokens is None:
+            return _error(404, "this double is no Ollama")
+        loaded = [
+            {"name": name, "context_length": self.context_tokens}
+            for name in {*self._models, *(str(r.body["model"]) for r in self.requests)}
+        ]
+        return _json({"models": loaded})
 
     async def _log(self, _: web.Request) -> web.Response:
         seen = [request.body for request in self.requests]

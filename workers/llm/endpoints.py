@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import Literal
@@ -44,6 +44,14 @@ class ServedEndpoint:
     when_unavailable: Literal["fail", "wait"] = "fail"
     prices: Mapping[str, Price] = field(default_factory=dict)
     context_tokens: int | None = None
+    ask_context_tokens: Callable[[str], Awaitable[int | None]] | None = None
+    """Asks the endpoint itself for the context length of a loaded model."""
+
+    async def context_of(self, model: str) -> int | None:
+        """Return the context length of a model, as far as it is known."""
+        if self.context_tokens is not None or self.ask_context_tokens is None:
+            return self.context_tokens
+        return await self.ask_context_tokens(model)
 
     def gate_of(self, model: str) -> str:
         """Return the name of the gate before a model."""

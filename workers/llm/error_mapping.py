@@ -41,6 +41,7 @@ _NO_CREDIT = re.compile(
 )
 _FILTERED = re.compile(r"content_filter|content_policy|content management policy")
 _REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
+_FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured out")
 _TEMPORARY = frozenset({408, 409, 425})
 
 
@@ -63,6 +64,11 @@ class Failure:
         """Whether the endpoint wants `max_completion_tokens` instead."""
         named = self.param == "max_tokens" and self.code == "unsupported_parameter"
         return named or "max_completion_tokens" in self.message
+
+    @property
+    def rejects_response_format(self) -> bool:
+        """Whether the endpoint does not know the format that was asked for."""
+        return self.status >= 400 and bool(_FORMAT.search(self.message + self.param))
 
     @property
     def rejects_reasoning(self) -> bool:

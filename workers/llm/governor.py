@@ -11,12 +11,12 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-from conversations.message import Message
 from conversations.window import estimate_tokens
 from orchestrator.agent_config import AgentConfig, ModelChoice
 from orchestrator.gate import Caller, CallOutcome, Departure
 from orchestrator.task import Task, Usage
 from workers.errors import (
+    ContextOverflow,
     LLMError,
     LLMUnavailable,
     MalformedCompletion,
@@ -24,21 +24,33 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.allowance import Allowance
+from workers.llm.context_guard import fitted, was_cut
 from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 
 logger = logging.getLogger(__name__)
 
 _FIRST_ANSWER_TOKENS = 256
 """Taken for an answer's length before one was seen."""
-_TOKENS_OF_A_TOOL = 100
+_SHORTENED_TO = 0.5
+"""Of a prompt that the endpoint refused without saying what fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Choice:
     endpoint: ServedEndpoint
     model: str
+
+
+@dataclass(kw_only=True)
+class _Plan:
+    """What is asked next; there is always a choice."""
+
+    choices: list[_Choice]
+    request: CompletionRequest
+    shortened: bool = False
 
 
 @dataclass(kw_only=True)
@@ -124,10 +136,10 @@ class GovernedProvider:
         self, request: CompletionRequest, *, streamed: bool
     ) -> AsyncGenerator[TextDelta | Completion]:
         """Ask one model after another; wait again where one asks to wait."""
-        choices = list(self._choices(request))
-        while choices:
+        plan = _Plan(choices=list(self._choices(request)), request=request)
+        while True:
             begun = False
-            pieces = self._ask(choices[0], request, streamed=streamed)
+            pieces = self._ask(plan.choices[0], plan.request, streamed=streamed)
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
@@ -136,10 +148,39 @@ class GovernedProvider:
             except LLMError as exc:
                 if begun:
                     raise
-                if not self._waits_after(exc, is_last=len(choices) == 1):
-                    self._next_choice(choices, exc)
+                self._replan(plan, exc)
             else:
                 return
+
+    def _replan(self, plan: _Plan, error: LLMError) -> None:
+        """Change what is asked next.
+
+        Raises:
+            LLMError: the error itself; there is nothing else to try.
+        """
+        if isinstance(error, ContextOverflow) and not plan.shortened:
+            plan.shortened = True
+            plan.request = self._shortened(plan.request, error)
+        elif not self._waits_after(error, is_last=len(plan.choices) == 1):
+            self._next_choice(plan.choices, error)
+
+    def _shortened(
+        self, request: CompletionRequest, overflow: ContextOverflow
+    ) -> CompletionRequest:
+        """Return the newest whole groups of a prompt that was too long.
+
+        Raises:
+            ContextOverflow: nothing is left to leave out.
+        """
+        wanted = prompt_tokens(request)
+        fits = overflow.context_tokens
+        if fits and overflow.prompt_tokens:  # in our tokens, which are estimates
+            fits = int(wanted * fits / max(overflow.prompt_tokens, fits + 1))
+        logger.warning("prompt shortened", extra={"task_id": self._task.id})
+        try:
+            return fitted(request, fits or int(wanted * _SHORTENED_TO))
+        except ContextOverflow:
+            raise overflow from None
 
     def _waits_after(self, error: LLMError, *, is_last: bool) -> bool:
         """Whether to ask the same model again, once its gate lets us.
@@ -151,9 +192,9 @@ class GovernedProvider:
         return isinstance(error, RateLimited) and error.status is not None
 
     def _next_choice(self, choices: list[_Choice], error: LLMError) -> None:
-        failed = choices.pop(0)
-        if not choices or error.code not in self._config.fallback_on:
+        if len(choices) == 1 or error.code not in self._config.fallback_on:
             raise error
+        failed = choices.pop(0)
         logger.warning(
             "model failed; asking the next one",
             extra={
@@ -168,16 +209,49 @@ class GovernedProvider:
         self, choice: _Choice, request: CompletionRequest, *, streamed: bool
     ) -> AsyncGenerator[TextDelta | Completion]:
         request = request.model_copy(update={"model": choice.model})
+        context = await choice.endpoint.context_of(choice.model)
+        if context is not None:
+            request = fitted(request, context)
         provider = choice.endpoint.provider
         async with self._passage(choice, request) as call:
             if not streamed:
                 call.completion = await provider.complete(request)
-                yield call.completion
-                return
-            async for piece in provider.stream(request):
-                if isinstance(piece, Completion):
-                    call.completion = piece
-                yield piece
+            else:
+                async for piece in provider.stream(request):
+                    if isinstance(piece, Completion):
+                        call.completion = piece
+                    else:
+                        yield piece
+        if call.completion is not None:
+            yield await self._checked(call)
+
+    async def _checked(self, call: _Call) -> Completion:
+        """Return the completion, unless its prompt is known to have been cut.
+
+        Raises:
+            ContextOverflow: the endpoint has read only a part of the prompt.
+        """
+        completion, choice = call.completion, call.choice
+        if completion is None:
+            raise RuntimeError("only a completion is checked")
+        context = await choice.endpoint.context_of(choice.model)
+        if not was_cut(call.request, completion, context):
+            return completion
+        sent = prompt_tokens(call.request)
+        if context is not None:
+            raise ContextOverflow(
+                f"{choice.endpoint.base_url} has silently cut a prompt of about {sent}"
+                f" tokens to the {context} tokens of model {choice.model!r}; shorten it"
+                " or raise the context length"
+                " (Ollama: OLLAMA_CONTEXT_LENGTH=65536 ollama serve)",
+                context_tokens=context,
+                endpoint=choice.endpoint.base_url,
+            )
+        logger.warning(
+            "endpoint seems to have cut the prompt; set its context_tokens",
+            extra={"task_id": self._task.id, "model": choice.model, "sent": sent},
+        )
+        return completion.model_copy(update={"context_truncated": True})
 
     @asynccontextmanager
     async def _passage(
@@ -256,9 +330,3 @@ def departure_after(error: LLMError) -> Departure:
     if isinstance(error, MalformedCompletion | StreamTruncated):
         return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
     return Departure(outcome=CallOutcome.ANSWERED, tokens=0)
-
-
-def prompt_tokens(request: CompletionRequest) -> int:
-    """Return roughly what a prompt holds."""
-    messages: tuple[Message, ...] = request.messages
-    return sum(map(estimate_tokens, messages)) + _TOKENS_OF_A_TOOL * len(request.tools)
