@@ -129,7 +129,7 @@ class _Gate:
         if tokens and caller.tokens > _left(limits.tokens, tokens):
             return "tokens", leaves
         if rank >= min(free, left):
-            return "in_flight", min(1.0, 0.03 * (1 + max(0.0, rank - max(free, 0))))
+            return "in_flight", min(1.0, 0.02 * (1 + max(0.0, rank - max(free, 0))))
         return None
 
 

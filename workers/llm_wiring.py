@@ -8,7 +8,8 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings
 from workers.llm.allowance import Allowance
 from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint import CallLimits
+from workers.llm.endpoint_settings import endpoint_of
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.governor import Governor
@@ -28,22 +29,6 @@ def open_governor(settings: Settings, parts: OrchestratorParts) -> Governor:
         Endpoints(served),
         Gatekeeper(parts.gate),
         Allowance(parts.budget, tenants=settings.budgets),
-    )
-
-
-def endpoint_of(settings: EndpointSettings) -> Endpoint:
-    """Return where the settings' endpoint answers, and how it is reached.
-
-    Raises:
-        InvalidEndpoint: the URL, a key or a header cannot be used.
-    """
-    return Endpoint(
-        base_url=settings.base_url,
-        api_key=settings.api_key,
-        headers=settings.headers,
-        proxy=settings.proxy,
-        ca_file=settings.ca_file,
-        client_certificate=settings.client_certificate,
     )
 
 

@@ -54,7 +54,7 @@ elseif not reason then
   elseif not room then
     reason, ms = 'tokens', leaves
   elseif rank >= math.min(free, left) then
-    reason, ms = 'in_flight', 30 * (1 + math.max(0, rank - math.max(free, 0)))
+    reason, ms = 'in_flight', 20 * (1 + math.max(0, rank - math.max(free, 0)))
   end
 end
 
