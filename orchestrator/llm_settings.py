@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from conversations.json_value import Identifier, Text
 from orchestrator.duration import Seconds, format_seconds
+from orchestrator.loopback import is_loopback
 from orchestrator.settings_section import Count, Section
 
 DEFAULT_ENDPOINT = "default"
@@ -128,6 +129,20 @@ class LLMSettings(EndpointSettings):
 
     endpoints: dict[Identifier, EndpointSettings] = Field(default_factory=dict)
     """Other endpoints, by the name that an agent's `endpoint` gives."""
+
+    loopback_only: bool = False
+    """Refuse every endpoint that is not on this machine, as tests want it."""
+
+    @model_validator(mode="after")
+    def _stay_on_this_machine(self) -> Self:
+        for name, endpoint in self.by_name.items():
+            host = urlsplit(endpoint.base_url).hostname or ""
+            if self.loopback_only and not is_loopback(host):
+                raise ValueError(
+                    f"endpoint {name!r} is at {host}, and loopback_only allows this"
+                    " machine alone; use the double, or mark the test real_llm"
+                )
+        return self
 
     @field_validator("endpoints")
     @classmethod

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +55,8 @@ class HttpReply(Reply):
     """Drop the connection after so many pieces of the body."""
 
 
-Script = Iterable[Scripted] | Callable[[JsonObject], Scripted]
-"""Replies in order, or a function of the request's body."""
+Script = Iterable[Scripted] | Callable[[JsonObject], Scripted | Awaitable[Scripted]]
+"""Replies in order, or a function of the request's body, plain or async."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Double:
         """Told for every model by `/api/ps`, as Ollama does; None: there is no such."""
         self.disconnected = asyncio.Event()
         """Set once a client has left before its answer was complete."""
-        self._answer: Callable[[JsonObject], Scripted]
+        self._answer: Callable[[JsonObject], Scripted | Awaitable[Scripted]]
         if script is None:
             self._answer = self._default
         elif callable(script):
@@ -171,7 +171,9 @@ class Double:
             return _error(400, "the body must be a JSON object with model and messages")
         self.requests.append(SeenRequest(body=body, headers=request.headers.copy()))
         try:
-            return await self._send(request, body, _http_reply(self._answer(body)))
+            answer = self._answer(body)
+            scripted = await answer if isinstance(answer, Awaitable) else answer
+            return await self._send(request, body, _http_reply(scripted))
         except _UnexpectedCall as exc:
             return _error(500, str(exc))
         except (asyncio.CancelledError, ConnectionError):

@@ -5,7 +5,6 @@ Owns what may be shown of an endpoint; sends nothing.
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from orchestrator.loopback import is_loopback
 from workers.errors import InvalidEndpoint
 
 DEFAULT_BASE_URL = "http://localhost:11434/v1"
@@ -69,13 +69,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether it is on this machine."""
-        host = _split(self.base_url).hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(_split(self.base_url).hostname or "")
 
     @property
     def looks_like_ollama(self) -> bool:
