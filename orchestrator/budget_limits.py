@@ -21,12 +21,21 @@ class SpendingLimits(BaseModel):
     """Money in a day, by the prices of the endpoints."""
 
 
-class AgentBudget(SpendingLimits):
-    """What each task of an agent, and the agent in a day, may spend."""
+class TaskBudget(BaseModel):
+    """What one task may spend over all its attempts; None sets no bound."""
+
+    model_config = _FROZEN
 
     tokens: int | None = Field(default=None, ge=1)
-    """Tokens of one task, over all its attempts."""
+    """Tokens of prompts and answers."""
     cost: Decimal | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Money for one task, over all its attempts."""
+    """Money, by the prices of the endpoints."""
+
+
+class AgentBudget(TaskBudget, SpendingLimits):
+    """What each task of an agent, and the agent in a day, may spend."""
+
+    model_config = _FROZEN
+
     when_spent: Literal["wrap_up", "fail"] = "wrap_up"
     """`wrap_up` asks for a last short answer if it can be paid; `fail` does not."""

@@ -174,6 +174,11 @@ class Gate(Protocol):
         ...
 
 
+def gate_name(endpoint: str, base_url: str, model: str) -> str:
+    """Return the name of the gate before a model."""
+    return f"{endpoint} {base_url} {model}"
+
+
 def park_seconds(wait_seconds: float, *, waiters: int) -> float:
     """Return when a parked task is to come back.
 

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from conversations.json_value import Identifier, Text
 from orchestrator.duration import Seconds, format_seconds
+from orchestrator.gate import GateLimits
 from orchestrator.loopback import is_loopback
 from orchestrator.settings_section import Count, Section
 
@@ -30,6 +31,16 @@ class LimitSettings(Section):
     """Tokens of prompts and answers in any minute; null sets no bound."""
     window: Seconds = 60.0
     """The length of what the two limits above call a minute."""
+
+    @property
+    def gate_limits(self) -> GateLimits:
+        """The same, as a gate takes them."""
+        return GateLimits(
+            in_flight=self.in_flight,
+            requests=self.requests_per_minute,
+            tokens=self.tokens_per_minute,
+            window_seconds=self.window,
+        )
 
 
 class PriceSettings(Section):

@@ -11,6 +11,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
 from orchestrator.gate import Gate
+from orchestrator.llm_settings import LLMSettings
 from orchestrator.queue import TaskQueue
 from orchestrator.request import Defaults
 from orchestrator.store import TaskStore
@@ -33,6 +34,8 @@ class OrchestratorParts:
     """Before the models."""
     budget: Budget
     """What may be spent on them."""
+    llm: LLMSettings
+    """The endpoints of this process's settings."""
     agent_manager_enabled: bool = True
 
     async def aclose(self) -> None:

@@ -117,6 +117,7 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
         defaults=defaults_of(settings),
         gate=InMemoryGate(),
         budget=InMemoryBudget(),
+        llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )
 

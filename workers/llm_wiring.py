@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.gate import GateLimits
-from orchestrator.llm_settings import EndpointSettings, LimitSettings
+from orchestrator.llm_settings import EndpointSettings
 from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings
 from workers.llm.allowance import Allowance
@@ -45,7 +44,7 @@ def _served(name: str, settings: EndpointSettings) -> ServedEndpoint:
         base_url=endpoint.base_url,
         model=settings.model,
         provider=provider,
-        limits=_gate_limits(settings.limits),
+        limits=settings.limits.gate_limits,
         max_wait_seconds=settings.max_wait,
         when_unavailable=settings.when_unavailable,
         prices={
@@ -68,15 +67,6 @@ def _call_limits(settings: EndpointSettings) -> CallLimits:
         idle_seconds=settings.idle_timeout,
         total_seconds=settings.total_timeout,
         max_bytes=settings.max_response_bytes,
-    )
-
-
-def _gate_limits(settings: LimitSettings) -> GateLimits:
-    return GateLimits(
-        in_flight=settings.in_flight,
-        requests=settings.requests_per_minute,
-        tokens=settings.tokens_per_minute,
-        window_seconds=settings.window,
     )
 
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "show": "Show one task: state, answer, steps, usage.",
     "cancel": "Ask for the end of tasks.",
     "agents": "List the agents, who serves them and how they fare.",
+    "endpoints": "Show what the models are asked: calls in flight, waits, limits.",
     "conversations": "List conversations, show their messages.",
     "flower": "Watch workers and tasks in the browser.",
     "doctor": "Check Redis, workers, endpoint and settings.",

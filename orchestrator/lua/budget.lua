@@ -1,5 +1,6 @@
 -- What every budget script shares; it changes nothing by itself.
 --
+-- ARGV  each script's own
 -- KEYS  one account each (hash: tokens, micros, and open:<token> for each reservation);
 --       that of a day is the key with ':<days since 1970>' added
 --

@@ -1,5 +1,6 @@
 -- What every gate script shares; it changes nothing by itself.
 --
+-- ARGV  each script's own
 -- KEYS  1 state (hash)    2 permits (zset: token -> lease end)
 --       3 waiting (zset: token -> order)           4 seen (zset: waiter or place -> end)
 --       5 places (hash: task -> order)             6 window (hash: part -> count)

@@ -12,7 +12,7 @@ import pytest
 from conversations.json_value import JsonObject
 from orchestrator import Orchestrator
 from orchestrator.loop_thread import LoopThread
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 from workers.llm.double import Double
 
 RUNS, WORKERS, SLOTS = 200, 4, 8

@@ -55,7 +55,7 @@ def run_pytest(directory: Path, text: str) -> tuple[int, str]:
     command += ["-p", "workers.pytest_plugin", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment.pop("OPENAI_BASE_URL", None)
-    ended = subprocess.run(  # noqa: S603
+    ended = subprocess.run(
         command,
         cwd=directory,
         env=environment,

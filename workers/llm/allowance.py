@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account, Amount, Budget, Reservation, Spent
-from orchestrator.budget_limits import SpendingLimits
+from orchestrator.budget_limits import SpendingLimits, TaskBudget
 from orchestrator.errors import StoreUnavailable
 from orchestrator.task import Task, Usage
 from workers.errors import BudgetExceeded
@@ -72,13 +72,11 @@ class Allowance:
 
     def _accounts(self, task: Task, config: AgentConfig) -> Iterator[Account]:
         limits, tenant = config.budget, self._tenants.get(task.tenant)
-        if limits.tokens is not None or limits.cost is not None:
-            yield Account(
-                kind="task",
-                name=task.id,
-                max_tokens=limits.tokens,
-                max_micros=_micros(limits.cost),
-            )
+        asked = task.budget or TaskBudget()
+        tokens = _smaller(asked.tokens, limits.tokens)
+        cost = _smaller(_micros(asked.cost), _micros(limits.cost))
+        if tokens is not None or cost is not None:
+            yield Account(kind="task", name=task.id, max_tokens=tokens, max_micros=cost)
         if limits.daily_tokens is not None or limits.daily_cost is not None:
             yield Account(
                 kind="agent",
@@ -95,6 +93,10 @@ class Allowance:
                 max_tokens=tenant.daily_tokens,
                 max_micros=_micros(tenant.daily_cost),
             )
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return min((n for n in (one, other) if n is not None), default=None)
 
 
 def _micros(cost: Decimal | None) -> int | None:

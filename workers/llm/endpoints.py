@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import Literal
 
-from orchestrator.gate import GateLimits
+from orchestrator.gate import GateLimits, gate_name
 from orchestrator.task import Usage
 from workers.errors import InvalidAgent
 from workers.llm.provider import LLMProvider
@@ -55,11 +55,11 @@ class ServedEndpoint:
 
     def gate_of(self, model: str) -> str:
         """Return the name of the gate before a model."""
-        return f"{self.name} {self.base_url} {model}"
+        return gate_name(self.name, self.base_url, model)
 
     def price_of(self, model: str) -> Price:
-        """Return what a model costs; nothing where no price is set."""
-        return self.prices.get(model, Price())
+        """Return what a model costs: its price, that of `*`, or nothing."""
+        return self.prices.get(model) or self.prices.get("*") or Price()
 
 
 class Endpoints:
