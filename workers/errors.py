@@ -81,6 +81,8 @@ class LLMError(WorkerError):
 
     code: ClassVar[str] = "llm_error"
     retryable: ClassVar[bool] = False
+    was_asked: bool = True
+    """False when the gate before the endpoint gave up and nothing was sent."""
 
     def __init__(
         self,

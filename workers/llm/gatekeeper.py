@@ -25,7 +25,7 @@ from orchestrator.gate import (
     Permit,
     Wait,
 )
-from workers.errors import GateClosed, LLMUnavailable, RateLimited
+from workers.errors import GateClosed, LLMError, LLMUnavailable, RateLimited
 from workers.llm.endpoints import ServedEndpoint
 
 logger = logging.getLogger(__name__)
@@ -153,10 +153,15 @@ def _parked(endpoint: ServedEndpoint, wait: Wait) -> GateClosed:
     )
 
 
-def _given_up(
-    endpoint: ServedEndpoint, wait: Wait
-) -> LLMUnavailable | RateLimited | None:
+def _given_up(endpoint: ServedEndpoint, wait: Wait) -> LLMError | None:
     """Return the error of a wait that is not to be waited for."""
+    error = _reason_to_give_up(endpoint, wait)
+    if error is not None:
+        error.was_asked = False
+    return error
+
+
+def _reason_to_give_up(endpoint: ServedEndpoint, wait: Wait) -> LLMError | None:
     where, seconds = endpoint.base_url, wait.closed_seconds
     if wait.reason == "unavailable" and endpoint.when_unavailable == "fail":
         return LLMUnavailable(
@@ -175,5 +180,5 @@ def _given_up(
         f"{where} has refused every call for {seconds:.0f} s, longer than max_wait;"
         " lower limits or raise max_wait",
         endpoint=where,
-        status=None,  # the gate says it, not the endpoint
+        status=None,
     )

@@ -161,7 +161,7 @@ class GovernedProvider:
         if isinstance(error, ContextOverflow) and not plan.shortened:
             plan.shortened = True
             plan.request = self._shortened(plan.request, error)
-        elif not self._waits_after(error, is_last=len(plan.choices) == 1):
+        elif not self._waits_after(plan, error):
             self._next_choice(plan.choices, error)
 
     def _shortened(
@@ -182,14 +182,16 @@ class GovernedProvider:
         except ContextOverflow:
             raise overflow from None
 
-    def _waits_after(self, error: LLMError, *, is_last: bool) -> bool:
-        """Whether to ask the same model again, once its gate lets us.
-
-        `status` tells what the endpoint said itself from what the gate says of it.
-        """
+    def _waits_after(self, plan: _Plan, error: LLMError) -> bool:
+        """Whether to ask the same model again, once its gate lets us."""
+        is_last = len(plan.choices) == 1
         if not is_last and error.code in self._config.fallback_on:
             return False
-        return isinstance(error, RateLimited) and error.status is not None
+        if isinstance(error, LLMUnavailable):
+            waits = plan.choices[0].endpoint.when_unavailable == "wait"
+        else:
+            waits = isinstance(error, RateLimited)
+        return waits and error.was_asked
 
     def _next_choice(self, choices: list[_Choice], error: LLMError) -> None:
         if len(choices) == 1 or error.code not in self._config.fallback_on:
