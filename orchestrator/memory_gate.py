@@ -80,10 +80,15 @@ class _Gate:
             return "unavailable", max(0.0, self.probe_at - now)
         return None
 
-    def trouble_for(self, now: float) -> float:
+    def trouble_for(self, now: float) -> float | None:
         if self.trouble_since is None or now - self.trouble_at > FORGET_SECONDS:
-            return 0.0
+            return None
         return now - self.trouble_since
+
+    def calm(self, trouble_since: float | None) -> None:
+        """Forget earlier trouble; the new one, if there is one, begins now."""
+        self.failures, self.trouble_since = 0, trouble_since
+        self.step = FIRST_COOL_DOWN_SECONDS
 
     def refused(self, now: float) -> float:
         """Return the wait after a refusal that names none; the next one is longer."""
@@ -166,7 +171,7 @@ class InMemoryGate:
                 seconds=seconds,
                 reason=reason,
                 park_seconds=park_seconds(seconds, waiters=len(found.places)),
-                closed_seconds=found.trouble_for(now),
+                closed_seconds=found.trouble_for(now) or 0.0,
             )
         found.drop(caller.token)
         found.places.pop((caller.tenant, caller.task_id), None)
@@ -224,10 +229,9 @@ def _note(gate: _Gate, departure: Departure, now: float) -> None:
     """Remember what a call says of its endpoint, as in lua/gate_leave.lua."""
     outcome, wait = departure.outcome, departure.wait_seconds
     if outcome is CallOutcome.ANSWERED:
-        gate.failures, gate.trouble_since = 0, None
-        gate.step = FIRST_COOL_DOWN_SECONDS
-    elif outcome is not CallOutcome.UNKNOWN:
-        gate.trouble_since = now - gate.trouble_for(now)
+        gate.calm(None)
+    elif outcome is not CallOutcome.UNKNOWN and gate.trouble_for(now) is None:
+        gate.calm(now)
     if outcome is CallOutcome.REFUSED and wait is None:
         wait = gate.refused(now)
     if wait:

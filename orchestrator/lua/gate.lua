@@ -53,10 +53,11 @@ local function closed(failures_to_open)
   end
 end
 
--- For how long there has been trouble without one success; old trouble is forgotten.
+-- For how long there has been trouble without one success, or nil; old trouble is
+-- forgotten: without limits, nobody tells a gate of successes for ever.
 local function trouble_for()
   local since, last = number('closed_ms'), number('trouble_ms')
-  return since and last and NOW - last <= 120000 and NOW - since or 0
+  return since and last and NOW - last <= 120000 and NOW - since or nil
 end
 
 local function keep_keys()

@@ -62,7 +62,7 @@ keep_keys()
 if reason then
   ms = math.max(20, math.min(ms, reason == 'in_flight' and 1000 or ms))
   redis.call('ZADD', SEEN, text(NOW + ms + tonumber(ARGV[12])), TOKEN)
-  return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for()}
+  return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for() or 0}
 end
 redis.call('ZREM', WAITING, TOKEN)
 redis.call('ZREM', SEEN, TOKEN, TASK)

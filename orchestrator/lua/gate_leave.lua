@@ -22,7 +22,8 @@ end
 
 if OUTCOME == 'answered' then
   redis.call('HDEL', STATE, 'failures', 'probe_ms', 'closed_ms', 'step_ms')
-elseif OUTCOME ~= 'unknown' and trouble_for() == 0 then
+elseif OUTCOME ~= 'unknown' and not trouble_for() then
+  redis.call('HDEL', STATE, 'failures', 'step_ms')
   redis.call('HSET', STATE, 'closed_ms', text(NOW))
 end
 if OUTCOME == 'unavailable' then

@@ -244,3 +244,18 @@ async def test_a_waiter_that_is_gone_is_passed_over(gate: Gate):
     await waits(gate, "2")
     await gate.leave(first, ANSWERED)
     await until_entered(gate, "2")
+
+
+async def test_failures_at_one_instant_all_count(gate: Gate):
+    await asyncio.gather(*(gate.report("g", DOWN) for _ in range(FAILURES_TO_OPEN)))
+    assert (await gate.state("g", FREE)).closed_by == "unavailable"
+
+
+async def test_old_trouble_is_forgotten():
+    now = 0.0
+    gate = InMemoryGate(clock=lambda: now)
+    for _ in range(FAILURES_TO_OPEN - 1):
+        await gate.report("g", DOWN)
+    now += 3600
+    await gate.report("g", DOWN)
+    assert (await gate.state("g", FREE)).closed_by is None

@@ -5,6 +5,7 @@ Says which accounts a call belongs to; the accounts are the budget's affair.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_FLOOR, Decimal
 from uuid import uuid4
@@ -22,6 +23,10 @@ _UNBOUNDED_ANSWER_TOKENS = 4096
 """Reserved for an answer whose length is not limited."""
 
 
+_LANES = 16
+"""Calls of the budget at once; more wait here than the store has connections for."""
+
+
 class Allowance:
     """Reserves and settles calls of this process."""
 
@@ -30,6 +35,7 @@ class Allowance:
     ) -> None:
         self._budget = budget
         self._tenants = tenants
+        self._lanes = asyncio.Semaphore(_LANES)
 
     async def reserve(
         self,
@@ -53,7 +59,10 @@ class Allowance:
             output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
         )
         amount = Amount(most.total_tokens, price.micros(most))
-        answer = await self._budget.reserve(task.tenant, uuid4().hex, accounts, amount)
+        async with self._lanes:
+            answer = await self._budget.reserve(
+                task.tenant, uuid4().hex, accounts, amount
+            )
         if isinstance(answer, Spent):
             raise _exceeded(answer, amount)
         return answer
@@ -66,7 +75,8 @@ class Allowance:
             return
         amount = Amount(usage.total_tokens, price.micros(usage))
         try:
-            await self._budget.settle(reservation, amount)
+            async with self._lanes:
+                await self._budget.settle(reservation, amount)
         except StoreUnavailable:
             return  # the whole reservation stays spent: on the safe side
 

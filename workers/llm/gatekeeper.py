@@ -34,6 +34,8 @@ PARK_AFTER_SECONDS = 3.0
 """Of waiting in the slot, before it is given to others."""
 WATCHED_SECONDS = 60.0
 """After trouble, the gate of an endpoint without limits is asked for so long."""
+_LANES = 32
+"""Calls of gates at once; a thousand runs must not use up the store's connections."""
 _TROUBLE = frozenset({CallOutcome.REFUSED, CallOutcome.UNAVAILABLE})
 
 
@@ -54,6 +56,7 @@ class Gatekeeper:
     ) -> None:
         self._gate = gate
         self._park_after = park_after_seconds
+        self._lanes = asyncio.Semaphore(_LANES)
         self._held: set[Permit] = set()
         self._renewal: asyncio.Task[None] | None = None
         self._watched_until: dict[str, float] = {}
@@ -77,7 +80,8 @@ class Gatekeeper:
             return Passage(gate=gate, permit=None)
         give_up_at = monotonic() + self._park_after
         while True:
-            answer = await self._gate.enter(gate, endpoint.limits, caller)
+            async with self._lanes:
+                answer = await self._gate.enter(gate, endpoint.limits, caller)
             if isinstance(answer, Permit):
                 self._hold(answer)
                 return Passage(gate=gate, permit=answer)
@@ -96,7 +100,8 @@ class Gatekeeper:
         try:
             if passage.permit is not None:
                 self._held.discard(passage.permit)
-                await self._gate.leave(passage.permit, departure)
+                async with self._lanes:
+                    await self._gate.leave(passage.permit, departure)
             elif departure.outcome in _TROUBLE:
                 await self._gate.report(passage.gate, departure)
         except StoreUnavailable:
