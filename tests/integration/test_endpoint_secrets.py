@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import redis
 
@@ -43,10 +48,13 @@ def test_no_key_is_kept_anywhere(stand: Stand):
             with pytest.raises(TaskFailed) as caught:
                 second.result(timeout=30)
             seen = [str(caught.value), *map(str, second.events())]
+        seen += [command(stand, "endpoints"), command(stand, "config")]
+        gates = json.loads(command(stand, "endpoints", "--json"))
     finally:
         for double in (good, bad):
             loop.await_(double.__aexit__(None, None, None))
         loop.close()
+    assert_told(gates)
     assert good.requests[0].headers["Authorization"] == "Bearer canary-default-key"
     assert bad.requests[0].headers["x-team"] == "canary-header"
     with redis.Redis.from_url(stand.redis_url) as client:
@@ -54,6 +62,26 @@ def test_no_key_is_kept_anywhere(stand: Stand):
     assert any("gate" in each for each in kept)
     for text in (*kept, *seen, worker.text()):
         assert "canary" not in text
+
+
+def assert_told(gates: list[dict[str, Any]]) -> None:
+    assert [gate["endpoint"] for gate in gates] == ["default", "other"]
+    assert gates[0]["state"]["requests"] == 1
+    assert gates[0]["limits"]["in_flight"] == 2
+
+
+def command(stand: Stand, *arguments: str) -> str:
+    """Return what a command of `celeriac` prints there."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "orchestrator", *arguments],
+        cwd=stand.directory,
+        env=stand.variables(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return ended.stdout + ended.stderr
 
 
 def dump(client: redis.Redis, key: bytes) -> str:

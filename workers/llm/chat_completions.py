@@ -195,13 +195,17 @@ class ChatCompletionsProvider:
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
     """Return an HTTP client for the endpoint: no redirects, limits kept elsewhere."""
+    proxy = endpoint.http_proxy()
+    headers = {"Accept-Encoding": "identity", **endpoint.request_headers()}
+    if proxy is not None and endpoint.base_url.startswith("http:"):
+        headers |= proxy.headers  # aiohttp sends them with CONNECT only
     return HttpxAiohttpClient(
         # Without it, each of the client's transports would load the authorities.
         verify=endpoint.tls_context(),
-        proxy=endpoint.proxy_url,
+        proxy=proxy,
         trust_env=not endpoint.is_loopback,
         follow_redirects=False,
-        headers={"Accept-Encoding": "identity", **endpoint.request_headers()},
+        headers=headers,
         timeout=httpx.Timeout(None, connect=limits.connect_seconds),
         limits=httpx.Limits(max_connections=limits.max_connections),
     )

@@ -6,6 +6,7 @@ Owns what may be shown of an endpoint; sends nothing.
 from __future__ import annotations
 
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,10 +83,17 @@ class Endpoint:
         start = "start it (`ollama serve`)" if self.is_loopback else "check the address"
         return f"{start} or set OPENAI_BASE_URL"
 
-    @property
-    def proxy_url(self) -> str | None:
-        """The proxy's URL. Secret: it may hold a password."""
-        return self.proxy.get_secret_value() if self.proxy else None
+    def http_proxy(self) -> httpx.Proxy | None:
+        """Return the proxy; its login goes as a header, which any client takes."""
+        if self.proxy is None:
+            return None
+        url = httpx.URL(self.proxy.get_secret_value())
+        headers = {}
+        if url.userinfo:
+            login = f"{url.username}:{url.password}".encode()
+            headers["Proxy-Authorization"] = f"Basic {b64encode(login).decode()}"
+        bare = url.copy_with(username=None, password=None)
+        return httpx.Proxy(bare, headers=headers)
 
     def tls_context(self) -> ssl.SSLContext | bool:
         """Return what verifies the endpoint; False where nothing is encrypted.
@@ -120,7 +128,8 @@ class Endpoint:
         """Return a foreign text without the key and the headers' values."""
         values = self.request_headers().values()
         secrets = {part for value in values for part in (value, *value.split()[-1:])}
-        secrets |= {urlsplit(self.proxy_url or "").password or ""}
+        if self.proxy is not None:
+            secrets |= {_split(self.proxy.get_secret_value()).password or ""}
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "[secret]")
