@@ -163,3 +163,9 @@ class WorkerInfo(BaseModel):
     """Celeriac's version there."""
     seen_at: datetime | None = None
     """Its last announcement, by the store's clock."""
+
+    @property
+    def all_queues(self) -> tuple[str, ...]:
+        """Its queues, or where it names none those of its agents."""
+        named = self.queues or tuple(agent.queue for agent in self.agents)
+        return tuple(sorted(set(named)))

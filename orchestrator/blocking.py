@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
@@ -17,11 +17,12 @@ from orchestrator.blocking_conversations import BlockingConversations
 from orchestrator.errors import OrchestratorClosed
 from orchestrator.events import TaskEvent
 from orchestrator.gate_report import GateReport
-from orchestrator.journal import Step
+from orchestrator.journal import Action, Step
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
-from orchestrator.request import SubmitOptions, SubmitRequest
+from orchestrator.request import SubmitOptions, SubmitRequest, Then
+from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -81,10 +82,13 @@ class Orchestrator:
         return self._handle(self._await(self._async.submit(agent, input, **options)))
 
     def submit_many(
-        self, requests: Iterable[SubmitRequest | Mapping[str, Any]]
+        self,
+        requests: Iterable[SubmitRequest | Mapping[str, Any]],
+        *,
+        then: Then = (),
     ) -> tuple[TaskHandle, ...]:
-        """Accept many tasks at once."""
-        handles = self._await(self._async.submit_many(requests))
+        """Accept many tasks at once, and what runs after them."""
+        handles = self._await(self._async.submit_many(requests, then=then))
         return tuple(self._handle(handle) for handle in handles)
 
     def execute_async(self, task: Task) -> str:
@@ -140,9 +144,58 @@ class Orchestrator:
         """Ask for the end of a task; return it as it now stands."""
         return self._await(self._async.cancel(task_id, tenant=tenant))
 
+    def resolve(
+        self,
+        task_id: str,
+        call_id: str,
+        decision: Action | Literal["done", "run", "fail"],
+        *,
+        output: JsonValue = None,
+        note: str = "",
+        tenant: str | None = None,
+    ) -> Task:
+        """Decide on a call whose outcome a crash hid; the task goes on."""
+        return self._await(
+            self._async.resolve(
+                task_id, call_id, decision, output=output, note=note, tenant=tenant
+            )
+        )
+
     def retry(self, task_id: str, *, tenant: str | None = None) -> TaskHandle:
         """Submit an ended task's request again, as a new task."""
         return self._handle(self._await(self._async.retry(task_id, tenant=tenant)))
+
+    def schedule(
+        self,
+        schedule_id: str,
+        agent: str,
+        input: Mapping[str, JsonValue],  # noqa: A002
+        *,
+        cron: str,
+        time_zone: str = "UTC",
+        missed: Missed = "one",
+        **options: Unpack[SubmitOptions],
+    ) -> Schedule:
+        """Submit a task at each tick of a cron expression, once for each tick."""
+        return self._await(
+            self._async.schedule(
+                schedule_id,
+                agent,
+                input,
+                cron=cron,
+                time_zone=time_zone,
+                missed=missed,
+                **options,
+            )
+        )
+
+    def unschedule(self, schedule_id: str, *, tenant: str | None = None) -> bool:
+        """End a schedule; tell whether there was one."""
+        return self._await(self._async.unschedule(schedule_id, tenant=tenant))
+
+    def schedules(self, *, tenant: str | None = None) -> tuple[Schedule, ...]:
+        """Return the schedules with their next ticks."""
+        return self._await(self._async.schedules(tenant=tenant))
 
     def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent with its health."""

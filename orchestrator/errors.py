@@ -44,9 +44,9 @@ class InvalidInput(OrchestratorError, ValueError):
         self.reason = reason
         super().__init__(f"{field}: {reason}" if field else reason)
 
-    def within(self, index: int) -> InvalidInput:
+    def within(self, index: int, *, name: str = "requests") -> InvalidInput:
         """Return the error as that of one request of many."""
-        return InvalidInput(f"requests[{index}].{self.field}", self.reason)
+        return InvalidInput(f"{name}[{index}].{self.field}", self.reason)
 
 
 class PayloadTooLarge(InvalidInput):
@@ -61,9 +61,9 @@ class PayloadTooLarge(InvalidInput):
             " pass a reference such as a path instead",
         )
 
-    def within(self, index: int) -> PayloadTooLarge:
+    def within(self, index: int, *, name: str = "requests") -> PayloadTooLarge:
         """Return the error as that of one request of many."""
-        field = f"requests[{index}].{self.field}"
+        field = f"{name}[{index}].{self.field}"
         return PayloadTooLarge(field, size=self.size, limit=self.limit)
 
 

@@ -38,6 +38,8 @@ class EventType(StrEnum):
     # Celeriac's own
     TASK_RELEASED = "task.released"
     TASK_WAITING = "task.waiting"
+    CALL_UNKNOWN = "tool_call.unknown"
+    CALL_RESOLVED = "tool_call.resolved"
     CANCEL_REQUESTED = "task.cancel_requested"
     COMPLETION_RECORDED = "completion.recorded"
     STEP_RECORDED = "step.recorded"

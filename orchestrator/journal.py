@@ -1,13 +1,18 @@
-"""The journal of a run: its finished steps, by key. Frozen values, no I/O."""
+"""The journal of a run: its steps, by key. Frozen values, no I/O.
+
+A step that may harm or cost when repeated gets a start mark before it begins; its end
+replaces the mark. A mark without an end means that nobody knows what happened.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conversations.json_value import Json, Text
+from conversations.json_value import Json, JsonObject, Text
 from orchestrator.task import Usage
 
 
@@ -42,3 +47,69 @@ class Step(BaseModel):
     """The attempt that did it."""
     recorded_at: datetime | None = None
     """When it was recorded, by the store's clock; None before that."""
+
+
+class StepStart(BaseModel):
+    """The mark of a step that has begun."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    key: Text = Field(min_length=1, max_length=512)
+    """The step's key."""
+    kind: StepKind
+    """What it does."""
+    facts: JsonObject = Field(default_factory=dict)
+    """What is done, in the form its kind defines."""
+    attempt: int = Field(default=0, ge=0)
+    """The attempt that began it."""
+    started_at: datetime | None = None
+    """When it began, by the store's clock; None before that."""
+
+
+class Action(StrEnum):
+    """What to do about a step whose outcome is unknown."""
+
+    DONE = "done"
+    """It was done; go on with the output given."""
+    RUN = "run"
+    """It was not done; do it."""
+    FAIL = "fail"
+    """End the task."""
+
+
+class Decision(BaseModel):
+    """What a person decided about a step; the next attempt obeys it."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    key: Text = Field(min_length=1, max_length=512)
+    """The step's key."""
+    action: Action
+    """What to do."""
+    output: Json = None
+    """With `done`: what the step gave."""
+    note: Text = Field(default="", max_length=1000)
+    """Why, for those who read the task later."""
+
+
+class Journal(NamedTuple):
+    """All that is known of a run's steps."""
+
+    steps: tuple[Step, ...] = ()
+    """Finished, in order of recording."""
+    starts: tuple[StepStart, ...] = ()
+    """Begun and neither finished nor decided on."""
+    decisions: tuple[Decision, ...] = ()
+    """Decided on by a person and not acted on yet."""
+
+
+EMPTY_JOURNAL: Final = Journal()
+
+
+def call_key(call_id: str) -> str:
+    """The key of a tool call's step."""
+    return f"tool:{call_id}"

@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from conversations.errors import ConversationBusy
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_ledger import Entry, MemoryLedger
+from orchestrator.memory_entry import Entry
+from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.store import Creation, Doorbell
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import cache_hash, request_hash, specification
@@ -52,9 +53,8 @@ class MemoryAcceptance:
         refusal = self._refusal(task)
         if refusal is not None:
             return refusal
-        entry = self._ledger.add(task)
+        entry, bells = self._ledger.add(task)
         self._remember(task)
-        bells = (entry.doorbell,) if self._may_run(entry) else ()
         return _creation(entry, created=True, bells=bells)
 
     def _same_id(self, task: Task) -> Creation | Exception | None:
@@ -128,13 +128,13 @@ class MemoryAcceptance:
                 del self._by_request[request]
 
     def _repeated(self, entry: Entry) -> Creation:
-        bells = (entry.doorbell,) if self._may_run(entry) else ()
+        bells = self._ledger.dispatch.offer(entry) if self._may_run(entry) else ()
         return _creation(entry, created=False, bells=bells)
 
     def _may_run(self, entry: Entry) -> bool:
         due_at = entry.task.due_at
         is_due = due_at is not None and due_at <= self._ledger.now
-        return is_due and self._ledger.is_next_turn(entry)
+        return is_due and not entry.held and self._ledger.is_next_turn(entry)
 
 
 def _creation(

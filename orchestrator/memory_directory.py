@@ -48,6 +48,14 @@ class InMemoryAgentDirectory:
     async def aclose(self) -> None:
         """Nothing is open."""
 
+    def slots(self, queue: str) -> int:
+        """Slots of the live workers that take from a queue."""
+        return sum(w.slots for w in self._live() if queue in w.all_queues)
+
+    def count(self) -> int:
+        """Live workers."""
+        return len(self._live())
+
     def names(self) -> frozenset[str]:
         """The known agents, for a task store that shares this memory."""
         with self._lock:

@@ -7,86 +7,25 @@ waiting and no coroutine.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from conversations.json_value import JsonObject
-from orchestrator.errors import InvalidTransition, LeaseLost, TaskNotFound
+from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.events import EventType, NewEvent, TaskEvent
-from orchestrator.journal import Step
 from orchestrator.memory_directory import InMemoryAgentDirectory, utc_now
+from orchestrator.memory_dispatch import MemoryDispatch
+from orchestrator.memory_entry import Entry, TaskKey, holds
 from orchestrator.store import Doorbell, Lease
-from orchestrator.task import TRANSITIONS, Task, TaskFailure, TaskStatus
+from orchestrator.store_limits import LONGEST_RESEND
+from orchestrator.task import Task, TaskFailure, TaskStatus
 from orchestrator.task_record import accepted
-
-TaskKey = tuple[str, str]
 
 _END_EVENTS: Final = {
     status: EventType(f"task.{status.value}")
     for status in TaskStatus
     if status.is_terminal
 }
-_UNTIL_THE_END: Final = {"due_at": None, "pending_reason": None}
-
-
-@dataclass(eq=False)
-class Entry:
-    """One task and what the store alone knows of it."""
-
-    task: Task
-    ordinal: int
-    events: list[TaskEvent] = field(default_factory=list)
-    steps: dict[str, Step] = field(default_factory=dict)
-    look_at: datetime | None = None
-    """While pending: when the sweeper looks at it."""
-    rings: int = 0
-    claimed_at: datetime | None = None
-    lease_until: datetime | None = None
-    """While running."""
-    finished_by: int = 0
-    """The fence that ended it; 0 when none did."""
-
-    @property
-    def key(self) -> TaskKey:
-        return self.task.tenant, self.task.id
-
-    @property
-    def doorbell(self) -> Doorbell:
-        task = self.task
-        return Doorbell(
-            task.tenant, task.id, task.agent_name, task.queue, task.priority
-        )
-
-    def set(self, **changes: object) -> None:
-        self.task = self.task.model_copy(update=changes)
-
-    def move(self, wanted: TaskStatus, **changes: object) -> None:
-        """Change the status as the table of transitions allows.
-
-        Raises:
-            InvalidTransition: it does not; nothing has changed.
-        """
-        status = self.task.status
-        if wanted not in TRANSITIONS[status]:
-            raise InvalidTransition(self.task.id, status=status, wanted=wanted)
-        self.look_at = self.lease_until = None
-        self.set(status=wanted, **_UNTIL_THE_END, **changes)
-
-    def limit(self, seconds: float | None) -> datetime | None:
-        created = self.task.created_at
-        if seconds is None or created is None:
-            return None
-        return created + timedelta(seconds=seconds)
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When it is too late for the first claim."""
-        return None if self.task.attempt else self.limit(self.task.expires_seconds)
-
-    @property
-    def deadline_at(self) -> datetime | None:
-        return self.limit(self.task.deadline_seconds)
 
 
 class MemoryLedger:
@@ -97,14 +36,22 @@ class MemoryLedger:
         *,
         directory: InMemoryAgentDirectory,
         resend_seconds: float,
+        window: int,
         changed: Callable[[TaskKey], None],
     ) -> None:
         self._directory = directory
-        self._resend = timedelta(seconds=resend_seconds)
         self._changed = changed
         self._ordinal = 0
         self._turns: dict[tuple[str, str | None], list[Entry]] = {}
         self.entries: dict[TaskKey, Entry] = {}
+        self.webhooks: dict[TaskKey, datetime] = {}
+        """Undelivered webhooks and when they are due."""
+        resend = timedelta(seconds=resend_seconds)
+        self.later = resend * LONGEST_RESEND
+        """When to look again at what nobody rings for."""
+        self.dispatch = MemoryDispatch(
+            self.entries, directory=directory, window=window, resend=resend
+        )
 
     @property
     def now(self) -> datetime:
@@ -142,7 +89,7 @@ class MemoryLedger:
             self.next_turn(entry.task) is entry
         )
 
-    def add(self, task: Task) -> Entry:
+    def add(self, task: Task) -> tuple[Entry, tuple[Doorbell, ...]]:
         """Accept a task that is not there yet."""
         self._ordinal += 1
         now = self.now
@@ -154,8 +101,30 @@ class MemoryLedger:
             turns.append(entry)
         self.record(entry, EventType.TASK_CREATED, agent_name=task.agent_name)
         self.record(entry, EventType.TASK_QUEUED, queue=task.queue)
-        self.make_due(entry, due_at)
-        return entry
+        self._hold_until_ended(entry)
+        return entry, self.make_due(entry, due_at)
+
+    def _hold_until_ended(self, entry: Entry) -> None:
+        for task_id in entry.task.after:
+            first = self.entries.get((entry.task.tenant, task_id))
+            if first is not None and not first.task.status.is_terminal:
+                first.followers.append(entry.key)
+                entry.held += 1
+        if entry.held:
+            entry.set(pending_reason="waits for the end of other tasks")
+
+    def _wake_followers(self, ended: Entry) -> tuple[Doorbell, ...]:
+        bells: list[Doorbell] = []
+        for key in ended.followers:
+            entry = self.entries.get(key)
+            if entry is None or entry.task.status is not TaskStatus.PENDING:
+                continue
+            entry.held -= 1
+            if not entry.held:
+                entry.set(pending_reason=None)
+                bells += self.make_due(entry, entry.task.due_at or self.now)
+        ended.followers.clear()
+        return tuple(bells)
 
     def record(self, entry: Entry, kind: EventType, **data: object) -> None:
         self.append(entry, [NewEvent.model_validate({"type": kind, "data": data})])
@@ -176,20 +145,14 @@ class MemoryLedger:
         self._changed(entry.key)
 
     def make_due(self, entry: Entry, due_at: datetime) -> tuple[Doorbell, ...]:
-        """Let a pending task be rung: by the caller now, or later by the sweeper."""
+        """Let a pending task be rung for: now, or later by the sweeper."""
         entry.set(due_at=due_at)
-        if due_at > self.now:
-            entry.rings = 0
-            self.look_at(entry, due_at)
+        entry.rings = 0
+        now = self.now
+        if due_at > now or entry.held or not self.is_next_turn(entry):
+            entry.look_later(due_at if due_at > now else now + self.later)
             return ()
-        entry.rings = 1
-        self.look_at(entry, self.now + self._resend)
-        return (entry.doorbell,)
-
-    def look_at(self, entry: Entry, instant: datetime) -> None:
-        """Let the sweeper look then, or earlier when a limit passes."""
-        instants = (instant, entry.expires_at, entry.deadline_at)
-        entry.look_at = min(each for each in instants if each is not None)
+        return self.dispatch.offer(entry)
 
     def overdue(self, entry: Entry) -> str | None:
         """Why the task may no longer begin, if so."""
@@ -208,10 +171,21 @@ class MemoryLedger:
     ) -> tuple[Doorbell, ...]:
         """End a task; return the doorbell of the turn that may run next."""
         was_next = self.is_next_turn(entry)
+        bells = self.leave(entry, cleared=True)
         entry.move(status, **{"finished_at": self.now} | changes)
         self.record(entry, _END_EVENTS[status], **data)
+        if entry.task.webhook:
+            self.webhooks[entry.key] = self.now
         self._leave_turns(entry)
-        return self.wake_next_turn(entry) if was_next else ()
+        turn = self.wake_next_turn(entry) if was_next else ()
+        return (*bells, *turn, *self._wake_followers(entry))
+
+    def leave(self, entry: Entry, *, cleared: bool = False) -> tuple[Doorbell, ...]:
+        """End what a task holds in its present status: a place in line, a ship."""
+        self.dispatch.leave_line(entry)
+        if entry.task.status is not TaskStatus.RUNNING:
+            return ()
+        return self.dispatch.leave_ship(entry, cleared=cleared)
 
     def _leave_turns(self, entry: Entry) -> None:
         conversation = entry.task.tenant, entry.task.conversation_id
@@ -231,26 +205,20 @@ class MemoryLedger:
 
     def wake_next_turn(self, entry: Entry) -> tuple[Doorbell, ...]:
         turn = self.next_turn(entry.task)
-        if turn is None or turn.task.status is not TaskStatus.PENDING:
+        if turn is None or turn.held or turn.task.status is not TaskStatus.PENDING:
             return ()
         if turn.task.due_at is not None and turn.task.due_at > self.now:
             return ()
-        turn.look_at = min(turn.look_at or self.now, self.now + self._resend)
-        return (turn.doorbell,)
+        return self.dispatch.offer(turn)
 
     def hasten_next_turn(self, entry: Entry) -> None:
         """Let the sweeper ring for the next turn now."""
         turn = self.next_turn(entry.task)
         if turn is not None and turn.look_at is not None:
+            self.dispatch.take_message(turn)
             turn.look_at = self.now
 
     def count_run(
         self, entry: Entry, status: TaskStatus, failure: TaskFailure | None
     ) -> None:
         self._directory.count_run(entry.task.agent_name, status, failure)
-
-
-def holds(entry: Entry, lease: Lease) -> bool:
-    """Tell whether a lease is the entry's present one."""
-    task = entry.task
-    return task.status is TaskStatus.RUNNING and task.attempt == lease.fence

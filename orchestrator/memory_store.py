@@ -17,12 +17,15 @@ from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, NewEvent, TaskEvent
-from orchestrator.journal import Step
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_ledger import Entry, MemoryLedger, holds
+from orchestrator.memory_entry import Entry, holds
+from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.memory_run_journal import MemoryRunJournal
+from orchestrator.memory_schedules import MemorySchedules
 from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_waiters import MemoryWaiters
+from orchestrator.memory_webhooks import MemoryWebhooks
 from orchestrator.store import (
     Cancellation,
     Claim,
@@ -37,6 +40,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
     RESEND_SECONDS,
@@ -52,7 +56,7 @@ from orchestrator.task_record import (
 )
 
 
-class InMemoryTaskStore:
+class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
     """A `TaskStore` without I/O; safe for threads and event loops."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -65,16 +69,22 @@ class InMemoryTaskStore:
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
+        dispatch_window: int = DISPATCH_WINDOW,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
         self._conversations = conversations
-        self._lock = conversations.lock if conversations else threading.RLock()
         self._waiters = MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
-        self._ledger = MemoryLedger(
-            directory=directory,
-            resend_seconds=resend_seconds,
-            changed=self._waiters.notify,
+        MemorySchedules.__init__(self)
+        MemoryRunJournal.__init__(
+            self,
+            MemoryLedger(
+                directory=directory,
+                resend_seconds=resend_seconds,
+                window=dispatch_window,
+                changed=self._waiters.notify,
+            ),
+            lock=conversations.lock if conversations else threading.RLock(),
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
@@ -97,7 +107,7 @@ class InMemoryTaskStore:
 
     async def get(self, tenant: str, task_id: str) -> Task:
         with self._lock:
-            return _copy(self._ledger.get(tenant, task_id))
+            return self._ledger.get(tenant, task_id).copy()
 
     async def list(
         self,
@@ -119,7 +129,7 @@ class InMemoryTaskStore:
             page = found[:limit]
             more = page and len(found) > limit
             return TaskPage(
-                tasks=tuple(_copy(entry) for entry in page),
+                tasks=tuple(entry.copy() for entry in page),
                 next_cursor=str(page[-1].ordinal) if more else None,
             )
 
@@ -136,14 +146,16 @@ class InMemoryTaskStore:
             entry = self._ledger.entries.get((tenant, task_id))
             if entry is None:
                 return RefusalReason.UNKNOWN
-            refusal = self._refusal(entry, serves)
+            self._ledger.dispatch.take_message(entry)
+            refusal = self._refusal(entry, serves) or self._suspicion(entry, worker)
             if refusal is not None:
                 return refusal
             self._begin(entry, worker, lease_seconds)
             return Claim(
-                task=_copy(entry),
+                task=entry.copy(),
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
-                steps=_steps(entry),
+                **entry.journal._asdict(),
+                doorbells=self._ledger.dispatch.refill(entry.task.queue),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
@@ -156,25 +168,36 @@ class InMemoryTaskStore:
             ledger.end_with_failure(entry, TaskStatus.FAILED, "expired", reason)
             ledger.hasten_next_turn(entry)
             return RefusalReason.EXPIRED
-        if task.due_at is not None and task.due_at > ledger.now:
+        if entry.held or (task.due_at is not None and task.due_at > ledger.now):
             return RefusalReason.NOT_DUE
         if not ledger.is_next_turn(entry):
             return RefusalReason.NOT_NEXT_TURN
         if task.agent_name not in serves:
             asked = f"the worker that was asked does not serve agent {task.agent_name}"
             entry.set(pending_reason=asked)
-            ledger.look_at(entry, ledger.now + timedelta(seconds=UNSERVED_SECONDS))
+            entry.look_later(ledger.now + timedelta(seconds=UNSERVED_SECONDS))
             return RefusalReason.UNSERVED
         return None
 
+    def _suspicion(self, entry: Entry, worker: str) -> RefusalReason | None:
+        dispatch = self._ledger.dispatch
+        if not entry.task.suspect or dispatch.aboard(worker) is None:
+            return None
+        dispatch.stand_back(entry)
+        entry.look_later(self._ledger.now + timedelta(seconds=UNSERVED_SECONDS))
+        return RefusalReason.SUSPECT
+
     def _begin(self, entry: Entry, worker: str, lease_seconds: float) -> None:
         now, task = self._ledger.now, entry.task
+        self._ledger.leave(entry)
         entry.move(
             TaskStatus.RUNNING,
             attempt=task.attempt + 1,
             worker=worker,
             started_at=task.started_at or now,
         )
+        if task.suspect:
+            self._ledger.dispatch.take_aboard(entry)
         entry.claimed_at = now
         entry.lease_until = now + timedelta(seconds=lease_seconds)
         self._ledger.record(
@@ -197,24 +220,19 @@ class InMemoryTaskStore:
             return LeaseState.CANCEL_REQUESTED
         return LeaseState.HELD
 
-    async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
         with self._lock:
-            entry = self._ledger.held(lease)
-            if step.key not in entry.steps:
-                stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
-                entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
-                self._ledger.append(entry, events)
-            return entry.steps[step.key].model_copy(deep=True)
+            for lease in leases:
+                entry = self._ledger.entries.get((lease.tenant, lease.task_id))
+                if entry is None or not holds(entry, lease):
+                    continue
+                entry.lease_until = self._ledger.now
+                entry.surrendered = lease.fence if blamed else 0
+                entry.blamed = lease.fence if lease == blamed else 0
 
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         with self._lock:
             self._ledger.append(self._ledger.held(lease), events)
-
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
-        with self._lock:
-            return _steps(self._ledger.get(tenant, task_id))
 
     async def events(
         self,
@@ -260,6 +278,7 @@ class InMemoryTaskStore:
             if task.cancel_requested_at is not None:
                 data: JsonObject = {"status": "cancelled"}
                 return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
+            bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING, **changes)
             entry.set(pending_reason=reason)
             ledger.record(
@@ -267,7 +286,8 @@ class InMemoryTaskStore:
                 EventType.TASK_RELEASED,
                 **release_event_data(reason, delay_seconds, failure),
             )
-            return ledger.make_due(entry, ledger.now + timedelta(seconds=delay_seconds))
+            due_at = ledger.now + timedelta(seconds=delay_seconds)
+            return (*bells, *ledger.make_due(entry, due_at))
 
     async def finish(
         self, lease: Lease, ending: Ending, *, running_seconds: float
@@ -331,7 +351,7 @@ class InMemoryTaskStore:
                 else:
                     data: JsonObject = {"status": "cancelled"}
                     bells = ledger.end(entry, TaskStatus.CANCELLED, data)
-            return Cancellation(_copy(entry), bells)
+            return Cancellation(entry.copy(), bells)
 
     def _push_cancel(self, entry: Entry) -> None:
         self._ledger.record(entry, EventType.CANCEL_REQUESTED)
@@ -364,15 +384,6 @@ _NOT_PENDING: Final = {
     TaskStatus.RUNNING: RefusalReason.LEASED,
     TaskStatus.WAITING: RefusalReason.WAITING,
 }
-
-
-def _copy(entry: Entry) -> Task:
-    """What is handed out can be changed without harm to what is stored."""
-    return entry.task.model_copy(deep=True)
-
-
-def _steps(entry: Entry) -> tuple[Step, ...]:
-    return tuple(step.model_copy(deep=True) for step in entry.steps.values())
 
 
 def _copy_result(

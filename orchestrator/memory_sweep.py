@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from orchestrator.events import EventType
-from orchestrator.memory_ledger import Entry, MemoryLedger
+from orchestrator.memory_entry import Entry
+from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.store import Doorbell, SweepReport
 from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import Task, TaskFailure, TaskStatus
@@ -42,6 +43,7 @@ class MemorySweep:
                 break
             if self._is_overdue(entry):
                 outcomes.append(self._settle(entry))
+        outcomes.append(("refilled", self._ledger.dispatch.refill_all()))
         counts = Counter(outcome for outcome, _ in outcomes)
         return SweepReport(
             doorbells=tuple(bell for _, bells in outcomes for bell in bells),
@@ -76,18 +78,37 @@ class MemorySweep:
             return "ended", ledger.end(
                 entry, TaskStatus.CANCELLED, {"status": "cancelled"}
             )
-        entry.set(crashes=task.crashes + 1)
+        judgement = self._judge(entry)
+        if judgement == "charged":
+            entry.set(crashes=task.crashes + 1)
         verdict = self._verdict(entry)
         if verdict is None:
             reason = "its worker vanished"
-            entry.move(TaskStatus.PENDING, crashes=entry.task.crashes)
-            entry.set(pending_reason=reason)
+            bells = ledger.leave(entry)
+            entry.move(TaskStatus.PENDING)
+            suspect = entry.task.suspect or judgement != "innocent"
+            entry.set(pending_reason=reason, suspect=suspect)
             ledger.record(entry, EventType.TASK_RELEASED, reason=reason)
-            return "recovered", ledger.make_due(entry, ledger.now)
+            return "recovered", (*bells, *ledger.make_due(entry, ledger.now))
         status, code, message = verdict
         failure = TaskFailure(code=code, message=message)
         ledger.count_run(entry, status, failure)
         return "ended", ledger.end_with_failure(entry, status, code, message)
+
+    def _judge(self, entry: Entry) -> str:
+        """Who is to blame: see lua/recover.lua."""
+        task, dispatch = entry.task, self._ledger.dispatch
+        worker = task.worker or ""
+        if entry.surrendered == task.attempt:
+            return "charged" if entry.blamed == task.attempt else "innocent"
+        if task.suspect:
+            dispatch.crashed[worker] = entry.lease_until or self._ledger.now
+            return "charged"
+        crashed_at = dispatch.crashed.get(worker)
+        together = crashed_at and entry.claimed_at and entry.claimed_at <= crashed_at
+        if together or dispatch.aboard(worker) is not None:
+            return "innocent"
+        return "suspect"
 
     def _verdict(self, entry: Entry) -> tuple[TaskStatus, str, str] | None:
         """How a task whose worker vanished ends, if it does."""
@@ -101,7 +122,7 @@ class MemorySweep:
             return TaskStatus.TIMED_OUT, "time_limit", message
         if task.crashes >= self._max_crashes:
             message = (
-                f"its worker vanished {task.crashes} times;"
+                f"it took its worker down {task.crashes} times;"
                 " look for what kills the worker process, then submit again"
             )
             return TaskStatus.FAILED, "crash_loop", message
@@ -115,11 +136,19 @@ class MemorySweep:
             return "ended", ledger.end_with_failure(
                 entry, TaskStatus.FAILED, "expired", reason
             )
-        if not ledger.is_next_turn(entry):
-            ledger.look_at(entry, now + timedelta(seconds=self._max_resend_seconds))
+        if entry.task.status is TaskStatus.WAITING:
+            entry.look_at = None
+            return _NOTHING
+        if entry.held or not ledger.is_next_turn(entry):
+            entry.look_later(now + timedelta(seconds=self._max_resend_seconds))
+            return _NOTHING
+        if not ledger.dispatch.is_rung(entry):
+            return "rung", ledger.dispatch.offer(entry)
+        if not ledger.dispatch.doubts(entry):
+            entry.look_later(now + timedelta(seconds=self._resend_seconds / 2))
             return _NOTHING
         doublings = min(entry.rings, LONGEST_RESEND)  # keeps the power a number
         delay = min(self._resend_seconds * 2**doublings, self._max_resend_seconds)
-        ledger.look_at(entry, now + timedelta(seconds=delay))
+        entry.look_later(now + timedelta(seconds=delay))
         entry.rings += 1
-        return ("rung_again" if entry.rings > 1 else "rung"), (entry.doorbell,)
+        return "rung_again", (entry.doorbell,)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import JsonValue
 
@@ -33,14 +33,20 @@ from orchestrator.errors import (
 )
 from orchestrator.events import TaskEvent
 from orchestrator.gate_report import GateReport, read_gates
-from orchestrator.journal import Step
+from orchestrator.journal import Action, Step
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
+    Then,
+    parse_decision,
     parse_request,
+    parse_requests,
+    parse_schedule,
+    parse_then,
     request_of,
 )
+from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import Creation, Doorbell, TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -134,26 +140,33 @@ class AsyncOrchestrator:
         return (await self._accept([request]))[0]
 
     async def submit_many(
-        self, requests: Iterable[SubmitRequest | Mapping[str, Any]]
+        self,
+        requests: Iterable[SubmitRequest | Mapping[str, Any]],
+        *,
+        then: Then = (),
     ) -> tuple[AsyncTaskHandle, ...]:
         """Accept many tasks at once; all are checked before the first is stored.
+
+        `then` runs after all of them have ended and finds their answers in its input
+        as `results`; several run one after the other. Their handles come last. A crash
+        of the caller in the middle leaves the first of them accepted; submit again
+        with the same idempotency keys to complete the rest.
 
         Raises:
             InvalidInput: names the request by its index; nothing is stored.
             AgentNotFound, IdempotencyConflict, ConversationBusy: of the first refused
                 request; the others are accepted.
         """
-        parsed: list[SubmitRequest] = []
-        for index, request in enumerate(requests):
-            try:
-                parsed.append(
-                    request
-                    if isinstance(request, SubmitRequest)
-                    else parse_request(request)
-                )
-            except InvalidInput as exc:
-                raise exc.within(index) from None
-        return await self._accept(parsed)
+        parsed = parse_requests(requests, name="requests")
+        chain = parse_then(then)
+        handles = await self._accept(parsed)
+        first = tuple(handle.id for handle in handles)
+        for request in chain:
+            after = tuple(dict.fromkeys((*request.after, *first)))
+            following = request.model_copy(update={"after": after})
+            (handle,) = await self._accept([following])
+            handles, first = (*handles, handle), (handle.id,)
+        return handles
 
     async def execute_async(self, task: Task) -> str:
         """Accept a task made by hand; return its id.
@@ -280,10 +293,46 @@ class AsyncOrchestrator:
         await self._ring(answer.doorbells, since=started)
         return answer.task
 
+    async def resolve(
+        self,
+        task_id: str,
+        call_id: str,
+        decision: Action | Literal["done", "run", "fail"],
+        *,
+        output: JsonValue = None,
+        note: str = "",
+        tenant: str | None = None,
+    ) -> Task:
+        """Decide on a call whose outcome a crash hid; the task goes on.
+
+        Args:
+            task_id: A waiting task.
+            call_id: One of its `awaiting` calls.
+            decision: `done`: go on with `output`; `run`: it was not done, do it;
+                `fail`: end the task.
+            output: What the call gave, with `done`.
+            note: Why, for those who read the task later.
+            tenant: Whose task it is.
+
+        Raises:
+            InvalidInput: the task awaits no decision on this call, or the decision
+                cannot be taken.
+            TaskNotFound: none of this tenant has the id.
+        """
+        made = parse_decision(call_id, decision, output=output, note=note)
+        started = monotonic()
+        answer = await self._bounded(
+            self._parts.store.resolve(self._of(tenant), task_id, made)
+        )
+        await self._ring(answer.doorbells, since=started)
+        return answer.task
+
     async def retry(
         self, task_id: str, *, tenant: str | None = None
     ) -> AsyncTaskHandle:
-        """Submit an ended task's request again, as a new task.
+        """Submit an ended task's request again, as a new task; once for each task.
+
+        A second retry of the same task returns the first one's handle.
 
         Raises:
             TaskNotFound: none of this tenant has the id.
@@ -295,9 +344,57 @@ class AsyncOrchestrator:
                 task.id, status=task.status.value, wanted="submitted again"
             )
         request = request_of(task).model_copy(
-            update={"idempotency_key": None, "cache_ttl": None, "not_before": None}
+            update={
+                "idempotency_key": f"retry:{task.id}",
+                "cache_ttl": None,
+                "not_before": None,
+            }
         )
         return (await self._accept([request]))[0]
+
+    async def schedule(
+        self,
+        schedule_id: str,
+        agent: str,
+        input: Mapping[str, JsonValue],  # noqa: A002
+        *,
+        cron: str,
+        time_zone: str = "UTC",
+        missed: Missed = "one",
+        **options: Unpack[SubmitOptions],
+    ) -> Schedule:
+        """Submit a task at each tick of a cron expression, once for each tick.
+
+        Replaces an earlier schedule of the id. `missed` says which ticks run later
+        when nothing was up to see them: the latest `one`, `all`, or none (`skip`).
+
+        Raises:
+            InvalidInput: a field cannot be taken; nothing is stored.
+            ServiceDisabled: the configuration switches the service off.
+        """
+        request = parse_request({"agent": agent, "input": input, **options})
+        self._agents.check_services([request])
+        infos = await self._bounded(self._agents.look_up([request]))
+        (task,) = self._agents.build([request], infos)
+        made = parse_schedule(
+            {
+                "id": schedule_id,
+                "cron": cron,
+                "time_zone": time_zone,
+                "missed": missed,
+                "task": task,
+            }
+        )
+        return await self._bounded(self._parts.store.put_schedule(made))
+
+    async def unschedule(self, schedule_id: str, *, tenant: str | None = None) -> bool:
+        """End a schedule; tell whether there was one. Its tasks go on."""
+        store = self._parts.store
+        return await self._bounded(store.drop_schedule(self._of(tenant), schedule_id))
+
+    async def schedules(self, *, tenant: str | None = None) -> tuple[Schedule, ...]:
+        """Return the schedules with their next ticks."""
+        return await self._bounded(self._parts.store.schedules(self._of(tenant)))
 
     async def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent, announced or in these settings, with its health."""

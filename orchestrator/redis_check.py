@@ -6,8 +6,10 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_connection import UntypedRedis
+from orchestrator.task_record import instant
 
 _DURABILITY = {"always": "os", "everysec": "process"}
 
@@ -40,6 +42,14 @@ async def check_server(client: UntypedRedis, address: str) -> dict[str, str]:
         "version": str(facts.get("redis_version", "unknown")),
         "durability": await _durability(client, facts, warnings),
     }
+    went_back = await client.hget(redis_keys.HISTORY, "went_back_ms")
+    if went_back is not None:
+        at = instant(went_back).isoformat(timespec="seconds")
+        warnings.append(
+            f"history went back before {at}: Redis came up with older data, tasks"
+            " accepted in between are gone and ended ones may have run again;"
+            f" when you have looked into it: HDEL {redis_keys.HISTORY} went_back_ms"
+        )
     return report | ({"warnings": "; ".join(warnings)} if warnings else {})
 
 

@@ -57,6 +57,8 @@ def creation_arguments(
         milliseconds(idempotency_ttl_seconds),
         _optional(task.cache_ttl_seconds),
         int(known),
+        "1" if task.webhook else "",
+        *task.after,
     ]
 
 

@@ -28,15 +28,32 @@ class RedisAgentDirectory:
         )
 
     async def announce(self, worker: WorkerInfo, *, ttl_seconds: float) -> None:
-        keys = [redis_keys.worker(worker.id), redis_keys.WORKERS, redis_keys.AGENTS]
+        keys = [
+            redis_keys.worker(worker.id),
+            redis_keys.WORKERS,
+            redis_keys.AGENTS,
+            redis_keys.WORKER_SLOTS,
+            redis_keys.SLOTS,
+        ]
         text = worker.model_dump_json(exclude={"seen_at"})
-        arguments: list[str | int] = [worker.id, text, milliseconds(ttl_seconds)]
+        slots = " ".join((str(worker.slots), *worker.all_queues))
+        arguments: list[str | int] = [
+            worker.id,
+            text,
+            milliseconds(ttl_seconds),
+            slots,
+        ]
         for agent in worker.agents:
             arguments += [agent.name, agent.model_dump_json()]
         await self._scripts.run("announce", keys, arguments)
 
     async def withdraw(self, worker_id: str) -> None:
-        keys = [redis_keys.worker(worker_id), redis_keys.WORKERS]
+        keys = [
+            redis_keys.worker(worker_id),
+            redis_keys.WORKERS,
+            redis_keys.WORKER_SLOTS,
+            redis_keys.SLOTS,
+        ]
         await self._scripts.run("withdraw", keys, [worker_id])
 
     async def workers(self) -> tuple[WorkerInfo, ...]:

@@ -16,10 +16,15 @@ _FLEET = f"{_ROOT}:_fleet"
 DUE = f"{_FLEET}:due"
 LEASES = f"{_FLEET}:leases"
 ENDED = f"{_FLEET}:ended"
+HISTORY = f"{_FLEET}:history"
+WEBHOOKS = f"{_FLEET}:webhooks"
+SCHEDULES = f"{_FLEET}:schedules"
 SWEPT = f"{_FLEET}:swept"
 AGENTS = f"{_FLEET}:agents"
 WORKERS = f"{_FLEET}:workers"
 _GATE = f"{_FLEET}:gate:"
+WORKER_SLOTS = f"{_FLEET}:worker_slots"
+SLOTS = f"{_FLEET}:slots"
 _HEALTH = f"{_FLEET}:health:"
 _CONTROL = f"{_FLEET}:control:"
 
@@ -65,6 +70,10 @@ def listing(tenant: str, kind: str = "all", value: str = "") -> str:
     return f"{_ROOT}:{tenant}:tasks:{kind}:{suffix}".removesuffix(":")
 
 
+def schedules(tenant: str) -> str:
+    return f"{_ROOT}:{tenant}:schedules"
+
+
 def worker(worker_id: str) -> str:
     return f"{_FLEET}:worker:{worker_id}"
 
@@ -91,6 +100,7 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         ENDED,
         _HEALTH,
         _CONTROL,
+        f"{_ROOT}:",
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from secrets import token_hex
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -21,14 +21,13 @@ from conversations.json_value import dumps
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
-    LeaseLost,
     TaskNotFound,
 )
-from orchestrator.events import NewEvent, TaskEvent
-from orchestrator.journal import Step
+from orchestrator.events import TaskEvent
+from orchestrator.journal_entries import journal_from_entries
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_check import check_server
-from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_connection import store_errors
 from orchestrator.redis_creation import (
     creation_arguments,
     creation_keys,
@@ -37,9 +36,12 @@ from orchestrator.redis_creation import (
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
-from orchestrator.redis_scripts import RedisScripts, ScriptCall
+from orchestrator.redis_run_journal import RedisRunJournal
+from orchestrator.redis_schedules import RedisSchedules
+from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
-from orchestrator.redis_task_scripts import UNGUARDED, task_scripts
+from orchestrator.redis_task_scripts import Arguments, require_name
+from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
     Claim,
@@ -54,8 +56,8 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
-    LONGEST_RESEND,
     MAX_CRASHES,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
@@ -66,24 +68,17 @@ from orchestrator.task_record import (
     end_event_data,
     milliseconds,
     release_event_data,
-    step_from_entry,
-    step_text,
-    steps_from_entries,
     task_from_fields,
 )
 
 _PUSHED_CANCEL_SECONDS: Final = 60.0
 """A push that nobody took is worthless once a lease has been renewed."""
 
-_Arguments = Sequence[str | int]
-_Answer = list[Any]
-_MoreArguments = list[str | int]
 
-
-class RedisTaskStore:
+class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
-    def __init__(  # noqa: PLR0913 - one number each, all with a default
+    def __init__(  # noqa: PLR0913 - settings, each with a default
         self,
         client: Redis,
         *,
@@ -93,23 +88,20 @@ class RedisTaskStore:
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
         renewal_seconds: float = 0.0,
+        dispatch_window: int = DISPATCH_WINDOW,
     ) -> None:
         """Take over a client.
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
         long holders get to renew their leases after Redis was away.
         """
-        self._client: UntypedRedis = client
-        self._address = address_of(client)
-        self._scripts = RedisScripts(
-            client, sources=task_scripts(), unguarded=UNGUARDED
+        super().__init__(
+            client,
+            resend_seconds=resend_seconds,
+            result_ttl_seconds=result_ttl_seconds,
+            dispatch_window=dispatch_window,
         )
         self._known_agents = frozenset(known_agents)
-        self._delays = (
-            milliseconds(resend_seconds),
-            milliseconds(resend_seconds * LONGEST_RESEND),
-            milliseconds(result_ttl_seconds),
-        )
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
@@ -144,7 +136,7 @@ class RedisTaskStore:
             return set(await self._client.hkeys(redis_keys.AGENTS))
 
     async def get(self, tenant: str, task_id: str) -> Task:
-        _require_name(tenant, task_id)
+        require_name(tenant, task_id)
         with store_errors(self._address):
             fields = await self._client.hgetall(redis_keys.record(tenant, task_id))
         if not fields:
@@ -176,7 +168,7 @@ class RedisTaskStore:
         if not redis_keys.may_name_a_task(tenant, task_id):
             return RefusalReason.UNKNOWN
         lease, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
-        arguments: _Arguments = [worker, lease, token_hex(8), unserved, *serves]
+        arguments: Arguments = [worker, lease, token_hex(8), unserved, *serves]
         verdict, *answer = await self._run("claim", tenant, task_id, arguments)
         if verdict != "claimed":
             return RefusalReason(verdict)
@@ -184,7 +176,8 @@ class RedisTaskStore:
         return Claim(
             task=task,
             lease=Lease(tenant, task_id, task.attempt, worker),
-            steps=steps_from_entries(pairs(answer[1])),
+            **journal_from_entries(pairs(answer[1]))._asdict(),
+            doorbells=read_doorbells(answer[2]),
         )
 
     async def renew(
@@ -193,38 +186,22 @@ class RedisTaskStore:
         if not leases:
             return ()
         keys = [redis_keys.LEASES]
-        arguments: _MoreArguments = [milliseconds(lease_seconds)]
+        arguments: list[str | int] = [milliseconds(lease_seconds)]
         for lease in leases:
             keys.append(redis_keys.record(lease.tenant, lease.task_id))
             arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
         states = await self._scripts.run("renew", keys, arguments)
         return tuple(LeaseState(state) for state in states)
 
-    async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
-        text = step_text(step, attempt=lease.fence)
-        answer = await self._write(
-            "record_step", lease, [step.key, text, *_event_arguments(events)]
-        )
-        return step_from_entry(answer[0])
-
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
-        if events:
-            await self._write(
-                "append_events", lease, [token_hex(8), *_event_arguments(events)]
-            )
-
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
-        _require_name(tenant, task_id)
-        with store_errors(self._address):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.exists(redis_keys.record(tenant, task_id))
-                pipeline.hgetall(redis_keys.journal(tenant, task_id))
-                exists, entries = await pipeline.execute()
-        if not exists:
-            raise TaskNotFound(task_id)
-        return steps_from_entries(entries)
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
+        keys = [redis_keys.LEASES]
+        arguments: list[str | int] = [int(blamed is not None)]
+        for lease in leases:
+            keys.append(redis_keys.record(lease.tenant, lease.task_id))
+            member = redis_keys.member(lease.tenant, lease.task_id)
+            arguments += [member, lease.fence, int(lease == blamed)]
+        if leases:
+            await self._scripts.run("surrender", keys, arguments)
 
     async def events(
         self,
@@ -235,7 +212,7 @@ class RedisTaskStore:
         limit: int = 500,
         wait_seconds: float = 0.0,
     ) -> tuple[TaskEvent, ...]:
-        _require_name(tenant, task_id)
+        require_name(tenant, task_id)
         deadline = monotonic() + wait_seconds
         with store_errors(self._address):
             while True:
@@ -258,7 +235,7 @@ class RedisTaskStore:
         reason: str,
         failure: TaskFailure | None = None,
     ) -> tuple[Doorbell, ...]:
-        arguments: _Arguments = [
+        arguments: Arguments = [
             milliseconds(running_seconds),
             milliseconds(delay_seconds),
             reason,
@@ -276,7 +253,7 @@ class RedisTaskStore:
             )
         result, failure = ending.result, ending.failure
         data = end_event_data(ending)
-        arguments: _Arguments = [
+        arguments: Arguments = [
             ending.status.value,
             milliseconds(running_seconds),
             dumps(result.model_dump(mode="json")) if result else "",
@@ -309,7 +286,7 @@ class RedisTaskStore:
         return append_keys(lease.tenant, conversation), arguments
 
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
-        _require_name(tenant, task_id)
+        require_name(tenant, task_id)
         verdict, *answer = await self._run(
             "cancel", tenant, task_id, [milliseconds(_PUSHED_CANCEL_SECONDS)]
         )
@@ -337,57 +314,3 @@ class RedisTaskStore:
     async def aclose(self) -> None:
         await self._watch.aclose()
         await self._client.aclose()
-
-    def _call(
-        self,
-        name: str,
-        tenant: str,
-        task_id: str,
-        arguments: _Arguments = (),
-        *,
-        more_keys: Sequence[str] = (),
-    ) -> ScriptCall:
-        return ScriptCall(
-            name,
-            [*redis_keys.task_keys(tenant, task_id), *more_keys],
-            [tenant, task_id, *self._delays, *arguments],
-        )
-
-    async def _run(
-        self, name: str, tenant: str, task_id: str, arguments: _Arguments
-    ) -> _Answer:
-        call = self._call(name, tenant, task_id, arguments)
-        answer: _Answer = (await self._scripts.run_many([call]))[0]
-        return answer
-
-    async def _write(
-        self,
-        name: str,
-        lease: Lease,
-        arguments: _Arguments,
-        *,
-        more_keys: Sequence[str] = (),
-    ) -> _Answer:
-        """Call a script that names the fence.
-
-        Raises:
-            LeaseLost: the fence is old.
-        """
-        tenant, task_id, fence, _worker = lease
-        call = self._call(
-            name, tenant, task_id, [fence, *arguments], more_keys=more_keys
-        )
-        verdict, *rest = (await self._scripts.run_many([call]))[0]
-        if verdict == "lost":
-            raise LeaseLost(task_id, fence=fence)
-        answer: _Answer = rest
-        return answer
-
-
-def _require_name(tenant: str, task_id: str) -> None:
-    if not redis_keys.may_name_a_task(tenant, task_id):
-        raise TaskNotFound(task_id)
-
-
-def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
-    return [text for event in events for text in (event.type.value, dumps(event.data))]

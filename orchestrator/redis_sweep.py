@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from secrets import token_hex
 from time import monotonic
 from typing import Final, Protocol
 
@@ -22,6 +23,10 @@ from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.store import SweepReport
 from orchestrator.task import TaskStatus
 from orchestrator.task_record import task_from_fields
+
+_NOBODY = "_"
+"""A script of the whole fleet is given the keys of no task."""
+
 
 _SWEPT_SECONDS: Final = 60
 """The write only proves that Redis takes writes; its time says when."""
@@ -65,6 +70,8 @@ class RedisSweep:
         self._scripts = scripts
         self._call = call
         self._max_crashes = max_crashes
+        self._history: tuple[str, int] = ("", 0)
+        """The epoch and count of sweeps that this process saw last."""
 
     async def run(self, *, limit: int) -> SweepReport:
         try:
@@ -87,13 +94,18 @@ class RedisSweep:
         calls += [
             self._call("ring", *redis_keys.split_member(member)) for member in due
         ]
-        answers = await self._scripts.run_many(calls)
+        calls.append(self._call("refill", _NOBODY, _NOBODY))
+        seen: list[str | int] = [*self._history, token_hex(8)]
+        calls.append(self._call("history", _NOBODY, _NOBODY, seen))
+        *answers, history = await self._scripts.run_many(calls)
+        self._history = history[2], int(history[3])
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
             recovered=outcomes["recovered"],
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
+            went_back=history[0] == "went_back",
         )
 
     async def _may_take_back(self) -> bool:

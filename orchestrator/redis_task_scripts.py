@@ -1,35 +1,67 @@
-"""Which scripts the task store has, and of what each is composed."""
+"""Calls of the task scripts: their shared keys and arguments, and their composition."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
 
 from conversations.append_script import APPEND_FUNCTIONS
-from orchestrator.redis_scripts import read_script
+from orchestrator import redis_keys
+from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.redis_connection import UntypedRedis, address_of
+from orchestrator.redis_scripts import (
+    RedisScripts,
+    ScriptCall,
+    read_script,
+)
+from orchestrator.store import Lease
+from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import TRANSITIONS
+from orchestrator.task_record import milliseconds
 
-_TRANSITIONS: Final = (
+_TASK_SCRIPTS: Final = (
     "create",
     "claim",
     "record_step",
+    "start_step",
+    "drop_start",
     "append_events",
     "release",
+    "park",
+    "resolve",
     "cancel",
     "recover",
     "ring",
+    "refill",
+    "history",
 )
-"""Scripts of one task; they share the functions of lua/task.lua."""
-UNGUARDED: Final = ("overdue", "forget")
+
+UNGUARDED: Final = ("overdue", "forget", "due_schedules")
 """Scripts that only read or free memory."""
-_ALONE: Final = ("renew", *UNGUARDED)
+_SCRIPTS_ALONE: Final = (
+    "renew",
+    "surrender",
+    *UNGUARDED,
+    "put_schedule",
+    "drop_schedule",
+    "advance_schedule",
+    "take_webhooks",
+    "settle_webhook",
+)
+
+Arguments = Sequence[str | int]
+Answer = list[Any]
 
 
-def task_scripts() -> dict[str, str]:
-    """Return the text of every script by name."""
-    shared = transition_table() + read_script("task")
-    texts = {name: shared + read_script(name) for name in _TRANSITIONS}
-    texts["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
-    return texts | {name: read_script(name) for name in _ALONE}
+def _sources(dispatch_window: int) -> dict[str, str]:
+    parts = [read_script(name) for name in ("task", "dispatch", "ending")]
+    window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
+    shared = "".join([transition_table(), window, *parts])
+    composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
+    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
 def transition_table() -> str:
@@ -39,3 +71,77 @@ def transition_table() -> str:
         for status, allowed in TRANSITIONS.items()
     )
     return "\n".join(["local TRANSITIONS = {", *rows, "}", ""])
+
+
+class RedisTaskScripts:
+    """What the halves of the Redis task store share."""
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        resend_seconds: float,
+        result_ttl_seconds: float,
+        dispatch_window: int,
+    ) -> None:
+        self._client: UntypedRedis = client
+        self._address = address_of(client)
+        self._scripts = RedisScripts(
+            client, sources=_sources(dispatch_window), unguarded=UNGUARDED
+        )
+        self._delays = (
+            milliseconds(resend_seconds),
+            milliseconds(resend_seconds * LONGEST_RESEND),
+            milliseconds(result_ttl_seconds),
+        )
+
+    def _call(
+        self,
+        name: str,
+        tenant: str,
+        task_id: str,
+        arguments: Arguments = (),
+        *,
+        more_keys: Sequence[str] = (),
+    ) -> ScriptCall:
+        return ScriptCall(
+            name,
+            [*redis_keys.task_keys(tenant, task_id), *more_keys],
+            [tenant, task_id, *self._delays, *arguments],
+        )
+
+    async def _run(
+        self, name: str, tenant: str, task_id: str, arguments: Arguments
+    ) -> Answer:
+        call = self._call(name, tenant, task_id, arguments)
+        answer: Answer = (await self._scripts.run_many([call]))[0]
+        return answer
+
+    async def _write(
+        self,
+        name: str,
+        lease: Lease,
+        arguments: Arguments,
+        *,
+        more_keys: Sequence[str] = (),
+    ) -> Answer:
+        """Call a script that names the fence.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        tenant, task_id, fence, _worker = lease
+        call = self._call(
+            name, tenant, task_id, [fence, *arguments], more_keys=more_keys
+        )
+        verdict, *rest = (await self._scripts.run_many([call]))[0]
+        if verdict == "lost":
+            raise LeaseLost(task_id, fence=fence)
+        answer: Answer = rest
+        return answer
+
+
+def require_name(tenant: str, task_id: str) -> None:
+    """Refuse what no key may be made of, as unknown."""
+    if not redis_keys.may_name_a_task(tenant, task_id):
+        raise TaskNotFound(task_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,8 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import TaskBudget
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.journal import Action, Decision, call_key
+from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
@@ -34,6 +36,7 @@ from orchestrator.task import (
     Task,
     WhenBusy,
 )
+from orchestrator.webhook import is_allowed
 
 FURTHEST_START = timedelta(days=3650)
 """Anything later is a slip."""
@@ -50,6 +53,8 @@ class SubmitOptions(TypedDict, total=False):
     idempotency_key: str | None
     priority: int
     not_before: datetime | None
+    after: Sequence[str]
+    after_failure: Literal["fail", "run"]
     expires: float | str | None
     deadline: float | str | None
     soft_time_limit: float | str | None
@@ -59,6 +64,7 @@ class SubmitOptions(TypedDict, total=False):
     cache_ttl: float | str | None
     tags: tuple[str, ...] | list[str]
     metadata: dict[str, JsonValue]
+    webhook: str | None
 
 
 class SubmitRequest(BaseModel):
@@ -91,6 +97,10 @@ class SubmitRequest(BaseModel):
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
     """Earliest start, with a time zone; within ten years."""
+    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    """Tasks that must end first; their answers stand in its input as `results`."""
+    after_failure: Literal["fail", "run"] = "fail"
+    """What it does when one of them ended without an answer."""
     expires: Seconds | None = None
     """Longest wait for the first claim."""
     deadline: Seconds | None = None
@@ -109,6 +119,8 @@ class SubmitRequest(BaseModel):
     """Words to filter by."""
     metadata: JsonObject = Field(default_factory=dict)
     """The submitter's facts; no agent sees them."""
+    webhook: Text | None = Field(default=None, max_length=2048)
+    """Where its end is told, below one of `webhooks.allowed`."""
 
     @field_validator("not_before")
     @classmethod
@@ -122,6 +134,10 @@ class SubmitRequest(BaseModel):
         return instant
 
 
+Then = SubmitRequest | Mapping[str, Any] | Sequence[SubmitRequest | Mapping[str, Any]]
+"""What runs after many tasks: a request, or several, one after the other."""
+
+
 class Defaults(BaseModel):
     """What a request takes where it says nothing."""
 
@@ -131,6 +147,7 @@ class Defaults(BaseModel):
     soft_time_limit_seconds: float = 300.0
     time_limit_grace_seconds: float = 30.0
     max_input_bytes: int = 1024 * 1024
+    webhooks_allowed: tuple[str, ...] = ()
 
 
 _PAYLOADS = ("input", "parameters", "context", "metadata")
@@ -155,6 +172,56 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
         raise invalid_input(exc) from None
 
 
+def parse_schedule(fields: Mapping[str, object]) -> Schedule:
+    """Check a schedule's fields.
+
+    Raises:
+        InvalidInput: the first field that cannot be taken.
+    """
+    task = fields["task"]
+    if isinstance(task, Task) and (task.idempotency_key or task.not_before):
+        raise InvalidInput(
+            "idempotency_key" if task.idempotency_key else "not_before",
+            "a schedule submits many tasks; leave it out",
+        )
+    try:
+        return Schedule.model_validate(dict(fields))
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
+
+
+def parse_requests(
+    requests: Iterable[SubmitRequest | Mapping[str, Any]], *, name: str
+) -> list[SubmitRequest]:
+    """Check many requests.
+
+    Raises:
+        InvalidInput: names the first that cannot be taken by its index.
+    """
+    parsed: list[SubmitRequest] = []
+    for index, request in enumerate(requests):
+        try:
+            parsed.append(
+                request
+                if isinstance(request, SubmitRequest)
+                else parse_request(request)
+            )
+        except InvalidInput as exc:
+            raise exc.within(index, name=name) from None
+    return parsed
+
+
+def parse_then(then: Then) -> list[SubmitRequest]:
+    """Check what is to run after other tasks.
+
+    Raises:
+        InvalidInput: names the first that cannot be taken by its index.
+    """
+    if isinstance(then, SubmitRequest | Mapping):
+        return parse_requests([then], name="then")
+    return parse_requests(then, name="then")
+
+
 def invalid_input(error: ValidationError) -> InvalidInput:
     """Say of a pydantic error what its first finding says, without the value."""
     finding = error.errors(include_url=False, include_context=False)[0]
@@ -170,6 +237,29 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     return InvalidInput(field, reason)
 
 
+def parse_decision(call_id: str, action: str, *, output: object, note: str) -> Decision:
+    """Check a decision on a call.
+
+    Raises:
+        InvalidInput: it cannot be taken.
+    """
+    if action not in tuple(Action):
+        raise InvalidInput("decision", f"must be one of: {', '.join(Action)}")
+    if output is not None and action != Action.DONE:
+        raise InvalidInput("output", "belongs to the decision done; leave it out")
+    try:
+        return Decision(
+            key=call_key(call_id),
+            action=Action(action),
+            output=check_json(output, path="output"),
+            note=note,
+        )
+    except NotStorable as exc:
+        raise InvalidInput(exc.path, exc.reason) from None
+    except ValidationError as exc:
+        raise invalid_input(exc) from None
+
+
 def build_task(
     request: SubmitRequest, *, agent: AgentConfig | None, defaults: Defaults
 ) -> Task:
@@ -180,6 +270,12 @@ def build_task(
         PayloadTooLarge: input, parameters, context or metadata are too large.
     """
     _check_size(request, defaults.max_input_bytes)
+    if request.webhook and not is_allowed(request.webhook, defaults.webhooks_allowed):
+        raise InvalidInput(
+            "webhook",
+            f"not below one of the {len(defaults.webhooks_allowed)} URLs in"
+            " webhooks.allowed; let the operator add it there",
+        )
     soft, hard = _limits(request, agent, defaults)
     try:
         return Task(
@@ -195,6 +291,8 @@ def build_task(
             priority=request.priority,
             idempotency_key=request.idempotency_key,
             not_before=request.not_before,
+            after=tuple(dict.fromkeys(request.after)),
+            after_failure=request.after_failure,
             expires_seconds=request.expires,
             deadline_seconds=request.deadline,
             soft_time_limit_seconds=soft,
@@ -204,6 +302,7 @@ def build_task(
             cache_ttl_seconds=request.cache_ttl,
             tags=request.tags,
             metadata=request.metadata,
+            webhook=request.webhook,
         )
     except ValidationError as exc:
         raise invalid_input(exc) from None
@@ -233,6 +332,8 @@ def _request_of(task: Task) -> SubmitRequest:
         idempotency_key=task.idempotency_key,
         priority=task.priority,
         not_before=task.not_before,
+        after=task.after,
+        after_failure=task.after_failure,
         expires=task.expires_seconds,
         deadline=task.deadline_seconds,
         soft_time_limit=task.soft_time_limit_seconds,
@@ -242,6 +343,7 @@ def _request_of(task: Task) -> SubmitRequest:
         cache_ttl=task.cache_ttl_seconds,
         tags=task.tags,
         metadata=task.metadata,
+        webhook=task.webhook,
     )
 
 

@@ -29,7 +29,7 @@ from conversations.conversation import (
     DEFAULT_MAX_MESSAGES,
     ConversationConfig,
 )
-from conversations.json_value import Identifier
+from conversations.json_value import Identifier, Text
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
@@ -167,6 +167,19 @@ class LimitsSettings(Section):
     """A task's result."""
 
 
+class WebhookSettings(Section):
+    """Where ends of tasks may be told."""
+
+    allowed: tuple[Text, ...] = ()
+    """URLs below which a task's webhook must lie; none allows none."""
+    secret: SecretStr | None = None
+    """Signs each delivery; without it nothing is sent."""
+    timeout: Seconds = 10.0
+    """Longest duration of one delivery."""
+    max_attempts: Count = Field(default=10, ge=1)
+    """Deliveries tried, first 5 s apart, at most an hour."""
+
+
 class WorkerSettings(Section):
     """How worker processes prove that they live."""
 
@@ -220,6 +233,8 @@ class Settings(BaseSettings):
     """How long things are kept after their end."""
     limits: LimitsSettings = LimitsSettings()
     """Sizes, in bytes of JSON, that are refused before any I/O."""
+    webhooks: WebhookSettings = WebhookSettings()
+    """Where ends of tasks may be told."""
     worker: WorkerSettings = WorkerSettings()
     """How worker processes prove that they live."""
     tenant: Identifier = "default"

@@ -6,20 +6,28 @@ first and writes last, and is safe to repeat when its answer was lost. Instants 
 from the store's clock.
 
 A transition that makes tasks runnable returns their doorbells; the caller rings them.
+Per queue at most a window of messages is outstanding; further tasks stand in line, by
+priority, then by how many tasks their tenant has there, then by acceptance.
+
+A run whose worker vanished is a suspect until it records a step; a worker holds at most
+one. When a worker vanishes with a suspect aboard, that one is charged a crash and the
+others are not; when there was none, each of its runs becomes a suspect, uncharged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.events import NewEvent, TaskEvent
-from orchestrator.journal import Step
-from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
+from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.schedule import DueSchedule, Schedule
+from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 
 
 class Doorbell(NamedTuple):
@@ -62,6 +70,7 @@ class RefusalReason(StrEnum):
     UNKNOWN_SCHEMA = "unknown_schema"
     WAITING = "waiting"
     EXPIRED = "expired"
+    SUSPECT = "suspect"
 
 
 class Claim(NamedTuple):
@@ -70,6 +79,20 @@ class Claim(NamedTuple):
     task: Task
     lease: Lease
     steps: tuple[Step, ...]
+    starts: tuple[StepStart, ...] = ()
+    """Steps that an earlier attempt began and whose outcome is unknown."""
+    decisions: tuple[Decision, ...] = ()
+    """What was decided about such steps meanwhile."""
+    doorbells: tuple[Doorbell, ...] = ()
+    """Of tasks in line that there is room for now."""
+
+
+class Recorded(NamedTuple):
+    """A step as stored."""
+
+    step: Step
+    doorbells: tuple[Doorbell, ...]
+    """Of suspects that may run now that this run is none any more."""
 
 
 class LeaseState(StrEnum):
@@ -123,6 +146,13 @@ class Cancellation(NamedTuple):
     doorbells: tuple[Doorbell, ...]
 
 
+class Wakening(NamedTuple):
+    """The answer to a decision: the task as it now stands."""
+
+    task: Task
+    doorbells: tuple[Doorbell, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepReport:
     """What one sweep did."""
@@ -134,6 +164,8 @@ class SweepReport:
     """Tasks ended: crash loops, queue-wait limits, deadlines, unconfirmed cancels."""
     rung_again: int = 0
     """Pending tasks whose message had not led to a claim in time."""
+    went_back: bool = False
+    """The store has forgotten what this process saw: an old file, a late replica."""
 
 
 class TaskStore(Protocol):
@@ -188,6 +220,8 @@ class TaskStore(Protocol):
         `serves`; the task stays pending and is rung again a little later.
         `UNKNOWN_SCHEMA`: another release wrote it; the same, and nothing is changed.
         `EXPIRED`: the queue-wait limit or deadline passed; the task is ended here.
+        `SUSPECT`: the task may have brought its worker down, and this worker already
+        runs such a one.
         """
         ...
 
@@ -197,13 +231,41 @@ class TaskStore(Protocol):
         """Extend the leases that are still held; one answer for each, in order."""
         ...
 
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
+        """Give up leases whose loop stands still; the next sweep takes them back.
+
+        `blamed` names the run that blocks it: it alone is charged. None: nobody knows,
+        and the rules of a vanished worker hold.
+        """
+        ...
+
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
-    ) -> Step:
+    ) -> Recorded:
         """Write a finished step and its events; the first writer of a key wins.
 
         Returns the step as stored. Recording the same key again returns the stored
-        step and adds no event.
+        step and adds no event. The run is above suspicion from now on.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+        """Mark a step as begun; recording it replaces the mark.
+
+        Returns whether an earlier attempt had begun it and its outcome is unknown; of
+        a completion that counts as `maybe_paid`. A decision on the step is used up.
+        Nothing happens to a finished step.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def drop_start(self, lease: Lease, key: str) -> None:
+        """Remove this attempt's mark: the step is known to have had no effect.
 
         Raises:
             LeaseLost: the fence is old.
@@ -263,6 +325,30 @@ class TaskStore(Protocol):
         """
         ...
 
+    async def park(
+        self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        """Give up the worker until a person has decided: `running` → `waiting`.
+
+        `calls` are at least one. A task whose cancel was requested becomes
+        `cancelled` instead.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
+    async def resolve(self, tenant: str, task_id: str, decision: Decision) -> Wakening:
+        """Decide on an awaited call; after the last one `waiting` → `pending`.
+
+        Repeating a decision changes nothing.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            InvalidInput: the task does not await a decision on this call.
+        """
+        ...
+
     async def finish(
         self, lease: Lease, ending: Ending, *, running_seconds: float
     ) -> tuple[Doorbell, ...]:
@@ -293,6 +379,46 @@ class TaskStore(Protocol):
 
         Only a short cut; `renew` tells of every cancel too.
         """
+        ...
+
+    async def put_schedule(self, schedule: Schedule) -> Schedule:
+        """Keep a schedule, over an earlier one of its id, from its next tick on."""
+        ...
+
+    async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:
+        """End a schedule; tell whether there was one."""
+        ...
+
+    async def schedules(self, tenant: str) -> tuple[Schedule, ...]:
+        """Return the tenant's schedules by id."""
+        ...
+
+    async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
+        """Return schedules of all tenants whose tick has come; changes nothing."""
+        ...
+
+    async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
+        """Move a schedule on from a tick; False when another was faster."""
+        ...
+
+    async def take_webhooks(
+        self, *, limit: int, lease_seconds: float
+    ) -> tuple[tuple[str, str], ...]:
+        """Take due webhooks of ended tasks: (tenant, task id) pairs.
+
+        Each is due again after `lease_seconds` unless it is settled before.
+        """
+        ...
+
+    async def settle_webhook(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        error: str | None,
+        again_after_seconds: float | None = None,
+    ) -> None:
+        """Note how a delivery went; without a delay there is no other attempt."""
         ...
 
     async def sweep(self, *, limit: int = 500) -> SweepReport:

@@ -17,3 +17,5 @@ LONGEST_RESEND: Final = 32
 """The longest wait between two messages, in first waits."""
 UNSERVED_SECONDS: Final = 2.0
 """A task that met the wrong worker is rung again after this."""
+DISPATCH_WINDOW: Final = 64
+"""Messages outstanding in a queue at least; more with many live slots."""

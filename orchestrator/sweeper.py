@@ -11,6 +11,7 @@ import random
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.queue import TaskQueue
+from orchestrator.scheduler import submit_due
 from orchestrator.store import SweepReport, TaskStore
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,14 @@ class Sweeper:
             QueueUnavailable: the broker did not; a later sweep rings again.
         """
         report = await self._store.sweep()
-        if report.doorbells:
-            await self._queue.enqueue(report.doorbells)
+        doorbells = (*report.doorbells, *await submit_due(self._store))
+        if doorbells:
+            await self._queue.enqueue(doorbells)
+        if report.went_back:
+            logger.error(
+                "the store's history went back: tasks accepted meanwhile are gone,"
+                " ended ones may run again; see `celeriac doctor`"
+            )
         if report.recovered or report.ended:
             logger.warning(
                 "swept",

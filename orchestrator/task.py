@@ -114,6 +114,8 @@ class TaskStats(BaseModel):
     """Seconds in `running`, over all attempts."""
     attempts: int = Field(default=0, ge=0)
     """Claims of the task."""
+    maybe_paid: int = Field(default=0, ge=0)
+    """Completions asked for again because a crash hid whether they were answered."""
 
 
 class TaskFailure(BaseModel):
@@ -179,6 +181,25 @@ class RetryPolicy(BaseModel):
     """Wait before the second attempt; doubles with each further one, with jitter."""
     max_backoff_seconds: float = Field(default=300.0, ge=0, le=86_400)
     """Longest wait between two attempts."""
+    never: tuple[Text, ...] = Field(default=(), max_length=64)
+    """Failure codes after which there is no other attempt, such as `rate_limited`."""
+
+
+class AwaitedCall(BaseModel):
+    """A call that a waiting task wants decided by a person."""
+
+    model_config = _FROZEN
+
+    call_id: Text = Field(min_length=1, max_length=512)
+    """Names the call within the task, for `resolve`."""
+    reason: Literal["unknown_outcome"] = "unknown_outcome"
+    """Why a decision is needed."""
+    tool: Text
+    """The tool that was called."""
+    arguments: JsonObject = Field(default_factory=dict)
+    """What it was called with."""
+    begun_at: datetime | None = None
+    """When the call began whose outcome is unknown."""
 
 
 WhenBusy = Literal["enqueue", "reject"]
@@ -220,6 +241,10 @@ class Task(BaseModel):
     """A second submit with the same key and request returns this task."""
     not_before: datetime | None = None
     """Earliest start (aware)."""
+    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    """Tasks of the tenant that must end first; their answers are its `results`."""
+    after_failure: Literal["fail", "run"] = "fail"
+    """What it does when one of them ended without an answer."""
     expires_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Longest wait for the first claim, in seconds from acceptance."""
     deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -240,6 +265,8 @@ class Task(BaseModel):
     """Words to filter by."""
     metadata: JsonObject = Field(default_factory=dict)
     """The submitter's facts about the task; no agent sees them."""
+    webhook: Text | None = Field(default=None, max_length=2048)
+    """Where its end is told."""
 
     status: TaskStatus = TaskStatus.PENDING
     """Where it stands."""
@@ -248,7 +275,9 @@ class Task(BaseModel):
     failed_attempts: int = Field(default=0, ge=0)
     """Attempts that ended in a retryable error."""
     crashes: int = Field(default=0, ge=0)
-    """Attempts whose worker vanished."""
+    """Attempts that are taken to have brought their worker down."""
+    suspect: bool = False
+    """Its worker vanished under it and it has not recorded a step since."""
     worker: Text | None = None
     """The worker that holds or last held it."""
     created_at: datetime | None = None
@@ -265,6 +294,18 @@ class Task(BaseModel):
     """Seconds in `running`, over the attempts that have ended."""
     pending_reason: Text | None = None
     """While pending or waiting: why it does not run."""
+    awaiting: tuple[AwaitedCall, ...] = ()
+    """While waiting: the calls that `resolve` must decide on."""
+    unknown_outcomes: int = Field(default=0, ge=0)
+    """Calls whose outcome a crash hid so that a person had to decide."""
+    maybe_paid: int = Field(default=0, ge=0)
+    """Completions asked for again because a crash hid whether they were answered."""
+    webhook_attempts: int = Field(default=0, ge=0)
+    """How often its end was told."""
+    webhook_delivered_at: datetime | None = None
+    """When the webhook's receiver took it."""
+    webhook_error: Text | None = None
+    """Why the last delivery failed."""
     result: TaskResult | None = None
     """The answer, once completed (partial work, once cancelled)."""
     failure: TaskFailure | None = None

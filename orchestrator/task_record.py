@@ -1,4 +1,4 @@
-"""A task, its steps and its events as stored text, and what makes requests equal.
+"""A task and its events as stored text, and what makes requests equal.
 
 The specification is written once and never changes; the store keeps the state beside
 it, in fields of its own. Knows no store.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -16,15 +16,22 @@ from typing import Any, Final
 from conversations.json_value import JsonObject, dumps
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
-from orchestrator.journal import Step
+from orchestrator.journal import Decision
 from orchestrator.store import Ending, TaskFilter
-from orchestrator.task import Task, TaskFailure, TaskResult
+from orchestrator.task import (
+    AwaitedCall,
+    Task,
+    TaskFailure,
+    TaskResult,
+    TaskStatus,
+)
 
 STATE_FIELDS: Final = {
     "status",
     "attempt",
     "failed_attempts",
     "crashes",
+    "suspect",
     "worker",
     "created_at",
     "due_at",
@@ -33,10 +40,19 @@ STATE_FIELDS: Final = {
     "cancel_requested_at",
     "running_seconds",
     "pending_reason",
+    "awaiting",
+    "unknown_outcomes",
+    "maybe_paid",
+    "webhook_attempts",
+    "webhook_delivered_at",
+    "webhook_error",
     "result",
     "failure",
 }
 """What the store alone writes."""
+
+AWAITED_PREFIX: Final = "await:"
+"""Begins the fields of a record that hold awaited calls; their step keys follow."""
 
 _NOT_PART_OF_A_REQUEST: Final = {
     "id",
@@ -121,6 +137,7 @@ def _read_task(fields: Mapping[str, str]) -> Task:
         attempt=int(fields["attempt"]),
         failed_attempts=int(fields.get("failed_attempts", 0)),
         crashes=int(fields.get("crashes", 0)),
+        suspect="suspect" in fields,
         worker=fields.get("worker"),
         created_at=instant(fields["created_ms"]),
         due_at=find_instant(fields, "due_ms"),
@@ -129,9 +146,24 @@ def _read_task(fields: Mapping[str, str]) -> Task:
         cancel_requested_at=find_instant(fields, "cancel_requested_ms"),
         running_seconds=int(fields.get("running_ms", 0)) / 1000,
         pending_reason=fields.get("pending_reason"),
+        awaiting=_awaiting(fields),
+        unknown_outcomes=int(fields.get("unknown_outcomes", 0)),
+        maybe_paid=int(fields.get("maybe_paid", 0)),
+        webhook_attempts=int(fields.get("webhook_attempts", 0)),
+        webhook_delivered_at=find_instant(fields, "webhook_delivered_ms"),
+        webhook_error=fields.get("webhook_error"),
         result=_result(fields, finished_at),
         failure=_failure(fields),
     )
+
+
+def _awaiting(fields: Mapping[str, str]) -> tuple[AwaitedCall, ...]:
+    found = (
+        AwaitedCall.model_validate(_known(AwaitedCall, json.loads(text)))
+        for name, text in fields.items()
+        if name.startswith(AWAITED_PREFIX)
+    )
+    return tuple(sorted(found, key=lambda call: call.call_id))
 
 
 def _result(
@@ -153,29 +185,10 @@ def _failure(fields: Mapping[str, str]) -> TaskFailure | None:
 
 
 def _known(
-    model: type[Task | TaskResult | TaskFailure], data: dict[str, Any]
+    model: type[Task | TaskResult | TaskFailure | AwaitedCall], data: dict[str, Any]
 ) -> dict[str, Any]:
     """Leave out what a newer release may have added."""
     return {name: data[name] for name in model.model_fields if name in data}
-
-
-def step_text(step: Step, *, attempt: int) -> str:
-    """A step as the journal keeps it, without its instant."""
-    stamped = step.model_copy(update={"attempt": attempt})
-    return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
-
-
-def step_from_entry(entry: str) -> Step:
-    """Read `<place> <milliseconds> <step JSON>`."""
-    _place, recorded, text = entry.split(" ", 2)
-    data = json.loads(text)
-    return Step.model_validate(data | {"recorded_at": instant(recorded)})
-
-
-def steps_from_entries(entries: Mapping[str, str]) -> tuple[Step, ...]:
-    """Read a journal, in order of recording."""
-    in_order = sorted(entries.values(), key=lambda entry: int(entry.split(" ", 1)[0]))
-    return tuple(step_from_entry(entry) for entry in in_order)
 
 
 def event_from_entry(entry_id: str, fields: Mapping[str, str]) -> TaskEvent:
@@ -204,6 +217,40 @@ def release_event_data(
     """The data of the event that ends an attempt but not the task."""
     data: JsonObject = {"reason": reason, "delay_seconds": delay_seconds}
     return data | _failure_facts(failure)
+
+
+def parking_reason(calls: Sequence[AwaitedCall]) -> str:
+    """Why a parked task waits, for people."""
+    named = ", ".join(f"{call.tool} ({call.call_id})" for call in calls)
+    return f"the outcome of a call is unknown: {named}; decide with `celeriac resolve`"
+
+
+def parking_event_data(calls: Sequence[AwaitedCall]) -> JsonObject:
+    """The data of the event that a task waits for decisions."""
+    return {
+        "reason": parking_reason(calls),
+        "calls": [call.model_dump(mode="json") for call in calls],
+    }
+
+
+def resolution_event_data(decision: Decision) -> JsonObject:
+    """The data of the event that a call was decided on."""
+    return {
+        "call_id": decision.key.removeprefix("tool:"),
+        "action": decision.action.value,
+        "note": decision.note,
+    }
+
+
+def not_awaited(task: Task) -> InvalidInput:
+    """The error of a decision that nobody waits for."""
+    awaited = ", ".join(call.call_id for call in task.awaiting) or "none"
+    waiting = awaited if task.status is TaskStatus.WAITING else "none"
+    return InvalidInput(
+        "call_id",
+        f"task {task.id} ({task.status.value}) awaits no decision on this call;"
+        f" it awaits: {waiting}",
+    )
 
 
 def _failure_facts(failure: TaskFailure | None) -> JsonObject:

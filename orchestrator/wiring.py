@@ -83,4 +83,5 @@ def defaults_of(settings: Settings) -> Defaults:
         soft_time_limit_seconds=manager.task_timeout,
         time_limit_grace_seconds=manager.time_limit_grace,
         max_input_bytes=settings.limits.max_input_bytes,
+        webhooks_allowed=settings.webhooks.allowed,
     )

@@ -5,15 +5,15 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from conversations.json_value import JsonObject
 from conversations.message import Message, Role
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
-from orchestrator.journal import Step
+from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
@@ -34,8 +34,10 @@ class RunStart:
 
     run: Run
     log: RunLog
-    steps: Sequence[Step] = ()
+    journal: Journal = EMPTY_JOURNAL
     history: tuple[Message, ...] = ()
+    results: tuple[JsonObject, ...] = ()
+    """How the tasks ended that this one waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +168,9 @@ class LocalAgentManager:
             log=start.log,
             llm=self._provider_of(start, entry.config),
             tools=self._tools,
-            steps=start.steps,
+            journal=start.journal,
         )
-        agent_input = _input_of(start.run.task, entry.config, start.history)
+        agent_input = _input_of(start, entry.config)
         try:
             answer = _checked(await entry.agent.run(context, agent_input))
         except GateClosed:
@@ -211,14 +213,14 @@ def _checked(answer: object) -> AgentResult:
     return answer
 
 
-def _input_of(
-    task: Task, config: AgentConfig, history: tuple[Message, ...]
-) -> AgentInput:
+def _input_of(start: RunStart, config: AgentConfig) -> AgentInput:
+    task = start.run.task
+    results: JsonObject = {"results": [*start.results]} if start.results else {}
     return AgentInput(
-        data=task.input,
+        data={**task.input, **results},
         context=task.context,
         parameters={**config.parameters, **task.parameters},
-        messages=history,
+        messages=start.history,
     )
 
 

@@ -25,6 +25,7 @@ from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
+from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 from workers.agent_manager import AgentManager, LocalAgentManager
@@ -38,6 +39,7 @@ from workers.llm_wiring import open_governor
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
 from workers.transport import lean_broker
+from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +145,7 @@ class WorkerProcess:
                 store=parts.store,
                 directory=parts.directory,
                 sweeper=Sweeper(parts.store, parts.queue),
+                webhooks=open_webhooks(self._settings, parts.store),
             )
         finally:
             await parts.aclose()
@@ -159,6 +162,13 @@ class WorkerProcess:
             draining=self._executor.draining,
             release=version("celeriac"),
         )
+
+
+def open_webhooks(settings: Settings, store: TaskStore) -> WebhookDeliverer | None:
+    """Return what delivers webhooks, where any are allowed."""
+    if not settings.webhooks.allowed:
+        return None
+    return WebhookDeliverer(store, settings.webhooks)
 
 
 def build_manager(settings: Settings, governor: Governor) -> AgentManager:

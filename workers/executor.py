@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
-from conversations.json_value import size_of
+from conversations.json_value import JsonObject, size_of
 from conversations.message import Message
 from conversations.service import ConversationService
 from orchestrator.errors import (
@@ -21,6 +22,7 @@ from orchestrator.errors import (
     QueueUnavailable,
     StoreUnavailable,
 )
+from orchestrator.journal import Journal
 from orchestrator.queue import TaskQueue
 from orchestrator.store import (
     Claim,
@@ -30,7 +32,7 @@ from orchestrator.store import (
     TaskStore,
     Turn,
 )
-from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
+from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
 from workers.errors import AgentFailed, GateClosed
 from workers.insistence import Insistence
@@ -105,6 +107,7 @@ class Executor:
             return Outcome("store_unavailable")
         if isinstance(claim, RefusalReason):
             return Outcome(claim.value)
+        await self._ring(claim.doorbells)
         run = Run(claim.task, lease=claim.lease)
         self.runs[run.key] = run
         if self.draining:
@@ -179,13 +182,44 @@ class Executor:
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:
             history = await self._history(claim.task.tenant, conversation_id)
+        results = await self._results_of(claim.task)
         start = RunStart(
             run=run,
-            log=StoreRunLog(self._parts.store, lease=claim.lease, insist=self._insist),
-            steps=claim.steps,
+            results=results,
+            log=StoreRunLog(
+                self._parts.store,
+                lease=claim.lease,
+                insist=self._insist,
+                ring=self._ring,
+            ),
+            journal=Journal(claim.steps, claim.starts, claim.decisions),
             history=history,
         )
         return await self._parts.manager.execute_run(start)
+
+    async def _results_of(self, task: Task) -> tuple[JsonObject, ...]:
+        """Return how the tasks ended that this one waited for."""
+        results: list[JsonObject] = []
+        for task_id in task.after:
+            ended = await self._insist(
+                partial(self._parts.store.get, task.tenant, task_id)
+            )
+            if ended.result is None and task.after_failure == "fail":
+                raise AgentFailed(
+                    f"task {task_id} ended {ended.status.value}, and this one needs its"
+                    " answer; retry that one first, or submit with after_failure=run",
+                    code="dependency_failed",
+                )
+            result = ended.result
+            results.append(
+                {
+                    "task_id": task_id,
+                    "status": ended.status.value,
+                    "content": result.content if result else "",
+                    "output": result.output if result else None,
+                }
+            )
+        return tuple(results)
 
     async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
         conversations = self._parts.conversations
@@ -214,12 +248,11 @@ class Executor:
             run.interrupt_reason is Interrupt.LEASE_LOST
         ):
             raise LeaseLost(run.task.id, fence=claim.lease.fence)
-        if run.interrupt_reason is Interrupt.CANCEL:
-            return await self._finish(run, Ending(status=TaskStatus.CANCELLED))
-        if run.interrupt_reason is Interrupt.HARD_LIMIT:
-            return await self._finish(run, _timed_out(run))
-        if error is None and run.interrupt_reason is Interrupt.SOFT_LIMIT:
-            return await self._finish(run, _soft_limit_without_answer(run))
+        ending = _forced_ending(run, error)
+        if ending is not None:
+            return await self._finish(run, ending)
+        if run.interrupt_reason is Interrupt.PARK:
+            return await self._park(run)
         if error is None and run.interrupt_reason in _DRAINS:
             return await self._release(run, reason="worker shutting down")
         return await self._failed(run, error or _cancelled_itself())
@@ -284,6 +317,17 @@ class Executor:
         code = ending.failure.code if ending.failure else ""
         return Outcome(ending.status.value, code)
 
+    async def _park(self, run: Run) -> Outcome:
+        lease = run.lease
+        if lease is None:
+            raise RuntimeError("a stored run has a lease")
+        seconds = run.running_seconds()
+        doorbells = await self._insist(
+            lambda: self._parts.store.park(lease, run.awaited, running_seconds=seconds)
+        )
+        await self._ring(doorbells)
+        return Outcome("waiting")
+
     async def _release(
         self,
         run: Run,
@@ -315,6 +359,19 @@ class Executor:
             await self._parts.queue.enqueue(doorbells)
         except QueueUnavailable:
             logger.warning("doorbell not rung; the sweeper will", exc_info=True)
+
+
+def _forced_ending(run: Run, error: BaseException | None) -> Ending | None:
+    """How an interrupt ends the task of a stopped run, if it does."""
+    match run.interrupt_reason:
+        case Interrupt.CANCEL:
+            return Ending(status=TaskStatus.CANCELLED)
+        case Interrupt.HARD_LIMIT:
+            return _timed_out(run)
+        case Interrupt.SOFT_LIMIT if error is None:
+            return _soft_limit_without_answer(run)
+        case _:
+            return None
 
 
 def _cancelled_itself() -> AgentFailed:

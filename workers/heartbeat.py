@@ -24,6 +24,7 @@ from orchestrator.store import Lease, LeaseState, TaskStore
 from orchestrator.sweeper import Sweeper
 from workers.executor import Executor
 from workers.run import Interrupt
+from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class HeartbeatParts:
     store: TaskStore
     directory: AgentDirectory
     sweeper: Sweeper
+    webhooks: WebhookDeliverer | None = None
+    """None when no webhook is allowed."""
 
 
 class ConnectHeartbeat(Protocol):
@@ -128,6 +131,8 @@ class Heartbeat:
         yield self._every(ANNOUNCE_SECONDS, lambda: self._announce(parts.directory))
         yield self._every(0.0, lambda: self._take_cancels(parts.store))
         yield parts.sweeper.run()
+        if parts.webhooks is not None:
+            yield parts.webhooks.run()
 
     async def _every(self, seconds: float, beat: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -147,10 +152,7 @@ class Heartbeat:
     async def _renew(self, store: TaskStore) -> None:
         self._runs_loop.call_soon_threadsafe(self._note_movement)
         if self._stalled_seconds() > self._times.stall_limit_seconds:
-            logger.error(
-                "runs' loop stands still; leases are not renewed",
-                extra={"seconds": round(self._stalled_seconds(), 1)},
-            )
+            await self._surrender(store)
             return
         leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
         if not leases:
@@ -161,6 +163,25 @@ class Heartbeat:
                 self._interrupt(lease, Interrupt.LEASE_LOST)
             elif state is LeaseState.CANCEL_REQUESTED:
                 self._interrupt(lease, Interrupt.CANCEL)
+
+    async def _surrender(self, store: TaskStore) -> None:
+        """Let the runs of a loop that stands still move elsewhere."""
+        runs = [*self._executor.runs.values()]
+        current = asyncio.current_task(self._runs_loop)
+        blamed = next(
+            (run for run in runs if current is not None and run.is_of(current)), None
+        )
+        logger.error(
+            "runs' loop stands still; its leases are given up",
+            extra={
+                "seconds": round(self._stalled_seconds(), 1),
+                "blocked_by": blamed.task.id if blamed else None,
+            },
+        )
+        await store.surrender(
+            [run.lease for run in runs if run.lease],
+            blamed=blamed.lease if blamed else None,
+        )
 
     async def _announce(self, directory: AgentDirectory) -> None:
         """Say that the worker lives, unless what runs its agents does not."""

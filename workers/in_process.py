@@ -25,7 +25,7 @@ from orchestrator.store import Doorbell
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import conversation_service, defaults_of
 from workers.agent_manager import AgentManager
-from workers.bootstrap import build_manager
+from workers.bootstrap import build_manager, open_webhooks
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
@@ -154,6 +154,7 @@ def _heartbeat(
             store=parts.store,
             directory=parts.directory,
             sweeper=Sweeper(parts.store, parts.queue),
+            webhooks=open_webhooks(settings, parts.store),
         )
 
     def describe() -> WorkerInfo:

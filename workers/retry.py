@@ -39,7 +39,9 @@ def decide(
     The delay doubles with each failure, is drawn from the upper half of its range
     (jitter) and never undercuts the endpoint's `Retry-After`.
     """
-    if not is_retryable(error) or failed_attempts + 1 >= policy.max_attempts:
+    code = describe(error, attempt=0).code
+    last = failed_attempts + 1 >= policy.max_attempts
+    if not is_retryable(error) or last or code in policy.never:
         return RetryDecision(again=False)
     ceiling = min(
         policy.max_backoff_seconds, policy.backoff_seconds * 2.0**failed_attempts

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestrator.store import Lease
-from orchestrator.task import Task
+from orchestrator.task import AwaitedCall, Task
 from workers.errors import SoftTimeLimitReached
 
 AGENT_STOP_SECONDS = 5.0
@@ -26,11 +26,12 @@ class Interrupt(IntEnum):
     """Why a run must stop; a higher one overrules a lower one."""
 
     SOFT_LIMIT = 1
-    DRAIN = 2
-    GRACE_OVER = 3
-    CANCEL = 4
-    HARD_LIMIT = 5
-    LEASE_LOST = 6
+    PARK = 2
+    DRAIN = 3
+    GRACE_OVER = 4
+    CANCEL = 5
+    HARD_LIMIT = 6
+    LEASE_LOST = 7
 
 
 class Run:
@@ -53,6 +54,8 @@ class Run:
         self._steps: set[asyncio.Task[Any]] = set()
         self._soft_cancelled: set[asyncio.Task[Any]] = set()
         self._recordings = 0
+        self.awaited: list[AwaitedCall] = []
+        """Calls that a person must decide on before the run can go on."""
         self._soft_told = False
         self._drain_asked = False
         self._timers: list[asyncio.TimerHandle] = []
@@ -66,6 +69,10 @@ class Run:
     def wrapping_up(self) -> bool:
         """True once the agent was told of the soft limit."""
         return self._soft_told
+
+    def is_of(self, task: asyncio.Task[Any]) -> bool:
+        """Whether an asyncio task is this run's agent or one of its steps."""
+        return task is self._agent_task or task in self._steps
 
     def running_seconds(self) -> float:
         """Seconds of this attempt so far."""
@@ -154,6 +161,7 @@ class Run:
         finally:
             self._steps.discard(current)
             self._soft_cancelled.discard(current)
+            self._park_soon()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -163,6 +171,22 @@ class Run:
             yield
         finally:
             self._recordings -= 1
+            self._park_soon()
+
+    async def park(self, call: AwaitedCall) -> NoReturn:
+        """Wait for a decision on a call: ends the attempt once no other step runs."""
+        self.awaited.append(call)
+        self._park_soon()
+        await asyncio.get_running_loop().create_future()
+        raise RuntimeError("a parked run is woken by a later attempt")
+
+    def _park_soon(self) -> None:
+        if self.awaited:
+            asyncio.get_running_loop().call_soon(self._park_when_idle)
+
+    def _park_when_idle(self) -> None:
+        if not self._steps and not self._recordings:
+            self.interrupt(Interrupt.PARK)
 
     def _abandon(self) -> None:
         if self._abandoned is not None and not self._abandoned.done():

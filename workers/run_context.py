@@ -9,7 +9,7 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from pydantic import JsonValue
@@ -18,11 +18,13 @@ from conversations.json_value import check_json
 from conversations.message import ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import EMPTY_JOURNAL, Journal, Step, StepKind, StepStart
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
+from workers.errors import LLMError
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
+from workers.once_call import OnceCall, UnsettledCalls
 from workers.run import Run
 from workers.run_events import (
     completion_events,
@@ -45,14 +47,16 @@ class JournaledRunContext:
         log: RunLog,
         llm: LLMProvider,
         tools: ToolRegistry,
-        steps: Iterable[Step] = (),
+        journal: Journal = EMPTY_JOURNAL,
     ) -> None:
         self._run = run
         self._config = config
         self._log = log
         self._llm = llm
         self._registry = tools
-        self._steps = {step.key: step for step in steps}
+        self._steps = {step.key: step for step in journal.steps}
+        self._maybe_paid = run.task.maybe_paid
+        self._unsettled = UnsettledCalls(run, log, journal)
         self._completions = 0
         self._items = 0
         self._names: Counter[str] = Counter()
@@ -83,6 +87,7 @@ class JournaledRunContext:
             tool_calls=kinds[StepKind.TOOL_CALL],
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
+            maybe_paid=self._maybe_paid,
         )
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -97,8 +102,7 @@ class JournaledRunContext:
             return completion
         started = monotonic()
         try:
-            with self._run.step():
-                completion = await self._llm.complete(request)
+            completion = await self._ask(key, request)
         except Exception:
             # The place is still free: the next completion, in this attempt or in a
             # later one, is the one that stands in the journal.
@@ -122,6 +126,18 @@ class JournaledRunContext:
         await self._record(step, events)
         return completion
 
+    async def _ask(self, key: str, request: CompletionRequest) -> Completion:
+        """Ask the model between a start mark and, when it refuses, its removal."""
+        start = StepStart(key=key, kind=StepKind.COMPLETION)
+        with self._run.step():
+            self._maybe_paid += await self._log.start(start)
+            try:
+                return await self._llm.complete(request)
+            except LLMError as exc:
+                if exc.status is not None:
+                    await self._log.drop_start(key)
+                raise
+
     async def call_tool(
         self, call: ToolCall, *, registry: ToolRegistry | None = None
     ) -> ToolResult:
@@ -132,17 +148,21 @@ class JournaledRunContext:
         if done is not None:
             return ToolResult.model_validate(done.outcome)
         item_id = f"call-{place}"
+        source = registry or self._registry
+        allowed = registry.names if registry else self._config.tools
+        tool = source.find_tool(call.name) if call.name in allowed else None
         with self._run.recording():
             events = tool_started_events(call, item_id=item_id, index=index)
             await self._log.emit(events)
         llm = MeteredProvider(self._llm, model=self._config.model)
         started = monotonic()
-        with self._run.step():
-            result = await (registry or self._registry).call(
-                call,
-                self._tool_context(place, llm),
-                allowed=registry.names if registry else self._config.tools,
-            )
+        ctx = self._tool_context(place, llm)
+        result = None
+        if tool is not None and tool.effect == "once":
+            result = await self._unsettled.begin(OnceCall(call, tool, ctx, place))
+        if result is None:
+            with self._run.step():
+                result = await source.call(call, ctx, allowed=allowed)
         seconds = monotonic() - started
         step = Step(
             key=f"tool:{place}",

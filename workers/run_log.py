@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from orchestrator.events import NewEvent
-from orchestrator.journal import Step
-from orchestrator.store import Lease, TaskStore
+from orchestrator.journal import Step, StepStart
+from orchestrator.store import Doorbell, Lease, TaskStore
 from workers.insistence import Insistence
+
+Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
+"""Rings for tasks; a broker that is away is no error."""
 
 
 class RunLog(Protocol):
@@ -16,6 +19,14 @@ class RunLog(Protocol):
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
         """Keep a finished step and its events; return the step as kept."""
+        ...
+
+    async def start(self, start: StepStart) -> bool:
+        """Mark a step as begun; tell whether a vanished attempt had begun it."""
+        ...
+
+    async def drop_start(self, key: str) -> None:
+        """Remove the mark of a step that is known to have had no effect."""
         ...
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
@@ -29,15 +40,26 @@ class StoreRunLog:
     A run waits here while the store refuses: its finished step is kept until then.
     """
 
-    def __init__(self, store: TaskStore, *, lease: Lease, insist: Insistence) -> None:
+    def __init__(
+        self, store: TaskStore, *, lease: Lease, insist: Insistence, ring: Ring
+    ) -> None:
         self._store = store
         self._lease = lease
         self._insist = insist
+        self._ring = ring
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
-        return await self._insist(
+        recorded = await self._insist(
             lambda: self._store.record_step(self._lease, step, events)
         )
+        await self._ring(recorded.doorbells)
+        return recorded.step
+
+    async def start(self, start: StepStart) -> bool:
+        return await self._insist(lambda: self._store.start_step(self._lease, start))
+
+    async def drop_start(self, key: str) -> None:
+        await self._insist(lambda: self._store.drop_start(self._lease, key))
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._insist(lambda: self._store.append_events(self._lease, events))
@@ -52,6 +74,12 @@ class DetachedRunLog:
         events: Sequence[NewEvent],  # noqa: ARG002
     ) -> Step:
         return step
+
+    async def start(self, start: StepStart) -> bool:  # noqa: ARG002
+        return False
+
+    async def drop_start(self, key: str) -> None:
+        """Nothing was marked."""
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Drop them; nobody can watch an unstored task."""

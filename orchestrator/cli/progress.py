@@ -19,6 +19,11 @@ _STATUS = {
     EventType.TASK_TIMED_OUT: "timed_out",
 }
 
+_TROUBLE = {
+    EventType.TOOL_CALL_FAILED: "failed",
+    EventType.CALL_UNKNOWN: "may or may not have been done before a crash",
+}
+
 
 @dataclass
 class TaskProgress:
@@ -71,8 +76,8 @@ class TaskProgress:
             case EventType.TOOL_CALL_STARTED:
                 self.tool_calls += 1
                 return name
-            case EventType.TOOL_CALL_FAILED:
-                return f"{name} failed"
+            case EventType.TOOL_CALL_FAILED | EventType.CALL_UNKNOWN:
+                return f"{name} {_TROUBLE[event.type]}"
             case EventType.PROGRESS:
                 return str(event.data.get("message", "")) or None
             case EventType.CANCEL_REQUESTED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import click
@@ -13,7 +14,7 @@ from orchestrator.cli.output import echo_json, echo_table, json_option, one_line
 from orchestrator.cli.waiting import failure_line, summary
 from orchestrator.duration import format_seconds
 from orchestrator.journal import Step
-from orchestrator.task import Task
+from orchestrator.task import Task, TaskStatus
 
 
 @click.command("show", epilog=exit_codes.EXPLAINED)
@@ -34,6 +35,7 @@ async def _show(task_id: str, *, tenant: str | None, as_json: bool) -> None:
         echo_json({**task.model_dump(mode="json"), "steps": listed})
         return
     _print_state(task)
+    _print_awaited(task)
     _print_steps(steps)
     if task.result:
         click.echo(f"\n{plain(task.result.content)}\n\n{summary(task.result)}")
@@ -49,13 +51,39 @@ def _print_state(task: Task) -> None:
         "started": task.started_at,
         "finished": task.finished_at,
         "attempt": task.attempt,
+        "crashes": task.crashes or None,
+        "maybe paid": _completions(task.maybe_paid),
         "worker": task.worker,
         "conversation": task.conversation_id,
+        "webhook": _webhook(task),
         "input": one_line(str(task.input), limit=200),
     }
     for name, fact in facts.items():
         if fact not in (None, ""):
             click.echo(f"{name:<13}{fact}")
+
+
+def _webhook(task: Task) -> str | None:
+    if task.webhook_delivered_at:
+        return f"delivered {task.webhook_delivered_at}"
+    if task.webhook_error:
+        return f"not delivered in {task.webhook_attempts}: {task.webhook_error}"
+    return task.webhook
+
+
+def _completions(count: int) -> str | None:
+    return f"{count} completions asked for again after a crash" if count else None
+
+
+def _print_awaited(task: Task) -> None:
+    if task.status is not TaskStatus.WAITING:
+        return
+    for call in task.awaiting:
+        arguments = one_line(json.dumps(call.arguments, ensure_ascii=False), limit=200)
+        click.echo(
+            f"\nWas this call done? {call.tool} {arguments}, begun {call.begun_at}\n"
+            f"  celeriac resolve {task.id} {call.call_id} done|run|fail"
+        )
 
 
 def _print_steps(steps: Sequence[Step]) -> None:

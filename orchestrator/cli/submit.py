@@ -61,6 +61,7 @@ from orchestrator.task_handle import AsyncTaskHandle
 @click.option("--deadline", type=duration, help="Longest time until its end.")
 @click.option("--soft-time-limit", type=duration, help="When it must wrap up.")
 @click.option("--time-limit", type=duration, help="When it is ended.")
+@click.option("--webhook", metavar="URL", help="Where its end is told.")
 @click.option("--cache-ttl", type=duration, help="Share the answer for so long.")
 @tenant_option
 @json_option

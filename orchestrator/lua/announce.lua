@@ -1,17 +1,36 @@
 -- Says that a worker lives and what it serves; its agents are known from now on.
 --
--- KEYS  1 the worker's announcement, 2 workers by their end (zset), 3 known agents (hash)
--- ARGV  1 worker id, 2 worker (JSON), 3 lifetime (ms), 4.. name and config of agents
+-- KEYS  1 the worker's announcement, 2 workers by their end (zset), 3 known agents (hash),
+--       4 each worker's slots and queues (hash), 5 live slots by queue (hash)
+-- ARGV  1 worker id, 2 worker (JSON), 3 lifetime (ms), 4 slots and queues
+--       ('<slots> <queue> <queue>…'), 5.. name and config of agents
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local function text(number)
   return string.format('%.0f', number)
 end
+local function count_slots(worker, sign)
+  local slots, queues = string.match(redis.call('HGET', KEYS[4], worker) or '', '^(%d+)(.*)$')
+  for queue in string.gmatch(queues or '', '%S+') do
+    if redis.call('HINCRBY', KEYS[5], queue, sign * tonumber(slots)) <= 0 then
+      redis.call('HDEL', KEYS[5], queue)
+    end
+  end
+end
 redis.call('SET', KEYS[1], text(now) .. ' ' .. ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[3])), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text(now))
-for i = 4, #ARGV, 2 do
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text(now))) do
+  count_slots(gone, -1)
+  redis.call('HDEL', KEYS[4], gone)
+  redis.call('ZREM', KEYS[2], gone)
+end
+if redis.call('HGET', KEYS[4], ARGV[1]) ~= ARGV[4] then
+  count_slots(ARGV[1], -1)
+  redis.call('HSET', KEYS[4], ARGV[1], ARGV[4])
+  count_slots(ARGV[1], 1)
+end
+for i = 5, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
 end
 return {}

@@ -22,6 +22,6 @@ if next(TRANSITIONS[status]) and not get('cancel_requested_ms') then
     bells = end_task('cancelled', cancelled_data())
   end
 elseif status == 'cancelled' then
-  bells = wake_next_turn(RESEND)
+  bells = wake_next_turn()
 end
 return {'cancelled', redis.call('HGETALL', RECORD), bells}

@@ -3,7 +3,7 @@
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
 --       9 delay before an unserved task is rung again (ms), 10.. agents served
--- Returns {'claimed', record, journal} or {refusal reason}. The same token finds its
+-- Returns {'claimed', record, journal, doorbells} or {refusal reason}. The same token finds its
 -- claim again when the first answer was lost.
 
 local status = get('status')
@@ -12,10 +12,13 @@ if not status then
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL)}
+    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL), {}}
   end
+  take_message()
   return {'leased'}
-elseif status == 'waiting' then
+end
+take_message()
+if status == 'waiting' then
   return {'waiting'}
 elseif status ~= 'pending' then
   return {'ended'}
@@ -28,11 +31,15 @@ if get('schema') ~= SCHEMA then
 end
 local reason = overdue()
 if reason then
-  -- A refusal carries no doorbells, so the sweeper rings for the next turn at once.
-  end_with_failure('failed', 'expired', reason, 0)
+  -- A refusal carries no doorbells; the sweeper offers the next turn at once.
+  for _, bell in ipairs(end_with_failure('failed', 'expired', reason)) do
+    local member = bell[1] .. ' ' .. bell[2]
+    redis.call('ZREM', in_fleet('rung', bell[4]), member)
+    redis.call('ZADD', DUE, text(NOW), member)
+  end
   return {'expired'}
 end
-if get_number('due_ms') > NOW then
+if get_number('due_ms') > NOW or is_held() then
   return {'not_due'}
 end
 if not is_next_turn() then
@@ -50,6 +57,14 @@ if not served then
   return {'unserved'}
 end
 
+if get('suspect') and aboard(ARGV[6]) then
+  local queue = get('queue')
+  redis.call('ZADD', in_fleet('suspects', queue), text(NOW), MEMBER)
+  redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
+  look_at(NOW + tonumber(ARGV[9]))
+  return {'suspect'}
+end
+
 move('running')
 leave_due_and_leases()
 local lease_until = text(NOW + tonumber(ARGV[7]))
@@ -60,4 +75,8 @@ redis.call('HSETNX', RECORD, 'started_ms', text(NOW))
 redis.call('ZADD', LEASES, lease_until, MEMBER)
 append_event('task.started',
   cjson.encode({worker = ARGV[6], attempt = get_number('attempt')}))
-return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL)}
+if get('suspect') then
+  take_aboard(ARGV[6])
+end
+return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
+  refill(get('queue'))}

@@ -2,8 +2,8 @@
 -- index and first events; or finds the earlier task of an equal request.
 --
 -- KEYS  task.lua's, then
---   12 known agents (hash)   13 idempotency entry   14 cache entry
---   15 the tenant's listing of all tasks, further ones: its other listings
+--   13 known agents (hash)   14 idempotency entry   15 cache entry
+--   16 the tenant's listing of all tasks, further ones: its other listings
 -- ARGV  task.lua's, then
 --    6 specification (JSON)      7 agent         8 queue        9 priority
 --   10 conversation or ''       11 when_busy    12 not before (ms) or ''
@@ -11,6 +11,8 @@
 --   15 time limit (ms) or ''    16 request hash or '' (no idempotency key)
 --   17 how long an idempotency entry is kept (ms)
 --   18 cache time (ms) or ''    19 '1' when the submitter knows the agent
+--   20 '1' when it has a webhook
+--   21.. ids of the tasks that must end first
 -- Returns {verdict, id, record, doorbells}; of a created record only its instants.
 
 local function answer(verdict, id, bells)
@@ -19,10 +21,13 @@ end
 
 local function ring_if_pending(id)
   local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms')
-  if facts[1] == 'pending' and tonumber(facts[2]) <= NOW then
-    return {doorbell(id)}
+  local turn = redis.call('HGET', KEYS[4] .. id, 'conversation')
+  local held = tonumber(redis.call('HGET', KEYS[4] .. id, 'held') or nil) or 0
+  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW or held > 0
+    or (turn and next_turn(turn) ~= id) then
+    return {}
   end
-  return {}
+  return offer(id)
 end
 
 local function shareable(id)
@@ -44,14 +49,14 @@ local function earlier_task()
     return TASK_ID, same and 'repeated' or 'conflict'
   end
   if ARGV[16] ~= '' then
-    local entry = redis.call('GET', KEYS[13])
+    local entry = redis.call('GET', KEYS[14])
     local id, hash = string.match(entry or '', '^(%S+) (%S+)$')
     if id and redis.call('EXISTS', KEYS[4] .. id) == 1 then
       return id, hash == ARGV[16] and 'repeated' or 'conflict'
     end
   end
   if ARGV[18] ~= '' then
-    local id = redis.call('GET', KEYS[14])
+    local id = redis.call('GET', KEYS[15])
     if id and shareable(id) then
       return id, 'shared'
     end
@@ -64,8 +69,8 @@ if verdict == 'repeated' then
 elseif verdict then
   return answer(verdict, id, {})
 end
-if ARGV[19] ~= '1' and redis.call('HLEN', KEYS[12]) > 0
-  and redis.call('HEXISTS', KEYS[12], ARGV[7]) == 0 then
+if ARGV[19] ~= '1' and redis.call('HLEN', KEYS[13]) > 0
+  and redis.call('HEXISTS', KEYS[13], ARGV[7]) == 0 then
   return {'agent_not_found', TASK_ID, {}, {}}
 end
 local conversation = ARGV[10]
@@ -75,7 +80,7 @@ if busy and ARGV[11] == 'reject' then
 end
 
 -- Unique within the tenant, so that pages and turns have one order.
-local newest = redis.call('ZREVRANGE', KEYS[15], 0, 0, 'WITHSCORES')[2]
+local newest = redis.call('ZREVRANGE', KEYS[16], 0, 0, 'WITHSCORES')[2]
 local ordinal = text(math.max(NOW, (tonumber(newest or nil) or 0) + 1))
 
 redis.call('HSET', RECORD, 'schema', SCHEMA, 'spec', ARGV[6], 'agent', ARGV[7], 'queue', ARGV[8],
@@ -94,21 +99,23 @@ keep('expires_at_ms', from_now(ARGV[13]))
 keep('deadline_at_ms', from_now(ARGV[14]))
 keep('time_limit_ms', ARGV[15])
 if ARGV[16] ~= '' then
-  redis.call('SET', KEYS[13], TASK_ID .. ' ' .. ARGV[16], 'PX', ARGV[17])
+  redis.call('SET', KEYS[14], TASK_ID .. ' ' .. ARGV[16], 'PX', ARGV[17])
 end
 if ARGV[18] ~= '' then
-  redis.call('HSET', RECORD, 'cache_key', KEYS[14])
-  redis.call('SET', KEYS[14], TASK_ID)
+  redis.call('HSET', RECORD, 'cache_key', KEYS[15])
+  redis.call('SET', KEYS[15], TASK_ID)
 end
 if conversation ~= '' then
   redis.call('ZADD', TURNS .. conversation, ordinal, TASK_ID)
 end
-for i = 15, #KEYS do
+for i = 16, #KEYS do
   redis.call('ZADD', KEYS[i], ordinal, TASK_ID)
 end
 redis.call('ZADD', LISTING .. 'pending', ordinal, TASK_ID)
 append_event('task.created', cjson.encode({agent_name = ARGV[7]}))
 append_event('task.queued', cjson.encode({queue = ARGV[8]}))
+keep('webhook', ARGV[20])
+hold_until_ended(21)
 local bells = make_due(math.max(0, (tonumber(ARGV[12]) or NOW) - NOW))
 return {'created', TASK_ID, {'created_ms', get('created_ms'), 'due_ms', get('due_ms')},
-  busy and {} or bells}
+  bells}

@@ -15,15 +15,15 @@ local function from_place(list, first)
 end
 
 if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
-  return {'finished', wake_next_turn(RESEND)}
+  return {'finished', wake_next_turn()}
 end
 if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
 
 local data = ARGV[13]
-if #KEYS > 11 then
-  local keys, argv = from_place(KEYS, 12), from_place(ARGV, 15)
+if #KEYS > 12 then
+  local keys, argv = from_place(KEYS, 13), from_place(ARGV, 15)
   if conversation_append_check(keys, argv) then
     data = ARGV[14]
   else

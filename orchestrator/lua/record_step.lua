@@ -1,17 +1,18 @@
--- Writes a finished step and its events; the first writer of a step's key wins.
+-- Writes a finished step and its events over its start mark, if it has one; the first
+-- writer of a step's key wins.
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9.. type and data of events
--- Returns {'recorded', entry} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
+-- Returns {'recorded', entry, doorbells} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
 
 if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
 local stored = redis.call('HGET', JOURNAL, ARGV[7])
-if not stored then
-  local place = redis.call('HLEN', JOURNAL)
+if not is_finished(stored) then
+  local place = redis.call('HINCRBY', RECORD, 'steps', 1)
   stored = text(place) .. ' ' .. text(NOW) .. ' ' .. ARGV[8]
   redis.call('HSET', JOURNAL, ARGV[7], stored)
   append_events(9)
 end
-return {'recorded', stored}
+return {'recorded', stored, leave_ship(true)}

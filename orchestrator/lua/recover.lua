@@ -1,4 +1,8 @@
--- Takes back an expired lease: the run's worker has vanished.
+-- Takes back an expired lease: the run's worker has vanished, or its loop stood still.
+--
+-- Who is charged: a suspect, when its process died with it; then the other runs of the
+-- process are innocent. Else every run of it becomes a suspect, uncharged. When the
+-- process itself gave up its leases it has named the run whose callback blocked it.
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 crashes after which a task is failed
@@ -18,7 +22,29 @@ local running = redis.call('HINCRBY', RECORD, 'running_ms', text(held))
 if get('cancel_requested_ms') then
   return {'ended', end_task('cancelled', cancelled_data())}
 end
-local crashes = redis.call('HINCRBY', RECORD, 'crashes', 1)
+
+local function judge()
+  local worker = get('worker')
+  if get('surrendered') == get('attempt') then
+    return get('blamed') == get('attempt') and 'charged' or 'innocent'
+  elseif get('suspect') then
+    redis.call('SET', in_fleet('aboard', worker), 'crashed ' .. text(lease_until),
+      'PX', text(MAX_RESEND * 10))
+    return 'charged'
+  end
+  local suspect, crashed_at = aboard(worker)
+  if suspect or (crashed_at and get_number('claimed_ms') <= crashed_at) then
+    return 'innocent'
+  end
+  return 'suspect'
+end
+
+local verdict = judge()
+local crashes = get_number('crashes') or 0
+if verdict == 'charged' then
+  crashes = redis.call('HINCRBY', RECORD, 'crashes', 1)
+end
+redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
 local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
 local status, code, message
 if deadline and deadline <= NOW then
@@ -29,7 +55,7 @@ elseif limit and limit <= running then
   message = 'the time limit passed and the worker vanished; raise time_limit'
 elseif crashes >= tonumber(ARGV[6]) then
   status, code = 'failed', 'crash_loop'
-  message = 'its worker vanished ' .. text(crashes)
+  message = 'it took its worker down ' .. text(crashes)
     .. ' times; look for what kills the worker process, then submit again'
 end
 if status then
@@ -38,6 +64,9 @@ if status then
 end
 move('pending')
 leave_due_and_leases()
+if verdict ~= 'innocent' then
+  redis.call('HSET', RECORD, 'suspect', '1')
+end
 redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished')
 append_event('task.released', '{"reason":"its worker vanished"}')
 return {'recovered', make_due(0)}

@@ -11,7 +11,7 @@ if get('status') == 'pending' and get('released_fence') == ARGV[6]
   return {'released', get_number('due_ms') <= NOW and {doorbell(TASK_ID)} or {}}
 end
 if get('status') == 'cancelled' and get('released_fence') == ARGV[6] then
-  return {'released', wake_next_turn(RESEND)}
+  return {'released', wake_next_turn()}
 end
 if not holds_lease(ARGV[6]) then
   return {'lost'}
@@ -26,8 +26,9 @@ end
 if get('cancel_requested_ms') then
   return {'released', end_task('cancelled', cancelled_data())}
 end
+local bells = leave_ship()
 move('pending')
 leave_due_and_leases()
 redis.call('HSET', RECORD, 'pending_reason', ARGV[9])
 append_event('task.released', ARGV[11])
-return {'released', make_due(tonumber(ARGV[8]))}
+return {'released', join(bells, make_due(tonumber(ARGV[8])))}

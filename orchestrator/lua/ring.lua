@@ -1,10 +1,12 @@
--- Looks at a due task: ends it when a limit has passed, rings when it may run now.
+-- Looks at a due task: ends it when a limit has passed, rings when it may run now. A
+-- waiting task is due only for its deadline.
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's
 -- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
 
-if get('status') ~= 'pending' then
+local status = get('status')
+if status ~= 'pending' and status ~= 'waiting' then
   redis.call('ZREM', DUE, MEMBER)
   return {'nothing', {}}
 end
@@ -15,15 +17,31 @@ local reason = get('schema') == SCHEMA and overdue()
 if reason then
   return {'ended', end_with_failure('failed', 'expired', reason)}
 end
+if status == 'waiting' then
+  redis.call('ZREM', DUE, MEMBER)
+  return {'nothing', {}}
+end
 if get_number('due_ms') > NOW then
   look_at(get_number('due_ms'))
   return {'nothing', {}}
 end
-if not is_next_turn() then
+if is_held() or not is_next_turn() then
   look_at(NOW + MAX_RESEND)
   return {'nothing', {}}
 end
+local score = tonumber(redis.call('ZSCORE', in_fleet('rung', get('queue')), MEMBER) or nil)
+if not score then
+  return {'rung', offer(TASK_ID)}
+end
+local doubt = message_doubt(score)
+if not doubt then
+  look_at(NOW + RESEND / 2)
+  return {'nothing', {}}
+end
 local rings = get_number('rings')
-redis.call('HINCRBY', RECORD, 'rings', 1)
+if doubt == 'overtaken' then
+  ring(MEMBER)
+end
+redis.call('HSET', RECORD, 'rings', text(rings + 1))
 look_at(NOW + math.min(RESEND * 2 ^ rings, MAX_RESEND))
-return {rings > 0 and 'rung_again' or 'rung', {doorbell(TASK_ID)}}
+return {'rung_again', {doorbell(TASK_ID)}}

@@ -5,6 +5,7 @@
 --       6 prefix of its listings by status         7 due tasks (zset)
 --       8 leases (zset)                            9 ended tasks to forget (zset)
 --      10 prefix of the agents' health            11 prefix of the workers' control lists
+--      12 prefix of every key of ours, for other tenants' tasks and dispatch.lua
 -- ARGV  1 tenant   2 task id   3 resend delay   4 longest resend delay
 --       5 how long an ended task is kept (delays in milliseconds)
 --
@@ -54,6 +55,11 @@ local function append_events(first)
   end
 end
 
+-- Tells a finished step's entry from none, a start mark ('?') and a decision ('!').
+local function is_finished(entry)
+  return entry and string.match(entry, '^%d') ~= nil
+end
+
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses.
 local function move(wanted)
@@ -75,116 +81,4 @@ local function overdue()
   if deadline and deadline <= NOW then
     return 'the deadline passed before the task had ended; raise deadline'
   end
-end
-
--- The sweeper looks at the task at this instant, or earlier when a limit passes.
-local function look_at(instant)
-  if get('attempt') == '0' then
-    instant = math.min(instant, get_number('expires_at_ms') or instant)
-  end
-  instant = math.min(instant, get_number('deadline_at_ms') or instant)
-  redis.call('ZADD', DUE, text(instant), MEMBER)
-end
-
-local function doorbell(id)
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority')
-  return {TENANT, id, facts[1], facts[2], facts[3]}
-end
-
--- Makes a pending task due: rung now by the caller, or later by the sweeper.
-local function make_due(delay)
-  redis.call('HSET', RECORD, 'due_ms', text(NOW + delay))
-  if delay > 0 then
-    redis.call('HSET', RECORD, 'rings', '0')
-    look_at(NOW + delay)
-    return {}
-  end
-  redis.call('HSET', RECORD, 'rings', '1')
-  look_at(NOW + RESEND)
-  return {doorbell(TASK_ID)}
-end
-
-local function next_turn(conversation)
-  return redis.call('ZRANGE', TURNS .. conversation, 0, 0)[1]
-end
-
-local function is_next_turn()
-  local conversation = get('conversation')
-  return not conversation or next_turn(conversation) == TASK_ID
-end
-
--- The doorbell of the conversation's next turn; the sweeper looks at it after `delay`.
-local function wake_next_turn(delay)
-  local conversation = get('conversation')
-  local id = conversation and next_turn(conversation)
-  if not id or id == TASK_ID then
-    return {}
-  end
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms')
-  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW then
-    return {}
-  end
-  redis.call('ZADD', DUE, 'LT', text(NOW + delay), TENANT .. ' ' .. id)
-  return {doorbell(id)}
-end
-
-local function settle_cache(status)
-  local key = get('cache_key')
-  if not key or redis.call('GET', key) ~= TASK_ID then
-    return
-  end
-  if status == 'completed' and get('partial') ~= '1' then
-    redis.call('PEXPIRE', key, text(KEEP))
-  else
-    redis.call('DEL', key)
-  end
-end
-
-local function leave_due_and_leases()
-  redis.call('ZREM', DUE, MEMBER)
-  redis.call('ZREM', LEASES, MEMBER)
-  redis.call('HDEL', RECORD, 'due_ms', 'pending_reason', 'lease_until_ms')
-end
-
--- Ends the task; returns the doorbell of the turn that may run next.
-local function end_task(status, data, delay)
-  local was_next = is_next_turn()
-  move(status)
-  leave_due_and_leases()
-  redis.call('HSET', RECORD, 'finished_ms', text(NOW))
-  append_event('task.' .. status, data)
-  settle_cache(status)
-  redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
-  for i = 1, 3 do
-    redis.call('PEXPIRE', KEYS[i], text(KEEP + BACKSTOP))
-  end
-  local conversation = get('conversation')
-  if not conversation then
-    return {}
-  end
-  redis.call('ZREM', TURNS .. conversation, TASK_ID)
-  return was_next and wake_next_turn(delay or RESEND) or {}
-end
-
--- Ends the task for a reason of the store's own.
-local function end_with_failure(status, code, message, delay)
-  redis.call('HSET', RECORD, 'failure',
-    cjson.encode({code = code, message = message, attempt = get_number('attempt')}))
-  local data = cjson.encode({status = status, code = code, message = message})
-  return end_task(status, data, delay)
-end
-
-local function count_run(status, code)
-  local health = KEYS[10] .. get('agent')
-  if status == 'completed' then
-    redis.call('HINCRBY', health, 'successes', 1)
-    redis.call('HSET', health, 'last_success_ms', text(NOW))
-  elseif status ~= 'cancelled' then
-    redis.call('HINCRBY', health, 'failures', 1)
-    redis.call('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
-  end
-end
-
-local function cancelled_data()
-  return '{"status":"cancelled"}'
 end

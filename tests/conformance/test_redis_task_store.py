@@ -24,7 +24,7 @@ from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
 from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
-from orchestrator.redis_keys import LEASES
+from orchestrator.redis_keys import HISTORY, LEASES
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import Task, TaskStatus
@@ -122,7 +122,7 @@ async def test_a_step_is_safe_to_repeat_when_its_answer_was_lost(
     proxy.lose_next_answer()
     step = Step(key="s", kind=StepKind.CUSTOM)
     recorded = await cut_store.record_step(lease, step, [PROGRESS])
-    assert await cut_store.steps("default", lease.task_id) == (recorded,)
+    assert await cut_store.steps("default", lease.task_id) == (recorded.step,)
     assert len(await cut_store.events("default", lease.task_id)) == 4
 
 
@@ -330,3 +330,30 @@ async def test_a_server_that_is_down_is_told_with_its_address(directory: Path) -
             await call
         assert "canary" not in str(e.value)
     await client.aclose()
+
+
+async def test_a_history_that_went_back_is_noticed_once_and_its_work_rung_again(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    other = RedisTaskStore(client)
+    task = await submitted(store)
+    for _ in range(3):
+        for each in (store, other):
+            assert not (await each.sweep()).went_back
+    assert "warnings" not in await store.check()
+    await client.hset(HISTORY, "count", 2)
+    assert (await store.sweep()).went_back
+    reports = [await each.sweep() for each in (store, other, store, other)]
+    assert not any(report.went_back for report in reports)
+    rung = [bell.task_id for report in reports for bell in report.doorbells]
+    assert rung == [task.id]
+    assert "history went back" in (await store.check())["warnings"]
+
+
+async def test_an_emptied_store_is_a_history_that_went_back(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    await store.sweep()
+    await client.delete(HISTORY)
+    assert (await store.sweep()).went_back
+    assert not (await store.sweep()).went_back

@@ -122,10 +122,12 @@ async def test_a_recorded_step_is_given_to_the_next_attempt(stores: Stores) -> N
     tasks = stores.tasks
     lease = await running(tasks)
     recorded = [
-        await tasks.record_step(
-            lease,
-            Step(key=key, kind=StepKind.COMPLETION, outcome=[{}, []], seconds=1.5),
-        )
+        (
+            await tasks.record_step(
+                lease,
+                Step(key=key, kind=StepKind.COMPLETION, outcome=[{}, []], seconds=1.5),
+            )
+        ).step
         for key in ("z 1", "a:2", "m")
     ]
     assert recorded[0].attempt == 1

@@ -55,7 +55,8 @@ async def test_a_killed_workers_run_goes_on_elsewhere_from_its_last_step(
     assert time.monotonic() - killed < 25
     assert result.content == "done a"
     assert fleet.model.counts() == {("a", 1): 1, ("a", 2): 2, ("a", 3): 1}
-    assert (await handle.get()).crashes == 1
+    record = await handle.get()
+    assert (record.attempt, record.crashes) == (2, 0)
     assert await broken_invariants(fleet) == []
 
 

@@ -69,13 +69,15 @@ async def test_a_task_goes_on_elsewhere_after_its_last_recorded_step(
         assert [step.kind for step in steps] == [StepKind.COMPLETION] * 2
         record = await task.get()
         assert record.status is TaskStatus.COMPLETED
-        assert record.crashes == (0 if number is signal.SIGTERM else 1)
+        assert record.crashes == 0
         ends = [event async for event in task.events() if event.type.is_end]
         assert [event.type for event in ends] == [EventType.TASK_COMPLETED]
         assert second.process.poll() is None
 
 
-async def test_a_task_that_kills_its_workers_stops_after_three(stand: Stand) -> None:
+async def test_a_task_that_kills_its_workers_stops_after_three_charges(
+    stand: Stand,
+) -> None:
     killer = MODULE.replace("said = []", "import os; os.kill(os.getpid(), 9)")
     (stand.directory / "my_agents.py").write_text(killer)
     stand.environment["CELERIAC_WORKER__LEASE"] = "1s"
@@ -83,11 +85,11 @@ async def test_a_task_that_kills_its_workers_stops_after_three(stand: Stand) -> 
     async with AsyncOrchestrator(stand.settings()) as celeriac:
         await asyncio.to_thread(stand.start_worker, "-I", "my_agents")
         task = await celeriac.submit("twice", {"prompt": "go"})
-        for lives in range(1, 4):
+        for lives in range(1, 5):
             victim = stand.workers[-1]
             await asyncio.to_thread(victim.wait, 30)
             await asyncio.to_thread(
-                stand.start_worker, "-I", "my_agents", wait=lives == 3
+                stand.start_worker, "-I", "my_agents", wait=lives == 4
             )
         async with asyncio.timeout(30):
             ends = [event async for event in task.events() if event.type.is_end]

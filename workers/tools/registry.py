@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from pydantic import JsonValue
+
 from conversations.json_value import dumps
 from conversations.message import ToolCall
 from workers.errors import InvalidAgent, ToolError, UnknownTool
@@ -81,12 +83,17 @@ class ToolRegistry:
             output = await self.get_tool(call.name).call(call.arguments, ctx)
         except ToolError as exc:
             return ToolResult(call_id=call.id, content=_shown(str(exc)), error=exc.code)
-        if isinstance(output, str):
-            return ToolResult(call_id=call.id, content=_shown(output))
-        text = dumps(output)
-        shown = _shown(text)
-        kept = output if shown == text else None
-        return ToolResult(call_id=call.id, content=shown, output=kept)
+        return result_of(call.id, output)
+
+
+def result_of(call_id: str, output: JsonValue) -> ToolResult:
+    """Return what a tool gave as the model will read it."""
+    if isinstance(output, str):
+        return ToolResult(call_id=call_id, content=_shown(output))
+    text = dumps(output)
+    shown = _shown(text)
+    kept = output if shown == text else None
+    return ToolResult(call_id=call_id, content=shown, output=kept)
 
 
 def _unknown(name: str, known: Iterable[str]) -> UnknownTool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast, overload
@@ -37,6 +38,8 @@ from workers.errors import (
 from workers.llm.provider import LLMProvider, ToolSpec
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
+
+logger = logging.getLogger(__name__)
 
 Effect = Literal["pure", "idempotent", "once"]
 """What a second run would do: nothing, nothing with the same key, or harm."""
@@ -96,6 +99,20 @@ class ToolContext:
         return self.task.context
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a `verify` function found out about a call that a crash cut short."""
+
+    done: bool | None
+    """Whether the call had its effect; None when that cannot be told."""
+    output: JsonValue = None
+    """What the call gave, when it is done."""
+
+
+Verify = Callable[["ToolContext", JsonObject], "Outcome | Awaitable[Outcome]"]
+"""Looks up whether a call with these arguments had its effect."""
+
+
 class Tool:
     """A function that a model may call.
 
@@ -110,6 +127,7 @@ class Tool:
         name: str | None = None,
         effect: Effect = "once",
         timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+        verify: Verify | None = None,
     ) -> None:
         """Make a tool of `function`.
 
@@ -120,6 +138,8 @@ class Tool:
             effect: What a second run would do, for calls whose outcome a crash has
                 hidden.
             timeout_seconds: After so long the call is given up; None waits for ever.
+            verify: Of a `once` tool: looks up whether a call that a crash cut short
+                had its effect; without it a person is asked.
 
         Raises:
             InvalidAgent: the name, effect or a parameter cannot be used.
@@ -135,7 +155,13 @@ class Tool:
                 f"tool {self.name!r}: timeout_seconds must be above 0"
                 f" (got {timeout_seconds}); None waits for ever"
             )
+        if verify is not None and effect != "once":
+            raise InvalidAgent(
+                f"tool {self.name!r}: verify is for effect 'once' (got {effect!r});"
+                " a call of another effect is simply made again; leave verify out"
+            )
         self.effect = effect
+        self._verify = verify
         self.timeout_seconds = timeout_seconds
         self._signature = read_signature(function, context=ToolContext)
         self._threads = DaemonThreads(MAX_THREADS, name=f"tool-{self.name}")
@@ -166,14 +192,29 @@ class Tool:
             ) from exc
         return self._checked_result(result)
 
+    async def verify(self, arguments: JsonObject, ctx: ToolContext) -> Outcome:
+        """Find out whether an earlier call had its effect; never raises for it."""
+        if self._verify is None:
+            return Outcome(done=None)
+        bound = partial(self._verify, ctx, arguments)
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                found = await self._in_its_place(self._verify, bound)
+            return self._checked_outcome(found)
+        except Exception:
+            logger.exception("verify failed", extra={"tool": self.name})
+            return Outcome(done=None)
+
+    def _checked_outcome(self, found: object) -> Outcome:
+        if not isinstance(found, Outcome):
+            raise TypeError(f"verify must return an Outcome, not {type(found)}")
+        if not found.done:
+            return found
+        return Outcome(done=True, output=self._checked_result(found.output))
+
     async def _run(self, bound: Callable[[], Any]) -> object:
         try:
-            if inspect.iscoroutinefunction(self.function):
-                return await bound()
-            result = await asyncio.wrap_future(
-                self._threads.submit(partial(_in_thread, bound))
-            )
-            return await result if inspect.isawaitable(result) else result
+            return await self._in_its_place(self.function, bound)
         except (ToolError, GateClosed):
             raise
         except asyncio.CancelledError as exc:
@@ -186,6 +227,17 @@ class Tool:
         except (Exception, SystemExit) as exc:
             text = f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS]
             raise ToolFailed(f"{self.name} failed: {text}") from exc
+
+    async def _in_its_place(
+        self, function: Callable[..., Any], bound: Callable[[], Any]
+    ) -> object:
+        """Run an async function here, a plain one in a thread."""
+        if inspect.iscoroutinefunction(function):
+            return await bound()
+        result = await asyncio.wrap_future(
+            self._threads.submit(partial(_in_thread, bound))
+        )
+        return await result if inspect.isawaitable(result) else result
 
     def _checked_result(self, result: object) -> JsonValue:
         try:
@@ -219,6 +271,7 @@ def tool(
     name: str | None = None,
     effect: Effect = "once",
     timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+    verify: Verify | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -229,10 +282,13 @@ def tool(
     name: str | None = None,
     effect: Effect = "once",
     timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+    verify: Verify | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a `Tool` of a typed function, bare or with settings.
 
     The docstring tells the model what it does; its `Args:` describe the arguments.
     """
-    make = partial(Tool, name=name, effect=effect, timeout_seconds=timeout_seconds)
+    make = partial(
+        Tool, name=name, effect=effect, timeout_seconds=timeout_seconds, verify=verify
+    )
     return make if function is None else make(function)

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.errors import InvalidInput
 from orchestrator.journal import Step, StepKind
+from orchestrator.journal_entries import step_from_entry, step_text
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import (
     STATE_FIELDS,
@@ -20,8 +21,6 @@ from orchestrator.task_record import (
     read_cursor,
     request_hash,
     specification,
-    step_from_entry,
-    step_text,
     task_from_fields,
 )
 

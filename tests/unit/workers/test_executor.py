@@ -14,8 +14,9 @@ from conversations.message import Message
 from conversations.service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import QueueUnavailable, StoreFull
+from orchestrator.journal import StepKind, StepStart
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation, Doorbell
+from orchestrator.store import Claim, Creation, Doorbell
 from orchestrator.task import RetryPolicy, Task, TaskStatus
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
@@ -204,6 +205,49 @@ async def test_finished_steps_are_not_done_again_by_the_next_attempt(
     assert task.result.stats.completions == 1
     assert effects == ["sent"]
     assert len(bench.llm.requests) == 1
+
+
+async def test_a_completion_that_a_crash_hid_is_asked_again_and_counted(
+    bench: Bench,
+) -> None:
+    async def ask(ctx: RunContext, given: AgentInput) -> str:
+        return (await ctx.complete(CompletionRequest(messages=()))).message.content
+
+    bench.llm._answer = lambda _: "an answer"
+    bench.agent(ask)
+    task = await bench.submit()
+    claimed = await bench.store.claim(
+        "default", task.id, worker="gone", serves=["agent"], lease_seconds=0.001
+    )
+    assert isinstance(claimed, Claim)
+    start = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+    await bench.store.start_step(claimed.lease, start)
+    await asyncio.sleep(0.005)
+    await bench.store.sweep()
+    word, task = await bench.run(task)
+    assert (word, task.maybe_paid) == ("completed", 1)
+    assert task.result is not None
+    assert task.result.stats.maybe_paid == 1
+
+
+@pytest.mark.parametrize(("status", "maybe_paid"), [(503, 0), (None, 1)])
+async def test_a_completion_that_the_endpoint_refused_is_not_maybe_paid(
+    bench: Bench, status: int | None, maybe_paid: int
+) -> None:
+    async def ask(ctx: RunContext, given: AgentInput) -> str:
+        return (await ctx.complete(CompletionRequest(messages=()))).message.content
+
+    def refuse_once(_: CompletionRequest) -> str:
+        if len(bench.llm.requests) == 1:
+            raise LLMUnavailable("down", status=status)
+        return "an answer"
+
+    bench.llm._answer = refuse_once
+    bench.agent(ask, retry=RetryPolicy(max_attempts=2, backoff_seconds=0))
+    task = await bench.submit()
+    assert (await bench.run(task))[0] == "released"
+    word, task = await bench.run(task)
+    assert (word, task.maybe_paid) == ("completed", maybe_paid)
 
 
 async def test_a_cancel_stops_the_run_and_is_stored(bench: Bench) -> None:

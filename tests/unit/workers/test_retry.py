@@ -83,3 +83,10 @@ def test_an_unforeseen_error_names_its_type_and_survives_odd_text() -> None:
     assert failure.code == "agent_error"
     assert failure.details == {"type": "KeyError"}
     assert len(failure.message) <= 4000
+
+
+def test_a_code_that_the_policy_names_is_never_tried_again() -> None:
+    policy = RetryPolicy(max_attempts=5, never=("rate_limited",))
+    limited = decide(RateLimited("slow down"), failed_attempts=0, policy=policy)
+    assert not limited.again
+    assert decide(LLMUnavailable("down"), failed_attempts=0, policy=policy).again

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from conversations.message import Message, Role, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Step
+from orchestrator.journal import Journal, Step, StepStart
 from orchestrator.task import Task
 from workers.llm.provider import CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
@@ -25,11 +25,19 @@ class KeptLog:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.events: list[NewEvent] = []
+        self.starts: list[StepStart] = []
 
     async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
         self.steps.append(step)
         self.events.extend(events)
         return step
+
+    async def start(self, start: StepStart) -> bool:
+        self.starts.append(start)
+        return False
+
+    async def drop_start(self, key: str) -> None:
+        self.starts = [start for start in self.starts if start.key != key]
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         self.events.extend(events)
@@ -56,7 +64,7 @@ def make(
         log=log,
         llm=llm,
         tools=ToolRegistry([ask_another]),
-        steps=steps,
+        journal=Journal(tuple(steps)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from conversations.message import Message, Role
 from orchestrator.agent_config import AgentConfig
-from orchestrator.journal import Step
+from orchestrator.journal import Journal, Step
 from orchestrator.task import Task
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.llm.scripted import Script, ScriptedLLMProvider
@@ -71,7 +71,7 @@ class Bench:
             log=self.log,
             llm=self.llm,
             tools=self.registry,
-            steps=steps,
+            journal=Journal(tuple(steps)),
         )
         return await agent.run(context, AgentInput(data=data, **given))
 

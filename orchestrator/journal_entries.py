@@ -1,0 +1,63 @@
+"""A journal as stored text: one entry for each step.
+
+An entry is `<place> <milliseconds> <step>`, or `? <milliseconds> <attempt> <start>`, or
+`! <milliseconds> <decision>`; the last part of each is JSON. Knows no store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from conversations.json_value import dumps
+from orchestrator.journal import Decision, Journal, Step, StepStart
+from orchestrator.task_record import instant
+
+
+def step_text(step: Step, *, attempt: int) -> str:
+    """A step as the journal keeps it, without its instant."""
+    stamped = step.model_copy(update={"attempt": attempt})
+    return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
+
+
+def start_text(start: StepStart, *, attempt: int) -> str:
+    """A start mark as the journal keeps it, without its instant."""
+    stamped = start.model_copy(update={"attempt": attempt})
+    return dumps(stamped.model_dump(mode="json", exclude={"started_at"}))
+
+
+def decision_text(decision: Decision) -> str:
+    """A decision as the journal keeps it."""
+    return dumps(decision.model_dump(mode="json"))
+
+
+def step_from_entry(entry: str) -> Step:
+    """Read `<place> <milliseconds> <step JSON>`."""
+    _place, recorded, text = entry.split(" ", 2)
+    return Step.model_validate({**json.loads(text), "recorded_at": instant(recorded)})
+
+
+def journal_from_entries(entries: Mapping[str, str]) -> Journal:
+    """Read a whole journal."""
+    finished, starts, decisions = [], [], []
+    for entry in entries.values():
+        if entry.startswith("?"):
+            starts.append(_start(entry))
+        elif entry.startswith("!"):
+            text = entry.split(" ", 2)[2]
+            decisions.append(Decision.model_validate_json(text))
+        else:
+            finished.append(entry)
+    finished.sort(key=lambda entry: int(entry.split(" ", 1)[0]))
+    return Journal(
+        steps=tuple(step_from_entry(entry) for entry in finished),
+        starts=tuple(starts),
+        decisions=tuple(decisions),
+    )
+
+
+def _start(entry: str) -> StepStart:
+    _mark, started, _attempt, text = entry.split(" ", 3)
+    return StepStart.model_validate(
+        {**json.loads(text), "started_at": instant(started)}
+    )

@@ -1,0 +1,13 @@
+-- Moves a schedule from the tick that was handled to its next one; changes nothing when
+-- another process, or a change of the schedule, was faster.
+--
+-- KEYS  1 schedules of all tenants by their next tick (zset)
+-- ARGV  1 member ('tenant id'), 2 tick that was handled (ms), 3 next tick (ms)
+-- Returns 1 when it was moved.
+
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not score or tonumber(score) ~= tonumber(ARGV[2]) then
+  return 0
+end
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+return 1

@@ -1,0 +1,312 @@
+-- Which tasks are rung for, and in which order; comes after task.lua. Nothing here
+-- knows how a run ends.
+--
+-- Per queue at most window() messages are outstanding. The rest stands in line:
+--   _fleet:rung:<queue>      zset, member -> band and number of its message
+--   _fleet:ready:<queue>     zset, member -> band and share of its tenant
+--   _fleet:shares:<queue>    hash, the shares given out, while somebody is in line
+--   _fleet:suspects:<queue>  zset, suspects in line -> since when
+--   _fleet:aloud:<queue>     zset, suspects rung for or running -> until when
+--   _fleet:queues            set of queues where somebody may be in line
+--   _fleet:flow              hash, <queue> <fact>: how its messages have moved
+-- A band holds one priority; 0 is the most urgent one. Within it messages are FIFO, so
+-- one that was taken proves all earlier ones of its band taken or lost.
+
+local ROOT = KEYS[12]
+local FLEET = ROOT .. '_fleet:'
+local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
+local REFILL_AT_ONCE = 64
+local SUSPECT_PATIENCE = 60000
+
+local function join(bells, more)
+  for _, bell in ipairs(more) do
+    bells[#bells + 1] = bell
+  end
+  return bells
+end
+
+local function in_fleet(kind, queue)
+  return FLEET .. kind .. ':' .. queue
+end
+
+local function flow(queue, fact)
+  return tonumber(redis.call('HGET', FLEET .. 'flow', queue .. ' ' .. fact) or nil) or 0
+end
+
+local function set_flow(queue, fact, value)
+  redis.call('HSET', FLEET .. 'flow', queue .. ' ' .. fact, text(value))
+end
+
+local function record_of(member)
+  local tenant, id = string.match(member, '^(%S+) (%S+)$')
+  return ROOT .. tenant .. ':task:' .. id, tenant, id
+end
+
+-- The sweeper looks at a task at this instant, or earlier when a limit passes.
+local function look_at(instant, member)
+  local record = member and record_of(member) or RECORD
+  local facts = redis.call('HMGET', record, 'attempt', 'expires_at_ms', 'deadline_at_ms')
+  if facts[1] == '0' then
+    instant = math.min(instant, tonumber(facts[2] or nil) or instant)
+  end
+  instant = math.min(instant, tonumber(facts[3] or nil) or instant)
+  redis.call('ZADD', DUE, text(instant), member or MEMBER)
+end
+
+local function doorbell(id)
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority')
+  return {TENANT, id, facts[1], facts[2], facts[3]}
+end
+
+local function slots(queue)
+  return tonumber(redis.call('HGET', FLEET .. 'slots', queue) or nil) or 0
+end
+
+local function room(queue)
+  local window = math.max(DISPATCH_WINDOW, 4 * slots(queue))
+  return window - redis.call('ZCARD', in_fleet('rung', queue))
+end
+
+-- Numbers a message that the caller sends for a task, which may be another tenant's.
+local function ring(member)
+  local record, tenant, id = record_of(member)
+  local facts = redis.call('HMGET', record,
+    'status', 'due_ms', 'agent', 'queue', 'priority', 'held')
+  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
+    or (tonumber(facts[6] or nil) or 0) > 0 then
+    return nil
+  end
+  local number = redis.call('HINCRBY', FLEET .. 'flow', facts[4] .. ' number', 1)
+  local band = 9 - tonumber(facts[5])
+  redis.call('ZADD', in_fleet('rung', facts[4]), text(band * BAND + number), member)
+  redis.call('HSET', record, 'rings', '1')
+  look_at(NOW + RESEND, member)
+  return {tenant, id, facts[3], facts[4], facts[5]}
+end
+
+local function refill_suspects(queue, bells)
+  local line, aloud = in_fleet('suspects', queue), in_fleet('aloud', queue)
+  if redis.call('EXISTS', line) == 0 then
+    return
+  end
+  redis.call('ZREMRANGEBYSCORE', aloud, '-inf', text(NOW))
+  local workers = math.max(1, redis.call('ZCARD', FLEET .. 'workers'))
+  for _ = redis.call('ZCARD', aloud) + 1, workers do
+    local member = redis.call('ZPOPMIN', line)[1]
+    local bell = member and ring(member)
+    if bell then
+      redis.call('ZADD', aloud, text(NOW + SUSPECT_PATIENCE), member)
+      bells[#bells + 1] = bell
+    end
+  end
+end
+
+-- Rings for those in line while there is room; returns their doorbells.
+local function refill(queue)
+  local bells = {}
+  refill_suspects(queue, bells)
+  local ready, shares = in_fleet('ready', queue), in_fleet('shares', queue)
+  for _ = 1, math.min(room(queue), REFILL_AT_ONCE) do
+    local member, score = unpack(redis.call('ZPOPMIN', ready))
+    if not member then
+      redis.call('DEL', shares)
+      break
+    end
+    local band = math.floor(tonumber(score) / BAND)
+    redis.call('HSET', shares, text(band), text(tonumber(score) - band * BAND))
+    bells[#bells + 1] = ring(member)
+  end
+  return bells
+end
+
+-- Puts a task in line: by priority, then by how many its tenant has there, then by
+-- acceptance. A tenant that comes late begins where the served ones are.
+local function stand_in_line(queue, priority, member)
+  local shares, band = in_fleet('shares', queue), 9 - tonumber(priority)
+  local field = text(band) .. ' ' .. TENANT
+  local served = tonumber(redis.call('HGET', shares, text(band)) or nil) or 0
+  local share = tonumber(redis.call('HGET', shares, field) or nil) or 0
+  share = math.max(served, share) + 1
+  redis.call('HSET', shares, field, text(share))
+  redis.call('ZADD', in_fleet('ready', queue), text(band * BAND + share), member)
+end
+
+-- Lets a pending, due task of this tenant be rung for: now when there is room. A task
+-- whose message is out already gets the same doorbell again.
+local function offer(id)
+  local record = KEYS[4] .. id
+  local member = TENANT .. ' ' .. id
+  local facts = redis.call('HMGET', record, 'queue', 'priority', 'suspect')
+  local queue = facts[1]
+  if redis.call('ZSCORE', in_fleet('rung', queue), member) then
+    return {doorbell(id)}
+  end
+  redis.call('SADD', FLEET .. 'queues', queue)
+  look_at(NOW + MAX_RESEND, member)
+  if facts[3] then
+    redis.call('ZADD', in_fleet('suspects', queue), 'NX', text(NOW), member)
+    return refill(queue)
+  end
+  local ready = in_fleet('ready', queue)
+  if redis.call('EXISTS', ready) == 0 and room(queue) > 0 then
+    return {ring(member)}
+  end
+  if not redis.call('ZSCORE', ready, member) then
+    stand_in_line(queue, facts[2], member)
+  end
+  return refill(queue)
+end
+
+local function next_turn(conversation)
+  return redis.call('ZRANGE', TURNS .. conversation, 0, 0)[1]
+end
+
+local function is_next_turn()
+  local conversation = get('conversation')
+  return not conversation or next_turn(conversation) == TASK_ID
+end
+
+local function is_held()
+  return (get_number('held') or 0) > 0
+end
+
+-- Registers the task with those of ARGV, from `first` on, that have not ended.
+local function hold_until_ended(first)
+  local held = 0
+  for i = first, #ARGV do
+    local status = redis.call('HGET', KEYS[4] .. ARGV[i], 'status')
+    if status and next(TRANSITIONS[status]) then
+      held = held + redis.call('SADD', KEYS[4] .. ARGV[i] .. ':then', TASK_ID)
+    end
+  end
+  if held > 0 then
+    redis.call('HSET', RECORD, 'held', text(held),
+      'pending_reason', 'waits for the end of other tasks')
+  end
+end
+
+-- The task has ended: offers those that waited for nothing else.
+local function wake_followers()
+  local bells = {}
+  for _, id in ipairs(redis.call('SMEMBERS', RECORD .. ':then')) do
+    local record = KEYS[4] .. id
+    local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
+    if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
+      redis.call('HDEL', record, 'pending_reason')
+      if tonumber(facts[2]) > NOW then
+        look_at(tonumber(facts[2]), TENANT .. ' ' .. id)
+      elseif not facts[3] or next_turn(facts[3]) == id then
+        join(bells, offer(id))
+      end
+    end
+  end
+  redis.call('DEL', RECORD .. ':then')
+  return bells
+end
+
+-- Makes a pending task due: offered now, or later by the sweeper.
+local function make_due(delay)
+  redis.call('HSET', RECORD, 'due_ms', text(NOW + delay), 'rings', '0')
+  if delay > 0 or is_held() or not is_next_turn() then
+    look_at(NOW + (delay > 0 and delay or MAX_RESEND))
+    return {}
+  end
+  return offer(TASK_ID)
+end
+
+-- A message for the task has come in; none is outstanding now.
+local function take_message()
+  local queue = get('queue')
+  local rung = in_fleet('rung', queue)
+  local score = tonumber(redis.call('ZSCORE', rung, MEMBER) or nil)
+  if not score then
+    return
+  end
+  redis.call('ZREM', rung, MEMBER)
+  local band = math.floor(score / BAND)
+  if NOW - flow(queue, 'at') < RESEND then
+    set_flow(queue, 'probes', 0)
+  end
+  set_flow(queue, 'at', NOW)
+  set_flow(queue, band, math.max(score, flow(queue, band)))
+end
+
+-- Why the outstanding message of a task is to be repeated, or nil: a later one of its
+-- band was taken, or it is the last one and none has been taken for long.
+local function message_doubt(score)
+  local queue, band = get('queue'), math.floor(score / BAND)
+  if flow(queue, band) > score then
+    return 'overtaken'
+  end
+  local last = redis.call('ZREVRANGEBYSCORE', in_fleet('rung', queue),
+    text((band + 1) * BAND - 1), text(band * BAND), 'LIMIT', 0, 1)[1]
+  if last ~= MEMBER then
+    return nil
+  end
+  local probes = flow(queue, 'probes')
+  local idle = slots(queue) > redis.call('ZCARD', LEASES)
+  local patience = idle and RESEND or math.min(RESEND * 2 ^ probes, MAX_RESEND)
+  if NOW - math.max(flow(queue, 'at'), flow(queue, 'probed')) < patience then
+    return nil
+  end
+  set_flow(queue, 'probes', probes + 1)
+  set_flow(queue, 'probed', NOW)
+  return 'silence'
+end
+
+-- The task leaves the lines; a message of it may still be outstanding.
+local function leave_line()
+  local queue = get('queue')
+  redis.call('ZREM', in_fleet('ready', queue), MEMBER)
+  redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
+end
+
+-- Suspicion. A run whose process died is a suspect until it records a step; a process
+-- holds at most one, named by _fleet:aboard:<worker>. Once that process has died with
+-- it, the key tells until when its other runs are innocent.
+
+local function aboard(worker)
+  local value = redis.call('GET', in_fleet('aboard', worker))
+  local member, fence = string.match(value or '', '^aboard (%S+ %S+) (%d+)$')
+  if not member then
+    return nil, tonumber(string.match(value or '', '^crashed (%d+)$') or nil)
+  end
+  local facts = redis.call('HMGET', record_of(member), 'status', 'attempt', 'suspect')
+  return facts[1] == 'running' and facts[2] == fence and facts[3] and member
+end
+
+local function take_aboard(worker)
+  redis.call('SET', in_fleet('aboard', worker),
+    'aboard ' .. MEMBER .. ' ' .. get('attempt'), 'PX', text(MAX_RESEND * 100))
+  redis.call('ZADD', in_fleet('aloud', get('queue')), text(NOW + SUSPECT_PATIENCE), MEMBER)
+end
+
+-- The run is above suspicion, or ends its attempt; returns the next suspects' bells.
+local function leave_ship(cleared)
+  if not get('suspect') then
+    return {}
+  end
+  if cleared then
+    redis.call('HDEL', RECORD, 'suspect')
+  end
+  if aboard(get('worker')) == MEMBER then
+    redis.call('DEL', in_fleet('aboard', get('worker')))
+  end
+  redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
+  return refill(get('queue'))
+end
+
+-- Offers the conversation's next turn.
+local function wake_next_turn()
+  local conversation = get('conversation')
+  local id = conversation and next_turn(conversation)
+  if not id or id == TASK_ID then
+    return {}
+  end
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms', 'held')
+  if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
+    or (tonumber(facts[3] or nil) or 0) > 0 then
+    return {}
+  end
+  return offer(id)
+end

@@ -1,0 +1,38 @@
+-- Ends an attempt that needs decisions: running -> waiting, or cancelled when a cancel
+-- was asked for.
+--
+-- KEYS  task.lua's
+-- ARGV  task.lua's, then 6 fence, 7 running time (ms), 8 reason, 9 event data (JSON),
+--       10.. field and awaited call (JSON) of each decision
+-- Returns {'parked', doorbells} or {'lost'}.
+
+if get('released_fence') == ARGV[6] and get('attempt') == ARGV[6] then
+  if get('status') == 'waiting' then
+    return {'parked', {}}
+  elseif get('status') == 'cancelled' then
+    return {'parked', wake_next_turn()}
+  end
+end
+if not holds_lease(ARGV[6]) then
+  return {'lost'}
+end
+
+redis.call('HINCRBY', RECORD, 'running_ms', ARGV[7])
+redis.call('HSET', RECORD, 'released_fence', ARGV[6])
+if get('cancel_requested_ms') then
+  return {'parked', end_task('cancelled', cancelled_data())}
+end
+local bells = leave_ship()
+move('waiting')
+leave_due_and_leases()
+local calls = text((#ARGV - 9) / 2)
+redis.call('HSET', RECORD, 'pending_reason', ARGV[8], 'awaited', calls)
+redis.call('HINCRBY', RECORD, 'unknown_outcomes', calls)
+for i = 10, #ARGV, 2 do
+  redis.call('HSET', RECORD, ARGV[i], ARGV[i + 1])
+end
+if get('deadline_at_ms') then
+  look_at(get_number('deadline_at_ms'))
+end
+append_event('task.waiting', ARGV[9])
+return {'parked', bells}

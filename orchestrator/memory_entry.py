@@ -1,0 +1,112 @@
+"""One task in memory and what the store alone knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from orchestrator.errors import InvalidTransition
+from orchestrator.events import TaskEvent
+from orchestrator.journal import Decision, Journal, Step, StepStart
+from orchestrator.store import Doorbell, Lease
+from orchestrator.task import TRANSITIONS, Task, TaskStatus
+
+TaskKey = tuple[str, str]
+
+_UNTIL_THE_END: Final = {"due_at": None, "pending_reason": None}
+
+
+@dataclass(eq=False)
+class Entry:
+    """One task and what the store alone knows of it."""
+
+    task: Task
+    ordinal: int
+    events: list[TaskEvent] = field(default_factory=list)
+    steps: dict[str, Step] = field(default_factory=dict)
+    starts: dict[str, StepStart] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    look_at: datetime | None = None
+    """While pending: when the sweeper looks at it."""
+    rings: int = 0
+    held: int = 0
+    """Tasks that must end first."""
+    followers: list[TaskKey] = field(default_factory=list)
+    """Tasks that wait for this one's end."""
+    claimed_at: datetime | None = None
+    lease_until: datetime | None = None
+    """While running."""
+    surrendered: int = 0
+    """The fence whose lease was given up with the blocker known."""
+    blamed: int = 0
+    """The fence that blocked its loop."""
+    finished_by: int = 0
+    """The fence that ended it; 0 when none did."""
+
+    @property
+    def key(self) -> TaskKey:
+        return self.task.tenant, self.task.id
+
+    def copy(self) -> Task:
+        """What is handed out can be changed without harm to what is stored."""
+        return self.task.model_copy(deep=True)
+
+    @property
+    def journal(self) -> Journal:
+        """A copy of all steps."""
+        return Journal(
+            steps=tuple(step.model_copy(deep=True) for step in self.steps.values()),
+            starts=tuple(each.model_copy(deep=True) for each in self.starts.values()),
+            decisions=tuple(
+                each.model_copy(deep=True) for each in self.decisions.values()
+            ),
+        )
+
+    @property
+    def doorbell(self) -> Doorbell:
+        task = self.task
+        return Doorbell(
+            task.tenant, task.id, task.agent_name, task.queue, task.priority
+        )
+
+    def set(self, **changes: object) -> None:
+        self.task = self.task.model_copy(update=changes)
+
+    def move(self, wanted: TaskStatus, **changes: object) -> None:
+        """Change the status as the table of transitions allows.
+
+        Raises:
+            InvalidTransition: it does not; nothing has changed.
+        """
+        status = self.task.status
+        if wanted not in TRANSITIONS[status]:
+            raise InvalidTransition(self.task.id, status=status, wanted=wanted)
+        self.look_at = self.lease_until = None
+        self.set(status=wanted, **_UNTIL_THE_END, **changes)
+
+    def look_later(self, instant: datetime) -> None:
+        """Let the sweeper look then, or earlier when a limit passes."""
+        instants = (instant, self.expires_at, self.deadline_at)
+        self.look_at = min(each for each in instants if each is not None)
+
+    def limit(self, seconds: float | None) -> datetime | None:
+        created = self.task.created_at
+        if seconds is None or created is None:
+            return None
+        return created + timedelta(seconds=seconds)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it is too late for the first claim."""
+        return None if self.task.attempt else self.limit(self.task.expires_seconds)
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        return self.limit(self.task.deadline_seconds)
+
+
+def holds(entry: Entry, lease: Lease) -> bool:
+    """Tell whether a lease is the entry's present one."""
+    task = entry.task
+    return task.status is TaskStatus.RUNNING and task.attempt == lease.fence

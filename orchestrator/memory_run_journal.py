@@ -1,0 +1,125 @@
+"""The half of the in-memory task store that keeps steps, marks and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from conversations.json_value import JsonObject
+from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
+from orchestrator.memory_entry import Entry
+from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.store import Doorbell, Lease, Recorded, Wakening
+from orchestrator.task import AwaitedCall, TaskStatus
+from orchestrator.task_record import (
+    not_awaited,
+    parking_event_data,
+    parking_reason,
+    resolution_event_data,
+)
+
+
+class MemoryRunJournal:
+    """Journals, parks and wakes runs."""
+
+    def __init__(
+        self, ledger: MemoryLedger, *, lock: AbstractContextManager[object]
+    ) -> None:
+        self._ledger = ledger
+        self._lock = lock
+
+    async def record_step(
+        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+    ) -> Recorded:
+        with self._lock:
+            entry = self._ledger.held(lease)
+            if step.key not in entry.steps:
+                stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
+                entry.starts.pop(step.key, None)
+                entry.decisions.pop(step.key, None)
+                entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
+                self._ledger.append(entry, events)
+            bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
+            return Recorded(entry.steps[step.key].model_copy(deep=True), bells)
+
+    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+        with self._lock:
+            entry = self._ledger.held(lease)
+            begun = entry.starts.get(start.key)
+            if start.key in entry.steps or (begun and begun.attempt == lease.fence):
+                return False
+            entry.decisions.pop(start.key, None)
+            stamp = {"attempt": lease.fence, "started_at": self._ledger.now}
+            entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
+            if begun and start.kind is StepKind.COMPLETION:
+                entry.set(maybe_paid=entry.task.maybe_paid + 1)
+            return begun is not None
+
+    async def drop_start(self, lease: Lease, key: str) -> None:
+        with self._lock:
+            entry = self._ledger.held(lease)
+            begun = entry.starts.get(key)
+            if begun and begun.attempt == lease.fence:
+                del entry.starts[key]
+
+    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+        with self._lock:
+            return self._ledger.get(tenant, task_id).journal.steps
+
+    async def park(
+        self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        with self._lock:
+            entry, ledger = self._ledger.held(lease), self._ledger
+            task = entry.task
+            seconds = task.running_seconds + running_seconds
+            if task.cancel_requested_at is not None:
+                data: JsonObject = {"status": "cancelled"}
+                return ledger.end(
+                    entry, TaskStatus.CANCELLED, data, running_seconds=seconds
+                )
+            bells = ledger.leave(entry)
+            entry.move(
+                TaskStatus.WAITING,
+                running_seconds=seconds,
+                unknown_outcomes=task.unknown_outcomes + len(calls),
+            )
+            entry.set(pending_reason=parking_reason(calls), awaiting=_in_order(calls))
+            entry.look_at = entry.deadline_at
+            ledger.record(entry, EventType.TASK_WAITING, **parking_event_data(calls))
+            return bells
+
+    async def resolve(self, tenant: str, task_id: str, decision: Decision) -> Wakening:
+        with self._lock:
+            entry, ledger = self._ledger.get(tenant, task_id), self._ledger
+            if not _awaits(entry, decision):
+                if entry.decisions.get(decision.key) != decision:
+                    raise not_awaited(entry.task)
+                pending = entry.task.status is TaskStatus.PENDING
+                return Wakening(entry.copy(), (entry.doorbell,) if pending else ())
+            left = tuple(
+                call
+                for call in entry.task.awaiting
+                if call_key(call.call_id) != decision.key
+            )
+            if not left:
+                entry.move(TaskStatus.PENDING)
+            entry.set(awaiting=left)
+            entry.starts.pop(decision.key, None)
+            entry.decisions[decision.key] = decision.model_copy(deep=True)
+            ledger.record(
+                entry, EventType.CALL_RESOLVED, **resolution_event_data(decision)
+            )
+            bells = () if left else ledger.make_due(entry, ledger.now)
+            return Wakening(entry.copy(), bells)
+
+
+def _awaits(entry: Entry, decision: Decision) -> bool:
+    keys = {call_key(call.call_id) for call in entry.task.awaiting}
+    return entry.task.status is TaskStatus.WAITING and decision.key in keys
+
+
+def _in_order(calls: Sequence[AwaitedCall]) -> tuple[AwaitedCall, ...]:
+    copies = (call.model_copy(deep=True) for call in calls)
+    return tuple(sorted(copies, key=lambda call: call.call_id))

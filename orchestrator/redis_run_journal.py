@@ -1,0 +1,114 @@
+"""The half of the Redis task store that keeps a run's steps, marks and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from secrets import token_hex
+
+from conversations.json_value import JsonObject, dumps
+from orchestrator import redis_keys
+from orchestrator.errors import TaskNotFound
+from orchestrator.events import NewEvent
+from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
+from orchestrator.journal_entries import (
+    decision_text,
+    journal_from_entries,
+    start_text,
+    step_from_entry,
+    step_text,
+)
+from orchestrator.redis_answers import pairs, read_doorbells
+from orchestrator.redis_connection import store_errors
+from orchestrator.redis_task_scripts import Arguments, RedisTaskScripts, require_name
+from orchestrator.store import Doorbell, Lease, Recorded, Wakening
+from orchestrator.task import AwaitedCall
+from orchestrator.task_record import (
+    AWAITED_PREFIX,
+    milliseconds,
+    not_awaited,
+    parking_event_data,
+    parking_reason,
+    resolution_event_data,
+    task_from_fields,
+)
+
+
+class RedisRunJournal(RedisTaskScripts):
+    """Journals, parks and wakes runs."""
+
+    async def record_step(
+        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+    ) -> Recorded:
+        text = step_text(step, attempt=lease.fence)
+        answer = await self._write(
+            "record_step", lease, [step.key, text, *_event_arguments(events)]
+        )
+        return Recorded(step_from_entry(answer[0]), read_doorbells(answer[1]))
+
+    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+        is_completion = int(start.kind is StepKind.COMPLETION)
+        text = start_text(start, attempt=lease.fence)
+        answer = await self._write(
+            "start_step", lease, [start.key, is_completion, text]
+        )
+        return bool(answer[0] == "1")
+
+    async def drop_start(self, lease: Lease, key: str) -> None:
+        await self._write("drop_start", lease, [key])
+
+    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+        if events:
+            await self._write(
+                "append_events", lease, [token_hex(8), *_event_arguments(events)]
+            )
+
+    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+        require_name(tenant, task_id)
+        with store_errors(self._address):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.exists(redis_keys.record(tenant, task_id))
+                pipeline.hgetall(redis_keys.journal(tenant, task_id))
+                exists, entries = await pipeline.execute()
+        if not exists:
+            raise TaskNotFound(task_id)
+        return journal_from_entries(entries).steps
+
+    async def park(
+        self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        awaited = [
+            text
+            for call in calls
+            for text in (
+                AWAITED_PREFIX + call_key(call.call_id),
+                dumps(call.model_dump(mode="json")),
+            )
+        ]
+        arguments: Arguments = [
+            milliseconds(running_seconds),
+            parking_reason(calls),
+            dumps(parking_event_data(calls)),
+            *awaited,
+        ]
+        return read_doorbells((await self._write("park", lease, arguments))[0])
+
+    async def resolve(self, tenant: str, task_id: str, decision: Decision) -> Wakening:
+        require_name(tenant, task_id)
+        data: JsonObject = resolution_event_data(decision)
+        arguments: Arguments = [
+            AWAITED_PREFIX + decision.key,
+            decision.key,
+            decision_text(decision),
+            dumps(data),
+        ]
+        verdict, *answer = await self._run("resolve", tenant, task_id, arguments)
+        if verdict == "unknown":
+            raise TaskNotFound(task_id)
+        task = task_from_fields(pairs(answer[0]))
+        if verdict == "not_awaited":
+            raise not_awaited(task)
+        return Wakening(task, read_doorbells(answer[1]))
+
+
+def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
+    return [text for event in events for text in (event.type.value, dumps(event.data))]

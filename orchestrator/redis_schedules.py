@@ -1,0 +1,84 @@
+"""The part of the Redis task store that keeps schedules."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from orchestrator import redis_keys
+from orchestrator.redis_connection import store_errors
+from orchestrator.redis_task_scripts import RedisTaskScripts
+from orchestrator.schedule import DueSchedule, Schedule
+from orchestrator.task_record import instant
+
+
+class RedisSchedules(RedisTaskScripts):
+    """Keeps schedules by tenant and all of them by their next tick."""
+
+    async def put_schedule(self, schedule: Schedule) -> Schedule:
+        tenant = schedule.task.tenant
+        with store_errors(self._address):
+            seconds, _ = await self._client.time()
+        next_at = schedule.tick_after(datetime.fromtimestamp(seconds, UTC))
+        await self._scripts.run(
+            "put_schedule",
+            [redis_keys.schedules(tenant), redis_keys.SCHEDULES],
+            [
+                schedule.id,
+                schedule.model_dump_json(exclude={"next_at"}),
+                redis_keys.member(tenant, schedule.id),
+                _milliseconds(next_at),
+            ],
+        )
+        return schedule.model_copy(update={"next_at": next_at})
+
+    async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:
+        keys = [redis_keys.schedules(tenant), redis_keys.SCHEDULES]
+        member = redis_keys.member(tenant, schedule_id)
+        dropped = await self._scripts.run("drop_schedule", keys, [schedule_id, member])
+        return bool(dropped)
+
+    async def schedules(self, tenant: str) -> tuple[Schedule, ...]:
+        with store_errors(self._address):
+            texts = await self._client.hgetall(redis_keys.schedules(tenant))
+            members = [redis_keys.member(tenant, id_) for id_ in sorted(texts)]
+            if not members:
+                return ()
+            ticks = await self._client.zmscore(redis_keys.SCHEDULES, members)
+        return tuple(
+            _schedule(texts[id_], None if tick is None else instant(str(int(tick))))
+            for id_, tick in zip(sorted(texts), ticks, strict=True)
+        )
+
+    async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
+        now, found = await self._scripts.run(
+            "due_schedules", [redis_keys.SCHEDULES], [limit]
+        )
+        due: list[DueSchedule] = []
+        for member, tick in zip(found[::2], found[1::2], strict=True):
+            tenant, schedule_id = redis_keys.split_member(member)
+            with store_errors(self._address):
+                text = await self._client.hget(
+                    redis_keys.schedules(tenant), schedule_id
+                )
+            if text is not None:
+                at = instant(str(int(float(tick))))
+                due.append(DueSchedule(_schedule(text, at), at, instant(now)))
+        return tuple(due)
+
+    async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
+        member = redis_keys.member(due.schedule.task.tenant, due.schedule.id)
+        moved = await self._scripts.run(
+            "advance_schedule",
+            [redis_keys.SCHEDULES],
+            [member, _milliseconds(due.tick), _milliseconds(next_at)],
+        )
+        return bool(moved)
+
+
+def _schedule(text: str, next_at: datetime | None) -> Schedule:
+    schedule = Schedule.model_validate_json(text)
+    return schedule.model_copy(update={"next_at": next_at})
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

@@ -1,0 +1,127 @@
+"""Schedules: which task is due when, by a cron expression in a time zone.
+
+Pure: knows no store and no clock. cronsim reckons daylight saving as Debian's cron
+does: a job set within the skipped hour runs right after it, one within the repeated
+hour runs once.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final, Literal, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from conversations.json_value import Identifier, Text
+from orchestrator.task import Task
+
+ON_TIME_SECONDS: Final = 60.0
+"""A tick that is found so late is not missed."""
+CAUGHT_UP_AT_ONCE: Final = 100
+"""Missed ticks that one sweep submits for one schedule."""
+
+Missed = Literal["one", "all", "skip"]
+"""What becomes of ticks at which nothing was running to see them."""
+
+
+class Schedule(BaseModel):
+    """A task that is submitted again and again."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    id: Identifier
+    """Names it within its tenant."""
+    cron: Text = Field(max_length=100)
+    """Minute, hour, day of month, month, day of week; six fields begin with seconds."""
+    time_zone: Text = Field(default="UTC", max_length=64)
+    """Where the clock hangs, such as `Europe/Berlin`."""
+    missed: Missed = "one"
+    """`one`: the latest missed tick runs, `all`: each does, `skip`: none does."""
+    task: Task
+    """What is submitted at each tick."""
+    next_at: datetime | None = None
+    """The next tick, by the store."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("not a time zone; use a name such as Europe/Berlin") from (
+                None
+            )
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_has_a_tick(cls, value: str) -> str:
+        try:
+            next(CronSim(value, datetime.now(UTC)))
+        except (CronSimError, StopIteration):
+            raise ValueError(
+                "not a cron expression that ever comes; use five fields such as"
+                " '30 6 * * 1-5'"
+            ) from None
+        return value
+
+    def tick_after(self, instant: datetime) -> datetime:
+        """Return the first tick after an instant."""
+        local = instant.astimezone(ZoneInfo(self.time_zone))
+        return next(CronSim(self.cron, local)).astimezone(UTC)
+
+    def task_at(self, tick: datetime) -> Task:
+        """Return the task of a tick: the same id and request however often asked."""
+        named = f"{self.task.tenant} {self.id} {tick.isoformat()}"
+        facts = {"schedule": self.id, "tick": tick.isoformat()}
+        return self.task.model_copy(
+            update={
+                "id": f"tick-{sha256(named.encode()).hexdigest()[:32]}",
+                "metadata": {**self.task.metadata, **facts},
+            }
+        )
+
+
+class DueSchedule(NamedTuple):
+    """A schedule whose tick has come, and the store's present."""
+
+    schedule: Schedule
+    tick: datetime
+    now: datetime
+
+
+class Plan(NamedTuple):
+    """What to do about a due schedule."""
+
+    ticks: tuple[datetime, ...]
+    next_at: datetime
+
+
+def plan(due: DueSchedule) -> Plan:
+    """Decide which ticks run now and when to look again."""
+    schedule, tick, now = due
+    following = schedule.tick_after(tick)
+    if schedule.missed == "all":
+        ticks = [tick]
+        while following <= now and len(ticks) < CAUGHT_UP_AT_ONCE:
+            ticks.append(following)
+            following = schedule.tick_after(following)
+        return Plan(tuple(ticks), following)
+    late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
+    if late and following <= now:
+        latest = _latest_tick(schedule, tick, now)
+        tick, following = latest, schedule.tick_after(latest)
+        late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
+    runs = not (late and schedule.missed == "skip")
+    return Plan((tick,) if runs else (), following)
+
+
+def _latest_tick(schedule: Schedule, tick: datetime, now: datetime) -> datetime:
+    local = (now + timedelta(seconds=1)).astimezone(ZoneInfo(schedule.time_zone))
+    latest = next(CronSim(schedule.cron, local, reverse=True)).astimezone(UTC)
+    return max(tick, latest)

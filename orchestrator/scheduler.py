@@ -1,0 +1,41 @@
+"""Submits the tasks of due schedules; any number of schedulers may run at once.
+
+A tick's task has an id of its own, so that it is accepted once, and the schedule moves
+on by compare-and-set.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from orchestrator.schedule import DueSchedule, plan
+from orchestrator.store import Creation, Doorbell, TaskStore
+
+logger = logging.getLogger(__name__)
+
+
+async def submit_due(store: TaskStore) -> tuple[Doorbell, ...]:
+    """Submit what is due; return the doorbells.
+
+    Raises:
+        StoreUnavailable: the store did not answer; a later call repeats.
+    """
+    bells: list[Doorbell] = []
+    for due in await store.due_schedules():
+        bells += await _submit(store, due)
+    return tuple(bells)
+
+
+async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:
+    planned = plan(due)
+    tasks = [due.schedule.task_at(tick) for tick in planned.ticks]
+    answers = await store.create(tasks) if tasks else ()
+    for answer in answers:
+        if isinstance(answer, Exception):
+            logger.warning(
+                "tick not submitted",
+                extra={"schedule": due.schedule.id, "error": str(answer)},
+            )
+    await store.advance_schedule(due, next_at=planned.next_at)
+    made = [answer for answer in answers if isinstance(answer, Creation)]
+    return [bell for creation in made for bell in creation.doorbells]

@@ -1,0 +1,82 @@
+"""Tasks that wait for the end of others, on every store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from orchestrator.store import RefusalReason
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.conftest import Stores
+from tests.conformance.task_steps import (
+    claim,
+    completed,
+    failed,
+    submit,
+    submitted,
+    try_claim,
+)
+
+
+async def end(stores: Stores, task: Task, *, well: bool = True) -> list[str]:
+    lease = (await claim(stores.tasks, task)).lease
+    ending = completed(lease) if well else failed()
+    bells = await stores.tasks.finish(lease, ending, running_seconds=0)
+    return [bell.task_id for bell in bells]
+
+
+async def test_a_task_is_rung_when_the_last_of_those_before_it_has_ended(
+    stores: Stores,
+) -> None:
+    first, second = [await submitted(stores.tasks) for _ in range(2)]
+    joined = await submit(stores.tasks, after=(first.id, second.id))
+    assert joined.doorbells == ()
+    assert joined.task.status is TaskStatus.PENDING
+    assert await try_claim(stores.tasks, joined.task) is RefusalReason.NOT_DUE
+    assert await end(stores, first) == []
+    assert (await stores.tasks.sweep()).doorbells == ()
+    waiting = await stores.tasks.get("default", joined.task.id)
+    assert waiting.pending_reason
+    assert await end(stores, second, well=False) == [joined.task.id]
+    claimed = await claim(stores.tasks, joined.task)
+    assert claimed.task.after == (first.id, second.id)
+
+
+async def test_a_cancelled_task_has_ended_too(stores: Stores) -> None:
+    first = await submitted(stores.tasks)
+    joined = await submit(stores.tasks, after=(first.id,))
+    cancellation = await stores.tasks.cancel("default", first.id)
+    assert [bell.task_id for bell in cancellation.doorbells] == [joined.task.id]
+
+
+async def test_nobody_waits_for_what_has_ended(stores: Stores) -> None:
+    first = await submitted(stores.tasks)
+    await end(stores, first)
+    joined = await submit(stores.tasks, after=(first.id, "task-unknown"))
+    assert [bell.task_id for bell in joined.doorbells] == [joined.task.id]
+
+
+async def test_a_task_that_waits_can_be_cancelled_and_is_not_rung(
+    stores: Stores,
+) -> None:
+    first = await submitted(stores.tasks)
+    joined = await submit(stores.tasks, after=(first.id,))
+    await stores.tasks.cancel("default", joined.task.id)
+    assert await end(stores, first) == []
+
+
+async def test_a_later_start_is_kept(stores: Stores) -> None:
+    first = await submitted(stores.tasks)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    joined = await submit(stores.tasks, after=(first.id,), not_before=later)
+    assert await end(stores, first) == []
+    assert await try_claim(stores.tasks, joined.task) is RefusalReason.NOT_DUE
+
+
+async def test_a_turn_that_waits_for_others_is_rung_in_its_order(
+    stores: Stores,
+) -> None:
+    turn = await submitted(stores.tasks, conversation_id="c")
+    first = await submitted(stores.tasks)
+    joined = await submit(stores.tasks, conversation_id="c", after=(first.id,))
+    assert await end(stores, turn) == []
+    assert await end(stores, first) == [joined.task.id]

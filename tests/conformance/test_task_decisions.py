@@ -1,0 +1,203 @@
+"""Start marks, parking and decisions, on every store."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import InvalidInput, LeaseLost, TaskNotFound
+from orchestrator.journal import Action, Decision, Step, StepKind, StepStart
+from orchestrator.store import Claim, Lease, RefusalReason
+from orchestrator.task import AwaitedCall, Task, TaskStatus
+from tests.conformance.conftest import Stores
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    event_types,
+    running,
+    submitted,
+    sweep_until,
+    try_claim,
+)
+
+COMPLETION = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+CALL = StepStart(key="tool:1:a", kind=StepKind.TOOL_CALL, facts={"tool": "pay"})
+AWAITED = AwaitedCall(call_id="1:a", tool="pay", arguments={"list": [], "ä": 1})
+DONE = Decision(key="tool:1:a", action=Action.DONE, output={"id": []})
+
+
+async def released(stores: Stores, lease: Lease) -> Claim:
+    await stores.tasks.release(lease, running_seconds=0, reason="drain")
+    return await claim(stores.tasks, await stores.tasks.get("default", lease.task_id))
+
+
+async def parked(stores: Stores, *calls: AwaitedCall, **fields: object) -> Task:
+    lease = await running(stores.tasks, **fields)
+    await stores.tasks.start_step(lease, CALL)
+    bells = await stores.tasks.park(lease, calls or [AWAITED], running_seconds=1.5)
+    assert bells == ()
+    return await stores.tasks.get("default", lease.task_id)
+
+
+async def test_a_mark_without_an_end_is_given_to_the_next_attempt(
+    stores: Stores,
+) -> None:
+    lease = await running(stores.tasks)
+    assert not await stores.tasks.start_step(lease, CALL)
+    again = await released(stores, lease)
+    (start,) = again.starts
+    assert start.started_at is not None
+    assert start == CALL.model_copy(
+        update={"attempt": 1, "started_at": start.started_at}
+    )
+    assert again.steps == ()
+    assert await stores.tasks.steps("default", lease.task_id) == ()
+
+
+async def test_a_recorded_step_replaces_its_mark(stores: Stores) -> None:
+    lease = await running(stores.tasks)
+    for start in (CALL, COMPLETION):
+        await stores.tasks.start_step(lease, start)
+    for key in ("completion:1", "tool:1:a", "z"):
+        await stores.tasks.record_step(lease, Step(key=key, kind=StepKind.CUSTOM))
+    again = await released(stores, lease)
+    assert again.starts == ()
+    assert [step.key for step in again.steps] == ["completion:1", "tool:1:a", "z"]
+    assert not await stores.tasks.start_step(again.lease, CALL)
+    assert len((await released(stores, again.lease)).steps) == 3
+
+
+async def test_a_completion_begun_by_two_attempts_is_maybe_paid_once(
+    stores: Stores,
+) -> None:
+    lease = await running(stores.tasks)
+    assert not await stores.tasks.start_step(lease, COMPLETION)
+    assert not await stores.tasks.start_step(lease, COMPLETION)
+    again = await released(stores, lease)
+    assert await stores.tasks.start_step(again.lease, COMPLETION)
+    assert not await stores.tasks.start_step(again.lease, COMPLETION)
+    assert (await stores.tasks.get("default", lease.task_id)).maybe_paid == 1
+
+
+async def test_a_dropped_mark_is_forgotten(stores: Stores) -> None:
+    lease = await running(stores.tasks)
+    await stores.tasks.start_step(lease, COMPLETION)
+    await stores.tasks.drop_start(lease, COMPLETION.key)
+    await stores.tasks.drop_start(lease, "never")
+    again = await released(stores, lease)
+    assert again.starts == ()
+    assert not await stores.tasks.start_step(again.lease, COMPLETION)
+    assert (await stores.tasks.get("default", lease.task_id)).maybe_paid == 0
+
+
+async def test_a_parked_task_waits_with_its_call_shown(stores: Stores) -> None:
+    task = await parked(stores)
+    assert task.status is TaskStatus.WAITING
+    assert task.awaiting == (AWAITED,)
+    assert (task.running_seconds, task.unknown_outcomes) == (1.5, 1)
+    assert task.pending_reason
+    assert "pay (1:a)" in task.pending_reason
+    assert await try_claim(stores.tasks, task) is RefusalReason.WAITING
+    assert (await stores.tasks.sweep()).doorbells == ()
+    assert (await event_types(stores.tasks, task))[-1] == "task.waiting"
+
+
+async def test_a_decision_rings_the_task_and_reaches_the_next_attempt(
+    stores: Stores,
+) -> None:
+    task = await parked(stores)
+    answer = await stores.tasks.resolve("default", task.id, DONE)
+    assert [bell.task_id for bell in answer.doorbells] == [task.id]
+    assert answer.task.status is TaskStatus.PENDING
+    assert answer.task.awaiting == ()
+    again = await stores.tasks.resolve("default", task.id, DONE)
+    assert again.task == answer.task
+    claimed = await claim(stores.tasks, task)
+    assert (claimed.decisions, claimed.starts) == ((DONE,), ())
+    assert (await event_types(stores.tasks, task)).count("tool_call.resolved") == 1
+
+
+async def test_a_decision_to_run_is_used_up_by_the_next_start(stores: Stores) -> None:
+    task = await parked(stores)
+    run = Decision(key=CALL.key, action=Action.RUN)
+    await stores.tasks.resolve("default", task.id, run)
+    lease = (await claim(stores.tasks, task)).lease
+    assert not await stores.tasks.start_step(lease, CALL)
+    again = await released(stores, lease)
+    assert again.decisions == ()
+    assert [start.key for start in again.starts] == [CALL.key]
+
+
+async def test_a_task_is_rung_after_its_last_decision(stores: Stores) -> None:
+    other = AwaitedCall(call_id="1:b", tool="pay")
+    task = await parked(stores, other, AWAITED)
+    assert [call.call_id for call in task.awaiting] == ["1:a", "1:b"]
+    first = await stores.tasks.resolve("default", task.id, DONE)
+    assert (first.doorbells, first.task.awaiting) == ((), (other,))
+    assert first.task.status is TaskStatus.WAITING
+    fail = Decision(key="tool:1:b", action=Action.FAIL, note="no receipt")
+    assert (await stores.tasks.resolve("default", task.id, fail)).doorbells
+    claimed = await claim(stores.tasks, task)
+    assert sorted(each.key for each in claimed.decisions) == ["tool:1:a", "tool:1:b"]
+
+
+async def test_a_decision_that_nobody_awaits_is_refused(stores: Stores) -> None:
+    task = await parked(stores)
+    wrong = DONE.model_copy(update={"key": "tool:9:z"})
+    with pytest.raises(InvalidInput, match="1:a"):
+        await stores.tasks.resolve("default", task.id, wrong)
+    with pytest.raises(TaskNotFound):
+        await stores.tasks.resolve("acme", task.id, DONE)
+    await stores.tasks.cancel("default", task.id)
+    with pytest.raises(InvalidInput, match="cancelled"):
+        await stores.tasks.resolve("default", task.id, DONE)
+
+
+async def test_a_second_decision_does_not_overrule_the_first(stores: Stores) -> None:
+    task = await parked(stores)
+    await stores.tasks.resolve("default", task.id, DONE)
+    other = Decision(key=CALL.key, action=Action.RUN)
+    with pytest.raises(InvalidInput):
+        await stores.tasks.resolve("default", task.id, other)
+
+
+async def test_a_waiting_task_is_ended_by_its_deadline_alone(stores: Stores) -> None:
+    task = await parked(stores, deadline_seconds=0.1)
+    ended = await sweep_until(stores.tasks, task, TaskStatus.FAILED)
+    assert ended.failure is not None
+    assert ended.failure.code == "expired"
+
+
+async def test_a_stale_run_marks_and_parks_nothing(stores: Stores) -> None:
+    lease = await running(stores.tasks)
+    await released(stores, lease)
+    with pytest.raises(LeaseLost):
+        await stores.tasks.start_step(lease, CALL)
+    with pytest.raises(LeaseLost):
+        await stores.tasks.drop_start(lease, CALL.key)
+    with pytest.raises(LeaseLost):
+        await stores.tasks.park(lease, [AWAITED], running_seconds=0)
+
+
+async def test_parking_a_task_whose_cancel_was_asked_for_cancels_it(
+    stores: Stores,
+) -> None:
+    lease = await running(stores.tasks, conversation_id="c")
+    waiting = await submitted(stores.tasks, conversation_id="c")
+    await stores.tasks.cancel("default", lease.task_id)
+    (bell,) = await stores.tasks.park(lease, [AWAITED], running_seconds=0)
+    assert bell.task_id == waiting.id
+    task = await stores.tasks.get("default", lease.task_id)
+    assert task.status is TaskStatus.CANCELLED
+
+
+async def test_a_resolved_run_finishes_like_any_other(stores: Stores) -> None:
+    task = await parked(stores)
+    await stores.tasks.resolve("default", task.id, DONE)
+    lease = (await claim(stores.tasks, task)).lease
+    await stores.tasks.record_step(lease, Step(key=CALL.key, kind=StepKind.TOOL_CALL))
+    again = await released(stores, lease)
+    assert again.decisions == ()
+    await stores.tasks.finish(again.lease, completed(again.lease), running_seconds=1)
+    ended = await stores.tasks.get("default", task.id)
+    assert (ended.agent_name, ended.status) == (AGENT, TaskStatus.COMPLETED)

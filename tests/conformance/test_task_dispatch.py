@@ -1,0 +1,242 @@
+"""How many messages are out, and who is rung for next, on every store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from orchestrator.store import Claim, Creation, Doorbell, RefusalReason
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.conftest import OpenStores, Stores
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    submit,
+    submitted,
+    try_claim,
+    until,
+    worker,
+)
+
+TINY = 0.02
+
+
+async def fill(stores: Stores, *tasks: Task) -> list[Task]:
+    creations = await stores.tasks.create(tasks)
+    return [each.task for each in creations if isinstance(each, Creation)]
+
+
+async def served(stores: Stores, first: Task) -> list[str]:
+    """Claim and finish one after another as the doorbells say; return the order."""
+    order: list[str] = []
+    bells = deque([(first.tenant, first.id)])
+    while bells:
+        tenant, task_id = bells.popleft()
+        claimed = await stores.tasks.claim(
+            tenant, task_id, worker="w", serves=[AGENT], lease_seconds=30
+        )
+        assert isinstance(claimed, Claim), claimed
+        order.append(claimed.task.metadata.get("name", "first"))
+        lease = claimed.lease
+        more = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+        bells += [(b.tenant, b.task_id) for b in (*claimed.doorbells, *more)]
+    return order
+
+
+def named(name: str, **fields: object) -> Task:
+    return Task(agent_name=AGENT, metadata={"name": name}, **fields)
+
+
+async def test_only_a_window_of_messages_is_out(open_stores: OpenStores) -> None:
+    stores = open_stores(dispatch_window=3)
+    creations = await stores.tasks.create([Task(agent_name=AGENT) for _ in range(10)])
+    rung = [len(c.doorbells) for c in creations if isinstance(c, Creation)]
+    assert rung == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert (await stores.tasks.sweep()).doorbells == ()
+
+
+async def test_a_queue_has_a_window_of_its_own(open_stores: OpenStores) -> None:
+    stores = open_stores(dispatch_window=1)
+    assert (await submit(stores.tasks)).doorbells
+    assert not (await submit(stores.tasks)).doorbells
+    assert (await submit(stores.tasks, queue="other")).doorbells
+
+
+async def test_live_slots_widen_the_window_of_their_queue(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(dispatch_window=1)
+    announced = worker(AGENT).model_copy(update={"slots": 2})
+    for _ in range(2):
+        await stores.directory.announce(announced, ttl_seconds=30)
+    creations = await stores.tasks.create([Task(agent_name=AGENT) for _ in range(10)])
+    rung = [len(c.doorbells) for c in creations if isinstance(c, Creation)]
+    assert sum(rung) == 8
+    await stores.directory.withdraw(announced.id)
+    assert not (await submit(stores.tasks)).doorbells
+
+
+async def test_a_claim_makes_room_for_the_next(open_stores: OpenStores) -> None:
+    stores = open_stores(dispatch_window=1)
+    first, second, third = await fill(stores, *[named(str(n)) for n in range(3)])
+    claimed = await claim(stores.tasks, first)
+    assert [bell.task_id for bell in claimed.doorbells] == [second.id]
+    claimed = await claim(stores.tasks, second)
+    assert [bell.task_id for bell in claimed.doorbells] == [third.id]
+
+
+async def test_the_most_urgent_is_rung_first_then_the_earliest(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(dispatch_window=1)
+    first, *_ = await fill(
+        stores,
+        named("first"),
+        named("b", priority=4),
+        named("d", priority=0),
+        named("c", priority=4),
+        named("a", priority=9),
+    )
+    assert await served(stores, first) == ["first", "a", "b", "c", "d"]
+
+
+async def test_tenants_share_the_line_however_much_one_submits(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(dispatch_window=1)
+    first, *_ = await fill(
+        stores,
+        named("first"),
+        *[named(f"much{n}", tenant="much") for n in range(4)],
+        *[named(f"some{n}", tenant="some") for n in range(2)],
+    )
+    assert await served(stores, first) == [
+        "first",
+        "much0",
+        "some0",
+        "much1",
+        "some1",
+        "much2",
+        "much3",
+    ]
+
+
+async def test_a_cancelled_task_leaves_the_line(open_stores: OpenStores) -> None:
+    stores = open_stores(dispatch_window=1)
+    first, second, third = await fill(stores, *[named(str(n)) for n in range(3)])
+    await stores.tasks.cancel("default", second.id)
+    claimed = await claim(stores.tasks, first)
+    assert [bell.task_id for bell in claimed.doorbells] == [third.id]
+
+
+async def test_messages_of_cancelled_tasks_do_not_block_the_line(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(dispatch_window=2, resend_seconds=TINY)
+    *gone, last = await fill(stores, *[named(str(n)) for n in range(3)])
+    for task in gone:
+        await stores.tasks.cancel("default", task.id)
+    bells: list[Doorbell] = []
+
+    async def rung() -> bool:
+        bells.extend((await stores.tasks.sweep()).doorbells)
+        return last.id in [bell.task_id for bell in bells]
+
+    await until(rung)
+    assert await try_claim(stores.tasks, gone[0]) is RefusalReason.ENDED
+
+
+async def test_a_submit_that_is_repeated_jumps_no_line(open_stores: OpenStores) -> None:
+    stores = open_stores(dispatch_window=1)
+    first = await submit(stores.tasks, idempotency_key="a")
+    assert (await submit(stores.tasks, idempotency_key="a")).doorbells == (
+        first.doorbells
+    )
+    assert not (await submit(stores.tasks, idempotency_key="b")).doorbells
+    assert not (await submit(stores.tasks, idempotency_key="b")).doorbells
+
+
+async def test_a_message_that_a_later_one_overtook_is_repeated(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(resend_seconds=TINY)
+    lost, taken = await fill(stores, named("lost"), named("taken"))
+    await claim(stores.tasks, taken)
+    bells: list[Doorbell] = []
+
+    async def rung() -> bool:
+        bells.extend((await stores.tasks.sweep()).doorbells)
+        return bool(bells)
+
+    await until(rung)
+    assert {bell.task_id for bell in bells} == {lost.id}
+
+
+async def test_a_lost_queue_is_found_by_its_last_message_and_rung_whole(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(dispatch_window=8, resend_seconds=TINY)
+    await fill(stores, *[named(str(n)) for n in range(30)])
+    ended = 0
+
+    async def all_ended() -> bool:
+        nonlocal ended
+        bells = deque((await stores.tasks.sweep()).doorbells)
+        while bells:
+            bell = bells.popleft()
+            claimed = await stores.tasks.claim(
+                "default", bell.task_id, worker="w", serves=[AGENT], lease_seconds=30
+            )
+            if isinstance(claimed, Claim):
+                bells += claimed.doorbells
+                lease = claimed.lease
+                bells += await stores.tasks.finish(
+                    lease, completed(lease), running_seconds=0
+                )
+                ended += 1
+        return ended == 30
+
+    await until(all_ended)
+
+
+async def test_a_long_queue_and_a_slow_worker_cause_no_storm_of_messages(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(dispatch_window=16, resend_seconds=TINY)
+    messages: deque[Doorbell] = deque()
+    for creation in await stores.tasks.create(
+        [Task(agent_name=AGENT) for _ in range(200)]
+    ):
+        assert isinstance(creation, Creation)
+        messages += creation.doorbells
+    longest = len(messages)
+    for _ in range(20):
+        await asyncio.sleep(TINY * 2)
+        messages += (await stores.tasks.sweep()).doorbells
+        claimed: object = None
+        while not isinstance(claimed, Claim):
+            claimed = await stores.tasks.claim(
+                "default",
+                messages.popleft().task_id,
+                worker="w",
+                serves=[AGENT],
+                lease_seconds=30,
+            )
+        messages += claimed.doorbells
+        longest = max(longest, len(messages))
+    assert longest <= 16 + 8
+
+
+async def test_a_later_turn_stands_in_no_line(open_stores: OpenStores) -> None:
+    stores = open_stores(dispatch_window=1)
+    first = await submitted(stores.tasks, conversation_id="c")
+    second = await submitted(stores.tasks, conversation_id="c")
+    other = await submitted(stores.tasks)
+    claimed = await claim(stores.tasks, first)
+    assert [bell.task_id for bell in claimed.doorbells] == [other.id]
+    lease = claimed.lease
+    assert not await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    claimed = await claim(stores.tasks, other)
+    assert [bell.task_id for bell in claimed.doorbells] == [second.id]
+    assert (await stores.tasks.get("default", second.id)).status is TaskStatus.PENDING

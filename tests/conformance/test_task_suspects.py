@@ -1,0 +1,185 @@
+"""Who is charged when a worker vanishes, on every store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator.errors import LeaseLost
+from orchestrator.journal import Step, StepKind
+from orchestrator.store import Claim, Lease, RefusalReason, TaskFilter
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.conftest import OpenStores, Stores
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    submitted,
+    sweep_until,
+    try_claim,
+    worker,
+)
+
+TINY = 0.02
+_ALL = TaskFilter()
+
+
+async def vanish(stores: Stores, *tasks: Task, worker: str = "w") -> list[Task]:
+    """Claim tasks in one worker and let it vanish with them, in order."""
+    for task in tasks:
+        await claim(stores.tasks, task, worker=worker, lease_seconds=TINY)
+    return [await sweep_until(stores.tasks, task, TaskStatus.PENDING) for task in tasks]
+
+
+def facts(tasks: list[Task]) -> list[tuple[int, bool]]:
+    return [(task.crashes, task.suspect) for task in tasks]
+
+
+async def suspect(stores: Stores, **fields: object) -> Task:
+    (task,) = await vanish(stores, await submitted(stores.tasks, **fields))
+    return task
+
+
+async def test_every_run_of_a_vanished_worker_is_an_uncharged_suspect(
+    stores: Stores,
+) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(3)]
+    assert facts(await vanish(stores, *tasks)) == [(0, True)] * 3
+
+
+async def test_a_worker_that_vanishes_with_a_suspect_charges_it_alone(
+    stores: Stores,
+) -> None:
+    poison = await suspect(stores)
+    bystanders = [await submitted(stores.tasks) for _ in range(2)]
+    tasks = [bystanders[0], poison, bystanders[1]]
+    assert facts(await vanish(stores, *tasks, worker="x")) == [
+        (0, False),
+        (1, True),
+        (0, False),
+    ]
+
+
+async def test_a_worker_takes_one_suspect_aboard(stores: Stores) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(2)]
+    first, second = await vanish(stores, *tasks)
+    lease = (await claim(stores.tasks, first, worker="x")).lease
+    refused = await try_claim(stores.tasks, second, worker="x")
+    assert refused is RefusalReason.SUSPECT
+    waiting = await stores.tasks.get("default", second.id)
+    assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 1)
+    await claim(stores.tasks, second, worker="y")
+    healthy = await submitted(stores.tasks)
+    await claim(stores.tasks, healthy, worker="x")
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+
+
+async def test_a_recorded_step_clears_a_suspect_and_rings_for_the_next(
+    stores: Stores,
+) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(3)]
+    first, second, _ = await vanish(stores, *tasks)
+    lease = (await claim(stores.tasks, first, worker="x")).lease
+    assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
+    recorded = await stores.tasks.record_step(
+        lease, Step(key="s", kind=StepKind.CUSTOM)
+    )
+    assert len(recorded.doorbells) == 1
+    assert not (await stores.tasks.get("default", first.id)).suspect
+    rung = await stores.tasks.get("default", recorded.doorbells[0].task_id)
+    await claim(stores.tasks, rung, worker="x")
+
+
+async def test_a_cleared_run_is_a_bystander_of_the_next_crash(stores: Stores) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(2)]
+    poison, healthy = await vanish(stores, *tasks)
+    lease = (await claim(stores.tasks, healthy, worker="x", lease_seconds=0.3)).lease
+    await stores.tasks.record_step(lease, Step(key="s", kind=StepKind.CUSTOM))
+    await claim(stores.tasks, poison, worker="x", lease_seconds=0.3)
+    crashed = [
+        await sweep_until(stores.tasks, task, TaskStatus.PENDING)
+        for task in (healthy, poison)
+    ]
+    assert facts(crashed) == [(0, False), (1, True)]
+
+
+async def test_a_drain_charges_nobody_and_clears_nobody(stores: Stores) -> None:
+    task = await suspect(stores)
+    lease = (await claim(stores.tasks, task, worker="x")).lease
+    await stores.tasks.release(lease, running_seconds=0, reason="drain")
+    released = await stores.tasks.get("default", task.id)
+    assert facts([released]) == [(0, True)]
+    other = await suspect(stores)
+    await claim(stores.tasks, other, worker="x")
+
+
+async def test_an_ended_suspect_rings_for_the_next(stores: Stores) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(2)]
+    first, second = await vanish(stores, *tasks)
+    lease = (await claim(stores.tasks, first, worker="x")).lease
+    assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
+    bells = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    assert [bell.task_id for bell in bells] == [second.id]
+
+
+async def test_one_poison_among_many_healthy_runs_fails_alone(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(max_crashes=2)
+    await stores.directory.announce(worker(AGENT), ttl_seconds=30)
+    tasks = [await submitted(stores.tasks) for _ in range(12)]
+    poison = tasks[5].id
+    generation = 0
+    ended = 0
+    async with asyncio.timeout(20):
+        while ended < len(tasks):
+            generation += 1
+            ended += await _live_until_poisoned(stores, f"w{generation}", poison)
+    records = [await stores.tasks.get("default", task.id) for task in tasks]
+    failed = [task.id for task in records if task.status is TaskStatus.FAILED]
+    assert failed == [poison]
+    assert all(task.crashes == 0 for task in records if task.id != poison)
+    assert all(
+        task.status is TaskStatus.COMPLETED for task in records if task.id != poison
+    )
+
+
+async def _live_until_poisoned(stores: Stores, name: str, poison: str) -> int:
+    """Take all that can be had; a process that takes the poison dies with all."""
+    leases: list[Lease] = []
+    dead = False
+    for task in (await stores.tasks.list("default", _ALL)).tasks:
+        claimed = await try_claim(stores.tasks, task, worker=name, lease_seconds=TINY)
+        if isinstance(claimed, Claim):
+            leases.append(claimed.lease)
+            dead = dead or task.id == poison
+    ended = 0
+    for lease in [] if dead else leases:
+        try:
+            await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+            ended += 1
+        except LeaseLost:
+            continue
+    await asyncio.sleep(TINY)
+    return ended + (await stores.tasks.sweep()).ended
+
+
+async def test_a_run_that_blocked_its_loop_is_charged_alone(stores: Stores) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(3)]
+    leases = [(await claim(stores.tasks, task)).lease for task in tasks]
+    await stores.tasks.surrender(leases, blamed=leases[1])
+    given = [
+        await sweep_until(stores.tasks, task, TaskStatus.PENDING) for task in tasks
+    ]
+    assert facts(given) == [(0, False), (1, True), (0, False)]
+
+
+async def test_leases_given_up_without_a_blocker_make_suspects(
+    stores: Stores,
+) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(2)]
+    leases = [(await claim(stores.tasks, task)).lease for task in tasks]
+    await stores.tasks.surrender([*leases, leases[0]._replace(fence=7)], blamed=None)
+    given = [
+        await sweep_until(stores.tasks, task, TaskStatus.PENDING) for task in tasks
+    ]
+    assert facts(given) == [(0, True), (0, True)]

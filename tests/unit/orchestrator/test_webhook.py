@@ -1,0 +1,84 @@
+"""Where webhooks may go and how they are signed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from orchestrator.agent_config import AgentConfig
+from orchestrator.errors import InvalidInput
+from orchestrator.request import Defaults, build_task, parse_request
+from orchestrator.task import Task, TaskResult, TaskStatus
+from orchestrator.webhook import is_allowed, webhook_body, webhook_headers
+
+SECRET = "of this test"  # noqa: S105
+ALLOWED = ("https://hooks.example.com/celeriac/", "http://127.0.0.1:9000")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hooks.example.com/celeriac/a?b=c",
+        "https://hooks.example.com:443/celeriac",
+        "http://127.0.0.1:9000/any",
+        "http://127.0.0.1:9000",
+    ],
+)
+def test_a_url_below_an_allowed_one_is_taken(url: str) -> None:
+    assert is_allowed(url, ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/celeriac/a",
+        "https://hooks.example.com.evil.org/celeriac/a",
+        "https://hooks.example.com@evil.org/celeriac/a",
+        "https://user:secret@hooks.example.com/celeriac/a",
+        "https://hooks.example.com:8443/celeriac/a",
+        "https://hooks.example.com/celeriacs",
+        "https://hooks.example.com/celeriac/../admin",
+        "https://hooks.example.com/celeriac/%2e%2e/admin",
+        "http://127.0.0.1:9001/",
+        "http://2130706433:9000/",
+        "http://[::ffff:127.0.0.1]:9000/",
+        "file:///etc/passwd",
+        "http://127.0.0.1:x/",
+        "",
+    ],
+)
+def test_any_other_url_is_refused(url: str) -> None:
+    assert not is_allowed(url, ALLOWED)
+    assert not is_allowed(url, ())
+
+
+def test_a_submit_names_the_setting_that_forbids_its_webhook() -> None:
+    request = parse_request({"agent": "a", "webhook": "http://evil.org"})
+    with pytest.raises(InvalidInput, match=r"webhooks\.allowed"):
+        build_task(request, agent=AgentConfig(name="a"), defaults=Defaults())
+
+
+def test_a_receiver_can_check_the_signature() -> None:
+    task = Task(
+        id="task-1",
+        agent_name="a",
+        status=TaskStatus.COMPLETED,
+        result=TaskResult(task_id="task-1", content="done"),
+    )
+    body = webhook_body(task)
+    sent_at = datetime(2026, 1, 1, tzinfo=UTC)
+    headers = webhook_headers(task, body, secret=SECRET, sent_at=sent_at)
+    message = json.loads(body)
+    assert (message["type"], message["data"]["result"]["content"]) == (
+        "task.completed",
+        "done",
+    )
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
+    assert headers["webhook-id"] == "msg_task-1"
