@@ -32,6 +32,7 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.events import TaskEvent
+from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.journal import Action, Step
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import (
@@ -408,6 +409,10 @@ class AsyncOrchestrator:
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the live workers."""
         return await self._bounded(self._parts.directory.workers())
+
+    async def gates(self) -> tuple[GateReport, ...]:
+        """Return how the gate before each configured model stands."""
+        return await self._bounded(read_gates(self._parts))
 
     async def check(self) -> dict[str, str]:
         """Report the store: version, durability, warnings.

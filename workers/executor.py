@@ -34,7 +34,7 @@ from orchestrator.store import (
 )
 from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
-from workers.errors import AgentFailed
+from workers.errors import AgentFailed, GateClosed
 from workers.insistence import Insistence
 from workers.retry import decide, describe
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
@@ -258,6 +258,10 @@ class Executor:
         return await self._failed(run, error or _cancelled_itself())
 
     async def _failed(self, run: Run, error: BaseException) -> Outcome:
+        if isinstance(error, GateClosed):
+            return await self._release(
+                run, reason=str(error), delay_seconds=error.seconds
+            )
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,
