@@ -21,6 +21,7 @@ from workers.agents.kinds import build_agent
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
+from workers.llm.run_provider import RunProvider, UngovernedProvider
 from workers.retry import describe
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -190,9 +191,9 @@ class LocalAgentManager:
         )
         return Execution(result=result, turn=_turn_of(agent_input, answer))
 
-    def _provider_of(self, start: RunStart, config: AgentConfig) -> LLMProvider:
+    def _provider_of(self, start: RunStart, config: AgentConfig) -> RunProvider:
         if self._governor is None:
-            return self._llm
+            return UngovernedProvider(self._llm)
         is_stored = start.run.lease is not None
         return self._governor.for_run(start.run.task, config, may_park=is_stored)
 

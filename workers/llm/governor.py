@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -29,6 +29,7 @@ from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
+from workers.llm.run_provider import Around
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Governor:
 
 
 class GovernedProvider:
-    """An `LLMProvider` for one run."""
+    """The `RunProvider` of one run, and an `LLMProvider` for its tools."""
 
     def __init__(
         self, governor: Governor, *, task: Task, config: AgentConfig, may_park: bool
@@ -115,8 +116,14 @@ class GovernedProvider:
         self._config = config
         self._may_park = may_park
 
-    async def complete(self, request: CompletionRequest) -> Completion:
-        pieces = self._pieces(request, streamed=False)
+    def for_tool(self, *, may_park: bool) -> GovernedProvider:
+        may_park = may_park and self._may_park
+        return self._governor.for_run(self._task, self._config, may_park=may_park)
+
+    async def complete(
+        self, request: CompletionRequest, *, around: Around = nullcontext
+    ) -> Completion:
+        pieces = self._pieces(request, streamed=False, around=around)
         async with aclosing(pieces):
             [completion] = [p async for p in pieces if isinstance(p, Completion)]
             return completion
@@ -133,13 +140,19 @@ class GovernedProvider:
         """Leave the endpoints open; they have another owner."""
 
     async def _pieces(
-        self, request: CompletionRequest, *, streamed: bool
+        self,
+        request: CompletionRequest,
+        *,
+        streamed: bool,
+        around: Around = nullcontext,
     ) -> AsyncGenerator[TextDelta | Completion]:
         """Ask one model after another; wait again where one asks to wait."""
         plan = _Plan(choices=list(self._choices(request)), request=request)
         while True:
             begun = False
-            pieces = self._ask(plan.choices[0], plan.request, streamed=streamed)
+            pieces = self._ask(
+                plan.choices[0], plan.request, streamed=streamed, around=around
+            )
             try:
                 async with aclosing(pieces):
                     async for piece in pieces:
@@ -208,7 +221,12 @@ class GovernedProvider:
         )
 
     async def _ask(
-        self, choice: _Choice, request: CompletionRequest, *, streamed: bool
+        self,
+        choice: _Choice,
+        request: CompletionRequest,
+        *,
+        streamed: bool,
+        around: Around,
     ) -> AsyncGenerator[TextDelta | Completion]:
         request = request.model_copy(update={"model": choice.model})
         context = await choice.endpoint.context_of(choice.model)
@@ -217,7 +235,8 @@ class GovernedProvider:
         provider = choice.endpoint.provider
         async with self._passage(choice, request) as call:
             if not streamed:
-                call.completion = await provider.complete(request)
+                async with around():
+                    call.completion = await provider.complete(request)
             else:
                 async for piece in provider.stream(request):
                     if isinstance(piece, Completion):
