@@ -16,6 +16,7 @@ from orchestrator.budget_limits import SpendingLimits, TaskBudget
 from orchestrator.errors import StoreUnavailable
 from orchestrator.task import Task, Usage
 from workers.errors import BudgetExceeded
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.endpoints import Price
 
 _MICROS = 1_000_000
@@ -31,9 +32,14 @@ class Allowance:
     """Reserves and settles calls of this process."""
 
     def __init__(
-        self, budget: Budget, *, tenants: Mapping[str, SpendingLimits]
+        self,
+        budget: Budget,
+        *,
+        tenants: Mapping[str, SpendingLimits],
+        patience_seconds: float = STORE_PATIENCE_SECONDS,
     ) -> None:
         self._budget = budget
+        self._insist = Insistence(patience_seconds=patience_seconds)
         self._tenants = tenants
         self._lanes = asyncio.Semaphore(_LANES)
 
@@ -50,6 +56,7 @@ class Allowance:
 
         Raises:
             BudgetExceeded: it does not fit into an account.
+            StoreUnavailable: the store refuses, for longer than the patience.
         """
         accounts = tuple(self._accounts(task, config))
         if not accounts:
@@ -59,10 +66,13 @@ class Allowance:
             output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
         )
         amount = Amount(most.total_tokens, price.micros(most))
-        async with self._lanes:
-            answer = await self._budget.reserve(
-                task.tenant, uuid4().hex, accounts, amount
-            )
+        token = uuid4().hex  # a repeat of a reservation that was made changes nothing
+
+        async def reserved() -> Reservation | Spent:
+            async with self._lanes:
+                return await self._budget.reserve(task.tenant, token, accounts, amount)
+
+        answer = await self._insist(reserved)
         if isinstance(answer, Spent):
             raise _exceeded(answer, amount)
         return answer

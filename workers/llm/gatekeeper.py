@@ -13,6 +13,7 @@ import logging
 from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from orchestrator.errors import StoreUnavailable
@@ -22,10 +23,12 @@ from orchestrator.gate import (
     CallOutcome,
     Departure,
     Gate,
+    GateLimits,
     Permit,
     Wait,
 )
 from workers.errors import GateClosed, LLMError, LLMUnavailable, RateLimited
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.endpoints import ServedEndpoint
 
 logger = logging.getLogger(__name__)
@@ -52,9 +55,14 @@ class Gatekeeper:
     """All calls of one process, on one event loop."""
 
     def __init__(
-        self, gate: Gate, *, park_after_seconds: float = PARK_AFTER_SECONDS
+        self,
+        gate: Gate,
+        *,
+        park_after_seconds: float = PARK_AFTER_SECONDS,
+        patience_seconds: float = STORE_PATIENCE_SECONDS,
     ) -> None:
         self._gate = gate
+        self._insist = Insistence(patience_seconds=patience_seconds)
         self._park_after = park_after_seconds
         self._lanes = asyncio.Semaphore(_LANES)
         self._held: set[Permit] = set()
@@ -73,6 +81,7 @@ class Gatekeeper:
             GateClosed: the wait is long; come back later.
             LLMUnavailable: the endpoint is down, and is not to be waited for.
             RateLimited: it has refused everything for longer than is waited.
+            StoreUnavailable: the gate's store refuses, for longer than the patience.
         """
         gate = endpoint.gate_of(model)
         watched = self._watched_until.get(gate, 0.0) > monotonic()
@@ -80,17 +89,25 @@ class Gatekeeper:
             return Passage(gate=gate, permit=None)
         give_up_at = monotonic() + self._park_after
         while True:
-            async with self._lanes:
-                answer = await self._gate.enter(gate, endpoint.limits, caller)
+            answer = await self._insist(
+                partial(self._asked, gate, endpoint.limits, caller)
+            )
             if isinstance(answer, Permit):
                 self._hold(answer)
                 return Passage(gate=gate, permit=answer)
             parks = may_park and monotonic() + answer.seconds > give_up_at
             error = _given_up(endpoint, answer) or (parks and _parked(endpoint, answer))
             if error:
-                await self._gate.withdraw(gate, caller)
+                with suppress(StoreUnavailable):  # then it is soon passed over
+                    await self._gate.withdraw(gate, caller)
                 raise error
             await self._pause(gate, answer.seconds)
+
+    async def _asked(
+        self, gate: str, limits: GateLimits, caller: Caller
+    ) -> Permit | Wait:
+        async with self._lanes:
+            return await self._gate.enter(gate, limits, caller)
 
     async def leave(self, passage: Passage, departure: Departure) -> None:
         """End a call; never fails: a permit that is not given back runs out."""

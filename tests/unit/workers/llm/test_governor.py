@@ -12,6 +12,7 @@ from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account
 from orchestrator.budget_limits import SpendingLimits
+from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import GateLimits
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_gate import InMemoryGate
@@ -139,6 +140,47 @@ async def test_a_rate_limit_is_waited_for_and_is_no_failure():
     completion = await stand.provider().complete(ASKED)
     assert completion.message.content == "yes"
     assert stand.gate.asked >= 2
+
+
+class FaultyGate(CountingGate):
+    """A gate whose store refuses a number of calls."""
+
+    refusals = 0
+
+    async def enter(self, *arguments: Any) -> Any:
+        answer = await super().enter(*arguments)
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("Redis is away")
+        return answer
+
+
+class FaultyBudget(InMemoryBudget):
+    """Accounts whose store refuses the first call, after it was done."""
+
+    refusals = 1
+
+    async def reserve(self, *arguments: Any) -> Any:
+        answer = await super().reserve(*arguments)
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("Redis is away")
+        return answer
+
+
+async def test_a_store_that_refuses_for_a_moment_costs_no_attempt_and_nothing_twice():
+    used = answer(input_tokens=10, output_tokens=5)
+    stand = Stand({"one": [used]}, limits=GateLimits(in_flight=1))
+    gate, budget = FaultyGate(), FaultyBudget()
+    gate.refusals = 1
+    stand.governor.gatekeeper = Gatekeeper(gate)
+    stand.governor.allowance = Allowance(budget, tenants={})
+    async with asyncio.timeout(10):
+        await stand.provider(budget={"tokens": 9000}).complete(ASKED)
+    assert (gate.asked, budget.refusals) == (2, 0)
+    assert (await gate.state(gate_of(stand), GateLimits())).in_flight == 0
+    account = Account(kind="task", name=stand.task.id)
+    assert (await budget.spent("default", account)).tokens == 15
 
 
 async def test_a_long_wait_closes_the_gate_and_gives_the_slot_away():
