@@ -23,7 +23,7 @@ from workers.llm.allowance import Allowance
 from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.governor import Governor
-from workers.llm.provider import CompletionRequest
+from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -66,10 +66,16 @@ class Stand:
     """Endpoints that take one call at a time, and the context of one run."""
 
     def __init__(
-        self, *scripts: list[Any], tools: Sequence[Any] = (), park_after: float = 3.0
+        self,
+        *scripts: list[Any] | ScriptedLLMProvider,
+        tools: Sequence[Any] = (),
+        park_after: float = 3.0,
     ) -> None:
         self.gate, self.budget = InMemoryGate(), InMemoryBudget()
-        self.llms = [ScriptedLLMProvider(replies=replies) for replies in scripts]
+        self.llms = [
+            ScriptedLLMProvider(replies=each) if isinstance(each, list) else each
+            for each in scripts
+        ]
         self.endpoints = Endpoints(
             tuple(
                 ServedEndpoint(
@@ -137,6 +143,28 @@ async def test_a_completion_that_waits_at_a_closed_gate_is_not_marked():
         await stand.context.complete(ASK)
     assert stand.log.marks == []
     assert stand.llms[0].unused == ["no"]
+
+
+async def test_a_call_that_was_cut_off_stays_counted_whole():
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Hanging(ScriptedLLMProvider):
+        async def complete(self, request: CompletionRequest) -> Completion:
+            asked.set()
+            await go_on.wait()
+            return await super().complete(request)
+
+    stand = Stand(Hanging())
+    completing = asyncio.create_task(stand.context.complete(ASK))
+    async with asyncio.timeout(SOON):
+        await asked.wait()
+    completing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await completing
+    assert stand.log.marks == ["completion:1"]
+    assert stand.log.dropped == []
+    assert await stand.in_flight() == 0
+    assert (await stand.budget.spent("default", stand.account)).tokens > 4096
 
 
 async def test_a_request_without_an_answer_stays_marked_when_the_next_is_refused():
