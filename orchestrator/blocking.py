@@ -16,6 +16,7 @@ from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.blocking_conversations import BlockingConversations
 from orchestrator.errors import OrchestratorClosed
 from orchestrator.events import TaskEvent
+from orchestrator.gate_report import GateReport
 from orchestrator.journal import Action, Step
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -199,6 +200,10 @@ class Orchestrator:
     def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent with its health."""
         return self._await(self._async.agents())
+
+    def gates(self) -> tuple[GateReport, ...]:
+        """Return how the gate before each configured model stands."""
+        return self._await(self._async.gates())
 
     def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the live workers."""

@@ -40,6 +40,7 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.events import TaskEvent
+from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.journal import Action, Step
 from orchestrator.lookup import check_page_limit, check_task_id
 from orchestrator.parts import OrchestratorParts
@@ -417,6 +418,10 @@ class AsyncOrchestrator:
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the live workers."""
         return await self._bounded(self._parts.directory.workers())
+
+    async def gates(self) -> tuple[GateReport, ...]:
+        """Return how the gate before each configured model stands."""
+        return await self._bounded(read_gates(self._parts))
 
     async def check(self) -> dict[str, str]:
         """Report the store: version, durability, warnings.

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from conversations.conversation import ConversationConfig
 from conversations.service import ConversationService
 from orchestrator.agent_config import AgentConfig
+from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
+from orchestrator.gate import Gate
+from orchestrator.llm_settings import LLMSettings
 from orchestrator.queue import TaskQueue
 from orchestrator.request import Defaults
 from orchestrator.store import TaskStore
@@ -28,6 +31,12 @@ class OrchestratorParts:
     agents: Mapping[str, AgentConfig]
     """Agents of this process's settings."""
     defaults: Defaults
+    gate: Gate
+    """Before the models."""
+    budget: Budget
+    """What may be spent on them."""
+    llm: LLMSettings
+    """The endpoints of this process's settings."""
     agent_manager_enabled: bool = True
 
     async def aclose(self) -> None:

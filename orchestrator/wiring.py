@@ -9,8 +9,10 @@ from orchestrator.celery_settings import celery_settings
 from orchestrator.errors import InvalidSettings
 from orchestrator.parts import OrchestratorParts
 from orchestrator.queue import CeleryTaskQueue
+from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
@@ -52,6 +54,9 @@ def connect(settings: Settings) -> OrchestratorParts:
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
+        gate=RedisGate(client),
+        budget=RedisBudget(client),
+        llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )
 

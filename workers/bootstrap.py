@@ -24,7 +24,7 @@ from orchestrator.agent_config import WorkerInfo
 from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
-from orchestrator.settings import LLMSettings, Settings, load_settings
+from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
@@ -34,9 +34,8 @@ from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
-from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.endpoint import CallLimits
-from workers.llm.provider import LLMProvider
+from workers.llm.governor import Governor
+from workers.llm_wiring import open_governor
 from workers.log_format import show_facts
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
@@ -74,9 +73,9 @@ class WorkerProcess:
         self._queues = tuple(queues)
         self._slots = slots
         self._loop = loop or LoopThread("celeriac-runs")
-        self._llm = open_provider(settings.llm)
-        self.manager = build_manager(settings, self._llm)
         self._parts = connect(settings)
+        self._governor = open_governor(settings, self._parts)
+        self.manager = build_manager(settings, self._governor)
         self._executor = Executor(
             ExecutorParts(
                 store=self._parts.store,
@@ -136,7 +135,7 @@ class WorkerProcess:
             self._loop.close()
 
     async def _close_parts(self) -> None:
-        await self._llm.aclose()
+        await self._governor.aclose()
         await self._parts.aclose()
 
     @asynccontextmanager
@@ -173,28 +172,7 @@ def open_webhooks(settings: Settings, store: TaskStore) -> WebhookDeliverer | No
     return WebhookDeliverer(store, settings.webhooks)
 
 
-def open_provider(llm: LLMSettings) -> LLMProvider:
-    """Return the provider of the settings' endpoint.
-
-    Raises:
-        InvalidEndpoint: its URL, key or headers cannot be used.
-    """
-    return ChatCompletionsProvider(
-        llm.base_url,
-        model=llm.model,
-        api_key=llm.api_key,
-        headers=llm.headers,
-        limits=CallLimits(
-            connect_seconds=llm.connect_timeout,
-            first_byte_seconds=llm.first_byte_timeout,
-            idle_seconds=llm.idle_timeout,
-            total_seconds=llm.total_timeout,
-            max_bytes=llm.max_response_bytes,
-        ),
-    )
-
-
-def build_manager(settings: Settings, llm: LLMProvider) -> AgentManager:
+def build_manager(settings: Settings, governor: Governor) -> AgentManager:
     """Return a manager with the extensions' agents and the settings'.
 
     Raises:
@@ -202,7 +180,8 @@ def build_manager(settings: Settings, llm: LLMProvider) -> AgentManager:
     """
     tools = ToolRegistry()
     tools.register(DocumentSummarizer())
-    manager = LocalAgentManager(llm, tools)
+    llm = governor.endpoints.default.provider
+    manager = LocalAgentManager(llm, tools, governor=governor)
     apply_extensions(manager, tools)
     for config in settings.agents.values():
         manager.register_agent(config)
@@ -351,14 +330,14 @@ async def check_startup(settings: Settings) -> None:
     """
     if not settings.services.agent_manager.enabled:
         raise ServiceDisabled("agent_manager")
-    llm = open_provider(settings.llm)
     parts = connect(settings)
+    governor = open_governor(settings, parts)
     try:
-        build_manager(settings, llm)
+        build_manager(settings, governor)
         facts = await parts.store.check()
     finally:
         await parts.aclose()
-        await llm.aclose()
+        await governor.aclose()
     logger.info("store checked", extra={"store": facts})
 
 

@@ -34,8 +34,8 @@ from orchestrator.store import (
 from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
 from workers.endings import cancelled_itself, forced_ending, too_large
-from workers.errors import AgentFailed
-from workers.insistence import Insistence
+from workers.errors import AgentFailed, GateClosed
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.retry import decide, describe
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 from workers.run_log import StoreRunLog
@@ -61,7 +61,7 @@ class ExecutorLimits:
     lease_seconds: float = 10.0
     max_result_bytes: int = 4 * 1024 * 1024
     max_message_bytes: int = 256 * 1024
-    store_patience_seconds: float = 600.0
+    store_patience_seconds: float = STORE_PATIENCE_SECONDS
     """How long a step or ending is kept in memory while the store refuses it."""
     shutdown_grace_seconds: float = 25.0
     """How long a drained run may take to reach its next step boundary."""
@@ -262,6 +262,10 @@ class Executor:
         return await self._failed(run, error or cancelled_itself())
 
     async def _failed(self, run: Run, error: BaseException) -> Outcome:
+        if isinstance(error, GateClosed):
+            return await self._release(
+                run, reason=str(error), delay_seconds=error.seconds
+            )
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,

@@ -25,6 +25,7 @@ _COMMANDS = {
     "retry": "Submit ended tasks again.",
     "schedules": "List schedules, add and remove them.",
     "agents": "List the agents, who serves them and how they fare.",
+    "endpoints": "Show what the models are asked: calls in flight, waits, limits.",
     "conversations": "List conversations, show their messages.",
     "flower": "Watch workers and tasks in the browser.",
     "doctor": "Check Redis, workers, endpoint and settings.",
