@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -12,6 +13,8 @@ from conversations.json_value import Identifier, JsonObject, dumps
 
 DEFAULT_MAX_MESSAGES = 1000
 DEFAULT_CONTEXT_WINDOW = 50
+
+OnFailure = Literal["keep_user", "drop"]
 
 
 class ConversationConfig(BaseModel):
@@ -27,6 +30,9 @@ class ConversationConfig(BaseModel):
     """Messages of history a model sees at most, system messages not counted."""
     context_tokens: int | None = Field(default=None, ge=1)
     """Estimated tokens of history a model sees at most; None sets no bound."""
+    on_failure: OnFailure = "keep_user"
+    """What a turn that failed or was cancelled leaves: its question and a closing mark
+    with the answer so far, or nothing (`drop`)."""
     ttl_seconds: float | None = Field(default=None, gt=0)
     """Deleted when nothing was added or changed for so long; None keeps it for ever."""
 

@@ -102,6 +102,14 @@ class InMemoryConversationStore:
             self._tombstones[key] = self._clock() + TOMBSTONE
             return True
 
+    def find_config(
+        self, tenant: str, conversation_id: str
+    ) -> ConversationConfig | None:
+        """The limits of a conversation, as a step of a caller's own change."""
+        with self.lock:
+            record = self._find((tenant, conversation_id))
+            return record.head.config if record else None
+
     async def append(
         self,
         tenant: str,

@@ -37,6 +37,7 @@ class EventType(StrEnum):
 
     # Celeriac's own
     TASK_RELEASED = "task.released"
+    TASK_STEERED = "task.steered"
     TASK_WAITING = "task.waiting"
     CANCEL_REQUESTED = "task.cancel_requested"
     COMPLETION_RECORDED = "completion.recorded"

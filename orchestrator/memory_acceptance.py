@@ -11,6 +11,7 @@ from conversations.errors import ConversationBusy
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_ledger import Entry, MemoryLedger
+from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Creation, Doorbell
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import cache_hash, request_hash, specification
@@ -32,11 +33,13 @@ class MemoryAcceptance:
         self,
         ledger: MemoryLedger,
         *,
+        turns: MemoryTurns,
         directory: InMemoryAgentDirectory,
         known_agents: Collection[str],
         idempotency_ttl_seconds: float,
     ) -> None:
         self._ledger = ledger
+        self._turns = turns
         self._directory = directory
         self._known_agents = known_agents
         self._kept = timedelta(seconds=idempotency_ttl_seconds)
@@ -52,15 +55,23 @@ class MemoryAcceptance:
         refusal = self._refusal(task)
         if refusal is not None:
             return refusal
+        if task.when_busy in ("interrupt", "rollback"):
+            self._turns.supersede(task)
         entry = self._ledger.add(task)
         self._remember(task)
+        if task.when_busy == "steer":
+            joined = self._turns.steer(entry)
+            if joined is not None:
+                return _creation(joined, created=False)
         bells = (entry.doorbell,) if self._may_run(entry) else ()
         return _creation(entry, created=True, bells=bells)
 
     def _same_id(self, task: Task) -> Creation | Exception | None:
-        entry = self._ledger.entries.get((task.tenant, task.id))
+        entry = self._turns.addressee((task.tenant, task.id))
         if entry is None:
             return None
+        if entry.task.id != task.id:
+            return self._repeated(entry)
         if specification(entry.task) != specification(task):
             return IdempotencyConflict(task.idempotency_key or task.id, task_id=task.id)
         return self._repeated(entry)
@@ -68,7 +79,7 @@ class MemoryAcceptance:
     def _same_key(self, task: Task) -> Creation | Exception | None:
         key = task.idempotency_key
         used = self._by_key.get((task.tenant, key)) if key else None
-        entry = self._ledger.entries.get((task.tenant, used.task_id)) if used else None
+        entry = self._turns.addressee((task.tenant, used.task_id)) if used else None
         if key is None or used is None or entry is None:
             return None
         if used.until <= self._ledger.now:
@@ -118,6 +129,7 @@ class MemoryAcceptance:
 
     def forget(self, task: Task) -> None:
         """Drop what was remembered of a task that is gone."""
+        self._turns.forget(task)
         key = task.tenant, task.idempotency_key or ""
         used = self._by_key.get(key)
         if used is not None and used.task_id == task.id:

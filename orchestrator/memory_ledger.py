@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from conversations.json_value import JsonObject
+from conversations.message import Message
 from orchestrator.errors import InvalidTransition, LeaseLost, TaskNotFound
 from orchestrator.events import EventType, NewEvent, TaskEvent
 from orchestrator.journal import Step
@@ -46,6 +47,16 @@ class Entry:
     """While running."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
+    rolled_back: bool = False
+    """Its turn enters no history."""
+    superseded: list[Task] = field(default_factory=list)
+    """Later turns that ended before this one; kept after it."""
+    inbox: list[Entry] = field(default_factory=list)
+    """Tasks that want to join this run."""
+    steers: Entry | None = None
+    """The run that it wants to join."""
+    steered: list[Message] = field(default_factory=list)
+    """What users said to this run after its beginning."""
 
     @property
     def key(self) -> TaskKey:
@@ -98,10 +109,14 @@ class MemoryLedger:
         directory: InMemoryAgentDirectory,
         resend_seconds: float,
         changed: Callable[[TaskKey], None],
+        push_cancel: Callable[[Entry], None],
     ) -> None:
         self._directory = directory
         self._resend = timedelta(seconds=resend_seconds)
         self._changed = changed
+        self.push_cancel = push_cancel
+        self.close_turn: Callable[[Entry, TaskStatus], None] = _keep_nothing
+        """Keeps what a turn leaves that ends; called for the next turn only."""
         self._ordinal = 0
         self._turns: dict[tuple[str, str | None], list[Entry]] = {}
         self.entries: dict[TaskKey, Entry] = {}
@@ -136,6 +151,10 @@ class MemoryLedger:
         """The first unfinished task of a task's conversation."""
         turns = self._turns.get((task.tenant, task.conversation_id))
         return turns[0] if turns else None
+
+    def unfinished_turns(self, task: Task) -> tuple[Entry, ...]:
+        """The unfinished tasks of a task's conversation, in order."""
+        return tuple(self._turns.get((task.tenant, task.conversation_id), ()))
 
     def is_next_turn(self, entry: Entry) -> bool:
         return entry.task.conversation_id is None or (
@@ -210,6 +229,10 @@ class MemoryLedger:
         was_next = self.is_next_turn(entry)
         entry.move(status, **{"finished_at": self.now} | changes)
         self.record(entry, _END_EVENTS[status], **data)
+        if was_next and entry.task.conversation_id is not None:
+            self.close_turn(entry, status)
+        entry.superseded.clear()
+        entry.inbox.clear()
         self._leave_turns(entry)
         return self.wake_next_turn(entry) if was_next else ()
 
@@ -220,6 +243,24 @@ class MemoryLedger:
             turns.remove(entry)
         if not turns:
             self._turns.pop(conversation, None)
+
+    def withdraw(self, entry: Entry) -> None:
+        """Forget a pending task as if it had never been."""
+        self._leave_turns(entry)
+        del self.entries[entry.key]
+
+    def request_cancel(self, entry: Entry) -> tuple[Doorbell, ...]:
+        """Cancel a task that does not run; show the request on one that does."""
+        task = entry.task
+        if task.status.is_terminal or task.cancel_requested_at is not None:
+            return ()
+        entry.set(cancel_requested_at=self.now)
+        if task.status is not TaskStatus.RUNNING:
+            data: JsonObject = {"status": "cancelled"}
+            return self.end(entry, TaskStatus.CANCELLED, data)
+        self.record(entry, EventType.CANCEL_REQUESTED)
+        self.push_cancel(entry)
+        return ()
 
     def end_with_failure(
         self, entry: Entry, status: TaskStatus, code: str, message: str
@@ -248,6 +289,10 @@ class MemoryLedger:
         self, entry: Entry, status: TaskStatus, failure: TaskFailure | None
     ) -> None:
         self._directory.count_run(entry.task.agent_name, status, failure)
+
+
+def _keep_nothing(entry: Entry, status: TaskStatus) -> None:
+    """No conversations: nothing to keep."""
 
 
 def holds(entry: Entry, lease: Lease) -> bool:

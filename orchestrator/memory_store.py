@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
@@ -22,6 +23,7 @@ from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_ledger import Entry, MemoryLedger, holds
 from orchestrator.memory_sweep import MemorySweep
+from orchestrator.memory_turns import MemoryTurns
 from orchestrator.memory_waiters import MemoryWaiters
 from orchestrator.store import (
     Cancellation,
@@ -61,6 +63,7 @@ class InMemoryTaskStore:
         conversations: InMemoryConversationStore | None = None,
         directory: InMemoryAgentDirectory | None = None,
         known_agents: Collection[str] = (),
+        conversation_config: ConversationConfig | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -75,9 +78,16 @@ class InMemoryTaskStore:
             directory=directory,
             resend_seconds=resend_seconds,
             changed=self._waiters.notify,
+            push_cancel=self._push_cancel,
+        )
+        self._turns = MemoryTurns(
+            self._ledger,
+            conversations=conversations,
+            config=conversation_config or ConversationConfig(),
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
+            turns=self._turns,
             directory=directory,
             known_agents=known_agents,
             idempotency_ttl_seconds=idempotency_ttl_seconds,
@@ -208,6 +218,11 @@ class InMemoryTaskStore:
                 self._ledger.append(entry, events)
             return entry.steps[step.key].model_copy(deep=True)
 
+    async def take_messages(self, lease: Lease, key: str) -> Step | None:
+        with self._lock:
+            step = self._turns.take(self._ledger.held(lease), key)
+            return step.model_copy(deep=True) if step else None
+
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         with self._lock:
             self._ledger.append(self._ledger.held(lease), events)
@@ -286,7 +301,7 @@ class InMemoryTaskStore:
                 return self._ledger.wake_next_turn(found)
             entry = self._ledger.held(lease)
             data = end_event_data(ending)
-            if not self._append_turn(entry.task, ending):
+            if not self._append_turn(entry, ending):
                 data["turn"] = "dropped"
             entry.finished_by = lease.fence
             self._ledger.count_run(entry, status, ending.failure)
@@ -301,11 +316,12 @@ class InMemoryTaskStore:
                 failure=ending.failure,
             )
 
-    def _append_turn(self, task: Task, ending: Ending) -> bool:
+    def _append_turn(self, entry: Entry, ending: Ending) -> bool:
         """Append the turn, if there is one; tell whether nothing was dropped."""
+        task = entry.task
         if ending.turn is None or task.conversation_id is None:
             return True
-        if self._conversations is None:
+        if self._conversations is None or entry.rolled_back:
             return False
         try:
             self._conversations.append_now(
@@ -321,20 +337,11 @@ class InMemoryTaskStore:
 
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
         with self._lock:
-            entry, ledger = self._ledger.get(tenant, task_id), self._ledger
-            task = entry.task
-            bells: tuple[Doorbell, ...] = ()
-            if not task.status.is_terminal and task.cancel_requested_at is None:
-                entry.set(cancel_requested_at=ledger.now)
-                if task.status is TaskStatus.RUNNING:
-                    self._push_cancel(entry)
-                else:
-                    data: JsonObject = {"status": "cancelled"}
-                    bells = ledger.end(entry, TaskStatus.CANCELLED, data)
+            entry = self._ledger.get(tenant, task_id)
+            bells = self._ledger.request_cancel(entry)
             return Cancellation(_copy(entry), bells)
 
     def _push_cancel(self, entry: Entry) -> None:
-        self._ledger.record(entry, EventType.CANCEL_REQUESTED)
         worker = entry.task.worker or ""
         self._cancels[worker].append(entry.key)
         self._waiters.notify(worker)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
+from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy
+from conversations.record import write_limits, write_message
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_listing import listing_keys
 from orchestrator.store import Creation
+from orchestrator.store_limits import PUSHED_CANCEL_SECONDS
 from orchestrator.task import Task
 from orchestrator.task_record import (
     accepted,
@@ -20,6 +23,7 @@ from orchestrator.task_record import (
     request_hash,
     specification,
     task_from_fields,
+    user_message,
 )
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
@@ -38,7 +42,11 @@ def creation_keys(task: Task) -> list[str]:
 
 
 def creation_arguments(
-    task: Task, *, idempotency_ttl_seconds: float, known: bool
+    task: Task,
+    *,
+    idempotency_ttl_seconds: float,
+    known: bool,
+    conversation_config: ConversationConfig,
 ) -> list[str | int]:
     """The arguments beyond those of every task script."""
     not_before = task.not_before.timestamp() if task.not_before else None
@@ -57,7 +65,15 @@ def creation_arguments(
         milliseconds(idempotency_ttl_seconds),
         _optional(task.cache_ttl_seconds),
         int(known),
+        *_turn_arguments(task, conversation_config),
+        milliseconds(PUSHED_CANCEL_SECONDS),
     ]
+
+
+def _turn_arguments(task: Task, config: ConversationConfig) -> tuple[str, str]:
+    if task.conversation_id is None:
+        return "", ""
+    return write_message(user_message(task)), "\n".join(write_limits(config))
 
 
 def read_creation(

@@ -17,6 +17,7 @@ from conversations.append_script import (
     append_arguments,
     append_keys,
 )
+from conversations.conversation import ConversationConfig
 from conversations.json_value import dumps
 from orchestrator import redis_keys
 from orchestrator.errors import (
@@ -57,6 +58,7 @@ from orchestrator.store_limits import (
     IDEMPOTENCY_TTL_SECONDS,
     LONGEST_RESEND,
     MAX_CRASHES,
+    PUSHED_CANCEL_SECONDS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
     UNSERVED_SECONDS,
@@ -72,8 +74,6 @@ from orchestrator.task_record import (
     task_from_fields,
 )
 
-_PUSHED_CANCEL_SECONDS: Final = 60.0
-"""A push that nobody took is worthless once a lease has been renewed."""
 
 _Arguments = Sequence[str | int]
 _Answer = list[Any]
@@ -88,6 +88,7 @@ class RedisTaskStore:
         client: Redis,
         *,
         known_agents: Collection[str] = (),
+        conversation_config: ConversationConfig | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -97,7 +98,8 @@ class RedisTaskStore:
         """Take over a client.
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
-        long holders get to renew their leases after Redis was away.
+        long holders get to renew their leases after Redis was away. A conversation
+        that begins with a turn without an answer gets `conversation_config`.
         """
         self._client: UntypedRedis = client
         self._address = address_of(client)
@@ -105,6 +107,7 @@ class RedisTaskStore:
             client, sources=task_scripts(), unguarded=UNGUARDED
         )
         self._known_agents = frozenset(known_agents)
+        self._conversation_config = conversation_config or ConversationConfig()
         self._delays = (
             milliseconds(resend_seconds),
             milliseconds(resend_seconds * LONGEST_RESEND),
@@ -135,6 +138,7 @@ class RedisTaskStore:
             task,
             idempotency_ttl_seconds=self._idempotency_ttl_seconds,
             known=task.agent_name in self._known_agents,
+            conversation_config=self._conversation_config,
         )
         keys = creation_keys(task)
         return self._call("create", task.tenant, task.id, arguments, more_keys=keys)
@@ -208,6 +212,10 @@ class RedisTaskStore:
             "record_step", lease, [step.key, text, *_event_arguments(events)]
         )
         return step_from_entry(answer[0])
+
+    async def take_messages(self, lease: Lease, key: str) -> Step | None:
+        entry = await self._write("take_messages", lease, [key])
+        return step_from_entry(entry[0]) if entry else None
 
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         if events:
@@ -311,7 +319,7 @@ class RedisTaskStore:
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
         _require_name(tenant, task_id)
         verdict, *answer = await self._run(
-            "cancel", tenant, task_id, [milliseconds(_PUSHED_CANCEL_SECONDS)]
+            "cancel", tenant, task_id, [milliseconds(PUSHED_CANCEL_SECONDS)]
         )
         if verdict == "unknown":
             raise TaskNotFound(task_id)

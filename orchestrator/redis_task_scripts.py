@@ -12,11 +12,13 @@ _TRANSITIONS: Final = (
     "create",
     "claim",
     "record_step",
+    "take_messages",
     "append_events",
     "release",
     "cancel",
     "recover",
     "ring",
+    "finish",
 )
 """Scripts of one task; they share the functions of lua/task.lua."""
 UNGUARDED: Final = ("overdue", "forget")
@@ -26,9 +28,8 @@ _ALONE: Final = ("renew", *UNGUARDED)
 
 def task_scripts() -> dict[str, str]:
     """Return the text of every script by name."""
-    shared = transition_table() + read_script("task")
+    shared = transition_table() + APPEND_FUNCTIONS + read_script("task")
     texts = {name: shared + read_script(name) for name in _TRANSITIONS}
-    texts["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
     return texts | {name: read_script(name) for name in _ALONE}
 
 

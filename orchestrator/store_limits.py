@@ -17,3 +17,5 @@ LONGEST_RESEND: Final = 32
 """The longest wait between two messages, in first waits."""
 UNSERVED_SECONDS: Final = 2.0
 """A task that met the wrong worker is rung again after this."""
+PUSHED_CANCEL_SECONDS: Final = 60.0
+"""A push that nobody took is worthless once a lease has been renewed."""

@@ -42,6 +42,7 @@ def connect(settings: Settings) -> OrchestratorParts:
             max_crashes=settings.worker.max_crashes,
             renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
             known_agents=frozenset(settings.agents),
+            conversation_config=settings.services.conversations.conversation_config,
         ),
         queue=CeleryTaskQueue(
             celery_settings(settings),

@@ -105,6 +105,7 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             known_agents=frozenset(settings.agents),
+            conversation_config=settings.services.conversations.conversation_config,
         ),
         queue=queue,
         directory=directory,

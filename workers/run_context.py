@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from conversations.json_value import check_json
-from conversations.message import ToolCall
+from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
@@ -32,6 +32,8 @@ from workers.run_events import (
 from workers.run_log import RunLog
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolContext
+
+_MESSAGES = TypeAdapter(tuple[Message, ...])
 
 
 class JournaledRunContext:
@@ -85,6 +87,26 @@ class JournaledRunContext:
             attempts=self.task.attempt,
         )
 
+    async def take_messages(self) -> tuple[Message, ...]:
+        if self.task.conversation_id is None:
+            return ()
+        number = self._completions + 1
+        taken: list[Step] = []
+        while True:
+            key = f"messages:{number}:{len(taken) + 1}"
+            step = self._steps.get(key)
+            if step is None and f"completion:{number}" not in self._steps:
+                step = await self._log.take(key)
+            if step is None:
+                break
+            self._steps[key] = step
+            taken.append(step)
+        return tuple(
+            message
+            for step in taken
+            for message in _MESSAGES.validate_python(step.outcome)
+        )
+
     async def complete(self, request: CompletionRequest) -> Completion:
         self._completions += 1
         number = self._completions
@@ -115,6 +137,7 @@ class JournaledRunContext:
             kind=StepKind.COMPLETION,
             name=completion.model,
             outcome=completion.model_dump(mode="json", exclude_defaults=True),
+            said=completion.message.content or None,
             usage=completion.usage or Usage(),
             seconds=seconds,
             attempt=self.task.attempt,

@@ -18,6 +18,10 @@ class RunLog(Protocol):
         """Keep a finished step and its events; return the step as kept."""
         ...
 
+    async def take(self, key: str) -> Step | None:
+        """Keep the messages sent to the run as a step; None when there are none."""
+        ...
+
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Tell viewers."""
         ...
@@ -39,6 +43,9 @@ class StoreRunLog:
             lambda: self._store.record_step(self._lease, step, events)
         )
 
+    async def take(self, key: str) -> Step | None:
+        return await self._store.take_messages(self._lease, key)
+
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._insist(lambda: self._store.append_events(self._lease, events))
 
@@ -52,6 +59,9 @@ class DetachedRunLog:
         events: Sequence[NewEvent],  # noqa: ARG002
     ) -> Step:
         return step
+
+    async def take(self, key: str) -> Step | None:  # noqa: ARG002
+        return None
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Drop them; nobody can watch an unstored task."""

@@ -200,3 +200,46 @@ local function conversation_append_write(keys, argv, now_ms)
   end
   return rows
 end
+
+-- The keys of a conversation, as append_keys gives them.
+local function conversation_keys(tenant, id)
+  local prefix = 'celeriac:' .. tenant .. ':conversation:'
+  local head = prefix .. id
+  return {head, head .. ':log', head .. ':seen', head .. ':open', head .. ':system',
+    head .. ':tombstone', prefix .. '_index'}
+end
+
+-- The newest pieces of an unfinished answer that fit, joined.
+local function conversation_said(pieces)
+  local kept, left = {}, CONVERSATION_MAX_SAID
+  for i = #pieces, 1, -1 do
+    left = left - #pieces[i]
+    if left < 0 then break end
+    table.insert(kept, 1, pieces[i])
+  end
+  return table.concat(kept, '\n\n')
+end
+
+-- Adds a turn that ended without an answer: what was asked, then a closing mark.
+-- close: turn, asked (lines of message JSON), said (pieces of text), ended (a word of
+-- CONVERSATION_CLOSING_NOTES), limits (lines: config, max_messages, ttl_ms, to create
+-- with). Adds nothing to a deleted conversation, for a turn that is there already, or
+-- when `on_failure` is 'drop'. Comes after the caller's first write.
+local function conversation_close(keys, close, now_ms)
+  local config, max_messages, ttl_ms = string.match(close.limits, '^(.-)\n(.-)\n(.*)$')
+  local policy = redis.call('HGET', keys[1], 'config') or config
+  if cjson.decode(policy).on_failure == 'drop' then return end
+  local said = conversation_said(close.said)
+  if said ~= '' then said = said .. '\n\n' end
+  local argv = {close.turn, '', config, max_messages, ttl_ms}
+  local function add(role, body)
+    for _, value in ipairs({role, '', body, '', '0'}) do argv[#argv + 1] = value end
+  end
+  for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
+  add('assistant', '{"role":"assistant","content":'
+    .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
+    .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
+  if not conversation_append_check(keys, argv) then
+    conversation_append_write(keys, argv, now_ms)
+  end
+end

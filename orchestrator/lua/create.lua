@@ -11,6 +11,12 @@
 --   15 time limit (ms) or ''    16 request hash or '' (no idempotency key)
 --   17 how long an idempotency entry is kept (ms)
 --   18 cache time (ms) or ''    19 '1' when the submitter knows the agent
+--   20 the turn's user message (JSON) or ''
+--   21 limits of a conversation that its turn creates (lines) or ''
+--   22 how long a pushed cancel is kept (ms)
+-- A task that interrupts or rolls back ends every unfinished turn before it. One that
+-- steers is taken by the run of the conversation's next turn before a completion
+-- (take_messages.lua), and until then waits as any other turn, for when that run ends.
 -- Returns {verdict, id, record, doorbells}; of a created record only its instants.
 
 local function answer(verdict, id, bells)
@@ -38,16 +44,29 @@ local function shareable(id)
     and tonumber(facts[2]) + tonumber(ARGV[18]) > NOW
 end
 
+-- The task whose run a steering task joined, or is about to join.
+local function addressee(id)
+  local into = redis.call('HGET', KEYS[4] .. id, 'steers')
+  if into and redis.call('HGET', KEYS[4] .. into, 'status') == 'running' then
+    return into
+  end
+  return id
+end
+
 local function earlier_task()
+  local joined = redis.call('GET', RECORD .. ':joined')
+  if joined then
+    return joined, 'repeated'
+  end
   if redis.call('EXISTS', RECORD) == 1 then
     local same = get('spec') == ARGV[6]
-    return TASK_ID, same and 'repeated' or 'conflict'
+    return addressee(TASK_ID), same and 'repeated' or 'conflict'
   end
   if ARGV[16] ~= '' then
     local entry = redis.call('GET', KEYS[13])
     local id, hash = string.match(entry or '', '^(%S+) (%S+)$')
     if id and redis.call('EXISTS', KEYS[4] .. id) == 1 then
-      return id, hash == ARGV[16] and 'repeated' or 'conflict'
+      return addressee(id), hash == ARGV[16] and 'repeated' or 'conflict'
     end
   end
   if ARGV[18] ~= '' then
@@ -68,10 +87,38 @@ if ARGV[19] ~= '1' and redis.call('HLEN', KEYS[12]) > 0
   and redis.call('HEXISTS', KEYS[12], ARGV[7]) == 0 then
   return {'agent_not_found', TASK_ID, {}, {}}
 end
-local conversation = ARGV[10]
-local busy = conversation ~= '' and redis.call('ZCARD', TURNS .. conversation) > 0
-if busy and ARGV[11] == 'reject' then
+local conversation, rule = ARGV[10], ARGV[11]
+local head = conversation ~= '' and next_turn(conversation)
+if head and rule == 'reject' then
   return {'busy', TASK_ID, {}, {}}
+end
+
+-- Keeps the question of a turn that ends before an earlier one, for after that one.
+local function leave_to(first)
+  local record, line = KEYS[4] .. first, TASK_ID .. ' ' .. (get('asked') or '')
+  local before = redis.call('HGET', record, 'superseded')
+  redis.call('HSET', record, 'superseded', before and before .. '\n' .. line or line)
+end
+
+-- Cancels every unfinished turn; those that are rolled back leave nothing behind.
+local function supersede(rolls_back)
+  local own = TASK_ID
+  for _, id in ipairs(redis.call('ZRANGE', TURNS .. conversation, 0, -1)) do
+    turn_to(id)
+    local first = next_turn(conversation)
+    if rolls_back then
+      redis.call('HSET', RECORD, 'rolled_back', '1')
+    elseif first ~= id and get('asked') then
+      leave_to(first)
+    end
+    request_cancel(ARGV[22])
+  end
+  turn_to(own)
+end
+
+local function can_be_steered(id)
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'cancel_requested_ms')
+  return facts[1] == 'running' and not facts[2]
 end
 
 -- Unique within the tenant, so that pages and turns have one order.
@@ -93,6 +140,11 @@ keep('conversation', conversation)
 keep('expires_at_ms', from_now(ARGV[13]))
 keep('deadline_at_ms', from_now(ARGV[14]))
 keep('time_limit_ms', ARGV[15])
+keep('asked', ARGV[20])
+keep('limits', ARGV[21])
+if head and (rule == 'interrupt' or rule == 'rollback') then
+  supersede(rule == 'rollback')
+end
 if ARGV[16] ~= '' then
   redis.call('SET', KEYS[13], TASK_ID .. ' ' .. ARGV[16], 'PX', ARGV[17])
 end
@@ -110,5 +162,13 @@ redis.call('ZADD', LISTING .. 'pending', ordinal, TASK_ID)
 append_event('task.created', cjson.encode({agent_name = ARGV[7]}))
 append_event('task.queued', cjson.encode({queue = ARGV[8]}))
 local bells = make_due(math.max(0, (tonumber(ARGV[12]) or NOW) - NOW))
+if head and rule == 'steer' and can_be_steered(head) then
+  redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(KEYS, ' ', 15))
+  if ARGV[16] ~= '' then
+    redis.call('HSET', RECORD, 'idempotency', KEYS[13])
+  end
+  redis.call('RPUSH', KEYS[4] .. head .. ':inbox', TASK_ID)
+  return answer('steered', head, {})
+end
 return {'created', TASK_ID, {'created_ms', get('created_ms'), 'due_ms', get('due_ms')},
-  busy and {} or bells}
+  is_next_turn() and bells or {}}

@@ -1,4 +1,5 @@
--- What every task script shares; it changes nothing by itself.
+-- What every task script shares; it changes nothing by itself. Stands after the
+-- functions of the conversations' append.
 --
 -- KEYS  1 record (hash)    2 event log (stream)    3 journal (hash)
 --       4 prefix of the tenant's records           5 prefix of its turn orders
@@ -36,6 +37,12 @@ end
 
 local function get_number(name)
   return tonumber(redis.call('HGET', RECORD, name) or nil)
+end
+
+-- Turns to another task of the tenant: what follows reads and changes that one.
+local function turn_to(id)
+  RECORD, TASK_ID, MEMBER = KEYS[4] .. id, id, TENANT .. ' ' .. id
+  LOG, JOURNAL = RECORD .. ':events', RECORD .. ':journal'
 end
 
 local function holds_lease(fence)
@@ -146,6 +153,36 @@ local function leave_due_and_leases()
   redis.call('HDEL', RECORD, 'due_ms', 'pending_reason', 'lease_until_ms')
 end
 
+-- The answer so far, in pieces, as the journal's steps say it.
+local function said()
+  local steps, pieces = {}, {}
+  for _, entry in ipairs(redis.call('HVALS', JOURNAL)) do
+    local place, step = string.match(entry, '^(%d+) %d+ ({.*})$')
+    if step and string.find(step, '"said":"', 1, true) then
+      steps[#steps + 1] = {tonumber(place), cjson.decode(step).said}
+    end
+  end
+  table.sort(steps, function(a, b) return a[1] < b[1] end)
+  for i, step in ipairs(steps) do pieces[i] = step[2] end
+  return pieces
+end
+
+-- Leaves what is kept of a turn without an answer, and of those that it superseded.
+local function close_turns(conversation, status)
+  local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
+  local function close(turn, asked, pieces, ended)
+    conversation_close(keys,
+      {turn = turn, asked = asked, said = pieces, ended = ended, limits = limits}, NOW)
+  end
+  if status ~= 'completed' and not get('rolled_back') then
+    close(TASK_ID, get('asked'), said(), status)
+  end
+  for line in string.gmatch(get('superseded') or '', '[^\n]+') do
+    local turn, asked = string.match(line, '^(%S+) (.*)$')
+    close(turn, asked, {}, 'cancelled')
+  end
+end
+
 -- Ends the task; returns the doorbell of the turn that may run next.
 local function end_task(status, data, delay)
   local was_next = is_next_turn()
@@ -155,13 +192,20 @@ local function end_task(status, data, delay)
   append_event('task.' .. status, data)
   settle_cache(status)
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
-  for i = 1, 3 do
-    redis.call('PEXPIRE', KEYS[i], text(KEEP + BACKSTOP))
+  for _, key in ipairs({RECORD, LOG, JOURNAL}) do
+    redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
   local conversation = get('conversation')
   if not conversation then
     return {}
   end
+  -- A turn that is not the next one has never begun: it leaves nothing, because the
+  -- history has the order of acceptance.
+  if was_next and get('asked') then
+    close_turns(conversation, status)
+  end
+  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded')
+  redis.call('DEL', RECORD .. ':inbox')
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
   return was_next and wake_next_turn(delay or RESEND) or {}
 end
@@ -187,4 +231,22 @@ end
 
 local function cancelled_data()
   return '{"status":"cancelled"}'
+end
+
+-- pending and waiting -> cancelled at once; running keeps its status, shows the request
+-- and tells its worker (for `pushed` ms). Returns doorbells.
+local function request_cancel(pushed)
+  local status = get('status')
+  if not status or not next(TRANSITIONS[status]) or get('cancel_requested_ms') then
+    return {}
+  end
+  redis.call('HSET', RECORD, 'cancel_requested_ms', text(NOW))
+  if status ~= 'running' then
+    return end_task('cancelled', cancelled_data())
+  end
+  local control = KEYS[11] .. get('worker')
+  redis.call('RPUSH', control, MEMBER)
+  redis.call('PEXPIRE', control, pushed)
+  append_event('task.cancel_requested', '{}')
+  return {}
 end

@@ -102,6 +102,7 @@ class _ToolLoop:
     async def run(self) -> AgentResult:
         with suppress(SoftTimeLimitReached):
             for _ in range(self._ctx.config.max_turns):
+                self._turn += await self._ctx.take_messages()
                 completion = await self._complete(self._turn, self._tools)
                 if not completion.message.tool_calls:
                     return self._answer(completion)

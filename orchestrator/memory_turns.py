@@ -1,0 +1,135 @@
+"""Turns of conversations in memory: superseded, steered, closed without an answer.
+
+Runs under its caller's lock, as the ledger does that it works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conversations.closing import closing_messages
+from conversations.conversation import ConversationConfig
+from conversations.errors import ConversationNotFound
+from conversations.memory_store import InMemoryConversationStore
+from conversations.message import Message
+from orchestrator.events import EventType
+from orchestrator.journal import Step, StepKind
+from orchestrator.memory_ledger import Entry, MemoryLedger, TaskKey
+from orchestrator.task import Task, TaskStatus
+from orchestrator.task_record import user_message
+
+
+class MemoryTurns:
+    """What becomes of a conversation's unfinished turns."""
+
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        *,
+        conversations: InMemoryConversationStore | None,
+        config: ConversationConfig,
+    ) -> None:
+        """Close the ledger's turns; a conversation that one creates gets `config`."""
+        self._ledger = ledger
+        self._conversations = conversations
+        self._config = config
+        self._joined: dict[TaskKey, TaskKey] = {}
+        ledger.close_turn = self.close
+
+    def close(self, entry: Entry, status: TaskStatus) -> None:
+        """Keep what a turn without an answer leaves, and those that it superseded."""
+        if status is not TaskStatus.COMPLETED and not entry.rolled_back:
+            said = [step.said for step in entry.steps.values() if step.said]
+            asked = (user_message(entry.task), *entry.steered)
+            self._append(entry.task, asked, said=said, ended=status)
+        for task in entry.superseded:
+            asked = (user_message(task),)
+            self._append(task, asked, said=(), ended=TaskStatus.CANCELLED)
+
+    def _append(
+        self,
+        task: Task,
+        asked: Sequence[Message],
+        *,
+        said: Sequence[str],
+        ended: TaskStatus,
+    ) -> None:
+        store, conversation_id = self._conversations, task.conversation_id
+        if store is None or conversation_id is None:
+            return
+        config = store.find_config(task.tenant, conversation_id) or self._config
+        if config.on_failure == "drop":
+            return
+        try:
+            store.append_now(
+                task.tenant,
+                conversation_id,
+                closing_messages(asked, said=said, ended=ended.value),
+                turn=task.id,
+                create_with=self._config,
+            )
+        except ConversationNotFound:
+            return  # deleted: a late turn does not bring it back
+
+    def supersede(self, task: Task) -> None:
+        """Cancel every unfinished turn before a task that will not wait for them."""
+        for entry in self._ledger.unfinished_turns(task):
+            first = self._ledger.next_turn(task)
+            if task.when_busy == "rollback":
+                entry.rolled_back = True
+            elif first is not None and first is not entry:
+                first.superseded.append(entry.task)
+            self._ledger.request_cancel(entry)
+
+    def steer(self, entry: Entry) -> Entry | None:
+        """Let a task join the running turn before it; return that one, if it can."""
+        head = self._ledger.next_turn(entry.task)
+        if head is None or head is entry:
+            return None
+        running = head.task.status is TaskStatus.RUNNING
+        if not running or head.task.cancel_requested_at is not None:
+            return None
+        entry.steers = head
+        head.inbox.append(entry)
+        return head
+
+    def addressee(self, key: TaskKey) -> Entry | None:
+        """The entry that answers for a task: the run that it joined, or its own."""
+        entry = self._ledger.entries.get(self._joined.get(key, key))
+        into = entry.steers if entry else None
+        if into is not None and into.task.status is TaskStatus.RUNNING:
+            return into
+        return entry
+
+    def take(self, entry: Entry, key: str) -> Step | None:
+        """Journal the messages sent to a run; their tasks are no more."""
+        if key in entry.steps:
+            return entry.steps[key]
+        pending = TaskStatus.PENDING
+        joining = [each for each in entry.inbox if each.task.status is pending]
+        entry.inbox.clear()
+        if not joining:
+            return None
+        messages = [user_message(each.task) for each in joining]
+        texts = [message.model_dump(mode="json") for message in messages]
+        step = Step(
+            key=key,
+            kind=StepKind.MESSAGES,
+            outcome=texts,
+            attempt=entry.task.attempt,
+            recorded_at=self._ledger.now,
+        )
+        entry.steps[key] = step
+        entry.steered += messages
+        self._ledger.record(entry, EventType.TASK_STEERED, messages=texts)
+        for each in joining:
+            self._joined[each.key] = entry.key
+            self._ledger.withdraw(each)
+        return step
+
+    def forget(self, task: Task) -> None:
+        """Drop what was remembered of tasks that joined one that is gone."""
+        gone = task.tenant, task.id
+        self._joined = {
+            joined: into for joined, into in self._joined.items() if into != gone
+        }
