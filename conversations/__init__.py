@@ -6,6 +6,7 @@ their own modules, so that this package loads no Redis client.
 
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import (
+    ContextTooLong,
     ConversationBusy,
     ConversationConflict,
     ConversationError,
@@ -18,8 +19,10 @@ from conversations.errors import (
 from conversations.message import Message, Role, StoredMessage, ToolCall
 from conversations.service import ConversationService, StoredConversationService
 from conversations.store import ConversationPage, ConversationStore
+from conversations.view import ConversationView
 
 __all__ = [
+    "ContextTooLong",
     "Conversation",
     "ConversationBusy",
     "ConversationConfig",
@@ -30,6 +33,7 @@ __all__ = [
     "ConversationService",
     "ConversationStore",
     "ConversationStoreUnavailable",
+    "ConversationView",
     "InvalidHistory",
     "InvalidMessage",
     "InvalidRequest",

@@ -24,7 +24,7 @@ from conversations.errors import (
     InvalidHistory,
 )
 from conversations.json_value import check_identifier
-from conversations.message import Message
+from conversations.message import Message, Role
 from conversations.record import write_limits, write_message
 
 
@@ -97,11 +97,19 @@ def append_arguments(
             message.role.value,
             _repeat_mark(message, turn),
             write_message(message),
+            kind_of(message),
             message.tool_call_id or "",
             str(len(message.tool_calls)),
             *(call.id for call in message.tool_calls),
         ]
     return tuple(arguments)
+
+
+def kind_of(message: Message) -> str:
+    """What the window's script must know of a message."""
+    if message.covers is not None:
+        return "summary"
+    return "kept" if message.pinned or message.role is Role.SYSTEM else ""
 
 
 def append_error(

@@ -7,6 +7,7 @@ ConversationError
 ├── InvalidRequest          an id, a limit, configuration or metadata cannot be taken
 ├── InvalidMessage          one message cannot be stored
 ├── InvalidHistory          messages that do not fit together
+├── ContextTooLong          what a model must see exceeds the bounds
 └── ConversationStoreUnavailable  the store did not answer, or refused to write
 """
 
@@ -57,6 +58,21 @@ class InvalidMessage(ConversationError):
 
 class InvalidHistory(ConversationError):
     """Messages do not fit together, such as a tool result without its call."""
+
+
+class ContextTooLong(ConversationError):
+    """What a model must see does not fit, and nothing more may be left out."""
+
+    code = "context_too_long"
+
+    def __init__(self, *, needed: int, limit: int, unit: str = "tokens") -> None:
+        self.needed = needed
+        self.limit = limit
+        field = "context_window" if unit == "messages" else "context_tokens"
+        super().__init__(
+            f"the prompt needs about {needed} {unit}, the limit is {limit};"
+            f" raise {field}, choose another compaction, or send less"
+        )
 
 
 class ConversationStoreUnavailable(ConversationError):

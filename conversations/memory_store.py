@@ -16,7 +16,7 @@ from conversations.append_script import append_error
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import ConversationNotFound, creation_refused
 from conversations.memory_log import MemoryConversation
-from conversations.message import Message, Role, StoredMessage
+from conversations.message import Message, StoredMessage
 from conversations.record import from_ms, to_ms
 from conversations.store import ConversationPage
 
@@ -190,7 +190,8 @@ class InMemoryConversationStore:
             earlier = [
                 entry
                 for entry in record.log[:start]
-                if entry.role is Role.SYSTEM or entry.seq == record.user_seq
+                if entry.kind == "kept"
+                or entry.seq in (record.user_seq, record.summary_seq)
             ]
             return record.head.model_copy(deep=True), tuple(
                 entry.stored() for entry in earlier + record.log[start:]

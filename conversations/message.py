@@ -55,6 +55,13 @@ class Message(BaseModel):
     """The name under which the endpoint sent the reasoning, to replay it so."""
     client_id: Identifier | None = None
     """Chosen by the writer; a second append with the same id adds nothing."""
+    pinned: bool = False
+    """Shown to the model however old it is."""
+    covers: int | None = Field(default=None, ge=1)
+    """Makes a system message a summary: of the messages up to this number, which a
+    model then no longer sees."""
+    tokens: int | None = Field(default=None, ge=0)
+    """What it costs in a prompt, as the endpoint counted; None is estimated."""
     metadata: JsonObject = Field(default_factory=dict)
     """Facts about the message that no model sees."""
 
@@ -70,6 +77,10 @@ class Message(BaseModel):
             )
         if self.reasoning is not None and self.role is not Role.ASSISTANT:
             raise ValueError("reasoning stands in assistant messages only")
+        if self.covers is not None and self.role is not Role.SYSTEM:
+            raise ValueError("covers stands in system messages only")
+        if self.pinned and (self.tool_calls or self.role is Role.TOOL):
+            raise ValueError("pinned cannot be a message with tool calls or a result")
         ids = [call.id for call in self.tool_calls]
         if len(ids) != len(set(ids)):
             raise ValueError("tool_calls must have distinct ids within one message")

@@ -23,6 +23,7 @@ from conversations.append_script import (
     append_keys,
     conversation_prefix,
     index_key,
+    kind_of,
     read_lua,
 )
 from conversations.conversation import Conversation, ConversationConfig
@@ -258,6 +259,7 @@ def _creation_arguments(
             to_ms(stored.created_at),
             int(starts),
             message.role.value,
+            kind_of(message),
             write_message(message),
         ]
     return arguments

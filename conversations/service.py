@@ -24,7 +24,7 @@ from conversations.conversation import Conversation, ConversationConfig
 from conversations.message import Message, StoredMessage
 from conversations.store import ConversationPage, ConversationStore
 from conversations.transcript import read_transcript, write_transcript
-from conversations.window import visible_window
+from conversations.view import ConversationView, read_view
 
 DEFAULT_TENANT = "default"
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -134,7 +134,21 @@ class ConversationService(Protocol):
     async def window(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> tuple[Message, ...]:
-        """Return the messages that a model is to see, within the configured bounds."""
+        """Return the messages that a model is to see, within the configured bounds.
+
+        Raises:
+            ContextTooLong: with `compaction: none`, the history exceeds them.
+        """
+        ...
+
+    async def view(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> ConversationView:
+        """Return the window with the bounds, and what a run is to summarise first.
+
+        Raises:
+            ContextTooLong: with `compaction: none`, the history exceeds them.
+        """
         ...
 
     async def fork(
@@ -301,13 +315,13 @@ class StoredConversationService:
     async def window(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> tuple[Message, ...]:
+        return (await self.view(conversation_id, tenant=tenant)).messages()
+
+    async def view(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> ConversationView:
         check_address(tenant, conversation_id)
-        head, messages = await self._store.read_window(tenant, conversation_id)
-        return visible_window(
-            messages,
-            context_window=head.config.context_window,
-            context_tokens=head.config.context_tokens,
-        )
+        return await read_view(self._store, tenant, conversation_id)
 
     async def fork(
         self,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from conversations.message import Message, Role
+from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import Step
@@ -20,6 +21,7 @@ from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent
 from workers.errors import AgentFailed, InvalidAgent
 from workers.llm.provider import LLMProvider
+from workers.prompt_tokens import counted
 from workers.retry import describe
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -34,7 +36,7 @@ class RunStart:
     run: Run
     log: RunLog
     steps: Sequence[Step] = ()
-    history: tuple[Message, ...] = ()
+    view: ConversationView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +152,10 @@ class LocalAgentManager:
             tools=self._tools,
             steps=start.steps,
         )
-        agent_input = _input_of(start.run.task, entry.config, start.history)
+        view = start.view or ConversationView()
         try:
+            summary = await context.summarise(view)
+            agent_input = _input_of(start.run.task, entry.config, view, summary)
             answer = _checked(await entry.agent.run(context, agent_input))
         except Exception as exc:
             entry.health = _failed(entry.health, describe(exc, attempt=0).code)
@@ -166,7 +170,9 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
-        return Execution(result=result, turn=_turn_of(agent_input, answer))
+        turn = counted(_turn_of(agent_input, answer), context.exchanges)
+        opening = () if summary is None else (summary,)
+        return Execution(result=result, turn=(*opening, *turn))
 
     def _find(self, name: str) -> _Registered:
         entry = self._agents.get(name)
@@ -186,13 +192,14 @@ def _checked(answer: object) -> AgentResult:
 
 
 def _input_of(
-    task: Task, config: AgentConfig, history: tuple[Message, ...]
+    task: Task, config: AgentConfig, view: ConversationView, summary: Message | None
 ) -> AgentInput:
     return AgentInput(
         data=task.input,
         context=task.context,
         parameters={**config.parameters, **task.parameters},
-        messages=history,
+        messages=view.messages(summary),
+        context_tokens=view.config.context_tokens,
     )
 
 

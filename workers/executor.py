@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
 from conversations.json_value import size_of
-from conversations.message import Message
 from conversations.service import ConversationService
+from conversations.view import ConversationView
 from orchestrator.errors import (
     LeaseLost,
     PayloadTooLarge,
@@ -175,19 +175,19 @@ class Executor:
         return await self._settle(run, claim, agent)
 
     async def _execute(self, run: Run, claim: Claim) -> Execution:
-        history: tuple[Message, ...] = ()
+        view: ConversationView | None = None
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:
-            history = await self._history(claim.task.tenant, conversation_id)
+            view = await self._view(claim.task.tenant, conversation_id)
         start = RunStart(
             run=run,
             log=StoreRunLog(self._parts.store, lease=claim.lease, insist=self._insist),
             steps=claim.steps,
-            history=history,
+            view=view,
         )
         return await self._parts.manager.execute_run(start)
 
-    async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
+    async def _view(self, tenant: str, conversation_id: str) -> ConversationView:
         conversations = self._parts.conversations
         if conversations is None:
             raise AgentFailed(
@@ -197,10 +197,10 @@ class Executor:
             )
         try:
             return await self._insist(
-                lambda: conversations.window(conversation_id, tenant=tenant)
+                lambda: conversations.view(conversation_id, tenant=tenant)
             )
         except ConversationNotFound:
-            return ()
+            return ConversationView(config=self._parts.conversation_config)
 
     async def _settle(
         self, run: Run, claim: Claim, agent: asyncio.Task[Execution]

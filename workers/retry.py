@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from conversations.errors import ConversationStoreUnavailable
+from conversations.errors import ContextTooLong, ConversationStoreUnavailable
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.task import RetryPolicy, TaskFailure
 from workers.errors import (
@@ -74,6 +74,8 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
         code = "store_unavailable"
     elif isinstance(error, InvalidInput):
         code = "invalid_input"
+    elif isinstance(error, ContextTooLong):
+        code = error.code
     else:
         code = "agent_error"
         details = {"type": type(error).__name__}

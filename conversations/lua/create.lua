@@ -2,7 +2,7 @@
 -- KEYS: append_keys. ARGV: creator (names this call, so that a repeat is known), config,
 --   metadata, max_messages ('' all), ttl_ms ('' none), last seq, dropped, how many calls
 --   are open, the id of each; then for each message: seq, turn, client id, at, start
---   (1 or 0), role, message JSON.
+--   (1 or 0), role, kind, message JSON.
 -- Returns {'ok', the head's fields and values} or {'taken'} or {'deleted'}.
 if redis.call('EXISTS', KEYS[6]) == 1 then return {'deleted'} end
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -14,10 +14,11 @@ conversation_create(KEYS, ARGV[2], ARGV[3], ARGV[4], ARGV[5], now_ms)
 redis.call('HSET', KEYS[1], 'creator', ARGV[1], 'last_seq', ARGV[6], 'dropped', ARGV[7])
 local first = 9 + tonumber(ARGV[8])
 for i = 9, first - 1 do redis.call('SADD', KEYS[4], ARGV[i]) end
-for i = first, #ARGV, 7 do
+for i = first, #ARGV, 8 do
   conversation_add(KEYS, {
     seq = ARGV[i], turn = ARGV[i + 1], client = ARGV[i + 2], at = ARGV[i + 3],
-    start = ARGV[i + 4] == '1', role = ARGV[i + 5], body = ARGV[i + 6],
+    start = ARGV[i + 4] == '1', role = ARGV[i + 5], kind = ARGV[i + 6],
+    body = ARGV[i + 7],
   })
 end
 conversation_retain(KEYS, ARGV[4])

@@ -44,6 +44,8 @@ class AgentInput(BaseModel):
     """The agent's defaults overlaid with the task's parameters."""
     messages: tuple[Message, ...] = ()
     """The conversation so far, as far as the window shows it; without this turn."""
+    context_tokens: int | None = None
+    """Tokens that the messages of a prompt may take; None sets no bound."""
 
     def prompt(self) -> str:
         """Return the words for the model: a prompt field alone, else all as JSON."""
