@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
 
+from conversations.admission import history_up_to
 from conversations.append_script import append_error
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import ConversationNotFound, creation_refused
@@ -52,6 +53,24 @@ class InMemoryConversationStore:
                 deleted = self._is_deleted(key)
                 raise creation_refused(conversation.id, deleted=deleted)
             record = self._new(conversation)
+            record.load(history)
+            self._records[key] = record
+            return record.head.model_copy(deep=True)
+
+    async def fork(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int | None
+    ) -> Conversation:
+        with self.lock:
+            source = self._get(tenant, conversation_id)
+            history = tuple(entry.stored() for entry in source.log)
+            if at is not None:
+                history = history_up_to(history, at)
+            taken = {"config": source.head.config, "metadata": source.head.metadata}
+            copy = copy.model_copy(update=taken)
+            key = tenant, copy.id
+            if self._is_deleted(key) or self._find(key) is not None:
+                raise creation_refused(copy.id, deleted=self._is_deleted(key))
+            record = self._new(copy)
             record.load(history)
             self._records[key] = record
             return record.head.model_copy(deep=True)

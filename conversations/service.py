@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -18,19 +18,16 @@ from conversations.admission import (
     check_cursor,
     check_message_size,
     check_page,
-    history_up_to,
 )
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.message import Message, StoredMessage
 from conversations.store import ConversationPage, ConversationStore
-from conversations.transcript import read_transcript, write_transcript
+from conversations.transcript import read_transcript, transcript_lines
 from conversations.view import ConversationView, read_view
 
 DEFAULT_TENANT = "default"
 MAX_MESSAGE_BYTES = 256 * 1024
 """A message is sent with every later completion; larger ones belong in documents."""
-ALL_MESSAGES = 2**31 - 1
-"""A limit above any history: a whole one is read in one atomic step."""
 
 MessageInput = Message | Mapping[str, object]
 """A message, or a mapping of its fields."""
@@ -167,10 +164,41 @@ class ConversationService(Protocol):
         """
         ...
 
+    def export_lines(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> AsyncIterator[str]:
+        """Yield head and all kept messages as JSON Lines, read in pieces.
+
+        Messages that come meanwhile are not part of it.
+
+        Raises:
+            ConversationConflict: retention or a delete has removed messages meanwhile.
+        """
+        ...
+
     async def export(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> str:
-        """Return head and all kept messages as JSON Lines text."""
+        """Return the lines of `export_lines` as one text."""
+        ...
+
+    async def import_lines(
+        self,
+        lines: Iterable[str],
+        *,
+        conversation_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        """Create a conversation of exported lines, under its own id or another.
+
+        Messages keep their numbers, turns and instants. All is checked before the
+        first write, and nobody sees it before the last.
+
+        Raises:
+            InvalidHistory: the lines are no transcript, or its history is not valid.
+            InvalidMessage: a message is too large.
+            ConversationConflict: the id is taken.
+        """
         ...
 
     async def import_(
@@ -180,16 +208,7 @@ class ConversationService(Protocol):
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        """Create a conversation of an exported text, under its own id or another.
-
-        Messages keep their numbers, turns and instants. All is checked before the one
-        write.
-
-        Raises:
-            InvalidHistory: the text is no transcript, or its history is not valid.
-            InvalidMessage: a message is too large.
-            ConversationConflict: the id is taken.
-        """
+        """Create a conversation of an exported text; see `import_lines`."""
         ...
 
     async def delete(
@@ -331,27 +350,32 @@ class StoredConversationService:
         new_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        source, history = await self._whole(conversation_id, tenant)
-        if at is not None:
-            history = history_up_to(history, at)
+        check_address(tenant, conversation_id)
         copy = admit_conversation(
-            new_id, config=source.config, metadata=source.metadata, tenant=tenant
+            new_id, config=ConversationConfig(), metadata={}, tenant=tenant
         )
-        return await self._store.create(copy, history=history)
+        return await self._store.fork(tenant, conversation_id, copy, at=at)
+
+    def export_lines(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> AsyncIterator[str]:
+        check_address(tenant, conversation_id)
+        return transcript_lines(self._store, tenant, conversation_id)
 
     async def export(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> str:
-        return write_transcript(*await self._whole(conversation_id, tenant))
+        lines = self.export_lines(conversation_id, tenant=tenant)
+        return "".join([line async for line in lines])
 
-    async def import_(
+    async def import_lines(
         self,
-        transcript: str,
+        lines: Iterable[str],
         *,
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        head, history = read_transcript(transcript)
+        head, history = read_transcript(lines)
         for stored in history:
             check_message_size(
                 stored.message,
@@ -366,6 +390,19 @@ class StoredConversationService:
         )
         return await self._store.create(conversation, history=history)
 
+    async def import_(
+        self,
+        transcript: str,
+        *,
+        conversation_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        return await self.import_lines(
+            transcript.rstrip("\n").split("\n"),
+            conversation_id=conversation_id,
+            tenant=tenant,
+        )
+
     async def delete(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> bool:
@@ -374,10 +411,3 @@ class StoredConversationService:
 
     def _metadata(self, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         return admit_metadata(metadata, max_bytes=self._max_message_bytes)
-
-    async def _whole(
-        self, conversation_id: str, tenant: str
-    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
-        check_address(tenant, conversation_id)
-        head = await self._store.get(tenant, conversation_id)
-        return head, await self._store.read(tenant, conversation_id, limit=ALL_MESSAGES)

@@ -44,7 +44,7 @@ class StoreRunLog:
         )
 
     async def take(self, key: str) -> Step | None:
-        return await self._store.take_messages(self._lease, key)
+        return await self._insist(lambda: self._store.take_messages(self._lease, key))
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._insist(lambda: self._store.append_events(self._lease, events))
