@@ -15,6 +15,8 @@ from conversations.errors import (
     InvalidHistory,
     InvalidMessage,
     InvalidRequest,
+    RedactionFailed,
+    RoleForbidden,
 )
 from conversations.message import Message, Role, StoredMessage, ToolCall
 from conversations.service import ConversationService, StoredConversationService
@@ -38,7 +40,9 @@ __all__ = [
     "InvalidMessage",
     "InvalidRequest",
     "Message",
+    "RedactionFailed",
     "Role",
+    "RoleForbidden",
     "StoredConversationService",
     "StoredMessage",
     "ToolCall",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from conversations.json_value import Identifier, JsonObject, Text
 
@@ -34,6 +35,24 @@ class ToolCall(BaseModel):
     """The parsed arguments; `{}` where the model wrote something unparsable."""
 
 
+def _text_alone(content: object) -> object:
+    problem = ""
+    if content is None:
+        problem = "null is not taken; send text, or '' beside tool calls"
+    elif isinstance(content, (list, tuple)):
+        kinds = {part.get("type") for part in content if isinstance(part, dict)}
+        problem = "a list of parts is not taken; join their texts"
+        if kinds - {"text", "input_text", "output_text"}:
+            problem = "images, audio and files are not taken; send text alone"
+    if problem:
+        raise ValueError(problem)
+    return content
+
+
+Content = Annotated[Text, BeforeValidator(_text_alone)]
+"""Plain text."""
+
+
 class Message(BaseModel):
     """What one participant said; valid on its own, whatever surrounds it."""
 
@@ -43,7 +62,7 @@ class Message(BaseModel):
 
     role: Role
     """Who speaks."""
-    content: Text = ""
+    content: Content = ""
     """The text; may be empty only when an assistant calls tools or a tool is silent."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls an assistant makes, in order."""

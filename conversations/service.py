@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -16,11 +16,12 @@ from conversations.admission import (
     admit_metadata,
     check_address,
     check_cursor,
-    check_message_size,
     check_page,
 )
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.message import Message, StoredMessage
+from conversations.errors import RoleForbidden
+from conversations.message import Message, Role, StoredMessage
+from conversations.redaction import Redact, redacted
 from conversations.store import ConversationPage, ConversationStore
 from conversations.transcript import read_transcript, transcript_lines
 from conversations.view import ConversationView, read_view
@@ -108,6 +109,8 @@ class ConversationService(Protocol):
 
         Raises:
             InvalidMessage: a message has a bad shape, role, text or size.
+            RoleForbidden: its role is none that the service takes.
+            RedactionFailed: the redaction hook did not return a message.
             InvalidHistory: a tool result without its call, or the reverse.
             ConversationConflict: `expected_last_seq` is not the last number.
         """
@@ -197,6 +200,8 @@ class ConversationService(Protocol):
         Raises:
             InvalidHistory: the lines are no transcript, or its history is not valid.
             InvalidMessage: a message is too large.
+            RoleForbidden: a role is none that the service takes.
+            RedactionFailed: the redaction hook did not return a message.
             ConversationConflict: the id is taken.
         """
         ...
@@ -227,10 +232,24 @@ class StoredConversationService:
         *,
         default_config: ConversationConfig | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        client_roles: Collection[Role] = frozenset(Role),
+        redact: Redact | None = None,
     ) -> None:
+        """Serve from a store.
+
+        Args:
+            store: Where conversations are kept.
+            default_config: The limits of a conversation created without any.
+            max_message_bytes: Of one message, as it is stored.
+            client_roles: Whose words may be added or imported through this service;
+                turns enter by their tasks and are not asked.
+            redact: Takes out of each message what must not be stored.
+        """
         self._store = store
         self._default_config = default_config or ConversationConfig()
         self._max_message_bytes = max_message_bytes
+        self._client_roles = frozenset(client_roles)
+        self._redact = redact
 
     async def create(
         self,
@@ -307,9 +326,7 @@ class StoredConversationService:
     ) -> tuple[StoredMessage, ...]:
         check_address(tenant, conversation_id)
         checked = [
-            admit_message(
-                message, field=f"messages[{place}]", max_bytes=self._max_message_bytes
-            )
+            self._admitted(message, field=f"messages[{place}]")
             for place, message in enumerate(messages)
         ]
         return await self._store.append(
@@ -376,12 +393,16 @@ class StoredConversationService:
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         head, history = read_transcript(lines)
-        for stored in history:
-            check_message_size(
-                stored.message,
-                field=f"message {stored.seq}",
-                max_bytes=self._max_message_bytes,
+        history = tuple(
+            stored.model_copy(
+                update={
+                    "message": self._admitted(
+                        stored.message, field=f"message {stored.seq}"
+                    )
+                }
             )
+            for stored in history
+        )
         conversation = admit_conversation(
             conversation_id or head.id,
             config=head.config,
@@ -408,6 +429,14 @@ class StoredConversationService:
     ) -> bool:
         check_address(tenant, conversation_id)
         return await self._store.delete(tenant, conversation_id)
+
+    def _admitted(self, message: MessageInput, *, field: str) -> Message:
+        admitted = admit_message(
+            message, field=field, max_bytes=self._max_message_bytes
+        )
+        if admitted.role not in self._client_roles:
+            raise RoleForbidden(field, admitted.role, self._client_roles)
+        return redacted(admitted, self._redact)
 
     def _metadata(self, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         return admit_metadata(metadata, max_bytes=self._max_message_bytes)

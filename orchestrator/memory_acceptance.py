@@ -55,6 +55,8 @@ class MemoryAcceptance:
         refusal = self._refusal(task)
         if refusal is not None:
             return refusal
+        if task.conversation_id is not None:
+            self._turns.asked(task)  # raises before anything has changed
         if task.when_busy in ("interrupt", "rollback"):
             self._turns.supersede(task)
         entry = self._ledger.add(task)

@@ -16,6 +16,7 @@ from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
+from conversations.redaction import Redact, redacted
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, NewEvent, TaskEvent
 from orchestrator.journal import Step
@@ -50,6 +51,7 @@ from orchestrator.task_record import (
     end_event_data,
     matches,
     read_cursor,
+    redacted_step,
     release_event_data,
 )
 
@@ -64,6 +66,7 @@ class InMemoryTaskStore:
         directory: InMemoryAgentDirectory | None = None,
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
+        redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -71,6 +74,7 @@ class InMemoryTaskStore:
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
         self._conversations = conversations
+        self._redact = redact
         self._lock = conversations.lock if conversations else threading.RLock()
         self._waiters = MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
@@ -84,6 +88,7 @@ class InMemoryTaskStore:
             self._ledger,
             conversations=conversations,
             config=conversation_config or ConversationConfig(),
+            redact=redact,
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
@@ -214,7 +219,8 @@ class InMemoryTaskStore:
             entry = self._ledger.held(lease)
             if step.key not in entry.steps:
                 stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
-                entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
+                kept = redacted_step(step, self._redact)
+                entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
                 self._ledger.append(entry, events)
             return entry.steps[step.key].model_copy(deep=True)
 
@@ -327,7 +333,7 @@ class InMemoryTaskStore:
             self._conversations.append_now(
                 task.tenant,
                 task.conversation_id,
-                ending.turn.messages,
+                [redacted(each, self._redact) for each in ending.turn.messages],
                 turn=task.id,
                 create_with=ending.turn.config,
             )

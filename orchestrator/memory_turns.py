@@ -12,6 +12,7 @@ from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
+from conversations.redaction import Redact, redacted
 from orchestrator.events import EventType
 from orchestrator.journal import Step, StepKind
 from orchestrator.memory_ledger import Entry, MemoryLedger, TaskKey
@@ -28,11 +29,13 @@ class MemoryTurns:
         *,
         conversations: InMemoryConversationStore | None,
         config: ConversationConfig,
+        redact: Redact | None = None,
     ) -> None:
         """Close the ledger's turns; a conversation that one creates gets `config`."""
         self._ledger = ledger
         self._conversations = conversations
         self._config = config
+        self._redact = redact
         self._joined: dict[TaskKey, TaskKey] = {}
         ledger.close_turn = self.close
 
@@ -40,11 +43,15 @@ class MemoryTurns:
         """Keep what a turn without an answer leaves, and those that it superseded."""
         if status is not TaskStatus.COMPLETED and not entry.rolled_back:
             said = [step.said for step in entry.steps.values() if step.said]
-            asked = (user_message(entry.task), *entry.steered)
+            asked = (self.asked(entry.task), *entry.steered)
             self._append(entry.task, asked, said=said, ended=status)
         for task in entry.superseded:
-            asked = (user_message(task),)
+            asked = (self.asked(task),)
             self._append(task, asked, said=(), ended=TaskStatus.CANCELLED)
+
+    def asked(self, task: Task) -> Message:
+        """What the user says with a task, as it may be stored."""
+        return redacted(user_message(task), self._redact)
 
     def _append(
         self,
@@ -110,7 +117,7 @@ class MemoryTurns:
         entry.inbox.clear()
         if not joining:
             return None
-        messages = [user_message(each.task) for each in joining]
+        messages = [self.asked(each.task) for each in joining]
         texts = [message.model_dump(mode="json") for message in messages]
         step = Step(
             key=key,

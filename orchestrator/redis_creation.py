@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy
 from conversations.record import write_limits, write_message
+from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.redis_answers import pairs, read_doorbells
@@ -47,6 +48,7 @@ def creation_arguments(
     idempotency_ttl_seconds: float,
     known: bool,
     conversation_config: ConversationConfig,
+    redact: Redact | None,
 ) -> list[str | int]:
     """The arguments beyond those of every task script."""
     not_before = task.not_before.timestamp() if task.not_before else None
@@ -65,15 +67,18 @@ def creation_arguments(
         milliseconds(idempotency_ttl_seconds),
         _optional(task.cache_ttl_seconds),
         int(known),
-        *_turn_arguments(task, conversation_config),
+        *_turn_arguments(task, conversation_config, redact),
         milliseconds(PUSHED_CANCEL_SECONDS),
     ]
 
 
-def _turn_arguments(task: Task, config: ConversationConfig) -> tuple[str, str]:
+def _turn_arguments(
+    task: Task, config: ConversationConfig, redact: Redact | None
+) -> tuple[str, str]:
     if task.conversation_id is None:
         return "", ""
-    return write_message(user_message(task)), "\n".join(write_limits(config))
+    asked = redacted(user_message(task), redact)
+    return write_message(asked), "\n".join(write_limits(config))
 
 
 def read_creation(

@@ -19,6 +19,7 @@ from conversations.append_script import (
 )
 from conversations.conversation import ConversationConfig
 from conversations.json_value import dumps
+from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
@@ -67,6 +68,7 @@ from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
     end_event_data,
     milliseconds,
+    redacted_step,
     release_event_data,
     step_from_entry,
     step_text,
@@ -89,6 +91,7 @@ class RedisTaskStore:
         *,
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
+        redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -99,7 +102,8 @@ class RedisTaskStore:
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
         long holders get to renew their leases after Redis was away. A conversation
-        that begins with a turn without an answer gets `conversation_config`.
+        that begins with a turn without an answer gets `conversation_config`;
+        `redact` sees what enters a conversation.
         """
         self._client: UntypedRedis = client
         self._address = address_of(client)
@@ -108,6 +112,7 @@ class RedisTaskStore:
         )
         self._known_agents = frozenset(known_agents)
         self._conversation_config = conversation_config or ConversationConfig()
+        self._redact = redact
         self._delays = (
             milliseconds(resend_seconds),
             milliseconds(resend_seconds * LONGEST_RESEND),
@@ -139,6 +144,7 @@ class RedisTaskStore:
             idempotency_ttl_seconds=self._idempotency_ttl_seconds,
             known=task.agent_name in self._known_agents,
             conversation_config=self._conversation_config,
+            redact=self._redact,
         )
         keys = creation_keys(task)
         return self._call("create", task.tenant, task.id, arguments, more_keys=keys)
@@ -207,7 +213,7 @@ class RedisTaskStore:
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
     ) -> Step:
-        text = step_text(step, attempt=lease.fence)
+        text = step_text(redacted_step(step, self._redact), attempt=lease.fence)
         answer = await self._write(
             "record_step", lease, [step.key, text, *_event_arguments(events)]
         )
@@ -311,8 +317,9 @@ class RedisTaskStore:
         if conversation is None:
             return (), ()
         turn = ending.turn
+        messages = [redacted(message, self._redact) for message in turn.messages]
         arguments = append_arguments(
-            turn.messages, turn=lease.task_id, create_with=turn.config
+            messages, turn=lease.task_id, create_with=turn.config
         )
         return append_keys(lease.tenant, conversation), arguments
 

@@ -36,6 +36,7 @@ from conversations.conversation import (
     OnFailure,
 )
 from conversations.json_value import Identifier, Text
+from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
@@ -120,6 +121,10 @@ class ConversationsSettings(Section):
     """History beyond these bounds: `drop`, `summarise`, or `none` (refuse the run)."""
     on_failure: OnFailure = "keep_user"
     """A turn without an answer: `keep_user` (question and closing mark) or `drop`."""
+    client_roles: tuple[Role, ...] = tuple(Role)
+    """Roles that clients may add or import; turns of tasks are not asked."""
+    redact: Text | None = None
+    """`package.module:function` that takes out of a message what must not be stored."""
     ttl: Seconds | None = None
     """A conversation untouched for so long is deleted; null keeps it."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from conversations.json_value import JsonObject, dumps
 from conversations.message import Message, Role
+from conversations.redaction import Redact, redacted_text
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Step
@@ -170,6 +171,13 @@ def step_text(step: Step, *, attempt: int) -> str:
     """A step as the journal keeps it, without its instant."""
     stamped = step.model_copy(update={"attempt": attempt})
     return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
+
+
+def redacted_step(step: Step, redact: Redact | None) -> Step:
+    """A step whose part of the answer may enter a conversation."""
+    if step.said is None:
+        return step
+    return step.model_copy(update={"said": redacted_text(step.said, redact)})
 
 
 def step_from_entry(entry: str) -> Step:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from conversations.errors import InvalidRequest
+from conversations.redaction import Redact, load_redact
 from conversations.redis_store import RedisConversationStore
 from conversations.service import ConversationService, StoredConversationService
 from conversations.store import ConversationStore
@@ -43,6 +45,7 @@ def connect(settings: Settings) -> OrchestratorParts:
             renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
             known_agents=frozenset(settings.agents),
             conversation_config=settings.services.conversations.conversation_config,
+            redact=redact_of(settings),
         ),
         queue=CeleryTaskQueue(
             celery_settings(settings),
@@ -66,9 +69,23 @@ def conversation_service(
         return None
     return StoredConversationService(
         store,
+        client_roles=section.client_roles,
+        redact=redact_of(settings),
         default_config=section.conversation_config,
         max_message_bytes=settings.limits.max_message_bytes,
     )
+
+
+def redact_of(settings: Settings) -> Redact | None:
+    """Return the redaction hook, if one is named.
+
+    Raises:
+        InvalidSettings: it cannot be imported.
+    """
+    try:
+        return load_redact(settings.services.conversations.redact)
+    except InvalidRequest as exc:
+        raise InvalidSettings([f"services.conversations.{exc}"]) from exc
 
 
 def defaults_of(settings: Settings) -> Defaults:

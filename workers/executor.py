@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationNotFound
+from conversations.errors import ConversationNotFound, RedactionFailed
 from conversations.json_value import size_of
 from conversations.service import ConversationService
 from conversations.view import ConversationView
@@ -273,9 +273,15 @@ class Executor:
         if lease is None:
             raise RuntimeError("a stored run has a lease")
         seconds = run.running_seconds()
-        doorbells = await self._insist(
-            lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
-        )
+        try:
+            doorbells = await self._insist(
+                lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
+            )
+        except RedactionFailed as exc:
+            failure = describe(exc, attempt=run.task.attempt)
+            return await self._finish(
+                run, Ending(status=TaskStatus.FAILED, failure=failure)
+            )
         await self._ring(doorbells)
         code = ending.failure.code if ending.failure else ""
         return Outcome(ending.status.value, code)

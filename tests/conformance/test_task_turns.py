@@ -463,3 +463,23 @@ async def test_a_hundred_submits_at_once_never_interleave_their_turns(
         assert len(questions) + race.refused == 100
     ended = [await stores.tasks.get("default", task_id) for task_id in race.ids]
     assert all(task.status.is_terminal for task in ended)
+
+
+def without_names(message: Message) -> Message:
+    text = message.content.replace("Ada", "…")
+    return message.model_copy(update={"content": text})
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_turns_are_redacted_before_they_are_stored(
+    open_stores: OpenStores, ends_well: bool
+) -> None:
+    stores = open_stores(redact=without_names)
+    task = await asked(stores, "I am Ada")
+    lease = (await claim(stores.tasks, task)).lease
+    await say(stores, lease, 1, "Hello Ada")
+    ending = answered(task, "Hello Ada") if ends_well else failed()
+    await stores.tasks.finish(lease, ending, running_seconds=0)
+    texts = [text for _, text in await said(stores)]
+    assert texts[0] == "I am …"
+    assert texts[1].startswith("Hello …")
