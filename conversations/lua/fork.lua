@@ -59,10 +59,13 @@ local function cut_tail()
     local ids = {}
     for i, entry in ipairs(page) do
       ids[i] = entry[1]
-      redis.call('HDEL', keys[3], 'client:' .. entry[2][4])
-      local turn = 'turn:' .. entry[2][2]
-      if tonumber(redis.call('HGET', keys[3], turn) or 0) > tonumber(at) then
-        redis.call('HDEL', keys[3], turn)
+      local turn, client = entry[2][2], entry[2][4]
+      if client ~= '' then
+        redis.call('HDEL', keys[3], 'client:' .. client)
+      end
+      local first = turn ~= '' and redis.call('HGET', keys[3], 'turn:' .. turn)
+      if first and tonumber(first) > tonumber(at) then
+        redis.call('HDEL', keys[3], 'turn:' .. turn)
       end
     end
     redis.call('XDEL', keys[2], unpack(ids))
