@@ -30,7 +30,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 
 from conversations import ConversationConfig, Message, Role
 from conversations.redis_store import RedisConversationStore
-from conversations.service import StoredConversationService
+from conversations.stored_service import StoredConversationService
 from conversations.window import estimate_tokens
 
 TEXT = ("A lost task is found again by the sweeper, which rings for it. " * 8)[:500]

@@ -19,8 +19,9 @@ from conversations.errors import (
     RoleForbidden,
 )
 from conversations.message import Message, Role, StoredMessage, ToolCall
-from conversations.service import ConversationService, StoredConversationService
+from conversations.service import ConversationService
 from conversations.store import ConversationPage, ConversationStore
+from conversations.stored_service import StoredConversationService
 from conversations.view import ConversationView
 
 __all__ = [

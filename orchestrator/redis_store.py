@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from secrets import token_hex
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -75,7 +75,6 @@ from orchestrator.task_record import (
     steps_from_entries,
     task_from_fields,
 )
-
 
 _Arguments = Sequence[str | int]
 _Answer = list[Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from conversations.errors import InvalidRequest
 from conversations.redaction import Redact, load_redact
 from conversations.redis_store import RedisConversationStore
-from conversations.service import ConversationService, StoredConversationService
+from conversations.service import ConversationService
 from conversations.store import ConversationStore
+from conversations.stored_service import StoredConversationService
 from orchestrator.celery_settings import celery_settings
 from orchestrator.errors import InvalidSettings
 from orchestrator.parts import OrchestratorParts

@@ -15,8 +15,8 @@ from orchestrator.cli.options import duration, json_object, tenant_option
 from orchestrator.cli.output import echo_json, json_option
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
-from orchestrator.task_handle import AsyncTaskHandle
 from orchestrator.task import WhenBusy
+from orchestrator.task_handle import AsyncTaskHandle
 
 
 @click.command("submit", epilog=exit_codes.EXPLAINED)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from conversations import Message, Role
 from conversations.redis_store import RedisConversationStore
-from conversations.service import StoredConversationService
+from conversations.stored_service import StoredConversationService
 
 
 async def main(url: str, first: int, writers: int, messages: int) -> None:

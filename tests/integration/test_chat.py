@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import EventType, Orchestrator
-from tests.integration.conftest import Stand, wait_until
 from tests.integration.test_cli import endpoint
+from tests.stand import Stand, wait_until
 from workers.llm.double import HttpReply
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(120)
 def celeriac(
     stand: Stand, *arguments: str, **options: object
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *arguments],
         cwd=stand.directory,
         env=stand.variables(),

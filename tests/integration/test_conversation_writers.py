@@ -14,7 +14,7 @@ import pytest
 
 from conversations import ConversationConfig
 from orchestrator import AsyncOrchestrator
-from tests.integration.conftest import Stand
+from tests.stand import Stand
 
 PROCESSES = 4
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def start(stand: Stand, process: int, writers: int, messages: int) -> object:
     share = writers // PROCESSES
     arguments = [stand.redis_url, process * share, share, messages]
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [
             sys.executable,
             "-m",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message, Role, ToolCall
-from conversations.service import StoredConversationService
+from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, Doorbell, TaskFilter
