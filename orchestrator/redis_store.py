@@ -212,10 +212,10 @@ class RedisTaskStore:
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
     ) -> Step:
-        text = step_text(redacted_step(step, self._redact), attempt=lease.fence)
-        answer = await self._write(
-            "record_step", lease, [step.key, text, *_event_arguments(events)]
-        )
+        kept = redacted_step(step, self._redact)
+        text = step_text(kept, attempt=lease.fence)
+        arguments = [step.key, text, kept.said or "", *_event_arguments(events)]
+        answer = await self._write("record_step", lease, arguments)
         return step_from_entry(answer[0])
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:

@@ -153,20 +153,6 @@ local function leave_due_and_leases()
   redis.call('HDEL', RECORD, 'due_ms', 'pending_reason', 'lease_until_ms')
 end
 
--- The answer so far, in pieces, as the journal's steps say it.
-local function said()
-  local steps, pieces = {}, {}
-  for _, entry in ipairs(redis.call('HVALS', JOURNAL)) do
-    local place, step = string.match(entry, '^(%d+) %d+ ({.*})$')
-    if step and string.find(step, '"said":"', 1, true) then
-      steps[#steps + 1] = {tonumber(place), cjson.decode(step).said}
-    end
-  end
-  table.sort(steps, function(a, b) return a[1] < b[1] end)
-  for i, step in ipairs(steps) do pieces[i] = step[2] end
-  return pieces
-end
-
 -- Leaves what is kept of a turn without an answer, and of those that it superseded.
 local function close_turns(conversation, status)
   local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
@@ -175,7 +161,7 @@ local function close_turns(conversation, status)
       {turn = turn, asked = asked, said = pieces, ended = ended, limits = limits}, NOW)
   end
   if status ~= 'completed' and not get('rolled_back') then
-    close(TASK_ID, get('asked'), said(), status)
+    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status)
   end
   for line in string.gmatch(get('superseded') or '', '[^\n]+') do
     local turn, asked = string.match(line, '^(%S+) (.*)$')
@@ -205,7 +191,7 @@ local function end_task(status, data, delay)
     close_turns(conversation, status)
   end
   redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded')
-  redis.call('DEL', RECORD .. ':inbox')
+  redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said')
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
   return was_next and wake_next_turn(delay or RESEND) or {}
 end

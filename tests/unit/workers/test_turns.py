@@ -72,7 +72,7 @@ class Talk:
 
     async def run(self, prompt: str, **fields: object) -> str:
         creation = await self.submit(prompt, **fields)
-        return await self.executor.run("default", creation.task.id)
+        return (await self.executor.run("default", creation.task.id)).word
 
     async def history(self) -> list[tuple[str, str]]:
         stored = await self.conversations.read("default", "c")
@@ -98,7 +98,7 @@ async def test_a_steering_message_reaches_the_next_completion_and_later_attempts
     )
     creation = await talk.submit("Paint")
     for word in ("released", "completed"):
-        assert await talk.executor.run("default", creation.task.id) == word
+        assert (await talk.executor.run("default", creation.task.id)).word == word
     asked = ["Paint", "Let me look.", "found", "In red"]
     assert [talk.prompt(1), talk.prompt(2)] == [asked, asked]
     assert await talk.history() == [
@@ -170,7 +170,7 @@ async def test_a_summary_is_not_paid_for_twice() -> None:
         await talk.run(str(number))
     creation = await talk.submit("3")
     for word in ("released", "completed"):
-        assert await talk.executor.run("default", creation.task.id) == word
+        assert (await talk.executor.run("default", creation.task.id)).word == word
     assert talk.llm.unused == []
 
 
