@@ -9,23 +9,35 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from conversations.errors import ContextTooLong
+from conversations.fitting import fit_history, fit_turn
 from conversations.message import Message, Role, ToolCall
+from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.sampling import Sampling
 from workers.errors import (
     AgentFailed,
+    ContextOverflow,
     EmptyCompletion,
     InvalidToolArguments,
     SoftTimeLimitReached,
 )
-from workers.llm.provider import Completion, FinishReason, ToolSpec
+from workers.llm.provider import (
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    ToolSpec,
+)
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolResult
 
 CONCURRENT_TOOL_CALLS = 8
 """Calls of one turn that run at once, so that one run cannot take a whole worker."""
+
+SHRINK = 0.5
+"""A prompt that the endpoint found too long is sent again once, cut to this share."""
 
 CLOSING = {
     StopReason.MAX_TURNS: "You have reached the limit of turns or tool calls.",
@@ -91,6 +103,7 @@ class _ToolLoop:
         self._head = list(agent_input.messages)
         if instructions:
             self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
+        self._tokens = agent_input.context_tokens
         self._turn = [Message(role=Role.USER, content=agent_input.prompt())]
         self._calls_left = ctx.config.max_tool_calls
         self._slots = asyncio.Semaphore(CONCURRENT_TOOL_CALLS)
@@ -102,6 +115,7 @@ class _ToolLoop:
     async def run(self) -> AgentResult:
         with suppress(SoftTimeLimitReached):
             for _ in range(self._ctx.config.max_turns):
+                self._turn += await self._ctx.take_messages()
                 completion = await self._complete(self._turn, self._tools)
                 if not completion.message.tool_calls:
                     return self._answer(completion)
@@ -113,11 +127,27 @@ class _ToolLoop:
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
-        request = self._sampling.request([*self._head, *turn], tools=tools)
+        request = self._request(turn, tools)
         try:
             return await self._ctx.complete(request)
         except EmptyCompletion:
             return await self._ctx.complete(request)
+        except ContextOverflow as exc:
+            needed = sum(tokens_of(message) for message in request.messages)
+            limit = exc.context_tokens or needed
+            self._tokens = min(self._tokens or needed, int(needed * SHRINK))
+            try:
+                return await self._ctx.complete(self._request(turn, tools))
+            except ContextOverflow:
+                raise ContextTooLong(needed=needed, limit=limit) from exc
+
+    def _request(
+        self, turn: Sequence[Message], tools: Sequence[ToolSpec]
+    ) -> CompletionRequest:
+        if self._tokens is not None:
+            self._head = list(fit_history(self._head, turn, tokens=self._tokens))
+            turn = fit_turn(self._head, turn, tokens=self._tokens)
+        return self._sampling.request([*self._head, *turn], tools=tools)
 
     def _answer(self, completion: Completion) -> AgentResult:
         reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
