@@ -27,6 +27,7 @@ from conversations.json_value import NotStorable, check_identifier
 from conversations.service import ConversationService
 from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.agent_config import AgentInfo, WorkerInfo
+from orchestrator.chat import AsyncChat
 from orchestrator.errors import (
     InvalidInput,
     InvalidTransition,
@@ -148,6 +149,10 @@ class AsyncOrchestrator:
         """
         request = parse_request({"agent": agent, "input": input, **options})
         return (await self._accept([request]))[0]
+
+    def chat(self, agent: str, conversation_id: str | None = None) -> AsyncChat:
+        """Return a talk with an agent; without an id it begins a conversation."""
+        return AsyncChat(self, agent=agent, conversation_id=conversation_id)
 
     async def submit_many(
         self,

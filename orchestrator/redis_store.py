@@ -18,7 +18,9 @@ from conversations.append_script import (
     append_arguments,
     append_keys,
 )
+from conversations.conversation import ConversationConfig
 from conversations.json_value import dumps
+from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
@@ -63,6 +65,7 @@ from orchestrator.store_limits import (
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
+    PUSHED_CANCEL_SECONDS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
     UNSERVED_SECONDS,
@@ -76,8 +79,6 @@ from orchestrator.task_record import (
     task_from_fields,
 )
 
-_PUSHED_CANCEL_SECONDS: Final = 60.0
-"""A push that nobody took is worthless once a lease has been renewed."""
 _CLAIM_PAUSE_SECONDS: Final = 0.25
 
 
@@ -89,6 +90,8 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         client: Redis,
         *,
         known_agents: Collection[str] = (),
+        conversation_config: ConversationConfig | None = None,
+        redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -99,15 +102,19 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         """Take over a client.
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
-        long holders get to renew their leases after Redis was away.
+        long holders get to renew their leases after Redis was away. A conversation
+        that begins with a turn without an answer gets `conversation_config`;
+        `redact` sees what enters a conversation.
         """
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
             dispatch_window=dispatch_window,
+            redact=redact,
         )
         self._known_agents = frozenset(known_agents)
+        self._conversation_config = conversation_config or ConversationConfig()
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
@@ -133,6 +140,8 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             task,
             idempotency_ttl_seconds=self._idempotency_ttl_seconds,
             known=task.agent_name in self._known_agents,
+            conversation_config=self._conversation_config,
+            redact=self._redact,
         )
         keys = creation_keys(task)
         return self._call("create", task.tenant, task.id, arguments, more_keys=keys)
@@ -314,15 +323,16 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         if conversation is None:
             return (), ()
         turn = ending.turn
+        messages = [redacted(message, self._redact) for message in turn.messages]
         arguments = append_arguments(
-            turn.messages, turn=lease.task_id, create_with=turn.config
+            messages, turn=lease.task_id, create_with=turn.config
         )
         return append_keys(lease.tenant, conversation), arguments
 
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
         require_name(tenant, task_id)
         verdict, *answer = await self._run(
-            "cancel", tenant, task_id, [milliseconds(_PUSHED_CANCEL_SECONDS)]
+            "cancel", tenant, task_id, [milliseconds(PUSHED_CANCEL_SECONDS)]
         )
         if verdict == "unknown":
             raise TaskNotFound(task_id)

@@ -27,9 +27,12 @@ from pydantic_settings import (
 from conversations.conversation import (
     DEFAULT_CONTEXT_WINDOW,
     DEFAULT_MAX_MESSAGES,
+    Compaction,
     ConversationConfig,
+    OnFailure,
 )
 from conversations.json_value import Identifier, Text
+from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
@@ -88,7 +91,15 @@ class ConversationsSettings(Section):
     context_window: Count = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
     """Messages of history that a model sees at most."""
     context_tokens: Count | None = Field(default=None, ge=1)
-    """Estimated tokens of history that a model sees at most; null sets no bound."""
+    """Tokens of messages that a model sees at most; null sets no bound."""
+    compaction: Compaction = "drop"
+    """History beyond these bounds: `drop`, `summarise`, or `none` (refuse the run)."""
+    on_failure: OnFailure = "keep_user"
+    """A turn without an answer: `keep_user` (question and closing mark) or `drop`."""
+    client_roles: tuple[Role, ...] = tuple(Role)
+    """Roles that clients may add or import; turns of tasks are not asked."""
+    redact: Text | None = None
+    """`package.module:function` that takes out of a message what must not be stored."""
     ttl: Seconds | None = None
     """A conversation untouched for so long is deleted; null keeps it."""
 
@@ -108,6 +119,8 @@ class ConversationsSettings(Section):
             max_messages=self.max_messages,
             context_window=self.context_window,
             context_tokens=self.context_tokens,
+            compaction=self.compaction,
+            on_failure=self.on_failure,
             ttl_seconds=self.ttl,
         )
 

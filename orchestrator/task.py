@@ -207,8 +207,13 @@ class AwaitedCall(BaseModel):
     """When the call began whose outcome is unknown."""
 
 
-WhenBusy = Literal["enqueue", "reject"]
-"""What a task does on a conversation that has an unfinished one."""
+WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback", "steer"]
+"""What a task does on a conversation that has unfinished ones.
+
+Wait for them; be refused; cancel them and keep what they have said, marked as closed;
+cancel them and remove them; or join the running one, which gets the message before its
+next completion.
+"""
 
 
 class Task(BaseModel):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
+from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
@@ -22,6 +23,7 @@ from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
 from workers.llm.run_provider import RunProvider, UngovernedProvider
+from workers.prompt_tokens import counted
 from workers.retry import describe
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -36,7 +38,7 @@ class RunStart:
     run: Run
     log: RunLog
     journal: Journal = EMPTY_JOURNAL
-    history: tuple[Message, ...] = ()
+    view: ConversationView | None = None
     results: tuple[JsonObject, ...] = ()
     """How the tasks ended that this one waited for."""
 
@@ -171,8 +173,10 @@ class LocalAgentManager:
             tools=self._tools,
             journal=start.journal,
         )
-        agent_input = _input_of(start, entry.config)
+        view = start.view or ConversationView()
         try:
+            summary = await context.summarise(view)
+            agent_input = _input_of(start, entry.config, view, summary)
             answer = _checked(await entry.agent.run(context, agent_input))
         except GateClosed:
             raise
@@ -189,7 +193,9 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
-        return Execution(result=result, turn=_turn_of(agent_input, answer))
+        turn = counted(_turn_of(agent_input, answer), context.exchanges)
+        opening = () if summary is None else (summary,)
+        return Execution(result=result, turn=(*opening, *turn))
 
     def _provider_of(self, start: RunStart, config: AgentConfig) -> RunProvider:
         if self._governor is None:
@@ -214,14 +220,20 @@ def _checked(answer: object) -> AgentResult:
     return answer
 
 
-def _input_of(start: RunStart, config: AgentConfig) -> AgentInput:
+def _input_of(
+    start: RunStart,
+    config: AgentConfig,
+    view: ConversationView,
+    summary: Message | None,
+) -> AgentInput:
     task = start.run.task
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return AgentInput(
         data={**task.input, **results},
         context=task.context,
         parameters={**config.parameters, **task.parameters},
-        messages=start.history,
+        messages=view.messages(summary),
+        context_tokens=view.config.context_tokens,
     )
 
 

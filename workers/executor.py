@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationNotFound
+from conversations.errors import ConversationNotFound, RedactionFailed
 from conversations.json_value import JsonObject, size_of
-from conversations.message import Message
 from conversations.service import ConversationService
+from conversations.view import ConversationView
 from orchestrator.errors import (
     LeaseLost,
     QueueUnavailable,
@@ -182,10 +182,10 @@ class Executor:
         return await self._settle(run, claim, agent)
 
     async def _execute(self, run: Run, claim: Claim) -> Execution:
-        history: tuple[Message, ...] = ()
+        view: ConversationView | None = None
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:
-            history = await self._history(claim.task.tenant, conversation_id)
+            view = await self._view(claim.task.tenant, conversation_id)
         results = await self._results_of(claim.task)
         start = RunStart(
             run=run,
@@ -197,7 +197,7 @@ class Executor:
                 ring=self._ring,
             ),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
-            history=history,
+            view=view,
         )
         return await self._parts.manager.execute_run(start)
 
@@ -225,7 +225,7 @@ class Executor:
             )
         return tuple(results)
 
-    async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
+    async def _view(self, tenant: str, conversation_id: str) -> ConversationView:
         conversations = self._parts.conversations
         if conversations is None:
             raise AgentFailed(
@@ -235,10 +235,10 @@ class Executor:
             )
         try:
             return await self._insist(
-                lambda: conversations.window(conversation_id, tenant=tenant)
+                lambda: conversations.view(conversation_id, tenant=tenant)
             )
         except ConversationNotFound:
-            return ()
+            return ConversationView(config=self._parts.conversation_config)
 
     async def _settle(
         self, run: Run, claim: Claim, agent: asyncio.Task[Execution]
@@ -314,9 +314,15 @@ class Executor:
         if lease is None:
             raise RuntimeError("a stored run has a lease")
         seconds = run.running_seconds()
-        doorbells = await self._insist(
-            lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
-        )
+        try:
+            doorbells = await self._insist(
+                lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
+            )
+        except RedactionFailed as exc:
+            failure = describe(exc, attempt=run.task.attempt)
+            return await self._finish(
+                run, Ending(status=TaskStatus.FAILED, failure=failure)
+            )
         await self._ring(doorbells)
         code = ending.failure.code if ending.failure else ""
         return Outcome(ending.status.value, code)

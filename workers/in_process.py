@@ -23,7 +23,7 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import Doorbell
 from orchestrator.sweeper import Sweeper
-from orchestrator.wiring import conversation_service, defaults_of
+from orchestrator.wiring import conversation_service, defaults_of, redact_of
 from workers.agent_manager import AgentManager
 from workers.bootstrap import build_manager, open_webhooks
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
@@ -108,6 +108,8 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             known_agents=frozenset(settings.agents),
+            conversation_config=settings.services.conversations.conversation_config,
+            redact=redact_of(settings),
         ),
         queue=queue,
         directory=directory,

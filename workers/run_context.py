@@ -15,20 +15,29 @@ from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from conversations.json_value import check_json
-from conversations.message import ToolCall
+from conversations.message import Message, ToolCall
+from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import EMPTY_JOURNAL, Journal, Step, StepKind, StepStart
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
-from workers.errors import GateClosed, LLMError
+from workers.compaction import summary_message, summary_request
+from workers.errors import (
+    CompletionRefused,
+    ContextOverflow,
+    EmptyCompletion,
+    GateClosed,
+    LLMError,
+)
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
 from workers.llm.run_provider import RunProvider
 from workers.once_call import OnceCall, UnsettledCalls
+from workers.prompt_tokens import Exchange, estimate_prompt
 from workers.run import Run
 from workers.run_events import (
     completion_events,
@@ -50,6 +59,10 @@ class _ToolCall(NamedTuple):
     first_index: int
     once: Tool | None
     """The tool, when the call must not be made twice."""
+
+
+SUMMARY_KEY = "summary"
+_MESSAGES = TypeAdapter(tuple[Message, ...])
 
 
 class JournaledRunContext:
@@ -74,6 +87,8 @@ class JournaledRunContext:
         self._maybe_paid = run.task.maybe_paid
         self._unsettled = UnsettledCalls(run, log, journal)
         self._unanswered: set[str] = set()
+        self.exchanges: list[Exchange] = []
+        """Prompts and completions of this run so far, also of earlier attempts."""
         self._completions = 0
         self._items = 0
         self._names: Counter[str] = Counter()
@@ -107,6 +122,63 @@ class JournaledRunContext:
             maybe_paid=self._maybe_paid,
         )
 
+    async def take_messages(self) -> tuple[Message, ...]:
+        if self.task.conversation_id is None:
+            return ()
+        number = self._completions + 1
+        taken: list[Step] = []
+        while True:
+            key = f"messages:{number}:{len(taken) + 1}"
+            step = self._steps.get(key)
+            if step is None and f"completion:{number}" not in self._steps:
+                step = await self._log.take(key)
+            if step is None:
+                break
+            self._steps[key] = step
+            taken.append(step)
+        return tuple(
+            message
+            for step in taken
+            for message in _MESSAGES.validate_python(step.outcome)
+        )
+
+    async def summarise(self, view: ConversationView) -> Message | None:
+        """Summarise what the window left out, once in the run; None without need.
+
+        A run that began without a summary goes on without one. A model that cannot
+        take the text leaves history out unsummarised.
+        """
+        done = self._steps.get(SUMMARY_KEY)
+        if done is not None:
+            return Message.model_validate(done.outcome)
+        if not view.to_summarise or "completion:1" in self._steps:
+            return None
+        request = summary_request(view.to_summarise, model=self._config.model)
+        started = monotonic()
+        try:
+            completion = await self._ask(SUMMARY_KEY, request)
+        except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
+            await self.progress(f"history was left out unsummarised: {exc.code}")
+            return None
+        summary = summary_message(completion.message.content, covers=view.window.cut)
+        usage = completion.usage or Usage()
+        facts: dict[str, JsonValue] = {
+            "name": SUMMARY_KEY,
+            "covers": summary.covers,
+            "messages": len(view.to_summarise),
+            "usage": usage.model_dump(mode="json"),
+        }
+        step = Step(
+            key=SUMMARY_KEY,
+            kind=StepKind.COMPLETION,
+            outcome=summary.model_dump(mode="json", exclude_defaults=True),
+            usage=usage,
+            seconds=monotonic() - started,
+            attempt=self.task.attempt,
+        )
+        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
+        return summary
+
     async def complete(self, request: CompletionRequest) -> Completion:
         self._completions += 1
         number = self._completions
@@ -115,6 +187,7 @@ class JournaledRunContext:
         done = self._steps.get(key)
         if done is not None:
             completion = Completion.model_validate(done.outcome)
+            self.exchanges.append(Exchange(request, completion))
             self._items += bool(completion.message.content)
             return completion
         started = monotonic()
@@ -127,15 +200,21 @@ class JournaledRunContext:
                 self._completions -= 1
             raise
         seconds = monotonic() - started
+        self.exchanges.append(Exchange(request, completion))
         self._items += bool(completion.message.content)
         events = completion_events(
-            completion, number=number, first_index=index, seconds=seconds
+            completion,
+            number=number,
+            first_index=index,
+            seconds=seconds,
+            estimated_tokens=estimate_prompt(request),
         )
         step = Step(
             key=key,
             kind=StepKind.COMPLETION,
             name=completion.model,
             outcome=completion.model_dump(mode="json", exclude_defaults=True),
+            said=completion.message.content or None,
             usage=completion.usage or Usage(),
             seconds=seconds,
             attempt=self.task.attempt,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -15,6 +15,7 @@ from orchestrator.cli.options import duration, json_object, tenant_option
 from orchestrator.cli.output import echo_json, json_option
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.task import WhenBusy
 from orchestrator.task_handle import AsyncTaskHandle
 
 
@@ -42,7 +43,7 @@ from orchestrator.task_handle import AsyncTaskHandle
 )
 @click.option(
     "--when-busy",
-    type=click.Choice(["enqueue", "reject"]),
+    type=click.Choice(get_args(WhenBusy)),
     help="What to do when the conversation is busy.",
 )
 @click.option(

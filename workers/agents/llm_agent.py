@@ -11,7 +11,10 @@ from contextlib import suppress
 
 from pydantic import JsonValue
 
+from conversations.errors import ContextTooLong
+from conversations.fitting import fit_history, fit_turn
 from conversations.message import Message, Role, ToolCall
+from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.sampling import Sampling
@@ -19,18 +22,27 @@ from workers.agents.structured import OutputFormat
 from workers.errors import (
     AgentFailed,
     BudgetExceeded,
+    ContextOverflow,
     EmptyCompletion,
     InvalidToolArguments,
     MalformedCompletion,
     SoftTimeLimitReached,
 )
-from workers.llm.provider import Completion, FinishReason, ToolSpec
+from workers.llm.provider import (
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    ToolSpec,
+)
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolResult
 
 CONCURRENT_TOOL_CALLS = 8
 """Calls of one turn that run at once, so that one run cannot take a whole worker."""
+
+SHRINK = 0.5
+"""A prompt that the endpoint found too long is sent again once, cut to this share."""
 
 CLOSING = {
     StopReason.MAX_TURNS: "You have reached the limit of turns or tool calls.",
@@ -107,6 +119,7 @@ class _ToolLoop:
         self._head = list(agent_input.messages)
         if instructions:
             self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
+        self._tokens = agent_input.context_tokens
         self._turn = [Message(role=Role.USER, content=agent_input.prompt())]
         self._calls_left = ctx.config.max_tool_calls
         self._invalid_turns = 0
@@ -132,6 +145,7 @@ class _ToolLoop:
     async def _converse(self) -> AgentResult | None:
         """Return the answer; None when a limit comes first."""
         for _ in range(self._ctx.config.max_turns):
+            self._turn += await self._ctx.take_messages()
             completion = await self._complete(self._turn, self._tools)
             if not completion.message.tool_calls:
                 return await self._answer(completion)
@@ -143,6 +157,27 @@ class _ToolLoop:
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
+        request = self._request(turn, tools)
+        try:
+            return await self._ctx.complete(request)
+        except (EmptyCompletion, MalformedCompletion):
+            # Models write calls that their server cannot parse: once more, no oftener.
+            return await self._ctx.complete(request)
+        except ContextOverflow as exc:
+            needed = sum(tokens_of(message) for message in request.messages)
+            limit = exc.context_tokens or needed
+            self._tokens = min(self._tokens or needed, int(needed * SHRINK))
+            try:
+                return await self._ctx.complete(self._request(turn, tools))
+            except ContextOverflow:
+                raise ContextTooLong(needed=needed, limit=limit) from exc
+
+    def _request(
+        self, turn: Sequence[Message], tools: Sequence[ToolSpec]
+    ) -> CompletionRequest:
+        if self._tokens is not None:
+            self._head = list(fit_history(self._head, turn, tokens=self._tokens))
+            turn = fit_turn(self._head, turn, tokens=self._tokens)
         request = self._sampling.request([*self._head, *turn], tools=tools)
         if self._format is not None and not tools:
             schema = {"output_schema": self._format.schema}
@@ -150,11 +185,7 @@ class _ToolLoop:
         if self._spent is not None:
             most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
             request = request.model_copy(update={"max_output_tokens": most})
-        try:
-            return await self._ctx.complete(request)
-        except (EmptyCompletion, MalformedCompletion):
-            # Models write calls that their server cannot parse: once more, no oftener.
-            return await self._ctx.complete(request)
+        return request
 
     async def _answer(self, completion: Completion) -> AgentResult:
         output: JsonValue = None

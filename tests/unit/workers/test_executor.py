@@ -11,7 +11,7 @@ import pytest
 from conversations.conversation import ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
-from conversations.service import StoredConversationService
+from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import QueueUnavailable, StoreFull
 from orchestrator.journal import StepKind, StepStart
