@@ -235,8 +235,8 @@ def test_doctor_without_redis_ends_with_69(stand: Stand, celeriac: Run) -> None:
     assert code == 69
     assert out.startswith("fail redis")
     stand.redis_url = "redis://127.0.0.1:1/0"
-    stand.environment["CELERY_BROKER_URL"] = "redis://:secret@127.0.0.1:1/0"
-    assert "secret" not in celeriac("doctor")[1]
+    stand.environment["CELERY_BROKER_URL"] = "redis://:planted@127.0.0.1:1/0"
+    assert "planted" not in celeriac("doctor")[1]
 
 
 def is_served(celeriac: Run) -> bool:
