@@ -6,6 +6,7 @@ their own modules, so that this package loads no Redis client.
 
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import (
+    ContextTooLong,
     ConversationBusy,
     ConversationConflict,
     ConversationError,
@@ -14,12 +15,17 @@ from conversations.errors import (
     InvalidHistory,
     InvalidMessage,
     InvalidRequest,
+    RedactionFailed,
+    RoleForbidden,
 )
 from conversations.message import Message, Role, StoredMessage, ToolCall
-from conversations.service import ConversationService, StoredConversationService
+from conversations.service import ConversationService
 from conversations.store import ConversationPage, ConversationStore
+from conversations.stored_service import StoredConversationService
+from conversations.view import ConversationView
 
 __all__ = [
+    "ContextTooLong",
     "Conversation",
     "ConversationBusy",
     "ConversationConfig",
@@ -30,11 +36,14 @@ __all__ = [
     "ConversationService",
     "ConversationStore",
     "ConversationStoreUnavailable",
+    "ConversationView",
     "InvalidHistory",
     "InvalidMessage",
     "InvalidRequest",
     "Message",
+    "RedactionFailed",
     "Role",
+    "RoleForbidden",
     "StoredConversationService",
     "StoredMessage",
     "ToolCall",

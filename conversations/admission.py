@@ -151,8 +151,7 @@ def history_up_to(
     """
     kept = [stored.seq for stored in history]
     if at not in kept:
-        span = f"{kept[0]} to {kept[-1]}" if kept else "none"
-        raise InvalidHistory(f"at must be the seq of a kept message ({span}; got {at})")
+        raise InvalidHistory(not_kept(at))
     end = kept.index(at) + 1
     if end < len(history) and history[end].message.role is Role.TOOL:
         raise InvalidHistory(
@@ -160,6 +159,11 @@ def history_up_to(
             " choose the last of the results or the message before the call"
         )
     return tuple(history[:end])
+
+
+def not_kept(at: int | None) -> str:
+    """Why a fork at a message is refused."""
+    return f"at must be the seq of a message that is still kept (got {at})"
 
 
 def describe_problem(exc: ValidationError, field: str) -> str:

@@ -4,7 +4,8 @@ Whoever must append in the same transaction as its own change composes a script 
 `APPEND_FUNCTIONS`, calls `conversation_append_check(keys, argv)` before its first
 write and, when that returned nil, `conversation_append_write(keys, argv, now_ms)`.
 The tables `keys` and `argv` hold exactly what `append_keys` and `append_arguments`
-return. Knows no Redis client.
+return. `conversation_close(keys, close, now_ms)` adds a turn that ended without an
+answer. Knows no Redis client.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from importlib.resources import files
 from secrets import token_hex
 from typing import NamedTuple
 
+from conversations.closing import closing_table
 from conversations.conversation import ConversationConfig
 from conversations.errors import (
     ConversationConflict,
@@ -22,7 +24,7 @@ from conversations.errors import (
     InvalidHistory,
 )
 from conversations.json_value import check_identifier
-from conversations.message import Message
+from conversations.message import Message, Role
 from conversations.record import write_limits, write_message
 
 
@@ -31,7 +33,7 @@ def read_lua(name: str) -> str:
     return (files("conversations.lua") / f"{name}.lua").read_text(encoding="utf-8")
 
 
-APPEND_FUNCTIONS = read_lua("append_functions")
+APPEND_FUNCTIONS = closing_table() + read_lua("append_functions")
 """Lua source that defines the functions; local names start with `conversation_`."""
 
 
@@ -95,11 +97,19 @@ def append_arguments(
             message.role.value,
             _repeat_mark(message, turn),
             write_message(message),
+            kind_of(message),
             message.tool_call_id or "",
             str(len(message.tool_calls)),
             *(call.id for call in message.tool_calls),
         ]
     return tuple(arguments)
+
+
+def kind_of(message: Message) -> str:
+    """What the window's script must know of a message."""
+    if message.covers is not None:
+        return "summary"
+    return "kept" if message.pinned or message.role is Role.SYSTEM else ""
 
 
 def append_error(

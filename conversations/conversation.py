@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -12,6 +13,9 @@ from conversations.json_value import Identifier, JsonObject, dumps
 
 DEFAULT_MAX_MESSAGES = 1000
 DEFAULT_CONTEXT_WINDOW = 50
+
+Compaction = Literal["none", "drop", "summarise"]
+OnFailure = Literal["keep_user", "drop"]
 
 
 class ConversationConfig(BaseModel):
@@ -26,7 +30,14 @@ class ConversationConfig(BaseModel):
     context_window: int = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
     """Messages of history a model sees at most, system messages not counted."""
     context_tokens: int | None = Field(default=None, ge=1)
-    """Estimated tokens of history a model sees at most; None sets no bound."""
+    """Tokens of messages a model sees at most, counted where the endpoint told, else
+    estimated; None sets no bound."""
+    compaction: Compaction = "drop"
+    """What becomes of history that exceeds these bounds: left out (`drop`), summarised
+    by the agent's model (`summarise`), or the run is refused (`none`)."""
+    on_failure: OnFailure = "keep_user"
+    """What a turn that failed or was cancelled leaves: its question and a closing mark
+    with the answer so far, or nothing (`drop`)."""
     ttl_seconds: float | None = Field(default=None, gt=0)
     """Deleted when nothing was added or changed for so long; None keeps it for ever."""
 

@@ -7,10 +7,15 @@ ConversationError
 ├── InvalidRequest          an id, a limit, configuration or metadata cannot be taken
 ├── InvalidMessage          one message cannot be stored
 ├── InvalidHistory          messages that do not fit together
+├── RoleForbidden           the caller may not write messages of this role
+├── RedactionFailed         the redaction hook failed; nothing was stored
+├── ContextTooLong          what a model must see exceeds the bounds
 └── ConversationStoreUnavailable  the store did not answer, or refused to write
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class ConversationError(Exception):
@@ -57,6 +62,47 @@ class InvalidMessage(ConversationError):
 
 class InvalidHistory(ConversationError):
     """Messages do not fit together, such as a tool result without its call."""
+
+
+class RoleForbidden(ConversationError):
+    """A client would put words into another's mouth."""
+
+    code = "role_forbidden"
+
+    def __init__(self, field: str, role: str, allowed: Iterable[str]) -> None:
+        self.role = role
+        super().__init__(
+            f"{field}.role {role!r} may not be written here, only"
+            f" {', '.join(sorted(allowed)) or 'none'};"
+            " send it as one of these, or allow it in client_roles"
+        )
+
+
+class RedactionFailed(ConversationError):
+    """The redaction hook did not return a message that can be stored."""
+
+    code = "redaction_failed"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the redaction hook failed ({reason}) and nothing was stored;"
+            " correct the function that services.conversations.redact names"
+        )
+
+
+class ContextTooLong(ConversationError):
+    """What a model must see does not fit, and nothing more may be left out."""
+
+    code = "context_too_long"
+
+    def __init__(self, *, needed: int, limit: int, unit: str = "tokens") -> None:
+        self.needed = needed
+        self.limit = limit
+        field = "context_window" if unit == "messages" else "context_tokens"
+        super().__init__(
+            f"the prompt needs about {needed} {unit}, the limit is {limit};"
+            f" raise {field}, choose another compaction, or send less"
+        )
 
 
 class ConversationStoreUnavailable(ConversationError):

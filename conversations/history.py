@@ -22,6 +22,14 @@ def follow(open_calls: OpenCalls, message: Message) -> OpenCalls:
     return frozenset(call.id for call in message.tool_calls)
 
 
+def open_after(messages: Sequence[Message]) -> OpenCalls:
+    """Return the calls that are open after the messages."""
+    open_calls: OpenCalls = frozenset()
+    for message in messages:
+        open_calls = follow(open_calls, message)
+    return open_calls
+
+
 def check_follows(open_calls: OpenCalls, message: Message, *, field: str) -> None:
     """Check that `message` may stand where these calls are open.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 
+from conversations.append_script import kind_of
 from conversations.conversation import Conversation
 from conversations.history import OpenCalls, check_follows, follow, starts_unit
 from conversations.message import Message, Role, StoredMessage
@@ -21,7 +22,7 @@ class LogEntry:
     turn: str | None
     at_ms: int
     starts_unit: bool
-    role: Role
+    kind: str
     client_id: str | None
     body: str
 
@@ -41,6 +42,7 @@ class MemoryConversation:
     turns: dict[str, int] = field(default_factory=dict)
     open_calls: OpenCalls = frozenset()
     user_seq: int = 0
+    summary_seq: int = 0
 
     def expires_at(self) -> datetime | None:
         ttl, touched = self.head.config.ttl_seconds, self.head.updated_at
@@ -139,7 +141,7 @@ class MemoryConversation:
             turn=turn,
             at_ms=to_ms(at),
             starts_unit=starts,
-            role=message.role,
+            kind=kind_of(message),
             client_id=message.client_id,
             body=write_message(message),
         )
@@ -149,6 +151,8 @@ class MemoryConversation:
             self.clients[message.client_id] = seq
         if turn is not None:
             self.turns.setdefault(turn, seq)
+        if entry.kind == "summary":
+            self.summary_seq = seq
         if message.role is Role.USER:
             self.user_seq = seq
         return entry

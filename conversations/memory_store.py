@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
 
+from conversations.admission import history_up_to
 from conversations.append_script import append_error
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import ConversationNotFound, creation_refused
 from conversations.memory_log import MemoryConversation
-from conversations.message import Message, Role, StoredMessage
+from conversations.message import Message, StoredMessage
 from conversations.record import from_ms, to_ms
 from conversations.store import ConversationPage
 
@@ -52,6 +53,24 @@ class InMemoryConversationStore:
                 deleted = self._is_deleted(key)
                 raise creation_refused(conversation.id, deleted=deleted)
             record = self._new(conversation)
+            record.load(history)
+            self._records[key] = record
+            return record.head.model_copy(deep=True)
+
+    async def fork(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int | None
+    ) -> Conversation:
+        with self.lock:
+            source = self._get(tenant, conversation_id)
+            history = tuple(entry.stored() for entry in source.log)
+            if at is not None:
+                history = history_up_to(history, at)
+            taken = {"config": source.head.config, "metadata": source.head.metadata}
+            copy = copy.model_copy(update=taken)
+            key = tenant, copy.id
+            if self._is_deleted(key) or self._find(key) is not None:
+                raise creation_refused(copy.id, deleted=self._is_deleted(key))
+            record = self._new(copy)
             record.load(history)
             self._records[key] = record
             return record.head.model_copy(deep=True)
@@ -101,6 +120,14 @@ class InMemoryConversationStore:
             del self._records[key]
             self._tombstones[key] = self._clock() + TOMBSTONE
             return True
+
+    def find_config(
+        self, tenant: str, conversation_id: str
+    ) -> ConversationConfig | None:
+        """The limits of a conversation, as a step of a caller's own change."""
+        with self.lock:
+            record = self._find((tenant, conversation_id))
+            return record.head.config if record else None
 
     async def append(
         self,
@@ -182,7 +209,8 @@ class InMemoryConversationStore:
             earlier = [
                 entry
                 for entry in record.log[:start]
-                if entry.role is Role.SYSTEM or entry.seq == record.user_seq
+                if entry.kind == "kept"
+                or entry.seq in (record.user_seq, record.summary_seq)
             ]
             return record.head.model_copy(deep=True), tuple(
                 entry.stored() for entry in earlier + record.log[start:]

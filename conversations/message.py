@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from conversations.json_value import Identifier, JsonObject, Text
 
@@ -34,6 +35,24 @@ class ToolCall(BaseModel):
     """The parsed arguments; `{}` where the model wrote something unparsable."""
 
 
+def _text_alone(content: object) -> object:
+    problem = ""
+    if content is None:
+        problem = "null is not taken; send text, or '' beside tool calls"
+    elif isinstance(content, (list, tuple)):
+        kinds = {part.get("type") for part in content if isinstance(part, dict)}
+        problem = "a list of parts is not taken; join their texts"
+        if kinds - {"text", "input_text", "output_text"}:
+            problem = "images, audio and files are not taken; send text alone"
+    if problem:
+        raise ValueError(problem)
+    return content
+
+
+Content = Annotated[Text, BeforeValidator(_text_alone)]
+"""Plain text."""
+
+
 class Message(BaseModel):
     """What one participant said; valid on its own, whatever surrounds it."""
 
@@ -43,7 +62,7 @@ class Message(BaseModel):
 
     role: Role
     """Who speaks."""
-    content: Text = ""
+    content: Content = ""
     """The text; may be empty only when an assistant calls tools or a tool is silent."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls an assistant makes, in order."""
@@ -55,6 +74,13 @@ class Message(BaseModel):
     """The name under which the endpoint sent the reasoning, to replay it so."""
     client_id: Identifier | None = None
     """Chosen by the writer; a second append with the same id adds nothing."""
+    pinned: bool = False
+    """Shown to the model however old it is."""
+    covers: int | None = Field(default=None, ge=1)
+    """Makes a system message a summary: of the messages up to this number, which a
+    model then no longer sees."""
+    tokens: int | None = Field(default=None, ge=0)
+    """What it costs in a prompt, as the endpoint counted; None is estimated."""
     metadata: JsonObject = Field(default_factory=dict)
     """Facts about the message that no model sees."""
 
@@ -70,6 +96,10 @@ class Message(BaseModel):
             )
         if self.reasoning is not None and self.role is not Role.ASSISTANT:
             raise ValueError("reasoning stands in assistant messages only")
+        if self.covers is not None and self.role is not Role.SYSTEM:
+            raise ValueError("covers stands in system messages only")
+        if self.pinned and (self.tool_calls or self.role is Role.TOOL):
+            raise ValueError("pinned cannot be a message with tool calls or a result")
         ids = [call.id for call in self.tool_calls]
         if len(ids) != len(set(ids)):
             raise ValueError("tool_calls must have distinct ids within one message")

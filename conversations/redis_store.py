@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from conversations.admission import history_up_to, not_kept
 from conversations.append_script import (
     APPEND_FUNCTIONS,
     ConversationKeys,
@@ -23,17 +24,19 @@ from conversations.append_script import (
     append_keys,
     conversation_prefix,
     index_key,
+    kind_of,
     read_lua,
 )
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import (
     ConversationNotFound,
     ConversationStoreUnavailable,
+    InvalidHistory,
     creation_refused,
 )
-from conversations.history import OpenCalls, follow, starts_unit
+from conversations.history import OpenCalls, open_after, starts_unit
 from conversations.json_value import NotStorable, dumps
-from conversations.message import Message, StoredMessage
+from conversations.message import Message, Role, StoredMessage
 from conversations.record import (
     from_ms,
     read_stored,
@@ -54,6 +57,13 @@ REFUSALS = {
 """Words by which Redis, also from within a script, says why it refuses a write."""
 FILTER_BATCH = 200
 """Heads fetched at a time while looking for metadata."""
+PIECE = 500
+"""Messages of a history that one script writes: some milliseconds of Redis' time."""
+FIELDS_PER_MESSAGE = 8
+UNFINISHED_MS = 3_600_000
+"""An import that was broken off leaves nothing behind after an hour."""
+FORK_PAGE = 200
+"""Messages read at a time around the end of a fork."""
 
 
 class RedisConversationStore:
@@ -68,6 +78,8 @@ class RedisConversationStore:
         self._update = client.register_script(functions + read_lua("update_metadata"))
         self._read = client.register_script(functions + read_lua("read"))
         self._read_window = client.register_script(functions + read_lua("read_window"))
+        self._load_piece = client.register_script(functions + read_lua("load"))
+        self._fork = client.register_script(functions + read_lua("fork"))
         self._list = client.register_script(read_lua("list"))
         self._delete = client.register_script(read_lua("delete"))
 
@@ -75,15 +87,66 @@ class RedisConversationStore:
         self, conversation: Conversation, *, history: Sequence[StoredMessage] = ()
     ) -> Conversation:
         tenant, conversation_id = conversation.tenant, conversation.id
+        keys: list[str] = [*append_keys(tenant, conversation_id)]
+        arguments = _creation_arguments(conversation, history)
         with _store_errors():
-            outcome, *answer = await self._create(
-                keys=append_keys(tenant, conversation_id),
-                args=_creation_arguments(conversation, history),
+            if len(history) > PIECE:
+                keys += await self._load(conversation, history)
+            else:
+                arguments += _history_arguments(history)
+            outcome, *answer = await self._create(keys=keys, args=arguments)
+        return _created(tenant, conversation_id, _text(outcome), answer)
+
+    async def _load(
+        self, conversation: Conversation, history: Sequence[StoredMessage]
+    ) -> ConversationKeys:
+        """Bring a long history to the server in pieces; return where it stands."""
+        key = append_keys(conversation.tenant, conversation.id)
+        aside = ConversationKeys(*(f"{each}:_{token_hex(8)}" for each in key))
+        arguments = _history_arguments(history)
+        for start in range(0, len(arguments), PIECE * FIELDS_PER_MESSAGE):
+            piece = arguments[start : start + PIECE * FIELDS_PER_MESSAGE]
+            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *piece])
+        return aside
+
+    async def fork(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int | None
+    ) -> Conversation:
+        keys = _keys(tenant, conversation_id)
+        bounds: list[str | int] = ["", "", ""]
+        if at is not None:
+            bounds = await self._fork_bounds(tenant, conversation_id, at)
+        with _store_errors():
+            outcome, *answer = await self._fork(
+                keys=[*keys, *append_keys(tenant, copy.id)],
+                args=[token_hex(8), *bounds],
             )
-        if _text(outcome) != "ok":
-            deleted = _text(outcome) == "deleted"
-            raise creation_refused(conversation_id, deleted=deleted)
-        return _conversation(tenant, conversation_id, answer[0])
+        if _text(outcome) == "not_found":
+            raise ConversationNotFound(conversation_id)
+        if _text(outcome) == "gone":
+            raise InvalidHistory(not_kept(at))
+        return _created(tenant, copy.id, _text(outcome), answer)
+
+    async def _fork_bounds(
+        self, tenant: str, conversation_id: str, at: int
+    ) -> list[str | int]:
+        """What the head says of a history that ends at a message in the middle."""
+        before, user_seq = at + 2, 0
+        open_calls: OpenCalls | None = None
+        while user_seq == 0:
+            page = await self.read(
+                tenant, conversation_id, limit=FORK_PAGE, before=before
+            )
+            if open_calls is None:
+                page = history_up_to(page, at)
+                open_calls = open_after([stored.message for stored in page])
+            seqs = [each.seq for each in page if each.message.role is Role.USER]
+            user_seq = seqs[-1] if seqs else 0
+            if not page or page[0].seq == 1:
+                break
+            before = page[0].seq
+        calls = sorted(open_calls or ())
+        return [at, user_seq, len(calls), *calls]
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         keys = _keys(tenant, conversation_id)
@@ -228,14 +291,20 @@ def _keys(tenant: str, conversation_id: str) -> ConversationKeys:
         raise ConversationNotFound(conversation_id) from None
 
 
+def _created(
+    tenant: str, conversation_id: str, outcome: str, answer: Sequence[Any]
+) -> Conversation:
+    if outcome != "ok":
+        raise creation_refused(conversation_id, deleted=outcome == "deleted")
+    return _conversation(tenant, conversation_id, answer[0])
+
+
 def _creation_arguments(
     conversation: Conversation, history: Sequence[StoredMessage]
 ) -> list[str | int]:
     config, max_messages, ttl_ms = write_limits(conversation.config)
-    open_calls: OpenCalls = frozenset()
-    for stored in history:
-        open_calls = follow(open_calls, stored.message)
-    arguments: list[str | int] = [
+    open_calls = open_after([stored.message for stored in history])
+    return [
         token_hex(8),
         config,
         dumps(conversation.metadata),
@@ -246,6 +315,10 @@ def _creation_arguments(
         len(open_calls),
         *sorted(open_calls),
     ]
+
+
+def _history_arguments(history: Sequence[StoredMessage]) -> list[str | int]:
+    arguments: list[str | int] = []
     turn: str | None = None
     for stored in history:
         message, continues = stored.message, stored.turn == turn
@@ -258,6 +331,7 @@ def _creation_arguments(
             to_ms(stored.created_at),
             int(starts),
             message.role.value,
+            kind_of(message),
             write_message(message),
         ]
     return arguments

@@ -1,37 +1,18 @@
-"""What a program does with conversations: checks at the border, then the store.
-
-`ConversationService` is the contract. Knows no task, no agent and no concrete store.
-"""
+"""What a program does with conversations: the contract. Knows no task and no agent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import JsonValue
 
-from conversations.admission import (
-    admit_conversation,
-    admit_message,
-    admit_metadata,
-    check_address,
-    check_cursor,
-    check_message_size,
-    check_page,
-    history_up_to,
-)
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.message import Message, StoredMessage
-from conversations.store import ConversationPage, ConversationStore
-from conversations.transcript import read_transcript, write_transcript
-from conversations.window import visible_window
+from conversations.store import ConversationPage
+from conversations.view import ConversationView
 
 DEFAULT_TENANT = "default"
-MAX_MESSAGE_BYTES = 256 * 1024
-"""A message is sent with every later completion; larger ones belong in documents."""
-ALL_MESSAGES = 2**31 - 1
-"""A limit above any history: a whole one is read in one atomic step."""
-
 MessageInput = Message | Mapping[str, object]
 """A message, or a mapping of its fields."""
 
@@ -111,6 +92,8 @@ class ConversationService(Protocol):
 
         Raises:
             InvalidMessage: a message has a bad shape, role, text or size.
+            RoleForbidden: its role is none that the service takes.
+            RedactionFailed: the redaction hook did not return a message.
             InvalidHistory: a tool result without its call, or the reverse.
             ConversationConflict: `expected_last_seq` is not the last number.
         """
@@ -134,7 +117,21 @@ class ConversationService(Protocol):
     async def window(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> tuple[Message, ...]:
-        """Return the messages that a model is to see, within the configured bounds."""
+        """Return the messages that a model is to see, within the configured bounds.
+
+        Raises:
+            ContextTooLong: with `compaction: none`, the history exceeds them.
+        """
+        ...
+
+    async def view(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> ConversationView:
+        """Return the window with the bounds, and what a run is to summarise first.
+
+        Raises:
+            ContextTooLong: with `compaction: none`, the history exceeds them.
+        """
         ...
 
     async def fork(
@@ -153,10 +150,43 @@ class ConversationService(Protocol):
         """
         ...
 
+    def export_lines(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> AsyncIterator[str]:
+        """Yield head and all kept messages as JSON Lines, read in pieces.
+
+        Messages that come meanwhile are not part of it.
+
+        Raises:
+            ConversationConflict: retention or a delete has removed messages meanwhile.
+        """
+        ...
+
     async def export(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> str:
-        """Return head and all kept messages as JSON Lines text."""
+        """Return the lines of `export_lines` as one text."""
+        ...
+
+    async def import_lines(
+        self,
+        lines: Iterable[str],
+        *,
+        conversation_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        """Create a conversation of exported lines, under its own id or another.
+
+        Messages keep their numbers, turns and instants. All is checked before the
+        first write, and nobody sees it before the last.
+
+        Raises:
+            InvalidHistory: the lines are no transcript, or its history is not valid.
+            InvalidMessage: a message is too large.
+            RoleForbidden: a role is none that the service takes.
+            RedactionFailed: the redaction hook did not return a message.
+            ConversationConflict: the id is taken.
+        """
         ...
 
     async def import_(
@@ -166,16 +196,7 @@ class ConversationService(Protocol):
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        """Create a conversation of an exported text, under its own id or another.
-
-        Messages keep their numbers, turns and instants. All is checked before the one
-        write.
-
-        Raises:
-            InvalidHistory: the text is no transcript, or its history is not valid.
-            InvalidMessage: a message is too large.
-            ConversationConflict: the id is taken.
-        """
+        """Create a conversation of an exported text; see `import_lines`."""
         ...
 
     async def delete(
@@ -183,187 +204,3 @@ class ConversationService(Protocol):
     ) -> bool:
         """Delete head and messages; tell whether it was there."""
         ...
-
-
-class StoredConversationService:
-    """The `ConversationService` on a `ConversationStore`."""
-
-    def __init__(
-        self,
-        store: ConversationStore,
-        *,
-        default_config: ConversationConfig | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-    ) -> None:
-        self._store = store
-        self._default_config = default_config or ConversationConfig()
-        self._max_message_bytes = max_message_bytes
-
-    async def create(
-        self,
-        *,
-        conversation_id: str | None = None,
-        config: ConversationConfig | Mapping[str, object] | None = None,
-        metadata: Mapping[str, JsonValue] | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> Conversation:
-        conversation = admit_conversation(
-            conversation_id,
-            config=self._default_config if config is None else config,
-            metadata=self._metadata(metadata or {}),
-            tenant=tenant,
-        )
-        return await self._store.create(conversation)
-
-    async def get(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> Conversation:
-        check_address(tenant, conversation_id)
-        return await self._store.get(tenant, conversation_id)
-
-    async def list(
-        self,
-        *,
-        metadata: Mapping[str, JsonValue] | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> ConversationPage:
-        check_address(tenant)
-        check_page(limit)
-        check_cursor(cursor)
-        return await self._store.list(
-            tenant, metadata=self._metadata(metadata or {}), limit=limit, cursor=cursor
-        )
-
-    async def update_metadata(
-        self,
-        conversation_id: str,
-        metadata: Mapping[str, JsonValue],
-        *,
-        tenant: str = DEFAULT_TENANT,
-    ) -> Conversation:
-        check_address(tenant, conversation_id)
-        return await self._store.update_metadata(
-            tenant, conversation_id, self._metadata(metadata)
-        )
-
-    async def add_message(
-        self,
-        conversation_id: str,
-        message: MessageInput,
-        *,
-        expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> StoredMessage:
-        (stored,) = await self.add_messages(
-            conversation_id,
-            [message],
-            expected_last_seq=expected_last_seq,
-            tenant=tenant,
-        )
-        return stored
-
-    async def add_messages(
-        self,
-        conversation_id: str,
-        messages: Sequence[MessageInput],
-        *,
-        expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> tuple[StoredMessage, ...]:
-        check_address(tenant, conversation_id)
-        checked = [
-            admit_message(
-                message, field=f"messages[{place}]", max_bytes=self._max_message_bytes
-            )
-            for place, message in enumerate(messages)
-        ]
-        return await self._store.append(
-            tenant, conversation_id, checked, expected_last_seq=expected_last_seq
-        )
-
-    async def get_messages(
-        self,
-        conversation_id: str,
-        *,
-        limit: int = 50,
-        before: int | None = None,
-        after: int | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> tuple[StoredMessage, ...]:
-        check_address(tenant, conversation_id)
-        check_page(limit, before=before, after=after)
-        return await self._store.read(
-            tenant, conversation_id, limit=limit, before=before, after=after
-        )
-
-    async def window(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> tuple[Message, ...]:
-        check_address(tenant, conversation_id)
-        head, messages = await self._store.read_window(tenant, conversation_id)
-        return visible_window(
-            messages,
-            context_window=head.config.context_window,
-            context_tokens=head.config.context_tokens,
-        )
-
-    async def fork(
-        self,
-        conversation_id: str,
-        *,
-        at: int | None = None,
-        new_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> Conversation:
-        source, history = await self._whole(conversation_id, tenant)
-        if at is not None:
-            history = history_up_to(history, at)
-        copy = admit_conversation(
-            new_id, config=source.config, metadata=source.metadata, tenant=tenant
-        )
-        return await self._store.create(copy, history=history)
-
-    async def export(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> str:
-        return write_transcript(*await self._whole(conversation_id, tenant))
-
-    async def import_(
-        self,
-        transcript: str,
-        *,
-        conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> Conversation:
-        head, history = read_transcript(transcript)
-        for stored in history:
-            check_message_size(
-                stored.message,
-                field=f"message {stored.seq}",
-                max_bytes=self._max_message_bytes,
-            )
-        conversation = admit_conversation(
-            conversation_id or head.id,
-            config=head.config,
-            metadata=self._metadata(head.metadata),
-            tenant=tenant,
-        )
-        return await self._store.create(conversation, history=history)
-
-    async def delete(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> bool:
-        check_address(tenant, conversation_id)
-        return await self._store.delete(tenant, conversation_id)
-
-    def _metadata(self, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        return admit_metadata(metadata, max_bytes=self._max_message_bytes)
-
-    async def _whole(
-        self, conversation_id: str, tenant: str
-    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
-        check_address(tenant, conversation_id)
-        head = await self._store.get(tenant, conversation_id)
-        return head, await self._store.read(tenant, conversation_id, limit=ALL_MESSAGES)

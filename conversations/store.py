@@ -39,6 +39,21 @@ class ConversationStore(Protocol):
         """
         ...
 
+    async def fork(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int | None
+    ) -> Conversation:
+        """Store `copy` with the limits, metadata and history of another.
+
+        The history ends at message `at`, or is all of it. Nothing that changes is
+        shared. No message leaves the store, however long the history is.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+            ConversationConflict: the copy's id is taken, or was deleted within a day.
+            InvalidHistory: `at` is not kept, or stands between a call and its results.
+        """
+        ...
+
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """Return the head.
 
@@ -128,7 +143,8 @@ class ConversationStore(Protocol):
         """Return the head and what `visible_window` chooses from.
 
         These are the newest `context_window` messages and, before them, all system
-        messages and the newest user message. Costs what it returns.
+        and pinned messages, the newest summary and the newest user message. Costs what
+        it returns.
 
         Raises:
             ConversationNotFound: none of this tenant has the id.

@@ -1,11 +1,11 @@
 """A conversation as JSON Lines text: written for export, checked on import.
 
-The first line is the head, each further line one message in its place. Knows no store.
+The first line is the head, each further line one message in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal, TypeVar
 
@@ -13,12 +13,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conversations.admission import describe_problem
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.errors import InvalidHistory
+from conversations.errors import ConversationConflict, InvalidHistory
 from conversations.history import check_history
 from conversations.json_value import Identifier, JsonObject
 from conversations.message import Message, Role, StoredMessage
+from conversations.store import ConversationStore
 
 Line = TypeVar("Line", bound=BaseModel)
+PAGE = 500
+"""Messages read at a time; a few milliseconds of the store's time."""
 
 
 class TranscriptHead(BaseModel):
@@ -42,10 +45,39 @@ class TranscriptHead(BaseModel):
     """When the original last changed."""
 
 
-def write_transcript(
-    conversation: Conversation, history: Sequence[StoredMessage]
-) -> str:
-    """Return the lines, each ended by a newline."""
+async def transcript_lines(
+    store: ConversationStore, tenant: str, conversation_id: str
+) -> AsyncIterator[str]:
+    """Yield the lines, each ended by a newline; reads one page at a time.
+
+    Raises:
+        ConversationNotFound: none of this tenant has the id.
+        ConversationConflict: messages that were still to come have been dropped.
+    """
+    conversation = await store.get(tenant, conversation_id)
+    yield head_line(conversation)
+    last = conversation.dropped_messages
+    while last < conversation.last_seq:
+        page = await store.read(
+            tenant,
+            conversation_id,
+            limit=PAGE,
+            after=last,
+            before=conversation.last_seq + 1,
+        )
+        if not page or page[0].seq != last + 1:
+            raise ConversationConflict(
+                f"messages of conversation {conversation_id!r} were dropped while it"
+                " was exported; export it again",
+                conversation_id=conversation_id,
+            )
+        for stored in page:
+            yield message_line(stored)
+        last = page[-1].seq
+
+
+def head_line(conversation: Conversation) -> str:
+    """Return the first line, ended by a newline."""
     head = TranscriptHead(
         id=conversation.id,
         config=conversation.config,
@@ -53,23 +85,25 @@ def write_transcript(
         created_at=conversation.created_at,
         updated_at=conversation.updated_at,
     )
-    lines = [head.model_dump_json()]
-    lines += [message.model_dump_json(exclude_defaults=True) for message in history]
-    return "\n".join([*lines, ""])
+    return f"{head.model_dump_json()}\n"
 
 
-def read_transcript(text: str) -> tuple[TranscriptHead, tuple[StoredMessage, ...]]:
+def message_line(stored: StoredMessage) -> str:
+    """Return a message's line, ended by a newline."""
+    return f"{stored.model_dump_json(exclude_defaults=True)}\n"
+
+
+def read_transcript(
+    lines: Iterable[str],
+) -> tuple[TranscriptHead, tuple[StoredMessage, ...]]:
     """Return head and messages of a transcript that is whole and valid.
 
     Raises:
         InvalidHistory: names the first line that cannot be taken, and why.
     """
-    head_line, *lines = text.rstrip("\n").split("\n")
-    head = _read_line(TranscriptHead, head_line, 1)
-    history = [
-        _read_line(StoredMessage, line, number)
-        for number, line in enumerate(lines, start=2)
-    ]
+    numbered = enumerate(lines, start=1)
+    head = _read_line(TranscriptHead, next(numbered, (1, ""))[1], 1)
+    history = [_read_line(StoredMessage, line, number) for number, line in numbered]
     check_stored_history(history)
     return head, tuple(history)
 
@@ -131,6 +165,6 @@ def _check_place(
 
 def _read_line(model: type[Line], line: str, number: int) -> Line:
     try:
-        return model.model_validate_json(line)
+        return model.model_validate_json(line.rstrip("\n"))
     except ValidationError as exc:
         raise InvalidHistory(describe_problem(exc, f"line {number}")) from None

@@ -1,8 +1,9 @@
 """Which messages a model sees: pure functions over a history.
 
-A window keeps the system messages and the newest user message, holds tool calls and
-their results together, and moves in steps: its start stays where it is for many turns,
-so that a server's prompt cache keeps its worth. Stored messages are never changed.
+A window keeps the system messages, the pinned ones, the newest summary and the newest
+user message, holds tool calls and their results together, and moves in steps: its start
+stays where it is for many turns, so that a server's prompt cache keeps its worth.
+Stored messages are never changed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from conversations.conversation import Conversation
+from conversations.errors import ContextTooLong
 from conversations.history import follow
 from conversations.json_value import size_of
 from conversations.message import Message, Role, StoredMessage
@@ -29,8 +32,13 @@ def estimate_tokens(message: Message) -> int:
     return TOKENS_PER_MESSAGE + -(-characters // CHARACTERS_PER_TOKEN)
 
 
+def tokens_of(message: Message) -> int:
+    """Tokens that a message costs: as counted by the endpoint, else estimated."""
+    return estimate_tokens(message) if message.tokens is None else message.tokens
+
+
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Messages that stand or fall together: one message, or calls with results."""
 
     place: int
@@ -38,8 +46,33 @@ class _Group:
     tokens: int
 
     @property
-    def role(self) -> Role:
-        return self.messages[0].role
+    def first(self) -> Message:
+        return self.messages[0]
+
+    @property
+    def is_kept(self) -> bool:
+        """Shown wherever it stands."""
+        return self.first.role is Role.SYSTEM or self.first.pinned
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a model is to see of a history."""
+
+    before: tuple[Message, ...] = ()
+    """Kept messages from before the cut."""
+    summary: Message | None = None
+    """What stands for the others from before the cut."""
+    after: tuple[Message, ...] = ()
+    """Everything after the cut."""
+    cut: int = 0
+    """The place up to which only what is kept is shown."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The window in order."""
+        summary = () if self.summary is None else (self.summary,)
+        return (*self.before, *summary, *self.after)
 
 
 def visible_window(
@@ -48,34 +81,85 @@ def visible_window(
     context_window: int,
     context_tokens: int | None = None,
 ) -> tuple[Message, ...]:
-    """Return the messages that a model is to see, in order.
+    """Return the messages of `choose_window`, in order."""
+    return choose_window(
+        messages, context_window=context_window, context_tokens=context_tokens
+    ).messages
 
-    At most `context_window` messages besides system messages, and at most an estimated
-    `context_tokens` in all. Only the system messages and the newest user message are
-    kept even when they alone exceed `context_tokens`. Calls that await their results
-    stay only at the very end. The start of the window is stable when the places of
-    the messages are: pass stored messages, or the history from its first message.
+
+def choose_window(
+    messages: Sequence[Message | StoredMessage],
+    *,
+    context_window: int,
+    context_tokens: int | None = None,
+) -> Window:
+    """Choose the messages that a model is to see.
+
+    At most `context_window` messages besides system messages, pinned ones and the
+    newest summary, and at most `context_tokens` in all. Only those and the newest user
+    message are kept even when they alone exceed `context_tokens`. What a summary covers
+    is not shown. Calls that await their results stay only at the very end. The start of
+    the window is stable when the places of the messages are: pass stored messages, or
+    the history from its first message.
     """
-    groups = list(_groups(messages))
+    groups, summary = _without_summarised(list(split_groups(messages)))
     if not groups:
-        return ()
-    system = [group for group in groups if group.role is Role.SYSTEM]
-    others = [group for group in groups if group.role is not Role.SYSTEM]
-    users = [group for group in others if group.role is Role.USER]
+        return Window(summary=summary)
+    kept = [group for group in groups if group.is_kept]
+    others = [group for group in groups if not group.is_kept]
+    users = [group for group in others if group.first.role is Role.USER]
     bounds = _Bounds(last=_place(messages, len(messages) - 1), limit=context_window)
     if context_tokens is not None:
-        bounds = bounds.with_tokens(context_tokens).without(system)
+        taken = 0 if summary is None else tokens_of(summary)
+        bounds = bounds.with_tokens(context_tokens - taken).without(kept)
     cut = bounds.cut(others)
-    kept = {group.place for group in system + users[-1:]}
     if users and users[-1].place <= cut:
         rest = [group for group in others if group is not users[-1]]
         cut = bounds.without(users[-1:], messages=1).cut(rest)
-    return tuple(
-        message
-        for group in groups
-        if group.place in kept or (group.role is not Role.SYSTEM and group.place > cut)
-        for message in group.messages
+    shown = [group.place for group in others if group.place > cut]
+    cut = min(shown) - 1 if shown else max(cut, 0)
+    always = {group.place for group in kept + users[-1:]}
+    before = [group for group in groups if group.place in always and group.place <= cut]
+    after = [group for group in groups if group.place > cut]
+    return Window(_flat(before), summary, _flat(after), cut)
+
+
+def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
+    """Check that the bounds leave nothing of a conversation out.
+
+    Raises:
+        ContextTooLong: they do.
+    """
+    count, limit = head.last_seq - head.dropped_messages, head.config.context_window
+    if count > limit:
+        raise ContextTooLong(needed=count, limit=limit, unit="messages")
+    needed, most = (
+        sum(tokens_of(m.message) for m in messages),
+        head.config.context_tokens,
     )
+    if most is not None and needed > most:
+        raise ContextTooLong(needed=needed, limit=most)
+
+
+def _without_summarised(
+    groups: Sequence[Group],
+) -> tuple[list[Group], Message | None]:
+    """Take the newest summary out, and what it or an older one stands for."""
+    summaries = [group.first for group in groups if group.first.covers is not None]
+    summary = summaries[-1] if summaries else None
+    covered = (summary.covers or 0) if summary else 0
+    others = [group for group in groups if group.first.covers is None]
+    users = [group for group in others if group.first.role is Role.USER]
+    left = [
+        group
+        for group in others
+        if group.place > covered or group.is_kept or group in users[-1:]
+    ]
+    return left, summary
+
+
+def _flat(groups: Sequence[Group]) -> tuple[Message, ...]:
+    return tuple(message for group in groups for message in group.messages)
 
 
 @dataclass(frozen=True)
@@ -89,14 +173,14 @@ class _Bounds:
     def with_tokens(self, tokens: int) -> _Bounds:
         return _Bounds(self.last, self.limit, tokens)
 
-    def without(self, groups: Sequence[_Group], *, messages: int = 0) -> _Bounds:
+    def without(self, groups: Sequence[Group], *, messages: int = 0) -> _Bounds:
         """What is left when these groups are kept anyway."""
         tokens = self.tokens
         if tokens is not None:
             tokens -= sum(group.tokens for group in groups)
         return _Bounds(self.last, self.limit - messages, tokens)
 
-    def cut(self, groups: Sequence[_Group]) -> int:
+    def cut(self, groups: Sequence[Group]) -> int:
         """The place up to which nothing is shown, on the coarsest grid that serves.
 
         The grid's lines stand at multiples of half the limit, so that a window holds
@@ -112,7 +196,7 @@ class _Bounds:
             step //= 2
         return self.last
 
-    def _hold(self, groups: Sequence[_Group]) -> bool:
+    def _hold(self, groups: Sequence[Group]) -> bool:
         return self.tokens is None or self.tokens >= sum(g.tokens for g in groups)
 
 
@@ -121,7 +205,7 @@ def _place(messages: Sequence[Message | StoredMessage], index: int) -> int:
     return message.seq if isinstance(message, StoredMessage) else index + 1
 
 
-def _groups(messages: Sequence[Message | StoredMessage]) -> Iterator[_Group]:
+def split_groups(messages: Sequence[Message | StoredMessage]) -> Iterator[Group]:
     """Yield the groups in order; leaves out what no server would accept.
 
     That is a tool result without its call, and a call without all its results unless
@@ -143,8 +227,8 @@ def _groups(messages: Sequence[Message | StoredMessage]) -> Iterator[_Group]:
             index += 1
         whole = not open_calls or index == len(messages)
         if whole and message.role is not Role.TOOL:
-            tokens = sum(estimate_tokens(each) for each in group)
-            yield _Group(_place(messages, first), tuple(group), tokens)
+            tokens = sum(tokens_of(each) for each in group)
+            yield Group(_place(messages, first), tuple(group), tokens)
 
 
 def _message(message: Message | StoredMessage) -> Message:

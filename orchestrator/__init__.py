@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "agent_config": ("AgentConfig", "AgentInfo"),
     "blocking": ("Orchestrator", "TaskHandle", "TaskOrchestrator"),
+    "blocking_chat": ("Chat",),
+    "chat": ("AsyncChat",),
     "errors": (
         "AgentNotFound",
         "InvalidInput",
@@ -71,8 +73,10 @@ __all__ = [
     "AgentConfig",
     "AgentInfo",
     "AgentNotFound",
+    "AsyncChat",
     "AsyncOrchestrator",
     "AsyncTaskHandle",
+    "Chat",
     "EventType",
     "InvalidInput",
     "Orchestrator",

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from conversations.json_value import JsonObject, Text, check_identifier
+from orchestrator.budget_limits import AgentBudget
 from orchestrator.duration import Seconds
 from orchestrator.task import DEFAULT_QUEUE, RetryPolicy
 
@@ -20,6 +21,28 @@ _FROZEN = ConfigDict(
 
 AgentName = Annotated[str, AfterValidator(check_identifier)]
 """Letters, digits, `_` and `-`, 1 to 64."""
+
+
+DEFAULT_FALLBACK_ON = (
+    "llm_unavailable",
+    "rate_limited",
+    "quota_exhausted",
+    "malformed_completion",
+    "empty_completion",
+    "stream_truncated",
+)
+"""Failures that another model may well not have."""
+
+
+class ModelChoice(BaseModel):
+    """A model of an endpoint, asked when others have failed."""
+
+    model_config = _FROZEN
+
+    endpoint: AgentName | None = None
+    """One of `llm.endpoints`; None takes the endpoint that `llm` describes."""
+    model: Text | None = None
+    """The model; None takes that of the endpoint."""
 
 
 class AgentConfig(BaseModel):
@@ -36,7 +59,13 @@ class AgentConfig(BaseModel):
     kind: Text = "llm"
     """Which implementation to build: `llm`, `researcher`, or an entry point's name."""
     model: Text | None = None
-    """The model; None takes `llm.model`."""
+    """The model; None takes that of its endpoint."""
+    endpoint: AgentName | None = None
+    """One of `llm.endpoints`; None takes the endpoint that `llm` describes."""
+    fallback: tuple[ModelChoice, ...] = Field(default=(), max_length=8)
+    """Tried in order when a completion fails for one of `fallback_on`."""
+    fallback_on: tuple[Text, ...] = DEFAULT_FALLBACK_ON
+    """Codes of the failures after which the next of `fallback` is asked."""
     instructions: Text = ""
     """The system prompt."""
     tools: tuple[Text, ...] = ()
@@ -45,6 +74,8 @@ class AgentConfig(BaseModel):
     """Defaults for a task's parameters."""
     options: JsonObject = Field(default_factory=dict)
     """Settings of the implementation, such as a researcher's document roots."""
+    budget: AgentBudget = AgentBudget()
+    """What its tasks may spend."""
     queue: AgentName = DEFAULT_QUEUE
     """The Celery queue that its tasks go to."""
     max_turns: int = Field(default=16, ge=1, le=1000)
@@ -59,6 +90,8 @@ class AgentConfig(BaseModel):
     """Sampling seed; None leaves it to the endpoint."""
     max_output_tokens: int | None = Field(default=4096, ge=1)
     """Tokens of one completion at most; None sends no limit."""
+    output_schema: JsonObject | None = None
+    """JSON Schema (2020-12) of the answer; the result's `output` then holds data."""
     soft_time_limit_seconds: Seconds | None = None
     """Overrides `services.agent_manager.task_timeout` for its tasks."""
     time_limit_seconds: Seconds | None = None

@@ -13,9 +13,11 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from pydantic import JsonValue
 
 from orchestrator.agent_config import AgentInfo, WorkerInfo
+from orchestrator.blocking_chat import Chat
 from orchestrator.blocking_conversations import BlockingConversations
 from orchestrator.errors import OrchestratorClosed
 from orchestrator.events import TaskEvent
+from orchestrator.gate_report import GateReport
 from orchestrator.journal import Action, Step
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -79,6 +81,11 @@ class Orchestrator:
     ) -> TaskHandle:
         """Accept a task; see `AsyncOrchestrator.submit` for options and errors."""
         return self._handle(self._await(self._async.submit(agent, input, **options)))
+
+    def chat(self, agent: str, conversation_id: str | None = None) -> Chat:
+        """Return a talk with an agent; without an id it begins a conversation."""
+        chat = self._async.chat(agent, conversation_id)
+        return Chat(chat, await_=self._await, iterate=self._iterate)
 
     def submit_many(
         self,
@@ -199,6 +206,10 @@ class Orchestrator:
     def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent with its health."""
         return self._await(self._async.agents())
+
+    def gates(self) -> tuple[GateReport, ...]:
+        """Return how the gate before each configured model stands."""
+        return self._await(self._async.gates())
 
     def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the live workers."""

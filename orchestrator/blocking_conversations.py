@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any
 
 from pydantic import JsonValue
 
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.message import StoredMessage
+from conversations.message import Message, StoredMessage
 from conversations.service import DEFAULT_TENANT, ConversationService, MessageInput
 from conversations.store import ConversationPage
 
@@ -153,6 +161,38 @@ class BlockingConversations:
         )
         return copy
 
+    def window(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[Message, ...]:
+        """Return the messages that a model is to see."""
+        messages: tuple[Message, ...] = self._await(
+            self._service.window(conversation_id, tenant=tenant)
+        )
+        return messages
+
+    def export_lines(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> Iterator[str]:
+        """Yield head and messages as JSON Lines, read in pieces."""
+        lines = self._service.export_lines(conversation_id, tenant=tenant)
+        while (line := self._await(_next(lines))) is not None:
+            yield line
+
+    def import_lines(
+        self,
+        lines: Iterable[str],
+        *,
+        conversation_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        """Create a conversation of exported lines."""
+        created: Conversation = self._await(
+            self._service.import_lines(
+                lines, conversation_id=conversation_id, tenant=tenant
+            )
+        )
+        return created
+
     def export(self, conversation_id: str, *, tenant: str = DEFAULT_TENANT) -> str:
         """Return head and messages as JSON Lines text."""
         text: str = self._await(self._service.export(conversation_id, tenant=tenant))
@@ -179,3 +219,7 @@ class BlockingConversations:
             self._service.delete(conversation_id, tenant=tenant)
         )
         return deleted
+
+
+async def _next(lines: AsyncIterator[str]) -> str | None:
+    return await anext(lines, None)

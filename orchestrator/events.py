@@ -37,6 +37,7 @@ class EventType(StrEnum):
 
     # Celeriac's own
     TASK_RELEASED = "task.released"
+    TASK_STEERED = "task.steered"
     TASK_WAITING = "task.waiting"
     CALL_UNKNOWN = "tool_call.unknown"
     CALL_RESOLVED = "tool_call.resolved"

@@ -21,6 +21,7 @@ class StepKind(StrEnum):
 
     COMPLETION = "completion"
     TOOL_CALL = "tool_call"
+    MESSAGES = "messages"
     CUSTOM = "step"
 
 
@@ -39,6 +40,8 @@ class Step(BaseModel):
     """The model that answered, the tool called, or the step's own name."""
     outcome: Json = None
     """What it gave, in the form its kind defines."""
+    said: Text | None = None
+    """Its part of the answer; kept in the conversation when the run has no other."""
     usage: Usage = Usage()
     """Tokens it took."""
     seconds: float = Field(default=0.0, ge=0)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 
 from conversations.json_value import dumps
+from conversations.redaction import Redact, redacted_text
 from orchestrator.journal import Decision, Journal, Step, StepStart
 from orchestrator.task_record import instant
 
@@ -18,6 +19,13 @@ def step_text(step: Step, *, attempt: int) -> str:
     """A step as the journal keeps it, without its instant."""
     stamped = step.model_copy(update={"attempt": attempt})
     return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
+
+
+def redacted_step(step: Step, redact: Redact | None) -> Step:
+    """A step whose part of the answer may enter a conversation."""
+    if step.said is None:
+        return step
+    return step.model_copy(update={"said": redacted_text(step.said, redact)})
 
 
 def start_text(start: StepStart, *, attempt: int) -> str:

@@ -12,6 +12,7 @@ from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_entry import Entry
 from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Creation, Doorbell
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import cache_hash, request_hash, specification
@@ -33,11 +34,13 @@ class MemoryAcceptance:
         self,
         ledger: MemoryLedger,
         *,
+        turns: MemoryTurns,
         directory: InMemoryAgentDirectory,
         known_agents: Collection[str],
         idempotency_ttl_seconds: float,
     ) -> None:
         self._ledger = ledger
+        self._turns = turns
         self._directory = directory
         self._known_agents = known_agents
         self._kept = timedelta(seconds=idempotency_ttl_seconds)
@@ -53,14 +56,25 @@ class MemoryAcceptance:
         refusal = self._refusal(task)
         if refusal is not None:
             return refusal
+        if task.conversation_id is not None:
+            self._turns.asked(task)  # raises before anything has changed
+        superseded: tuple[Doorbell, ...] = ()
+        if task.when_busy in ("interrupt", "rollback"):
+            superseded = self._turns.supersede(task)
         entry, bells = self._ledger.add(task)
         self._remember(task)
-        return _creation(entry, created=True, bells=bells)
+        if task.when_busy == "steer":
+            joined = self._turns.steer(entry)
+            if joined is not None:
+                return _creation(joined, created=False, bells=bells)
+        return _creation(entry, created=True, bells=(*superseded, *bells))
 
     def _same_id(self, task: Task) -> Creation | Exception | None:
-        entry = self._ledger.entries.get((task.tenant, task.id))
+        entry = self._turns.addressee((task.tenant, task.id))
         if entry is None:
             return None
+        if entry.task.id != task.id:
+            return self._repeated(entry)
         if specification(entry.task) != specification(task):
             return IdempotencyConflict(task.idempotency_key or task.id, task_id=task.id)
         return self._repeated(entry)
@@ -68,7 +82,7 @@ class MemoryAcceptance:
     def _same_key(self, task: Task) -> Creation | Exception | None:
         key = task.idempotency_key
         used = self._by_key.get((task.tenant, key)) if key else None
-        entry = self._ledger.entries.get((task.tenant, used.task_id)) if used else None
+        entry = self._turns.addressee((task.tenant, used.task_id)) if used else None
         if key is None or used is None or entry is None:
             return None
         if used.until <= self._ledger.now:
@@ -87,11 +101,14 @@ class MemoryAcceptance:
         return _creation(entry, created=False)
 
     def _shareable(self, task: Task, cache_ttl_seconds: float) -> bool:
+        now = self._ledger.now
         if not task.status.is_terminal:
-            return task.cancel_requested_at is None
+            waits = task.status is TaskStatus.PENDING
+            delayed = waits and task.due_at is not None and task.due_at > now
+            return task.cancel_requested_at is None and not delayed
         if task.status is not TaskStatus.COMPLETED or task.finished_at is None:
             return False
-        age = self._ledger.now - task.finished_at
+        age = now - task.finished_at
         whole = task.result is None or not task.result.partial
         return whole and age < timedelta(seconds=cache_ttl_seconds)
 
@@ -118,6 +135,7 @@ class MemoryAcceptance:
 
     def forget(self, task: Task) -> None:
         """Drop what was remembered of a task that is gone."""
+        self._turns.forget(task)
         key = task.tenant, task.idempotency_key or ""
         used = self._by_key.get(key)
         if used is not None and used.task_id == task.id:

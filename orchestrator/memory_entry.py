@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from conversations.message import Message
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision, Journal, Step, StepStart
@@ -43,6 +44,16 @@ class Entry:
     """The fence that blocked its loop."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
+    rolled_back: bool = False
+    """Its turn enters no history."""
+    superseded: list[Task] = field(default_factory=list)
+    """Later turns that ended before this one; kept after it."""
+    inbox: list[Entry] = field(default_factory=list)
+    """Tasks that want to join this run."""
+    steers: Entry | None = None
+    """The run that it wants to join."""
+    steered: list[Message] = field(default_factory=list)
+    """What users said to this run after its beginning."""
 
     @property
     def key(self) -> TaskKey:

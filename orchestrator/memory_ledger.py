@@ -38,9 +38,13 @@ class MemoryLedger:
         resend_seconds: float,
         window: int,
         changed: Callable[[TaskKey], None],
+        push_cancel: Callable[[Entry], None],
     ) -> None:
         self._directory = directory
         self._changed = changed
+        self.push_cancel = push_cancel
+        self.close_turn: Callable[[Entry, TaskStatus], None] = _keep_nothing
+        """Keeps what a turn leaves that ends; called for the next turn only."""
         self._ordinal = 0
         self._turns: dict[tuple[str, str | None], list[Entry]] = {}
         self.entries: dict[TaskKey, Entry] = {}
@@ -83,6 +87,10 @@ class MemoryLedger:
         """The first unfinished task of a task's conversation."""
         turns = self._turns.get((task.tenant, task.conversation_id))
         return turns[0] if turns else None
+
+    def unfinished_turns(self, task: Task) -> tuple[Entry, ...]:
+        """The unfinished tasks of a task's conversation, in order."""
+        return tuple(self._turns.get((task.tenant, task.conversation_id), ()))
 
     def is_next_turn(self, entry: Entry) -> bool:
         return entry.task.conversation_id is None or (
@@ -176,6 +184,10 @@ class MemoryLedger:
         self.record(entry, _END_EVENTS[status], **data)
         if entry.task.webhook:
             self.webhooks[entry.key] = self.now
+        if was_next and entry.task.conversation_id is not None:
+            self.close_turn(entry, status)
+        entry.superseded.clear()
+        entry.inbox.clear()
         self._leave_turns(entry)
         turn = self.wake_next_turn(entry) if was_next else ()
         return (*bells, *turn, *self._wake_followers(entry))
@@ -194,6 +206,25 @@ class MemoryLedger:
             turns.remove(entry)
         if not turns:
             self._turns.pop(conversation, None)
+
+    def withdraw(self, entry: Entry) -> None:
+        """Forget a pending task as if it had never been."""
+        self.dispatch.leave_line(entry)
+        self._leave_turns(entry)
+        del self.entries[entry.key]
+
+    def request_cancel(self, entry: Entry) -> tuple[Doorbell, ...]:
+        """Cancel a task that does not run; show the request on one that does."""
+        task = entry.task
+        if task.status.is_terminal or task.cancel_requested_at is not None:
+            return ()
+        entry.set(cancel_requested_at=self.now)
+        if task.status is not TaskStatus.RUNNING:
+            data: JsonObject = {"status": "cancelled"}
+            return self.end(entry, TaskStatus.CANCELLED, data)
+        self.record(entry, EventType.CANCEL_REQUESTED)
+        self.push_cancel(entry)
+        return ()
 
     def end_with_failure(
         self, entry: Entry, status: TaskStatus, code: str, message: str
@@ -222,3 +253,7 @@ class MemoryLedger:
         self, entry: Entry, status: TaskStatus, failure: TaskFailure | None
     ) -> None:
         self._directory.count_run(entry.task.agent_name, status, failure)
+
+
+def _keep_nothing(entry: Entry, status: TaskStatus) -> None:
+    """No conversations: nothing to keep."""

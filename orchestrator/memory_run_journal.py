@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from conversations.json_value import JsonObject
+from conversations.redaction import Redact
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
+from orchestrator.journal_entries import redacted_step
 from orchestrator.memory_entry import Entry
 from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Doorbell, Lease, Recorded, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
@@ -24,10 +27,17 @@ class MemoryRunJournal:
     """Journals, parks and wakes runs."""
 
     def __init__(
-        self, ledger: MemoryLedger, *, lock: AbstractContextManager[object]
+        self,
+        ledger: MemoryLedger,
+        *,
+        turns: MemoryTurns,
+        lock: AbstractContextManager[object],
+        redact: Redact | None,
     ) -> None:
         self._ledger = ledger
+        self._turns = turns
         self._lock = lock
+        self._redact = redact
 
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
@@ -36,12 +46,22 @@ class MemoryRunJournal:
             entry = self._ledger.held(lease)
             if step.key not in entry.steps:
                 stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
+                kept = redacted_step(step, self._redact)
                 entry.starts.pop(step.key, None)
                 entry.decisions.pop(step.key, None)
-                entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
+                entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
                 self._ledger.append(entry, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             return Recorded(entry.steps[step.key].model_copy(deep=True), bells)
+
+    async def take_messages(self, lease: Lease, key: str) -> Step | None:
+        with self._lock:
+            step = self._turns.take(self._ledger.held(lease), key)
+            return step.model_copy(deep=True) if step else None
+
+    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+        with self._lock:
+            self._ledger.append(self._ledger.held(lease), events)
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:
         with self._lock:

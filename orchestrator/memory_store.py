@@ -12,11 +12,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
+from conversations.redaction import Redact, redacted
 from orchestrator.errors import InvalidTransition
-from orchestrator.events import EventType, NewEvent, TaskEvent
+from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_entry import Entry, holds
@@ -24,6 +26,7 @@ from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
 from orchestrator.memory_schedules import MemorySchedules
 from orchestrator.memory_sweep import MemorySweep
+from orchestrator.memory_turns import MemoryTurns
 from orchestrator.memory_waiters import MemoryWaiters
 from orchestrator.memory_webhooks import MemoryWebhooks
 from orchestrator.store import (
@@ -65,6 +68,8 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
         conversations: InMemoryConversationStore | None = None,
         directory: InMemoryAgentDirectory | None = None,
         known_agents: Collection[str] = (),
+        conversation_config: ConversationConfig | None = None,
+        redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -75,19 +80,30 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
         self._conversations = conversations
         self._waiters = MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
+        ledger = MemoryLedger(
+            directory=directory,
+            resend_seconds=resend_seconds,
+            window=dispatch_window,
+            changed=self._waiters.notify,
+            push_cancel=self._push_cancel,
+        )
+        turns = MemoryTurns(
+            ledger,
+            conversations=conversations,
+            config=conversation_config or ConversationConfig(),
+            redact=redact,
+        )
         MemorySchedules.__init__(self)
         MemoryRunJournal.__init__(
             self,
-            MemoryLedger(
-                directory=directory,
-                resend_seconds=resend_seconds,
-                window=dispatch_window,
-                changed=self._waiters.notify,
-            ),
+            ledger,
+            turns=turns,
             lock=conversations.lock if conversations else threading.RLock(),
+            redact=redact,
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
+            turns=turns,
             directory=directory,
             known_agents=known_agents,
             idempotency_ttl_seconds=idempotency_ttl_seconds,
@@ -231,10 +247,6 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 entry.surrendered = lease.fence if blamed else 0
                 entry.blamed = lease.fence if lease == blamed else 0
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
-        with self._lock:
-            self._ledger.append(self._ledger.held(lease), events)
-
     async def events(
         self,
         tenant: str,
@@ -307,7 +319,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 return self._ledger.wake_next_turn(found)
             entry = self._ledger.held(lease)
             data = end_event_data(ending)
-            if not self._append_turn(entry.task, ending):
+            if not self._append_turn(entry, ending):
                 data["turn"] = "dropped"
             entry.finished_by = lease.fence
             self._ledger.count_run(entry, status, ending.failure)
@@ -322,17 +334,18 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 failure=ending.failure,
             )
 
-    def _append_turn(self, task: Task, ending: Ending) -> bool:
+    def _append_turn(self, entry: Entry, ending: Ending) -> bool:
         """Append the turn, if there is one; tell whether nothing was dropped."""
+        task = entry.task
         if ending.turn is None or task.conversation_id is None:
             return True
-        if self._conversations is None:
+        if self._conversations is None or entry.rolled_back:
             return False
         try:
             self._conversations.append_now(
                 task.tenant,
                 task.conversation_id,
-                ending.turn.messages,
+                [redacted(each, self._redact) for each in ending.turn.messages],
                 turn=task.id,
                 create_with=ending.turn.config,
             )
@@ -342,20 +355,11 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
 
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
         with self._lock:
-            entry, ledger = self._ledger.get(tenant, task_id), self._ledger
-            task = entry.task
-            bells: tuple[Doorbell, ...] = ()
-            if not task.status.is_terminal and task.cancel_requested_at is None:
-                entry.set(cancel_requested_at=ledger.now)
-                if task.status is TaskStatus.RUNNING:
-                    self._push_cancel(entry)
-                else:
-                    data: JsonObject = {"status": "cancelled"}
-                    bells = ledger.end(entry, TaskStatus.CANCELLED, data)
+            entry = self._ledger.get(tenant, task_id)
+            bells = self._ledger.request_cancel(entry)
             return Cancellation(entry.copy(), bells)
 
     def _push_cancel(self, entry: Entry) -> None:
-        self._ledger.record(entry, EventType.CANCEL_REQUESTED)
         worker = entry.task.worker or ""
         self._cancels[worker].append(entry.key)
         self._waiters.notify(worker)

@@ -27,6 +27,7 @@ from conversations.json_value import NotStorable, check_identifier
 from conversations.service import ConversationService
 from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.agent_config import AgentInfo, WorkerInfo
+from orchestrator.chat import AsyncChat
 from orchestrator.errors import (
     InvalidInput,
     InvalidTransition,
@@ -40,6 +41,7 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.events import TaskEvent
+from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.journal import Action, Step
 from orchestrator.lookup import check_page_limit, check_task_id
 from orchestrator.parts import OrchestratorParts
@@ -147,6 +149,10 @@ class AsyncOrchestrator:
         """
         request = parse_request({"agent": agent, "input": input, **options})
         return (await self._accept([request]))[0]
+
+    def chat(self, agent: str, conversation_id: str | None = None) -> AsyncChat:
+        """Return a talk with an agent; without an id it begins a conversation."""
+        return AsyncChat(self, agent=agent, conversation_id=conversation_id)
 
     async def submit_many(
         self,
@@ -417,6 +423,10 @@ class AsyncOrchestrator:
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the live workers."""
         return await self._bounded(self._parts.directory.workers())
+
+    async def gates(self) -> tuple[GateReport, ...]:
+        """Return how the gate before each configured model stands."""
+        return await self._bounded(read_gates(self._parts))
 
     async def check(self) -> dict[str, str]:
         """Report the store: version, durability, warnings.

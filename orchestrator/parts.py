@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from conversations.conversation import ConversationConfig
 from conversations.service import ConversationService
 from orchestrator.agent_config import AgentConfig
+from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
+from orchestrator.gate import Gate
+from orchestrator.llm_settings import LLMSettings
 from orchestrator.queue import TaskQueue
 from orchestrator.request import Defaults
 from orchestrator.store import TaskStore
@@ -27,10 +31,17 @@ class OrchestratorParts:
     agents: Mapping[str, AgentConfig]
     """Agents of this process's settings."""
     defaults: Defaults
+    gate: Gate
+    """Before the models."""
+    budget: Budget
+    """What may be spent on them."""
+    llm: LLMSettings
+    """The endpoints of this process's settings."""
     agent_manager_enabled: bool = True
 
     async def aclose(self) -> None:
-        """Close every part."""
-        await self.queue.aclose()
-        await self.directory.aclose()
-        await self.store.aclose()
+        """Close every part, also when one cannot be closed."""
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.store.aclose)
+            closing.push_async_callback(self.directory.aclose)
+            closing.push_async_callback(self.queue.aclose)

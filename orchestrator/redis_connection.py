@@ -20,6 +20,7 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - the name that redis-py gives it
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -34,6 +35,8 @@ BLOCK_SLICE_SECONDS: Final = 2.0
 """Longest blocking read, well below the command timeout."""
 MAX_CONNECTIONS: Final = 64
 """Commands are short; a thousand runs share these and wait their turn."""
+POOL_WAIT_SECONDS: Final = 20.0
+"""Longest wait for that turn; who must answer sooner has a deadline of its own."""
 _RECONNECTS: Final = 2
 
 UntypedRedis: TypeAlias = Any
@@ -62,7 +65,7 @@ def connect(
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=command_timeout_seconds,
+            timeout=POOL_WAIT_SECONDS,
             decode_responses=True,
             protocol=2,
             socket_connect_timeout=connect_timeout_seconds,
@@ -100,6 +103,13 @@ def store_errors(address: str) -> Iterator[None]:
         yield
     except (RedisError, OSError) as exc:
         raise _as_store_error(exc, address) from exc
+
+
+def concerns_one_call(error: Exception) -> bool:
+    """Whether a script failed on what it was called for, so that others need not."""
+    if not isinstance(error, ResponseError) or isinstance(error, NoPermissionError):
+        return False
+    return type(_as_store_error(error, "")) is StoreUnavailable
 
 
 def _as_store_error(error: Exception, address: str) -> StoreUnavailable:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
+from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy
+from conversations.record import write_limits, write_message
+from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_listing import listing_keys
 from orchestrator.store import Creation
+from orchestrator.store_limits import PUSHED_CANCEL_SECONDS
 from orchestrator.task import Task
 from orchestrator.task_record import (
     accepted,
@@ -20,6 +24,7 @@ from orchestrator.task_record import (
     request_hash,
     specification,
     task_from_fields,
+    user_message,
 )
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
@@ -38,7 +43,12 @@ def creation_keys(task: Task) -> list[str]:
 
 
 def creation_arguments(
-    task: Task, *, idempotency_ttl_seconds: float, known: bool
+    task: Task,
+    *,
+    idempotency_ttl_seconds: float,
+    known: bool,
+    conversation_config: ConversationConfig,
+    redact: Redact | None,
 ) -> list[str | int]:
     """The arguments beyond those of every task script."""
     not_before = task.not_before.timestamp() if task.not_before else None
@@ -57,9 +67,20 @@ def creation_arguments(
         milliseconds(idempotency_ttl_seconds),
         _optional(task.cache_ttl_seconds),
         int(known),
+        *_turn_arguments(task, conversation_config, redact),
+        milliseconds(PUSHED_CANCEL_SECONDS),
         "1" if task.webhook else "",
         *task.after,
     ]
+
+
+def _turn_arguments(
+    task: Task, config: ConversationConfig, redact: Redact | None
+) -> tuple[str, str]:
+    if task.conversation_id is None:
+        return "", ""
+    asked = redacted(user_message(task), redact)
+    return write_message(asked), "\n".join(write_limits(config))
 
 
 def read_creation(

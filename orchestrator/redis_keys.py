@@ -22,6 +22,7 @@ SCHEDULES = f"{_FLEET}:schedules"
 SWEPT = f"{_FLEET}:swept"
 AGENTS = f"{_FLEET}:agents"
 WORKERS = f"{_FLEET}:workers"
+_GATE = f"{_FLEET}:gate:"
 WORKER_SLOTS = f"{_FLEET}:worker_slots"
 SLOTS = f"{_FLEET}:slots"
 _HEALTH = f"{_FLEET}:health:"
@@ -56,6 +57,11 @@ def idempotency(tenant: str, key: str) -> str:
 
 def cache(tenant: str, request_hash: str) -> str:
     return f"{_ROOT}:{tenant}:cache:{request_hash}"
+
+
+def budget(tenant: str, kind: str, name: str) -> str:
+    """An account; that of a day has the day added by the script."""
+    return f"{_ROOT}:{tenant}:budget:{kind}:{name}"
 
 
 def listing(tenant: str, kind: str = "all", value: str = "") -> str:
@@ -96,6 +102,13 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         _CONTROL,
         f"{_ROOT}:",
     ]
+
+
+def gate_keys(gate: str) -> list[str]:
+    """The keys that every gate script is given, in the order of lua/gate.lua."""
+    state = f"{_GATE}{_digest(gate)[:32]}"
+    parts = ("permits", "waiting", "seen", "places", "window")
+    return [state, *(f"{state}:{part}" for part in parts)]
 
 
 def member(tenant: str, task_id: str) -> str:

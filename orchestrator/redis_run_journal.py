@@ -13,6 +13,7 @@ from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
 from orchestrator.journal_entries import (
     decision_text,
     journal_from_entries,
+    redacted_step,
     start_text,
     step_from_entry,
     step_text,
@@ -39,10 +40,10 @@ class RedisRunJournal(RedisTaskScripts):
     async def record_step(
         self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
     ) -> Recorded:
-        text = step_text(step, attempt=lease.fence)
-        answer = await self._write(
-            "record_step", lease, [step.key, text, *_event_arguments(events)]
-        )
+        kept = redacted_step(step, self._redact)
+        text = step_text(kept, attempt=lease.fence)
+        arguments = [step.key, text, kept.said or "", *_event_arguments(events)]
+        answer = await self._write("record_step", lease, arguments)
         return Recorded(step_from_entry(answer[0]), read_doorbells(answer[1]))
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:
@@ -55,6 +56,10 @@ class RedisRunJournal(RedisTaskScripts):
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         await self._write("drop_start", lease, [key])
+
+    async def take_messages(self, lease: Lease, key: str) -> Step | None:
+        entry = await self._write("take_messages", lease, [key])
+        return step_from_entry(entry[0]) if entry else None
 
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         if events:

@@ -6,6 +6,7 @@ is allowed, and what it touches, is the scripts' business.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from secrets import token_hex
 from time import monotonic
@@ -17,10 +18,15 @@ from conversations.append_script import (
     append_arguments,
     append_keys,
 )
+from conversations.conversation import ConversationConfig
 from conversations.json_value import dumps
+from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
     TaskNotFound,
 )
 from orchestrator.events import TaskEvent
@@ -40,7 +46,7 @@ from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
-from orchestrator.redis_task_scripts import Arguments, require_name
+from orchestrator.redis_task_scripts import Answer, Arguments, require_name
 from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
@@ -59,6 +65,7 @@ from orchestrator.store_limits import (
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
+    PUSHED_CANCEL_SECONDS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
     UNSERVED_SECONDS,
@@ -72,8 +79,7 @@ from orchestrator.task_record import (
     task_from_fields,
 )
 
-_PUSHED_CANCEL_SECONDS: Final = 60.0
-"""A push that nobody took is worthless once a lease has been renewed."""
+_CLAIM_PAUSE_SECONDS: Final = 0.25
 
 
 class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
@@ -84,6 +90,8 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         client: Redis,
         *,
         known_agents: Collection[str] = (),
+        conversation_config: ConversationConfig | None = None,
+        redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -94,15 +102,19 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         """Take over a client.
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
-        long holders get to renew their leases after Redis was away.
+        long holders get to renew their leases after Redis was away. A conversation
+        that begins with a turn without an answer gets `conversation_config`;
+        `redact` sees what enters a conversation.
         """
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
             dispatch_window=dispatch_window,
+            redact=redact,
         )
         self._known_agents = frozenset(known_agents)
+        self._conversation_config = conversation_config or ConversationConfig()
         self._idempotency_ttl_seconds = idempotency_ttl_seconds
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
@@ -128,6 +140,8 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             task,
             idempotency_ttl_seconds=self._idempotency_ttl_seconds,
             known=task.agent_name in self._known_agents,
+            conversation_config=self._conversation_config,
+            redact=self._redact,
         )
         keys = creation_keys(task)
         return self._call("create", task.tenant, task.id, arguments, more_keys=keys)
@@ -170,7 +184,9 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             return RefusalReason.UNKNOWN
         lease, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
         arguments: Arguments = [worker, lease, token_hex(8), unserved, *serves]
-        verdict, *answer = await self._run("claim", tenant, task_id, arguments)
+        verdict, *answer = await self._insist_on_claim(
+            tenant, task_id, arguments, patience_seconds=lease_seconds
+        )
         if verdict != "claimed":
             return RefusalReason(verdict)
         fields = pairs(answer[0])
@@ -182,6 +198,30 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             doorbells=read_doorbells(answer[2]),
             deadline_left_seconds=deadline_left_seconds(fields),
         )
+
+    async def _insist_on_claim(
+        self,
+        tenant: str,
+        task_id: str,
+        arguments: Arguments,
+        *,
+        patience_seconds: float,
+    ) -> Answer:
+        """Repeat a claim with its own token, which finds it if its answer was lost.
+
+        Else its lease would run out with nobody to hold it, as after a crash. After
+        `patience_seconds`, the lease's time, there is nothing left to find.
+        """
+        give_up_at = monotonic() + patience_seconds
+        while True:
+            try:
+                return await self._run("claim", tenant, task_id, arguments)
+            except (StoreFull, StoreReadOnly):
+                raise
+            except StoreUnavailable:
+                if monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
+                    raise
+            await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
 
     async def renew(
         self, leases: Sequence[Lease], *, lease_seconds: float
@@ -283,15 +323,16 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         if conversation is None:
             return (), ()
         turn = ending.turn
+        messages = [redacted(message, self._redact) for message in turn.messages]
         arguments = append_arguments(
-            turn.messages, turn=lease.task_id, create_with=turn.config
+            messages, turn=lease.task_id, create_with=turn.config
         )
         return append_keys(lease.tenant, conversation), arguments
 
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
         require_name(tenant, task_id)
         verdict, *answer = await self._run(
-            "cancel", tenant, task_id, [milliseconds(_PUSHED_CANCEL_SECONDS)]
+            "cancel", tenant, task_id, [milliseconds(PUSHED_CANCEL_SECONDS)]
         )
         if verdict == "unknown":
             raise TaskNotFound(task_id)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from conversations.append_script import APPEND_FUNCTIONS
+from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.redis_connection import UntypedRedis, address_of
@@ -27,6 +28,7 @@ _TASK_SCRIPTS: Final = (
     "record_step",
     "start_step",
     "drop_start",
+    "take_messages",
     "append_events",
     "release",
     "park",
@@ -36,6 +38,7 @@ _TASK_SCRIPTS: Final = (
     "ring",
     "refill",
     "history",
+    "finish",
 )
 
 UNGUARDED: Final = ("overdue", "forget", "due_schedules")
@@ -58,9 +61,8 @@ Answer = list[Any]
 def _sources(dispatch_window: int) -> dict[str, str]:
     parts = [read_script(name) for name in ("task", "dispatch", "ending")]
     window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
-    shared = "".join([transition_table(), window, *parts])
+    shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
-    composed["finish"] = shared + APPEND_FUNCTIONS + read_script("finish")
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
@@ -83,12 +85,14 @@ class RedisTaskScripts:
         resend_seconds: float,
         result_ttl_seconds: float,
         dispatch_window: int,
+        redact: Redact | None,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
             client, sources=_sources(dispatch_window), unguarded=UNGUARDED
         )
+        self._redact = redact
         self._delays = (
             milliseconds(resend_seconds),
             milliseconds(resend_seconds * LONGEST_RESEND),

@@ -24,6 +24,7 @@ from conversations.json_value import (
     size_of,
 )
 from orchestrator.agent_config import AgentConfig
+from orchestrator.budget_limits import TaskBudget
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput, PayloadTooLarge
 from orchestrator.journal import Action, Decision, call_key
@@ -59,6 +60,7 @@ class SubmitOptions(TypedDict, total=False):
     soft_time_limit: float | str | None
     time_limit: float | str | None
     retry: RetryPolicy | None
+    budget: TaskBudget | dict[str, JsonValue] | None
     cache_ttl: float | str | None
     tags: tuple[str, ...] | list[str]
     metadata: dict[str, JsonValue]
@@ -113,6 +115,8 @@ class SubmitRequest(BaseModel):
     """Running time after which the run is ended."""
     retry: RetryPolicy | None = None
     """Overrides the agent's retry policy."""
+    budget: TaskBudget | None = None
+    """What it may spend, within its agent's budget: `{"tokens": …, "cost": …}`."""
     cache_ttl: Seconds | None = None
     """Share the answer with equal requests for so long."""
     tags: tuple[Tag, ...] = Field(default=(), max_length=32)
@@ -308,6 +312,7 @@ def build_task(
             soft_time_limit_seconds=soft,
             time_limit_seconds=hard,
             retry=request.retry,
+            budget=request.budget,
             cache_ttl_seconds=request.cache_ttl,
             tags=request.tags,
             metadata=request.metadata,
@@ -352,6 +357,7 @@ def _request_of(task: Task) -> SubmitRequest:
         soft_time_limit=task.soft_time_limit_seconds,
         time_limit=task.time_limit_seconds,
         retry=task.retry,
+        budget=task.budget,
         cache_ttl=task.cache_ttl_seconds,
         tags=task.tags,
         metadata=task.metadata,

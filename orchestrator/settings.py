@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -31,24 +27,25 @@ from pydantic_settings import (
 from conversations.conversation import (
     DEFAULT_CONTEXT_WINDOW,
     DEFAULT_MAX_MESSAGES,
+    Compaction,
     ConversationConfig,
+    OnFailure,
 )
 from conversations.json_value import Identifier, Text
+from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
+from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
+from orchestrator.llm_settings import LLMSettings
+from orchestrator.names import nearest_names
 from orchestrator.redis_url import check_redis_url, for_kombu, redact
 from orchestrator.settings_problems import describe
+from orchestrator.settings_section import Count, Section
 from orchestrator.settings_sources import ABSENT, Origin, read_layers
 from orchestrator.shipped_agents import shipped_agents
 
 _MIB = 1024 * 1024
-
-
-def _not_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")  # noqa: TRY004
-    return value
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
@@ -62,27 +59,8 @@ def _broker_url(secret: SecretStr) -> SecretStr:
     return _redis_url(secret) if url.startswith(("redis", "unix")) else secret
 
 
-Count = Annotated[int, BeforeValidator(_not_boolean)]
-"""A whole number; YAML's `true` is not one."""
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
-
-
-class Section(BaseModel):
-    """A part of the settings; an empty part in the file means its defaults."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_means_defaults(cls, value: object) -> object:
-        return {} if value is None else value
 
 
 class AgentManagerSettings(Section):
@@ -113,7 +91,15 @@ class ConversationsSettings(Section):
     context_window: Count = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
     """Messages of history that a model sees at most."""
     context_tokens: Count | None = Field(default=None, ge=1)
-    """Estimated tokens of history that a model sees at most; null sets no bound."""
+    """Tokens of messages that a model sees at most; null sets no bound."""
+    compaction: Compaction = "drop"
+    """History beyond these bounds: `drop`, `summarise`, or `none` (refuse the run)."""
+    on_failure: OnFailure = "keep_user"
+    """A turn without an answer: `keep_user` (question and closing mark) or `drop`."""
+    client_roles: tuple[Role, ...] = tuple(Role)
+    """Roles that clients may add or import; turns of tasks are not asked."""
+    redact: Text | None = None
+    """`package.module:function` that takes out of a message what must not be stored."""
     ttl: Seconds | None = None
     """A conversation untouched for so long is deleted; null keeps it."""
 
@@ -133,6 +119,8 @@ class ConversationsSettings(Section):
             max_messages=self.max_messages,
             context_window=self.context_window,
             context_tokens=self.context_tokens,
+            compaction=self.compaction,
+            on_failure=self.on_failure,
             ttl_seconds=self.ttl,
         )
 
@@ -144,58 +132,6 @@ class ServicesSettings(Section):
     """How workers run tasks."""
     conversations: ConversationsSettings = ConversationsSettings()
     """How much history is kept and how much of it a model sees."""
-
-
-class LLMSettings(Section):
-    """The OpenAI-compatible endpoint."""
-
-    base_url: Text = "http://localhost:11434/v1"
-    """Where it answers; `/chat/completions` is added."""
-    model: Text = Field(default="gpt-oss:20b", min_length=1, max_length=256)
-    """The model of agents that name none."""
-    api_key: SecretStr | None = None
-    """Sent as a bearer token; null sends none."""
-    connect_timeout: Seconds = 5.0
-    """Longest wait for a connection."""
-    first_byte_timeout: Seconds = 300.0
-    """Longest wait for the first byte of an answer; local models load slowly."""
-    idle_timeout: Seconds = 120.0
-    """Longest silence between two bytes."""
-    total_timeout: Seconds = 600.0
-    """Longest duration of one call; a run's own limit may cut it shorter."""
-    max_response_bytes: Count = Field(default=32 * _MIB, ge=1024)
-    """Largest answer accepted, after decompression."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-    """Headers added to each request."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-            valid = valid and parts.port != 0
-        except ValueError:
-            valid, parts = False, urlsplit("")
-        if not valid:
-            raise ValueError("not an http(s) URL; write it like http://host:11434/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError(
-                "must hold no login and no query;"
-                " use llm.api_key (OPENAI_API_KEY) or llm.headers"
-            )
-        return url.rstrip("/")
-
-    @model_validator(mode="after")
-    def _parts_within_total(self) -> Self:
-        for name in ("connect_timeout", "first_byte_timeout", "idle_timeout"):
-            part: float = getattr(self, name)
-            if part > self.total_timeout:
-                raise ValueError(
-                    f"{name} ({format_seconds(part)}) must not exceed total_timeout"
-                    f" ({format_seconds(self.total_timeout)}); change one of them"
-                )
-        return self
 
 
 class StorageSettings(Section):
@@ -299,11 +235,13 @@ class Settings(BaseSettings):
     services: ServicesSettings = ServicesSettings()
     """The two services; each can be switched off."""
     llm: LLMSettings = LLMSettings()
-    """The OpenAI-compatible endpoint."""
+    """The OpenAI-compatible endpoints."""
     storage: StorageSettings = StorageSettings()
     """Where records live and where the doorbell rings."""
     agents: dict[str, AgentConfig] = Field(default_factory=shipped_agents)
     """The agents by name; setting any replaces the shipped three."""
+    budgets: dict[Identifier, SpendingLimits] = Field(default_factory=dict)
+    """What each tenant may spend in a day; one that is not named is not bounded."""
     retention: RetentionSettings = RetentionSettings()
     """How long things are kept after their end."""
     limits: LimitsSettings = LimitsSettings()
@@ -350,6 +288,20 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _endpoints_are_known(self) -> Self:
+        known = self.llm.by_name
+        for name, agent in self.agents.items():
+            choices = [agent.endpoint, *[other.endpoint for other in agent.fallback]]
+            for chosen in choices:
+                if chosen is not None and chosen not in known:
+                    nearest = nearest_names(chosen, known) or sorted(known)
+                    raise ValueError(
+                        f"agents.{name}: endpoint {chosen!r} is not among"
+                        f" llm.endpoints; did you mean {nearest[0]}?"
+                    )
+        return self
+
     def source_of(self, path: str) -> str:
         """Say where the value at a dotted path came from, such as `environment`."""
         return self._origin.source_of(path)
@@ -362,7 +314,8 @@ class Settings(BaseSettings):
             " .env or the secrets directory instead"
             for layer in self._origin.layers
             if layer.is_committed
-            for path in ("llm.api_key", "llm.headers")
+            for endpoint in ("llm", *[f"llm.endpoints.{n}" for n in self.llm.endpoints])
+            for path in (f"{endpoint}.api_key", f"{endpoint}.headers")
             if layer.value_at(path) not in (ABSENT, None, {})
         )
 

@@ -183,6 +183,12 @@ class TaskStore(Protocol):
         task's place holds an error instead: `AgentNotFound` (when agents are known,
         but not this one), `IdempotencyConflict`, `ConversationBusy`.
 
+        On a conversation with unfinished turns `when_busy` decides. `interrupt` and
+        `rollback` ask for the end of all of them; a turn that was rolled back enters
+        no history, also when its answer comes first. `steer` returns the running task:
+        the message waits for `take_messages`, and for a turn of its own when that
+        task ends before.
+
         Raises:
             StoreUnavailable: nothing is known of any of them.
         """
@@ -274,6 +280,16 @@ class TaskStore(Protocol):
         """
         ...
 
+    async def take_messages(self, lease: Lease, key: str) -> Step | None:
+        """Journal the messages that steer this run as the step `key`; None without any.
+
+        Their tasks are no more: repeating their submit returns this run's task.
+
+        Raises:
+            LeaseLost: the fence is old.
+        """
+        ...
+
     async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
         """Add events to the log.
 
@@ -356,6 +372,8 @@ class TaskStore(Protocol):
     ) -> tuple[Doorbell, ...]:
         """End the task: status, result, turn, end event and health, once, together.
 
+        So do all transitions that end a task: without a turn of its own the next turn
+        of a conversation leaves its question and a closing mark (`on_failure`).
         Repeating it with the same fence after it took effect changes nothing.
 
         Raises:
@@ -427,7 +445,9 @@ class TaskStore(Protocol):
         """Do what is overdue, for all tenants; any number may sweep at once.
 
         Takes back expired leases, ends crash loops and tasks past their limits,
-        rings for due tasks and again for those whose message seems lost.
+        rings for due tasks and again for those whose message seems lost, and forgets
+        ended ones; `limit` of each kind. What cannot be done for one task is logged
+        and keeps nothing from the others.
         """
         ...
 

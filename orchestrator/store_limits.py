@@ -19,3 +19,5 @@ UNSERVED_SECONDS: Final = 2.0
 """A task that met the wrong worker is rung again after this."""
 DISPATCH_WINDOW: Final = 64
 """Messages outstanding in a queue at least; more with many live slots."""
+PUSHED_CANCEL_SECONDS: Final = 60.0
+"""A push that nobody took is worthless once a lease has been renewed."""

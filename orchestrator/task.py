@@ -13,6 +13,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from conversations.json_value import Identifier, Json, JsonObject, Text
+from orchestrator.budget_limits import TaskBudget
 
 DEFAULT_QUEUE: Final = "celeriac"
 DEFAULT_PRIORITY: Final = 4
@@ -146,6 +147,7 @@ class StopReason(StrEnum):
     MAX_TURNS = "max_turns"
     MAX_TOKENS = "max_tokens"
     SOFT_TIME_LIMIT = "soft_time_limit"
+    BUDGET = "budget"
     CONTENT_FILTER = "content_filter"
     CLIENT_TOOL_CALLS = "client_tool_calls"
 
@@ -205,8 +207,13 @@ class AwaitedCall(BaseModel):
     """When the call began whose outcome is unknown."""
 
 
-WhenBusy = Literal["enqueue", "reject"]
-"""What a task does on a conversation that has an unfinished one."""
+WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback", "steer"]
+"""What a task does on a conversation that has unfinished ones.
+
+Wait for them; be refused; cancel them and keep what they have said, marked as closed;
+cancel them and remove them; or join the running one, which gets the message before its
+next completion.
+"""
 
 
 class Task(BaseModel):
@@ -260,6 +267,8 @@ class Task(BaseModel):
     """Seconds in `running` after which the run is ended."""
     retry: RetryPolicy | None = None
     """Overrides the agent's retry policy."""
+    budget: TaskBudget | None = None
+    """What it may spend, within its agent's budget."""
     cache_ttl_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Share the answer with equal requests for so long; None shares nothing."""
     tags: tuple[Text, ...] = Field(default=(), max_length=32)

@@ -14,9 +14,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 from conversations.json_value import JsonObject, dumps
+from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
+from orchestrator.prompt import prompt_of
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -104,6 +106,11 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     state = {name: Task.model_fields[name].default for name in STATE_FIELDS}
     begun = {"created_at": created_at, "due_at": due_at}
     return task.model_copy(update=state | begun, deep=True)
+
+
+def user_message(task: Task) -> Message:
+    """What the user says with a task, as it stands in a conversation."""
+    return Message(role=Role.USER, content=prompt_of(task.input))
 
 
 def request_hash(task: Task) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from conversations.errors import InvalidRequest
+from conversations.redaction import Redact, load_redact
 from conversations.redis_store import RedisConversationStore
-from conversations.service import ConversationService, StoredConversationService
+from conversations.service import ConversationService
 from conversations.store import ConversationStore
+from conversations.stored_service import StoredConversationService
 from orchestrator.celery_settings import celery_settings
 from orchestrator.errors import InvalidSettings
 from orchestrator.parts import OrchestratorParts
 from orchestrator.queue import CeleryTaskQueue
+from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
@@ -42,6 +47,8 @@ def connect(settings: Settings) -> OrchestratorParts:
             max_crashes=settings.worker.max_crashes,
             renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
             known_agents=frozenset(settings.agents),
+            conversation_config=settings.services.conversations.conversation_config,
+            redact=redact_of(settings),
         ),
         queue=CeleryTaskQueue(
             celery_settings(settings),
@@ -52,6 +59,9 @@ def connect(settings: Settings) -> OrchestratorParts:
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
+        gate=RedisGate(client),
+        budget=RedisBudget(client),
+        llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )
 
@@ -65,9 +75,23 @@ def conversation_service(
         return None
     return StoredConversationService(
         store,
+        client_roles=section.client_roles,
+        redact=redact_of(settings),
         default_config=section.conversation_config,
         max_message_bytes=settings.limits.max_message_bytes,
     )
+
+
+def redact_of(settings: Settings) -> Redact | None:
+    """Return the redaction hook, if one is named.
+
+    Raises:
+        InvalidSettings: it cannot be imported.
+    """
+    try:
+        return load_redact(settings.services.conversations.redact)
+    except InvalidRequest as exc:
+        raise InvalidSettings([f"services.conversations.{exc}"]) from exc
 
 
 def defaults_of(settings: Settings) -> Defaults:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
+from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
@@ -18,8 +19,11 @@ from orchestrator.names import nearest_names
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent
-from workers.errors import AgentFailed, InvalidAgent
+from workers.errors import AgentFailed, GateClosed, InvalidAgent
+from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
+from workers.llm.run_provider import RunProvider, UngovernedProvider
+from workers.prompt_tokens import counted
 from workers.retry import describe
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -34,7 +38,7 @@ class RunStart:
     run: Run
     log: RunLog
     journal: Journal = EMPTY_JOURNAL
-    history: tuple[Message, ...] = ()
+    view: ConversationView | None = None
     results: tuple[JsonObject, ...] = ()
     """How the tasks ended that this one waited for."""
 
@@ -110,8 +114,22 @@ class _Registered:
 class LocalAgentManager:
     """The agents of this process."""
 
-    def __init__(self, llm: LLMProvider, tools: ToolRegistry) -> None:
+    def __init__(
+        self,
+        llm: LLMProvider,
+        tools: ToolRegistry,
+        *,
+        governor: Governor | None = None,
+    ) -> None:
+        """Make a manager without agents.
+
+        Args:
+            llm: Answers every completion, unless there is a governor.
+            tools: What the agents may be allowed to call.
+            governor: Gives each run a provider of its own.
+        """
         self._llm = llm
+        self._governor = governor
         self._tools = tools
         self._agents: dict[str, _Registered] = {}
 
@@ -123,6 +141,9 @@ class LocalAgentManager:
                 f"agent {config.name!r}: tools {unknown} are not registered;"
                 f" registered are: {known}"
             )
+        if self._governor is not None:
+            for name in (config.endpoint, *(each.endpoint for each in config.fallback)):
+                self._governor.endpoints.get(name)
         built = build_agent(config) if agent is None else agent
         self._agents[config.name] = _Registered(config, built)
 
@@ -148,13 +169,17 @@ class LocalAgentManager:
             start.run,
             config=entry.config,
             log=start.log,
-            llm=self._llm,
+            llm=self._provider_of(start, entry.config),
             tools=self._tools,
             journal=start.journal,
         )
-        agent_input = _input_of(start, entry.config)
+        view = start.view or ConversationView()
         try:
+            summary = await context.summarise(view)
+            agent_input = _input_of(start, entry.config, view, summary)
             answer = _checked(await entry.agent.run(context, agent_input))
+        except GateClosed:
+            raise
         except Exception as exc:
             entry.health = _failed(entry.health, describe(exc, attempt=0).code)
             raise
@@ -168,7 +193,15 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
-        return Execution(result=result, turn=_turn_of(agent_input, answer))
+        turn = counted(_turn_of(agent_input, answer), context.exchanges)
+        opening = () if summary is None else (summary,)
+        return Execution(result=result, turn=(*opening, *turn))
+
+    def _provider_of(self, start: RunStart, config: AgentConfig) -> RunProvider:
+        if self._governor is None:
+            return UngovernedProvider(self._llm)
+        is_stored = start.run.lease is not None
+        return self._governor.for_run(start.run.task, config, may_park=is_stored)
 
     def _find(self, name: str) -> _Registered:
         entry = self._agents.get(name)
@@ -187,14 +220,20 @@ def _checked(answer: object) -> AgentResult:
     return answer
 
 
-def _input_of(start: RunStart, config: AgentConfig) -> AgentInput:
+def _input_of(
+    start: RunStart,
+    config: AgentConfig,
+    view: ConversationView,
+    summary: Message | None,
+) -> AgentInput:
     task = start.run.task
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return AgentInput(
         data={**task.input, **results},
         context=task.context,
         parameters={**config.parameters, **task.parameters},
-        messages=start.history,
+        messages=view.messages(summary),
+        context_tokens=view.config.context_tokens,
     )
 
 

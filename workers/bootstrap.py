@@ -24,7 +24,7 @@ from orchestrator.agent_config import WorkerInfo
 from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
-from orchestrator.settings import LLMSettings, Settings, load_settings
+from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
@@ -34,9 +34,9 @@ from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
-from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.endpoint import CallLimits
-from workers.llm.provider import LLMProvider
+from workers.llm.governor import Governor
+from workers.llm_wiring import open_governor
+from workers.log_format import show_facts
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
 from workers.transport import lean_broker
@@ -73,9 +73,9 @@ class WorkerProcess:
         self._queues = tuple(queues)
         self._slots = slots
         self._loop = loop or LoopThread("celeriac-runs")
-        self._llm = open_provider(settings.llm)
-        self.manager = build_manager(settings, self._llm)
         self._parts = connect(settings)
+        self._governor = open_governor(settings, self._parts)
+        self.manager = build_manager(settings, self._governor)
         self._executor = Executor(
             ExecutorParts(
                 store=self._parts.store,
@@ -135,7 +135,7 @@ class WorkerProcess:
             self._loop.close()
 
     async def _close_parts(self) -> None:
-        await self._llm.aclose()
+        await self._governor.aclose()
         await self._parts.aclose()
 
     @asynccontextmanager
@@ -172,28 +172,7 @@ def open_webhooks(settings: Settings, store: TaskStore) -> WebhookDeliverer | No
     return WebhookDeliverer(store, settings.webhooks)
 
 
-def open_provider(llm: LLMSettings) -> LLMProvider:
-    """Return the provider of the settings' endpoint.
-
-    Raises:
-        InvalidEndpoint: its URL, key or headers cannot be used.
-    """
-    return ChatCompletionsProvider(
-        llm.base_url,
-        model=llm.model,
-        api_key=llm.api_key,
-        headers=llm.headers,
-        limits=CallLimits(
-            connect_seconds=llm.connect_timeout,
-            first_byte_seconds=llm.first_byte_timeout,
-            idle_seconds=llm.idle_timeout,
-            total_seconds=llm.total_timeout,
-            max_bytes=llm.max_response_bytes,
-        ),
-    )
-
-
-def build_manager(settings: Settings, llm: LLMProvider) -> AgentManager:
+def build_manager(settings: Settings, governor: Governor) -> AgentManager:
     """Return a manager with the extensions' agents and the settings'.
 
     Raises:
@@ -201,7 +180,8 @@ def build_manager(settings: Settings, llm: LLMProvider) -> AgentManager:
     """
     tools = ToolRegistry()
     tools.register(DocumentSummarizer())
-    manager = LocalAgentManager(llm, tools)
+    llm = governor.endpoints.default.provider
+    manager = LocalAgentManager(llm, tools, governor=governor)
     apply_extensions(manager, tools)
     for config in settings.agents.values():
         manager.register_agent(config)
@@ -264,9 +244,21 @@ class WorkerProcessHolder:
         return {
             "hostname": self.worker.hostname,
             "queues": tuple(self.worker.app.amqp.queues.consume_from),
-            "loop": getattr(self.worker.pool, "loop", None),
+            "loop": self._pool_loop(),
             "slots": 1 if _pool_of(self.worker) == "prefork" else _slots(self.worker),
         }
+
+    def _pool_loop(self) -> LoopThread | None:
+        """Return the loop that the pool runs tasks on; None for pools without one.
+
+        A run on another loop would block the pool's, and with it every other slot.
+        """
+        if _pool_of(self.worker) != "pool":
+            return None
+        loop: LoopThread | None = self.worker.pool.loop
+        if loop is None:
+            raise RuntimeError("agents start after their pool, whose loop they run on")
+        return loop
 
 
 worker_process = WorkerProcessHolder()
@@ -290,8 +282,11 @@ async def _cancel_from_parent(tenant: str, task_id: str) -> None:
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Refuses a worker that cannot run agents, before its pool forks.
 
-    Celery makes every step of a worker before it starts the first.
+    Celery makes every step of a worker before it starts the first. This one starts
+    after the pool, whose loop the runs need: Celery orders only what requires another.
     """
+
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
         pool = _pool_of(worker)
@@ -335,14 +330,14 @@ async def check_startup(settings: Settings) -> None:
     """
     if not settings.services.agent_manager.enabled:
         raise ServiceDisabled("agent_manager")
-    llm = open_provider(settings.llm)
     parts = connect(settings)
+    governor = open_governor(settings, parts)
     try:
-        build_manager(settings, llm)
+        build_manager(settings, governor)
         facts = await parts.store.check()
     finally:
         await parts.aclose()
-        await llm.aclose()
+        await governor.aclose()
     logger.info("store checked", extra={"store": facts})
 
 
@@ -364,6 +359,8 @@ def _drain(**_: Any) -> None:
     worker_process.drain()
 
 
+signals.after_setup_logger.connect(show_facts, weak=False)
+signals.after_setup_task_logger.connect(show_facts, weak=False)
 signals.celeryd_init.connect(_remember, weak=False)
 signals.worker_process_init.connect(_start_in_child, weak=False)
 signals.worker_process_shutdown.connect(_close, weak=False)

@@ -6,6 +6,8 @@ WorkerError
 ├── InvalidEndpoint         the address or key of a model endpoint cannot be used
 ├── SoftTimeLimitReached    raised inside the run: wrap up now
 ├── AgentFailed             the agent ended without an answer
+│   └── BudgetExceeded      another completion would pass a budget
+├── GateClosed              the endpoint's gate is closed: come back later
 ├── LLMError                (endpoint, status, first 2 kB of what came)
 │   ├── LLMUnavailable      refused, reset, timed out, 5xx
 │   ├── RateLimited         429 with or without a wait
@@ -56,11 +58,31 @@ class AgentFailed(WorkerError):
         super().__init__(message)
 
 
+class BudgetExceeded(AgentFailed):
+    """Another completion would pass the budget of the task, agent or tenant."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="budget_exceeded")
+
+
+class GateClosed(WorkerError):
+    """The run waits for its endpoint without its slot; no attempt is counted.
+
+    Let it pass: the executor gives the task back and it continues after `seconds`.
+    """
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(message)
+
+
 class LLMError(WorkerError):
     """A completion was not had. `retryable` says whether asking again could help."""
 
     code: ClassVar[str] = "llm_error"
     retryable: ClassVar[bool] = False
+    was_asked: bool = True
+    """False when the gate before the endpoint gave up and nothing was sent."""
 
     def __init__(
         self,

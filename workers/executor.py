@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationNotFound
+from conversations.errors import ConversationNotFound, RedactionFailed
 from conversations.json_value import JsonObject, size_of
-from conversations.message import Message
 from conversations.service import ConversationService
+from conversations.view import ConversationView
 from orchestrator.errors import (
     LeaseLost,
     QueueUnavailable,
@@ -34,8 +34,8 @@ from orchestrator.store import (
 from orchestrator.task import RetryPolicy, Task, TaskFailure, TaskStatus
 from workers.agent_manager import AgentManager, Execution, RunStart
 from workers.endings import cancelled_itself, forced_ending, too_large
-from workers.errors import AgentFailed
-from workers.insistence import Insistence
+from workers.errors import AgentFailed, GateClosed
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.retry import decide, describe
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 from workers.run_log import StoreRunLog
@@ -61,7 +61,7 @@ class ExecutorLimits:
     lease_seconds: float = 10.0
     max_result_bytes: int = 4 * 1024 * 1024
     max_message_bytes: int = 256 * 1024
-    store_patience_seconds: float = 600.0
+    store_patience_seconds: float = STORE_PATIENCE_SECONDS
     """How long a step or ending is kept in memory while the store refuses it."""
     shutdown_grace_seconds: float = 25.0
     """How long a drained run may take to reach its next step boundary."""
@@ -182,10 +182,10 @@ class Executor:
         return await self._settle(run, claim, agent)
 
     async def _execute(self, run: Run, claim: Claim) -> Execution:
-        history: tuple[Message, ...] = ()
+        view: ConversationView | None = None
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:
-            history = await self._history(claim.task.tenant, conversation_id)
+            view = await self._view(claim.task.tenant, conversation_id)
         results = await self._results_of(claim.task)
         start = RunStart(
             run=run,
@@ -197,7 +197,7 @@ class Executor:
                 ring=self._ring,
             ),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
-            history=history,
+            view=view,
         )
         return await self._parts.manager.execute_run(start)
 
@@ -225,7 +225,7 @@ class Executor:
             )
         return tuple(results)
 
-    async def _history(self, tenant: str, conversation_id: str) -> tuple[Message, ...]:
+    async def _view(self, tenant: str, conversation_id: str) -> ConversationView:
         conversations = self._parts.conversations
         if conversations is None:
             raise AgentFailed(
@@ -235,10 +235,10 @@ class Executor:
             )
         try:
             return await self._insist(
-                lambda: conversations.window(conversation_id, tenant=tenant)
+                lambda: conversations.view(conversation_id, tenant=tenant)
             )
         except ConversationNotFound:
-            return ()
+            return ConversationView(config=self._parts.conversation_config)
 
     async def _settle(
         self, run: Run, claim: Claim, agent: asyncio.Task[Execution]
@@ -262,6 +262,10 @@ class Executor:
         return await self._failed(run, error or cancelled_itself())
 
     async def _failed(self, run: Run, error: BaseException) -> Outcome:
+        if isinstance(error, GateClosed):
+            return await self._release(
+                run, reason=str(error), delay_seconds=error.seconds
+            )
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,
@@ -310,9 +314,15 @@ class Executor:
         if lease is None:
             raise RuntimeError("a stored run has a lease")
         seconds = run.running_seconds()
-        doorbells = await self._insist(
-            lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
-        )
+        try:
+            doorbells = await self._insist(
+                lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
+            )
+        except RedactionFailed as exc:
+            failure = describe(exc, attempt=run.task.attempt)
+            return await self._finish(
+                run, Ending(status=TaskStatus.FAILED, failure=failure)
+            )
         await self._ring(doorbells)
         code = ending.failure.code if ending.failure else ""
         return Outcome(ending.status.value, code)

@@ -14,18 +14,21 @@ from contextlib import asynccontextmanager
 
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.agent_config import WorkerInfo
+from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import Doorbell
 from orchestrator.sweeper import Sweeper
-from orchestrator.wiring import conversation_service, defaults_of
+from orchestrator.wiring import conversation_service, defaults_of, redact_of
 from workers.agent_manager import AgentManager
-from workers.bootstrap import build_manager, open_provider, open_webhooks
+from workers.bootstrap import build_manager, open_webhooks
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
+from workers.llm_wiring import open_governor
 
 STOP_SECONDS = 5.0
 
@@ -74,13 +77,13 @@ async def open_orchestrator(
             endpoint.
     """
     settings = settings or load_settings()
-    llm = None
-    if manager is None:
-        llm = open_provider(settings.llm)
-        manager = build_manager(settings, llm)
     slots = settings.services.agent_manager.max_concurrent_tasks
     queue = ExecutorQueue(asyncio.get_running_loop(), slots=slots)
     parts = _in_memory_parts(settings, queue)
+    governor = None
+    if manager is None:
+        governor = open_governor(settings, parts)
+        manager = build_manager(settings, governor)
     queue.executor = _executor(settings, parts, manager)
     heartbeat = _heartbeat(settings, parts, manager, queue.executor)
     heartbeat.start()
@@ -90,8 +93,8 @@ async def open_orchestrator(
             yield orchestrator
     finally:
         await asyncio.to_thread(heartbeat.close)
-        if llm is not None:
-            await llm.aclose()
+        if governor is not None:
+            await governor.aclose()
 
 
 def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorParts:
@@ -105,6 +108,8 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             known_agents=frozenset(settings.agents),
+            conversation_config=settings.services.conversations.conversation_config,
+            redact=redact_of(settings),
         ),
         queue=queue,
         directory=directory,
@@ -112,6 +117,9 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
+        gate=InMemoryGate(),
+        budget=InMemoryBudget(),
+        llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )
 

@@ -17,6 +17,8 @@ from orchestrator.errors import StoreUnavailable
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+STORE_PATIENCE_SECONDS: Final = 600.0
+"""A server that is full or gone is put right within this, or nobody looks."""
 FIRST_WAIT_SECONDS: Final = 0.25
 LONGEST_WAIT_SECONDS: Final = 2.0
 """A store that is back is noticed within this."""

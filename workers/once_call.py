@@ -6,6 +6,9 @@ tool's `verify`, else the run is parked until somebody decides.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -46,6 +49,25 @@ class UnsettledCalls:
         self._log = log
         self._starts = {start.key: start for start in journal.starts}
         self._decisions = {each.key: each for each in journal.decisions}
+        self._under_way = 0
+        self._none_under_way = asyncio.Event()
+        self._none_under_way.set()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Enclose a call from its mark to its record."""
+        self._under_way += 1
+        self._none_under_way.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._none_under_way.set()
+
+    async def all_ended(self) -> None:
+        """Wait for the calls under way: cut off, their outcome would be unknown."""
+        await self._none_under_way.wait()
 
     async def begin(self, once: OnceCall) -> ToolResult | None:
         """Return the call's settled result, or mark it as begun and return None.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from conversations.errors import ConversationStoreUnavailable
+from conversations.errors import (
+    ContextTooLong,
+    ConversationStoreUnavailable,
+    RedactionFailed,
+)
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.task import RetryPolicy, TaskFailure
 from workers.errors import (
@@ -76,6 +80,8 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
         code = "store_unavailable"
     elif isinstance(error, InvalidInput):
         code = "invalid_input"
+    elif isinstance(error, ContextTooLong | RedactionFailed):
+        code = error.code
     else:
         code = "agent_error"
         details = {"type": type(error).__name__}

@@ -9,22 +9,35 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from time import monotonic
+from typing import NamedTuple
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from conversations.json_value import check_json
-from conversations.message import ToolCall
+from conversations.message import Message, ToolCall
+from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import EMPTY_JOURNAL, Journal, Step, StepKind, StepStart
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
-from workers.errors import LLMError
+from workers.compaction import summary_message, summary_request
+from workers.errors import (
+    CompletionRefused,
+    ContextOverflow,
+    EmptyCompletion,
+    GateClosed,
+    LLMError,
+)
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
+from workers.llm.run_provider import RunProvider
 from workers.once_call import OnceCall, UnsettledCalls
+from workers.prompt_tokens import Exchange, estimate_prompt
 from workers.run import Run
 from workers.run_events import (
     completion_events,
@@ -33,7 +46,23 @@ from workers.run_events import (
 )
 from workers.run_log import RunLog
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import ToolContext
+from workers.tools.tool import Tool, ToolContext
+
+_RunTool = Callable[[ToolContext], Awaitable[ToolResult]]
+
+
+class _ToolCall(NamedTuple):
+    """A call of a model that is not in the journal."""
+
+    call: ToolCall
+    place: str
+    first_index: int
+    once: Tool | None
+    """The tool, when the call must not be made twice."""
+
+
+SUMMARY_KEY = "summary"
+_MESSAGES = TypeAdapter(tuple[Message, ...])
 
 
 class JournaledRunContext:
@@ -45,7 +74,7 @@ class JournaledRunContext:
         *,
         config: AgentConfig,
         log: RunLog,
-        llm: LLMProvider,
+        llm: RunProvider,
         tools: ToolRegistry,
         journal: Journal = EMPTY_JOURNAL,
     ) -> None:
@@ -57,6 +86,9 @@ class JournaledRunContext:
         self._steps = {step.key: step for step in journal.steps}
         self._maybe_paid = run.task.maybe_paid
         self._unsettled = UnsettledCalls(run, log, journal)
+        self._unanswered: set[str] = set()
+        self.exchanges: list[Exchange] = []
+        """Prompts and completions of this run so far, also of earlier attempts."""
         self._completions = 0
         self._items = 0
         self._names: Counter[str] = Counter()
@@ -90,6 +122,63 @@ class JournaledRunContext:
             maybe_paid=self._maybe_paid,
         )
 
+    async def take_messages(self) -> tuple[Message, ...]:
+        if self.task.conversation_id is None:
+            return ()
+        number = self._completions + 1
+        taken: list[Step] = []
+        while True:
+            key = f"messages:{number}:{len(taken) + 1}"
+            step = self._steps.get(key)
+            if step is None and f"completion:{number}" not in self._steps:
+                step = await self._log.take(key)
+            if step is None:
+                break
+            self._steps[key] = step
+            taken.append(step)
+        return tuple(
+            message
+            for step in taken
+            for message in _MESSAGES.validate_python(step.outcome)
+        )
+
+    async def summarise(self, view: ConversationView) -> Message | None:
+        """Summarise what the window left out, once in the run; None without need.
+
+        A run that began without a summary goes on without one. A model that cannot
+        take the text leaves history out unsummarised.
+        """
+        done = self._steps.get(SUMMARY_KEY)
+        if done is not None:
+            return Message.model_validate(done.outcome)
+        if not view.to_summarise or "completion:1" in self._steps:
+            return None
+        request = summary_request(view.to_summarise, model=self._config.model)
+        started = monotonic()
+        try:
+            completion = await self._ask(SUMMARY_KEY, request)
+        except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
+            await self.progress(f"history was left out unsummarised: {exc.code}")
+            return None
+        summary = summary_message(completion.message.content, covers=view.window.cut)
+        usage = completion.usage or Usage()
+        facts: dict[str, JsonValue] = {
+            "name": SUMMARY_KEY,
+            "covers": summary.covers,
+            "messages": len(view.to_summarise),
+            "usage": usage.model_dump(mode="json"),
+        }
+        step = Step(
+            key=SUMMARY_KEY,
+            kind=StepKind.COMPLETION,
+            outcome=summary.model_dump(mode="json", exclude_defaults=True),
+            usage=usage,
+            seconds=monotonic() - started,
+            attempt=self.task.attempt,
+        )
+        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
+        return summary
+
     async def complete(self, request: CompletionRequest) -> Completion:
         self._completions += 1
         number = self._completions
@@ -98,6 +187,7 @@ class JournaledRunContext:
         done = self._steps.get(key)
         if done is not None:
             completion = Completion.model_validate(done.outcome)
+            self.exchanges.append(Exchange(request, completion))
             self._items += bool(completion.message.content)
             return completion
         started = monotonic()
@@ -110,15 +200,21 @@ class JournaledRunContext:
                 self._completions -= 1
             raise
         seconds = monotonic() - started
+        self.exchanges.append(Exchange(request, completion))
         self._items += bool(completion.message.content)
         events = completion_events(
-            completion, number=number, first_index=index, seconds=seconds
+            completion,
+            number=number,
+            first_index=index,
+            seconds=seconds,
+            estimated_tokens=estimate_prompt(request),
         )
         step = Step(
             key=key,
             kind=StepKind.COMPLETION,
             name=completion.model,
             outcome=completion.model_dump(mode="json", exclude_defaults=True),
+            said=completion.message.content or None,
             usage=completion.usage or Usage(),
             seconds=seconds,
             attempt=self.task.attempt,
@@ -127,16 +223,28 @@ class JournaledRunContext:
         return completion
 
     async def _ask(self, key: str, request: CompletionRequest) -> Completion:
-        """Ask the model between a start mark and, when it refuses, its removal."""
+        """Ask the model; while its gate is closed, nothing is marked as begun."""
+        marked = partial(self._marked, key)
+        try:
+            with self._run.step():
+                return await self._llm.complete(request, around=marked)
+        except GateClosed:
+            await self._unsettled.all_ended()
+            raise
+
+    @asynccontextmanager
+    async def _marked(self, key: str) -> AsyncIterator[None]:
+        """Enclose a request by a start mark and, when it is refused, its removal."""
         start = StepStart(key=key, kind=StepKind.COMPLETION)
-        with self._run.step():
-            self._maybe_paid += await self._log.start(start)
-            try:
-                return await self._llm.complete(request)
-            except LLMError as exc:
-                if exc.status is not None:
-                    await self._log.drop_start(key)
-                raise
+        self._maybe_paid += await self._log.start(start)
+        try:
+            yield
+        except LLMError as exc:
+            if exc.status is None:
+                self._unanswered.add(key)
+            elif key not in self._unanswered:
+                await self._log.drop_start(key)
+            raise
 
     async def call_tool(
         self, call: ToolCall, *, registry: ToolRegistry | None = None
@@ -147,22 +255,36 @@ class JournaledRunContext:
         done = self._steps.get(f"tool:{place}")
         if done is not None:
             return ToolResult.model_validate(done.outcome)
-        item_id = f"call-{place}"
         source = registry or self._registry
         allowed = registry.names if registry else self._config.tools
         tool = source.find_tool(call.name) if call.name in allowed else None
+        is_once = tool is not None and tool.effect == "once"
+        asked = _ToolCall(call, place, index, tool if is_once else None)
+        run_tool = partial(source.call, call, allowed=allowed)
+        try:
+            with self._unsettled.under_way() if is_once else nullcontext():
+                return await self._make_call(asked, run_tool)
+        except GateClosed:
+            await self._unsettled.all_ended()
+            raise
+
+    async def _make_call(self, asked: _ToolCall, run_tool: _RunTool) -> ToolResult:
+        call, place, index, once = asked
+        item_id = f"call-{place}"
         with self._run.recording():
             events = tool_started_events(call, item_id=item_id, index=index)
             await self._log.emit(events)
-        llm = MeteredProvider(self._llm, model=self._config.model)
+        # An attempt that ends within a `once` call leaves its outcome unknown.
+        source = self._llm.for_tool(may_park=once is None)
+        llm = MeteredProvider(source, model=self._config.model)
         started = monotonic()
         ctx = self._tool_context(place, llm)
         result = None
-        if tool is not None and tool.effect == "once":
-            result = await self._unsettled.begin(OnceCall(call, tool, ctx, place))
+        if once is not None:
+            result = await self._unsettled.begin(OnceCall(call, once, ctx, place))
         if result is None:
             with self._run.step():
-                result = await source.call(call, ctx, allowed=allowed)
+                result = await run_tool(ctx)
         seconds = monotonic() - started
         step = Step(
             key=f"tool:{place}",

@@ -18,7 +18,12 @@ PREVIEW_CHARACTERS = 2000
 
 
 def completion_events(
-    completion: Completion, *, number: int, first_index: int, seconds: float
+    completion: Completion,
+    *,
+    number: int,
+    first_index: int,
+    seconds: float,
+    estimated_tokens: int,
 ) -> list[NewEvent]:
     """Return the log entries of a recorded completion."""
     facts: dict[str, JsonValue] = {
@@ -27,6 +32,7 @@ def completion_events(
         "finish_reason": completion.finish_reason.value,
         "seconds": round(seconds, 3),
         "tool_calls": [call.name for call in completion.message.tool_calls],
+        "estimated_input_tokens": estimated_tokens,
         "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
     }
     recorded = NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)

@@ -29,6 +29,10 @@ class RunLog(Protocol):
         """Remove the mark of a step that is known to have had no effect."""
         ...
 
+    async def take(self, key: str) -> Step | None:
+        """Keep the messages sent to the run as a step; None when there are none."""
+        ...
+
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Tell viewers."""
         ...
@@ -61,6 +65,9 @@ class StoreRunLog:
     async def drop_start(self, key: str) -> None:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
 
+    async def take(self, key: str) -> Step | None:
+        return await self._insist(lambda: self._store.take_messages(self._lease, key))
+
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._insist(lambda: self._store.append_events(self._lease, events))
 
@@ -80,6 +87,9 @@ class DetachedRunLog:
 
     async def drop_start(self, key: str) -> None:
         """Nothing was marked."""
+
+    async def take(self, key: str) -> Step | None:  # noqa: ARG002
+        return None
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Drop them; nobody can watch an unstored task."""

@@ -2,17 +2,18 @@
 --
 -- keys (append_keys):
 --   1 head       hash    config, metadata, max_messages, ttl_ms, created_ms,
---                        updated_ms, last_seq, user_seq, dropped, creator
+--                        updated_ms, last_seq, user_seq, summary_seq, dropped, creator
 --   2 log        stream  entry <seq>-0: turn, client, at, start, message (this order)
 --   3 seen       hash    client:<client id> -> seq, turn:<turn> -> its first seq
 --   4 open       set     ids of the last assistant's calls that await a result
---   5 system     zset    seq of each system message, scored by itself
+--   5 system     zset    seq of each message that the window keeps, scored by itself
 --   6 tombstone  string  stays for a day after a delete
 --   7 index      zset    conversation ids of the tenant in order of creation
 -- argv (append_arguments): turn ('' by hand), expected last seq ('' any), config to
 --   create with ('' do not create), its max_messages ('' all), its TTL in ms ('' none);
---   then for each message: role, client id ('' none), message JSON, the call that it
---   answers ('' none), how many calls it makes, the id of each.
+--   then for each message: role, client id ('' none), message JSON, kind ('kept' by the
+--   window, 'summary' or ''), the call that it answers ('' none), how many calls it
+--   makes, the id of each.
 --
 -- `start` marks the entries before which retention may cut. JSON is never decoded here.
 -- The first write is one that a full Redis refuses, so it refuses the whole.
@@ -24,12 +25,12 @@ local function conversation_messages(argv)
   while argv[at] do
     local message = {
       role = argv[at], client = argv[at + 1], body = argv[at + 2],
-      answers = argv[at + 3], calls = {},
+      kind = argv[at + 3], answers = argv[at + 4], calls = {},
     }
-    local count = tonumber(argv[at + 4])
-    for i = 1, count do message.calls[i] = argv[at + 4 + i] end
+    local count = tonumber(argv[at + 5])
+    for i = 1, count do message.calls[i] = argv[at + 5 + i] end
     messages[#messages + 1] = message
-    at = at + 5 + count
+    at = at + 6 + count
   end
   return messages
 end
@@ -133,7 +134,7 @@ local function conversation_create(keys, config, metadata, max_messages, ttl_ms,
   end
 end
 
--- entry: seq, turn, client, at, start, role, body
+-- entry: seq, turn, client, at, start, role, kind, body
 local function conversation_add(keys, entry)
   redis.call('XADD', keys[2], entry.seq .. '-0', 'turn', entry.turn,
     'client', entry.client, 'at', entry.at, 'start', entry.start and '1' or '0',
@@ -144,9 +145,12 @@ local function conversation_add(keys, entry)
   if entry.turn ~= '' then
     redis.call('HSETNX', keys[3], 'turn:' .. entry.turn, entry.seq)
   end
-  if entry.role == 'system' then
+  if entry.kind == 'kept' then
     redis.call('ZADD', keys[5], entry.seq, entry.seq)
-  elseif entry.role == 'user' then
+  elseif entry.kind == 'summary' then
+    redis.call('HSET', keys[1], 'summary_seq', entry.seq)
+  end
+  if entry.role == 'user' then
     redis.call('HSET', keys[1], 'user_seq', entry.seq)
   end
 end
@@ -199,4 +203,47 @@ local function conversation_append_write(keys, argv, now_ms)
     conversation_touch(keys, now_ms)
   end
   return rows
+end
+
+-- The keys of a conversation, as append_keys gives them.
+local function conversation_keys(tenant, id)
+  local prefix = 'celeriac:' .. tenant .. ':conversation:'
+  local head = prefix .. id
+  return {head, head .. ':log', head .. ':seen', head .. ':open', head .. ':system',
+    head .. ':tombstone', prefix .. '_index'}
+end
+
+-- The newest pieces of an unfinished answer that fit, joined.
+local function conversation_said(pieces)
+  local kept, left = {}, CONVERSATION_MAX_SAID
+  for i = #pieces, 1, -1 do
+    left = left - #pieces[i]
+    if left < 0 then break end
+    table.insert(kept, 1, pieces[i])
+  end
+  return table.concat(kept, '\n\n')
+end
+
+-- Adds a turn that ended without an answer: what was asked, then a closing mark.
+-- close: turn, asked (lines of message JSON), said (pieces of text), ended (a word of
+-- CONVERSATION_CLOSING_NOTES), limits (lines: config, max_messages, ttl_ms, to create
+-- with). Adds nothing to a deleted conversation, for a turn that is there already, or
+-- when `on_failure` is 'drop'. Comes after the caller's first write.
+local function conversation_close(keys, close, now_ms)
+  local config, max_messages, ttl_ms = string.match(close.limits, '^(.-)\n(.-)\n(.*)$')
+  local policy = redis.call('HGET', keys[1], 'config') or config
+  if cjson.decode(policy).on_failure == 'drop' then return end
+  local said = conversation_said(close.said)
+  if said ~= '' then said = said .. '\n\n' end
+  local argv = {close.turn, '', config, max_messages, ttl_ms}
+  local function add(role, body)
+    for _, value in ipairs({role, '', body, '', '', '0'}) do argv[#argv + 1] = value end
+  end
+  for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
+  add('assistant', '{"role":"assistant","content":'
+    .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
+    .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
+  if not conversation_append_check(keys, argv) then
+    conversation_append_write(keys, argv, now_ms)
+  end
 end

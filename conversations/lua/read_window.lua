@@ -1,5 +1,5 @@
 -- Reads the head and what a model may see: the newest `context_window` messages, and
--- before them the system messages and the newest user message.
+-- before them the kept messages, the newest summary and the newest user message.
 -- KEYS: head, log, system. Returns nil, or {the head's fields and values, rows}.
 local head = redis.call('HGETALL', KEYS[1])
 if #head == 0 then return false end
@@ -10,8 +10,12 @@ if #tail > 0 then
   local start = tonumber(string.match(tail[#tail][1], '^%d+'))
   local earlier =
     redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. start)
-  local user = tonumber(redis.call('HGET', KEYS[1], 'user_seq'))
-  if user > 0 and user < start then earlier[#earlier + 1] = user end
+  local marks = redis.call('HMGET', KEYS[1], 'user_seq', 'summary_seq')
+  for i = 1, 2 do
+    local seq = tonumber(marks[i] or nil) or 0
+    local known = seq == 0 or redis.call('ZSCORE', KEYS[3], seq)
+    if not known and seq < start then earlier[#earlier + 1] = seq end
+  end
   table.sort(earlier, function(a, b) return tonumber(a) < tonumber(b) end)
   for _, seq in ipairs(earlier) do
     local entry = redis.call('XRANGE', KEYS[2], seq, seq)[1]

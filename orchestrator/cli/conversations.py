@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Coroutine
+from typing import IO, Any
+
 import click
+from pydantic import JsonValue
 
 from conversations.message import StoredMessage
+from conversations.service import ConversationService
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
-from orchestrator.cli.options import tenant_option
+from orchestrator.cli.options import json_object, tenant_option
 from orchestrator.cli.output import (
     ago,
     echo_json,
@@ -17,78 +23,165 @@ from orchestrator.cli.output import (
 )
 from orchestrator.settings import load_settings
 
+_id_argument = click.argument("conversation_id")
+_limit_option = click.option(
+    "--limit", default=50, type=click.IntRange(1, 1000), show_default=True
+)
+
 
 @click.group("conversations", epilog=exit_codes.EXPLAINED)
 def command() -> None:
-    """List conversations, show their messages."""
+    """List, show, export, import, fork and delete conversations."""
 
 
 @command.command("list")
-@click.option("--limit", default=50, type=click.IntRange(1, 1000), show_default=True)
+@_limit_option
 @click.option("--cursor", help="Where the page starts, from the page before.")
+@click.option("--metadata", type=json_object, help="Only those with these pairs.")
 @tenant_option
 @json_option
 def list_command(
-    limit: int, cursor: str | None, tenant: str | None, as_json: bool
+    limit: int,
+    cursor: str | None,
+    metadata: dict[str, JsonValue] | None,
+    tenant: str | None,
+    as_json: bool,
 ) -> None:
     """List conversations, newest first."""
-    run_async(_list(limit, cursor, tenant, as_json=as_json))
+
+    async def listing(service: ConversationService, whose: str) -> None:
+        page = await service.list(
+            limit=limit, cursor=cursor, metadata=metadata, tenant=whose
+        )
+        if as_json:
+            listed = [item.model_dump(mode="json") for item in page.conversations]
+            echo_json({"conversations": listed, "next_cursor": page.next_cursor})
+            return
+        echo_table(
+            ("conversation", "messages", "changed", "metadata"),
+            (
+                (item.id, item.last_seq, ago(item.updated_at), item.metadata or "")
+                for item in page.conversations
+            ),
+        )
+        if page.next_cursor:
+            click.echo(
+                f"more: celeriac conversations list --cursor {page.next_cursor}",
+                err=True,
+            )
+
+    _with_service(tenant, listing)
 
 
 @command.command("show")
-@click.argument("conversation_id")
-@click.option("--limit", default=50, type=click.IntRange(1, 1000), show_default=True)
+@_id_argument
+@_limit_option
 @tenant_option
 @json_option
 def show_command(
     conversation_id: str, limit: int, tenant: str | None, as_json: bool
 ) -> None:
     """Show the newest messages of a conversation, oldest first."""
-    run_async(_show(conversation_id, limit, tenant, as_json=as_json))
 
-
-async def _list(
-    limit: int, cursor: str | None, tenant: str | None, *, as_json: bool
-) -> None:
-    settings = load_settings()
-    async with open_orchestrator(settings) as orchestrator:
-        page = await orchestrator.conversations.list(
-            limit=limit, cursor=cursor, tenant=tenant or settings.tenant
-        )
-    if as_json:
-        listed = [item.model_dump(mode="json") for item in page.conversations]
-        echo_json({"conversations": listed, "next_cursor": page.next_cursor})
-        return
-    echo_table(
-        ("conversation", "messages", "changed", "metadata"),
-        (
-            (item.id, item.last_seq, ago(item.updated_at), item.metadata or "")
-            for item in page.conversations
-        ),
-    )
-    if page.next_cursor:
-        click.echo(
-            f"more: celeriac conversations list --cursor {page.next_cursor}", err=True
-        )
-
-
-async def _show(
-    conversation_id: str, limit: int, tenant: str | None, *, as_json: bool
-) -> None:
-    settings = load_settings()
-    whose = tenant or settings.tenant
-    async with open_orchestrator(settings) as orchestrator:
-        service = orchestrator.conversations
+    async def show(service: ConversationService, whose: str) -> None:
         conversation = await service.get(conversation_id, tenant=whose)
         messages = await service.get_messages(
             conversation_id, limit=limit, tenant=whose
         )
-    if as_json:
-        listed = [message.model_dump(mode="json") for message in messages]
-        echo_json({**conversation.model_dump(mode="json"), "messages": listed})
-        return
-    for message in messages:
-        _print_message(message)
+        if as_json:
+            listed = [message.model_dump(mode="json") for message in messages]
+            echo_json({**conversation.model_dump(mode="json"), "messages": listed})
+            return
+        for message in messages:
+            _print_message(message)
+
+    _with_service(tenant, show)
+
+
+@command.command("export")
+@_id_argument
+@click.option("-o", "--output", type=click.File("w", "utf-8", atomic=True), default="-")
+@tenant_option
+def export_command(conversation_id: str, output: IO[str], tenant: str | None) -> None:
+    """Write a conversation as JSON Lines: the head, then each message."""
+
+    async def export(service: ConversationService, whose: str) -> None:
+        async for line in service.export_lines(conversation_id, tenant=whose):
+            output.write(line)
+
+    _with_service(tenant, export)
+
+
+@command.command("import")
+@click.argument("source", type=click.File("r", "utf-8"), default="-")
+@click.option(
+    "--id", "conversation_id", metavar="ID", help="Another id than the exported one."
+)
+@tenant_option
+def import_command(
+    source: IO[str], conversation_id: str | None, tenant: str | None
+) -> None:
+    """Create a conversation of an export, from a file or standard input."""
+
+    async def import_(service: ConversationService, whose: str) -> None:
+        created = await service.import_lines(
+            source, conversation_id=conversation_id, tenant=whose
+        )
+        click.echo(created.id)
+
+    _with_service(tenant, import_)
+
+
+@command.command("fork")
+@_id_argument
+@click.option("--at", type=int, metavar="N", help="The last message to take over.")
+@click.option("--id", "new_id", metavar="ID", help="The id of the new conversation.")
+@tenant_option
+def fork_command(
+    conversation_id: str, at: int | None, new_id: str | None, tenant: str | None
+) -> None:
+    """Begin a new conversation with the history of another; print its id."""
+
+    async def fork(service: ConversationService, whose: str) -> None:
+        created = await service.fork(
+            conversation_id, at=at, new_id=new_id, tenant=whose
+        )
+        click.echo(created.id)
+
+    _with_service(tenant, fork)
+
+
+@command.command("delete")
+@_id_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@tenant_option
+def delete_command(conversation_id: str, yes: bool, tenant: str | None) -> int:
+    """Delete a conversation with its messages; it cannot be brought back."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete conversation {conversation_id}?", abort=True, err=True)
+
+    async def delete(service: ConversationService, whose: str) -> int:
+        if await service.delete(conversation_id, tenant=whose):
+            click.echo(f"conversation {conversation_id} is deleted", err=True)
+            return exit_codes.OK
+        click.echo(f"celeriac: no conversation {conversation_id!r}", err=True)
+        return exit_codes.USAGE
+
+    return int(_with_service(tenant, delete))
+
+
+def _with_service(tenant: str | None, work: Any) -> Any:
+    """Run a coroutine function on the service, for the tenant that is meant."""
+
+    async def main() -> Any:
+        settings = load_settings()
+        async with open_orchestrator(settings) as orchestrator:
+            coroutine: Coroutine[Any, Any, Any] = work(
+                orchestrator.conversations, tenant or settings.tenant
+            )
+            return await coroutine
+
+    return run_async(main())
 
 
 def _print_message(stored: StoredMessage) -> None:

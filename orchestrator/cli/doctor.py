@@ -16,6 +16,7 @@ from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import redis_version
 from orchestrator.errors import StoreUnavailable
+from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
 
@@ -23,25 +24,31 @@ _STORAGE_SECONDS = 4.0
 _START_REDIS = "`celeriac up` starts one here; or set REDIS_URL"
 
 
+State = Literal["ok", "warn", "fail"]
+
+
 @dataclass(frozen=True)
 class Check:
     """One finding; `fail` means that tasks cannot be taken or run."""
 
     name: str
-    state: Literal["ok", "warn", "fail"]
+    state: State
     finding: str
     remedy: str = ""
 
 
 @click.command("doctor", epilog=exit_codes.EXPLAINED)
 @json_option
-def command(as_json: bool) -> int:
-    """Check Redis, broker, workers, agents, the endpoint and the settings.
+@click.option(
+    "--ask", is_flag=True, help="Have each model call a tool (one completion each)."
+)
+def command(as_json: bool, ask: bool) -> int:
+    """Check Redis, broker, workers, agents, the endpoints and the settings.
 
     Ends with 69 when something is missing that tasks cannot do without.
     """
     settings = load_settings()
-    checks = [*run_async(_examine(settings)), *_settings_checks(settings)]
+    checks = [*run_async(_examine(settings, ask=ask)), *_settings_checks(settings)]
     rows = list(setting_rows(settings))
     failed = any(check.state == "fail" for check in checks)
     if as_json:
@@ -70,13 +77,14 @@ def _print(checks: Sequence[Check]) -> None:
     click.echo()
 
 
-async def _examine(settings: Settings) -> list[Check]:
-    storage, broker, endpoint = await asyncio.gather(
+async def _examine(settings: Settings, *, ask: bool) -> list[Check]:
+    storage, broker, *endpoints = await asyncio.gather(
         _storage_checks(settings),
         asyncio.to_thread(_broker_checks, settings),
-        _endpoint_check(),
+        *(_endpoint_checks(name, ask=ask) for name in settings.llm.by_name),
     )
-    return [*storage, *broker, endpoint]
+    found = [check for checks in endpoints for check in checks]
+    return [*storage, *broker, *found]
 
 
 async def _storage_checks(settings: Settings) -> list[Check]:
@@ -157,14 +165,19 @@ async def _worker_checks(orchestrator: AsyncOrchestrator) -> list[Check]:
     return [found, Check("agents", "ok", ", ".join(served))]
 
 
-async def _endpoint_check() -> Check:
-    report = await ask_endpoint()
+async def _endpoint_checks(name: str, *, ask: bool) -> list[Check]:
+    report = await ask_endpoint(name=name, try_tools=ask)
+    about = str(report) if name == DEFAULT_ENDPOINT else f"{name}: {report}"
     if report.is_double:
         remedy = "set OPENAI_BASE_URL to a real endpoint"
-        return Check("endpoint", "warn", f"{report}: scripted, no model", remedy)
-    if report.usable:
-        return Check("endpoint", "ok", str(report))
-    return Check("endpoint", "fail", str(report), report.remedy)
+        return [Check("endpoint", "warn", f"{about}: scripted, no model", remedy)]
+    if not report.usable:
+        # Agents of the other endpoints can run without one that has a name.
+        state: State = "fail" if name == DEFAULT_ENDPOINT else "warn"
+        return [Check("endpoint", state, about, report.remedy)]
+    if not report.advice:
+        return [Check("endpoint", "ok", about)]
+    return [Check("endpoint", "warn", about, line) for line in report.advice]
 
 
 def _settings_checks(settings: Settings) -> list[Check]:

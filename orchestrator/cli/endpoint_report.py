@@ -12,6 +12,8 @@ from orchestrator.cli.processes import probe_command, start, stop
 
 PROBE_SECONDS = 20.0
 """Its own limit is three seconds; the rest is for starting it on a busy machine."""
+ASK_SECONDS = 120.0
+"""For one completion of a model that may have to be loaded first."""
 
 
 class EndpointReport(BaseModel):
@@ -24,16 +26,41 @@ class EndpointReport(BaseModel):
     usable: bool = False
     is_double: bool = False
     remedy: str = ""
+    context_tokens: int | None = None
+    parallel: int | None = None
+    tools: bool | None = None
+    advice: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.base_url}, model {self.model}"
+        facts = [f"{self.base_url}, model {self.model}"]
+        if self.context_tokens:
+            facts.append(f"context {self.context_tokens} tokens")
+        if self.parallel:
+            facts.append(f"{self.parallel} at once")
+        if self.tools:
+            facts.append("calls tools")
+        return ", ".join(facts)
 
 
-async def ask_endpoint(environment: Mapping[str, str] | None = None) -> EndpointReport:
-    """Run the probe; an endpoint that does not answer is a report, not an error."""
-    process = await start(probe_command(), environment or {}, errors=DEVNULL)
+async def ask_endpoint(
+    environment: Mapping[str, str] | None = None,
+    *,
+    name: str | None = None,
+    try_tools: bool = False,
+) -> EndpointReport:
+    """Run the probe; an endpoint that does not answer is a report, not an error.
+
+    Args:
+        environment: Variables of the probe's process, beside our own.
+        name: One of `llm.endpoints`; None takes the default one.
+        try_tools: Have the model call a tool, which costs one completion.
+    """
+    options = ["--endpoint", name] if name else []
+    options += ["--ask"] if try_tools else []
+    process = await start(probe_command(*options), environment or {}, errors=DEVNULL)
+    limit = ASK_SECONDS if try_tools else PROBE_SECONDS
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), PROBE_SECONDS)
+        output, _ = await asyncio.wait_for(process.communicate(), limit)
         return EndpointReport.model_validate_json(output)
     except TimeoutError:
         return EndpointReport(remedy="the probe took too long; check llm.base_url")

@@ -48,9 +48,9 @@ def double_command(*options: str) -> list[str]:
     return [sys.executable, "-m", "workers.llm.double", *options]
 
 
-def probe_command() -> list[str]:
-    """Return the command line that asks the endpoint how it is."""
-    return [sys.executable, "-m", "workers.llm.probe", "--json"]
+def probe_command(*options: str) -> list[str]:
+    """Return the command line that asks an endpoint how it is."""
+    return [sys.executable, "-m", "workers.llm.probe", "--json", *options]
 
 
 def storage_environment(settings: Settings) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, SecretStr
@@ -50,4 +52,6 @@ def _shown(path: str, value: object, settings: Settings) -> str:
         value = value.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
     if isinstance(value, float):  # every float among the settings is a duration
         return format_seconds(value)
+    if isinstance(value, (Decimal, Path)):
+        return str(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

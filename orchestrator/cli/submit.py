@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -16,6 +16,7 @@ from orchestrator.cli.options import duration, json_object, tenant_option
 from orchestrator.cli.output import echo_json, json_option
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.task import WhenBusy
 from orchestrator.task_handle import AsyncTaskHandle
 
 
@@ -43,7 +44,7 @@ from orchestrator.task_handle import AsyncTaskHandle
 )
 @click.option(
     "--when-busy",
-    type=click.Choice(["enqueue", "reject"]),
+    type=click.Choice(get_args(WhenBusy)),
     help="What to do when the conversation is busy.",
 )
 @click.option(

@@ -9,19 +9,8 @@ local status = get('status')
 if not status then
   return {'unknown'}
 end
-local bells = {}
-if next(TRANSITIONS[status]) and not get('cancel_requested_ms') then
-  if status == 'running' then
-    local control = KEYS[11] .. get('worker')
-    redis.call('HSET', RECORD, 'cancel_requested_ms', text(NOW))
-    redis.call('RPUSH', control, MEMBER)
-    redis.call('PEXPIRE', control, ARGV[6])
-    append_event('task.cancel_requested', '{}')
-  else
-    redis.call('HSET', RECORD, 'cancel_requested_ms', text(NOW))
-    bells = end_task('cancelled', cancelled_data())
-  end
-elseif status == 'cancelled' then
+local bells = request_cancel(ARGV[6])
+if status == 'cancelled' then
   bells = wake_next_turn()
 end
 return {'cancelled', redis.call('HGETALL', RECORD), bells}

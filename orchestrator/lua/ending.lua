@@ -20,6 +20,33 @@ local function leave_due_and_leases()
   leave_line()
 end
 
+-- Leaves what is kept of a turn without an answer, and of those that it superseded.
+local function close_turns(conversation, status)
+  local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
+  local function close(turn, asked, pieces, ended)
+    conversation_close(keys,
+      {turn = turn, asked = asked, said = pieces, ended = ended, limits = limits}, NOW)
+  end
+  if status ~= 'completed' and not get('rolled_back') then
+    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status)
+  end
+  for line in string.gmatch(get('superseded') or '', '[^\n]+') do
+    local turn, asked = string.match(line, '^(%S+) (.*)$')
+    close(turn, asked, {}, 'cancelled')
+  end
+end
+
+-- Takes the task out of its conversation's turns. One that is not the next has never
+-- begun: it leaves nothing, because the history has the order of acceptance.
+local function leave_turns(conversation, status, was_next)
+  if was_next and get('asked') then
+    close_turns(conversation, status)
+  end
+  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded')
+  redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said')
+  redis.call('ZREM', TURNS .. conversation, TASK_ID)
+end
+
 -- Ends the task; returns the doorbells of the next turn and of the next suspect.
 local function end_task(status, data)
   local was_next, bells = is_next_turn(), {}
@@ -32,15 +59,15 @@ local function end_task(status, data)
   append_event('task.' .. status, data)
   settle_cache(status)
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
-  for i = 1, 3 do
-    redis.call('PEXPIRE', KEYS[i], text(KEEP + BACKSTOP))
+  for _, key in ipairs({RECORD, LOG, JOURNAL}) do
+    redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
   if get('webhook') then
     redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)
   end
   local conversation = get('conversation')
   if conversation then
-    redis.call('ZREM', TURNS .. conversation, TASK_ID)
+    leave_turns(conversation, status, was_next)
   end
   if conversation and was_next then
     join(bells, wake_next_turn())
@@ -69,4 +96,22 @@ end
 
 local function cancelled_data()
   return '{"status":"cancelled"}'
+end
+
+-- pending and waiting -> cancelled at once; running keeps its status, shows the request
+-- and tells its worker (for `pushed` ms). Returns doorbells.
+local function request_cancel(pushed)
+  local status = get('status')
+  if not status or not next(TRANSITIONS[status]) or get('cancel_requested_ms') then
+    return {}
+  end
+  redis.call('HSET', RECORD, 'cancel_requested_ms', text(NOW))
+  if status ~= 'running' then
+    return end_task('cancelled', cancelled_data())
+  end
+  local control = KEYS[11] .. get('worker')
+  redis.call('RPUSH', control, MEMBER)
+  redis.call('PEXPIRE', control, pushed)
+  append_event('task.cancel_requested', '{}')
+  return {}
 end

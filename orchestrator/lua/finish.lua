@@ -4,6 +4,7 @@
 -- ARGV  task.lua's, then 6 fence, 7 status, 8 running time (ms), 9 result (JSON) or '',
 --       10 failure (JSON) or '', 11 failure code, 12 '1' when partial, 13 event data,
 --       14 event data when the turn was dropped, then the append's own (if any)
+-- Without a turn of its own a task that has no answer leaves what end_task keeps.
 -- Returns {'finished', doorbells} or {'lost'}.
 
 local function from_place(list, first)
@@ -24,7 +25,7 @@ end
 local data = ARGV[13]
 if #KEYS > 12 then
   local keys, argv = from_place(KEYS, 13), from_place(ARGV, 15)
-  if conversation_append_check(keys, argv) then
+  if get('rolled_back') or conversation_append_check(keys, argv) then
     data = ARGV[14]
   else
     conversation_append_write(keys, argv, text(NOW))

@@ -2,7 +2,8 @@
 -- writer of a step's key wins.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9.. type and data of events
+-- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9 its part of the
+--       answer or '', 10.. type and data of events
 -- Returns {'recorded', entry, doorbells} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
 
 if not holds_lease(ARGV[6]) then
@@ -13,6 +14,9 @@ if not is_finished(stored) then
   local place = redis.call('HINCRBY', RECORD, 'steps', 1)
   stored = text(place) .. ' ' .. text(NOW) .. ' ' .. ARGV[8]
   redis.call('HSET', JOURNAL, ARGV[7], stored)
-  append_events(9)
+  if ARGV[9] ~= '' and get('conversation') then
+    redis.call('RPUSH', RECORD .. ':said', ARGV[9])
+  end
+  append_events(10)
 end
 return {'recorded', stored, leave_ship(true)}

@@ -1,4 +1,5 @@
--- What every task script shares; it changes nothing by itself.
+-- What every task script shares; it changes nothing by itself. Stands after the
+-- functions of the conversations' append.
 --
 -- KEYS  1 record (hash)    2 event log (stream)    3 journal (hash)
 --       4 prefix of the tenant's records           5 prefix of its turn orders
@@ -37,6 +38,12 @@ end
 
 local function get_number(name)
   return tonumber(redis.call('HGET', RECORD, name) or nil)
+end
+
+-- Turns to another task of the tenant: what follows reads and changes that one.
+local function turn_to(id)
+  RECORD, TASK_ID, MEMBER = KEYS[4] .. id, id, TENANT .. ' ' .. id
+  LOG, JOURNAL = RECORD .. ':events', RECORD .. ':journal'
 end
 
 local function holds_lease(fence)

@@ -10,6 +10,7 @@ import pytest
 
 from conversations import (
     Conversation,
+    ConversationConfig,
     ConversationConflict,
     ConversationNotFound,
     ConversationStore,
@@ -381,3 +382,27 @@ class TestConcurrency:
         )
         refused = [each for each in outcomes if isinstance(each, ConversationConflict)]
         assert len(refused) == 7
+
+
+class TestWindow:
+    async def test_kept_messages_and_the_newest_summary_are_read_with_the_newest(
+        self, store: ConversationStore
+    ) -> None:
+        await store.create(
+            Conversation(id="talk", config=ConversationConfig(context_window=2))
+        )
+        pinned = Message(role=Role.USER, content="I am Ada.", pinned=True)
+        summaries = [
+            Message(role=Role.SYSTEM, content=f"short {n}", covers=n) for n in (1, 2)
+        ]
+        answers = [answer(str(number)) for number in range(4)]
+        await store.append("default", "talk", [pinned, *summaries, *answers])
+        _, read = await store.read_window("default", "talk")
+        assert [stored.seq for stored in read] == [1, 3, 6, 7]
+        exported = await store.read("default", "talk")
+        await store.create(
+            Conversation(id="copy", config=ConversationConfig(context_window=2)),
+            history=exported,
+        )
+        _, copied = await store.read_window("default", "copy")
+        assert [stored.message for stored in copied] == [s.message for s in read]

@@ -24,7 +24,7 @@ from workers.errors import LLMUnavailable
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double
 from workers.llm.endpoint import Endpoint
-from workers.llm.probe import EndpointReport, probe
+from workers.llm.probe import EndpointReport, ask_for_tool_call, probe
 
 
 async def test_the_probe_knows_the_double():
@@ -180,6 +180,51 @@ async def test_the_probe_reads_the_context_of_a_loaded_ollama_model():
     assert report.context_tokens == 4096
     assert report.models == ("m", "n")
     assert report.usable
+
+
+async def test_the_probe_reads_what_llama_cpp_tells_of_its_slots():
+    properties = {"total_slots": 2, "default_generation_settings": {"n_ctx": 2048}}
+    answers = {"/v1/models": listing("m"), "/props": (200, properties)}
+    async with answering(answers) as endpoint:
+        report = await probe(endpoint, model="m")
+    assert (report.kind, report.parallel, report.context_tokens) == (
+        "llama.cpp",
+        2,
+        2048,
+    )
+    assert len(report.advice) == 2
+
+
+async def test_the_probe_reads_what_ollama_tells_of_tools():
+    answers = {
+        "/v1/models": listing("m"),
+        "/api/ps": (200, {"models": []}),
+        "/api/show": (200, {"capabilities": ["completion"]}),
+    }
+    async with answering(answers) as endpoint:
+        report = await probe(endpoint, model="m")
+    assert report.tools is False
+    assert any("cannot call tools" in line for line in report.advice)
+
+
+@pytest.mark.parametrize(
+    ("reply", "tools"),
+    [
+        ("no", False),
+        ({"tool_calls": [{"name": "ping"}]}, True),
+        ({"status": 400}, False),
+    ],
+)
+async def test_the_probe_has_the_model_call_a_tool_when_asked_to(
+    reply: Any, tools: bool
+):
+    async with Double([reply]) as double:
+        provider = ChatCompletionsProvider(double.url, model="m")
+        report = EndpointReport(base_url=double.url, model="m", usable=True)
+        asked = await ask_for_tool_call(report, provider)
+        await provider.aclose()
+    assert asked.tools is tools
+    assert bool(asked.advice) is not tools
 
 
 async def test_the_probe_takes_a_tag_for_the_latest():

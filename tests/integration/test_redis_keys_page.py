@@ -28,7 +28,17 @@ SEEN_IN_EVERY_RUN = (
     "celeriac:_fleet:ended",
     "celeriac:_fleet:flow",
     "celeriac:_fleet:history",
+    "celeriac:_fleet:gate:{sha256}",
+    "celeriac:_fleet:gate:{sha256}:window",
+    "celeriac:{tenant}:budget:task:{id}",
+    "celeriac:{tenant}:budget:agent:{name}:{day}",
+    "celeriac:{tenant}:budget:tenant:{name}:{day}",
 )
+BOUNDED = """
+llm: {limits: {in_flight: 1, requests_per_minute: 100}}
+budgets: {default: {daily_tokens: 1000000}}
+agents: {assistant: {kind: llm, budget: {daily_tokens: 900000}}}
+"""
 
 
 def rows() -> dict[str, tuple[str, str]]:
@@ -55,13 +65,19 @@ def test_every_key_that_a_full_run_leaves_is_on_the_page(stand: Stand) -> None:
     loop, double = LoopThread("double"), Double(["One.", "Two.", "Three."])
     loop.await_(double.__aenter__())
     stand.llm_url = double.url
+    (stand.directory / "celeriac.yaml").write_text(BOUNDED)
     stand.start_worker()
     ask = {"agent": "assistant", "input": {"prompt": "Go"}, "tags": ("word",)}
     with Orchestrator(stand.settings()) as celeriac:
         celeriac.schedule("yearly", "assistant", {"prompt": "Go"}, cron="0 0 1 1 *")
         *_, last = celeriac.submit_many(
             [
-                {**ask, "idempotency_key": "k", "conversation_id": "c"},
+                {
+                    **ask,
+                    "idempotency_key": "k",
+                    "conversation_id": "c",
+                    "budget": {"tokens": 50_000},
+                },
                 {**ask, "cache_ttl": "1h"},
             ],
             then=ask,

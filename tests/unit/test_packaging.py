@@ -116,7 +116,7 @@ def assert_pinned(wanted: list[Requirement], pinned: dict[str, str]) -> None:
 
 def test_every_library_that_the_rooms_import_is_declared() -> None:
     homes = packages_distributions()
-    declared = {normal(each.name) for each in requirements("embedded")}
+    declared = {normal(each.name) for each in requirements("embedded", "testing")}
     declared |= {"pydantic-core"}  # pydantic pins it
     for room in ROOMS:
         for file in (ROOT / room).rglob("*.py"):

@@ -6,7 +6,6 @@ named step that goes through it is journaled and is not done again on a later at
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -15,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from conversations.json_value import Json, JsonObject, Text
 from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
+from orchestrator.prompt import prompt_of
 from orchestrator.task import StopReason, Task
 from workers.llm.provider import Completion, CompletionRequest, ToolSpec
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolResult
 
 __all__ = [
-    "PROMPT_FIELDS",
     "Agent",
     "AgentInput",
     "AgentResult",
@@ -30,9 +29,6 @@ __all__ = [
 ]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-PROMPT_FIELDS = ("prompt", "query", "question", "message", "text", "input")
-"""Where a task's input may hold the words for the model, in order of preference."""
 
 
 class AgentInput(BaseModel):
@@ -48,14 +44,12 @@ class AgentInput(BaseModel):
     """The agent's defaults overlaid with the task's parameters."""
     messages: tuple[Message, ...] = ()
     """The conversation so far, as far as the window shows it; without this turn."""
+    context_tokens: int | None = None
+    """Tokens that the messages of a prompt may take; None sets no bound."""
 
     def prompt(self) -> str:
         """Return the words for the model: a prompt field alone, else all as JSON."""
-        for field in PROMPT_FIELDS:
-            value = self.data.get(field)
-            if isinstance(value, str) and value.strip() and len(self.data) == 1:
-                return value
-        return json.dumps(self.data, ensure_ascii=False, indent=2)
+        return prompt_of(self.data)
 
 
 class AgentResult(BaseModel):
@@ -100,6 +94,14 @@ class RunContext(Protocol):
 
     def remaining_seconds(self) -> float:
         """Seconds until the soft limit; infinite without one, never negative."""
+        ...
+
+    async def take_messages(self) -> tuple[Message, ...]:
+        """Return what users have said to this run since the last completion.
+
+        To be asked before each completion, and to be added to the turn. An agent that
+        never asks loses nothing: the messages become turns of their own.
+        """
         ...
 
     async def complete(self, request: CompletionRequest) -> Completion:

@@ -9,17 +9,31 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pydantic import JsonValue
+
+from conversations.errors import ContextTooLong
+from conversations.fitting import fit_history, fit_turn
 from conversations.message import Message, Role, ToolCall
+from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.sampling import Sampling
+from workers.agents.structured import OutputFormat
 from workers.errors import (
     AgentFailed,
+    BudgetExceeded,
+    ContextOverflow,
     EmptyCompletion,
     InvalidToolArguments,
+    MalformedCompletion,
     SoftTimeLimitReached,
 )
-from workers.llm.provider import Completion, FinishReason, ToolSpec
+from workers.llm.provider import (
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    ToolSpec,
+)
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolResult
@@ -27,10 +41,20 @@ from workers.tools.tool import ToolResult
 CONCURRENT_TOOL_CALLS = 8
 """Calls of one turn that run at once, so that one run cannot take a whole worker."""
 
+SHRINK = 0.5
+"""A prompt that the endpoint found too long is sent again once, cut to this share."""
+
 CLOSING = {
     StopReason.MAX_TURNS: "You have reached the limit of turns or tool calls.",
     StopReason.SOFT_TIME_LIMIT: "The time for this task is over.",
+    StopReason.BUDGET: "The budget for this task is spent.",
 }
+CLOSING_TOKENS = 512
+"""Of the last answer that is asked for when the budget is spent."""
+MAX_INVALID_TURNS = 3
+"""Turns in a row whose every call had unusable arguments; then the model cannot."""
+MAX_OUTPUT_REPAIRS = 2
+"""Times that an answer which does not fit the output schema is asked for again."""
 ANSWER_NOW = (
     " No more tools can be used. Give your best answer now with what you have found,"
     " and say what is missing."
@@ -88,11 +112,18 @@ class _ToolLoop:
         self._ctx = ctx
         self._registry = registry
         self._sampling = Sampling.of(ctx.config, agent_input.parameters)
+        schema = ctx.config.output_schema
+        self._format = OutputFormat(schema) if schema is not None else None
+        if self._format is not None:
+            instructions = f"{instructions}\n\n{self._format.instructions}".strip()
         self._head = list(agent_input.messages)
         if instructions:
             self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
+        self._tokens = agent_input.context_tokens
         self._turn = [Message(role=Role.USER, content=agent_input.prompt())]
         self._calls_left = ctx.config.max_tool_calls
+        self._invalid_turns = 0
+        self._spent: BudgetExceeded | None = None
         self._slots = asyncio.Semaphore(CONCURRENT_TOOL_CALLS)
         own = registry.names
         configured = [spec for spec in ctx.tools if spec.name not in own]
@@ -100,39 +131,104 @@ class _ToolLoop:
         self._tools = (*configured, *registry.specs(own)) if self._calls_left else ()
 
     async def run(self) -> AgentResult:
-        with suppress(SoftTimeLimitReached):
-            for _ in range(self._ctx.config.max_turns):
-                completion = await self._complete(self._turn, self._tools)
-                if not completion.message.tool_calls:
-                    return self._answer(completion)
-                within_limits = await self._run_calls(completion)
-                if self._ctx.wrapping_up or not within_limits:
-                    break
+        try:
+            with suppress(SoftTimeLimitReached):
+                answer = await self._converse()
+                if answer is not None:
+                    return answer
+        except BudgetExceeded as exc:
+            if self._ctx.config.budget.when_spent == "fail":
+                raise
+            self._spent = exc
         return await self._close()
+
+    async def _converse(self) -> AgentResult | None:
+        """Return the answer; None when a limit comes first."""
+        for _ in range(self._ctx.config.max_turns):
+            self._turn += await self._ctx.take_messages()
+            completion = await self._complete(self._turn, self._tools)
+            if not completion.message.tool_calls:
+                return await self._answer(completion)
+            within_limits = await self._run_calls(completion)
+            if self._ctx.wrapping_up or not within_limits:
+                return None
+        return None
 
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
-        request = self._sampling.request([*self._head, *turn], tools=tools)
+        request = self._request(turn, tools)
         try:
             return await self._ctx.complete(request)
-        except EmptyCompletion:
+        except (EmptyCompletion, MalformedCompletion):
+            # Models write calls that their server cannot parse: once more, no oftener.
             return await self._ctx.complete(request)
+        except ContextOverflow as exc:
+            needed = sum(tokens_of(message) for message in request.messages)
+            limit = exc.context_tokens or needed
+            self._tokens = min(self._tokens or needed, int(needed * SHRINK))
+            try:
+                return await self._ctx.complete(self._request(turn, tools))
+            except ContextOverflow:
+                raise ContextTooLong(needed=needed, limit=limit) from exc
 
-    def _answer(self, completion: Completion) -> AgentResult:
+    def _request(
+        self, turn: Sequence[Message], tools: Sequence[ToolSpec]
+    ) -> CompletionRequest:
+        if self._tokens is not None:
+            self._head = list(fit_history(self._head, turn, tokens=self._tokens))
+            turn = fit_turn(self._head, turn, tokens=self._tokens)
+        request = self._sampling.request([*self._head, *turn], tools=tools)
+        if self._format is not None and not tools:
+            schema = {"output_schema": self._format.schema}
+            request = request.model_copy(update=schema)
+        if self._spent is not None:
+            most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
+            request = request.model_copy(update={"max_output_tokens": most})
+        return request
+
+    async def _answer(self, completion: Completion) -> AgentResult:
+        output: JsonValue = None
+        if self._format is not None:
+            completion, output = await self._fitting(completion, self._format)
         reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
         return AgentResult(
             content=completion.message.content,
+            output=output,
             stop_reason=reason,
             partial=reason is not StopReason.END_TURN,
             messages=(*self._turn, completion.message),
         )
+
+    async def _fitting(
+        self, completion: Completion, wanted: OutputFormat
+    ) -> tuple[Completion, JsonValue]:
+        """Return an answer that fits the schema, and its value."""
+        turn = [*self._turn]
+        output, problem = wanted.read(completion.message.content)
+        for _ in range(MAX_OUTPUT_REPAIRS):
+            if not problem:
+                break
+            order = f"That answer cannot be used: {problem}. Answer again in JSON."
+            turn += [completion.message, Message(role=Role.USER, content=order)]
+            completion = await self._complete(turn, ())
+            output, problem = wanted.read(completion.message.content)
+        if problem:
+            raise AgentFailed(
+                f"the model's answer does not fit output_schema after"
+                f" {MAX_OUTPUT_REPAIRS} repairs: {problem}; simplify the schema or use"
+                " another model",
+                code="invalid_output",
+            )
+        return completion, output
 
     async def _close(self) -> AgentResult:
         try:
             completion = await self._last_completion()
         except SoftTimeLimitReached:
             completion = await self._last_completion()
+        except BudgetExceeded as exc:
+            return self._unpaid(self._spent or exc)
         content = completion.message.content
         reason = self._limit_reached()
         if not content.strip():
@@ -144,9 +240,23 @@ class _ToolLoop:
         answer = completion.message.model_copy(update={"tool_calls": ()})
         return AgentResult(
             content=content,
+            output=self._format.read(content)[0] if self._format else None,
             stop_reason=reason,
             partial=True,
             messages=(*self._turn, answer),
+        )
+
+    def _unpaid(self, spent: BudgetExceeded) -> AgentResult:
+        """Return the last words of the model, when no more can be paid."""
+        said = [m for m in self._turn if m.role is Role.ASSISTANT and m.content.strip()]
+        if not said:
+            raise spent
+        last = Message(role=Role.ASSISTANT, content=said[-1].content)
+        return AgentResult(
+            content=last.content,
+            stop_reason=StopReason.BUDGET,
+            partial=True,
+            messages=(*self._turn, last),
         )
 
     async def _last_completion(self) -> Completion:
@@ -155,6 +265,8 @@ class _ToolLoop:
         return await self._complete([*self._turn, closing], ())
 
     def _limit_reached(self) -> StopReason:
+        if self._spent is not None:
+            return StopReason.BUDGET
         timed_out = self._ctx.wrapping_up
         return StopReason.SOFT_TIME_LIMIT if timed_out else StopReason.MAX_TURNS
 
@@ -165,6 +277,7 @@ class _ToolLoop:
         open call could not be continued.
         """
         calls = completion.message.tool_calls
+        self._count_invalid(completion)
         refused = self._refused(completion)
         over_limit = len(calls) > self._calls_left
         self._calls_left = max(0, self._calls_left - len(calls))
@@ -174,6 +287,21 @@ class _ToolLoop:
         self._turn.append(completion.message)
         self._turn += [result.as_message() for result in results]
         return not over_limit
+
+    def _count_invalid(self, completion: Completion) -> None:
+        """Fail when turn after turn no call could be run.
+
+        Raises:
+            AgentFailed: the model cannot write this tool's arguments.
+        """
+        usable = len(completion.invalid_arguments) < len(completion.message.tool_calls)
+        self._invalid_turns = 0 if usable else self._invalid_turns + 1
+        if self._invalid_turns >= MAX_INVALID_TURNS:
+            raise AgentFailed(
+                f"the model wrote unusable tool arguments {MAX_INVALID_TURNS} turns in"
+                " a row; use another model or raise max_output_tokens",
+                code=InvalidToolArguments.code,
+            )
 
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
         calls = completion.message.tool_calls

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
-from workers.agents.agent import PROMPT_FIELDS, AgentInput, AgentResult, RunContext
+from orchestrator.prompt import PROMPT_FIELDS
+from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.document_input import invalid, read_library, read_roots
 from workers.agents.llm_agent import LLMAgent
 from workers.tools.citations import check_citations

@@ -7,6 +7,7 @@ dialect that the endpoint refused.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
@@ -24,9 +25,12 @@ from workers.llm.error_mapping import (
     transport_error,
     went_stale,
 )
+from workers.llm.ollama import OLLAMA_FINGERPRINT, ollama_context
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.request_body import Dialect, chat_body
 from workers.llm.stream import FOREIGN_ERRORS, Answer, CallClock
+
+logger = logging.getLogger(__name__)
 
 _ERROR_BYTES = 64 * 1024
 """Read of an error's body at most."""
@@ -37,19 +41,32 @@ class ChatCompletionsProvider:
 
     def __init__(
         self,
-        base_url: str,
+        endpoint: Endpoint | str,
         *,
         model: str,
         api_key: SecretStr | None = None,
-        headers: Mapping[str, SecretStr] | None = None,
         limits: CallLimits | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
-        self._endpoint = Endpoint(
-            base_url=base_url, api_key=api_key, headers=headers or {}
-        )
+        """Make the provider; nothing is sent.
+
+        Args:
+            endpoint: Where it answers, or the address alone.
+            model: The model of requests that name none.
+            api_key: For an address alone; an `Endpoint` brings its own.
+            limits: What one call may take.
+            dialect: How it wants to be asked; what it refuses is learned.
+        """
+        if isinstance(endpoint, str):
+            endpoint = Endpoint(base_url=endpoint, api_key=api_key)
+        self._endpoint = endpoint
         self._model = model
         self._limits = limits or CallLimits()
+        self._dialect = dialect or Dialect()
         self._dialects: dict[str, Dialect] = {}
+        self._warned: set[str] = set()
+        self._is_ollama = False
+        self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
 
     def __repr__(self) -> str:
@@ -79,6 +96,19 @@ class ChatCompletionsProvider:
             async for piece in pieces:
                 yield piece
 
+    async def context_tokens(self, model: str) -> int | None:
+        """Return the context length of a model that Ollama has loaded; else None.
+
+        Asked once for each model, after its first answer: it is loaded then.
+        """
+        if not self._is_ollama:
+            return None
+        if model not in self._contexts:
+            self._contexts[model] = await ollama_context(
+                self._client, self._endpoint, model
+            )
+        return self._contexts[model]
+
     async def aclose(self) -> None:
         await self._client.aclose()
 
@@ -88,6 +118,8 @@ class ChatCompletionsProvider:
         accumulator = CompletionAccumulator()
         async with self._answer(request, stream=stream) as answer:
             while (payload := await answer.next_payload()) is not None:
+                if payload.get("system_fingerprint") == OLLAMA_FINGERPRINT:
+                    self._is_ollama = True
                 if delta := accumulator.feed(payload):
                     yield delta
             try:
@@ -95,7 +127,21 @@ class ChatCompletionsProvider:
             except LLMError as exc:
                 exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
                 raise
+            wait = answer.endpoint_wait_seconds
+        if wait:
+            completion = completion.model_copy(update={"endpoint_wait_seconds": wait})
+        self._note_model(completion.model, request.model or self._model)
         yield completion
+
+    def _note_model(self, answered: str, asked: str) -> None:
+        """Warn once: llama.cpp answers any name with what it has loaded."""
+        if not answered or answered in self._warned or answered.startswith(asked):
+            return
+        self._warned.add(answered)
+        logger.warning(
+            "endpoint answers with another model",
+            extra={"endpoint": self.base_url, "asked": asked, "answered": answered},
+        )
 
     @asynccontextmanager
     async def _answer(
@@ -107,7 +153,7 @@ class ChatCompletionsProvider:
         clock = CallClock(self._endpoint, total_seconds=total)
         first_byte = self._limits.first_byte_seconds if stream else total
         while True:
-            dialect = self._dialects.get(model, Dialect())
+            dialect = self._dialects.get(model, self._dialect)
             body = chat_body(request, model=model, dialect=dialect, stream=stream)
             async with AsyncExitStack() as held:
                 response = await clock.bound(self._send(body, held), first_byte)
@@ -149,13 +195,17 @@ class ChatCompletionsProvider:
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
     """Return an HTTP client for the endpoint: no redirects, limits kept elsewhere."""
-    is_tls = endpoint.base_url.startswith("https:")
+    proxy = endpoint.http_proxy()
+    headers = {"Accept-Encoding": "identity", **endpoint.request_headers()}
+    if proxy is not None and endpoint.base_url.startswith("http:"):
+        headers |= proxy.headers  # aiohttp sends them with CONNECT only
     return HttpxAiohttpClient(
         # Without it, each of the client's transports would load the authorities.
-        verify=httpx.create_ssl_context() if is_tls else False,
+        verify=endpoint.tls_context(),
+        proxy=proxy,
         trust_env=not endpoint.is_loopback,
         follow_redirects=False,
-        headers={"Accept-Encoding": "identity", **endpoint.request_headers()},
+        headers=headers,
         timeout=httpx.Timeout(None, connect=limits.connect_seconds),
         limits=httpx.Limits(max_connections=limits.max_connections),
     )

@@ -11,9 +11,10 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,8 @@ class HttpReply(Reply):
     """Drop the connection after so many pieces of the body."""
 
 
-Script = Iterable[Scripted] | Callable[[JsonObject], Scripted]
-"""Replies in order, or a function of the request's body."""
+Script = Iterable[Scripted] | Callable[[JsonObject], Scripted | Awaitable[Scripted]]
+"""Replies in order, or a function of the request's body, plain or async."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +91,11 @@ class Double:
         """What was asked, in order."""
         self.unused: list[HttpReply] = []
         """Replies that nobody has asked for yet."""
+        self.context_tokens: int | None = None
+        """Told for every model by `/api/ps`, as Ollama does; None: there is no such."""
         self.disconnected = asyncio.Event()
         """Set once a client has left before its answer was complete."""
-        self._answer: Callable[[JsonObject], Scripted]
+        self._answer: Callable[[JsonObject], Scripted | Awaitable[Scripted]]
         if script is None:
             self._answer = self._default
         elif callable(script):
@@ -136,6 +139,7 @@ class Double:
                 web.get("/v1/models", self._list_models),
                 web.post("/v1/chat/completions", self._complete),
                 web.get("/double/log", self._log),
+                web.get("/api/ps", self._loaded),
             ]
         )
         return application
@@ -146,6 +150,15 @@ class Double:
             for name in self._models
         ]
         return _json({"object": "list", "data": models})
+
+    async def _loaded(self, _: web.Request) -> web.Response:
+        if self.context_tokens is None:
+            return _error(404, "this double is no Ollama")
+        loaded = [
+            {"name": name, "context_length": self.context_tokens}
+            for name in {*self._models, *(str(r.body["model"]) for r in self.requests)}
+        ]
+        return _json({"models": loaded})
 
     async def _log(self, _: web.Request) -> web.Response:
         seen = [request.body for request in self.requests]
@@ -160,7 +173,9 @@ class Double:
             return _error(400, "the body must be a JSON object with model and messages")
         self.requests.append(SeenRequest(body=body, headers=request.headers.copy()))
         try:
-            return await self._send(request, body, _http_reply(self._answer(body)))
+            answer = self._answer(body)
+            scripted = await answer if isinstance(answer, Awaitable) else answer
+            return await self._send(request, body, _http_reply(scripted))
         except _UnexpectedCall as exc:
             return _error(500, str(exc))
         except (asyncio.CancelledError, ConnectionError):
@@ -223,7 +238,8 @@ def _http_reply(scripted: Scripted) -> HttpReply:
 def _pieces(body: JsonObject, reply: HttpReply) -> tuple[str, list[bytes]]:
     """Return the content type and the pieces in which the reply is sent."""
     if reply.body is not None:
-        return "application/json", [reply.body.encode()]
+        events = re.split(r"(?<=\n\n)", reply.body)  # so that streams drip and cut
+        return "application/json", [event.encode() for event in events if event]
     model = str(body.get("model"))
     prompt_chars = len(json.dumps(body.get("messages"), ensure_ascii=False))
     if not body.get("stream"):

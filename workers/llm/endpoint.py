@@ -1,17 +1,21 @@
 """Where a model answers: address, key, headers and limits as checked values.
 
-Owns what may be shown of an endpoint; knows no HTTP client.
+Owns what may be shown of an endpoint; sends nothing.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import ssl
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from orchestrator.loopback import is_loopback
 from workers.errors import InvalidEndpoint
 
 DEFAULT_BASE_URL = "http://localhost:11434/v1"
@@ -50,6 +54,9 @@ class Endpoint:
     base_url: str
     api_key: SecretStr | None = None
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    proxy: SecretStr | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
@@ -63,13 +70,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether it is on this machine."""
-        host = _split(self.base_url).hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(_split(self.base_url).hostname or "")
 
     @property
     def looks_like_ollama(self) -> bool:
@@ -81,6 +82,39 @@ class Endpoint:
         """The remedy when nobody answers."""
         start = "start it (`ollama serve`)" if self.is_loopback else "check the address"
         return f"{start} or set OPENAI_BASE_URL"
+
+    def http_proxy(self) -> httpx.Proxy | None:
+        """Return the proxy; its login goes as a header, which any client takes."""
+        if self.proxy is None:
+            return None
+        url = httpx.URL(self.proxy.get_secret_value())
+        headers = {}
+        if url.userinfo:
+            login = f"{url.username}:{url.password}".encode()
+            headers["Proxy-Authorization"] = f"Basic {b64encode(login).decode()}"
+        bare = url.copy_with(username=None, password=None)
+        return httpx.Proxy(bare, headers=headers)
+
+    def tls_context(self) -> ssl.SSLContext | bool:
+        """Return what verifies the endpoint; False where nothing is encrypted.
+
+        Raises:
+            InvalidEndpoint: a file of certificates cannot be used.
+        """
+        if not self.base_url.startswith("https:"):
+            return False
+        context = httpx.create_ssl_context()
+        try:
+            if self.ca_file is not None:
+                context = ssl.create_default_context(cafile=self.ca_file)
+            if self.client_certificate is not None:
+                context.load_cert_chain(self.client_certificate)
+        except OSError as exc:  # ssl's errors are among them
+            raise InvalidEndpoint(
+                f"ca_file or client_certificate of {self.base_url} cannot be used"
+                f" ({type(exc).__name__}); give readable PEM files"
+            ) from exc
+        return context
 
     def request_headers(self) -> dict[str, str]:
         """Headers of every call, the key among them."""
@@ -94,6 +128,8 @@ class Endpoint:
         """Return a foreign text without the key and the headers' values."""
         values = self.request_headers().values()
         secrets = {part for value in values for part in (value, *value.split()[-1:])}
+        if self.proxy is not None:
+            secrets |= {_split(self.proxy.get_secret_value()).password or ""}
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "[secret]")

@@ -6,13 +6,10 @@ Reads every shape of error body; knows neither requests nor streams.
 from __future__ import annotations
 
 import json
-import math
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -27,6 +24,7 @@ from workers.errors import (
     RequestRejected,
 )
 from workers.llm.endpoint import Endpoint
+from workers.llm.waits import retry_after_seconds
 
 _TEXT_CHARS = 300
 """Of a provider's own words in a message; the rest stands in `LLMError.body`."""
@@ -43,6 +41,7 @@ _NO_CREDIT = re.compile(
 )
 _FILTERED = re.compile(r"content_filter|content_policy|content management policy")
 _REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
+_FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured out")
 _TEMPORARY = frozenset({408, 409, 425})
 
 
@@ -65,6 +64,11 @@ class Failure:
         """Whether the endpoint wants `max_completion_tokens` instead."""
         named = self.param == "max_tokens" and self.code == "unsupported_parameter"
         return named or "max_completion_tokens" in self.message
+
+    @property
+    def rejects_response_format(self) -> bool:
+        """Whether the endpoint does not know the format that was asked for."""
+        return self.status >= 400 and bool(_FORMAT.search(self.message + self.param))
 
     @property
     def rejects_reasoning(self) -> bool:
@@ -182,11 +186,17 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
     if 400 <= status < 500 and status not in _TEMPORARY:
         return RequestRejected(
             f"{where} rejected the request for model {model!r} (HTTP {status}){said};"
-            " check the agent's parameters and tools"
+            f" {_remedy(failure)}"
         )
     return LLMUnavailable(
         f"{where} failed with HTTP {status}{said}; try again or check its log"
     )
+
+
+def _remedy(failure: Failure) -> str:
+    if "--enable-auto-tool-choice" in failure.message:
+        return "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    return "check the agent's parameters and tools"
 
 
 def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> str:
@@ -254,30 +264,6 @@ def went_stale(exc: Exception) -> bool:
 def _original(exc: Exception) -> BaseException:
     """Return aiohttp's error: httpx-aiohttp calls a refused connection a timeout."""
     return exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return the wait that the endpoint asks for; None when it does not say."""
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        if not value:
-            continue
-        try:
-            seconds = float(value) * scale
-        except ValueError:
-            seconds = _seconds_until(value)
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None
-
-
-def _seconds_until(http_date: str) -> float:
-    try:
-        at = parsedate_to_datetime(http_date)
-    except ValueError:
-        return math.nan
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return (at - datetime.now(UTC)).total_seconds()
 
 
 def _said(message: str) -> str:

@@ -12,15 +12,20 @@ import sys
 from collections.abc import Mapping
 
 import httpx
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from conversations.message import Message, Role
 from orchestrator.errors import InvalidSettings
-from orchestrator.settings import LLMSettings, load_settings
-from workers.errors import InvalidEndpoint
-from workers.llm.chat_completions import open_client
+from orchestrator.llm_settings import DEFAULT_ENDPOINT, EndpointSettings
+from orchestrator.settings import load_settings
+from workers.errors import InvalidEndpoint, LLMError
+from workers.llm.chat_completions import ChatCompletionsProvider, open_client
 from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint_settings import endpoint_of
 from workers.llm.error_mapping import error_from, read_failure, transport_error
+from workers.llm.provider import CompletionRequest, ToolSpec
 from workers.llm.reply_body import OWNER
+from workers.llm.server_facts import ServerFacts, advice, read_facts
 from workers.llm.stream import FOREIGN_ERRORS
 
 _EX_UNAVAILABLE = 69
@@ -49,9 +54,15 @@ class EndpointReport(BaseModel):
     is_double: bool = False
     """It is the scripted double: no model will be called."""
     kind: str = "other"
-    """`double`, `ollama`, `llama.cpp` or `other`, as far as can be told."""
+    """`double`, `ollama`, `llama.cpp`, `vllm` or `other`, as far as can be told."""
     context_tokens: int | None = None
-    """Context of the loaded model, where Ollama tells it."""
+    """Context of the loaded model, where the server tells it."""
+    parallel: int | None = None
+    """Requests that it answers at once, where the server tells it."""
+    tools: bool | None = None
+    """Whether the model can call tools, where the server tells it or was asked."""
+    advice: tuple[str, ...] = ()
+    """What should be changed though it is usable, one line each."""
     remedy: str = ""
     """The one line that makes it usable; empty when it is."""
 
@@ -64,9 +75,13 @@ class EndpointReport(BaseModel):
 
 
 async def probe(
-    endpoint: Endpoint, *, model: str, timeout_seconds: float = 3.0
+    endpoint: Endpoint,
+    *,
+    model: str,
+    timeout_seconds: float = 3.0,
+    in_flight: int | None = None,
 ) -> EndpointReport:
-    """Ask an endpoint for its models; sends no prompt."""
+    """Ask an endpoint for its models and what it tells of them; sends no prompt."""
     report = EndpointReport(base_url=endpoint.base_url, model=model)
     limits = CallLimits(connect_seconds=timeout_seconds)
     try:
@@ -79,7 +94,9 @@ async def probe(
                 return await _ask_completions(client, endpoint, report)
             report = _read_models(response, endpoint, report)
             if report.usable and not report.is_double:
-                report = await _ask_ollama(client, report)
+                listed = _listed(response, model)
+                facts = await read_facts(client, endpoint, model=model, listed=listed)
+                report = _with_facts(report, facts, in_flight)
     except FOREIGN_ERRORS as exc:
         if isinstance(exc, TimeoutError):
             remedy = (
@@ -158,22 +175,46 @@ def _judged(report: EndpointReport, endpoint: Endpoint) -> EndpointReport:
     return report.model_copy(update={"remedy": remedy})
 
 
-async def _ask_ollama(
-    client: httpx.AsyncClient, report: EndpointReport
+def _with_facts(
+    report: EndpointReport, facts: ServerFacts, in_flight: int | None
 ) -> EndpointReport:
-    """Add what only Ollama's own API tells."""
-    root = report.base_url.removesuffix("/v1")
-    response = await client.get(f"{root}/api/ps")
-    loaded = _object(response).get("models") if response.is_success else None
-    if not isinstance(loaded, list):
-        return report
-    contexts = [
-        entry.get("context_length")
-        for entry in loaded
-        if isinstance(entry, dict) and entry.get("name") == report.model
-    ]
-    context = next((c for c in contexts if isinstance(c, int)), None)
-    return report.model_copy(update={"kind": "ollama", "context_tokens": context})
+    return report.model_copy(
+        update={
+            "kind": report.kind if facts.kind == "other" else facts.kind,
+            "context_tokens": facts.context_tokens,
+            "parallel": facts.parallel,
+            "tools": facts.tools,
+            "advice": advice(facts, model=report.model, in_flight=in_flight),
+        }
+    )
+
+
+def _listed(response: httpx.Response, model: str) -> Mapping[str, object]:
+    """Return the model's entry in the list, if it has one."""
+    entries = _object(response).get("data") if response.is_success else None
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and _is_present(model, (str(entry.get("id")),)):
+            return entry
+    return {}
+
+
+async def ask_for_tool_call(
+    report: EndpointReport, provider: ChatCompletionsProvider
+) -> EndpointReport:
+    """Have the model call a tool once, and add whether it did."""
+    request = CompletionRequest(
+        messages=(Message(role=Role.USER, content="Call the tool `ping` now."),),
+        tools=(ToolSpec(name="ping", description="Answers pong."),),
+        max_output_tokens=512,
+    )
+    try:
+        called = bool((await provider.complete(request)).message.tool_calls)
+    except LLMError as exc:
+        called, remedy = False, str(exc)
+    else:
+        remedy = f"model {report.model!r} called no tool when told to; use another"
+    lines = report.advice if called else (*report.advice, remedy)
+    return report.model_copy(update={"tools": called, "advice": lines})
 
 
 def _is_present(model: str, names: tuple[str, ...]) -> bool:
@@ -194,42 +235,69 @@ def _arguments() -> argparse.Namespace:
         description="Say whether a model endpoint can be used; sends no prompt.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--base-url", help="the settings' llm.base_url unless given")
-    parser.add_argument("--model", help="the settings' llm.model unless given")
+    parser.add_argument("--endpoint", help="one of llm.endpoints; else llm itself")
+    parser.add_argument("--base-url", help="another address, asked without the key")
+    parser.add_argument("--model", help="the endpoint's own unless given")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
+    parser.add_argument(
+        "--ask", action="store_true", help="have the model call a tool (one completion)"
+    )
     return parser.parse_args()
 
 
-def _endpoint(base_url: str | None, settings: LLMSettings) -> Endpoint:
-    """Return the endpoint; the key goes to the configured address only."""
-    if base_url and base_url.rstrip("/") != settings.base_url:
-        return Endpoint(base_url=base_url)
-    return Endpoint(
-        base_url=settings.base_url,
-        api_key=settings.api_key,
-        headers=settings.headers,
+def _settings(arguments: argparse.Namespace) -> EndpointSettings:
+    """Return the endpoint to probe; a key goes to its configured address only.
+
+    Raises:
+        InvalidSettings: the settings cannot be used, or name no such endpoint.
+    """
+    known = load_settings().llm.by_name
+    name = arguments.endpoint or DEFAULT_ENDPOINT
+    if name not in known:
+        raise InvalidSettings(
+            [f"endpoint {name!r} is not among llm.endpoints: {', '.join(known)}"]
+        )
+    settings = known[name]
+    url = arguments.base_url
+    if url and url.rstrip("/") != settings.base_url:
+        return EndpointSettings(base_url=url, model=settings.model)
+    return settings
+
+
+async def _probe(arguments: argparse.Namespace) -> EndpointReport:
+    settings = _settings(arguments)
+    endpoint = endpoint_of(settings)
+    model = arguments.model or settings.model
+    report = await probe(
+        endpoint,
+        model=model,
+        timeout_seconds=arguments.timeout,
+        in_flight=settings.limits.in_flight,
     )
+    if not (arguments.ask and report.usable):
+        return report
+    provider = ChatCompletionsProvider(endpoint, model=model)
+    try:
+        return await ask_for_tool_call(report, provider)
+    finally:
+        await provider.aclose()
 
 
 def main() -> int:
     """Probe, print, and return the exit code."""
     arguments = _arguments()
     try:
-        settings = load_settings().llm
-        endpoint = _endpoint(arguments.base_url, settings)
-    except (InvalidSettings, InvalidEndpoint) as exc:
+        report = asyncio.run(_probe(arguments))
+    except (InvalidSettings, InvalidEndpoint, ValidationError) as exc:
         sys.stderr.write(f"{exc}\n")
         return _EX_CONFIG
-    model = arguments.model or settings.model
-    report = asyncio.run(
-        probe(endpoint, model=model, timeout_seconds=arguments.timeout)
-    )
     if arguments.json:
         sys.stdout.write(report.model_dump_json() + "\n")
     else:
         what = "the scripted double" if report.is_double else report.model
         state = f"{what} can be asked at {report.base_url}"
-        sys.stdout.write((report.remedy or state) + "\n")
+        lines = (report.remedy or state, *report.advice)
+        sys.stdout.write("\n".join(lines) + "\n")
     return report.exit_code
 
 

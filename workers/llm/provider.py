@@ -62,6 +62,8 @@ class CompletionRequest(BaseModel):
     """Sampling seed; None is not sent."""
     max_output_tokens: int | None = None
     """Token limit of the answer; None is not sent."""
+    output_schema: JsonObject | None = None
+    """JSON Schema of the answer; a server that knows none answers freely."""
     timeout_seconds: float | None = None
     """Total time for the answer; None takes the provider's limit."""
 
@@ -79,6 +81,10 @@ class Completion(BaseModel):
     """Tokens as the endpoint counted them, where it did."""
     model: str = ""
     """The model that the endpoint says answered."""
+    endpoint_wait_seconds: float | None = None
+    """How long the endpoint says that it will take nothing more."""
+    context_truncated: bool = False
+    """The endpoint seems to have read only a part of the prompt."""
     invalid_arguments: Mapping[str, str] = Field(default_factory=dict)
     """Call id → what is wrong with the arguments that the model wrote for it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -15,6 +16,9 @@ from conversations.message import Message, Role, ToolCall
 from workers.llm.error_mapping import Failure
 from workers.llm.provider import CompletionRequest, ToolSpec
 
+_WEAKER_FORMAT = {"json_schema": "json_object", "json_object": "off"}
+"""What to ask for when a format is refused; the prompt names the schema anyway."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
@@ -22,14 +26,22 @@ class Dialect:
 
     output_limit_field: str = "max_tokens"
     replay_reasoning: bool = True
+    response_format: str = "json_schema"
+    fixed: frozenset[str] = frozenset()
+    """Names of what was set by hand and is not learned."""
 
     def adapted_to(self, failure: Failure) -> Dialect | None:
         """Return the dialect to ask again in; None when asking again is no use."""
         if self.output_limit_field == "max_tokens" and failure.rejects_max_tokens:
-            return replace(self, output_limit_field="max_completion_tokens")
+            return self._with(output_limit_field="max_completion_tokens")
         if self.replay_reasoning and failure.rejects_reasoning:
-            return replace(self, replay_reasoning=False)
+            return self._with(replay_reasoning=False)
+        if self.response_format != "off" and failure.rejects_response_format:
+            return self._with(response_format=_WEAKER_FORMAT[self.response_format])
         return None
+
+    def _with(self, **learned: Any) -> Dialect | None:
+        return None if self.fixed & learned.keys() else replace(self, **learned)
 
 
 def chat_body(
@@ -51,9 +63,20 @@ def chat_body(
         dialect.output_limit_field: request.max_output_tokens,
     }
     body |= {name: value for name, value in optional.items() if value is not None}
+    if request.output_schema is not None and dialect.response_format != "off":
+        body["response_format"] = _response_format(request.output_schema, dialect)
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return body
+
+
+def _response_format(schema: JsonObject, dialect: Dialect) -> JsonObject:
+    if dialect.response_format == "json_object":
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema},
+    }
 
 
 def _message(message: Message, dialect: Dialect) -> JsonObject:

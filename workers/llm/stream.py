@@ -17,6 +17,7 @@ import httpx
 from workers.errors import LLMUnavailable, MalformedCompletion
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.error_mapping import error_from, failure_in
+from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")
 
@@ -90,6 +91,11 @@ class Answer:
         self._lines = _Lines()
         self._pending: Iterator[bytes] = iter(())
         self._understood = False
+
+    @property
+    def endpoint_wait_seconds(self) -> float | None:
+        """How long the endpoint says that it will take nothing more."""
+        return used_up_seconds(self._response.headers)
 
     @property
     def kept(self) -> str:

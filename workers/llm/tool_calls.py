@@ -18,6 +18,8 @@ from conversations.message import ToolCall
 from workers.errors import MalformedCompletion
 
 _MAX_NAME = 256
+_MAX_ARGUMENT_CHARS = 1024 * 1024
+"""Longer ones would only fill the journal; the model is told to write less."""
 
 
 @dataclass(slots=True)
@@ -109,6 +111,11 @@ class ToolCallAccumulator:
 
 def parse_arguments(text: str) -> tuple[JsonObject, str]:
     """Return the arguments that a model wrote, or `{}` and what is wrong with them."""
+    if len(text) > _MAX_ARGUMENT_CHARS:
+        return {}, (
+            f"the arguments have {len(text)} characters, more than the limit of"
+            f" {_MAX_ARGUMENT_CHARS}; write less"
+        )
     try:
         value = check_json(
             json.loads(

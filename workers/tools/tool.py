@@ -28,7 +28,13 @@ from conversations.json_value import (
 )
 from conversations.message import Message, Role
 from orchestrator.task import Task
-from workers.errors import InvalidAgent, ToolError, ToolFailed, ToolTimeout
+from workers.errors import (
+    GateClosed,
+    InvalidAgent,
+    ToolError,
+    ToolFailed,
+    ToolTimeout,
+)
 from workers.llm.provider import LLMProvider, ToolSpec
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
@@ -209,7 +215,7 @@ class Tool:
     async def _run(self, bound: Callable[[], Any]) -> object:
         try:
             return await self._in_its_place(self.function, bound)
-        except ToolError:
+        except (ToolError, GateClosed):
             raise
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()

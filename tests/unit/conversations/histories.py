@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from conversations import Message, Role, StoredMessage, ToolCall
+from conversations import Conversation, Message, Role, StoredMessage, ToolCall
+from conversations.transcript import head_line, message_line
 
 patient = settings(
     deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
@@ -35,6 +37,12 @@ def calls(*ids: str) -> Message:
 
 def result(call_id: str, text: str = "found") -> Message:
     return Message(role=Role.TOOL, tool_call_id=call_id, content=text)
+
+
+def transcript_of(
+    conversation: Conversation, history: Sequence[StoredMessage]
+) -> list[str]:
+    return [head_line(conversation), *map(message_line, history)]
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=80).filter(str.strip)

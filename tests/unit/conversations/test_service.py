@@ -18,7 +18,6 @@ from conversations import (
     StoredMessage,
 )
 from conversations.memory_store import InMemoryConversationStore
-from conversations.transcript import write_transcript
 from tests.unit.conversations.histories import (
     answer,
     calls,
@@ -26,6 +25,7 @@ from tests.unit.conversations.histories import (
     result,
     stored_histories,
     system,
+    transcript_of,
     user,
 )
 
@@ -218,7 +218,7 @@ async def test_a_fork_cannot_cut_a_call_from_its_results(
 async def test_export_and_import_round_trip(history: list[StoredMessage]) -> None:
     service = StoredConversationService(InMemoryConversationStore())
     made = await service.create(metadata={"tags": []}, config={"max_messages": None})
-    text = write_transcript(made, history)
+    text = "".join(transcript_of(made, history))
     copy = await service.import_(text, conversation_id="copy")
     assert (copy.config, copy.metadata) == (made.config, made.metadata)
     exported = await service.export("copy")

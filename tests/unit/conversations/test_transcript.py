@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 
 from conversations import Conversation, InvalidHistory, StoredMessage
-from conversations.transcript import read_transcript, write_transcript
+from conversations.transcript import read_transcript
 from tests.unit.conversations.histories import (
     AT,
     calls,
     patient,
     stored_histories,
+    transcript_of,
     user,
 )
 
@@ -20,8 +21,8 @@ def stored(seq: int, *, turn: str | None = None, text: str = "a") -> StoredMessa
     return StoredMessage(seq=seq, turn=turn, created_at=AT, message=user(text))
 
 
-def lines_of(*history: StoredMessage) -> str:
-    return write_transcript(Conversation(id="talk"), history)
+def lines_of(*history: StoredMessage) -> list[str]:
+    return transcript_of(Conversation(id="talk"), history)
 
 
 @patient
@@ -30,12 +31,12 @@ def test_a_transcript_reads_back_as_it_was_written(
     history: list[StoredMessage],
 ) -> None:
     given_head = Conversation(id="talk", metadata={"tags": [], "u": "\u2028\x00"})
-    text = write_transcript(given_head, history)
-    head, read = read_transcript(text)
+    lines = transcript_of(given_head, history)
+    head, read = read_transcript(lines)
     assert list(read) == history
     assert (head.id, head.metadata) == ("talk", given_head.metadata)
     assert head.config == given_head.config
-    assert all(json.loads(line) for line in text.removesuffix("\n").split("\n"))
+    assert all(json.loads(line) and line.count("\n") == 1 for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -74,15 +75,16 @@ def test_a_turn_may_have_passed_over_open_calls_as_in_the_store() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("lines", "line"),
     [
-        ("", 1),
-        ("not json", 1),
-        ('{"format":"other/1","id":"talk","config":{},"metadata":{}}', 1),
-        (lines_of() + "{}\n", 2),
-        (lines_of(stored(1)) + "\n" + lines_of(stored(2)), 3),
+        ([], 1),
+        ([""], 1),
+        (["not json"], 1),
+        (['{"format":"other/1","id":"talk","config":{},"metadata":{}}'], 1),
+        ([*lines_of(), "{}\n"], 2),
+        ([*lines_of(stored(1)), "", *lines_of(stored(2))], 3),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named(text: str, line: int) -> None:
+def test_a_line_that_cannot_be_read_is_named(lines: list[str], line: int) -> None:
     with pytest.raises(InvalidHistory, match=f"line {line}"):
-        read_transcript(text)
+        read_transcript(lines)

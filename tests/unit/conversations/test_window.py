@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from conversations import Message, Role, StoredMessage
 from conversations.history import check_history
-from conversations.window import estimate_tokens, visible_window
+from conversations.window import (
+    choose_window,
+    estimate_tokens,
+    tokens_of,
+    visible_window,
+)
 from tests.unit.conversations.histories import (
     AT,
     answer,
@@ -126,3 +131,42 @@ def test_what_no_server_would_accept_is_left_out() -> None:
 def test_the_estimate_counts_text_calls_and_the_frame_of_a_message() -> None:
     assert estimate_tokens(user("x" * 8)) == 6
     assert estimate_tokens(calls("1")) == 4 + 2
+
+
+def test_pinned_messages_are_seen_however_old_they_are() -> None:
+    pinned = Message(role=Role.USER, content="I am Ada.", pinned=True)
+    messages = [pinned, *[answer(str(number)) for number in range(30)], user("new")]
+    seen = visible_window(messages, context_window=4)
+    assert seen[0] == pinned
+    assert len(seen) <= 5
+
+
+def test_the_newest_summary_stands_for_what_it_covers() -> None:
+    def summary(text: str, covers: int) -> Message:
+        return Message(role=Role.SYSTEM, content=text, covers=covers)
+
+    messages = [
+        system(),
+        user("one"),
+        answer("two"),
+        summary("old", 2),
+        user("five"),
+        answer("six"),
+        summary("new", 6),
+        user("eight"),
+    ]
+    window = choose_window(messages, context_window=20)
+    assert [message.content for message in window.messages] == [
+        "be brief",
+        "new",
+        "eight",
+    ]
+
+
+def test_tokens_that_an_endpoint_counted_replace_the_estimate() -> None:
+    known = user("x" * 4000).model_copy(update={"tokens": 7})
+    assert tokens_of(known) == 7
+    assert visible_window([known, user()], context_window=9, context_tokens=20) == (
+        known,
+        user(),
+    )

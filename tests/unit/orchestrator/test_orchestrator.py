@@ -15,7 +15,9 @@ from conversations.conversation import ConversationConfig
 from orchestrator import AsyncOrchestrator
 from orchestrator.errors import InvalidInput, StoreUnavailable, WaitTimeout
 from orchestrator.events import TaskEvent
+from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import Defaults
@@ -66,6 +68,9 @@ def orchestrator(store: InMemoryTaskStore) -> AsyncOrchestrator:
             conversation_config=ConversationConfig(),
             agents={},
             defaults=Defaults(),
+            gate=InMemoryGate(),
+            budget=InMemoryBudget(),
+            llm=Settings().llm,
         ),
     )
 

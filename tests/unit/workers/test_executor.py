@@ -11,7 +11,7 @@ import pytest
 from conversations.conversation import ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
-from conversations.service import StoredConversationService
+from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import QueueUnavailable, StoreFull
 from orchestrator.journal import StepKind, StepStart
@@ -23,6 +23,7 @@ from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import (
     AgentFailed,
     EmptyCompletion,
+    GateClosed,
     LLMUnavailable,
     SoftTimeLimitReached,
 )
@@ -548,3 +549,17 @@ def other_store(
         conversation_config=ConversationConfig(),
     )
     return Executor(parts, worker="w", limits=ExecutorLimits()), store
+
+
+async def test_a_closed_gate_gives_the_task_back_and_counts_no_attempt(bench: Bench):
+    async def waits(*_: object) -> AgentResult:
+        raise GateClosed("waits for endpoint default (requests)", seconds=7.0)
+
+    bench.agent(waits)
+    word, task = await bench.run(await bench.submit())
+    assert (word, task.status) == ("released", TaskStatus.PENDING)
+    assert (task.failed_attempts, task.failure) == (0, None)
+    assert task.pending_reason == "waits for endpoint default (requests)"
+    assert task.due_at is not None
+    assert task.created_at is not None
+    assert 6 < (task.due_at - task.created_at).total_seconds() < 12

@@ -10,6 +10,7 @@ from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Journal, Step, StepStart
 from orchestrator.task import Task
 from workers.llm.provider import CompletionRequest
+from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -62,7 +63,7 @@ def make(
         Run(Task(agent_name="a")),
         config=AgentConfig(name="a", model="small", tools=("ask_another",)),
         log=log,
-        llm=llm,
+        llm=UngovernedProvider(llm),
         tools=ToolRegistry([ask_another]),
         journal=Journal(tuple(steps)),
     )

@@ -11,6 +11,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.journal import Journal, Step
 from orchestrator.task import Task
 from workers.agents.agent import Agent, AgentInput, AgentResult
+from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import Script, ScriptedLLMProvider
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -69,7 +70,7 @@ class Bench:
             self.run,
             config=self.config,
             log=self.log,
-            llm=self.llm,
+            llm=UngovernedProvider(self.llm),
             tools=self.registry,
             journal=Journal(tuple(steps)),
         )

@@ -1,0 +1,95 @@
+-- Begins a conversation with the history of another up to a message. The server copies
+-- whole blocks; the messages pass through no client.
+-- KEYS: append_keys of the source, then of the new one. ARGV: creator (names this call,
+--   so that a repeat is known), the last message to take over ('' all), newest user
+--   message up to it ('' as in the source), ids of the calls open after it ('' as in the
+--   source, else how many, then each).
+-- Returns {'ok', the head's fields and values} or {'taken' | 'deleted' | 'not_found' |
+-- 'gone'} ('gone': the last message is not kept).
+local PAGE = 1000
+local source, keys = {}, {}
+for i = 1, 7 do source[i], keys[i] = KEYS[i], KEYS[7 + i] end
+if redis.call('EXISTS', keys[6]) == 1 then return {'deleted'} end
+if redis.call('EXISTS', keys[1]) == 1 then
+  if redis.call('HGET', keys[1], 'creator') ~= ARGV[1] then return {'taken'} end
+  return {'ok', redis.call('HGETALL', keys[1])}
+end
+local names = {'config', 'metadata', 'max_messages', 'ttl_ms', 'last_seq', 'user_seq',
+  'summary_seq', 'dropped'}
+local head, values = {}, redis.call('HMGET', source[1], unpack(names))
+for i, name in ipairs(names) do head[name] = values[i] end
+if not head.config then return {'not_found'} end
+local at = ARGV[2] == '' and head.last_seq or ARGV[2]
+if ARGV[2] ~= '' and #redis.call('XRANGE', source[2], at, at) == 0 then
+  return {'gone'}
+end
+
+local now_ms = conversation_now_ms()
+conversation_create(keys, head.config, head.metadata, head.max_messages, head.ttl_ms,
+  now_ms)
+-- Every Redis knows XSETID; fakeredis does not, and its COPY would share the value.
+local last_id = head.last_seq .. '-0'
+local copies = not redis.pcall('XSETID', source[2], last_id).err
+
+local function copy_by_entry()
+  for _, entry in ipairs(redis.call('XRANGE', source[2], '-', '+')) do
+    if tonumber(string.match(entry[1], '^%d+')) <= tonumber(at) then
+      redis.call('XADD', keys[2], entry[1], unpack(entry[2]))
+    end
+  end
+  local seen = redis.call('HGETALL', source[3])
+  for i = 1, #seen, 2 do
+    if tonumber(seen[i + 1]) <= tonumber(at) then
+      redis.call('HSET', keys[3], seen[i], seen[i + 1])
+    end
+  end
+  for _, id in ipairs(redis.call('SMEMBERS', source[4])) do
+    redis.call('SADD', keys[4], id)
+  end
+  for _, seq in ipairs(redis.call('ZRANGE', source[5], 0, -1)) do
+    redis.call('ZADD', keys[5], seq, seq)
+  end
+end
+
+-- Takes the messages beyond `at` out of the copy.
+local function cut_tail()
+  while true do
+    local page = redis.call('XRANGE', keys[2], '(' .. at .. '-0', '+', 'COUNT', PAGE)
+    if #page == 0 then return end
+    local ids = {}
+    for i, entry in ipairs(page) do
+      ids[i] = entry[1]
+      local turn, client = entry[2][2], entry[2][4]
+      if client ~= '' then
+        redis.call('HDEL', keys[3], 'client:' .. client)
+      end
+      local first = turn ~= '' and redis.call('HGET', keys[3], 'turn:' .. turn)
+      if first and tonumber(first) > tonumber(at) then
+        redis.call('HDEL', keys[3], 'turn:' .. turn)
+      end
+    end
+    redis.call('XDEL', keys[2], unpack(ids))
+  end
+end
+
+if copies then
+  for i = 2, 5 do redis.call('COPY', source[i], keys[i]) end
+else
+  copy_by_entry()
+end
+if tonumber(at) < tonumber(head.last_seq) then
+  if copies then
+    cut_tail()
+    redis.call('XSETID', keys[2], at .. '-0')
+  end
+  redis.call('ZREMRANGEBYSCORE', keys[5], '(' .. at, '+inf')
+  redis.call('DEL', keys[4])
+  for i = 5, 4 + tonumber(ARGV[4]) do redis.call('SADD', keys[4], ARGV[i]) end
+  head.user_seq = ARGV[3]
+  if tonumber(head.summary_seq or 0) > tonumber(at) then head.summary_seq = '0' end
+end
+redis.call('HSET', keys[1], 'creator', ARGV[1], 'last_seq', at,
+  'user_seq', head.user_seq, 'summary_seq', head.summary_seq or '0',
+  'dropped', head.dropped)
+conversation_touch(keys, now_ms)
+return {'ok', redis.call('HGETALL', keys[1])}

@@ -1,0 +1,249 @@
+"""The conversations service on a store: checks at the border, then the store.
+
+Knows no task, no agent and no concrete store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from conversations.admission import (
+    admit_conversation,
+    admit_message,
+    admit_metadata,
+    check_address,
+    check_cursor,
+    check_page,
+)
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.errors import RoleForbidden
+from conversations.message import Message, Role, StoredMessage
+from conversations.redaction import Redact, redacted
+from conversations.service import DEFAULT_TENANT, MessageInput
+from conversations.store import ConversationPage, ConversationStore
+from conversations.transcript import read_transcript, transcript_lines
+from conversations.view import ConversationView, read_view
+
+MAX_MESSAGE_BYTES = 256 * 1024
+"""A message is sent with every later completion; larger ones belong in documents."""
+
+
+class StoredConversationService:
+    """The `ConversationService` on a `ConversationStore`."""
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        *,
+        default_config: ConversationConfig | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        client_roles: Collection[Role] = frozenset(Role),
+        redact: Redact | None = None,
+    ) -> None:
+        """Serve from a store.
+
+        Args:
+            store: Where conversations are kept.
+            default_config: The limits of a conversation created without any.
+            max_message_bytes: Of one message, as it is stored.
+            client_roles: Whose words may be added or imported through this service;
+                turns enter by their tasks and are not asked.
+            redact: Takes out of each message what must not be stored.
+        """
+        self._store = store
+        self._default_config = default_config or ConversationConfig()
+        self._max_message_bytes = max_message_bytes
+        self._client_roles = frozenset(client_roles)
+        self._redact = redact
+
+    async def create(
+        self,
+        *,
+        conversation_id: str | None = None,
+        config: ConversationConfig | Mapping[str, object] | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        conversation = admit_conversation(
+            conversation_id,
+            config=self._default_config if config is None else config,
+            metadata=self._metadata(metadata or {}),
+            tenant=tenant,
+        )
+        return await self._store.create(conversation)
+
+    async def get(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        check_address(tenant, conversation_id)
+        return await self._store.get(tenant, conversation_id)
+
+    async def list(
+        self,
+        *,
+        metadata: Mapping[str, JsonValue] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> ConversationPage:
+        check_address(tenant)
+        check_page(limit)
+        check_cursor(cursor)
+        return await self._store.list(
+            tenant, metadata=self._metadata(metadata or {}), limit=limit, cursor=cursor
+        )
+
+    async def update_metadata(
+        self,
+        conversation_id: str,
+        metadata: Mapping[str, JsonValue],
+        *,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        check_address(tenant, conversation_id)
+        return await self._store.update_metadata(
+            tenant, conversation_id, self._metadata(metadata)
+        )
+
+    async def add_message(
+        self,
+        conversation_id: str,
+        message: MessageInput,
+        *,
+        expected_last_seq: int | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> StoredMessage:
+        (stored,) = await self.add_messages(
+            conversation_id,
+            [message],
+            expected_last_seq=expected_last_seq,
+            tenant=tenant,
+        )
+        return stored
+
+    async def add_messages(
+        self,
+        conversation_id: str,
+        messages: Sequence[MessageInput],
+        *,
+        expected_last_seq: int | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> tuple[StoredMessage, ...]:
+        check_address(tenant, conversation_id)
+        checked = [
+            self._admitted(message, field=f"messages[{place}]")
+            for place, message in enumerate(messages)
+        ]
+        return await self._store.append(
+            tenant, conversation_id, checked, expected_last_seq=expected_last_seq
+        )
+
+    async def get_messages(
+        self,
+        conversation_id: str,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        after: int | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> tuple[StoredMessage, ...]:
+        check_address(tenant, conversation_id)
+        check_page(limit, before=before, after=after)
+        return await self._store.read(
+            tenant, conversation_id, limit=limit, before=before, after=after
+        )
+
+    async def window(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[Message, ...]:
+        return (await self.view(conversation_id, tenant=tenant)).messages()
+
+    async def view(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> ConversationView:
+        check_address(tenant, conversation_id)
+        return await read_view(self._store, tenant, conversation_id)
+
+    async def fork(
+        self,
+        conversation_id: str,
+        *,
+        at: int | None = None,
+        new_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        check_address(tenant, conversation_id)
+        copy = admit_conversation(
+            new_id, config=ConversationConfig(), metadata={}, tenant=tenant
+        )
+        return await self._store.fork(tenant, conversation_id, copy, at=at)
+
+    def export_lines(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> AsyncIterator[str]:
+        check_address(tenant, conversation_id)
+        return transcript_lines(self._store, tenant, conversation_id)
+
+    async def export(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> str:
+        lines = self.export_lines(conversation_id, tenant=tenant)
+        return "".join([line async for line in lines])
+
+    async def import_lines(
+        self,
+        lines: Iterable[str],
+        *,
+        conversation_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        head, history = read_transcript(lines)
+        history = tuple(
+            stored.model_copy(
+                update={
+                    "message": self._admitted(
+                        stored.message, field=f"message {stored.seq}"
+                    )
+                }
+            )
+            for stored in history
+        )
+        conversation = admit_conversation(
+            conversation_id or head.id,
+            config=head.config,
+            metadata=self._metadata(head.metadata),
+            tenant=tenant,
+        )
+        return await self._store.create(conversation, history=history)
+
+    async def import_(
+        self,
+        transcript: str,
+        *,
+        conversation_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Conversation:
+        return await self.import_lines(
+            transcript.rstrip("\n").split("\n"),
+            conversation_id=conversation_id,
+            tenant=tenant,
+        )
+
+    async def delete(
+        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+    ) -> bool:
+        check_address(tenant, conversation_id)
+        return await self._store.delete(tenant, conversation_id)
+
+    def _admitted(self, message: MessageInput, *, field: str) -> Message:
+        admitted = admit_message(
+            message, field=field, max_bytes=self._max_message_bytes
+        )
+        if admitted.role not in self._client_roles:
+            raise RoleForbidden(field, admitted.role, self._client_roles)
+        return redacted(admitted, self._redact)
+
+    def _metadata(self, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        return admit_metadata(metadata, max_bytes=self._max_message_bytes)

@@ -1,0 +1,188 @@
+"""The gate before each model: what the whole fleet may ask of it, and when.
+
+A gate stands before one model of one endpoint. It bounds calls in flight, requests and
+tokens in a window; it closes for as long as the endpoint asks and while the endpoint
+is down. Who waits is let in by priority, then fairly between tenants, then by arrival.
+`redis_gate` serves all workers, `memory_gate` one process; one suite tests both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal, NamedTuple, Protocol
+
+LEASE_SECONDS: Final = 15.0
+"""A permit that is not renewed for so long returns: its worker is gone."""
+RENEW_SECONDS: Final = 5.0
+"""How often a process renews the permits that it holds."""
+WAITER_SECONDS: Final = 1.5
+"""A waiter that does not ask again so long after its turn to ask is passed over."""
+PLACE_SECONDS: Final = 600.0
+"""A task that comes back within this time has kept its place."""
+FAILURES_TO_OPEN: Final = 5
+"""Calls in a row that find the endpoint down before the breaker opens."""
+PROBE_SECONDS: Final = 1.0
+"""While it is open, one call in so long is let through to try."""
+FIRST_COOL_DOWN_SECONDS: Final = 1.0
+"""After a refusal that names no wait; doubles with each further one."""
+LONGEST_COOL_DOWN_SECONDS: Final = 60.0
+"""Of those that doubled; a wait that the endpoint names is obeyed whole."""
+FORGET_SECONDS: Final = 120.0
+"""Trouble that showed no sign for so long is over; lua/gate.lua has the same."""
+WINDOW_PARTS: Final = 60
+"""A window is counted in parts; it is longer by one, so that what is let through late
+in a part cannot arrive within another's minute."""
+RETURNS_PER_SECOND: Final = 20
+"""How many parked tasks look again each second, however many there are."""
+LONGEST_PARK_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateLimits:
+    """What a gate lets through; None sets no bound."""
+
+    in_flight: int | None = None
+    requests: int | None = None
+    """In one window."""
+    tokens: int | None = None
+    """In one window."""
+    window_seconds: float = 60.0
+
+    @property
+    def are_set(self) -> bool:
+        """Whether any bound is set."""
+        return any(n is not None for n in (self.in_flight, self.requests, self.tokens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who wants to pass."""
+
+    token: str
+    """Names this one wish; asking again with it keeps the place."""
+    tenant: str
+    task_id: str
+    priority: int = 4
+    tokens: int = 0
+    """What the call may take, roughly; settled when it leaves."""
+
+
+class Permit(NamedTuple):
+    """The right to make one call."""
+
+    gate: str
+    token: str
+    part: int
+    """The part of the window in which it was granted."""
+    tokens: int
+    """Counted until it leaves."""
+
+
+WaitReason = Literal["in_flight", "requests", "tokens", "cool_down", "unavailable"]
+
+
+class Wait(NamedTuple):
+    """Not now."""
+
+    seconds: float
+    """When to ask again."""
+    reason: WaitReason
+    park_seconds: float
+    """When to come back instead, if the slot is given to others meanwhile."""
+    closed_seconds: float
+    """How long the endpoint has refused or been down without one success."""
+
+
+class CallOutcome(StrEnum):
+    """What a call says of its endpoint."""
+
+    ANSWERED = "answered"
+    """It answered, be it with an error of the request."""
+    REFUSED = "refused"
+    """It asked to wait."""
+    UNAVAILABLE = "unavailable"
+    """It was not reached, or failed."""
+    UNKNOWN = "unknown"
+    """The call was given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Departure:
+    """What is told when a call is over."""
+
+    outcome: CallOutcome
+    tokens: int | None = None
+    """What it really took; None leaves what was counted."""
+    wait_seconds: float | None = None
+    """How long the endpoint asks everyone to wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateState:
+    """How a gate stands."""
+
+    in_flight: int = 0
+    waiting: int = 0
+    requests: int = 0
+    """In the present window."""
+    tokens: int = 0
+    """In the present window."""
+    closed_for_seconds: float = 0.0
+    """Until it opens again; 0 when it is open."""
+    closed_by: WaitReason | None = None
+    """Why it is closed."""
+
+
+class Gate(Protocol):
+    """Lets calls pass. Instants come from its own clock."""
+
+    async def enter(
+        self, gate: str, limits: GateLimits, caller: Caller
+    ) -> Permit | Wait:
+        """Take a permit, or a place among those who wait.
+
+        Repeating it with the token of a permit returns that permit.
+
+        Raises:
+            StoreUnavailable: nothing is known.
+        """
+        ...
+
+    async def leave(self, permit: Permit, departure: Departure) -> None:
+        """Give a permit back and settle it; the second time changes nothing."""
+        ...
+
+    async def report(self, gate: str, departure: Departure) -> None:
+        """Tell of a call that was made without a permit."""
+        ...
+
+    async def withdraw(self, gate: str, caller: Caller) -> None:
+        """Wait no longer; the task keeps its place for a while."""
+        ...
+
+    async def renew(self, permits: tuple[Permit, ...]) -> None:
+        """Prove that the holder of permits lives."""
+        ...
+
+    async def state(self, gate: str, limits: GateLimits) -> GateState:
+        """Tell how a gate stands."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+def gate_name(endpoint: str, base_url: str, model: str) -> str:
+    """Return the name of the gate before a model."""
+    return f"{endpoint} {base_url} {model}"
+
+
+def park_seconds(wait_seconds: float, *, waiters: int) -> float:
+    """Return when a parked task is to come back.
+
+    The more there are, the later: each second about the same number looks again.
+    """
+    spread = min(waiters / RETURNS_PER_SECOND, LONGEST_PARK_SECONDS)
+    return max(1.0, wait_seconds, spread)

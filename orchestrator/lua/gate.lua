@@ -1,0 +1,67 @@
+-- What every gate script shares; it changes nothing by itself.
+--
+-- ARGV  each script's own
+-- KEYS  1 state (hash)    2 permits (zset: token -> lease end)
+--       3 waiting (zset: token -> order)           4 seen (zset: waiter or place -> end)
+--       5 places (hash: task -> order)             6 window (hash: part -> count)
+--
+-- State: v, f:<tenant> (fair shares), cool_ms, step_ms, failures, probe_ms, closed_ms
+-- (trouble since), trouble_ms (its last sign).
+
+local STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+
+local CLOCK = redis.call('TIME')
+local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
+local KEEP = 86400000
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function number(name)
+  return tonumber(redis.call('HGET', STATE, name) or nil)
+end
+
+-- Sums the window and forgets parts that have left it.
+local function count_window(part, parts)
+  local requests, tokens, oldest = 0, 0, nil
+  local fields = redis.call('HGETALL', WINDOW)
+  for i = 1, #fields, 2 do
+    local kind, index = string.match(fields[i], '^(%a)(%d+)$')
+    index = tonumber(index)
+    if index < part - parts then
+      redis.call('HDEL', WINDOW, fields[i])
+    elseif kind == 'r' then
+      requests = requests + tonumber(fields[i + 1])
+      oldest = math.min(oldest or index, index)
+    else
+      tokens = tokens + tonumber(fields[i + 1])
+    end
+  end
+  return requests, tokens, oldest
+end
+
+-- Why nobody may pass, and for how long (ms); or nil.
+local function closed(failures_to_open)
+  local cool = number('cool_ms')
+  if cool and cool > NOW then
+    return 'cool_down', cool - NOW
+  end
+  if (number('failures') or 0) >= failures_to_open then
+    return 'unavailable', math.max(0, (number('probe_ms') or 0) - NOW)
+  end
+end
+
+-- For how long there has been trouble without one success, or nil; old trouble is
+-- forgotten: without limits, nobody tells a gate of successes for ever.
+local function trouble_for()
+  local since, last = number('closed_ms'), number('trouble_ms')
+  return since and last and NOW - last <= 120000 and NOW - since or nil
+end
+
+local function keep_keys()
+  for i = 1, 6 do
+    redis.call('PEXPIRE', KEYS[i], KEEP)
+  end
+end

@@ -1,0 +1,50 @@
+-- Gives a permit back, settles its tokens, and notes what the call says of the endpoint.
+--
+-- KEYS  gate.lua's
+-- ARGV  1 token, or '' for a call without a permit   2 part of its grant
+--       3 tokens counted   4 tokens taken, or ''   5 outcome
+--       6 wait that the endpoint asks for (ms), or ''
+--       7 first and 8 longest cool-down (ms)   9 time between probes (ms)
+--
+-- The second call with a token changes nothing. A permit whose lease ran out is settled
+-- once more at most: it is no longer there.
+
+local TOKEN, OUTCOME = ARGV[1], ARGV[5]
+
+local held = TOKEN == '' or redis.call('ZREM', PERMITS, TOKEN) == 1
+if not held then
+  return 0
+end
+local field = 't' .. ARGV[2]
+if ARGV[4] ~= '' and redis.call('HEXISTS', WINDOW, field) == 1 then
+  redis.call('HINCRBY', WINDOW, field, tonumber(ARGV[4]) - tonumber(ARGV[3]))
+end
+
+if OUTCOME == 'answered' then
+  redis.call('HDEL', STATE, 'failures', 'probe_ms', 'closed_ms', 'step_ms')
+elseif OUTCOME ~= 'unknown' and not trouble_for() then
+  redis.call('HDEL', STATE, 'failures', 'step_ms')
+  redis.call('HSET', STATE, 'closed_ms', text(NOW))
+end
+if OUTCOME == 'unavailable' then
+  redis.call('HINCRBY', STATE, 'failures', 1)
+  redis.call('HSET', STATE, 'probe_ms', text(NOW + tonumber(ARGV[9])))
+end
+local wait = tonumber(ARGV[6]) or 0
+if OUTCOME == 'refused' then
+  local step = math.min(number('step_ms') or tonumber(ARGV[7]), tonumber(ARGV[8]))
+  if ARGV[6] == '' then
+    wait = step
+  end
+  if ARGV[6] == '' and NOW >= (number('cool_ms') or 0) then
+    redis.call('HSET', STATE, 'step_ms', text(step * 2))
+  end
+end
+if wait > 0 then
+  redis.call('HSET', STATE, 'cool_ms', text(math.max(number('cool_ms') or 0, NOW + wait)))
+end
+if OUTCOME == 'refused' or OUTCOME == 'unavailable' then
+  redis.call('HSET', STATE, 'trouble_ms', text(math.max(NOW, number('cool_ms') or 0)))
+end
+keep_keys()
+return 1

@@ -1,0 +1,12 @@
+-- Tells how a gate stands; changes nothing but what has run out.
+--
+-- KEYS  gate.lua's
+-- ARGV  1 part (ms)   2 parts in a window   3 failures to open
+-- Returns {in flight, waiting, requests, tokens, closed for (ms), reason or ''}.
+
+redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
+local part = math.floor(NOW / tonumber(ARGV[1]))
+local requests, tokens = count_window(part, tonumber(ARGV[2]))
+local reason, ms = closed(tonumber(ARGV[3]))
+return {redis.call('ZCARD', PERMITS), redis.call('HLEN', PLACES), requests, tokens,
+  ms or 0, reason or ''}

@@ -1,0 +1,243 @@
+"""The gate of one process: the same rules as `redis_gate`, without Redis."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
+
+from orchestrator.gate import (
+    FAILURES_TO_OPEN,
+    FIRST_COOL_DOWN_SECONDS,
+    FORGET_SECONDS,
+    LEASE_SECONDS,
+    LONGEST_COOL_DOWN_SECONDS,
+    PLACE_SECONDS,
+    PROBE_SECONDS,
+    WAITER_SECONDS,
+    WINDOW_PARTS,
+    Caller,
+    CallOutcome,
+    Departure,
+    GateLimits,
+    GateState,
+    Permit,
+    Wait,
+    WaitReason,
+    park_seconds,
+)
+
+_Task = tuple[str, str]
+
+
+@dataclass
+class _Window:
+    """What was let through, by part of the window."""
+
+    requests: Counter[int] = field(default_factory=Counter)
+    tokens: Counter[int] = field(default_factory=Counter)
+
+    def forget_before(self, part: int) -> None:
+        for counts in (self.requests, self.tokens):
+            for old in [each for each in counts if each < part]:
+                del counts[old]
+
+
+@dataclass
+class _Gate:
+    permits: dict[str, float] = field(default_factory=dict)
+    waiting: dict[str, tuple[int, float, str]] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+    places: dict[_Task, tuple[float, float]] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+    window: _Window = field(default_factory=_Window)
+    reached: float = 0.0
+    cool_until: float = 0.0
+    step: float = FIRST_COOL_DOWN_SECONDS
+    failures: int = 0
+    probe_at: float = 0.0
+    trouble_since: float | None = None
+    trouble_at: float = 0.0
+
+    def forget(self, now: float) -> None:
+        for token in [t for t, until in self.permits.items() if until <= now]:
+            del self.permits[token]
+        for token in [t for t, until in self.seen.items() if until <= now]:
+            self.drop(token)
+        for task in [t for t, (_, until) in self.places.items() if until <= now]:
+            del self.places[task]
+
+    def drop(self, token: str) -> None:
+        self.seen.pop(token, None)
+        self.waiting.pop(token, None)
+
+    def closed(self, now: float) -> tuple[WaitReason, float] | None:
+        if self.cool_until > now:
+            return "cool_down", self.cool_until - now
+        if self.failures >= FAILURES_TO_OPEN:
+            return "unavailable", max(0.0, self.probe_at - now)
+        return None
+
+    def trouble_for(self, now: float) -> float | None:
+        if self.trouble_since is None or now - self.trouble_at > FORGET_SECONDS:
+            return None
+        return now - self.trouble_since
+
+    def calm(self, trouble_since: float | None) -> None:
+        """Forget earlier trouble; the new one, if there is one, begins now."""
+        self.failures, self.trouble_since = 0, trouble_since
+        self.step = FIRST_COOL_DOWN_SECONDS
+
+    def refused(self, now: float) -> float:
+        """Return the wait after a refusal that names none; the next one is longer."""
+        step = self.step
+        if now >= self.cool_until:
+            self.step = min(step * 2, LONGEST_COOL_DOWN_SECONDS)
+        return step
+
+    def place_of(self, caller: Caller, now: float) -> float:
+        """Start-time fair queueing, as in lua/gate_enter.lua."""
+        task = (caller.tenant, caller.task_id)
+        place, _ = self.places.get(task, (None, 0.0))
+        if place is None:
+            place = max(self.reached, self.shares.get(caller.tenant, 0.0))
+            self.shares[caller.tenant] = place + 1
+        self.places[task] = (place, now + PLACE_SECONDS)
+        return place
+
+    def obstacle(
+        self, limits: GateLimits, caller: Caller, now: float
+    ) -> tuple[WaitReason, float] | None:
+        """Why the caller may not pass now, and for how long."""
+        rank = sorted(self.waiting, key=self.waiting.__getitem__).index(caller.token)
+        found = self.closed(now)
+        if found == ("unavailable", 0.0) and rank == 0:
+            self.probe_at = now + PROBE_SECONDS
+            return None
+        return found or self._fullness(limits, caller, now, rank)
+
+    def _fullness(
+        self, limits: GateLimits, caller: Caller, now: float, rank: int
+    ) -> tuple[WaitReason, float] | None:
+        length = limits.window_seconds / WINDOW_PARTS
+        part = int(now / length)
+        self.window.forget_before(part - WINDOW_PARTS)
+        tokens = self.window.tokens.total()
+        left = _left(limits.requests, self.window.requests.total())
+        free = _left(limits.in_flight, len(self.permits))
+        oldest = min(self.window.requests, default=part)
+        leaves = (oldest + WINDOW_PARTS + 1) * length - now
+        if left <= 0:
+            return "requests", leaves
+        if tokens and caller.tokens > _left(limits.tokens, tokens):
+            return "tokens", leaves
+        if rank >= min(free, left):
+            return "in_flight", min(1.0, 0.02 * (1 + max(0.0, rank - max(free, 0))))
+        return None
+
+
+class InMemoryGate:
+    """Gates of one process, all on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._lease = lease_seconds
+        self._now = clock
+        self._gates: defaultdict[str, _Gate] = defaultdict(_Gate)
+
+    async def enter(
+        self, gate: str, limits: GateLimits, caller: Caller
+    ) -> Permit | Wait:
+        now, found = self._now(), self._gates[gate]
+        part = int(now / (limits.window_seconds / WINDOW_PARTS))
+        found.forget(now)
+        permit = Permit(gate, caller.token, part, caller.tokens)
+        if caller.token in found.permits:
+            return permit
+        place = found.place_of(caller, now)
+        found.waiting[caller.token] = (-caller.priority, place, caller.token)
+        obstacle = found.obstacle(limits, caller, now)
+        if obstacle is not None:
+            reason, seconds = obstacle
+            seconds = max(0.02, seconds)
+            found.seen[caller.token] = now + seconds + WAITER_SECONDS
+            return Wait(
+                seconds=seconds,
+                reason=reason,
+                park_seconds=park_seconds(seconds, waiters=len(found.places)),
+                closed_seconds=found.trouble_for(now) or 0.0,
+            )
+        found.drop(caller.token)
+        found.places.pop((caller.tenant, caller.task_id), None)
+        found.permits[caller.token] = now + self._lease
+        found.reached = max(found.reached, place)
+        found.window.requests[part] += 1
+        found.window.tokens[part] += caller.tokens
+        return permit
+
+    async def leave(self, permit: Permit, departure: Departure) -> None:
+        found = self._gates[permit.gate]
+        if found.permits.pop(permit.token, None) is None:
+            return
+        if departure.tokens is not None and permit.part in found.window.tokens:
+            found.window.tokens[permit.part] += departure.tokens - permit.tokens
+        _note(found, departure, self._now())
+
+    async def report(self, gate: str, departure: Departure) -> None:
+        _note(self._gates[gate], departure, self._now())
+
+    async def withdraw(self, gate: str, caller: Caller) -> None:
+        self._gates[gate].drop(caller.token)
+
+    async def renew(self, permits: tuple[Permit, ...]) -> None:
+        until = self._now() + self._lease
+        for permit in permits:
+            held = self._gates[permit.gate].permits
+            if permit.token in held:
+                held[permit.token] = until
+
+    async def state(self, gate: str, limits: GateLimits) -> GateState:
+        now, found = self._now(), self._gates[gate]
+        found.forget(now)
+        part = int(now / (limits.window_seconds / WINDOW_PARTS))
+        found.window.forget_before(part - WINDOW_PARTS)
+        reason, seconds = found.closed(now) or (None, 0.0)
+        return GateState(
+            in_flight=len(found.permits),
+            waiting=len(found.places),
+            requests=found.window.requests.total(),
+            tokens=found.window.tokens.total(),
+            closed_for_seconds=seconds,
+            closed_by=reason,
+        )
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def _left(limit: int | None, used: int) -> float:
+    return inf if limit is None else limit - used
+
+
+def _note(gate: _Gate, departure: Departure, now: float) -> None:
+    """Remember what a call says of its endpoint, as in lua/gate_leave.lua."""
+    outcome, wait = departure.outcome, departure.wait_seconds
+    if outcome is CallOutcome.ANSWERED:
+        gate.calm(None)
+    elif outcome is not CallOutcome.UNKNOWN and gate.trouble_for(now) is None:
+        gate.calm(now)
+    if outcome is CallOutcome.REFUSED and wait is None:
+        wait = gate.refused(now)
+    if wait:
+        gate.cool_until = max(gate.cool_until, now + wait)
+    if outcome is CallOutcome.UNAVAILABLE:
+        gate.failures += 1
+        gate.probe_at = now + PROBE_SECONDS
+    if outcome in {CallOutcome.REFUSED, CallOutcome.UNAVAILABLE}:
+        gate.trouble_at = max(now, gate.cool_until)

@@ -1,0 +1,161 @@
+"""Turns of conversations in memory: superseded, steered, closed without an answer.
+
+Runs under its caller's lock, as the ledger does that it works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conversations.closing import closing_messages
+from conversations.conversation import ConversationConfig
+from conversations.errors import ConversationNotFound
+from conversations.memory_store import InMemoryConversationStore
+from conversations.message import Message
+from conversations.redaction import Redact, redacted
+from orchestrator.events import EventType
+from orchestrator.journal import Step, StepKind
+from orchestrator.memory_entry import Entry, TaskKey
+from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.store import Doorbell
+from orchestrator.task import Task, TaskStatus
+from orchestrator.task_record import user_message
+
+
+class MemoryTurns:
+    """What becomes of a conversation's unfinished turns."""
+
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        *,
+        conversations: InMemoryConversationStore | None,
+        config: ConversationConfig,
+        redact: Redact | None = None,
+    ) -> None:
+        """Close the ledger's turns; a conversation that one creates gets `config`."""
+        self._ledger = ledger
+        self._conversations = conversations
+        self._config = config
+        self._redact = redact
+        self._joined: dict[TaskKey, TaskKey] = {}
+        ledger.close_turn = self.close
+
+    def close(self, entry: Entry, status: TaskStatus) -> None:
+        """Keep what a turn without an answer leaves, and those that it superseded."""
+        if status is not TaskStatus.COMPLETED and not entry.rolled_back:
+            said = [step.said for step in entry.steps.values() if step.said]
+            asked = (self.asked(entry.task), *entry.steered)
+            self._append(entry.task, asked, said=said, ended=status)
+        for task in entry.superseded:
+            asked = (self.asked(task),)
+            self._append(task, asked, said=(), ended=TaskStatus.CANCELLED)
+
+    def asked(self, task: Task) -> Message:
+        """What the user says with a task, as it may be stored."""
+        return redacted(user_message(task), self._redact)
+
+    def _append(
+        self,
+        task: Task,
+        asked: Sequence[Message],
+        *,
+        said: Sequence[str],
+        ended: TaskStatus,
+    ) -> None:
+        store, conversation_id = self._conversations, task.conversation_id
+        if store is None or conversation_id is None:
+            return
+        config = store.find_config(task.tenant, conversation_id) or self._config
+        if config.on_failure == "drop":
+            return
+        try:
+            store.append_now(
+                task.tenant,
+                conversation_id,
+                closing_messages(asked, said=said, ended=ended.value),
+                turn=task.id,
+                create_with=self._config,
+            )
+        except ConversationNotFound:
+            return  # deleted: a late turn does not bring it back
+
+    def supersede(self, task: Task) -> tuple[Doorbell, ...]:
+        """Cancel every unfinished turn before a task that will not wait for them.
+
+        The last comes first, so that none of them is offered when the one before it
+        ends.
+        """
+        turns = self._ledger.unfinished_turns(task)
+        if turns and task.when_busy == "interrupt":
+            turns[0].superseded += [entry.task for entry in turns[1:]]
+        bells: list[Doorbell] = []
+        for entry in reversed(turns):
+            entry.rolled_back = entry.rolled_back or task.when_busy == "rollback"
+            bells += self._ledger.request_cancel(entry)
+        return tuple(bells)
+
+    def steer(self, entry: Entry) -> Entry | None:
+        """Let a task join the running turn before it; return that one, if it can."""
+        head = self._ledger.next_turn(entry.task)
+        if head is None or head is entry:
+            return None
+        running = head.task.status is TaskStatus.RUNNING
+        if not running or head.task.cancel_requested_at is not None:
+            return None
+        due_at = entry.task.due_at or self._ledger.now
+        if entry.held or due_at > self._ledger.now:
+            return None
+        entry.steers = head
+        head.inbox.append(entry)
+        return head
+
+    def addressee(self, key: TaskKey) -> Entry | None:
+        """The entry that answers for a task: the run that it joined, or its own."""
+        entry = self._ledger.entries.get(self._joined.get(key, key))
+        into = entry.steers if entry else None
+        if into is not None and into.task.status is TaskStatus.RUNNING:
+            return into
+        return entry
+
+    def take(self, entry: Entry, key: str) -> Step | None:
+        """Journal the messages sent to a run; their tasks are no more."""
+        if key in entry.steps:
+            return entry.steps[key]
+        pending = TaskStatus.PENDING
+        joining = [each for each in entry.inbox if each.task.status is pending]
+        entry.inbox.clear()
+        if not joining:
+            return None
+        messages = [self.asked(each.task) for each in joining]
+        texts = [message.model_dump(mode="json") for message in messages]
+        step = Step(
+            key=key,
+            kind=StepKind.MESSAGES,
+            outcome=texts,
+            attempt=entry.task.attempt,
+            recorded_at=self._ledger.now,
+        )
+        entry.steps[key] = step
+        entry.steered += messages
+        self._ledger.record(entry, EventType.TASK_STEERED, messages=texts)
+        for each in joining:
+            self._joined[each.key] = entry.key
+            self._hand_followers(each, entry)
+            self._ledger.withdraw(each)
+        return step
+
+    def _hand_followers(self, joining: Entry, run: Entry) -> None:
+        """Let those that wait for a task's end wait for that of the run it joins."""
+        for key in joining.followers:
+            if key in run.followers:
+                self._ledger.entries[key].held -= 1
+            else:
+                run.followers.append(key)
+
+    def forget(self, task: Task) -> None:
+        """Drop what was remembered of tasks that joined one that is gone."""
+        gone = task.tenant, task.id
+        self._joined = {
+            joined: into for joined, into in self._joined.items() if into != gone
+        }

@@ -1,0 +1,137 @@
+"""The gate on Redis, for all workers; each call is one script and one round trip."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import cast
+
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.gate import (
+    FAILURES_TO_OPEN,
+    FIRST_COOL_DOWN_SECONDS,
+    LEASE_SECONDS,
+    LONGEST_COOL_DOWN_SECONDS,
+    PLACE_SECONDS,
+    PROBE_SECONDS,
+    WAITER_SECONDS,
+    WINDOW_PARTS,
+    Caller,
+    Departure,
+    GateLimits,
+    GateState,
+    Permit,
+    Wait,
+    WaitReason,
+    park_seconds,
+)
+from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
+from orchestrator.task_record import milliseconds
+
+_SCRIPTS = ("gate_enter", "gate_leave", "gate_withdraw", "gate_renew", "gate_state")
+
+
+class RedisGate:
+    """Gates of a fleet; they know no tenant's data but its name."""
+
+    def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._client = client
+        self._lease_ms = milliseconds(lease_seconds)
+        shared = read_script("gate")
+        self._scripts = RedisScripts(
+            client, sources={name: shared + read_script(name) for name in _SCRIPTS}
+        )
+
+    async def enter(
+        self, gate: str, limits: GateLimits, caller: Caller
+    ) -> Permit | Wait:
+        arguments: list[str | int] = [
+            caller.token,
+            redis_keys.member(caller.tenant, caller.task_id),
+            caller.tenant,
+            caller.priority,
+            caller.tokens,
+            self._lease_ms,
+            *(-1 if n is None else n for n in _bounds(limits)),
+            _part_ms(limits),
+            WINDOW_PARTS,
+            milliseconds(WAITER_SECONDS),
+            milliseconds(PLACE_SECONDS),
+            FAILURES_TO_OPEN,
+            milliseconds(PROBE_SECONDS),
+        ]
+        keys = redis_keys.gate_keys(gate)
+        kind, *facts = await self._scripts.run("gate_enter", keys, arguments)
+        if kind == "permit":
+            return Permit(gate, caller.token, int(facts[0]), caller.tokens)
+        reason, ms, waiters, closed_ms = facts
+        seconds = int(ms) / 1000
+        return Wait(
+            seconds=seconds,
+            reason=reason,
+            park_seconds=park_seconds(seconds, waiters=int(waiters)),
+            closed_seconds=int(closed_ms) / 1000,
+        )
+
+    async def leave(self, permit: Permit, departure: Departure) -> None:
+        await self._leave(permit.gate, permit, departure)
+
+    async def report(self, gate: str, departure: Departure) -> None:
+        await self._leave(gate, Permit(gate, "", 0, 0), departure)
+
+    async def withdraw(self, gate: str, caller: Caller) -> None:
+        keys = redis_keys.gate_keys(gate)
+        await self._scripts.run("gate_withdraw", keys, [caller.token])
+
+    async def renew(self, permits: tuple[Permit, ...]) -> None:
+        calls = [
+            ScriptCall(
+                "gate_renew",
+                redis_keys.gate_keys(gate),
+                [self._lease_ms, *(permit.token for permit in held)],
+            )
+            for gate, held in groupby(sorted(permits), key=lambda each: each.gate)
+        ]
+        if calls:
+            await self._scripts.run_many(calls)
+
+    async def state(self, gate: str, limits: GateLimits) -> GateState:
+        arguments = [_part_ms(limits), WINDOW_PARTS, FAILURES_TO_OPEN]
+        keys = redis_keys.gate_keys(gate)
+        answer = await self._scripts.run("gate_state", keys, arguments)
+        in_flight, waiting, requests, tokens, closed_ms, reason = answer
+        return GateState(
+            in_flight=int(in_flight),
+            waiting=int(waiting),
+            requests=int(requests),
+            tokens=int(tokens),
+            closed_for_seconds=int(closed_ms) / 1000,
+            closed_by=cast("WaitReason", reason) if reason else None,
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _leave(self, gate: str, permit: Permit, departure: Departure) -> None:
+        tokens, wait = departure.tokens, departure.wait_seconds
+        arguments: list[str | int] = [
+            permit.token,
+            permit.part,
+            permit.tokens,
+            "" if tokens is None else tokens,
+            departure.outcome.value,
+            "" if wait is None else milliseconds(min(wait, PLACE_SECONDS * 144)),
+            milliseconds(FIRST_COOL_DOWN_SECONDS),
+            milliseconds(LONGEST_COOL_DOWN_SECONDS),
+            milliseconds(PROBE_SECONDS),
+        ]
+        await self._scripts.run("gate_leave", redis_keys.gate_keys(gate), arguments)
+
+
+def _bounds(limits: GateLimits) -> tuple[int | None, int | None, int | None]:
+    return limits.in_flight, limits.requests, limits.tokens
+
+
+def _part_ms(limits: GateLimits) -> int:
+    return max(1, milliseconds(limits.window_seconds) // WINDOW_PARTS)

@@ -1,0 +1,90 @@
+"""What may be spent, on every implementation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import fakeredis
+import pytest
+
+from orchestrator.budget import Account, Amount, Budget, Reservation, Spent
+from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.redis_budget import RedisBudget
+from orchestrator.redis_connection import connect
+
+TASK = Account(kind="task", name="t", max_tokens=100)
+DAY = Account(kind="tenant", name="a", daily=True, max_micros=1000)
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+async def budget(request: pytest.FixtureRequest) -> AsyncIterator[Budget]:
+    if request.param == "memory":
+        yield InMemoryBudget()
+        return
+    if request.param == "redis":
+        client = connect(request.getfixturevalue("clean_redis_url"))
+    else:
+        client = fakeredis.FakeAsyncRedis(decode_responses=True)
+    yield RedisBudget(client)
+    await client.aclose()
+
+
+async def reserved(budget: Budget, name: str, *accounts: Account, **amount: int):
+    answer = await budget.reserve("a", name, accounts, Amount(**amount))
+    assert isinstance(answer, Reservation)
+    return answer
+
+
+async def test_a_reservation_counts_at_once_and_is_settled_to_what_was_taken(
+    budget: Budget,
+):
+    held = await reserved(budget, "1", TASK, DAY, tokens=80, micros=900)
+    assert await budget.spent("a", TASK) == Amount(80, 900)
+    await budget.settle(held, Amount(30, 300))
+    for account in (TASK, DAY):
+        assert await budget.spent("a", account) == Amount(30, 300)
+
+
+@pytest.mark.parametrize(
+    ("amount", "full"), [(Amount(101, 0), TASK), (Amount(1, 1001), DAY)]
+)
+async def test_what_does_not_fit_one_account_is_taken_from_none(
+    budget: Budget, amount: Amount, full: Account
+):
+    await reserved(budget, "0", TASK, DAY, tokens=0, micros=0)
+    answer = await budget.reserve("a", "1", (TASK, DAY), amount)
+    assert answer == Spent(full, Amount())
+    for account in (TASK, DAY):
+        assert await budget.spent("a", account) == Amount()
+
+
+async def test_repeats_change_nothing(budget: Budget):
+    held = await reserved(budget, "1", TASK, tokens=60)
+    assert await reserved(budget, "1", TASK, tokens=60) == held
+    await budget.settle(held, Amount(10, 0))
+    await budget.settle(held, Amount(10, 0))
+    assert await budget.spent("a", TASK) == Amount(10, 0)
+
+
+async def test_tenants_share_nothing(budget: Budget):
+    await reserved(budget, "1", TASK, tokens=100)
+    assert isinstance(await budget.reserve("b", "1", (TASK,), Amount(100)), Reservation)
+
+
+async def test_fifty_at_once_never_pass_the_limit(budget: Budget):
+    answers = await asyncio.gather(
+        *(budget.reserve("a", str(n), (TASK,), Amount(9)) for n in range(50))
+    )
+    assert sum(isinstance(answer, Reservation) for answer in answers) == 11
+    assert (await budget.spent("a", TASK)).tokens == 99
+
+
+async def test_a_day_begins_anew():
+    now = 86_400.0 * 3 - 1
+    budget = InMemoryBudget(clock=lambda: now)
+    held = await reserved(budget, "1", DAY, micros=1000)
+    now += 2
+    await reserved(budget, "2", DAY, micros=1000)
+    await budget.settle(held, Amount())
+    assert await budget.spent("a", DAY) == Amount(0, 1000)

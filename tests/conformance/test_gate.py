@@ -1,0 +1,261 @@
+"""What may pass a gate, and when, on every implementation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import fakeredis
+import pytest
+
+from orchestrator.gate import (
+    FAILURES_TO_OPEN,
+    Caller,
+    CallOutcome,
+    Departure,
+    Gate,
+    GateLimits,
+    Permit,
+    Wait,
+)
+from orchestrator.memory_gate import InMemoryGate
+from orchestrator.redis_connection import connect
+from orchestrator.redis_gate import RedisGate
+
+OpenGate = Callable[..., Gate]
+ONE = GateLimits(in_flight=1)
+FREE = GateLimits()
+ANSWERED = Departure(outcome=CallOutcome.ANSWERED)
+DOWN = Departure(outcome=CallOutcome.UNAVAILABLE)
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+async def open_gate(request: pytest.FixtureRequest) -> AsyncIterator[OpenGate]:
+    if request.param == "memory":
+        yield InMemoryGate
+        return
+    if request.param == "redis":
+        client = connect(request.getfixturevalue("clean_redis_url"))
+    else:
+        client = fakeredis.FakeAsyncRedis(decode_responses=True)
+    yield lambda **options: RedisGate(client, **options)
+    await client.aclose()
+
+
+@pytest.fixture
+def gate(open_gate: OpenGate) -> Gate:
+    return open_gate()
+
+
+def caller(token: str, *, tenant: str = "a", priority: int = 4, tokens: int = 0):
+    return Caller(
+        token=token,
+        tenant=tenant,
+        task_id=f"task-{token}",
+        priority=priority,
+        tokens=tokens,
+    )
+
+
+async def entered(
+    gate: Gate, token: str, limits: GateLimits = ONE, **facts: object
+) -> Permit:
+    answer = await gate.enter("g", limits, caller(token, **facts))
+    assert isinstance(answer, Permit), answer
+    return answer
+
+
+async def waits(
+    gate: Gate, token: str, limits: GateLimits = ONE, **facts: object
+) -> Wait:
+    answer = await gate.enter("g", limits, caller(token, **facts))
+    assert isinstance(answer, Wait), answer
+    return answer
+
+
+async def until_entered(gate: Gate, token: str, limits: GateLimits = ONE) -> Permit:
+    async with asyncio.timeout(10):
+        while True:
+            answer = await gate.enter("g", limits, caller(token))
+            if isinstance(answer, Permit):
+                return answer
+            await asyncio.sleep(min(answer.seconds, 0.05))
+
+
+async def test_calls_in_flight_are_bounded_and_a_permit_returns(gate: Gate):
+    first = await entered(gate, "1")
+    assert (await waits(gate, "2")).reason == "in_flight"
+    await gate.leave(first, ANSWERED)
+    await entered(gate, "2")
+
+
+async def test_gates_do_not_see_each_other(gate: Gate):
+    await entered(gate, "1")
+    assert isinstance(await gate.enter("other", ONE, caller("2")), Permit)
+
+
+async def test_a_repeated_entry_returns_the_same_permit(gate: Gate):
+    assert await entered(gate, "1") == await entered(gate, "1")
+    assert (await gate.state("g", ONE)).in_flight == 1
+
+
+async def test_a_repeated_leave_gives_back_nothing_more(gate: Gate):
+    two = GateLimits(in_flight=2)
+    first = await entered(gate, "1", two)
+    await entered(gate, "2", two)
+    await gate.leave(first, ANSWERED)
+    await gate.leave(first, ANSWERED)
+    assert (await gate.state("g", two)).in_flight == 1
+
+
+async def test_requests_in_a_window_are_bounded_and_come_back(gate: Gate):
+    limits = GateLimits(requests=2, window_seconds=0.6)
+    for token in "12":
+        await gate.leave(await entered(gate, token, limits), ANSWERED)
+    wait = await waits(gate, "3", limits)
+    assert wait.reason == "requests"
+    assert 0 < wait.seconds <= 0.62
+    await until_entered(gate, "3", limits)
+
+
+async def test_tokens_are_counted_when_granted_and_settled_when_given_back(gate: Gate):
+    limits = GateLimits(tokens=100)
+    first = await entered(gate, "1", limits, tokens=90)
+    assert (await waits(gate, "2", limits, tokens=20)).reason == "tokens"
+    used = Departure(outcome=CallOutcome.ANSWERED, tokens=30)
+    await gate.leave(first, used)
+    assert (await gate.state("g", limits)).tokens == 30
+    await entered(gate, "2", limits, tokens=20)
+
+
+async def test_a_call_larger_than_the_token_limit_passes_alone(gate: Gate):
+    limits = GateLimits(tokens=100)
+    await entered(gate, "1", limits, tokens=500)
+    assert (await waits(gate, "2", limits, tokens=1)).reason == "tokens"
+
+
+async def test_a_refusal_closes_the_gate_for_everyone_as_long_as_asked(gate: Gate):
+    refused = Departure(outcome=CallOutcome.REFUSED, wait_seconds=0.3)
+    await gate.leave(await entered(gate, "1", FREE), refused)
+    wait = await waits(gate, "2", FREE)
+    assert wait.reason == "cool_down"
+    assert 0.1 < wait.seconds <= 0.3
+    assert (await gate.state("g", FREE)).closed_by == "cool_down"
+    await until_entered(gate, "2", FREE)
+
+
+async def test_a_refusal_without_a_wait_closes_it_for_longer_each_time(gate: Gate):
+    refused = Departure(outcome=CallOutcome.REFUSED)
+    await gate.report("g", refused)
+    first = await waits(gate, "1", FREE)
+    assert 0.5 < first.seconds <= 1.0
+    await asyncio.sleep(first.seconds + 0.02)
+    await gate.report("g", refused)
+    second = await waits(gate, "1", FREE)
+    assert 1.5 < second.seconds <= 2.0
+    assert second.closed_seconds >= 1.0
+
+
+async def test_the_breaker_opens_lets_one_probe_through_and_closes(gate: Gate):
+    for _ in range(FAILURES_TO_OPEN):
+        await gate.report("g", DOWN)
+    assert (await waits(gate, "1", FREE)).reason == "unavailable"
+    probe = await until_entered(gate, "1", FREE)
+    assert (await waits(gate, "2", FREE)).reason == "unavailable"
+    await gate.leave(probe, ANSWERED)
+    await entered(gate, "2", FREE)
+    await entered(gate, "3", FREE)
+
+
+async def test_a_success_forgets_earlier_failures(gate: Gate):
+    for _ in range(FAILURES_TO_OPEN - 1):
+        await gate.report("g", DOWN)
+    await gate.report("g", ANSWERED)
+    await gate.report("g", DOWN)
+    await entered(gate, "1", FREE)
+
+
+async def test_the_permit_of_a_worker_that_is_gone_returns(open_gate: OpenGate):
+    gate = open_gate(lease_seconds=0.2)
+    await entered(gate, "1")
+    await waits(gate, "2")
+    await until_entered(gate, "2")
+
+
+async def test_a_renewed_permit_is_kept_and_a_returned_one_is_not_revived(
+    open_gate: OpenGate,
+):
+    gate = open_gate(lease_seconds=0.4)
+    first = await entered(gate, "1")
+    for _ in range(4):
+        await asyncio.sleep(0.15)
+        await gate.renew((first,))
+    await waits(gate, "2")
+    await gate.leave(first, ANSWERED)
+    await gate.renew((first,))
+    await entered(gate, "2")
+
+
+async def test_the_more_urgent_passes_first(gate: Gate):
+    first = await entered(gate, "1")
+    await waits(gate, "2", priority=1)
+    await waits(gate, "3", priority=9)
+    await gate.leave(first, ANSWERED)
+    await waits(gate, "2", priority=1)
+    await entered(gate, "3", priority=9)
+
+
+async def test_a_tenant_that_floods_waits_behind_itself(gate: Gate):
+    held = await entered(gate, "0", tenant="flood")
+    for name in ("f1", "f2", "f3"):
+        await waits(gate, name, tenant="flood")
+    await waits(gate, "q1", tenant="quiet")
+    order: list[str] = []
+    waiting = {"f1": "flood", "f2": "flood", "f3": "flood", "q1": "quiet"}
+    while waiting:
+        await gate.leave(held, ANSWERED)
+        for name, tenant in list(waiting.items()):
+            answer = await gate.enter("g", ONE, caller(name, tenant=tenant))
+            if isinstance(answer, Permit):
+                held = answer
+                order.append(name)
+                del waiting[name]
+                break
+    assert order.index("q1") <= 1
+    assert [name for name in order if name != "q1"] == ["f1", "f2", "f3"]
+
+
+async def test_who_withdraws_holds_nobody_up_and_keeps_its_place(gate: Gate):
+    first = await entered(gate, "1")
+    await waits(gate, "2")
+    await gate.withdraw("g", caller("2"))
+    await waits(gate, "3")
+    assert (await gate.state("g", ONE)).waiting == 2
+    await gate.leave(first, ANSWERED)
+    returned = replace(caller("again"), task_id="task-2")
+    assert isinstance(await gate.enter("g", ONE, returned), Permit)
+    await waits(gate, "3")
+
+
+async def test_a_waiter_that_is_gone_is_passed_over(gate: Gate):
+    first = await entered(gate, "1")
+    await waits(gate, "gone")
+    await waits(gate, "2")
+    await gate.leave(first, ANSWERED)
+    await until_entered(gate, "2")
+
+
+async def test_failures_at_one_instant_all_count(gate: Gate):
+    await asyncio.gather(*(gate.report("g", DOWN) for _ in range(FAILURES_TO_OPEN)))
+    assert (await gate.state("g", FREE)).closed_by == "unavailable"
+
+
+async def test_old_trouble_is_forgotten():
+    now = 0.0
+    gate = InMemoryGate(clock=lambda: now)
+    for _ in range(FAILURES_TO_OPEN - 1):
+        await gate.report("g", DOWN)
+    now += 3600
+    await gate.report("g", DOWN)
+    assert (await gate.state("g", FREE)).closed_by is None

@@ -1,0 +1,130 @@
+"""What is sent, and how refusals of it are learned from; quirks by number."""
+
+from __future__ import annotations
+
+import pytest
+
+from conversations.message import Message, ToolCall
+from tests.integration.canned import refusal, whole
+from tests.integration.llm_serving import ASKED, ask, serving, streaming
+
+LIMITED = ASKED.model_copy(update={"max_output_tokens": 9})
+THOUGHT = ASKED.model_copy(
+    update={
+        "messages": (
+            Message(role="user", content="hello"),
+            Message(
+                role="assistant",
+                content="",
+                reasoning="hm",
+                reasoning_field="reasoning_content",
+                tool_calls=(ToolCall(id="x", name="look", arguments={}),),
+            ),
+            Message(role="tool", content="found", tool_call_id="x"),
+        )
+    }
+)
+REFUSED_LIMIT = refusal(
+    400,
+    {
+        "error": {
+            "message": "Use 'max_completion_tokens' instead.",
+            "param": "max_tokens",
+            "code": "unsupported_parameter",
+        }
+    },
+)
+REFUSED_REASONING = refusal(
+    500,
+    {
+        "error": {
+            "message": "Cannot pass both content and thinking in an assistant"
+            " message with tool calls"
+        }
+    },
+)
+
+
+@streaming
+async def test_22_the_other_name_of_the_token_limit_is_learned_once(stream: bool):
+    async with serving([REFUSED_LIMIT, "a", "b"]) as (double, provider):
+        for _ in range(2):
+            await ask(provider, stream, LIMITED)
+    first, second, third = (seen.body for seen in double.requests)
+    assert first["max_tokens"] == 9
+    for body in (second, third):
+        assert body["max_completion_tokens"] == 9
+        assert "max_tokens" not in body
+
+
+@streaming
+async def test_17_reasoning_is_given_back_under_its_name(stream: bool):
+    async with serving(["a"]) as (double, provider):
+        await ask(provider, stream, THOUGHT)
+    messages = double.requests[0].body["messages"]
+    assert isinstance(messages, list)
+    assert messages[1]["reasoning_content"] == "hm"
+
+
+@streaming
+async def test_18_reasoning_that_is_refused_is_left_out_from_then_on(stream: bool):
+    async with serving([REFUSED_REASONING, "a", "b"]) as (double, provider):
+        for _ in range(2):
+            await ask(provider, stream, THOUGHT)
+    with_reasoning = ["reasoning_content" in str(seen.body) for seen in double.requests]
+    assert with_reasoning == [True, False, False]
+
+
+@streaming
+async def test_19_content_is_never_null(stream: bool):
+    async with serving(["a"]) as (double, provider):
+        await ask(provider, stream, THOUGHT)
+    messages = double.requests[0].body["messages"]
+    assert isinstance(messages, list)
+    assert [message["content"] for message in messages] == ["hello", "", "found"]
+
+
+@streaming
+async def test_20_replayed_arguments_are_json_objects(stream: bool):
+    async with serving(["a"]) as (double, provider):
+        await ask(provider, stream, THOUGHT)
+    assert "'arguments': '{}'" in str(double.requests[0].body["messages"])
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "seed"])
+async def test_40_sampling_is_sent_exactly_as_wanted(name: str):
+    async with serving(["a", "b"]) as (double, provider):
+        await ask(provider)
+        await ask(provider, request=ASKED.model_copy(update={name: 1}))
+    assert name not in double.requests[0].body
+    assert double.requests[1].body[name] == 1
+
+
+SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+AS_DATA = ASKED.model_copy(update={"output_schema": SCHEMA})
+LM_STUDIO = refusal(
+    400, {"error": "'response_format.type' must be 'json_schema' or 'text'"}
+)
+UNKNOWN_FORMAT = refusal(400, {"error": {"message": "json_schema is not supported"}})
+
+
+@streaming
+async def test_36_a_schema_is_sent_and_a_refused_format_weakened_for_good(stream: bool):
+    replies = [UNKNOWN_FORMAT, LM_STUDIO, "{}", "{}"]
+    async with serving(replies) as (double, provider):
+        for _ in range(2):
+            await ask(provider, stream, AS_DATA)
+    formats = [seen.body.get("response_format") for seen in double.requests]
+    kinds = [f["type"] if isinstance(f, dict) else None for f in formats]
+    assert kinds == ["json_schema", "json_object", None, None]
+
+
+async def test_24_ollama_is_asked_for_the_context_of_a_loaded_model_once():
+    ollama = whole({"content": "a"}, system_fingerprint="fp_ollama")
+    async with serving([ollama]) as (double, provider):
+        assert await provider.context_tokens("m") is None
+        double.context_tokens = 4096
+        await ask(provider)
+        assert await provider.context_tokens("m") == 4096
+        double.context_tokens = 8192
+        assert await provider.context_tokens("m") == 4096

@@ -1,0 +1,111 @@
+"""The ways to an endpoint: through a proxy, and with certificates of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from tests.integration.llm_serving import ASKED
+from workers.errors import InvalidEndpoint, RequestRejected
+from workers.llm.chat_completions import ChatCompletionsProvider
+from workers.llm.endpoint import Endpoint
+
+BODY = b'{"choices":[{"message":{"content":"hi"}}]}'
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+)
+
+
+@asynccontextmanager
+async def serving(
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(ANSWER)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1], heads
+
+
+async def asked(endpoint: Endpoint) -> str:
+    provider = ChatCompletionsProvider(endpoint, model="m")
+    try:
+        return (await provider.complete(ASKED)).message.content
+    finally:
+        await provider.aclose()
+
+
+async def test_a_configured_proxy_is_asked_with_its_login():
+    async with serving() as (port, heads):
+        proxy = SecretStr(f"http://user:proxy-canary@127.0.0.1:{port}")
+        endpoint = Endpoint(base_url="http://llm.invalid/v1", proxy=proxy)
+        assert await asked(endpoint) == "hi"
+    assert heads[0].startswith(b"POST http://llm.invalid/v1/chat/completions ")
+    assert b"\nproxy-authorization: basic " in heads[0].lower()
+    assert "proxy-canary" not in repr(endpoint)
+    assert endpoint.scrub("said proxy-canary") == "said [secret]"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PEM file with a certificate of this machine and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    make = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    about = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    subprocess.run(
+        [openssl, *make, *about, "-keyout", path, "-out", f"{path}.crt"],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+async def test_an_authority_of_ones_own_is_trusted_and_a_certificate_shown(
+    certificate: Path,
+):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
+    context.load_cert_chain(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with serving(context) as (port, _):
+        endpoint = Endpoint(
+            base_url=f"https://127.0.0.1:{port}/v1",
+            ca_file=certificate,
+            client_certificate=certificate,
+        )
+        assert await asked(endpoint) == "hi"
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with serving(context) as (port, _):
+        with pytest.raises(RequestRejected, match="is not trusted"):
+            await asked(Endpoint(base_url=f"https://127.0.0.1:{port}/v1"))
+
+
+@pytest.mark.parametrize("field", ["ca_file", "client_certificate"])
+def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path, field: str):
+    path = tmp_path / "empty.pem"
+    path.write_text("nothing")
+    endpoint = Endpoint(base_url="https://llm.invalid/v1", **{field: path})
+    with pytest.raises(InvalidEndpoint, match="readable PEM files"):
+        ChatCompletionsProvider(endpoint, model="m")

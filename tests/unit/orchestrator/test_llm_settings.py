@@ -1,0 +1,96 @@
+"""Several endpoints in the settings: names, keys and what contradicts itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.setting_rows import setting_rows
+from orchestrator.errors import InvalidSettings
+from orchestrator.llm_settings import LLMSettings
+from orchestrator.settings import Settings, load_settings
+
+FILE = """
+llm:
+  limits: {in_flight: 4}
+  endpoints:
+    hosted:
+      base_url: https://llm.example.com/v1/
+      model: large
+      prices: {large: {input: 2, output: "8.50"}}
+agents:
+  analyst: {endpoint: hosted, fallback: [{model: small}]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def read(text: str) -> Settings:
+    Path("celeriac.yaml").write_text(text)
+    return load_settings()
+
+
+def test_endpoints_have_names_and_the_default_comes_first() -> None:
+    settings = read(FILE)
+    assert list(settings.llm.by_name) == ["default", "hosted"]
+    hosted = settings.llm.by_name["hosted"]
+    assert hosted.base_url == "https://llm.example.com/v1"
+    assert settings.llm.limits.gate_limits.in_flight == 4
+    assert not hosted.limits.gate_limits.are_set
+
+
+def test_a_key_comes_from_the_environment_or_a_secret_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CELERIAC_LLM__ENDPOINTS__HOSTED__API_KEY", "from-environment")
+    key = read(FILE).llm.endpoints["hosted"].api_key
+    assert key is not None
+    assert key.get_secret_value() == "from-environment"
+    monkeypatch.delenv("CELERIAC_LLM__ENDPOINTS__HOSTED__API_KEY")
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "celeriac_llm__endpoints__hosted__api_key").write_text("from-file\n")
+    monkeypatch.setenv("CELERIAC_SECRETS_DIR", str(secrets))
+    key = read(FILE).llm.endpoints["hosted"].api_key
+    assert key is not None
+    assert key.get_secret_value() == "from-file"
+
+
+def test_a_key_in_the_file_is_warned_of_and_shown_nowhere() -> None:
+    settings = read(FILE.replace("model: large", "model: large\n      api_key: canary"))
+    assert any("llm.endpoints.hosted.api_key" in line for line in settings.warnings)
+    rows = " ".join(map(str, setting_rows(settings)))
+    assert "canary" not in rows + repr(settings)
+    assert "8.50" in rows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("endpoint: hosted", "endpoint: hostde"), "did you mean hosted?"),
+        (("{model: small}", "{endpoint: none}"), "not among llm.endpoints"),
+        (("    hosted:", "    default:"), "use another name"),
+        (("in_flight: 4", "in_flight: 0"), "llm.limits.in_flight"),
+        (("in_flight: 4", "in_fligth: 4"), "did you mean in_flight?"),
+        (("input: 2", "input: -2"), "llm.endpoints.hosted.prices.large.input"),
+        (("model: large", "proxy: socks5://x"), "write it like http://proxy:3128"),
+        (("llm:\n", "llm:\n  loopback_only: true\n"), "loopback_only"),
+    ],
+)
+def test_what_cannot_be_used_is_named(change: tuple[str, str], words: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        read(FILE.replace(*change))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:1/v1", "http://127.0.0.2:1/v1", "http://[::1]:1/v1"]
+)
+def test_this_machine_is_allowed_where_others_are_not(url: str) -> None:
+    assert LLMSettings(base_url=url, loopback_only=True).base_url == url

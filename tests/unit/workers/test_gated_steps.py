@@ -1,0 +1,221 @@
+"""What the journal holds of steps that wait at their endpoint's gate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from conversations.message import Message, Role, ToolCall
+from orchestrator.agent_config import AgentConfig
+from orchestrator.budget import Account
+from orchestrator.events import NewEvent
+from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit
+from orchestrator.journal import Step, StepStart
+from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_gate import InMemoryGate
+from orchestrator.task import Task
+from workers.errors import GateClosed, LLMUnavailable
+from workers.llm.allowance import Allowance
+from workers.llm.endpoints import Endpoints, ServedEndpoint
+from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governor import Governor
+from workers.llm.provider import Completion, CompletionRequest
+from workers.llm.scripted import ScriptedLLMProvider
+from workers.run import Run
+from workers.run_context import JournaledRunContext
+from workers.tools.concurrently import gather_or_cancel
+from workers.tools.registry import ToolRegistry
+from workers.tools.tool import ToolContext, tool
+
+ASK = CompletionRequest(messages=(Message(role=Role.USER, content="Hello"),))
+ONE = GateLimits(in_flight=1)
+SOON = 10
+
+
+class MarkLog:
+    """Keeps marks and steps; tells what a gate and a budget held at each mark."""
+
+    def __init__(self, stand: Stand) -> None:
+        self._stand = stand
+        self.marks: list[str] = []
+        self.dropped: list[str] = []
+        self.steps: list[str] = []
+        self.at_mark: list[tuple[int, bool]] = []
+
+    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+        self.steps.append(step.key)
+        return step
+
+    async def start(self, start: StepStart) -> bool:
+        self.marks.append(start.key)
+        spent = await self._stand.budget.spent("default", self._stand.account)
+        self.at_mark.append((await self._stand.in_flight(), spent.tokens > 0))
+        return False
+
+    async def drop_start(self, key: str) -> None:
+        self.dropped.append(key)
+
+    async def emit(self, events: Sequence[NewEvent]) -> None: ...
+
+
+class Stand:
+    """Endpoints that take one call at a time, and the context of one run."""
+
+    def __init__(
+        self,
+        *scripts: list[Any] | ScriptedLLMProvider,
+        tools: Sequence[Any] = (),
+        park_after: float = 3.0,
+    ) -> None:
+        self.gate, self.budget = InMemoryGate(), InMemoryBudget()
+        self.llms = [
+            ScriptedLLMProvider(replies=each) if isinstance(each, list) else each
+            for each in scripts
+        ]
+        self.endpoints = Endpoints(
+            tuple(
+                ServedEndpoint(
+                    name=f"e{number}",
+                    base_url=f"http://e{number}/v1",
+                    model=llm.model,
+                    provider=llm,
+                    limits=ONE,
+                )
+                for number, llm in enumerate(self.llms)
+            )
+        )
+        self.log = MarkLog(self)
+        task = Task(agent_name="a")
+        self.account = Account(kind="task", name=task.id)
+        registry = ToolRegistry(tools)
+        config = AgentConfig(
+            name="a",
+            tools=registry.names,
+            budget={"tokens": 100_000},
+            fallback=[{"endpoint": f"e{n}"} for n in range(1, len(scripts))],
+        )
+        governor = Governor(
+            self.endpoints,
+            Gatekeeper(self.gate, park_after_seconds=park_after),
+            Allowance(self.budget, tenants={}),
+        )
+        self.context = JournaledRunContext(
+            Run(task),
+            config=config,
+            log=self.log,
+            llm=governor.for_run(task, config, may_park=True),
+            tools=registry,
+        )
+
+    @property
+    def gate_name(self) -> str:
+        endpoint = self.endpoints.default
+        return endpoint.gate_of(endpoint.model)
+
+    async def in_flight(self) -> int:
+        return (await self.gate.state(self.gate_name, ONE)).in_flight
+
+    async def occupy(self) -> Permit:
+        """Take the only place."""
+        other = Caller(
+            token=uuid4().hex, tenant="default", task_id="other", priority=5, tokens=1
+        )
+        permit = await self.gate.enter(self.gate_name, ONE, other)
+        assert isinstance(permit, Permit)
+        return permit
+
+
+async def test_a_completion_is_marked_once_it_has_its_permit_and_reservation():
+    stand = Stand(["yes"])
+    await stand.context.complete(ASK)
+    assert stand.log.marks == stand.log.steps == ["completion:1"]
+    assert stand.log.at_mark == [(1, True)]
+
+
+async def test_a_completion_that_waits_at_a_closed_gate_is_not_marked():
+    stand = Stand(["no"], park_after=0.0)
+    await stand.occupy()
+    with pytest.raises(GateClosed):
+        await stand.context.complete(ASK)
+    assert stand.log.marks == []
+    assert stand.llms[0].unused == ["no"]
+
+
+async def test_a_call_that_was_cut_off_stays_counted_whole():
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Hanging(ScriptedLLMProvider):
+        async def complete(self, request: CompletionRequest) -> Completion:
+            asked.set()
+            await go_on.wait()
+            return await super().complete(request)
+
+    stand = Stand(Hanging())
+    completing = asyncio.create_task(stand.context.complete(ASK))
+    async with asyncio.timeout(SOON):
+        await asked.wait()
+    completing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await completing
+    assert stand.log.marks == ["completion:1"]
+    assert stand.log.dropped == []
+    assert await stand.in_flight() == 0
+    assert (await stand.budget.spent("default", stand.account)).tokens > 4096
+
+
+async def test_a_request_without_an_answer_stays_marked_when_the_next_is_refused():
+    lost, refused = LLMUnavailable("lost"), LLMUnavailable("down", status=503)
+    stand = Stand([lost], [refused])
+    with pytest.raises(LLMUnavailable, match="down"):
+        await stand.context.complete(ASK)
+    assert len(stand.log.marks) == 2
+    assert stand.log.dropped == []
+
+
+async def test_a_once_tool_waits_at_the_gate_in_its_slot():
+    @tool(effect="once")
+    async def ask(ctx: ToolContext) -> str:
+        """Ask a model."""
+        assert ctx.llm is not None
+        return (await ctx.llm.complete(ASK)).message.content
+
+    stand = Stand(["yes"], tools=[ask], park_after=0.0)
+    permit = await stand.occupy()
+    call = ToolCall(id="c", name="ask", arguments={})
+    async with asyncio.timeout(SOON):
+        calling = asyncio.create_task(stand.context.call_tool(call))
+        while not (await stand.gate.state(stand.gate_name, ONE)).waiting:
+            await asyncio.sleep(0.005)
+        await stand.gate.leave(permit, Departure(outcome=CallOutcome.ANSWERED))
+        assert (await calling).content == "yes"
+
+
+async def test_a_closed_gate_ends_the_attempt_after_the_once_calls_beside_it():
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @tool(effect="once")
+    async def pay() -> str:
+        """Pay."""
+        begun.set()
+        await go_on.wait()
+        return "paid"
+
+    @tool(effect="pure")
+    async def ask(ctx: ToolContext) -> str:
+        """Ask a model."""
+        assert ctx.llm is not None
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        return (await ctx.llm.complete(ASK)).message.content
+
+    stand = Stand(["no"], tools=[pay, ask], park_after=0.0)
+    await stand.occupy()
+    calls = [ToolCall(id=name, name=name, arguments={}) for name in ("ask", "pay")]
+    async with asyncio.timeout(SOON):
+        with pytest.raises(GateClosed):
+            await gather_or_cancel(stand.context.call_tool(call) for call in calls)
+    assert stand.log.steps == ["tool:0:pay"]

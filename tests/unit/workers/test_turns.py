@@ -1,0 +1,213 @@
+"""Turns of a conversation as an agent's run makes them, on the in-memory store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.memory_store import InMemoryConversationStore
+from conversations.message import Message, Role, ToolCall
+from conversations.stored_service import StoredConversationService
+from orchestrator.agent_config import AgentConfig
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.store import Creation, Doorbell, TaskFilter
+from orchestrator.task import RetryPolicy, Task, TaskStatus
+from workers.agent_manager import LocalAgentManager
+from workers.errors import ContextOverflow, LLMUnavailable
+from workers.executor import Executor, ExecutorLimits, ExecutorParts
+from workers.llm.provider import Completion, CompletionRequest
+from workers.llm.scripted import Script, ScriptedLLMProvider
+from workers.tools.registry import ToolRegistry
+from workers.tools.tool import Tool, tool
+
+FAILED = TaskFilter(status=TaskStatus.FAILED)
+CALL = Completion(
+    message=Message(
+        role=Role.ASSISTANT,
+        content="Let me look.",
+        tool_calls=(ToolCall(id="1", name="lookup"),),
+    )
+)
+
+
+class SilentQueue:
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Talk:
+    """One conversation, one agent with the tool loop, a scripted model."""
+
+    def __init__(
+        self, replies: Script, *, tools: Sequence[Tool] = (), **config: object
+    ) -> None:
+        self.conversations = InMemoryConversationStore()
+        self.store = InMemoryTaskStore(conversations=self.conversations)
+        self.llm = ScriptedLLMProvider(replies=replies)
+        registry = ToolRegistry(tools)
+        manager = LocalAgentManager(self.llm, registry)
+        manager.register_agent(
+            AgentConfig(name="agent", tools=registry.names, **config)
+        )
+        parts = ExecutorParts(
+            store=self.store,
+            queue=SilentQueue(),
+            manager=manager,
+            conversations=StoredConversationService(self.conversations),
+            conversation_config=ConversationConfig(),
+        )
+        self.executor = Executor(parts, worker="w", limits=ExecutorLimits())
+
+    async def submit(self, prompt: str, **fields: object) -> Creation:
+        task = Task(
+            agent_name="agent",
+            conversation_id="c",
+            input={"prompt": prompt},
+            **fields,
+        )
+        (creation,) = await self.store.create([task])
+        assert isinstance(creation, Creation)
+        return creation
+
+    async def run(self, prompt: str, **fields: object) -> str:
+        creation = await self.submit(prompt, **fields)
+        return (await self.executor.run("default", creation.task.id)).word
+
+    async def history(self) -> list[tuple[str, str]]:
+        stored = await self.conversations.read("default", "c")
+        return [(each.message.role.value, each.message.content) for each in stored]
+
+    def prompt(self, number: int) -> list[str]:
+        return [message.content for message in self.llm.requests[number].messages]
+
+
+async def test_a_steering_message_reaches_the_next_completion_and_later_attempts() -> (
+    None
+):
+    async def lookup() -> str:
+        """Look it up."""
+        joined = await talk.submit("In red", when_busy="steer")
+        assert not joined.created
+        return "found"
+
+    talk = Talk(
+        [CALL, LLMUnavailable("away"), "Done in red."],
+        tools=[tool(lookup)],
+        retry=RetryPolicy(backoff_seconds=0),
+    )
+    creation = await talk.submit("Paint")
+    for word in ("released", "completed"):
+        assert (await talk.executor.run("default", creation.task.id)).word == word
+    asked = ["Paint", "Let me look.", "found", "In red"]
+    assert [talk.prompt(1), talk.prompt(2)] == [asked, asked]
+    assert await talk.history() == [
+        ("user", "Paint"),
+        ("assistant", "Let me look."),
+        ("tool", "found"),
+        ("user", "In red"),
+        ("assistant", "Done in red."),
+    ]
+
+
+async def test_a_failed_run_keeps_what_it_said_without_its_tool_calls() -> None:
+    async def lookup() -> str:
+        """Look it up."""
+        return "found"
+
+    talk = Talk(
+        [CALL, LLMUnavailable("away"), "Here."],
+        tools=[tool(lookup)],
+        retry=RetryPolicy(max_attempts=1),
+    )
+    assert await talk.run("Paint") == "failed"
+    assert await talk.history() == [
+        ("user", "Paint"),
+        ("assistant", "Let me look.\n\n[This turn failed before it ended.]"),
+    ]
+    assert await talk.run("Again") == "completed"
+    assert talk.prompt(2)[0] == "Paint"
+
+
+def summarising(**limits: object) -> ConversationConfig:
+    return ConversationConfig(context_window=4, compaction="summarise", **limits)
+
+
+async def test_what_the_window_leaves_out_is_summarised_once_and_stays_readable() -> (
+    None
+):
+    def reply(request: CompletionRequest) -> str:
+        summarises = request.messages[0].content.startswith("You shorten")
+        return "They counted." if summarises else "ok"
+
+    talk = Talk(reply)
+    await talk.conversations.create(Conversation(id="c", config=summarising()))
+    for number in range(6):
+        assert await talk.run(str(number)) == "completed"
+    shortened = [
+        request
+        for request in talk.llm.requests
+        if request.messages[0].content.startswith("You shorten")
+    ]
+    assert 2 <= len(shortened) <= 4
+    assert "user: 0" in shortened[0].messages[1].content
+    assert "earlier summary: They counted." in shortened[1].messages[1].content
+    shown = talk.llm.requests[-1].messages
+    assert shown[0].content == "Summary of the conversation so far:\nThey counted."
+    assert len(shown) <= 6
+    history = await talk.conversations.read("default", "c")
+    said = [each.message.content for each in history if each.message.covers is None]
+    assert said == [text for number in range(6) for text in (str(number), "ok")]
+    covers = [each.message.covers for each in history if each.message.covers]
+    assert covers == sorted(covers)
+
+
+async def test_a_summary_is_not_paid_for_twice() -> None:
+    replies = ["ok"] * 3 + ["In short.", LLMUnavailable("away"), "ok"]
+    talk = Talk(replies, retry=RetryPolicy(backoff_seconds=0))
+    await talk.conversations.create(Conversation(id="c", config=summarising()))
+    for number in range(3):
+        await talk.run(str(number))
+    creation = await talk.submit("3")
+    for word in ("released", "completed"):
+        assert (await talk.executor.run("default", creation.task.id)).word == word
+    assert talk.llm.unused == []
+
+
+async def test_a_history_beyond_the_bounds_is_refused_without_compaction() -> None:
+    talk = Talk(["ok"] * 3)
+    config = ConversationConfig(context_window=4, compaction="none")
+    await talk.conversations.create(Conversation(id="c", config=config))
+    for word in ("completed", "completed", "completed", "failed"):
+        assert await talk.run("Hello") == word
+    (task,) = (await talk.store.list("default", FAILED)).tasks
+    assert task.failure is not None
+    assert task.failure.code == "context_too_long"
+    assert "raise context_window" in task.failure.message
+
+
+async def test_a_prompt_too_long_for_the_endpoint_is_cut_once_and_sent_again() -> None:
+    def reply(request: CompletionRequest) -> object:
+        length = sum(len(message.content) for message in request.messages)
+        return ContextOverflow("too long") if length > 9000 else "ok"
+
+    async def lookup() -> str:
+        """Look it up."""
+        return "x" * 16_000
+
+    answers = iter([CALL])
+    talk = Talk(
+        lambda request: next(answers, None) or reply(request), tools=[tool(lookup)]
+    )
+    assert await talk.run("Paint") == "completed"
+    assert "characters left out to fit the context]" in talk.prompt(-1)[-1]
+    stored = await talk.conversations.read("default", "c")
+    assert stored[2].message.content == "x" * 16_000
+    assert await talk.run("y" * 20_000) == "failed"
+
+
+async def test_stored_messages_know_what_the_endpoint_counted() -> None:
+    talk = Talk(["A fair answer."])
+    await talk.run("A question")
+    stored = await talk.conversations.read("default", "c")
+    assert all(each.message.tokens for each in stored)

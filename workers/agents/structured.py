@@ -1,0 +1,61 @@
+"""Answers as data: what the model is told, and whether its text fits the schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.exceptions import best_match
+from pydantic import JsonValue
+
+from conversations.json_value import JsonObject, check_json
+from workers.errors import AgentFailed
+
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_ORDER = (
+    "Your final answer must be one JSON value that fits this JSON Schema, and nothing"
+    " else: no explanation, no code fence.\n"
+)
+
+
+class OutputFormat:
+    """The schema of an agent's answer."""
+
+    def __init__(self, schema: JsonObject) -> None:
+        """Take a JSON Schema (draft 2020-12).
+
+        Raises:
+            AgentFailed: it is none; says where.
+        """
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as exc:
+            raise AgentFailed(
+                f"output_schema is not a JSON Schema: {exc.message[:300]} (at"
+                f" {exc.json_path}); correct the agent's output_schema",
+                code="invalid_output_schema",
+            ) from exc
+        self.schema = schema
+
+    @property
+    def instructions(self) -> str:
+        """What the system prompt says, for servers that ignore `response_format`."""
+        return _ORDER + json.dumps(self.schema, ensure_ascii=False)
+
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        return Draft202012Validator(self.schema)
+
+    def read(self, text: str) -> tuple[JsonValue, str]:
+        """Return the value that a text holds and what is wrong with it, or ''."""
+        fenced = _FENCED.search(text)
+        try:
+            value = check_json(json.loads(fenced[1] if fenced else text))
+        except (ValueError, RecursionError) as exc:
+            return None, f"it is not JSON ({str(exc)[:200]})"
+        error = best_match(self._validator.iter_errors(value))
+        if error is not None:
+            return None, f"{error.json_path}: {error.message[:500]}"
+        return value, ""

@@ -1,0 +1,72 @@
+"""Whether a prompt fits the context of its model, and what to leave out if not.
+
+Ollama does not refuse a prompt that is too long: it drops messages from its front and
+answers 200. So prompts are shortened here, by whole groups, where the length of the
+context is known, and an answer to a prompt that was cut is not taken for one.
+"""
+
+from __future__ import annotations
+
+from conversations.window import visible_window
+from workers.errors import ContextOverflow
+from workers.llm.prompt_size import prompt_tokens
+from workers.llm.provider import Completion, CompletionRequest, FinishReason
+
+_ANSWER_SHARE = 4
+"""At most a fourth of the context is kept free for the answer."""
+_CHARS_OF_A_LONG_TOKEN = 8
+"""No vocabulary averages more over a text; prompts that seem to were cut."""
+_SURE_FROM_TOKENS = 1000
+"""Shorter prompts say too little."""
+
+
+def fitted(request: CompletionRequest, context_tokens: int) -> CompletionRequest:
+    """Return the request with the newest whole groups that fit the context.
+
+    Raises:
+        ContextOverflow: system messages and the newest question alone do not fit.
+    """
+    answer = request.max_output_tokens or 0
+    room = context_tokens - min(answer, context_tokens // _ANSWER_SHARE)
+    wanted = prompt_tokens(request)
+    if wanted <= room:
+        return request
+    tools = wanted - prompt_tokens(request.model_copy(update={"tools": ()}))
+    messages = visible_window(
+        request.messages,
+        context_window=max(1, len(request.messages)),
+        context_tokens=max(1, room - tools),
+    )
+    shorter = request.model_copy(update={"messages": messages})
+    if prompt_tokens(shorter) > room or len(messages) == len(request.messages):
+        raise ContextOverflow(
+            f"the prompt of about {wanted} tokens does not fit the context of"
+            f" {context_tokens} tokens of model {request.model!r}, even without its"
+            " older messages; shorten it or raise the context length"
+            " (Ollama: OLLAMA_CONTEXT_LENGTH=65536 ollama serve)",
+            prompt_tokens=wanted,
+            context_tokens=context_tokens,
+        )
+    return shorter
+
+
+def was_cut(
+    request: CompletionRequest, completion: Completion, context_tokens: int | None
+) -> bool:
+    """Whether the endpoint has read less than it was sent."""
+    if completion.usage is None or not completion.usage.input_tokens:
+        return False
+    read, sent = completion.usage.input_tokens, prompt_tokens(request)
+    if sent < _SURE_FROM_TOKENS:
+        return False
+    if context_tokens is not None:
+        return sent > context_tokens and read <= context_tokens
+    characters = sum(len(message.content) for message in request.messages)
+    total = completion.usage.total_tokens
+    cut_off = completion.finish_reason is FinishReason.LENGTH
+    is_full = cut_off and _is_power_of_2(total)
+    return is_full or read < characters / _CHARS_OF_A_LONG_TOKEN
+
+
+def _is_power_of_2(number: int) -> bool:
+    return not number & (number - 1)

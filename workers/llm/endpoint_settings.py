@@ -1,0 +1,22 @@
+"""From the settings of an endpoint to where it answers."""
+
+from __future__ import annotations
+
+from orchestrator.llm_settings import EndpointSettings
+from workers.llm.endpoint import Endpoint
+
+
+def endpoint_of(settings: EndpointSettings) -> Endpoint:
+    """Return where the settings' endpoint answers, and how it is reached.
+
+    Raises:
+        InvalidEndpoint: the URL, a key or a header cannot be used.
+    """
+    return Endpoint(
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        headers=settings.headers,
+        proxy=settings.proxy,
+        ca_file=settings.ca_file,
+        client_certificate=settings.client_certificate,
+    )

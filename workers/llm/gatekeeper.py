@@ -1,0 +1,206 @@
+"""Takes a process's calls through the gates before their models.
+
+A short wait is spent here, in the run's slot; for a long one `GateClosed` is raised and
+the slot goes to others. An endpoint without limits costs no round trip until it has
+shown trouble; then its gate is asked too for a while, so that the fleet shares what
+one worker has learned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.gate import (
+    RENEW_SECONDS,
+    Caller,
+    CallOutcome,
+    Departure,
+    Gate,
+    GateLimits,
+    Permit,
+    Wait,
+)
+from workers.errors import GateClosed, LLMError, LLMUnavailable, RateLimited
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
+from workers.llm.endpoints import ServedEndpoint
+
+logger = logging.getLogger(__name__)
+
+PARK_AFTER_SECONDS = 3.0
+"""Of waiting in the slot, before it is given to others."""
+WATCHED_SECONDS = 60.0
+"""After trouble, the gate of an endpoint without limits is asked for so long."""
+_LANES = 32
+"""Calls of gates at once; a thousand runs must not use up the store's connections."""
+_TROUBLE = frozenset({CallOutcome.REFUSED, CallOutcome.UNAVAILABLE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A call that may be made now."""
+
+    gate: str
+    permit: Permit | None
+    """None where the endpoint has no limits and no trouble."""
+
+
+class Gatekeeper:
+    """All calls of one process, on one event loop."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        park_after_seconds: float = PARK_AFTER_SECONDS,
+        patience_seconds: float = STORE_PATIENCE_SECONDS,
+    ) -> None:
+        self._gate = gate
+        self._insist = Insistence(patience_seconds=patience_seconds)
+        self._park_after = park_after_seconds
+        self._lanes = asyncio.Semaphore(_LANES)
+        self._held: set[Permit] = set()
+        self._renewal: asyncio.Task[None] | None = None
+        self._watched_until: dict[str, float] = {}
+        self._waiters: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(
+            deque
+        )
+
+    async def enter(
+        self, endpoint: ServedEndpoint, model: str, caller: Caller, *, may_park: bool
+    ) -> Passage:
+        """Wait until a call may be made.
+
+        Raises:
+            GateClosed: the wait is long; come back later.
+            LLMUnavailable: the endpoint is down, and is not to be waited for.
+            RateLimited: it has refused everything for longer than is waited.
+            StoreUnavailable: the gate's store refuses, for longer than the patience.
+        """
+        gate = endpoint.gate_of(model)
+        watched = self._watched_until.get(gate, 0.0) > monotonic()
+        if not (endpoint.limits.are_set or watched):
+            return Passage(gate=gate, permit=None)
+        give_up_at = monotonic() + self._park_after
+        while True:
+            answer = await self._insist(
+                partial(self._asked, gate, endpoint.limits, caller)
+            )
+            if isinstance(answer, Permit):
+                self._hold(answer)
+                return Passage(gate=gate, permit=answer)
+            parks = may_park and monotonic() + answer.seconds > give_up_at
+            error = _given_up(endpoint, answer) or (parks and _parked(endpoint, answer))
+            if error:
+                with suppress(StoreUnavailable):  # then it is soon passed over
+                    await self._gate.withdraw(gate, caller)
+                raise error
+            await self._pause(gate, answer.seconds)
+
+    async def _asked(
+        self, gate: str, limits: GateLimits, caller: Caller
+    ) -> Permit | Wait:
+        async with self._lanes:
+            return await self._gate.enter(gate, limits, caller)
+
+    async def leave(self, passage: Passage, departure: Departure) -> None:
+        """End a call; never fails: a permit that is not given back runs out."""
+        if departure.outcome in _TROUBLE:
+            until = monotonic() + WATCHED_SECONDS + (departure.wait_seconds or 0.0)
+            self._watched_until[passage.gate] = until
+        try:
+            if passage.permit is not None:
+                self._held.discard(passage.permit)
+                async with self._lanes:
+                    await self._gate.leave(passage.permit, departure)
+            elif departure.outcome in _TROUBLE:
+                await self._gate.report(passage.gate, departure)
+        except StoreUnavailable:
+            logger.warning("permit not given back; its lease will run out")
+        self._wake(passage.gate)
+
+    async def aclose(self) -> None:
+        """Stop renewing; what is held runs out."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._renewal
+
+    def _hold(self, permit: Permit) -> None:
+        self._held.add(permit)
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if not self._held:
+                return
+            try:
+                await self._gate.renew(tuple(self._held))
+            except StoreUnavailable:
+                logger.warning("permits not renewed; trying again")
+
+    async def _pause(self, gate: str, seconds: float) -> None:
+        """Wait, or until a call of this process has left the gate."""
+        woken = asyncio.get_running_loop().create_future()
+        waiters = self._waiters[gate]
+        waiters.append(woken)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken, seconds)
+        finally:
+            with suppress(ValueError):
+                waiters.remove(woken)
+
+    def _wake(self, gate: str) -> None:
+        waiters = self._waiters[gate]
+        while waiters:
+            woken = waiters.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+
+def _parked(endpoint: ServedEndpoint, wait: Wait) -> GateClosed:
+    return GateClosed(
+        f"waits for endpoint {endpoint.name} ({wait.reason.replace('_', ' ')})",
+        seconds=wait.park_seconds,
+    )
+
+
+def _given_up(endpoint: ServedEndpoint, wait: Wait) -> LLMError | None:
+    """Return the error of a wait that is not to be waited for."""
+    error = _reason_to_give_up(endpoint, wait)
+    if error is not None:
+        error.was_asked = False
+    return error
+
+
+def _reason_to_give_up(endpoint: ServedEndpoint, wait: Wait) -> LLMError | None:
+    where, seconds = endpoint.base_url, wait.closed_seconds
+    if wait.reason == "unavailable" and endpoint.when_unavailable == "fail":
+        return LLMUnavailable(
+            f"{where} has failed for {seconds:.0f} s and is only probed; check its log"
+            " or set when_unavailable: wait",
+            endpoint=where,
+        )
+    if seconds <= endpoint.max_wait_seconds:
+        return None
+    if wait.reason == "unavailable":
+        return LLMUnavailable(
+            f"{where} has been down for {seconds:.0f} s, longer than max_wait",
+            endpoint=where,
+        )
+    return RateLimited(
+        f"{where} has refused every call for {seconds:.0f} s, longer than max_wait;"
+        " lower limits or raise max_wait",
+        endpoint=where,
+        status=None,
+    )

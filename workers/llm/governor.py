@@ -1,0 +1,353 @@
+"""Asks the endpoints for a run: which model, through which gate, within which budget.
+
+A `GovernedProvider` is a run's own; the `Governor` is the process's and knows no run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from uuid import uuid4
+
+from conversations.window import estimate_tokens
+from orchestrator.agent_config import AgentConfig, ModelChoice
+from orchestrator.gate import Caller, CallOutcome, Departure
+from orchestrator.task import Task, Usage
+from workers.errors import (
+    ContextOverflow,
+    LLMError,
+    LLMUnavailable,
+    MalformedCompletion,
+    RateLimited,
+    StreamTruncated,
+)
+from workers.llm.allowance import Allowance
+from workers.llm.context_guard import fitted, was_cut
+from workers.llm.endpoints import Endpoints, ServedEndpoint
+from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.prompt_size import prompt_tokens
+from workers.llm.provider import Completion, CompletionRequest, TextDelta
+from workers.llm.run_provider import Around
+
+logger = logging.getLogger(__name__)
+
+_FIRST_ANSWER_TOKENS = 256
+"""Taken for an answer's length before one was seen."""
+_SHORTENED_TO = 0.5
+"""Of a prompt that the endpoint refused without saying what fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    endpoint: ServedEndpoint
+    model: str
+
+
+@dataclass(kw_only=True)
+class _Plan:
+    """What is asked next; there is always a choice."""
+
+    choices: list[_Choice]
+    request: CompletionRequest
+    shortened: bool = False
+
+
+@dataclass(kw_only=True)
+class _Call:
+    """One call, from reservation to settlement."""
+
+    choice: _Choice
+    request: CompletionRequest
+    completion: Completion | None = None
+
+    def usage(self) -> Usage:
+        """What it took; estimated where the endpoint did not count."""
+        if self.completion is None:
+            return Usage()
+        return self.completion.usage or Usage(
+            input_tokens=prompt_tokens(self.request),
+            output_tokens=estimate_tokens(self.completion.message),
+        )
+
+
+class Governor:
+    """The rules of a process; makes the provider of each run."""
+
+    def __init__(
+        self, endpoints: Endpoints, gatekeeper: Gatekeeper, allowance: Allowance
+    ) -> None:
+        self.endpoints = endpoints
+        self.gatekeeper = gatekeeper
+        self.allowance = allowance
+        self._answer_tokens: dict[str, float] = {}
+
+    def for_run(
+        self, task: Task, config: AgentConfig, *, may_park: bool
+    ) -> GovernedProvider:
+        """Return the provider of a run."""
+        return GovernedProvider(self, task=task, config=config, may_park=may_park)
+
+    def answer_tokens(self, gate: str, most: int | None) -> int:
+        """Return how long an answer is likely to be."""
+        usual = self._answer_tokens.get(gate, _FIRST_ANSWER_TOKENS)
+        return int(min(usual, most or usual))
+
+    def learn(self, gate: str, usage: Usage) -> None:
+        """Note how long an answer was."""
+        usual = self._answer_tokens.get(gate, usage.output_tokens)
+        self._answer_tokens[gate] = usual + (usage.output_tokens - usual) / 8
+
+    async def aclose(self) -> None:
+        """Close what it uses."""
+        await self.gatekeeper.aclose()
+        await self.endpoints.aclose()
+
+
+class GovernedProvider:
+    """The `RunProvider` of one run, and an `LLMProvider` for its tools."""
+
+    def __init__(
+        self, governor: Governor, *, task: Task, config: AgentConfig, may_park: bool
+    ) -> None:
+        self._governor = governor
+        self._task = task
+        self._config = config
+        self._may_park = may_park
+
+    def for_tool(self, *, may_park: bool) -> GovernedProvider:
+        may_park = may_park and self._may_park
+        return self._governor.for_run(self._task, self._config, may_park=may_park)
+
+    async def complete(
+        self, request: CompletionRequest, *, around: Around = nullcontext
+    ) -> Completion:
+        pieces = self._pieces(request, streamed=False, around=around)
+        async with aclosing(pieces):
+            [completion] = [p async for p in pieces if isinstance(p, Completion)]
+            return completion
+
+    async def stream(
+        self, request: CompletionRequest
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        pieces = self._pieces(request, streamed=True)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def aclose(self) -> None:
+        """Leave the endpoints open; they have another owner."""
+
+    async def _pieces(
+        self,
+        request: CompletionRequest,
+        *,
+        streamed: bool,
+        around: Around = nullcontext,
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        """Ask one model after another; wait again where one asks to wait."""
+        plan = _Plan(choices=list(self._choices(request)), request=request)
+        while True:
+            begun = False
+            pieces = self._ask(
+                plan.choices[0], plan.request, streamed=streamed, around=around
+            )
+            try:
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        begun = True
+                        yield piece
+            except LLMError as exc:
+                if begun:
+                    raise
+                self._replan(plan, exc)
+            else:
+                return
+
+    def _replan(self, plan: _Plan, error: LLMError) -> None:
+        """Change what is asked next.
+
+        Raises:
+            LLMError: the error itself; there is nothing else to try.
+        """
+        if isinstance(error, ContextOverflow) and not plan.shortened:
+            plan.shortened = True
+            plan.request = self._shortened(plan.request, error)
+        elif not self._waits_after(plan, error):
+            self._next_choice(plan.choices, error)
+
+    def _shortened(
+        self, request: CompletionRequest, overflow: ContextOverflow
+    ) -> CompletionRequest:
+        """Return the newest whole groups of a prompt that was too long.
+
+        Raises:
+            ContextOverflow: nothing is left to leave out.
+        """
+        wanted = prompt_tokens(request)
+        fits = overflow.context_tokens
+        if fits and overflow.prompt_tokens:  # in our tokens, which are estimates
+            fits = int(wanted * fits / max(overflow.prompt_tokens, fits + 1))
+        logger.warning("prompt shortened", extra={"task_id": self._task.id})
+        try:
+            return fitted(request, fits or int(wanted * _SHORTENED_TO))
+        except ContextOverflow:
+            raise overflow from None
+
+    def _waits_after(self, plan: _Plan, error: LLMError) -> bool:
+        """Whether to ask the same model again, once its gate lets us."""
+        is_last = len(plan.choices) == 1
+        if not is_last and error.code in self._config.fallback_on:
+            return False
+        if isinstance(error, LLMUnavailable):
+            waits = plan.choices[0].endpoint.when_unavailable == "wait"
+        else:
+            waits = isinstance(error, RateLimited)
+        return waits and error.was_asked
+
+    def _next_choice(self, choices: list[_Choice], error: LLMError) -> None:
+        if len(choices) == 1 or error.code not in self._config.fallback_on:
+            raise error
+        failed = choices.pop(0)
+        logger.warning(
+            "model failed; asking the next one",
+            extra={
+                "task_id": self._task.id,
+                "code": error.code,
+                "model": failed.model,
+                "next": choices[0].model,
+            },
+        )
+
+    async def _ask(
+        self,
+        choice: _Choice,
+        request: CompletionRequest,
+        *,
+        streamed: bool,
+        around: Around,
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        request = request.model_copy(update={"model": choice.model})
+        context = await choice.endpoint.context_of(choice.model)
+        if context is not None:
+            request = fitted(request, context)
+        provider = choice.endpoint.provider
+        async with self._passage(choice, request) as call:
+            if not streamed:
+                async with around():
+                    call.completion = await provider.complete(request)
+            else:
+                async for piece in provider.stream(request):
+                    if isinstance(piece, Completion):
+                        call.completion = piece
+                    else:
+                        yield piece
+        if call.completion is not None:
+            yield await self._checked(call)
+
+    async def _checked(self, call: _Call) -> Completion:
+        """Return the completion, unless its prompt is known to have been cut.
+
+        Raises:
+            ContextOverflow: the endpoint has read only a part of the prompt.
+        """
+        completion, choice = call.completion, call.choice
+        if completion is None:
+            raise RuntimeError("only a completion is checked")
+        context = await choice.endpoint.context_of(choice.model)
+        if not was_cut(call.request, completion, context):
+            return completion
+        sent = prompt_tokens(call.request)
+        if context is not None:
+            raise ContextOverflow(
+                f"{choice.endpoint.base_url} has silently cut a prompt of about {sent}"
+                f" tokens to the {context} tokens of model {choice.model!r}; shorten it"
+                " or raise the context length"
+                " (Ollama: OLLAMA_CONTEXT_LENGTH=65536 ollama serve)",
+                context_tokens=context,
+                endpoint=choice.endpoint.base_url,
+            )
+        logger.warning(
+            "endpoint seems to have cut the prompt; set its context_tokens",
+            extra={"task_id": self._task.id, "model": choice.model, "sent": sent},
+        )
+        return completion.model_copy(update={"context_truncated": True})
+
+    @asynccontextmanager
+    async def _passage(
+        self, choice: _Choice, request: CompletionRequest
+    ) -> AsyncIterator[_Call]:
+        """Reserve and enter; whatever happens, leave and settle."""
+        call = _Call(choice=choice, request=request)
+        governor, price = self._governor, choice.endpoint.price_of(choice.model)
+        reservation = await governor.allowance.reserve(
+            self._task,
+            self._config,
+            prompt_tokens=prompt_tokens(request),
+            output_tokens=request.max_output_tokens,
+            price=price,
+        )
+        departure = Departure(outcome=CallOutcome.UNKNOWN)
+        asked = False
+        try:
+            passage = await governor.gatekeeper.enter(
+                choice.endpoint,
+                choice.model,
+                self._caller(choice, request),
+                may_park=self._may_park,
+            )
+            asked = True
+            try:
+                yield call
+                departure = self._departure(call, passage.gate)
+            except LLMError as exc:
+                departure = departure_after(exc)
+                raise
+            finally:
+                await governor.gatekeeper.leave(passage, departure)
+        finally:
+            if not asked or departure.tokens is not None:
+                await governor.allowance.settle(reservation, call.usage(), price)
+
+    def _departure(self, call: _Call, gate: str) -> Departure:
+        usage = call.usage()
+        self._governor.learn(gate, usage)
+        wait = call.completion.endpoint_wait_seconds if call.completion else None
+        return Departure(
+            outcome=CallOutcome.ANSWERED,
+            tokens=usage.total_tokens,
+            wait_seconds=wait,
+        )
+
+    def _caller(self, choice: _Choice, request: CompletionRequest) -> Caller:
+        gate = choice.endpoint.gate_of(choice.model)
+        answer = self._governor.answer_tokens(gate, request.max_output_tokens)
+        return Caller(
+            token=uuid4().hex,
+            tenant=self._task.tenant,
+            task_id=self._task.id,
+            priority=self._task.priority,
+            tokens=prompt_tokens(request) + answer,
+        )
+
+    def _choices(self, request: CompletionRequest) -> Iterator[_Choice]:
+        named = ModelChoice(endpoint=self._config.endpoint, model=request.model)
+        for choice in (named, *self._config.fallback):
+            endpoint = self._governor.endpoints.get(choice.endpoint)
+            yield _Choice(endpoint=endpoint, model=choice.model or endpoint.model)
+
+
+def departure_after(error: LLMError) -> Departure:
+    """Return what an error says of the endpoint; tokens only where none were taken."""
+    if isinstance(error, RateLimited):
+        return Departure(
+            outcome=CallOutcome.REFUSED,
+            tokens=0,
+            wait_seconds=error.retry_after_seconds,
+        )
+    if isinstance(error, LLMUnavailable):
+        return Departure(outcome=CallOutcome.UNAVAILABLE, tokens=0)
+    if isinstance(error, MalformedCompletion | StreamTruncated):
+        return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
+    return Departure(outcome=CallOutcome.ANSWERED, tokens=0)

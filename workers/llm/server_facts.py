@@ -1,0 +1,117 @@
+"""What servers tell of a model besides the common API, and what follows from it.
+
+Each server has its own place for the length of the context, the number of requests
+that it answers at once, and whether the model can call tools. Sends no prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import httpx
+
+from workers.llm.endpoint import Endpoint
+
+SHORT_CONTEXT_TOKENS = 16_384
+"""Below it, an agent with tools soon runs out of room."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFacts:
+    """What could be found out; None where the server does not tell."""
+
+    kind: str = "other"
+    context_tokens: int | None = None
+    parallel: int | None = None
+    tools: bool | None = None
+
+
+async def read_facts(
+    client: httpx.AsyncClient,
+    endpoint: Endpoint,
+    *,
+    model: str,
+    listed: Mapping[str, object],
+) -> ServerFacts:
+    """Ask Ollama, then llama.cpp; vLLM and others tell in the list of models."""
+    root = endpoint.base_url.removesuffix("/v1")
+    length = _count(listed, "max_model_len")
+    facts = ServerFacts(context_tokens=length)
+    loaded = await _ask(client, "GET", f"{root}/api/ps")
+    if isinstance(loaded.get("models"), list):
+        return await _ollama(client, root, model, loaded)
+    properties = await _ask(client, "GET", f"{root}/props")
+    slots = _count(properties, "total_slots")
+    if slots is not None:
+        generation = _mapping(properties.get("default_generation_settings"))
+        return ServerFacts(
+            kind="llama.cpp",
+            context_tokens=_count(generation, "n_ctx"),
+            parallel=slots,
+        )
+    return replace(facts, kind="vllm" if length is not None else "other")
+
+
+async def _ollama(
+    client: httpx.AsyncClient, root: str, model: str, loaded: Mapping[str, object]
+) -> ServerFacts:
+    entries = loaded["models"]
+    context = None
+    for entry in entries if isinstance(entries, list) else ():
+        found = _mapping(entry)
+        if found.get("name") in {model, f"{model}:latest"}:
+            context = _count(found, "context_length")
+    shown = await _ask(client, "POST", f"{root}/api/show", {"model": model})
+    abilities = shown.get("capabilities")
+    tools = "tools" in abilities if isinstance(abilities, list) else None
+    return ServerFacts(kind="ollama", context_tokens=context, tools=tools)
+
+
+def advice(facts: ServerFacts, *, model: str, in_flight: int | None) -> tuple[str, ...]:
+    """Return one line for each thing that should be changed."""
+    lines = []
+    context = facts.context_tokens
+    if context is not None and context < SHORT_CONTEXT_TOKENS:
+        raise_it = {
+            "ollama": "OLLAMA_CONTEXT_LENGTH=65536 ollama serve",
+            "llama.cpp": "llama-server --ctx-size 65536",
+            "vllm": "vllm serve --max-model-len 65536",
+        }.get(facts.kind, "raise it on the server")
+        lines.append(f"the context is only {context} tokens; start it with: {raise_it}")
+    if facts.kind == "ollama" and in_flight is None:
+        lines.append(
+            "Ollama answers one request at a time unless OLLAMA_NUM_PARALLEL says more;"
+            " set limits.in_flight to that number"
+        )
+    if facts.parallel is not None and (in_flight or facts.parallel + 1) > (
+        facts.parallel
+    ):
+        lines.append(
+            f"it answers {facts.parallel} requests at once; set limits.in_flight:"
+            f" {facts.parallel}"
+        )
+    if facts.tools is False:
+        lines.append(
+            f"model {model!r} cannot call tools; use one that can, such as gpt-oss:20b"
+        )
+    return tuple(lines)
+
+
+async def _ask(
+    client: httpx.AsyncClient, method: str, url: str, body: object = None
+) -> Mapping[str, object]:
+    response = await client.request(method, url, json=body)
+    try:
+        return _mapping(response.json() if response.is_success else None)
+    except ValueError:
+        return {}
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(facts: Mapping[str, object], name: str) -> int | None:
+    value = facts.get(name)
+    return value if isinstance(value, int) and value > 0 else None

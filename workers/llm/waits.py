@@ -1,0 +1,64 @@
+"""How long an endpoint's headers ask to wait; pure functions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_RESOURCES = ("requests", "tokens")
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the wait that a refusal asks for; None when it does not say."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if not value:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            seconds = _seconds_until(value)
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return used_up_seconds(headers) or _longest_reset(headers)
+
+
+def used_up_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the wait until what `x-ratelimit-*` says is used up comes back."""
+    waits = [
+        _duration(headers.get(f"x-ratelimit-reset-{name}", ""))
+        for name in _RESOURCES
+        if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
+    ]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _longest_reset(headers: Mapping[str, str]) -> float | None:
+    waits = [_duration(headers.get(f"x-ratelimit-reset-{n}", "")) for n in _RESOURCES]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _duration(text: str) -> float | None:
+    """Read Go's durations, `6m0s`, or a number of seconds."""
+    parts = _PART.findall(text.strip())
+    if parts and "".join(n + u for n, u in parts) == text.strip():
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _seconds_until(http_date: str) -> float:
+    try:
+        at = parsedate_to_datetime(http_date)
+    except ValueError:
+        return math.nan
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return (at - datetime.now(UTC)).total_seconds()

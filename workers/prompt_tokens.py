@@ -1,0 +1,66 @@
+"""How many tokens prompts and messages take: estimates, held against what was counted.
+
+The endpoint counts whole prompts. A run's ratio of counted to estimated tokens corrects
+the estimates of its own messages; an assistant's message is counted by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from conversations.json_value import size_of
+from conversations.message import Message
+from conversations.window import CHARACTERS_PER_TOKEN, estimate_tokens
+from workers.llm.provider import Completion, CompletionRequest
+
+RATIO_LIMITS = (0.25, 4.0)
+"""A ratio beyond them says that the endpoint counts something else."""
+
+
+class Exchange(NamedTuple):
+    """One completion and the prompt that it answered."""
+
+    request: CompletionRequest
+    completion: Completion
+
+
+def estimate_prompt(request: CompletionRequest) -> int:
+    """Tokens of a whole prompt, tools included, by the rule for messages alone."""
+    characters = sum(
+        len(tool.name) + len(tool.description) + size_of(tool.schema_)
+        for tool in request.tools
+    )
+    messages = sum(estimate_tokens(message) for message in request.messages)
+    return messages + -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def counted(
+    turn: Sequence[Message], exchanges: Sequence[Exchange]
+) -> tuple[Message, ...]:
+    """Return the turn with each message's tokens, where the endpoint counted any."""
+    told = [
+        (request, completion, completion.usage)
+        for request, completion in exchanges
+        if completion.usage is not None and completion.usage.input_tokens
+    ]
+    if not told:
+        return tuple(turn)
+    estimated = sum(estimate_prompt(request) for request, _, _ in told)
+    lowest, highest = RATIO_LIMITS
+    ratio = sum(usage.input_tokens for _, _, usage in told) / max(1, estimated)
+    ratio = min(highest, max(lowest, ratio))
+    answers = {
+        completion.message.model_dump_json(): usage.output_tokens
+        - usage.reasoning_tokens
+        for _, completion, usage in told
+    }
+    return tuple(
+        message.model_copy(
+            update={
+                "tokens": answers.get(message.model_dump_json())
+                or max(1, round(estimate_tokens(message) * ratio))
+            }
+        )
+        for message in turn
+    )
