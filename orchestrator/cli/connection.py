@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.cli.output import echo_if_heard
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
 from orchestrator.settings_sources import UP_LAYER, UP_URL_FILE
@@ -22,19 +23,31 @@ END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """What ends a command as Ctrl-C does; SIGHUP comes when its terminal is closed."""
 
 
-def run_async(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end; a signal interrupts it as Ctrl-C does."""
+def run_async(main: Coroutine[Any, Any, T], *, farewell: str = "") -> T:
+    """Run a command's coroutine to its end; a signal interrupts it as Ctrl-C does.
+
+    With a `farewell`, that is printed at once, before what takes its time to stop.
+    """
     try:
-        return asyncio.run(_interruptible(main))
+        return asyncio.run(_interruptible(main, farewell))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-async def _interruptible(main: Coroutine[Any, Any, T]) -> T:
+async def _interruptible(main: Coroutine[Any, Any, T], farewell: str) -> T:
     task = asyncio.current_task()
-    if task is not None:
-        for number in END_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    if task is None:
+        raise RuntimeError("asyncio.run makes a task")
+
+    def interrupt() -> None:
+        is_first = not task.cancelling()
+        task.cancel()
+        if farewell and is_first:
+            echo_if_heard(farewell)
+
+    numbers = (*END_SIGNALS, signal.SIGINT) if farewell else END_SIGNALS
+    for number in numbers:
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
     return await main
 
 

@@ -51,7 +51,7 @@ def command(question: str, paths: Sequence[Path]) -> int:
     """
     documents = read_documents(paths or DEFAULT_PATHS)
     sections = pick_sections(documents, count=_SUMMARIES)
-    return run_async(_demo(question, documents, sections))
+    return run_async(_demo(question, documents, sections), farewell="stopping")
 
 
 async def _demo(

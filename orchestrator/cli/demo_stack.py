@@ -29,7 +29,8 @@ from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
 
-_READY_SECONDS = 20.0
+_READY_SECONDS = 60.0
+"""A worker that ends is seen sooner; a busy machine takes its time."""
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _RUNS_AT_ONCE = 8

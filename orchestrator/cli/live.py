@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from orchestrator.cli.output import one_line, status_text
@@ -59,7 +59,7 @@ class ProgressView:
 
     def _table(self) -> Table:
         table = Table(
-            "task",
+            Column("task", overflow="fold"),
             "status",
             "step",
             "calls",

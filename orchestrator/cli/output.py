@@ -6,6 +6,7 @@ that stored text cannot steer the terminal that shows it.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,8 +15,9 @@ from datetime import UTC, datetime
 import click
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 json_option = click.option(
@@ -55,20 +57,35 @@ def echo_json(value: object) -> None:
     click.echo(json.dumps(data, ensure_ascii=False))
 
 
+def echo_if_heard(line: str) -> None:
+    """Write a line, unless the terminal has been closed."""
+    try:
+        click.echo(line)
+    except OSError as exc:
+        if exc.errno != errno.EIO:
+            raise
+
+
 def echo_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table, or tab-separated lines without headings into a pipe."""
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(one_line(str(cell), limit=200) for cell in row))
         return
-    Console().print(table(headings, rows))
+    Console().print(table(headings, rows), crop=False)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table; cells that name a status get its colour."""
-    drawn = Table(*headings, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        texts = [one_line(str(cell), limit=120) for cell in row]
+    """Return a table; cells that name a status get its colour.
+
+    The first column names things and is never cut; the others wrap.
+    """
+    lines = [[one_line(str(cell), limit=120) for cell in row] for row in rows]
+    widest = max((cell_len(texts[0]) for texts in lines), default=0)
+    first = Column(headings[0], no_wrap=True, min_width=widest)
+    others = [Column(heading, overflow="fold") for heading in headings[1:]]
+    drawn = Table(first, *others, box=SIMPLE_HEAD, pad_edge=False)
+    for texts in lines:
         drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
     return drawn
 

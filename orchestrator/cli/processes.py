@@ -15,11 +15,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import IO, NoReturn
 
-import click
-
 from orchestrator import flower_settings
 from orchestrator.child_process import tied
-from orchestrator.cli.output import plain
+from orchestrator.cli.output import echo_if_heard, plain
 from orchestrator.settings import Settings
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -154,4 +152,4 @@ async def _lines(process: Process) -> AsyncIterator[str]:
 
 
 def _log(name: str, line: str) -> None:
-    click.echo(f"{name:<9}| {plain(line)}")
+    echo_if_heard(f"{name:<9}| {plain(line)}")

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from orchestrator.cli.exit_codes import Unavailable
 from orchestrator.cli.processes import double_command, start, stop
 
-_START_SECONDS = 10.0
+_START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _LATENCY_SECONDS = 0.05
 

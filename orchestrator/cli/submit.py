@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -145,7 +146,15 @@ async def _accepted(
     data: dict[str, Any],
     options: dict[str, Any],
 ) -> AsyncTaskHandle:
+    _quiet_the_log_of_warnings()
     handle = await orchestrator.submit(agent, data, **options)
     if handle.warning:
         click.echo(f"celeriac: {handle.warning}", err=True)
     return handle
+
+
+def _quiet_the_log_of_warnings() -> None:
+    """Keep logging's last resort from writing what is printed of the handle."""
+    acceptance = logging.getLogger("orchestrator.acceptance")
+    if not acceptance.handlers:
+        acceptance.addHandler(logging.NullHandler())

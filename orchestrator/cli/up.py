@@ -22,6 +22,7 @@ from orchestrator.cli.connection import (
     run_async,
     withdraw_url,
 )
+from orchestrator.cli.output import echo_if_heard
 from orchestrator.cli.processes import (
     flower_command,
     keep_running,
@@ -195,7 +196,7 @@ async def _keep(
         [asyncio.create_task(stopping.wait()), *keepers],
         return_when=asyncio.FIRST_COMPLETED,
     )
-    click.echo("up       | stopping")
+    echo_if_heard("up       | stopping")
     for keeper in keepers:
         keeper.cancel()
     for end in await asyncio.gather(*keepers, return_exceptions=True):

@@ -197,6 +197,12 @@ def test_without_a_worker_submit_warns_accepts_and_times_out(celeriac: Run) -> N
     assert json.loads(out)["status"] == "pending"
 
 
+def test_a_warning_is_told_once(stand: Stand) -> None:
+    with process(stand, "submit", "assistant", "x", "--detach") as (submit, log):
+        assert submit.wait(30) == 0
+    assert log.read_text().count("no live worker") == 1
+
+
 def test_an_endpoint_that_is_not_there_is_told_at_once(
     stand: Stand, celeriac: Run
 ) -> None:
@@ -258,8 +264,8 @@ def test_doctor_without_redis_ends_with_69(stand: Stand, celeriac: Run) -> None:
     assert code == 69
     assert out.startswith("fail redis")
     stand.redis_url = "redis://127.0.0.1:1/0"
-    stand.environment["CELERY_BROKER_URL"] = "redis://:hunter2@127.0.0.1:1/0"
-    assert "hunter2" not in celeriac("doctor")[1]
+    stand.environment["CELERY_BROKER_URL"] = "redis://:pa55w0rd@127.0.0.1:1/0"
+    assert "pa55w0rd" not in celeriac("doctor")[1]
 
 
 def is_served(celeriac: Run) -> bool:
@@ -342,6 +348,19 @@ def documents(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> Path:
     return temporary
 
 
+def test_up_refuses_a_busy_flower_port_before_it_starts(
+    stand: Stand, celeriac: Run
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        code, out, err = celeriac("up", "--flower-port", port)
+    assert (code, out) == (2, "")
+    assert f"{port} on 127.0.0.1 cannot be used" in err
+    assert not (stand.directory / ".celeriac").exists()
+
+
 def test_up_serves_the_agents_of_an_included_module(
     stand: Stand, celeriac: Run
 ) -> None:
@@ -356,7 +375,7 @@ def test_up_serves_the_agents_of_an_included_module(
         wait_until(lambda: "desk" in celeriac("agents")[1], 30, log.read_text)
         code, out, err = celeriac("submit", "desk", "Where is A-17?")
         assert (code, bool(out.strip())) == (0, True), err
-        up.send_signal(signal.SIGTERM)
+        up.send_signal(signal.SIGHUP)
         assert up.wait(40) == 0, log.read_text()
 
 
@@ -407,7 +426,7 @@ def test_demo_tells_when_a_task_fails(
     assert "Everything that was started has been stopped." in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["Redis ", "NO MODEL", "Worker "])
 def test_an_interrupted_demo_leaves_nothing(
     stand: Stand, documents: Path, moment: str, number: signal.Signals
@@ -420,6 +439,7 @@ def test_an_interrupted_demo_leaves_nothing(
         wait_until(lambda: moment in log.read_text(), 40, log.read_text)
         children = children_of(demo.pid)
         demo.send_signal(number)
+        wait_until(lambda: "\nstopping\n" in log.read_text(), 10, log.read_text)
         assert demo.wait(30) == 130, log.read_text()
     assert children
     assert not [pid for pid in children if is_alive(pid)]

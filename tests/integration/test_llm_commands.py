@@ -77,6 +77,36 @@ async def test_the_double_runs_alone_and_reports_unused_replies(tmp_path: Path):
         assert errors == b"1 scripted replies were not used\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--port", "99999999"), "must be 0 to 65535"),
+        (("--script", "/nonexistent"), "/nonexistent cannot be read (No such file"),
+        (("--script", "SCRIPT"), "reply 1 cannot be used"),
+        (("--port", "BUSY"), "cannot be used (Address already in use); choose"),
+    ],
+)
+async def test_the_double_says_in_a_sentence_why_it_cannot_serve(
+    arguments: tuple[str, str], said: str, tmp_path: Path
+):
+    script = tmp_path / "script.yaml"
+    script.write_text("- hello\n- {statuss: 503}\n")
+    async with Double() as busy:
+        port = busy.url.rpartition(":")[2].partition("/")[0]
+        names = {"SCRIPT": str(script), "BUSY": port}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "workers.llm.double"),
+            *(names.get(word, word) for word in arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert said in errors.decode()
+    assert "Traceback" not in errors.decode()
+
+
 async def test_the_probe_command_prints_its_report_as_json():
     async with Double() as double:
         process = await asyncio.create_subprocess_exec(

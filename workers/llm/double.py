@@ -33,6 +33,8 @@ from workers.llm.reply_body import FINGERPRINT, OWNER, chunk_bodies, whole_body
 
 HEADER = "x-celeriac-double"
 _PARENT_CHECK_SECONDS = 0.5
+_HIGHEST_PORT = 65535
+_EX_USAGE = 2
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
@@ -219,6 +221,10 @@ class Double:
         return self.unused.pop(0)
 
 
+class InvalidScript(ValueError):
+    """A file of replies cannot be used."""
+
+
 class _UnexpectedCall(Exception):
     """The script is exhausted."""
 
@@ -271,15 +277,37 @@ def read_script(path: Path) -> list[HttpReply]:
     """Read replies from a YAML or JSON file: a list, each a text or its fields.
 
     Raises:
-        TypeError: the file holds something else; says what.
+        InvalidScript: it cannot be read or holds something else; says what.
     """
-    replies = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        replies = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else type(exc).__name__
+        raise InvalidScript(
+            f"{path} cannot be read ({reason}); name a YAML or JSON file of replies"
+        ) from None
     if not isinstance(replies, list):
-        raise TypeError(
+        raise InvalidScript(
             f"{path} holds {type(replies).__name__} instead of a list of replies;"
             " write each reply as a list entry"
         )
-    return [_http_reply(reply) for reply in replies]
+    return [_read_reply(path, number, reply) for number, reply in enumerate(replies)]
+
+
+def _read_reply(path: Path, number: int, reply: Scripted) -> HttpReply:
+    try:
+        return _http_reply(reply)
+    except (TypeError, ValueError) as exc:
+        raise InvalidScript(
+            f"{path}: reply {number} cannot be used ({type(exc).__name__}); write a"
+            f" text, or a mapping of {', '.join(HttpReply.model_fields)}"
+        ) from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT):
+        raise argparse.ArgumentTypeError(f"must be 0 to {_HIGHEST_PORT}")
+    return int(text)
 
 
 def _arguments() -> argparse.Namespace:
@@ -287,7 +315,7 @@ def _arguments() -> argparse.Namespace:
         prog="python -m workers.llm.double",
         description="A scripted OpenAI-compatible endpoint; it calls no model.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free one")
     script = parser.add_mutually_exclusive_group()
     script.add_argument("--script", type=Path, help="YAML or JSON file of replies")
     script.add_argument("--demo", action="store_true", help="quote the documents")
@@ -327,5 +355,23 @@ async def _until_gone(parent: int, stop: asyncio.Event) -> None:
             await asyncio.wait_for(stop.wait(), _PARENT_CHECK_SECONDS)
 
 
+def main() -> int:
+    """Serve until a signal comes; return the exit code."""
+    arguments = _arguments()
+    try:
+        asyncio.run(_serve(arguments))
+    except InvalidScript as exc:
+        sys.stderr.write(f"double: {exc}\n")
+        return _EX_USAGE
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0)
+        sys.stderr.write(
+            f"double: port {arguments.port} cannot be used ({reason});"
+            " choose another with --port, or leave it out for a free one\n"
+        )
+        return _EX_USAGE
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(_arguments()))
+    sys.exit(main())

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 
 from orchestrator.agent_config import AgentHealth
-from orchestrator.cli.output import ago, echo_json, echo_table, one_line, plain
+from orchestrator.cli.output import ago, echo_json, echo_table, one_line, plain, table
 
 
 def test_stored_text_cannot_steer_the_terminal() -> None:
@@ -45,3 +47,13 @@ def test_instants_are_said_in_their_largest_unit(seconds: int, said: str) -> Non
 
 def test_an_instant_that_has_not_come_is_a_dash() -> None:
     assert ago(None) == "-"
+
+
+def test_a_narrow_terminal_wraps_everything_but_ids() -> None:
+    output = io.StringIO()
+    task_id = "task-" + "0123456789abcdef" * 2
+    rows = [(task_id, "assistant", "failed", "a long note on what went wrong " * 3)]
+    drawn = table(("task", "agent", "status", "note"), rows)
+    Console(file=output, width=60).print(drawn, crop=False)
+    assert task_id in output.getvalue()
+    assert "…" not in output.getvalue()
