@@ -264,8 +264,8 @@ def test_doctor_without_redis_ends_with_69(stand: Stand, celeriac: Run) -> None:
     assert code == 69
     assert out.startswith("fail redis")
     stand.redis_url = "redis://127.0.0.1:1/0"
-    stand.environment["CELERY_BROKER_URL"] = "redis://:hunter2@127.0.0.1:1/0"
-    assert "hunter2" not in celeriac("doctor")[1]
+    stand.environment["CELERY_BROKER_URL"] = "redis://:pa55w0rd@127.0.0.1:1/0"
+    assert "pa55w0rd" not in celeriac("doctor")[1]
 
 
 def is_served(celeriac: Run) -> bool:
