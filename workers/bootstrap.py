@@ -264,9 +264,21 @@ class WorkerProcessHolder:
         return {
             "hostname": self.worker.hostname,
             "queues": tuple(self.worker.app.amqp.queues.consume_from),
-            "loop": getattr(self.worker.pool, "loop", None),
+            "loop": self._pool_loop(),
             "slots": 1 if _pool_of(self.worker) == "prefork" else _slots(self.worker),
         }
+
+    def _pool_loop(self) -> LoopThread | None:
+        """Return the loop that the pool runs tasks on; None for pools without one.
+
+        A run on another loop would block the pool's, and with it every other slot.
+        """
+        if _pool_of(self.worker) != "pool":
+            return None
+        loop: LoopThread | None = self.worker.pool.loop
+        if loop is None:
+            raise RuntimeError("agents start after their pool, whose loop they run on")
+        return loop
 
 
 worker_process = WorkerProcessHolder()
@@ -290,8 +302,11 @@ async def _cancel_from_parent(tenant: str, task_id: str) -> None:
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Refuses a worker that cannot run agents, before its pool forks.
 
-    Celery makes every step of a worker before it starts the first.
+    Celery makes every step of a worker before it starts the first. This one starts
+    after the pool, whose loop the runs need: Celery orders only what requires another.
     """
+
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
         pool = _pool_of(worker)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from celery.worker import WorkController
+from celery.worker.components import Pool
 
 from workers.bootstrap import AgentStep
 
@@ -16,3 +18,11 @@ def test_a_pool_that_cannot_run_coroutines_is_refused_with_the_remedy(
     pool_class = type("TaskPool", (), {"__module__": f"celery.concurrency.{pool}"})
     with pytest.raises(SystemExit, match=rf"'{pool}'.*--pool threads"):
         AgentStep(SimpleNamespace(pool_cls=pool_class))
+
+
+def test_agents_start_after_the_pool_whose_loop_they_run_on() -> None:
+    """Celery orders steps that nothing orders by the addresses of their classes."""
+    blueprint = WorkController.Blueprint({AgentStep})
+    order = blueprint._finalize_steps(blueprint.claim_steps())
+    assert order.index(AgentStep) > order.index(Pool)
+    assert Pool in blueprint.graph[AgentStep]

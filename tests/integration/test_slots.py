@@ -1,0 +1,71 @@
+"""Every slot of a worker runs a task at the same time, from its first second on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orchestrator import AsyncOrchestrator
+from orchestrator.task import TaskStatus
+from tests.stand import Stand
+from workers.llm.double import Double, HttpReply
+
+pytestmark = pytest.mark.timeout(180)
+
+SLOTS = 2
+FRESH_WORKERS = 3
+"""Celery orders steps by the addresses of their classes: one worker proves little."""
+
+
+async def _statuses(celeriac: AsyncOrchestrator, count: int) -> list[TaskStatus]:
+    handles = await asyncio.gather(
+        *(celeriac.submit("assistant", {"prompt": str(n)}) for n in range(count))
+    )
+    running = min(count, SLOTS)
+    statuses: list[TaskStatus] = []
+    async with asyncio.timeout(20):
+        while statuses.count(TaskStatus.RUNNING) < running:
+            await asyncio.sleep(0.05)
+            statuses = [await handle.status() for handle in handles]
+    for handle in handles:
+        await handle.cancel()
+    async with asyncio.timeout(20):
+        for handle in handles:
+            while not (await handle.status()).is_terminal:
+                await asyncio.sleep(0.05)
+    return statuses
+
+
+@pytest.mark.parametrize(
+    ("pool", "workers"),
+    [(None, FRESH_WORKERS), ("threads", 1), ("prefork", 1)],
+)
+async def test_tasks_of_a_fresh_worker_take_all_its_slots_while_each_hangs(
+    stand: Stand, pool: str | None, workers: int
+) -> None:
+    chosen = ("--pool", pool) if pool else ()
+    async with Double(lambda _: HttpReply(hang=True)) as double:
+        stand.llm_url = double.url
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            for _ in range(workers):
+                worker = await asyncio.to_thread(
+                    stand.start_worker, *chosen, slots=SLOTS
+                )
+                for count in (SLOTS, 1, SLOTS + 1):
+                    statuses = await _statuses(celeriac, count)
+                    assert statuses.count(TaskStatus.RUNNING) == min(count, SLOTS)
+                await asyncio.to_thread(worker.stop)
+
+
+async def test_a_solo_worker_runs_one_task_after_the_other(stand: Stand) -> None:
+    replies = [HttpReply(text=text, delay_seconds=0.3) for text in ("one", "two")]
+    async with Double(replies) as double:
+        stand.llm_url = double.url
+        await asyncio.to_thread(stand.start_worker, "--pool", "solo", slots=SLOTS)
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            handles = await asyncio.gather(
+                *(celeriac.submit("assistant", {"prompt": str(n)}) for n in range(2))
+            )
+            results = [await handle.result(timeout=30) for handle in handles]
+    assert {result.content for result in results} == {"one", "two"}
