@@ -37,6 +37,7 @@ from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits
 from workers.llm.provider import LLMProvider
+from workers.log_format import show_facts
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
 from workers.transport import lean_broker
@@ -379,6 +380,8 @@ def _drain(**_: Any) -> None:
     worker_process.drain()
 
 
+signals.after_setup_logger.connect(show_facts, weak=False)
+signals.after_setup_task_logger.connect(show_facts, weak=False)
 signals.celeryd_init.connect(_remember, weak=False)
 signals.worker_process_init.connect(_start_in_child, weak=False)
 signals.worker_process_shutdown.connect(_close, weak=False)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orchestrator import AsyncOrchestrator
+from orchestrator import AsyncOrchestrator, TaskFailed
 from orchestrator.task import TaskStatus
 from tests.stand import Stand
 from workers.llm.double import Double, HttpReply
@@ -56,6 +56,19 @@ async def test_tasks_of_a_fresh_worker_take_all_its_slots_while_each_hangs(
                     statuses = await _statuses(celeriac, count)
                     assert statuses.count(TaskStatus.RUNNING) == min(count, SLOTS)
                 await asyncio.to_thread(worker.stop)
+
+
+async def test_a_workers_log_tells_the_facts_on_one_line(stand: Stand) -> None:
+    replies = [HttpReply(status=401, text="bad key")]
+    async with Double(replies) as double:
+        stand.llm_url = double.url
+        worker = await asyncio.to_thread(stand.start_worker)
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            task = await celeriac.submit("assistant", {"prompt": "Hello"})
+            with pytest.raises(TaskFailed):
+                await task.result(timeout=30)
+    (line,) = (line for line in worker.text().splitlines() if "attempt failed" in line)
+    assert f"task_id={task.id} attempt=1 code=request_rejected again=False" in line
 
 
 async def test_a_solo_worker_runs_one_task_after_the_other(stand: Stand) -> None:
