@@ -6,6 +6,7 @@ is allowed, and what it touches, is the scripts' business.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from secrets import token_hex
 from time import monotonic
@@ -21,6 +22,9 @@ from conversations.json_value import dumps
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
     TaskNotFound,
 )
 from orchestrator.events import TaskEvent
@@ -40,7 +44,7 @@ from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
-from orchestrator.redis_task_scripts import Arguments, require_name
+from orchestrator.redis_task_scripts import Answer, Arguments, require_name
 from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
@@ -73,6 +77,7 @@ from orchestrator.task_record import (
 
 _PUSHED_CANCEL_SECONDS: Final = 60.0
 """A push that nobody took is worthless once a lease has been renewed."""
+_CLAIM_PAUSE_SECONDS: Final = 0.25
 
 
 class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
@@ -169,7 +174,9 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             return RefusalReason.UNKNOWN
         lease, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
         arguments: Arguments = [worker, lease, token_hex(8), unserved, *serves]
-        verdict, *answer = await self._run("claim", tenant, task_id, arguments)
+        verdict, *answer = await self._insist_on_claim(
+            tenant, task_id, arguments, patience_seconds=lease_seconds
+        )
         if verdict != "claimed":
             return RefusalReason(verdict)
         task = task_from_fields(pairs(answer[0]))
@@ -179,6 +186,30 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             **journal_from_entries(pairs(answer[1]))._asdict(),
             doorbells=read_doorbells(answer[2]),
         )
+
+    async def _insist_on_claim(
+        self,
+        tenant: str,
+        task_id: str,
+        arguments: Arguments,
+        *,
+        patience_seconds: float,
+    ) -> Answer:
+        """Repeat a claim with its own token, which finds it if its answer was lost.
+
+        Else its lease would run out with nobody to hold it, as after a crash. After
+        `patience_seconds`, the lease's time, there is nothing left to find.
+        """
+        give_up_at = monotonic() + patience_seconds
+        while True:
+            try:
+                return await self._run("claim", tenant, task_id, arguments)
+            except (StoreFull, StoreReadOnly):
+                raise
+            except StoreUnavailable:
+                if monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
+                    raise
+            await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
 
     async def renew(
         self, leases: Sequence[Lease], *, lease_seconds: float

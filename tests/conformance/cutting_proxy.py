@@ -1,4 +1,4 @@
-"""A proxy before a Redis socket that loses one answer when told to."""
+"""A proxy before a Redis socket that loses answers when told to."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from pathlib import Path
 
 
 class CuttingProxy:
-    """Forwards bytes both ways; `lose_next_answer` cuts one connection instead."""
+    """Forwards bytes both ways; each answer to lose cuts its connection instead."""
 
     def __init__(self, target: Path, path: Path) -> None:
         self._target = target
         self.path = path
-        self._losing = False
+        self._losing = 0
         self.lost = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     def lose_next_answer(self) -> None:
-        self._losing = True
+        self.lose_answers(1)
+
+    def lose_answers(self, count: int) -> None:
+        self._losing = count
 
     async def __aenter__(self) -> CuttingProxy:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
@@ -61,7 +64,7 @@ class CuttingProxy:
     ) -> None:
         while chunk := await reader.read(65536):
             if self._losing:
-                self._losing = False
+                self._losing -= 1
                 self.lost += 1
                 break
             writer.write(chunk)

@@ -104,6 +104,35 @@ async def test_claim_is_safe_to_repeat_when_its_answer_was_lost(
     assert (await event_types(cut_store, task)).count("task.started") == 1
 
 
+async def test_a_claim_is_found_again_after_more_losses_than_the_client_repeats(
+    proxy: CuttingProxy, store: RedisTaskStore
+) -> None:
+    task = await submitted(store)
+    cut = RedisTaskStore(connect(f"unix://{proxy.path}?db=1"))
+    await cut.sweep()
+    proxy.lose_answers(12)
+    lease = (await claim(cut, task)).lease
+    assert (lease.fence, proxy.lost) == (1, 12)
+    await cut.finish(lease, completed(lease), running_seconds=0)
+    ended = await store.get("default", task.id)
+    assert (ended.status, ended.crashes) == (TaskStatus.COMPLETED, 0)
+    assert (await event_types(store, task)).count("task.started") == 1
+    await cut.aclose()
+
+
+async def test_a_claim_gives_up_once_its_lease_would_have_run_out(
+    proxy: CuttingProxy, store: RedisTaskStore
+) -> None:
+    task = await submitted(store)
+    cut = RedisTaskStore(connect(f"unix://{proxy.path}?db=1"))
+    await cut.sweep()
+    proxy.lose_answers(1_000)
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable):
+            await claim(cut, task, lease_seconds=0.5)
+    await cut.aclose()
+
+
 async def test_steps_and_events_are_safe_to_repeat_when_an_answer_was_lost(
     cut_store: RedisTaskStore, proxy: CuttingProxy
 ) -> None:
