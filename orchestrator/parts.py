@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from conversations.conversation import ConversationConfig
@@ -30,7 +31,8 @@ class OrchestratorParts:
     agent_manager_enabled: bool = True
 
     async def aclose(self) -> None:
-        """Close every part."""
-        await self.queue.aclose()
-        await self.directory.aclose()
-        await self.store.aclose()
+        """Close every part, also when one cannot be closed."""
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.store.aclose)
+            closing.push_async_callback(self.directory.aclose)
+            closing.push_async_callback(self.queue.aclose)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Protocol
 
 from celery import Celery
@@ -20,6 +21,8 @@ from orchestrator.store import Doorbell
 
 ENQUEUE_SECONDS = 3.0
 """How long ringing may take; the task is accepted anyway."""
+CLOSE_SECONDS = 3.0
+"""How long closing may take; a broker that hangs keeps one send a little longer."""
 CELERY_MOST_URGENT = 9
 """Celery on Redis serves priority 0 first, we call the most urgent one 9."""
 
@@ -55,15 +58,19 @@ class CeleryTaskQueue:
         self._app.conf.update(_for_producers(config))
         self._shown_url = shown_url
         self._producer: Producer | None = None
+        self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="celeriac-queue")
 
     async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
         if not doorbells:
             return
         loop = asyncio.get_running_loop()
-        sending = loop.run_in_executor(self._thread, self._send, tuple(doorbells))
-        sending.add_done_callback(_note_outcome)
+        give_up_at = monotonic() + ENQUEUE_SECONDS
         try:
+            sending = loop.run_in_executor(
+                self._thread, self._send, tuple(doorbells), give_up_at
+            )
+            sending.add_done_callback(_note_outcome)
             await asyncio.wait_for(asyncio.shield(sending), ENQUEUE_SECONDS)
         except Exception as exc:
             raise QueueUnavailable(
@@ -73,12 +80,22 @@ class CeleryTaskQueue:
             ) from exc
 
     async def aclose(self) -> None:
+        """Close the connection, at once or when a broker that hangs lets go of it."""
         loop = asyncio.get_running_loop()
-        with suppress(RuntimeError):  # closed before
-            await loop.run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._closing = True
+        with suppress(RuntimeError, TimeoutError):  # closed before; hangs
+            closed = loop.run_in_executor(self._thread, self._disconnect)
+            await asyncio.wait_for(asyncio.shield(closed), CLOSE_SECONDS)
+        self._thread.shutdown(wait=False)
 
-    def _send(self, doorbells: tuple[Doorbell, ...]) -> None:
+    def _send(self, doorbells: tuple[Doorbell, ...], give_up_at: float) -> None:
+        """Send, unless the caller has given up: sends must not pile up behind a hang.
+
+        Raises:
+            TimeoutError: nobody waits for it any more.
+        """
+        if self._closing or monotonic() > give_up_at:
+            raise TimeoutError("its turn came too late")
         try:
             producer = self._connected()
             with producer.batch():  # type: ignore[no-untyped-call]

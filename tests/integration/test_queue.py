@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from time import monotonic
 
 import pytest
 import redis
@@ -12,9 +13,10 @@ from celery import Celery
 
 from orchestrator.celery_settings import RUN_TASK, celery_settings
 from orchestrator.errors import QueueUnavailable
-from orchestrator.queue import CeleryTaskQueue
+from orchestrator.queue import CLOSE_SECONDS, CeleryTaskQueue
 from orchestrator.settings import load_settings
 from orchestrator.store import Doorbell
+from tests.faults.restartable_redis import RestartableRedis
 
 
 def bell(number: int, priority: int = 4) -> Doorbell:
@@ -27,6 +29,14 @@ async def queue(clean_redis_url: str) -> AsyncIterator[CeleryTaskQueue]:
     queue = CeleryTaskQueue(celery_settings(settings), shown_url="redis")
     yield queue
     await queue.aclose()
+
+
+@pytest.fixture
+def restartable_redis() -> Iterator[RestartableRedis]:
+    server = RestartableRedis()
+    server.start()
+    yield server
+    server.close()
 
 
 def messages(url: str, key: str = "celeriac") -> list[dict[str, object]]:
@@ -79,3 +89,27 @@ async def test_without_a_broker_it_says_so_soon_and_sends_once_there_is_one() ->
         with pytest.raises(QueueUnavailable, match=r"127\.0\.0\.1:9"):
             await queue.enqueue([bell(1)])
     await queue.aclose()
+
+
+async def test_sends_do_not_pile_up_behind_a_broker_that_hangs(
+    restartable_redis: RestartableRedis,
+) -> None:
+    settings = load_settings(storage={"redis_url": restartable_redis.url})
+    queue = CeleryTaskQueue(celery_settings(settings), shown_url="redis")
+    await queue.enqueue([bell(0)])
+    with restartable_redis.stopped():
+        async with asyncio.timeout(15):
+            refused = await asyncio.gather(
+                *(queue.enqueue([bell(number)]) for number in range(1, 31)),
+                return_exceptions=True,
+            )
+            started = monotonic()
+            await queue.aclose()
+            assert monotonic() - started < CLOSE_SECONDS + 1.0
+    assert {type(error) for error in refused} == {QueueUnavailable}
+
+
+async def test_a_closed_queue_says_that_it_did_not_send(queue: CeleryTaskQueue) -> None:
+    await queue.aclose()
+    with pytest.raises(QueueUnavailable):
+        await queue.enqueue([bell(1)])

@@ -1,0 +1,46 @@
+"""Closing what an orchestrator is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conversations.conversation import ConversationConfig
+from orchestrator.errors import StoreUnavailable
+from orchestrator.parts import OrchestratorParts
+from orchestrator.request import Defaults
+
+
+class Closable:
+    """A part of which only the end is of interest."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.closed = False
+        self._error = error
+
+    async def aclose(self) -> None:
+        self.closed = True
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+async def test_every_part_is_closed_when_one_cannot_be(broken: int) -> None:
+    error = StoreUnavailable("away")
+    closables: list[Any] = [
+        Closable(error if number == broken else None) for number in range(3)
+    ]
+    store, queue, directory = closables
+    parts = OrchestratorParts(
+        store=store,
+        queue=queue,
+        directory=directory,
+        conversations=None,
+        conversation_config=ConversationConfig(),
+        agents={},
+        defaults=Defaults(),
+    )
+    with pytest.raises(StoreUnavailable, match="away"):
+        await parts.aclose()
+    assert all(part.closed for part in closables)
