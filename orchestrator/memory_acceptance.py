@@ -87,11 +87,14 @@ class MemoryAcceptance:
         return _creation(entry, created=False)
 
     def _shareable(self, task: Task, cache_ttl_seconds: float) -> bool:
+        now = self._ledger.now
         if not task.status.is_terminal:
-            return task.cancel_requested_at is None
+            waits = task.status is TaskStatus.PENDING
+            delayed = waits and task.due_at is not None and task.due_at > now
+            return task.cancel_requested_at is None and not delayed
         if task.status is not TaskStatus.COMPLETED or task.finished_at is None:
             return False
-        age = self._ledger.now - task.finished_at
+        age = now - task.finished_at
         whole = task.result is None or not task.result.partial
         return whole and age < timedelta(seconds=cache_ttl_seconds)
 

@@ -38,10 +38,11 @@ class MemorySweep:
 
     def run(self, *, limit: int) -> SweepReport:
         outcomes: list[Outcome] = []
+        done: Counter[str] = Counter()
         for entry in list(self._ledger.entries.values()):
-            if len(outcomes) == limit:
-                break
-            if self._is_overdue(entry):
+            kind = _kind(entry.task.status)
+            if done[kind] < limit and self._is_overdue(entry):
+                done[kind] += 1
                 outcomes.append(self._settle(entry))
         outcomes.append(("refilled", self._ledger.dispatch.refill_all()))
         counts = Counter(outcome for outcome, _ in outcomes)
@@ -152,3 +153,10 @@ class MemorySweep:
         entry.look_later(now + timedelta(seconds=delay))
         entry.rings += 1
         return "rung_again", (entry.doorbell,)
+
+
+def _kind(status: TaskStatus) -> str:
+    """What a sweep does with such a task; each has its own limit, so none starves."""
+    if status.is_terminal:
+        return "forget"
+    return "recover" if status is TaskStatus.RUNNING else "ring"

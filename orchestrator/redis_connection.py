@@ -20,6 +20,7 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - the name that redis-py gives it
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -100,6 +101,13 @@ def store_errors(address: str) -> Iterator[None]:
         yield
     except (RedisError, OSError) as exc:
         raise _as_store_error(exc, address) from exc
+
+
+def concerns_one_call(error: Exception) -> bool:
+    """Whether a script failed on what it was called for, so that others need not."""
+    if not isinstance(error, ResponseError) or isinstance(error, NoPermissionError):
+        return False
+    return type(_as_store_error(error, "")) is StoreUnavailable
 
 
 def _as_store_error(error: Exception, address: str) -> StoreUnavailable:

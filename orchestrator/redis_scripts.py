@@ -6,6 +6,7 @@ Knows nothing of what the scripts do.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -14,10 +15,21 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_connection import (
+    UntypedRedis,
+    address_of,
+    concerns_one_call,
+    store_errors,
+)
+
+logger = logging.getLogger(__name__)
 
 _SHEBANG: Final = "#!lua\n"
 """With it a full Redis refuses a script before its first write, not in its middle."""
+_PROBE: Final = "#!lua flags=no-writes\nreturn 1"
+"""Runs on a full Redis and on a replica as well."""
+_UNKNOWN: Final = ("Error compiling script", "unexpected symbol near '#'")
+"""How Redis 6.2 and fakeredis refuse the first line, which is no Lua."""
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
 
@@ -71,10 +83,35 @@ class RedisScripts:
         Raises:
             StoreUnavailable: at least one failed; nothing is known of the others.
         """
-        answers: list[Any] = []
         with store_errors(self._address):
-            for start in range(0, len(calls), _BATCH):
-                answers += await self._run_batch(calls[start : start + _BATCH])
+            answers = await self._run_all(calls)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+    async def run_each(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        """Call scripts in one pipeline; None is the answer of one that failed.
+
+        For calls that do not depend on each other. What failed is logged.
+
+        Raises:
+            StoreUnavailable: Redis refuses whatever it is asked.
+        """
+        with store_errors(self._address):
+            answers = await self._run_all(calls)
+            for answer in answers:
+                if isinstance(answer, Exception) and not concerns_one_call(answer):
+                    raise answer
+        return [
+            _none_if_failed(call, answer)
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+    async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        answers: list[Any] = []
+        for start in range(0, len(calls), _BATCH):
+            answers += await self._run_batch(calls[start : start + _BATCH])
         return answers
 
     async def _run_batch(self, calls: Sequence[ScriptCall]) -> list[Any]:
@@ -84,9 +121,6 @@ class RedisScripts:
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await self._load()
             answers = await self._resend(calls, answers)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
         return answers
 
     async def _resend(
@@ -129,7 +163,17 @@ class RedisScripts:
 
     async def _knows_shebang(self) -> bool:
         try:
-            await self._client.execute_command("EVAL", f"{_SHEBANG}return 1", 0)
-        except ResponseError:
-            return False
+            await self._client.execute_command("EVAL", _PROBE, 0)
+        except ResponseError as exc:
+            if any(sign in str(exc) for sign in _UNKNOWN):
+                return False
+            raise
         return True
+
+
+def _none_if_failed(call: ScriptCall, answer: Any) -> Any:
+    if not isinstance(answer, Exception):
+        return answer
+    facts = {"script": call.name, "key": call.keys[0], "error": str(answer)}
+    logger.error("script failed", extra=facts)
+    return None

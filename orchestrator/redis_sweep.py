@@ -97,15 +97,17 @@ class RedisSweep:
         calls.append(self._call("refill", _NOBODY, _NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]
         calls.append(self._call("history", _NOBODY, _NOBODY, seen))
-        *answers, history = await self._scripts.run_many(calls)
-        self._history = history[2], int(history[3])
+        *answered, history = await self._scripts.run_each(calls)
+        if history is not None:
+            self._history = history[2], int(history[3])
+        answers = [answer for answer in answered if answer is not None]
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
             recovered=outcomes["recovered"],
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
-            went_back=history[0] == "went_back",
+            went_back=history is not None and history[0] == "went_back",
         )
 
     async def _may_take_back(self) -> bool:
@@ -131,10 +133,10 @@ class RedisSweep:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for name in names:
                     pipeline.hgetall(redis_keys.record(*name))
-                records = await pipeline.execute()
-        await self._scripts.run_many(
+                records = await pipeline.execute(raise_on_error=False)
+        await self._scripts.run_each(
             [
-                _forgetting(*name, fields)
+                _forgetting(*name, {} if isinstance(fields, Exception) else fields)
                 for name, fields in zip(names, records, strict=True)
             ]
         )

@@ -425,7 +425,9 @@ class TaskStore(Protocol):
         """Do what is overdue, for all tenants; any number may sweep at once.
 
         Takes back expired leases, ends crash loops and tasks past their limits,
-        rings for due tasks and again for those whose message seems lost.
+        rings for due tasks and again for those whose message seems lost, and forgets
+        ended ones; `limit` of each kind. What cannot be done for one task is logged
+        and keeps nothing from the others.
         """
         ...
 

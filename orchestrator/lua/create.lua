@@ -31,13 +31,14 @@ local function ring_if_pending(id)
 end
 
 local function shareable(id)
-  local names = {'status', 'finished_ms', 'partial', 'cancel_requested_ms'}
+  local names = {'status', 'finished_ms', 'partial', 'cancel_requested_ms', 'due_ms'}
   local facts = redis.call('HMGET', KEYS[4] .. id, unpack(names))
   if not facts[1] or facts[4] then
     return false
   end
   if next(TRANSITIONS[facts[1]]) then
-    return true
+    -- One that is delayed would have this request wait for a time it did not ask for.
+    return facts[1] ~= 'pending' or (tonumber(facts[5] or nil) or 0) <= NOW
   end
   return facts[1] == 'completed' and facts[3] ~= '1'
     and tonumber(facts[2]) + tonumber(ARGV[18]) > NOW
@@ -83,6 +84,8 @@ end
 local newest = redis.call('ZREVRANGE', KEYS[16], 0, 0, 'WITHSCORES')[2]
 local ordinal = text(math.max(NOW, (tonumber(newest or nil) or 0) + 1))
 
+-- An ended task of this id may have expired before it was forgotten.
+redis.call('ZREM', KEYS[9], MEMBER)
 redis.call('HSET', RECORD, 'schema', SCHEMA, 'spec', ARGV[6], 'agent', ARGV[7], 'queue', ARGV[8],
   'priority', ARGV[9], 'status', 'pending', 'attempt', '0', 'events', '0',
   'ordinal', ordinal, 'created_ms', text(NOW))

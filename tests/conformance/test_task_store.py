@@ -207,6 +207,16 @@ async def test_failed_cancelled_and_partial_tasks_are_not_shared(
     assert (await submit(stores.tasks, **request)).created
 
 
+async def test_a_delayed_task_is_not_shared_before_it_is_due(stores: Stores) -> None:
+    request = {"cache_ttl_seconds": 60}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    delayed = await submitted(stores.tasks, **request, not_before=later)
+    prompt = await submit(stores.tasks, **request)
+    assert (prompt.created, prompt.task.id != delayed.id) == (True, True)
+    shared = await submit(stores.tasks, **request)
+    assert shared.task.id == prompt.task.id
+
+
 async def test_an_answer_is_shared_no_longer_than_asked(stores: Stores) -> None:
     lease = await running(stores.tasks, cache_ttl_seconds=60)
     await stores.tasks.finish(lease, completed(lease), running_seconds=0)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.store import Doorbell, RefusalReason
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import OpenStores, Stores
@@ -239,3 +239,15 @@ async def test_sweeps_at_once_take_a_lease_back_once(stores: Stores) -> None:
     reports = await asyncio.gather(*(stores.tasks.sweep() for _ in range(5)))
     assert sum(report.recovered for report in reports) == 1
     assert sum(len(report.doorbells) for report in reports) == 1
+
+
+async def test_no_kind_of_overdue_task_starves_another(open_stores: OpenStores) -> None:
+    stores = open_stores(result_ttl_seconds=TINY)
+    for _ in range(2):
+        await lose_lease(stores, await submitted(stores.tasks))
+    ended = await submitted(stores.tasks)
+    await stores.tasks.cancel("default", ended.id)
+    await asyncio.sleep(TINY * 2)
+    assert (await stores.tasks.sweep(limit=1)).recovered == 1
+    with pytest.raises(TaskNotFound):
+        await stores.tasks.get("default", ended.id)

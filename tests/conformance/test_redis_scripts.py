@@ -1,0 +1,91 @@
+"""Scripts on a real Redis that is full, read-only, or holds what they do not expect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator.errors import StoreFull, StoreReadOnly
+from orchestrator.redis_connection import connect
+from orchestrator.redis_keys import ENDED, record, task_keys
+from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.task import TaskStatus
+from tests.conformance.task_steps import submitted
+
+
+@pytest.fixture
+async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(clean_redis_url)
+    yield client
+    await client.aclose()
+
+
+async def test_a_store_that_first_meets_a_full_server_writes_whole_scripts_or_none(
+    client: Redis,
+) -> None:
+    """On Redis 7; an older one cannot be asked to refuse a script whole."""
+    if (await client.info("server"))["redis_version"].startswith("6."):
+        pytest.skip("Redis 6 knows no script flags")
+    text = "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[2], 'x')"
+    scripts = RedisScripts(client, sources={"move": text})
+    await client.set("old", "kept")
+    await client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreFull):
+            await scripts.run("move", ["old", "new"])
+        assert await client.get("old") == "kept"
+    finally:
+        await client.config_set("maxmemory", 0)
+    await client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        scripts = RedisScripts(client, sources={"move": text})
+        with pytest.raises(StoreReadOnly):
+            await scripts.run("move", ["old", "new"])
+    finally:
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+    assert await scripts.run("move", ["old", "new"]) == "OK"
+
+
+async def test_a_broken_record_takes_no_other_tasks_doorbell_with_it(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client, resend_seconds=0.001)
+    broken, sound = await submitted(store), await submitted(store)
+    await client.set(record("default", broken.id), "no hash")
+    bells: list[str] = []
+    async with asyncio.timeout(5):
+        while sound.id not in bells:
+            bells += [bell.task_id for bell in (await store.sweep()).doorbells]
+    assert broken.id not in bells
+
+
+async def test_a_task_is_not_forgotten_for_an_ended_one_of_its_id(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client, result_ttl_seconds=0.001)
+    ended = await submitted(store)
+    await store.cancel("default", ended.id)
+    await client.delete(*task_keys("default", ended.id)[:3])
+    again = await submitted(store, id=ended.id)
+    await asyncio.sleep(0.01)
+    await store.sweep()
+    assert (await store.get("default", again.id)).status is TaskStatus.PENDING
+    assert await client.zscore(ENDED, f"default {ended.id}") is None
+
+
+async def test_forgetting_looks_again_before_it_deletes(client: Redis) -> None:
+    task = await submitted(RedisTaskStore(client))
+    scripts = RedisScripts(client, sources={"forget": read_script("forget")})
+    keys = [*task_keys("default", task.id)[:3], ENDED]
+    for due in (None, 2**50):
+        if due is not None:
+            await client.zadd(ENDED, {f"default {task.id}": due})
+        await scripts.run("forget", keys, [f"default {task.id}", task.id])
+        assert await client.exists(record("default", task.id))
+    await client.zadd(ENDED, {f"default {task.id}": 1})
+    await scripts.run("forget", keys, [f"default {task.id}", task.id])
+    assert not await client.exists(record("default", task.id))
