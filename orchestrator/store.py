@@ -178,8 +178,8 @@ class TaskStore(Protocol):
         events. An equal request (same `idempotency_key`; or with `cache_ttl_seconds`
         the same agent, version, input, parameters and context while an equal task is
         unfinished, and not delayed, or completed within that time) returns the earlier
-        task. A refused task's place holds an error instead: `AgentNotFound` (when agents are known,
-        but not this one), `IdempotencyConflict`, `ConversationBusy`.
+        task. A refused task's place holds an error instead: `AgentNotFound` (when
+        agents are known, but not this one), `IdempotencyConflict`, `ConversationBusy`.
 
         Raises:
             StoreUnavailable: nothing is known of any of them.
