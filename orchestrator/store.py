@@ -179,9 +179,9 @@ class TaskStore(Protocol):
         Writes record, idempotency, cache entry, turn order, due index and the first
         events. An equal request (same `idempotency_key`; or with `cache_ttl_seconds`
         the same agent, version, input, parameters and context while an equal task is
-        unfinished or completed within that time) returns the earlier task. A refused
-        task's place holds an error instead: `AgentNotFound` (when agents are known,
-        but not this one), `IdempotencyConflict`, `ConversationBusy`.
+        unfinished, and not delayed, or completed within that time) returns the earlier
+        task. A refused task's place holds an error instead: `AgentNotFound` (when
+        agents are known, but not this one), `IdempotencyConflict`, `ConversationBusy`.
 
         On a conversation with unfinished turns `when_busy` decides. `interrupt` and
         `rollback` ask for the end of all of them; a turn that was rolled back enters
@@ -230,6 +230,8 @@ class TaskStore(Protocol):
         `EXPIRED`: the queue-wait limit or deadline passed; the task is ended here.
         `SUSPECT`: the task may have brought its worker down, and this worker already
         runs such a one.
+        A store that may lose an answer asks again, at most for the lease's time, and
+        finds its own claim.
         """
         ...
 
