@@ -8,8 +8,11 @@ import pytest
 
 from conversations.conversation import ConversationConfig
 from orchestrator.errors import StoreUnavailable
+from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_gate import InMemoryGate
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import Defaults
+from orchestrator.settings import Settings
 
 
 class Closable:
@@ -40,6 +43,9 @@ async def test_every_part_is_closed_when_one_cannot_be(broken: int) -> None:
         conversation_config=ConversationConfig(),
         agents={},
         defaults=Defaults(),
+        gate=InMemoryGate(),
+        budget=InMemoryBudget(),
+        llm=Settings().llm,
     )
     with pytest.raises(StoreUnavailable, match="away"):
         await parts.aclose()
