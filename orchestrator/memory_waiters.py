@@ -43,7 +43,8 @@ class MemoryWaiters:
                 if found is not None or left <= 0:
                     return found
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
+                    async with asyncio.timeout(left):
+                        await changed.wait()
 
     @contextmanager
     def _registered(self, name: Hashable) -> Iterator[asyncio.Event]:

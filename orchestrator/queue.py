@@ -71,7 +71,8 @@ class CeleryTaskQueue:
                 self._thread, self._send, tuple(doorbells), give_up_at
             )
             sending.add_done_callback(_note_outcome)
-            await asyncio.wait_for(asyncio.shield(sending), ENQUEUE_SECONDS)
+            async with asyncio.timeout(ENQUEUE_SECONDS):
+                await asyncio.shield(sending)
         except Exception as exc:
             raise QueueUnavailable(
                 f"the broker at {self._shown_url} did not take the message"
@@ -85,7 +86,8 @@ class CeleryTaskQueue:
         self._closing = True
         with suppress(RuntimeError, TimeoutError):  # closed before; hangs
             closed = loop.run_in_executor(self._thread, self._disconnect)
-            await asyncio.wait_for(asyncio.shield(closed), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.shield(closed)
         self._thread.shutdown(wait=False)
 
     def _send(self, doorbells: tuple[Doorbell, ...], give_up_at: float) -> None:

@@ -60,7 +60,8 @@ async def ask_endpoint(
     process = await start(probe_command(*options), environment or {}, errors=DEVNULL)
     limit = ASK_SECONDS if try_tools else PROBE_SECONDS
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), limit)
+        async with asyncio.timeout(limit):
+            output, _ = await process.communicate()
         return EndpointReport.model_validate_json(output)
     except TimeoutError:
         return EndpointReport(remedy="the probe took too long; check llm.base_url")

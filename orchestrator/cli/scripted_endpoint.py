@@ -39,7 +39,8 @@ async def _announced_url(double: Process) -> str:
     if double.stdout is None:
         raise AssertionError("the double is started with a pipe")
     try:
-        line = await asyncio.wait_for(double.stdout.readline(), _START_SECONDS)
+        async with asyncio.timeout(_START_SECONDS):
+            line = await double.stdout.readline()
         return str(json.loads(line)["url"])
     except (TimeoutError, ValueError, KeyError, TypeError):
         raise Unavailable(

@@ -352,7 +352,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
 async def _until_gone(parent: int, stop: asyncio.Event) -> None:
     while not stop.is_set() and os.getppid() == parent:
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _PARENT_CHECK_SECONDS)
+            async with asyncio.timeout(_PARENT_CHECK_SECONDS):
+                await stop.wait()
 
 
 def main() -> int:

@@ -154,7 +154,8 @@ class Gatekeeper:
         waiters.append(woken)
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(woken, seconds)
+                async with asyncio.timeout(seconds):
+                    await woken
         finally:
             with suppress(ValueError):
                 waiters.remove(woken)
