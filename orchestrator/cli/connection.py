@@ -19,6 +19,7 @@ STATE_DIRECTORY = UP_URL_FILE.parent
 """Where `celeriac up` keeps its Redis; settings read in its parent find it."""
 
 
+AGAIN_SECONDS = 8.0
 END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """What ends a command as Ctrl-C does; SIGHUP comes when its terminal is closed."""
 
@@ -39,9 +40,15 @@ async def _interruptible(main: Coroutine[Any, Any, T], farewell: str) -> T:
     if task is None:
         raise RuntimeError("asyncio.run makes a task")
 
+    loop = asyncio.get_running_loop()
+
     def interrupt() -> None:
         is_first = not task.cancelling()
         task.cancel()
+        if is_first:
+            # A library may swallow one cancel; what stops in time never sees these.
+            loop.call_later(AGAIN_SECONDS, task.cancel)
+            loop.call_later(2 * AGAIN_SECONDS, task.cancel)
         if farewell and is_first:
             echo_if_heard(farewell)
 
