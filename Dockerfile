@@ -5,7 +5,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/celeriac
 WORKDIR /src
 COPY requirements.lock ./
-RUN /opt/celeriac/bin/pip install --require-hashes -r requirements.lock
+RUN /opt/celeriac/bin/pip install --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY conversations ./conversations
 COPY orchestrator ./orchestrator

@@ -54,7 +54,8 @@ clean: ## Remove everything that was made here
 		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The lock holds the build tools too, so that installing needs nothing that is not pinned.
+# The lock is whole (a test says so) and holds the build tools too, so that nothing is resolved and
+# nothing is installed that is not pinned.
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) must be Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
@@ -62,12 +63,12 @@ ifeq ($(strip $(UV)),)
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot make a virtualenv; on Debian: apt install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV) with pip (about a minute, once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 else
 	@echo "Installing into $(VENV) with uv"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 endif
 	@touch $@

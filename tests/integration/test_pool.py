@@ -67,7 +67,7 @@ def test_a_soft_limit_reaches_the_task_and_a_hard_limit_ends_it(
     worker.await_log("Hard time limit (0.5s) exceeded")
     worker.await_log("Soft time limit (0.5s) exceeded")
     stand.until(lambda: stand.counts().get("task_success") == 1)
-    assert running(stand) == 0
+    stand.until(lambda: running(stand) == 0)  # the signal comes before the slot is free
 
 
 def test_revoke_with_terminate_ends_a_running_task_within_a_second(
@@ -111,7 +111,7 @@ def test_stats_tell_slots_and_pool_grow_and_shrink_change_them(
     for task in stand.ask("active")[:2]:
         stand.producer.control.revoke(task["id"], terminate=True)
     stand.until(lambda: stand.redis.llen("celery") == 1)
-    assert running(stand) == 3
+    stand.until(lambda: running(stand) == 3)
 
 
 def test_autoscale_grows_and_shrinks_the_pool(stand: CeleryStand) -> None:

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
@@ -92,10 +92,37 @@ def test_the_image_does_not_run_as_root() -> None:
 
 def test_the_image_installs_only_what_the_lock_names() -> None:
     installs = re.findall(r"pip install (.*)", (ROOT / "Dockerfile").read_text())
-    assert [line.split(" ")[0] for line in installs] == [
-        "--require-hashes",
-        "--no-deps",
-    ]
+    assert installs[0] == "--no-deps --require-hashes -r requirements.lock"
+    assert [line.split(" ")[0] for line in installs[1:]] == ["--no-deps"]
+
+
+def test_the_makefile_resolves_nothing() -> None:
+    installs = re.findall(r"pip install (.*)", (ROOT / "Makefile").read_text())
+    locked = [line for line in installs if "requirements-dev.lock" in line]
+    assert len(locked) == 2
+    assert all("--no-deps --require-hashes" in line for line in locked)
+
+
+def test_what_the_lock_installs_lacks_nothing() -> None:
+    waiting = [*requirements(*PROJECT["project"]["optional-dependencies"])]
+    seen = set()
+    while waiting:
+        wanted = waiting.pop()
+        if (name := str(wanted)) in seen:
+            continue
+        seen.add(name)
+        assert Version(version(wanted.name)) in wanted.specifier, wanted
+        for line in requires(wanted.name) or ():
+            needed = Requirement(line)
+            if applies(needed, extras=wanted.extras):
+                waiting.append(needed)
+
+
+def applies(needed: Requirement, *, extras: set[str]) -> bool:
+    marker = needed.marker
+    return marker is None or any(
+        marker.evaluate({"extra": extra}) for extra in ("", *extras)
+    )
 
 
 def test_the_changelog_has_a_section_for_what_comes_next() -> None:
