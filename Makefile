@@ -45,9 +45,10 @@ BUILD = $(PYTHON) -c 'import tomllib; \
 
 lock: ## Pin all dependencies with hashes again (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv; run: pip install uv"; exit 1; }
-	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements.lock >/dev/null
+	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements.lock \
+		--extra http --extra uvloop >/dev/null
 	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements-dev.lock \
-		--all-extras --constraints requirements.lock >/dev/null
+		--extra dev --constraints requirements.lock >/dev/null
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
