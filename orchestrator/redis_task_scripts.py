@@ -11,6 +11,7 @@ from conversations.append_script import APPEND_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
 from orchestrator.redis_scripts import (
     RedisScripts,
@@ -59,9 +60,14 @@ Answer = list[Any]
 
 
 def _sources(dispatch_window: int) -> dict[str, str]:
-    parts = [read_script(name) for name in ("task", "dispatch", "ending")]
-    window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
+    parts = [
+        read_script(name) for name in ("counters", "task", "dispatch", "ending")
+    ]
+    numbers = (
+        f"local DISPATCH_WINDOW = {dispatch_window}\n"
+        f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
+    )
+    shared = "".join([transition_table(), APPEND_FUNCTIONS, numbers, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 

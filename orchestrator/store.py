@@ -26,6 +26,7 @@ from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.metrics import Counters
 from orchestrator.schedule import DueSchedule, Schedule
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 
@@ -153,6 +154,18 @@ class Wakening(NamedTuple):
 
     task: Task
     doorbells: tuple[Doorbell, ...]
+
+
+class QueueState(NamedTuple):
+    """A Celery queue, seen from the store."""
+
+    name: str
+    rung: int
+    """Tasks whose message is out and that no worker has claimed yet."""
+    in_line: int
+    """Due tasks beyond those."""
+    slots: int
+    """Runs that its live workers hold at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -451,6 +464,25 @@ class TaskStore(Protocol):
         ended ones; `limit` of each kind. What cannot be done for one task is logged
         and keeps nothing from the others.
         """
+        ...
+
+    async def counters(self, tenant: str) -> Counters:
+        """Return what has been counted of a tenant's tasks; see metrics.py."""
+        ...
+
+    async def tenants(self) -> tuple[str, ...]:
+        """Return the tenants that have ever had a task."""
+        ...
+
+    async def oldest_due(self, tenant: str) -> dict[str, datetime]:
+        """Return by agent since when its oldest due task waits for a worker.
+
+        Looks at the tenant's `OLDEST_LOOKED_AT` oldest pending tasks only.
+        """
+        ...
+
+    async def queues(self) -> tuple[QueueState, ...]:
+        """Return how the queues of the fleet stand that have had a task of late."""
         ...
 
     async def check(self) -> dict[str, str]:

@@ -3,7 +3,8 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9 its part of the
---       answer or '', 10.. type and data of events
+--       answer or '', 10 how many counts, their fields and amounts, then type and data
+--       of events
 -- Returns {'recorded', entry, doorbells} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
 
 if not holds_lease(ARGV[6]) then
@@ -17,6 +18,10 @@ if not is_finished(stored) then
   if ARGV[9] ~= '' and get('conversation') then
     redis.call('RPUSH', RECORD .. ':said', ARGV[9])
   end
-  append_events(10)
+  local events = 11 + 2 * tonumber(ARGV[10])
+  for i = 11, events - 1, 2 do
+    count(ARGV[i], tonumber(ARGV[i + 1]))
+  end
+  append_events(events)
 end
 return {'recorded', stored, leave_ship(true)}

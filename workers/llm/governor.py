@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from time import monotonic
 from uuid import uuid4
 
 from conversations.window import estimate_tokens
@@ -115,6 +116,8 @@ class GovernedProvider:
         self._task = task
         self._config = config
         self._may_park = may_park
+        self._waited_seconds = 0.0
+        """At gates, since the last completion."""
 
     def for_tool(self, *, may_park: bool) -> GovernedProvider:
         may_park = may_park and self._may_park
@@ -252,9 +255,18 @@ class GovernedProvider:
         Raises:
             ContextOverflow: the endpoint has read only a part of the prompt.
         """
-        completion, choice = call.completion, call.choice
-        if completion is None:
+        choice = call.choice
+        if call.completion is None:
             raise RuntimeError("only a completion is checked")
+        completion = call.completion.model_copy(
+            update={
+                "cost_micros": choice.endpoint.price_of(choice.model).micros(
+                    call.usage()
+                ),
+                "gate_wait_seconds": round(self._waited_seconds, 3),
+            }
+        )
+        self._waited_seconds = 0.0
         context = await choice.endpoint.context_of(choice.model)
         if not was_cut(call.request, completion, context):
             return completion
@@ -291,12 +303,14 @@ class GovernedProvider:
         departure = Departure(outcome=CallOutcome.UNKNOWN)
         asked = False
         try:
+            entering = monotonic()
             passage = await governor.gatekeeper.enter(
                 choice.endpoint,
                 choice.model,
                 self._caller(choice, request),
                 may_park=self._may_park,
             )
+            self._waited_seconds += monotonic() - entering
             asked = True
             try:
                 yield call
