@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from orchestrator.journal import Step, StepKind
+from orchestrator.task import TaskFailure
 
 BUCKETS_SECONDS: Final = (
     0.01,
@@ -32,8 +33,6 @@ BUCKETS_SECONDS: Final = (
 )
 """Upper bounds: from the wait in an idle queue to an hour of agents' work."""
 BUCKETS_MS: Final = tuple(round(bound * 1000) for bound in BUCKETS_SECONDS)
-MOST_FIELDS: Final = 5000
-"""Of a tenant's counters; lua/counters.lua has the same."""
 DROPPED: Final = "dropped"
 """Counts that found no room."""
 IN_TOOLS: Final = "(in tools)"
@@ -66,7 +65,10 @@ def step_counts(step: Step) -> list[Count]:
     """What a finished step adds to the counters."""
     label = step.name[:_LONGEST_NAME]
     if step.kind is StepKind.COMPLETION:
-        return [*time_counts("completion", label, step.seconds), *_model_counts(step, label)]
+        return [
+            *time_counts("completion", label, step.seconds),
+            *_model_counts(step, label),
+        ]
     if step.kind is not StepKind.TOOL_CALL:
         return []
     if step.error == _TOOL_UNKNOWN:
@@ -74,6 +76,13 @@ def step_counts(step: Step) -> list[Count]:
     outcome = step.error or "ok"
     counts = time_counts(f"call {outcome}", label, step.seconds)
     return [*counts, *_model_counts(step, IN_TOOLS)]
+
+
+def release_cause(delay_seconds: float, failure: TaskFailure | None) -> str:
+    """Why an attempt ended without its task, as it is counted."""
+    if failure is not None:
+        return "failure"
+    return "wait" if delay_seconds > 0 else "hand_over"
 
 
 def _model_counts(step: Step, label: str) -> Iterable[Count]:

@@ -88,6 +88,10 @@ def ready(queue: str) -> str:
     return f"{_FLEET}:ready:{queue}"
 
 
+def suspects(queue: str) -> str:
+    return f"{_FLEET}:suspects:{queue}"
+
+
 def worker(worker_id: str) -> str:
     return f"{_FLEET}:worker:{worker_id}"
 

@@ -59,12 +59,11 @@ Arguments = Sequence[str | int]
 Answer = list[Any]
 
 
-def _sources(dispatch_window: int) -> dict[str, str]:
-    parts = [
-        read_script(name) for name in ("counters", "task", "dispatch", "ending")
-    ]
+def _sources(dispatch_window: int, most_counters: int) -> dict[str, str]:
+    parts = [read_script(name) for name in ("counters", "task", "dispatch", "ending")]
     numbers = (
         f"local DISPATCH_WINDOW = {dispatch_window}\n"
+        f"local MOST_FIELDS = {most_counters}\n"
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
     )
     shared = "".join([transition_table(), APPEND_FUNCTIONS, numbers, *parts])
@@ -91,12 +90,15 @@ class RedisTaskScripts:
         resend_seconds: float,
         result_ttl_seconds: float,
         dispatch_window: int,
+        most_counters: int,
         redact: Redact | None,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
-            client, sources=_sources(dispatch_window), unguarded=UNGUARDED
+            client,
+            sources=_sources(dispatch_window, most_counters),
+            unguarded=UNGUARDED,
         )
         self._redact = redact
         self._delays = (

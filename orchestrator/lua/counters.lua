@@ -13,8 +13,7 @@
 
 local METRICS = KEYS[12] .. ARGV[1] .. ':metrics'
 local TENANTS = KEYS[12] .. '_fleet:tenants'
--- Clients may choose the names of models and tools; what comes too late has no room.
-local MOST_FIELDS = 5000
+-- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
 
 local function count(field, by)
   local value = redis.call('HINCRBY', METRICS, field, string.format('%.0f', by))
