@@ -17,6 +17,7 @@ from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact, redacted
+from orchestrator.dues import Payee
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
@@ -70,6 +71,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
+        payee: Payee | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -77,8 +79,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
         dispatch_window: int = DISPATCH_WINDOW,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._conversations = conversations
-        self._waiters = MemoryWaiters()
+        self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
             directory=directory,
@@ -100,6 +101,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
             turns=turns,
             lock=conversations.lock if conversations else threading.RLock(),
             redact=redact,
+            payee=payee,
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,

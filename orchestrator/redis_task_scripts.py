@@ -12,6 +12,7 @@ from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.redis_connection import UntypedRedis, address_of
+from orchestrator.redis_dues import paying_functions
 from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
@@ -63,6 +64,7 @@ def _sources(dispatch_window: int) -> dict[str, str]:
     window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
     shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["record_step"] = shared + paying_functions() + read_script("record_step")
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
