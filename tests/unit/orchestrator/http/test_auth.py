@@ -44,7 +44,7 @@ def test_an_expired_key_is_nobodys() -> None:
 @pytest.mark.parametrize(
     ("fields", "remedy"),
     [
-        ({"host": "0.0.0.0"}, "api-key"),
+        ({"host": "10.0.0.2"}, "api-key"),
         ({"host": "10.0.0.1", "keys": {"a": {"hash": hash_of("k")}}}, "behind_proxy"),
         ({"tls_certificate": "cert.pem"}, "set both"),
         ({"keys": {"a": {"hash": "secret"}}}, "pattern"),
@@ -63,6 +63,6 @@ def test_settings_that_would_be_open_are_refused(
 
 def test_others_are_served_with_keys_and_tls() -> None:
     keys = {"a": {"hash": hash_of("k")}}
-    assert HttpSettings(host="0.0.0.0", keys=keys, behind_proxy=True).scheme == "http"
+    assert HttpSettings(host="10.0.0.2", keys=keys, behind_proxy=True).scheme == "http"
     files = {"tls_certificate": "cert.pem", "tls_key": "key.pem"}
     assert HttpSettings(host="::", keys=keys, **files).scheme == "https"
