@@ -7,10 +7,13 @@ from contextlib import AbstractContextManager
 
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
+from orchestrator.dues import Dues, Payee
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
 from orchestrator.journal_entries import redacted_step
+from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_entry import Entry
+from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.metrics import step_counts
@@ -34,15 +37,24 @@ class MemoryRunJournal:
         turns: MemoryTurns,
         lock: AbstractContextManager[object],
         redact: Redact | None,
+        payee: Payee | None,
     ) -> None:
+        self._payee = payee or Payee(gate=InMemoryGate(), budget=InMemoryBudget())
         self._ledger = ledger
         self._turns = turns
         self._lock = lock
         self._redact = redact
 
     async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+        self,
+        lease: Lease,
+        step: Step,
+        events: Sequence[NewEvent] = (),
+        *,
+        dues: Dues | None = None,
     ) -> Recorded:
+        if dues is not None:
+            await self._payee.pay(dues)
         with self._lock:
             entry = self._ledger.held(lease)
             if step.key not in entry.steps:

@@ -16,6 +16,7 @@ from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact, redacted
+from orchestrator.dues import Payee
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
@@ -71,6 +72,7 @@ class InMemoryTaskStore(
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
+        payee: Payee | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
@@ -79,8 +81,7 @@ class InMemoryTaskStore(
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._conversations = conversations
-        self._waiters = MemoryWaiters()
+        self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
             directory=directory,
@@ -103,6 +104,7 @@ class InMemoryTaskStore(
             turns=turns,
             lock=conversations.lock if conversations else threading.RLock(),
             redact=redact,
+            payee=payee,
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,

@@ -13,6 +13,7 @@ from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
+from orchestrator.redis_dues import paying_functions
 from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
@@ -68,6 +69,7 @@ def _sources(dispatch_window: int, most_counters: int) -> dict[str, str]:
     )
     shared = "".join([transition_table(), APPEND_FUNCTIONS, numbers, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["record_step"] = shared + paying_functions() + read_script("record_step")
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
