@@ -203,7 +203,7 @@ class _Bounds:
         """The lowest place after which there are no more than `limit` messages."""
         if self.limit < 1:
             return self.places[-1]
-        if len(self.places) <= self.limit:
+        if len(self.places) < self.limit:
             return 0
         return self.places[-self.limit] - 1
 
