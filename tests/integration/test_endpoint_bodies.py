@@ -8,7 +8,7 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -32,16 +32,18 @@ Writer = Callable[[asyncio.StreamWriter], object]
 
 @asynccontextmanager
 async def raw_server(
-    head: str, body: bytes, *, after: Writer | None = None
+    head: str, body: bytes | None, *, after: Writer | None = None
 ) -> AsyncIterator[str]:
-    """Answers every request with these bytes and closes the connection."""
+    """Answers every request with these bytes; the head is not ended without a body."""
 
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.add(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode() + body)
+        writer.write(f"HTTP/1.1 {head}".encode())
+        if body is not None:
+            writer.write(b"\r\nConnection: close\r\n\r\n" + body)
         try:
             await writer.drain()
             if after is not None:
@@ -50,6 +52,8 @@ async def raw_server(
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -61,7 +65,7 @@ async def raw_server(
 
 
 async def asked(
-    head: str, body: bytes, *, after: Writer | None = None, **limits: float
+    head: str, body: bytes | None, *, after: Writer | None = None, **limits: float
 ) -> Completion:
     async with raw_server(head, body, after=after) as url:
         provider = ChatCompletionsProvider(url, model="m", limits=CallLimits(**limits))
@@ -189,24 +193,8 @@ async def test_head_lines_that_drip_end_with_the_total():
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        try:
-            await drip(writer)
-        except ConnectionError:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    provider = ChatCompletionsProvider(
-        url, model="m", limits=CallLimits(total_seconds=0.3)
-    )
-    try:
-        with pytest.raises(LLMError):
-            await ask(provider)
-    finally:
-        await provider.aclose()
-        server.close()
+    with pytest.raises(LLMError):
+        await asked("200 OK\r\nX-Slow: ", None, after=drip, total_seconds=0.3)
 
 
 @streaming
