@@ -98,19 +98,22 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         resend_seconds: float = RESEND_SECONDS,
         renewal_seconds: float = 0.0,
         dispatch_window: int = DISPATCH_WINDOW,
+        doorbell_message: str | None = None,
     ) -> None:
         """Take over a client.
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
         long holders get to renew their leases after Redis was away. A conversation
         that begins with a turn without an answer gets `conversation_config`;
-        `redact` sees what enters a conversation.
+        `redact` sees what enters a conversation. With a `doorbell_message` the scripts
+        ring by themselves, into the queues of this Redis, and return no doorbells.
         """
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
             dispatch_window=dispatch_window,
+            doorbell_message=doorbell_message,
             redact=redact,
         )
         self._known_agents = frozenset(known_agents)

@@ -58,10 +58,13 @@ Arguments = Sequence[str | int]
 Answer = list[Any]
 
 
-def _sources(dispatch_window: int) -> dict[str, str]:
+def _sources(dispatch_window: int, doorbell_message: str | None) -> dict[str, str]:
     parts = [read_script(name) for name in ("task", "dispatch", "ending")]
-    window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
+    message = "nil" if doorbell_message is None else f"[==[{doorbell_message}]==]"
+    constants = (
+        f"local DISPATCH_WINDOW = {dispatch_window}\nlocal DOORBELL = {message}\n"
+    )
+    shared = "".join([transition_table(), APPEND_FUNCTIONS, constants, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
@@ -85,12 +88,15 @@ class RedisTaskScripts:
         resend_seconds: float,
         result_ttl_seconds: float,
         dispatch_window: int,
+        doorbell_message: str | None,
         redact: Redact | None,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
-            client, sources=_sources(dispatch_window), unguarded=UNGUARDED
+            client,
+            sources=_sources(dispatch_window, doorbell_message),
+            unguarded=UNGUARDED,
         )
         self._redact = redact
         self._delays = (
