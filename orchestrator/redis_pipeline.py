@@ -39,6 +39,7 @@ class SharedPipeline:
     def __init__(self, client: Redis) -> None:
         self._client: UntypedRedis = client
         self._waiting: deque[_Sending] = deque()
+        self._open_lanes = 0
         self._lanes: set[asyncio.Task[None]] = set()
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -53,23 +54,35 @@ class SharedPipeline:
         loop = asyncio.get_running_loop()
         sending = _Sending(commands, loop.create_future())
         self._waiting.append(sending)
-        if len(self._lanes) < LANES:
+        if self._open_lanes < LANES:
+            self._open_lanes += 1
             lane = loop.create_task(self._send_all())
             self._lanes.add(lane)
             lane.add_done_callback(self._lanes.discard)
         return await sending.answers
 
     async def _send_all(self) -> None:
-        while batch := self._take():
-            commands = [command for each in batch for command in each.commands]
-            try:
-                answers = await self._send(commands)
-            except BaseException as exc:
-                _fail(batch, exc)
-                if not isinstance(exc, Exception):
-                    raise
-            else:
-                _answer(batch, answers)
+        """Send until nothing waits.
+
+        Nothing may be awaited between that finding and the lane's end: what comes then
+        would be nobody's.
+        """
+        try:
+            while batch := self._take():
+                await self._send_batch(batch)
+        finally:
+            self._open_lanes -= 1
+
+    async def _send_batch(self, batch: Sequence[_Sending]) -> None:
+        commands = [command for each in batch for command in each.commands]
+        try:
+            answers = await self._send(commands)
+        except BaseException as exc:
+            _fail(batch, exc)
+            if not isinstance(exc, Exception):
+                raise
+        else:
+            _answer(batch, answers)
 
     def _take(self) -> list[_Sending]:
         """Take what fits into one pipeline and is still wanted."""
