@@ -75,6 +75,7 @@ async def test_no_command_is_left_behind_by_lanes_that_end_together(
     for _ in range(LANES - 1):
         callers.append(asyncio.create_task(pipeline.execute([("ECHO", 1)])))
         await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the last lane waits now, too
     pipeline.opened.set()
     async with asyncio.timeout(10):
         await asyncio.gather(*callers)
