@@ -15,7 +15,7 @@ from orchestrator.celery_settings import RUN_TASK
 def doorbell_message() -> str:
     """Return the message with `$TENANT`, `$TASK` and so on in place of its facts."""
     body: list[Any] = [[], {"tenant": "$TENANT", "task_id": "$TASK"}, {}]
-    headers = {
+    headers: dict[str, Any] = {
         "lang": "py",
         "task": RUN_TASK,
         "id": "$TASK",
@@ -36,7 +36,7 @@ def doorbell_message() -> str:
         "stamped_headers": None,
         "stamps": {},
     }
-    properties = {
+    properties: dict[str, Any] = {
         "correlation_id": "$TASK",
         "reply_to": "",
         "delivery_mode": 2,

@@ -1,4 +1,4 @@
-"""Where broker and store are one Redis, scripts ring: the same messages, no round trip."""
+"""Where broker and store are one Redis, scripts ring: the same messages as Celery's."""
 
 from __future__ import annotations
 
