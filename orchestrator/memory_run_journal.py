@@ -16,6 +16,7 @@ from orchestrator.memory_entry import Entry
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
+from orchestrator.metrics import step_counts
 from orchestrator.store import Doorbell, Lease, Recorded, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
@@ -62,6 +63,7 @@ class MemoryRunJournal:
                 entry.starts.pop(step.key, None)
                 entry.decisions.pop(step.key, None)
                 entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
+                self._ledger.counts.add(lease.tenant, step_counts(step))
                 self._ledger.append(entry, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             return Recorded(entry.steps[step.key].model_copy(deep=True), bells)
@@ -112,6 +114,7 @@ class MemoryRunJournal:
                     entry, TaskStatus.CANCELLED, data, running_seconds=seconds
                 )
             bells = ledger.leave(entry)
+            ledger.counts.released(task, "decision")
             entry.move(
                 TaskStatus.WAITING,
                 running_seconds=seconds,

@@ -19,6 +19,7 @@ from orchestrator.journal_entries import (
     step_from_entry,
     step_text,
 )
+from orchestrator.metrics import step_counts
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_dues import payment
@@ -50,7 +51,16 @@ class RedisRunJournal(RedisTaskScripts):
         kept = redacted_step(step, self._redact)
         text = step_text(kept, attempt=lease.fence)
         keys, owed = payment(dues)
-        arguments = [step.key, text, kept.said or "", *owed, *_event_arguments(events)]
+        counts = step_counts(step)
+        arguments: Arguments = [
+            step.key,
+            text,
+            kept.said or "",
+            *owed,
+            len(counts),
+            *(part for count in counts for part in count),
+            *_event_arguments(events),
+        ]
         answer = await self._write("record_step", lease, arguments, more_keys=keys)
         return Recorded(step_from_entry(answer[0]), read_doorbells(answer[1]))
 

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.figures_store import FiguresStore
 from orchestrator.journal import Decision, Step, StepStart
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskStatus
@@ -77,7 +78,7 @@ class TaskPage(NamedTuple):
     next_cursor: str | None
 
 
-class TaskStore(ScheduleStore, WebhookStore, Protocol):
+class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
     """Keeps tasks, their journals and event logs, and decides what may run."""
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:

@@ -173,7 +173,10 @@ class JournaledRunContext:
             key=SUMMARY_KEY,
             kind=StepKind.COMPLETION,
             outcome=summary.model_dump(mode="json", exclude_defaults=True),
+            name=completion.model,
             usage=usage,
+            cost_micros=completion.cost_micros,
+            waited_seconds=completion.gate_wait_seconds,
             seconds=monotonic() - started,
             attempt=self.task.attempt,
         )
@@ -218,6 +221,8 @@ class JournaledRunContext:
             outcome=completion.model_dump(mode="json", exclude_defaults=True),
             said=completion.message.content or None,
             usage=completion.usage or Usage(),
+            cost_micros=completion.cost_micros,
+            waited_seconds=completion.gate_wait_seconds,
             seconds=seconds,
             attempt=self.task.attempt,
         )
@@ -294,6 +299,9 @@ class JournaledRunContext:
             name=call.name,
             outcome=result.model_dump(mode="json", exclude_defaults=True),
             usage=llm.usage,
+            cost_micros=llm.cost_micros,
+            waited_seconds=llm.waited_seconds,
+            error=result.error,
             seconds=seconds,
             attempt=self.task.attempt,
         )

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from time import monotonic
 from uuid import uuid4
 
 from orchestrator.agent_config import AgentConfig, ModelChoice
@@ -24,7 +25,7 @@ from workers.errors import (
 )
 from workers.llm.allowance import Allowance, amount_of
 from workers.llm.context_guard import fitted, was_cut
-from workers.llm.endpoints import Endpoints
+from workers.llm.endpoints import Endpoints, Price
 from workers.llm.gatekeeper import Gatekeeper, Passage
 from workers.llm.governed_call import Call, Choice, How, Plan, departure_after
 from workers.llm.prompt_size import prompt_tokens
@@ -100,6 +101,8 @@ class GovernedProvider:
         self._config = config
         self._may_park = may_park
         self._may_owe = may_owe
+        self._waited_seconds = 0.0
+        """At gates, since the last completion."""
 
     def for_tool(self, *, may_park: bool) -> GovernedProvider:
         may_park = may_park and self._may_park
@@ -268,6 +271,7 @@ class GovernedProvider:
             output_tokens=request.max_output_tokens,
             price=price,
         )
+        entering = monotonic()
         try:
             passage = await governor.gatekeeper.enter(
                 choice.endpoint,
@@ -278,9 +282,11 @@ class GovernedProvider:
         except BaseException:
             await governor.allowance.settle(reservation, Usage(), price)
             raise
+        self._waited_seconds += monotonic() - entering
         departure = Departure(outcome=CallOutcome.UNKNOWN)
         try:
             yield call
+            self._note_cost(call, price)
             departure = self._departure(call, passage.gate)
             if owes:
                 call.answered = self._answered(call, passage, departure, reservation)
@@ -294,6 +300,16 @@ class GovernedProvider:
                 await governor.gatekeeper.leave(passage, departure)
                 if departure.tokens is not None:
                     await governor.allowance.settle(reservation, call.usage(), price)
+
+    def _note_cost(self, call: Call, price: Price) -> None:
+        """Say in the completion what it cost and how long it waited for its permit."""
+        if call.completion is not None:
+            facts = {
+                "cost_micros": price.micros(call.usage()),
+                "gate_wait_seconds": round(self._waited_seconds, 3),
+            }
+            call.completion = call.completion.model_copy(update=facts)
+            self._waited_seconds = 0.0
 
     def _answered(
         self,
