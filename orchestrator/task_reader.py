@@ -91,10 +91,12 @@ class TaskReader:
             TaskNotFound: none of this tenant has the id.
         """
         patience = Patience(timeout)
-        async for event in self._events(task_id, -1, tenant, patience):
-            if on_event is not None:
-                on_event(event)
-        task = await self.get(task_id, tenant=tenant)
+        task = None if on_event else await self.get(task_id, tenant=tenant)
+        if task is None or not task.status.is_terminal:
+            async for event in self._events(task_id, -1, tenant, patience):
+                if on_event is not None:
+                    on_event(event)
+            task = await self.get(task_id, tenant=tenant)
         if not task.status.is_terminal:
             raise WaitTimeout(await self._why_waiting(task, patience.waited_seconds))
         if task.status is TaskStatus.COMPLETED and task.result is not None:
