@@ -14,11 +14,11 @@ from hashlib import sha256
 from typing import Any, Final
 
 from conversations.json_value import JsonObject, dumps
-from conversations.message import Message, Role
+from conversations.message import Message
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.prompt import prompt_of
+from orchestrator.prompt import asked
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -110,7 +110,7 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
 
 def user_message(task: Task) -> Message:
     """What the user says with a task, as it stands in a conversation."""
-    return Message(role=Role.USER, content=prompt_of(task.input))
+    return asked(task.input)
 
 
 def request_hash(task: Task) -> str:

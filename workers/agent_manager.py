@@ -251,7 +251,7 @@ def _input_of(
 def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
     if answer.messages:
         return answer.messages
-    asked = Message(role=Role.USER, content=agent_input.prompt())
+    asked = agent_input.message()
     if not answer.content.strip():
         return (asked,)
     return (asked, Message(role=Role.ASSISTANT, content=answer.content))

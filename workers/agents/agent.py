@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from conversations.json_value import Json, JsonObject, Text
 from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
-from orchestrator.prompt import prompt_of
+from orchestrator.prompt import asked, prompt_of
 from orchestrator.task import StopReason, Task
 from workers.llm.provider import Completion, CompletionRequest, ToolSpec
 from workers.tools.registry import ToolRegistry
@@ -50,6 +50,10 @@ class AgentInput(BaseModel):
     def prompt(self) -> str:
         """Return the words for the model: a prompt field alone, else all as JSON."""
         return prompt_of(self.data)
+
+    def message(self) -> Message:
+        """Return them as a user's message, with the input's `images`."""
+        return asked(self.data)
 
 
 class AgentResult(BaseModel):

@@ -120,7 +120,7 @@ class _ToolLoop:
         if instructions:
             self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
         self._tokens = agent_input.context_tokens
-        self._turn = [Message(role=Role.USER, content=agent_input.prompt())]
+        self._turn = [agent_input.message()]
         self._calls_left = ctx.config.max_tool_calls
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
