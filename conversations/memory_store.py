@@ -64,7 +64,9 @@ class InMemoryConversationStore:
             if history or not messages:
                 record.load(history, numbers_of(conversation, history))
             else:
-                record.extend(messages, turn=None, now=self._now())
+                record.extend(
+                    messages, turn=None, now=record.head.created_at or self._now()
+                )
             self._records[key] = record
             return record.head.model_copy(deep=True)
 
