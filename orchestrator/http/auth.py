@@ -15,7 +15,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orchestrator.http.problem import Problem
 from orchestrator.http_settings import ApiKeySettings, Scope
@@ -90,7 +90,10 @@ _bearer = HTTPBearer(
 )
 
 
-def authenticate(request: Request) -> Caller:
+def authenticate(
+    request: Request,
+    given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Caller:
     """Return who asks.
 
     Raises:
@@ -100,8 +103,7 @@ def authenticate(request: Request) -> Caller:
     if keys.is_open:
         _check_own_machine(request)
         return keys.local()
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    caller = keys.find(key.strip()) if scheme.lower() == "bearer" else None
+    caller = keys.find(given.credentials) if given is not None else None
     if caller is None:
         raise Problem(
             401,
@@ -158,8 +160,8 @@ def needs(scope: Scope) -> Callable[[Caller], Caller]:
     return check
 
 
-Reader = Annotated[Caller, Depends(needs(Scope.READ)), Security(_bearer)]
-Submitter = Annotated[Caller, Depends(needs(Scope.SUBMIT)), Security(_bearer)]
-Canceller = Annotated[Caller, Depends(needs(Scope.CANCEL)), Security(_bearer)]
-Approver = Annotated[Caller, Depends(needs(Scope.APPROVE)), Security(_bearer)]
-Admin = Annotated[Caller, Depends(needs(Scope.ADMIN)), Security(_bearer)]
+Reader = Annotated[Caller, Depends(needs(Scope.READ))]
+Submitter = Annotated[Caller, Depends(needs(Scope.SUBMIT))]
+Canceller = Annotated[Caller, Depends(needs(Scope.CANCEL))]
+Approver = Annotated[Caller, Depends(needs(Scope.APPROVE))]
+Admin = Annotated[Caller, Depends(needs(Scope.ADMIN))]

@@ -5,5 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from orchestrator.http import agents, schedules, tasks
+from orchestrator.http.facade import chat_completions, conversations, models, responses
 
-ROUTERS: tuple[APIRouter, ...] = (tasks.router, agents.router, schedules.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    tasks.router,
+    agents.router,
+    schedules.router,
+    responses.router,
+    conversations.router,
+    chat_completions.router,
+    models.router,
+)

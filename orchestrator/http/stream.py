@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -55,11 +55,19 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncIterator[bytes], *, send_timeout: float) -> None:
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        *,
+        send_timeout: float,
+        on_gone: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Make the response; `on_gone` is called when the reader leaves early."""
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._pieces = pieces
         self._send_timeout = send_timeout
+        self._on_gone = on_gone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.create_task(self._pump(scope, send))
@@ -70,6 +78,8 @@ class EventStream(Response):
             for task in (pump, gone):
                 task.cancel()
             await asyncio.wait({pump, gone})
+        if pump.cancelled() and self._on_gone is not None:
+            await self._on_gone()
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
 

@@ -41,3 +41,13 @@ def item_id(task: str, local: str) -> str:
 
 def _is_hex(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def owner_of(conversation_id: str) -> str:
+    """Return a short name of a conversation for the ids of its items."""
+    return uuid5(NAMESPACE_URL, conversation_id).hex[:16]
+
+
+def new_conversation() -> str:
+    """Return a new conversation's id as OpenAI writes them."""
+    return f"conv_{uuid4().hex}"
