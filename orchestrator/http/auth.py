@@ -22,6 +22,9 @@ from orchestrator.http_settings import ApiKeySettings, Scope
 from orchestrator.loopback import is_loopback
 
 ALL_SCOPES = frozenset(Scope)
+KEY_COOKIE = "celeriac_key"
+"""Holds the key of who has logged in to the page; scripts cannot read it."""
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL = "local"
 """The name of whoever asks where no keys are set."""
 
@@ -92,7 +95,7 @@ _bearer = HTTPBearer(
 
 def authenticate(
     request: Request,
-    given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    shown: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Caller:
     """Return who asks.
 
@@ -103,7 +106,8 @@ def authenticate(
     if keys.is_open:
         _check_own_machine(request)
         return keys.local()
-    caller = keys.find(given.credentials) if given is not None else None
+    key = shown.credentials.strip() if shown else _key_of_page(request)
+    caller = keys.find(key) if key else None
     if caller is None:
         raise Problem(
             401,
@@ -112,6 +116,31 @@ def authenticate(
             headers={"WWW-Authenticate": "Bearer"},
         )
     return caller
+
+
+def _key_of_page(request: Request) -> str | None:
+    """Return the key that was given to the page's login, from this page alone.
+
+    Raises:
+        Problem: another site's page has the browser change something.
+    """
+    key = request.cookies.get(KEY_COOKIE)
+    if key and request.method not in _SAFE_METHODS and not _is_own_page(request):
+        raise Problem(
+            403,
+            "origin_refused",
+            "a page of another origin may not use this page's login; send the API key"
+            " as `Authorization: Bearer <key>`",
+        )
+    return key
+
+
+def _is_own_page(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = urlsplit(request.headers.get("origin", ""))
+    return origin.netloc == request.headers.get("host")
 
 
 def _check_own_machine(request: Request) -> None:

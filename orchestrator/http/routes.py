@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from orchestrator.http import agents, schedules, tasks
+from orchestrator.http import agents, schedules, status, tasks
 from orchestrator.http.facade import chat_completions, conversations, models, responses
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -15,4 +15,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     conversations.router,
     chat_completions.router,
     models.router,
+    status.router,
 )
