@@ -13,13 +13,13 @@ from pydantic import JsonValue, ValidationError
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import InvalidHistory, InvalidMessage, InvalidRequest
 from conversations.json_value import NotStorable, check_identifier, check_json, size_of
-from conversations.message import Message, Role, StoredMessage
+from conversations.message import MAX_SEQ, Message, Role, StoredMessage
 from conversations.record import write_message
 
+MAX_BATCH = 1000
+"""Messages of one append: some milliseconds in which Redis does nothing else."""
 MAX_PAGE = 1000
 """Bounds one answer to what a client can hold and Redis reads without a pause."""
-MAX_SEQ = 2**53
-"""Lua numbers are exact below it."""
 
 
 def admit_message(
@@ -36,6 +36,49 @@ def admit_message(
         raise InvalidMessage(describe_problem(exc, field)) from None
     check_message_size(admitted, field=field, max_bytes=max_bytes)
     return admitted
+
+
+def check_batch(messages: object) -> None:
+    """Check that these are some messages, and not more than one step should add.
+
+    Raises:
+        InvalidRequest: they are not.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(
+        messages, Sequence
+    ):
+        kind = type(messages).__name__
+        raise InvalidRequest(f"messages must be a list (got {kind}); send a list")
+    if len(messages) > MAX_BATCH:
+        raise InvalidRequest(
+            f"messages are {len(messages)}, the limit is {MAX_BATCH} at once;"
+            " add them in parts, or import a transcript"
+        )
+
+
+def check_no_nul(message: Message, *, field: str) -> None:
+    """Check that no text of a message holds a NUL, which some readers end at.
+
+    Raises:
+        InvalidMessage: one does.
+    """
+    if "\\u0000" in write_message(message):  # NUL, as JSON writes it
+        _refuse_nul(message.model_dump(mode="json"), field)
+
+
+def _refuse_nul(value: object, path: str) -> None:
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidMessage(
+            f"{path} holds a NUL character at index {value.index(chr(0))};"
+            " take it out and send it again"
+        )
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_nul(name, f"a name in {path}")
+            _refuse_nul(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_nul(item, f"{path}[{index}]")
 
 
 def check_message_size(message: Message, *, field: str, max_bytes: int) -> None:
@@ -55,20 +98,26 @@ def check_message_size(message: Message, *, field: str, max_bytes: int) -> None:
 def admit_conversation(
     conversation_id: str | None,
     *,
-    config: ConversationConfig | Mapping[str, object],
-    metadata: Mapping[str, JsonValue],
     tenant: str,
+    config: ConversationConfig | Mapping[str, object] | None = None,
+    metadata: Mapping[str, JsonValue] | None = None,
+    hidden: bool = False,
 ) -> Conversation:
     """Return a new conversation; without an id it gets one.
 
     Raises:
         InvalidRequest: id, tenant, config or metadata cannot be taken.
     """
-    named = {} if conversation_id is None else {"id": conversation_id}
+    given = {
+        "id": conversation_id,
+        "tenant": tenant,
+        "config": config,
+        "metadata": None if metadata is None else dict(metadata),
+        "hidden": hidden,
+    }
+    named = {field: value for field, value in given.items() if value is not None}
     try:
-        return Conversation.model_validate(
-            {"tenant": tenant, "config": config, "metadata": dict(metadata), **named}
-        )
+        return Conversation.model_validate(named)
     except ValidationError as exc:
         raise InvalidRequest(describe_problem(exc, "conversation")) from None
 
@@ -81,6 +130,9 @@ def admit_metadata(
     Raises:
         InvalidRequest: it is not.
     """
+    if not isinstance(metadata, Mapping):
+        kind = type(metadata).__name__
+        raise InvalidRequest(f"metadata must be an object (got {kind}); send one")
     plain = dict(metadata)
     try:
         check_json(plain, path="metadata")
@@ -115,15 +167,54 @@ def check_page(
     Raises:
         InvalidRequest: a bound is out of range.
     """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        kind = type(limit).__name__
+        raise InvalidRequest(f"limit must be a number (got {kind}); send one")
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidRequest(
             f"limit must be 1 to {MAX_PAGE} (got {limit}); read further pages for more"
         )
     for field, bound in (("before", before), ("after", after)):
-        if bound is not None and not 0 <= bound < MAX_SEQ:
-            raise InvalidRequest(
-                f"{field} must be 0 to 2^53 - 1 (got {bound}); pass a message's seq"
-            )
+        if bound is not None:
+            check_seq(bound, field=field)
+
+
+def check_seq(seq: int, *, field: str = "seq") -> None:
+    """Check that a message could have the number.
+
+    Raises:
+        InvalidRequest: none could.
+    """
+    if isinstance(seq, bool) or not isinstance(seq, int):
+        kind = type(seq).__name__
+        raise InvalidRequest(f"{field} must be a number (got {kind}); pass a seq")
+    if not 0 <= seq <= MAX_SEQ:
+        raise InvalidRequest(
+            f"{field} must be 0 to 2^52 (got {seq}); pass a message's seq"
+        )
+
+
+def check_turn(turn: str) -> None:
+    """Check that a turn could have the id.
+
+    Raises:
+        InvalidRequest: none could.
+    """
+    try:
+        check_identifier(turn)
+    except NotStorable as exc:
+        raise InvalidRequest(f"turn: {exc}") from None
+
+
+def without_repeats(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages without those whose client id stands before them."""
+    known: set[str] = set()
+    fresh: list[Message] = []
+    for message in messages:
+        if message.client_id is None or message.client_id not in known:
+            fresh.append(message)
+            known.add(message.client_id or "")
+    return fresh
 
 
 def check_cursor(cursor: str | None) -> None:
@@ -132,9 +223,12 @@ def check_cursor(cursor: str | None) -> None:
     Raises:
         InvalidRequest: it is none.
     """
-    if cursor is not None and not (
-        cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ
-    ):
+    if cursor is None:
+        return
+    if not isinstance(cursor, str):
+        kind = type(cursor).__name__
+        raise InvalidRequest(f"cursor must be text (got {kind}); pass next_cursor")
+    if not (cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ):
         raise InvalidRequest(
             f"cursor ({len(cursor)} characters) is none of this service;"
             " pass next_cursor of the page before"

@@ -13,6 +13,10 @@ from conversations.json_value import Identifier, JsonObject, dumps
 
 DEFAULT_MAX_MESSAGES = 1000
 DEFAULT_CONTEXT_WINDOW = 50
+MOST = 10**9
+"""Messages or tokens; any Redis and any model are full before it."""
+LONGEST_TTL_SECONDS = 10 * 366 * 86_400
+"""Ten years."""
 
 Compaction = Literal["none", "drop", "summarise"]
 OnFailure = Literal["keep_user", "drop"]
@@ -25,11 +29,11 @@ class ConversationConfig(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
-    max_messages: int | None = Field(default=DEFAULT_MAX_MESSAGES, ge=1)
+    max_messages: int | None = Field(default=DEFAULT_MAX_MESSAGES, ge=1, le=MOST)
     """Retention: oldest whole turns beyond it are dropped; None keeps all."""
-    context_window: int = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
+    context_window: int = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1, le=MOST)
     """Messages of history a model sees at most, system messages not counted."""
-    context_tokens: int | None = Field(default=None, ge=1)
+    context_tokens: int | None = Field(default=None, ge=1, le=MOST)
     """Tokens of messages a model sees at most, counted where the endpoint told, else
     estimated; None sets no bound."""
     compaction: Compaction = "drop"
@@ -38,7 +42,7 @@ class ConversationConfig(BaseModel):
     on_failure: OnFailure = "keep_user"
     """What a turn that failed or was cancelled leaves: its question and a closing mark
     with the answer so far, or nothing (`drop`)."""
-    ttl_seconds: float | None = Field(default=None, gt=0)
+    ttl_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TTL_SECONDS)
     """Deleted when nothing was added or changed for so long; None keeps it for ever."""
 
     @model_validator(mode="after")
@@ -66,6 +70,8 @@ class Conversation(BaseModel):
     """Its limits."""
     metadata: JsonObject = Field(default_factory=dict)
     """The owner's facts about it; searchable by equality."""
+    hidden: bool = False
+    """Not listed; found by its id alone."""
     created_at: datetime | None = None
     """When it was created, by the store's clock; None before it is stored."""
     updated_at: datetime | None = None
@@ -74,6 +80,13 @@ class Conversation(BaseModel):
     """Sequence number of the newest message; 0 when there is none."""
     dropped_messages: int = Field(default=0, ge=0)
     """Messages that retention has removed from the old end."""
+    deleted_messages: int = Field(default=0, ge=0)
+    """Messages that were deleted one by one; their numbers are not given out again."""
+
+    @property
+    def message_count(self) -> int:
+        """How many messages are kept."""
+        return self.last_seq - self.dropped_messages - self.deleted_messages
 
     def has_metadata(self, wanted: Mapping[str, JsonValue]) -> bool:
         """Tell whether the metadata holds every wanted pair."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from conversations.json_value import Identifier, JsonObject, Text
+
+MAX_SEQ = 2**52
+"""Lua, which gives numbers out, counts exactly up to twice that."""
 
 
 class Role(StrEnum):
@@ -76,10 +85,10 @@ class Message(BaseModel):
     """Chosen by the writer; a second append with the same id adds nothing."""
     pinned: bool = False
     """Shown to the model however old it is."""
-    covers: int | None = Field(default=None, ge=1)
+    covers: int | None = Field(default=None, ge=1, le=MAX_SEQ)
     """Makes a system message a summary: of the messages up to this number, which a
     model then no longer sees."""
-    tokens: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0, le=MAX_SEQ)
     """What it costs in a prompt, as the endpoint counted; None is estimated."""
     metadata: JsonObject = Field(default_factory=dict)
     """Facts about the message that no model sees."""
@@ -108,7 +117,7 @@ class Message(BaseModel):
         )
         if not self.content.strip() and not empty_allowed:
             raise ValueError(
-                f"content of a {self.role.value} message must not be blank"
+                f"content must not be blank in a message of role {self.role.value}"
             )
         return self
 
@@ -120,11 +129,11 @@ class StoredMessage(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
-    seq: int = Field(ge=1)
+    seq: int = Field(ge=1, le=MAX_SEQ)
     """Its place, counted from 1, never reused."""
     turn: Identifier | None = None
     """The turn it entered with (a task id); None when added by hand."""
-    created_at: datetime
+    created_at: AwareDatetime
     """When it was stored, by the store's clock."""
     message: Message
     """What was said."""

@@ -84,6 +84,8 @@ class MemoryClaims:
     def _begin(self, entry: Entry, worker: str, lease_seconds: float) -> None:
         now, task = self._ledger.now, entry.task
         self._ledger.leave(entry)
+        waited = (now - (task.due_at or now)).total_seconds()
+        self._ledger.counts.claimed(task, waited_seconds=waited)
         entry.move(
             TaskStatus.RUNNING,
             attempt=task.attempt + 1,

@@ -16,12 +16,14 @@ from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact, redacted
+from orchestrator.dues import Payee
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_entry import Entry
+from orchestrator.memory_figures import MemoryFigures
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
 from orchestrator.memory_schedules import MemorySchedules
@@ -29,6 +31,7 @@ from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.memory_waiters import MemoryWaiters
 from orchestrator.memory_webhooks import MemoryWebhooks
+from orchestrator.metrics import release_cause
 from orchestrator.store import (
     Cancellation,
     Creation,
@@ -43,6 +46,7 @@ from orchestrator.store_limits import (
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
+    MOST_COUNTERS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
 )
@@ -56,7 +60,7 @@ from orchestrator.task_record import (
 
 
 class InMemoryTaskStore(
-    MemoryClaims, MemoryRunJournal, MemorySchedules, MemoryWebhooks
+    MemoryClaims, MemoryRunJournal, MemorySchedules, MemoryWebhooks, MemoryFigures
 ):
     """A `TaskStore` without I/O; safe for threads and event loops."""
 
@@ -68,20 +72,22 @@ class InMemoryTaskStore(
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
+        payee: Payee | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
         dispatch_window: int = DISPATCH_WINDOW,
+        most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._conversations = conversations
-        self._waiters = MemoryWaiters()
+        self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
             directory=directory,
             resend_seconds=resend_seconds,
             window=dispatch_window,
+            most_counters=most_counters,
             changed=self._waiters.notify,
             push_cancel=self._push_cancel,
         )
@@ -98,6 +104,7 @@ class InMemoryTaskStore(
             turns=turns,
             lock=conversations.lock if conversations else threading.RLock(),
             redact=redact,
+            payee=payee,
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
@@ -192,6 +199,7 @@ class InMemoryTaskStore(
                 data: JsonObject = {"status": "cancelled"}
                 return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
             bells = ledger.leave(entry)
+            ledger.counts.released(task, release_cause(delay_seconds, failure))
             entry.move(TaskStatus.PENDING, **changes)
             entry.set(pending_reason=reason)
             ledger.record(
@@ -258,6 +266,14 @@ class InMemoryTaskStore(
             entry = self._ledger.get(tenant, task_id)
             bells = self._ledger.request_cancel(entry)
             return Cancellation(entry.copy(), bells)
+
+    async def delete(self, tenant: str, task_id: str) -> None:
+        with self._lock:
+            task = self._ledger.get(tenant, task_id).task
+            if not task.status.is_terminal:
+                raise InvalidTransition(task.id, status=task.status, wanted="deleted")
+            del self._ledger.entries[(tenant, task_id)]
+            self._acceptance.forget(task)
 
     def _push_cancel(self, entry: Entry) -> None:
         worker = entry.task.worker or ""

@@ -39,6 +39,7 @@ from orchestrator.redis_creation import (
     creation_keys,
     read_creation,
 )
+from orchestrator.redis_figures import RedisFigures
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
@@ -46,7 +47,12 @@ from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
-from orchestrator.redis_task_scripts import Answer, Arguments, require_name
+from orchestrator.redis_task_scripts import (
+    Answer,
+    Arguments,
+    ScriptConstants,
+    require_name,
+)
 from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
@@ -65,6 +71,7 @@ from orchestrator.store_limits import (
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
+    MOST_COUNTERS,
     PUSHED_CANCEL_SECONDS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
@@ -82,7 +89,7 @@ from orchestrator.task_record import (
 _CLAIM_PAUSE_SECONDS: Final = 0.25
 
 
-class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
+class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigures):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -98,19 +105,26 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         resend_seconds: float = RESEND_SECONDS,
         renewal_seconds: float = 0.0,
         dispatch_window: int = DISPATCH_WINDOW,
+        doorbell_message: str | None = None,
+        most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Take over a client.
 
         `known_agents` are those of this process's settings; `renewal_seconds` is how
         long holders get to renew their leases after Redis was away. A conversation
         that begins with a turn without an answer gets `conversation_config`;
-        `redact` sees what enters a conversation.
+        `redact` sees what enters a conversation. With a `doorbell_message` the scripts
+        ring by themselves, into the queues of this Redis, and return no doorbells.
         """
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
-            dispatch_window=dispatch_window,
+            constants=ScriptConstants(
+                dispatch_window=dispatch_window,
+                most_counters=most_counters,
+                doorbell_message=doorbell_message,
+            ),
             redact=redact,
         )
         self._known_agents = frozenset(known_agents)
@@ -339,6 +353,12 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         return Cancellation(
             task_from_fields(pairs(answer[0])), read_doorbells(answer[1])
         )
+
+    async def delete(self, tenant: str, task_id: str) -> None:
+        task = await self.get(tenant, task_id)
+        if not task.status.is_terminal:
+            raise InvalidTransition(task.id, status=task.status, wanted="deleted")
+        await self._sweep.forget_now(task)
 
     async def wait_cancel_requests(
         self, worker: str, *, wait_seconds: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -11,7 +11,9 @@ from conversations.append_script import APPEND_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
+from orchestrator.redis_dues import paying_functions
 from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
@@ -58,11 +60,27 @@ Arguments = Sequence[str | int]
 Answer = list[Any]
 
 
-def _sources(dispatch_window: int) -> dict[str, str]:
-    parts = [read_script(name) for name in ("task", "dispatch", "ending")]
-    window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
+class ScriptConstants(NamedTuple):
+    """What the text of the task scripts is composed with."""
+
+    dispatch_window: int
+    most_counters: int
+    doorbell_message: str | None
+    """None: the caller rings."""
+
+
+def _sources(constants: ScriptConstants) -> dict[str, str]:
+    parts = [read_script(name) for name in ("counters", "task", "dispatch", "ending")]
+    message = constants.doorbell_message
+    values = (
+        f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"
+        f"local MOST_FIELDS = {constants.most_counters}\n"
+        f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
+        f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
+    )
+    shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["record_step"] = shared + paying_functions() + read_script("record_step")
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
@@ -84,13 +102,15 @@ class RedisTaskScripts:
         *,
         resend_seconds: float,
         result_ttl_seconds: float,
-        dispatch_window: int,
+        constants: ScriptConstants,
         redact: Redact | None,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
-            client, sources=_sources(dispatch_window), unguarded=UNGUARDED
+            client,
+            sources=_sources(constants),
+            unguarded=UNGUARDED,
         )
         self._redact = redact
         self._delays = (

@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.figures_store import FiguresStore
 from orchestrator.journal import Decision, Step, StepStart
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskStatus
@@ -76,7 +78,7 @@ class TaskPage(NamedTuple):
     next_cursor: str | None
 
 
-class TaskStore(ScheduleStore, WebhookStore, Protocol):
+class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
     """Keeps tasks, their journals and event logs, and decides what may run."""
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
@@ -156,12 +158,18 @@ class TaskStore(ScheduleStore, WebhookStore, Protocol):
         ...
 
     async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+        self,
+        lease: Lease,
+        step: Step,
+        events: Sequence[NewEvent] = (),
+        *,
+        dues: Dues | None = None,
     ) -> Recorded:
         """Write a finished step and its events; the first writer of a key wins.
 
         Returns the step as stored. Recording the same key again returns the stored
-        step and adds no event. The run is above suspicion from now on.
+        step and adds no event. The run is above suspicion from now on. Its call's
+        dues are paid in the same change, also when the lease is lost.
 
         Raises:
             LeaseLost: the fence is old.
@@ -297,6 +305,15 @@ class TaskStore(ScheduleStore, WebhookStore, Protocol):
 
         Raises:
             TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def delete(self, tenant: str, task_id: str) -> None:
+        """Forget an ended task before its time: record, journal and events.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            InvalidTransition: it has not ended.
         """
         ...
 

@@ -85,6 +85,11 @@ class AgentManager(Protocol):
         """Return all agents by name, with their health in this process."""
         ...
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The agents' names, for each claim."""
+        ...
+
     async def execute_task(self, task: Task) -> TaskResult:
         """Run a task's agent to its answer, here and now, storing nothing.
 
@@ -159,6 +164,10 @@ class LocalAgentManager:
             for _, entry in sorted(self._agents.items())
         )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._agents)
+
     async def execute_task(self, task: Task) -> TaskResult:
         start = RunStart(run=Run(task), log=DetachedRunLog())
         return (await self.execute_run(start)).result
@@ -178,6 +187,7 @@ class LocalAgentManager:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)
             answer = _checked(await entry.agent.run(context, agent_input))
+            await context.conclude(answer.content)
         except GateClosed:
             raise
         except Exception as exc:
@@ -201,7 +211,9 @@ class LocalAgentManager:
         if self._governor is None:
             return UngovernedProvider(self._llm)
         is_stored = start.run.lease is not None
-        return self._governor.for_run(start.run.task, config, may_park=is_stored)
+        return self._governor.for_run(
+            start.run.task, config, may_park=is_stored, may_owe=is_stored
+        )
 
     def _find(self, name: str) -> _Registered:
         entry = self._agents.get(name)
@@ -240,10 +252,10 @@ def _input_of(
 def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
     if answer.messages:
         return answer.messages
-    asked = Message(role=Role.USER, content=agent_input.prompt())
+    asked = agent_input.opening()
     if not answer.content.strip():
-        return (asked,)
-    return (asked, Message(role=Role.ASSISTANT, content=answer.content))
+        return asked
+    return (*asked, Message(role=Role.ASSISTANT, content=answer.content))
 
 
 def _succeeded(health: AgentHealth) -> AgentHealth:

@@ -42,6 +42,24 @@ local function record_of(member)
   return ROOT .. tenant .. ':task:' .. id, tenant, id
 end
 
+-- Rings by itself where the broker is this Redis: the bell is then marked as rung, and
+-- the caller has nothing to send. DOORBELL is the message with names for its facts; none
+-- of the facts has a character that JSON would escape.
+local function sound(bell)
+  if not DOORBELL then
+    return bell
+  end
+  local urgency = 9 - tonumber(bell[5])
+  local step = urgency - urgency % 3
+  local message = string.gsub(DOORBELL, '%$(%u+)', {
+    TENANT = bell[1], TASK = bell[2], AGENT = bell[3], QUEUE = bell[4],
+    URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2]})
+  local key = step == 0 and bell[4] or bell[4] .. '\6\22' .. text(step)
+  redis.call('LPUSH', key, message)
+  bell[6] = 'rung'
+  return bell
+end
+
 -- The sweeper looks at a task at this instant, or earlier when a limit passes.
 local function look_at(instant, member)
   local record = member and record_of(member) or RECORD
@@ -55,7 +73,7 @@ end
 
 local function doorbell(id)
   local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority')
-  return {TENANT, id, facts[1], facts[2], facts[3]}
+  return sound({TENANT, id, facts[1], facts[2], facts[3]})
 end
 
 local function slots(queue)
@@ -67,7 +85,7 @@ local function room(queue)
   return window - redis.call('ZCARD', in_fleet('rung', queue))
 end
 
--- Numbers a message that the caller sends for a task, which may be another tenant's.
+-- Numbers a message that is sent for a task, which may be another tenant's.
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
@@ -81,7 +99,7 @@ local function ring(member)
   redis.call('ZADD', in_fleet('rung', facts[4]), text(band * BAND + number), member)
   redis.call('HSET', record, 'rings', '1')
   look_at(NOW + RESEND, member)
-  return {tenant, id, facts[3], facts[4], facts[5]}
+  return sound({tenant, id, facts[3], facts[4], facts[5]})
 end
 
 local function refill_suspects(queue, bells)

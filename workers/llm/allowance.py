@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from uuid import uuid4
 
@@ -51,21 +52,26 @@ class Allowance:
         prompt_tokens: int,
         output_tokens: int | None,
         price: Price,
+        times: int = 1,
     ) -> Reservation | None:
         """Reserve the most that a call may take; None where nothing bounds it.
+
+        `times` is how often each budget may be spent for this task.
 
         Raises:
             BudgetExceeded: it does not fit into an account.
             StoreUnavailable: the store refuses, for longer than the patience.
         """
-        accounts = tuple(self._accounts(task, config))
+        accounts = tuple(
+            _enlarged(account, times) for account in self._accounts(task, config)
+        )
         if not accounts:
             return None
         most = Usage(
             input_tokens=prompt_tokens,
             output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
         )
-        amount = Amount(most.total_tokens, price.micros(most))
+        amount = amount_of(most, price)
         token = uuid4().hex  # a repeat of a reservation that was made changes nothing
 
         async def reserved() -> Reservation | Spent:
@@ -83,7 +89,7 @@ class Allowance:
         """Settle to what was taken; a settlement that fails leaves the reservation."""
         if reservation is None:
             return
-        amount = Amount(usage.total_tokens, price.micros(usage))
+        amount = amount_of(usage, price)
         try:
             async with self._lanes:
                 await self._budget.settle(reservation, amount)
@@ -113,6 +119,22 @@ class Allowance:
                 max_tokens=tenant.daily_tokens,
                 max_micros=_micros(tenant.daily_cost),
             )
+
+
+def _enlarged(account: Account, times: int) -> Account:
+    if times == 1:
+        return account
+    tokens, micros = account.max_tokens, account.max_micros
+    return replace(
+        account,
+        max_tokens=None if tokens is None else tokens * times,
+        max_micros=None if micros is None else micros * times,
+    )
+
+
+def amount_of(usage: Usage, price: Price) -> Amount:
+    """Return what an account is charged."""
+    return Amount(usage.total_tokens, price.micros(usage))
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:
