@@ -21,6 +21,31 @@ PROMPT_FIELDS: Final = ("prompt", "query", "question", "message", "text", "input
 """Where a task's input may hold the words for the model, in order of preference."""
 IMAGES_FIELD: Final = "images"
 """Where it may hold pictures for the model."""
+MESSAGES_FIELD: Final = "messages"
+"""Where a task's input may hold a turn that begins with several messages."""
+_MESSAGES = TypeAdapter(tuple[Message, ...])
+
+
+def opening_of(data: Mapping[str, JsonValue]) -> tuple[Message, ...]:
+    """Return the messages that a turn begins with: those given, else the prompt."""
+    if MESSAGES_FIELD in data:
+        try:
+            given = _MESSAGES.validate_python(data[MESSAGES_FIELD])
+        except ValidationError:
+            given = ()
+        if given:
+            return given
+    return (asked(data),)
+
+
+def question_of(data: Mapping[str, JsonValue]) -> str:
+    """Return what was asked, in one text, for a history that holds no more of it."""
+    texts = [
+        message.content
+        for message in opening_of(data)
+        if message.role in (Role.USER, Role.TOOL) and message.content.strip()
+    ]
+    return "\n\n".join(texts) or prompt_of(data)
 
 
 def prompt_of(data: Mapping[str, JsonValue]) -> str:
