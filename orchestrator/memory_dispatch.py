@@ -35,7 +35,7 @@ class _Queue:
     served: dict[int, int] = field(default_factory=dict)
     suspects: list[TaskKey] = field(default_factory=list)
     aloud: set[TaskKey] = field(default_factory=set)
-    """Suspects that are rung for or run."""
+    """Prime suspects that are rung for or run."""
     number: int = 0
     taken: dict[int, int] = field(default_factory=dict)
     """The last number of each band that came in."""
@@ -64,8 +64,10 @@ class MemoryDispatch:
         self._resend = resend
         self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
         self._aboard: dict[str, tuple[TaskKey, int]] = {}
-        self.crashed: dict[str, datetime] = {}
-        """When a worker vanished with a suspect aboard."""
+        self._crowds: defaultdict[str, set[TaskKey]] = defaultdict(set)
+        """The suspects that a worker runs, without a prime one."""
+        self._crashed: dict[str, tuple[datetime, TaskKey | int]] = {}
+        """When a worker vanished, and who is to blame: one, or one of so many."""
 
     def offer(self, entry: Entry) -> Bells:
         """Let a pending, due task be rung for: now when there is room."""
@@ -73,7 +75,7 @@ class MemoryDispatch:
         if entry.key in queue.rung:
             return (entry.doorbell,)
         entry.look_later(utc_now() + self._resend * LONGEST_RESEND)
-        if entry.task.suspect:
+        if entry.prime:
             if entry.key not in queue.suspects:
                 queue.suspects.append(entry.key)
         elif not queue.ready and self._room(entry.task.queue) > 0:
@@ -145,20 +147,24 @@ class MemoryDispatch:
             queue.suspects.remove(entry.key)
 
     def aboard(self, worker: str) -> Entry | None:
-        """The suspect that a worker runs."""
+        """The prime suspect that a worker runs."""
         key, fence = self._aboard.get(worker, (("", ""), 0))
         entry = self._entries.get(key)
-        if entry is None or not entry.task.suspect or entry.task.attempt != fence:
+        if entry is None or not entry.prime or entry.task.attempt != fence:
             return None
         return entry if entry.task.status is TaskStatus.RUNNING else None
 
     def take_aboard(self, entry: Entry) -> None:
         """A worker begins to run a suspect."""
-        self._aboard[entry.task.worker or ""] = entry.key, entry.task.attempt
+        worker = entry.task.worker or ""
+        if not entry.prime:
+            self._crowds[worker].add(entry.key)
+            return
+        self._aboard[worker] = entry.key, entry.task.attempt
         self._queues[entry.task.queue].aloud.add(entry.key)
 
     def stand_back(self, entry: Entry) -> None:
-        """A suspect met a worker that runs another one."""
+        """A prime suspect met a worker that runs another one."""
         queue = self._queues[entry.task.queue]
         queue.aloud.discard(entry.key)
         queue.suspects.append(entry.key)
@@ -167,12 +173,35 @@ class MemoryDispatch:
         """A suspect's run is above suspicion, or ends its attempt."""
         if not entry.task.suspect:
             return ()
-        if self.aboard(entry.task.worker or "") is entry:
-            del self._aboard[entry.task.worker or ""]
+        worker = entry.task.worker or ""
+        self._crowds[worker].discard(entry.key)
+        if not self._crowds[worker]:
+            del self._crowds[worker]
+        if self.aboard(worker) is entry:
+            del self._aboard[worker]
         if cleared:
             entry.set(suspect=False)
+            entry.prime = False
         self._queues[entry.task.queue].aloud.discard(entry.key)
         return self.refill(entry.task.queue)
+
+    def blame(self, entry: Entry, instant: datetime) -> TaskKey | int:
+        """Who brought a run's worker down: one, or one of so many suspects.
+
+        The first of its runs that is taken back decides for all that it ran then.
+        """
+        worker = entry.task.worker or ""
+        crashed_at, verdict = self._crashed.get(worker, (_NEVER, 0))
+        if entry.claimed_at is not None and entry.claimed_at <= crashed_at:
+            return verdict
+        prime, crowd = self.aboard(worker), self._crowds.get(worker, set())
+        verdict = len(crowd)
+        if prime is not None:
+            verdict = prime.key
+        elif len(crowd) == 1:
+            (verdict,) = crowd
+        self._crashed[worker] = instant, verdict
+        return verdict
 
     def _room(self, name: str) -> int:
         slots = self._directory.slots(name)

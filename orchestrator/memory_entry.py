@@ -42,6 +42,8 @@ class Entry:
     """The fence whose lease was given up with the blocker known."""
     blamed: int = 0
     """The fence that blocked its loop."""
+    prime: bool = False
+    """A suspect whose process died again."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
     rolled_back: bool = False

@@ -198,7 +198,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
 
     def _suspicion(self, entry: Entry, worker: str) -> RefusalReason | None:
         dispatch = self._ledger.dispatch
-        if not entry.task.suspect or dispatch.aboard(worker) is None:
+        if not entry.prime or dispatch.aboard(worker) is None:
             return None
         dispatch.stand_back(entry)
         entry.look_later(self._ledger.now + timedelta(seconds=UNSERVED_SECONDS))

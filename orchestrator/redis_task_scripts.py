@@ -59,7 +59,7 @@ Answer = list[Any]
 
 
 def _sources(dispatch_window: int) -> dict[str, str]:
-    parts = [read_script(name) for name in ("task", "dispatch", "ending")]
+    parts = [read_script(name) for name in ("task", "dispatch", "suspects", "ending")]
     window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
     shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}

@@ -5,8 +5,8 @@
 --   _fleet:rung:<queue>      zset, member -> band and number of its message
 --   _fleet:ready:<queue>     zset, member -> band and share of its tenant
 --   _fleet:shares:<queue>    hash, the shares given out, while somebody is in line
---   _fleet:suspects:<queue>  zset, suspects in line -> since when
---   _fleet:aloud:<queue>     zset, suspects rung for or running -> until when
+--   _fleet:suspects:<queue>  zset, prime suspects in line -> since when
+--   _fleet:aloud:<queue>     zset, prime suspects rung for or running -> until when
 --   _fleet:queues            set of queues where somebody may be in line
 --   _fleet:flow              hash, <queue> <fact>: how its messages have moved
 -- A band holds one priority; 0 is the most urgent one. Within it messages are FIFO, so
@@ -17,6 +17,7 @@ local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
 local SUSPECT_PATIENCE = 60000
+local SUSPECT, PRIME = '1', '2' -- degrees of suspicion, see suspects.lua
 
 local function join(bells, more)
   for _, bell in ipairs(more) do
@@ -143,7 +144,7 @@ local function offer(id)
   end
   redis.call('SADD', FLEET .. 'queues', queue)
   look_at(NOW + MAX_RESEND, member)
-  if facts[3] then
+  if facts[3] == PRIME then
     redis.call('ZADD', in_fleet('suspects', queue), 'NX', text(NOW), member)
     return refill(queue)
   end
@@ -259,41 +260,6 @@ local function leave_line()
   local queue = get('queue')
   redis.call('ZREM', in_fleet('ready', queue), MEMBER)
   redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
-end
-
--- Suspicion. A run whose process died is a suspect until it records a step; a process
--- holds at most one, named by _fleet:aboard:<worker>. Once that process has died with
--- it, the key tells until when its other runs are innocent.
-
-local function aboard(worker)
-  local value = redis.call('GET', in_fleet('aboard', worker))
-  local member, fence = string.match(value or '', '^aboard (%S+ %S+) (%d+)$')
-  if not member then
-    return nil, tonumber(string.match(value or '', '^crashed (%d+)$') or nil)
-  end
-  local facts = redis.call('HMGET', record_of(member), 'status', 'attempt', 'suspect')
-  return facts[1] == 'running' and facts[2] == fence and facts[3] and member
-end
-
-local function take_aboard(worker)
-  redis.call('SET', in_fleet('aboard', worker),
-    'aboard ' .. MEMBER .. ' ' .. get('attempt'), 'PX', text(MAX_RESEND * 100))
-  redis.call('ZADD', in_fleet('aloud', get('queue')), text(NOW + SUSPECT_PATIENCE), MEMBER)
-end
-
--- The run is above suspicion, or ends its attempt; returns the next suspects' bells.
-local function leave_ship(cleared)
-  if not get('suspect') then
-    return {}
-  end
-  if cleared then
-    redis.call('HDEL', RECORD, 'suspect')
-  end
-  if aboard(get('worker')) == MEMBER then
-    redis.call('DEL', in_fleet('aboard', get('worker')))
-  end
-  redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
-  return refill(get('queue'))
 end
 
 -- Offers the conversation's next turn.

@@ -39,11 +39,37 @@ async def suspect(stores: Stores, **fields: object) -> Task:
     return task
 
 
+async def prime_suspects(stores: Stores, count: int) -> list[Task]:
+    """Let two workers vanish with the same runs, which are then taken one by one."""
+    tasks = [await submitted(stores.tasks) for _ in range(count)]
+    return await vanish(stores, *await vanish(stores, *tasks, worker="u"), worker="v")
+
+
 async def test_every_run_of_a_vanished_worker_is_an_uncharged_suspect(
     stores: Stores,
 ) -> None:
     tasks = [await submitted(stores.tasks) for _ in range(3)]
     assert facts(await vanish(stores, *tasks)) == [(0, True)] * 3
+
+
+async def test_suspects_run_together_and_at_once(stores: Stores) -> None:
+    """Most processes die for another reason: their runs must not queue up for it."""
+    tasks = await vanish(stores, *[await submitted(stores.tasks) for _ in range(5)])
+    for task in tasks:
+        await claim(stores.tasks, task, worker="x")
+
+
+async def test_several_suspects_of_one_death_become_prime_ones_uncharged(
+    stores: Stores,
+) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(2)]
+    bystander = await submitted(stores.tasks)
+    suspects = await vanish(stores, *tasks)
+    crashed = await vanish(stores, bystander, *suspects, worker="x")
+    assert facts(crashed) == [(0, False), (0, True), (0, True)]
+    await claim(stores.tasks, crashed[1], worker="y")
+    refused = await try_claim(stores.tasks, crashed[2], worker="y")
+    assert refused is RefusalReason.SUSPECT
 
 
 async def test_a_worker_that_vanishes_with_a_suspect_charges_it_alone(
@@ -59,14 +85,13 @@ async def test_a_worker_that_vanishes_with_a_suspect_charges_it_alone(
     ]
 
 
-async def test_a_worker_takes_one_suspect_aboard(stores: Stores) -> None:
-    tasks = [await submitted(stores.tasks) for _ in range(2)]
-    first, second = await vanish(stores, *tasks)
+async def test_a_worker_takes_one_prime_suspect_aboard(stores: Stores) -> None:
+    first, second = await prime_suspects(stores, 2)
     lease = (await claim(stores.tasks, first, worker="x")).lease
     refused = await try_claim(stores.tasks, second, worker="x")
     assert refused is RefusalReason.SUSPECT
     waiting = await stores.tasks.get("default", second.id)
-    assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 1)
+    assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 2)
     await claim(stores.tasks, second, worker="y")
     healthy = await submitted(stores.tasks)
     await claim(stores.tasks, healthy, worker="x")
@@ -76,8 +101,7 @@ async def test_a_worker_takes_one_suspect_aboard(stores: Stores) -> None:
 async def test_a_recorded_step_clears_a_suspect_and_rings_for_the_next(
     stores: Stores,
 ) -> None:
-    tasks = [await submitted(stores.tasks) for _ in range(3)]
-    first, second, _ = await vanish(stores, *tasks)
+    first, second, _ = await prime_suspects(stores, 3)
     lease = (await claim(stores.tasks, first, worker="x")).lease
     assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
     recorded = await stores.tasks.record_step(
@@ -113,8 +137,7 @@ async def test_a_drain_charges_nobody_and_clears_nobody(stores: Stores) -> None:
 
 
 async def test_an_ended_suspect_rings_for_the_next(stores: Stores) -> None:
-    tasks = [await submitted(stores.tasks) for _ in range(2)]
-    first, second = await vanish(stores, *tasks)
+    first, second = await prime_suspects(stores, 2)
     lease = (await claim(stores.tasks, first, worker="x")).lease
     assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
     bells = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
