@@ -239,13 +239,11 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
 
     async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
         with self._lock:
-            for lease in leases:
-                entry = self._ledger.entries.get((lease.tenant, lease.task_id))
-                if entry is None or not holds(entry, lease):
-                    continue
-                entry.lease_until = self._ledger.now
-                entry.surrendered = lease.fence if blamed else 0
-                entry.blamed = lease.fence if lease == blamed else 0
+            self._ledger.surrender(leases, blamed)
+
+    async def bury(self, worker: str) -> int:
+        with self._lock:
+            return self._ledger.bury(worker)
 
     async def events(
         self,

@@ -46,6 +46,7 @@ UNGUARDED: Final = ("overdue", "forget", "due_schedules")
 _SCRIPTS_ALONE: Final = (
     "renew",
     "surrender",
+    "bury",
     *UNGUARDED,
     "put_schedule",
     "drop_schedule",
