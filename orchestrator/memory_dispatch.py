@@ -229,7 +229,7 @@ class MemoryDispatch:
 
     def _number(self, queue: _Queue, entry: Entry) -> None:
         queue.number += 1
-        queue.rung[entry.key] = 9 - entry.task.priority, queue.number
+        queue.rung[entry.key] = 9 - entry.urgency, queue.number
 
     def _is_pending(self, key: TaskKey) -> bool:
         entry = self._entries.get(key)
@@ -239,7 +239,7 @@ class MemoryDispatch:
         return due_at is None or due_at <= utc_now()
 
     def _stand_in_line(self, queue: _Queue, entry: Entry) -> None:
-        band, tenant = 9 - entry.task.priority, entry.task.tenant
+        band, tenant = 9 - entry.urgency, entry.task.tenant
         last = queue.shares.get((band, tenant), 0)
         share = max(queue.served.get(band, 0), last) + 1
         queue.shares[band, tenant] = share

@@ -15,6 +15,7 @@ from orchestrator.task import TRANSITIONS, Task, TaskStatus
 
 TaskKey = tuple[str, str]
 
+_RESUMES: Final = 3
 _UNTIL_THE_END: Final = {"due_at": None, "pending_reason": None}
 
 
@@ -42,6 +43,8 @@ class Entry:
     """The fence whose lease was given up with the blocker known."""
     blamed: int = 0
     """The fence that blocked its loop."""
+    resumes: bool = False
+    """It had begun and did not fail: it goes on before others begin."""
     prime: bool = False
     """A suspect whose process died again."""
     finished_by: int = 0
@@ -79,9 +82,12 @@ class Entry:
     @property
     def doorbell(self) -> Doorbell:
         task = self.task
-        return Doorbell(
-            task.tenant, task.id, task.agent_name, task.queue, task.priority
-        )
+        return Doorbell(task.tenant, task.id, task.agent_name, task.queue, self.urgency)
+
+    @property
+    def urgency(self) -> int:
+        """Its priority, or more: see lua/dispatch.lua."""
+        return min(9, self.task.priority + (_RESUMES if self.resumes else 0))
 
     def set(self, **changes: object) -> None:
         self.task = self.task.model_copy(update=changes)

@@ -290,6 +290,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 data: JsonObject = {"status": "cancelled"}
                 return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
             bells = ledger.leave(entry)
+            entry.resumes = failure is None
             entry.move(TaskStatus.PENDING, **changes)
             entry.set(pending_reason=reason)
             ledger.record(

@@ -88,7 +88,7 @@ class MemorySweep:
             bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING)
             entry.set(pending_reason=reason, suspect=suspect)
-            entry.prime = prime
+            entry.prime, entry.resumes = prime, True
             ledger.record(entry, EventType.TASK_RELEASED, reason=reason)
             return "recovered", (*bells, *ledger.make_due(entry, ledger.now))
         status, code, message = verdict

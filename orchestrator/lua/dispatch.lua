@@ -54,9 +54,16 @@ local function look_at(instant, member)
   redis.call('ZADD', DUE, text(instant), member or MEMBER)
 end
 
+-- A run that has begun goes on before others of its priority begin. Celery keeps three
+-- priorities in one list.
+local RESUMES = 3
+local function urgency(priority, resumes)
+  return math.min(9, tonumber(priority) + (resumes and RESUMES or 0))
+end
+
 local function doorbell(id)
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority')
-  return {TENANT, id, facts[1], facts[2], facts[3]}
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority', 'resumes')
+  return {TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4]))}
 end
 
 local function slots(queue)
@@ -72,17 +79,18 @@ end
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
-    'status', 'due_ms', 'agent', 'queue', 'priority', 'held')
+    'status', 'due_ms', 'agent', 'queue', 'priority', 'held', 'resumes')
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
     or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
   end
   local number = redis.call('HINCRBY', FLEET .. 'flow', facts[4] .. ' number', 1)
-  local band = 9 - tonumber(facts[5])
+  local urgent = urgency(facts[5], facts[7])
+  local band = 9 - urgent
   redis.call('ZADD', in_fleet('rung', facts[4]), text(band * BAND + number), member)
   redis.call('HSET', record, 'rings', '1')
   look_at(NOW + RESEND, member)
-  return {tenant, id, facts[3], facts[4], facts[5]}
+  return {tenant, id, facts[3], facts[4], text(urgent)}
 end
 
 local function refill_suspects(queue, bells)
@@ -120,10 +128,10 @@ local function refill(queue)
   return bells
 end
 
--- Puts a task in line: by priority, then by how many its tenant has there, then by
+-- Puts a task in line: by urgency, then by how many its tenant has there, then by
 -- acceptance. A tenant that comes late begins where the served ones are.
-local function stand_in_line(queue, priority, member)
-  local shares, band = in_fleet('shares', queue), 9 - tonumber(priority)
+local function stand_in_line(queue, urgent, member)
+  local shares, band = in_fleet('shares', queue), 9 - urgent
   local field = text(band) .. ' ' .. TENANT
   local served = tonumber(redis.call('HGET', shares, text(band)) or nil) or 0
   local share = tonumber(redis.call('HGET', shares, field) or nil) or 0
@@ -137,7 +145,7 @@ end
 local function offer(id)
   local record = KEYS[4] .. id
   local member = TENANT .. ' ' .. id
-  local facts = redis.call('HMGET', record, 'queue', 'priority', 'suspect')
+  local facts = redis.call('HMGET', record, 'queue', 'priority', 'suspect', 'resumes')
   local queue = facts[1]
   if redis.call('ZSCORE', in_fleet('rung', queue), member) then
     return {doorbell(id)}
@@ -153,7 +161,7 @@ local function offer(id)
     return {ring(member)}
   end
   if not redis.call('ZSCORE', ready, member) then
-    stand_in_line(queue, facts[2], member)
+    stand_in_line(queue, urgency(facts[2], facts[4]), member)
   end
   return refill(queue)
 end

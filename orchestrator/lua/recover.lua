@@ -69,6 +69,6 @@ leave_due_and_leases()
 if degree then
   redis.call('HSET', RECORD, 'suspect', degree)
 end
-redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished')
+redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished', 'resumes', '1')
 append_event('task.released', '{"reason":"its worker vanished"}')
 return {'recovered', make_due(0)}

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from orchestrator.store import Claim, Creation, Doorbell, RefusalReason
-from orchestrator.task import Task, TaskStatus
+from orchestrator.task import Task, TaskFailure, TaskStatus
 from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import (
     AGENT,
@@ -99,6 +99,28 @@ async def test_the_most_urgent_is_rung_first_then_the_earliest(
         named("a", priority=9),
     )
     assert await served(stores, first) == ["first", "a", "b", "c", "d"]
+
+
+async def test_a_run_that_had_begun_goes_on_before_others_begin(
+    open_stores: OpenStores,
+) -> None:
+    """A killed worker's runs do not queue up behind a backlog; a failed one does."""
+    stores = open_stores(dispatch_window=1)
+    names = ("vanished", "failed", "b")
+    first, second, _, urgent = await fill(
+        stores, *map(named, names), named("urgent", priority=9)
+    )
+    await claim(stores.tasks, first, worker="dead")
+    lease = (await claim(stores.tasks, second)).lease
+    failure = TaskFailure(code="boom", message="It broke; mend it.", attempt=1)
+    await stores.tasks.release(
+        lease, running_seconds=0, reason="retry", failure=failure
+    )
+    await stores.tasks.bury("dead")
+    await stores.tasks.sweep()
+    resumed = await stores.tasks.get("default", first.id)
+    assert (resumed.status, resumed.priority) == (TaskStatus.PENDING, first.priority)
+    assert await served(stores, urgent) == ["urgent", "vanished", "b", "failed"]
 
 
 async def test_tenants_share_the_line_however_much_one_submits(
