@@ -15,6 +15,7 @@ from conversations.errors import (
     InvalidHistory,
     InvalidMessage,
     InvalidRequest,
+    MessageNotFound,
     RedactionFailed,
     RoleForbidden,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidRequest",
     "Message",
+    "MessageNotFound",
     "RedactionFailed",
     "Role",
     "RoleForbidden",

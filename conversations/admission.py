@@ -13,13 +13,11 @@ from pydantic import JsonValue, ValidationError
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import InvalidHistory, InvalidMessage, InvalidRequest
 from conversations.json_value import NotStorable, check_identifier, check_json, size_of
-from conversations.message import Message, Role, StoredMessage
+from conversations.message import MAX_SEQ, Message, Role, StoredMessage
 from conversations.record import write_message
 
 MAX_PAGE = 1000
 """Bounds one answer to what a client can hold and Redis reads without a pause."""
-MAX_SEQ = 2**53
-"""Lua numbers are exact below it."""
 
 
 def admit_message(
@@ -55,20 +53,26 @@ def check_message_size(message: Message, *, field: str, max_bytes: int) -> None:
 def admit_conversation(
     conversation_id: str | None,
     *,
-    config: ConversationConfig | Mapping[str, object],
-    metadata: Mapping[str, JsonValue],
     tenant: str,
+    config: ConversationConfig | Mapping[str, object] | None = None,
+    metadata: Mapping[str, JsonValue] | None = None,
+    hidden: bool = False,
 ) -> Conversation:
     """Return a new conversation; without an id it gets one.
 
     Raises:
         InvalidRequest: id, tenant, config or metadata cannot be taken.
     """
-    named = {} if conversation_id is None else {"id": conversation_id}
+    given = {
+        "id": conversation_id,
+        "tenant": tenant,
+        "config": config,
+        "metadata": None if metadata is None else dict(metadata),
+        "hidden": hidden,
+    }
+    named = {field: value for field, value in given.items() if value is not None}
     try:
-        return Conversation.model_validate(
-            {"tenant": tenant, "config": config, "metadata": dict(metadata), **named}
-        )
+        return Conversation.model_validate(named)
     except ValidationError as exc:
         raise InvalidRequest(describe_problem(exc, "conversation")) from None
 
@@ -120,10 +124,46 @@ def check_page(
             f"limit must be 1 to {MAX_PAGE} (got {limit}); read further pages for more"
         )
     for field, bound in (("before", before), ("after", after)):
-        if bound is not None and not 0 <= bound < MAX_SEQ:
-            raise InvalidRequest(
-                f"{field} must be 0 to 2^53 - 1 (got {bound}); pass a message's seq"
-            )
+        if bound is not None:
+            check_seq(bound, field=field)
+
+
+def check_seq(seq: int, *, field: str = "seq") -> None:
+    """Check that a message could have the number.
+
+    Raises:
+        InvalidRequest: none could.
+    """
+    if isinstance(seq, bool) or not isinstance(seq, int):
+        kind = type(seq).__name__
+        raise InvalidRequest(f"{field} must be a number (got {kind}); pass a seq")
+    if not 0 <= seq <= MAX_SEQ:
+        raise InvalidRequest(
+            f"{field} must be 0 to 2^52 (got {seq}); pass a message's seq"
+        )
+
+
+def check_turn(turn: str) -> None:
+    """Check that a turn could have the id.
+
+    Raises:
+        InvalidRequest: none could.
+    """
+    try:
+        check_identifier(turn)
+    except NotStorable as exc:
+        raise InvalidRequest(f"turn: {exc}") from None
+
+
+def without_repeats(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages without those whose client id stands before them."""
+    known: set[str] = set()
+    fresh: list[Message] = []
+    for message in messages:
+        if message.client_id is None or message.client_id not in known:
+            fresh.append(message)
+            known.add(message.client_id or "")
+    return fresh
 
 
 def check_cursor(cursor: str | None) -> None:

@@ -66,6 +66,8 @@ class Conversation(BaseModel):
     """Its limits."""
     metadata: JsonObject = Field(default_factory=dict)
     """The owner's facts about it; searchable by equality."""
+    hidden: bool = False
+    """Not listed; found by its id alone."""
     created_at: datetime | None = None
     """When it was created, by the store's clock; None before it is stored."""
     updated_at: datetime | None = None
@@ -74,6 +76,13 @@ class Conversation(BaseModel):
     """Sequence number of the newest message; 0 when there is none."""
     dropped_messages: int = Field(default=0, ge=0)
     """Messages that retention has removed from the old end."""
+    deleted_messages: int = Field(default=0, ge=0)
+    """Messages that were deleted one by one; their numbers are not given out again."""
+
+    @property
+    def message_count(self) -> int:
+        """How many messages are kept."""
+        return self.last_seq - self.dropped_messages - self.deleted_messages
 
     def has_metadata(self, wanted: Mapping[str, JsonValue]) -> bool:
         """Tell whether the metadata holds every wanted pair."""

@@ -2,6 +2,7 @@
 
 ConversationError
 ├── ConversationNotFound    no such conversation for this tenant
+├── MessageNotFound         the conversation has no such message, or turn
 ├── ConversationConflict    it exists already, or its last message is another
 ├── ConversationBusy        a task runs on it and the caller would not wait
 ├── InvalidRequest          an id, a limit, configuration or metadata cannot be taken
@@ -30,6 +31,17 @@ class ConversationNotFound(ConversationError):
         super().__init__(
             f"conversation {conversation_id!r} was not found;"
             " it may have expired or belong to another tenant"
+        )
+
+
+class MessageNotFound(ConversationError):
+    """A conversation has no message of this number, or no turn of this id."""
+
+    def __init__(self, conversation_id: str, wanted: str) -> None:
+        self.conversation_id = conversation_id
+        super().__init__(
+            f"{wanted} was not found in conversation {conversation_id!r};"
+            " it may have been dropped or deleted"
         )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
+from operator import attrgetter
 
 from conversations.append_script import kind_of
 from conversations.conversation import Conversation
 from conversations.history import OpenCalls, check_follows, follow, starts_unit
 from conversations.message import Message, Role, StoredMessage
-from conversations.record import read_stored, to_ms, write_message
+from conversations.record import Numbers, read_stored, to_ms, write_message
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class LogEntry:
 
 @dataclass
 class MemoryConversation:
-    """One conversation; the numbers in `log` have no gaps."""
+    """One conversation; numbers that are missing in `log` were deleted."""
 
     head: Conversation
     place: int
@@ -43,6 +45,8 @@ class MemoryConversation:
     open_calls: OpenCalls = frozenset()
     user_seq: int = 0
     summary_seq: int = 0
+    branched_at: int | None = None
+    """The message from which somebody went on in place."""
 
     def expires_at(self) -> datetime | None:
         ttl, touched = self.head.config.ttl_seconds, self.head.updated_at
@@ -74,8 +78,12 @@ class MemoryConversation:
             check_follows(open_calls, message, field=f"messages[{place}]")
             open_calls = follow(open_calls, message)
 
+    def index(self, seq: int) -> int:
+        """Where a message stands, or the next one when it is gone."""
+        return bisect_left(self.log, seq, key=attrgetter("seq"))
+
     def turn_entries(self, turn: str) -> tuple[StoredMessage, ...]:
-        first = self.turns[turn] - self.log[0].seq
+        first = self.index(self.turns[turn])
         entries: list[StoredMessage] = []
         for entry in self.log[first:]:
             if entry.turn != turn:
@@ -92,7 +100,7 @@ class MemoryConversation:
         for message in messages:
             known = self.clients.get(message.client_id or "")
             if known is not None:
-                entries.append(self.log[known - self.log[0].seq])
+                entries.append(self.log[self.index(known)])
                 continue
             seq += 1
             continues = seq > first_seq + 1
@@ -105,7 +113,7 @@ class MemoryConversation:
             self.retain()
         return tuple(entry.stored() for entry in entries)
 
-    def load(self, history: Sequence[StoredMessage]) -> None:
+    def load(self, history: Sequence[StoredMessage], numbers: Numbers) -> None:
         """Take over the history of another conversation."""
         turn: str | None = None
         for stored in history:
@@ -118,13 +126,53 @@ class MemoryConversation:
                 at=stored.created_at,
                 continues_turn=continues,
             )
-        if history:
-            changes = {
-                "last_seq": history[-1].seq,
-                "dropped_messages": history[0].seq - 1,
-            }
-            self.head = self.head.model_copy(update=changes)
-            self.retain()
+        changes = {
+            "last_seq": numbers.last_seq,
+            "dropped_messages": numbers.dropped,
+            "deleted_messages": numbers.deleted,
+        }
+        self.head = self.head.model_copy(update=changes)
+        self.retain()
+
+    def remove(self, seq: int, *, now: datetime) -> bool:
+        """Take a message and its group out; tell whether it was there."""
+        start = self.index(seq)
+        if start == len(self.log) or self.log[start].seq != seq:
+            return False
+        while start and self._role(start) is Role.TOOL:
+            start -= 1
+        stop = start + 1
+        while stop < len(self.log) and self._role(stop) is Role.TOOL:
+            stop += 1
+        if stop == len(self.log):
+            self.open_calls = frozenset()
+        gone = self.log[start:stop]
+        del self.log[start:stop]
+        for entry in gone:
+            self.clients.pop(entry.client_id or "", None)
+        for turn in {entry.turn or "" for entry in gone}.intersection(self.turns):
+            if not self.turn_entries(turn):
+                del self.turns[turn]
+        self._mark_again()
+        changes = {
+            "deleted_messages": self.head.deleted_messages + len(gone),
+            "updated_at": now,
+        }
+        self.head = self.head.model_copy(update=changes)
+        return True
+
+    def _role(self, index: int) -> Role:
+        return self.log[index].stored().message.role
+
+    def _mark_again(self) -> None:
+        """Find the newest user message and the newest summary again."""
+        users = (
+            i for i in reversed(range(len(self.log))) if self._role(i) is Role.USER
+        )
+        summaries = (e.seq for e in reversed(self.log) if e.kind == "summary")
+        newest = next(users, None)
+        self.user_seq = 0 if newest is None else self.log[newest].seq
+        self.summary_seq = next(summaries, 0)
 
     def add(
         self,

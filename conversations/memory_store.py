@@ -15,10 +15,14 @@ from pydantic import JsonValue
 from conversations.admission import history_up_to
 from conversations.append_script import append_error
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.errors import ConversationNotFound, creation_refused
+from conversations.errors import (
+    ConversationNotFound,
+    MessageNotFound,
+    creation_refused,
+)
 from conversations.memory_log import MemoryConversation
 from conversations.message import Message, StoredMessage
-from conversations.record import from_ms, to_ms
+from conversations.record import Numbers, from_ms, numbers_of, to_ms
 from conversations.store import ConversationPage
 
 TOMBSTONE = timedelta(days=1)
@@ -45,7 +49,11 @@ class InMemoryConversationStore:
         self._created = 0
 
     async def create(
-        self, conversation: Conversation, *, history: Sequence[StoredMessage] = ()
+        self,
+        conversation: Conversation,
+        *,
+        history: Sequence[StoredMessage] = (),
+        messages: Sequence[Message] = (),
     ) -> Conversation:
         key = conversation.tenant, conversation.id
         with self.lock:
@@ -53,7 +61,10 @@ class InMemoryConversationStore:
                 deleted = self._is_deleted(key)
                 raise creation_refused(conversation.id, deleted=deleted)
             record = self._new(conversation)
-            record.load(history)
+            if history or not messages:
+                record.load(history, numbers_of(conversation, history))
+            else:
+                record.extend(messages, turn=None, now=self._now())
             self._records[key] = record
             return record.head.model_copy(deep=True)
 
@@ -63,17 +74,31 @@ class InMemoryConversationStore:
         with self.lock:
             source = self._get(tenant, conversation_id)
             history = tuple(entry.stored() for entry in source.log)
+            last, dropped = source.head.last_seq, source.head.dropped_messages
             if at is not None:
-                history = history_up_to(history, at)
+                history, last = history_up_to(history, at), at
             taken = {"config": source.head.config, "metadata": source.head.metadata}
             copy = copy.model_copy(update=taken)
             key = tenant, copy.id
             if self._is_deleted(key) or self._find(key) is not None:
                 raise creation_refused(copy.id, deleted=self._is_deleted(key))
             record = self._new(copy)
-            record.load(history)
+            record.load(history, Numbers(last, dropped, last - dropped - len(history)))
             self._records[key] = record
             return record.head.model_copy(deep=True)
+
+    async def branch(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int
+    ) -> Conversation:
+        with self.lock:
+            source = self._get(tenant, conversation_id)
+            ends = bool(source.log) and source.log[-1].seq == at
+            if source.head.hidden and ends and source.branched_at != at:
+                source.branched_at = at
+                changes = {"updated_at": self._now()}
+                source.head = source.head.model_copy(update=changes)
+                return source.head.model_copy(deep=True)
+            return await self.fork(tenant, conversation_id, copy, at=at)
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         with self.lock:
@@ -94,6 +119,7 @@ class InMemoryConversationStore:
                 for record in records
                 if record is not None
                 and record.head.tenant == tenant
+                and not record.head.hidden
                 and (cursor is None or record.place < int(cursor))
                 and record.head.has_metadata(metadata or {})
             ]
@@ -120,6 +146,15 @@ class InMemoryConversationStore:
             del self._records[key]
             self._tombstones[key] = self._clock() + TOMBSTONE
             return True
+
+    async def delete_message(
+        self, tenant: str, conversation_id: str, seq: int
+    ) -> Conversation:
+        with self.lock:
+            record = self._get(tenant, conversation_id)
+            if not record.remove(seq, now=self._now()):
+                raise MessageNotFound(conversation_id, f"message {seq}")
+            return record.head.model_copy(deep=True)
 
     def find_config(
         self, tenant: str, conversation_id: str
@@ -190,15 +225,22 @@ class InMemoryConversationStore:
         after: int | None = None,
     ) -> tuple[StoredMessage, ...]:
         with self.lock:
-            log = self._get(tenant, conversation_id).log
-            first = log[0].seq if log else 1
-            stop = len(log) if before is None else min(len(log), max(0, before - first))
+            record = self._get(tenant, conversation_id)
+            log = record.log
+            stop = len(log) if before is None else record.index(before)
             if after is None:
                 start = max(0, stop - limit)
             else:
-                start = max(0, after + 1 - first)
+                start = record.index(after + 1)
                 stop = min(stop, start + limit)
             return tuple(entry.stored() for entry in log[start:stop])
+
+    async def read_turn(
+        self, tenant: str, conversation_id: str, turn: str
+    ) -> tuple[StoredMessage, ...]:
+        with self.lock:
+            record = self._get(tenant, conversation_id)
+            return record.turn_entries(turn) if turn in record.turns else ()
 
     async def read_window(
         self, tenant: str, conversation_id: str
@@ -226,6 +268,7 @@ class InMemoryConversationStore:
             "updated_at": now,
             "last_seq": 0,
             "dropped_messages": 0,
+            "deleted_messages": 0,
         }
         self._created += 1
         head = conversation.model_copy(update=changes).model_copy(deep=True)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from conversations.json_value import Identifier, JsonObject, Text
+
+MAX_SEQ = 2**52
+"""Lua, which gives numbers out, counts exactly up to twice that."""
 
 
 class Role(StrEnum):
@@ -120,11 +129,11 @@ class StoredMessage(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
-    seq: int = Field(ge=1)
+    seq: int = Field(ge=1, le=MAX_SEQ)
     """Its place, counted from 1, never reused."""
     turn: Identifier | None = None
     """The turn it entered with (a task id); None when added by hand."""
-    created_at: datetime
+    created_at: AwareDatetime
     """When it was stored, by the store's clock."""
     message: Message
     """What was said."""

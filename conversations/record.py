@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from conversations.conversation import ConversationConfig
+from conversations.conversation import Conversation, ConversationConfig
 from conversations.message import Message, StoredMessage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,3 +46,25 @@ def write_limits(config: ConversationConfig) -> tuple[str, str, str]:
         "" if config.max_messages is None else str(config.max_messages),
         "" if ttl is None else str(max(1, round(ttl * 1000))),
     )
+
+
+class Numbers(NamedTuple):
+    """What a head counts of its log."""
+
+    last_seq: int
+    dropped: int
+    deleted: int
+
+
+def numbers_of(
+    conversation: Conversation,
+    history: Sequence[StoredMessage],
+    messages: Sequence[Message] = (),
+) -> Numbers:
+    """The numbers of a conversation that begins with a history, or with messages."""
+    if not history:
+        last = max(conversation.last_seq, len(messages))
+        return Numbers(last, 0, last - len(messages))
+    last = max(conversation.last_seq, history[-1].seq)
+    dropped = history[0].seq - 1
+    return Numbers(last, dropped, last - dropped - len(history))

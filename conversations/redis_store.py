@@ -24,7 +24,6 @@ from conversations.append_script import (
     append_keys,
     conversation_prefix,
     index_key,
-    kind_of,
     read_lua,
 )
 from conversations.conversation import Conversation, ConversationConfig
@@ -32,17 +31,20 @@ from conversations.errors import (
     ConversationNotFound,
     ConversationStoreUnavailable,
     InvalidHistory,
+    MessageNotFound,
     creation_refused,
 )
-from conversations.history import OpenCalls, open_after, starts_unit
+from conversations.history import OpenCalls, open_after
 from conversations.json_value import NotStorable, dumps
 from conversations.message import Message, Role, StoredMessage
-from conversations.record import (
-    from_ms,
-    read_stored,
-    to_ms,
-    write_limits,
-    write_message,
+from conversations.script_values import (
+    FIELDS_PER_MESSAGE,
+    creation_arguments,
+    history_arguments,
+    message_arguments,
+    read_head,
+    read_messages,
+    text_of,
 )
 from conversations.store import ConversationPage
 
@@ -59,7 +61,6 @@ FILTER_BATCH = 200
 """Heads fetched at a time while looking for metadata."""
 PIECE = 500
 """Messages of a history that one script writes: some milliseconds of Redis' time."""
-FIELDS_PER_MESSAGE = 8
 UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
 FORK_PAGE = 200
@@ -80,22 +81,31 @@ class RedisConversationStore:
         self._read_window = client.register_script(functions + read_lua("read_window"))
         self._load_piece = client.register_script(functions + read_lua("load"))
         self._fork = client.register_script(functions + read_lua("fork"))
+        self._delete_message = client.register_script(
+            functions + read_lua("delete_message")
+        )
+        self._read_turn = client.register_script(functions + read_lua("read_turn"))
         self._list = client.register_script(read_lua("list"))
         self._delete = client.register_script(read_lua("delete"))
 
     async def create(
-        self, conversation: Conversation, *, history: Sequence[StoredMessage] = ()
+        self,
+        conversation: Conversation,
+        *,
+        history: Sequence[StoredMessage] = (),
+        messages: Sequence[Message] = (),
     ) -> Conversation:
         tenant, conversation_id = conversation.tenant, conversation.id
         keys: list[str] = [*append_keys(tenant, conversation_id)]
-        arguments = _creation_arguments(conversation, history)
+        arguments = creation_arguments(conversation, history, messages)
         with _store_errors():
             if len(history) > PIECE:
                 keys += await self._load(conversation, history)
             else:
-                arguments += _history_arguments(history)
+                arguments += history_arguments(history)
+                arguments += () if history else message_arguments(messages)
             outcome, *answer = await self._create(keys=keys, args=arguments)
-        return _created(tenant, conversation_id, _text(outcome), answer)
+        return _created(tenant, conversation_id, text_of(outcome), answer)
 
     async def _load(
         self, conversation: Conversation, history: Sequence[StoredMessage]
@@ -103,7 +113,7 @@ class RedisConversationStore:
         """Bring a long history to the server in pieces; return where it stands."""
         key = append_keys(conversation.tenant, conversation.id)
         aside = ConversationKeys(*(f"{each}:_{token_hex(8)}" for each in key))
-        arguments = _history_arguments(history)
+        arguments = history_arguments(history)
         for start in range(0, len(arguments), PIECE * FIELDS_PER_MESSAGE):
             piece = arguments[start : start + PIECE * FIELDS_PER_MESSAGE]
             await self._load_piece(keys=aside, args=[UNFINISHED_MS, *piece])
@@ -112,20 +122,40 @@ class RedisConversationStore:
     async def fork(
         self, tenant: str, conversation_id: str, copy: Conversation, *, at: int | None
     ) -> Conversation:
+        return await self._branch(tenant, conversation_id, copy, at=at, in_place="")
+
+    async def branch(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int
+    ) -> Conversation:
+        return await self._branch(tenant, conversation_id, copy, at=at, in_place="1")
+
+    async def _branch(
+        self,
+        tenant: str,
+        conversation_id: str,
+        copy: Conversation,
+        *,
+        at: int | None,
+        in_place: str,
+    ) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        bounds: list[str | int] = ["", "", ""]
+        bounds: list[str | int] = ["", ""]
         if at is not None:
             bounds = await self._fork_bounds(tenant, conversation_id, at)
+        hidden = "1" if copy.hidden else ""
+        last = "" if at is None else at
         with _store_errors():
             outcome, *answer = await self._fork(
                 keys=[*keys, *append_keys(tenant, copy.id)],
-                args=[token_hex(8), *bounds],
+                args=[token_hex(8), last, hidden, in_place, *bounds],
             )
-        if _text(outcome) == "not_found":
+        if text_of(outcome) == "not_found":
             raise ConversationNotFound(conversation_id)
-        if _text(outcome) == "gone":
+        if text_of(outcome) == "gone":
             raise InvalidHistory(not_kept(at))
-        return _created(tenant, copy.id, _text(outcome), answer)
+        if text_of(outcome) == "same":
+            return read_head(tenant, conversation_id, answer[0])
+        return _created(tenant, copy.id, text_of(outcome), answer)
 
     async def _fork_bounds(
         self, tenant: str, conversation_id: str, at: int
@@ -146,7 +176,7 @@ class RedisConversationStore:
                 break
             before = page[0].seq
         calls = sorted(open_calls or ())
-        return [at, user_seq, len(calls), *calls]
+        return [user_seq, len(calls), *calls]
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         keys = _keys(tenant, conversation_id)
@@ -155,7 +185,7 @@ class RedisConversationStore:
         if not fields:
             raise ConversationNotFound(conversation_id)
         flat = [part for pair in fields.items() for part in pair]
-        return _conversation(tenant, conversation_id, flat)
+        return read_head(tenant, conversation_id, flat)
 
     async def list(
         self,
@@ -190,7 +220,7 @@ class RedisConversationStore:
                 args=(conversation_prefix(tenant), limit, below),
             )
         return [
-            (_text(place), _conversation(tenant, _text(name), head))
+            (text_of(place), read_head(tenant, text_of(name), head))
             for place, name, head in rows
         ]
 
@@ -202,7 +232,7 @@ class RedisConversationStore:
             head = await self._update(keys=keys, args=(dumps(dict(metadata)),))
         if head is None:
             raise ConversationNotFound(conversation_id)
-        return _conversation(tenant, conversation_id, head)
+        return read_head(tenant, conversation_id, head)
 
     async def delete(self, tenant: str, conversation_id: str) -> bool:
         try:
@@ -213,6 +243,20 @@ class RedisConversationStore:
             return bool(
                 await self._delete(keys=keys, args=(token_hex(8), TOMBSTONE_SECONDS))
             )
+
+    async def delete_message(
+        self, tenant: str, conversation_id: str, seq: int
+    ) -> Conversation:
+        keys = _keys(tenant, conversation_id)
+        with _store_errors():
+            outcome, *answer = await self._delete_message(
+                keys=keys, args=(token_hex(8), seq)
+            )
+        if text_of(outcome) == "not_found":
+            raise ConversationNotFound(conversation_id)
+        if text_of(outcome) == "no_message":
+            raise MessageNotFound(conversation_id, f"message {seq}")
+        return read_head(tenant, conversation_id, answer[0])
 
     async def append(
         self,
@@ -233,11 +277,11 @@ class RedisConversationStore:
         )
         with _store_errors():
             outcome, *answer = await self._append(keys=keys, args=arguments)
-        if _text(outcome) != "ok":
+        if text_of(outcome) != "ok":
             raise append_error(
-                _text(outcome), conversation_id, expected_last_seq=expected_last_seq
+                text_of(outcome), conversation_id, expected_last_seq=expected_last_seq
             )
-        return _messages(answer[0])
+        return read_messages(answer[0])
 
     async def read(
         self,
@@ -254,7 +298,17 @@ class RedisConversationStore:
             rows = await self._read(keys=(keys.head, keys.log), args=(limit, *bounds))
         if rows is None:
             raise ConversationNotFound(conversation_id)
-        return _messages(rows)
+        return read_messages(rows)
+
+    async def read_turn(
+        self, tenant: str, conversation_id: str, turn: str
+    ) -> tuple[StoredMessage, ...]:
+        keys = _keys(tenant, conversation_id)
+        with _store_errors():
+            rows = await self._read_turn(keys=keys, args=(turn,))
+        if rows is None:
+            raise ConversationNotFound(conversation_id)
+        return read_messages(rows)
 
     async def read_window(
         self, tenant: str, conversation_id: str
@@ -265,7 +319,7 @@ class RedisConversationStore:
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
-        return _conversation(tenant, conversation_id, head), _messages(rows)
+        return read_head(tenant, conversation_id, head), read_messages(rows)
 
 
 @contextmanager
@@ -296,68 +350,4 @@ def _created(
 ) -> Conversation:
     if outcome != "ok":
         raise creation_refused(conversation_id, deleted=outcome == "deleted")
-    return _conversation(tenant, conversation_id, answer[0])
-
-
-def _creation_arguments(
-    conversation: Conversation, history: Sequence[StoredMessage]
-) -> list[str | int]:
-    config, max_messages, ttl_ms = write_limits(conversation.config)
-    open_calls = open_after([stored.message for stored in history])
-    return [
-        token_hex(8),
-        config,
-        dumps(conversation.metadata),
-        max_messages,
-        ttl_ms,
-        history[-1].seq if history else 0,
-        history[0].seq - 1 if history else 0,
-        len(open_calls),
-        *sorted(open_calls),
-    ]
-
-
-def _history_arguments(history: Sequence[StoredMessage]) -> list[str | int]:
-    arguments: list[str | int] = []
-    turn: str | None = None
-    for stored in history:
-        message, continues = stored.message, stored.turn == turn
-        turn = stored.turn
-        starts = starts_unit(message, turn=turn, continues_turn=continues)
-        arguments += [
-            stored.seq,
-            turn or "",
-            message.client_id or "",
-            to_ms(stored.created_at),
-            int(starts),
-            message.role.value,
-            kind_of(message),
-            write_message(message),
-        ]
-    return arguments
-
-
-def _conversation(
-    tenant: str, conversation_id: str, flat: Sequence[Any]
-) -> Conversation:
-    parts = [_text(part) for part in flat]
-    fields = dict(zip(parts[::2], parts[1::2], strict=True))
-    return Conversation.model_validate_json(
-        f'{{"id":"{conversation_id}","tenant":"{tenant}",'
-        f'"config":{fields["config"]},"metadata":{fields["metadata"]},'
-        f'"created_at":"{from_ms(int(fields["created_ms"])).isoformat()}",'
-        f'"updated_at":"{from_ms(int(fields["updated_ms"])).isoformat()}",'
-        f'"last_seq":{fields["last_seq"]},"dropped_messages":{fields["dropped"]}}}'
-    )
-
-
-def _messages(rows: Sequence[Sequence[Any]]) -> tuple[StoredMessage, ...]:
-    return tuple(
-        read_stored(int(seq), _text(turn), int(at), _text(body))
-        for seq, turn, at, body in rows
-    )
-
-
-def _text(value: bytes | str) -> str:
-    """Text of a reply, whether or not the client decodes replies."""
-    return value.decode("utf-8") if isinstance(value, bytes) else value
+    return read_head(tenant, conversation_id, answer[0])

@@ -30,12 +30,16 @@ class ConversationService(Protocol):
         conversation_id: str | None = None,
         config: ConversationConfig | Mapping[str, object] | None = None,
         metadata: Mapping[str, JsonValue] | None = None,
+        messages: Sequence[MessageInput] = (),
+        hidden: bool = False,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        """Start an empty conversation; without an id it gets one.
+        """Start a conversation, empty or with messages; without an id it gets one.
 
         Raises:
             ConversationConflict: the id is taken, or was deleted within a day.
+            InvalidMessage, InvalidHistory, RoleForbidden, RedactionFailed: as
+                `add_messages`; then there is no conversation.
         """
         ...
 
@@ -53,7 +57,10 @@ class ConversationService(Protocol):
         cursor: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> ConversationPage:
-        """Return conversations whose metadata equals every given pair, newest first."""
+        """Return conversations whose metadata equals every given pair, newest first.
+
+        Hidden ones are left out.
+        """
         ...
 
     async def update_metadata(
@@ -114,6 +121,39 @@ class ConversationService(Protocol):
         """
         ...
 
+    async def get_message(
+        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+    ) -> StoredMessage:
+        """Return one message.
+
+        Raises:
+            MessageNotFound: it never was, was dropped, or was deleted.
+        """
+        ...
+
+    async def get_turn(
+        self, conversation_id: str, turn: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[StoredMessage, ...]:
+        """Return what a task has added, by its id; the last one is where it ended.
+
+        Raises:
+            MessageNotFound: the turn has not ended, left nothing, or was dropped.
+        """
+        ...
+
+    async def delete_message(
+        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        """Take one message out for good; return the head.
+
+        Tool calls and their results go together, whichever of them is named; no other
+        message changes its number.
+
+        Raises:
+            MessageNotFound: it is not there.
+        """
+        ...
+
     async def window(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
     ) -> tuple[Message, ...]:
@@ -140,6 +180,7 @@ class ConversationService(Protocol):
         *,
         at: int | None = None,
         new_id: str | None = None,
+        hidden: bool = False,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         """Copy the conversation up to message `at` (or all of it) into a new one.
@@ -147,6 +188,19 @@ class ConversationService(Protocol):
         Raises:
             InvalidHistory: `at` is not kept, or stands between a call and its results.
             ConversationConflict: `new_id` is taken.
+        """
+        ...
+
+    async def branch(
+        self, conversation_id: str, *, at: int, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        """Return a hidden conversation that ends at message `at`, to go on in.
+
+        A hidden conversation that ends there is continued by the first who asks, at no
+        cost; every other one gets a fork. Nobody sees what another adds.
+
+        Raises:
+            InvalidHistory: `at` is not kept, or stands between a call and its results.
         """
         ...
 

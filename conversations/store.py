@@ -26,13 +26,20 @@ class ConversationStore(Protocol):
     """Keeps conversations and their append-only logs."""
 
     async def create(
-        self, conversation: Conversation, *, history: Sequence[StoredMessage] = ()
+        self,
+        conversation: Conversation,
+        *,
+        history: Sequence[StoredMessage] = (),
+        messages: Sequence[Message] = (),
     ) -> Conversation:
         """Store a new conversation; return it with the store's instants.
 
         A given history is stored with it: its sequence numbers, turns and instants
-        are kept, and retention is applied. The caller has checked that the numbers
-        have no gaps, that turns stand together and that `check_history` accepts it.
+        are kept, and retention is applied. Numbers that are missing in it, and those
+        beyond it up to the conversation's `last_seq`, count as deleted. Without a
+        history, messages are its first ones, as if added by hand. The caller has
+        checked that numbers rise, that turns stand together, that client ids are
+        distinct and that `check_history` accepts it.
 
         Raises:
             ConversationConflict: the id is taken, or was deleted within a day.
@@ -54,6 +61,20 @@ class ConversationStore(Protocol):
         """
         ...
 
+    async def branch(
+        self, tenant: str, conversation_id: str, copy: Conversation, *, at: int
+    ) -> Conversation:
+        """Return a hidden conversation whose history ends at message `at`.
+
+        It is the same one for the first who asks while it is hidden itself and ends
+        there; for all others it is a fork into `copy`. So a line of branches, each
+        from the newest, costs no copies, and no two share what comes after `at`.
+
+        Raises:
+            as `fork`.
+        """
+        ...
+
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """Return the head.
 
@@ -70,7 +91,10 @@ class ConversationStore(Protocol):
         limit: int = 50,
         cursor: str | None = None,
     ) -> ConversationPage:
-        """Return conversations whose metadata equals every given pair, newest first."""
+        """Return conversations whose metadata equals every given pair, newest first.
+
+        Hidden ones are left out.
+        """
         ...
 
     async def update_metadata(
@@ -88,6 +112,20 @@ class ConversationStore(Protocol):
 
         A tombstone stays behind for a day, so that a late writer is refused
         rather than bringing the key back.
+        """
+        ...
+
+    async def delete_message(
+        self, tenant: str, conversation_id: str, seq: int
+    ) -> Conversation:
+        """Take a message out; return the head. Its number is not given out again.
+
+        Tool calls and their results go together, whichever of them is named. A client
+        id of a message that is gone may be used again.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+            MessageNotFound: the message is not kept.
         """
         ...
 
@@ -131,6 +169,16 @@ class ConversationStore(Protocol):
 
         With `after`: the first `limit` beyond it. Otherwise: the last `limit`
         below `before` (or of all). Costs what it returns, not the whole history.
+
+        Raises:
+            ConversationNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def read_turn(
+        self, tenant: str, conversation_id: str, turn: str
+    ) -> tuple[StoredMessage, ...]:
+        """Return the messages of a turn in order; none when it is not kept.
 
         Raises:
             ConversationNotFound: none of this tenant has the id.

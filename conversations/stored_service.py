@@ -16,9 +16,13 @@ from conversations.admission import (
     check_address,
     check_cursor,
     check_page,
+    check_seq,
+    check_turn,
+    without_repeats,
 )
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.errors import RoleForbidden
+from conversations.errors import MessageNotFound, RoleForbidden
+from conversations.history import check_history
 from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
@@ -64,6 +68,8 @@ class StoredConversationService:
         conversation_id: str | None = None,
         config: ConversationConfig | Mapping[str, object] | None = None,
         metadata: Mapping[str, JsonValue] | None = None,
+        messages: Sequence[MessageInput] = (),
+        hidden: bool = False,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         conversation = admit_conversation(
@@ -71,8 +77,11 @@ class StoredConversationService:
             config=self._default_config if config is None else config,
             metadata=self._metadata(metadata or {}),
             tenant=tenant,
+            hidden=hidden,
         )
-        return await self._store.create(conversation)
+        first = without_repeats(self._all_admitted(messages))
+        check_history(first, may_end_open=True)
+        return await self._store.create(conversation, messages=first)
 
     async def get(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
@@ -132,12 +141,11 @@ class StoredConversationService:
         tenant: str = DEFAULT_TENANT,
     ) -> tuple[StoredMessage, ...]:
         check_address(tenant, conversation_id)
-        checked = [
-            self._admitted(message, field=f"messages[{place}]")
-            for place, message in enumerate(messages)
-        ]
         return await self._store.append(
-            tenant, conversation_id, checked, expected_last_seq=expected_last_seq
+            tenant,
+            conversation_id,
+            self._all_admitted(messages),
+            expected_last_seq=expected_last_seq,
         )
 
     async def get_messages(
@@ -154,6 +162,35 @@ class StoredConversationService:
         return await self._store.read(
             tenant, conversation_id, limit=limit, before=before, after=after
         )
+
+    async def get_message(
+        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+    ) -> StoredMessage:
+        check_address(tenant, conversation_id)
+        check_seq(seq)
+        found = await self._store.read(
+            tenant, conversation_id, limit=1, after=max(0, seq - 1), before=seq + 1
+        )
+        if not found:
+            raise MessageNotFound(conversation_id, f"message {seq}")
+        return found[0]
+
+    async def get_turn(
+        self, conversation_id: str, turn: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[StoredMessage, ...]:
+        check_address(tenant, conversation_id)
+        check_turn(turn)
+        found = await self._store.read_turn(tenant, conversation_id, turn)
+        if not found:
+            raise MessageNotFound(conversation_id, f"turn {turn!r}")
+        return found
+
+    async def delete_message(
+        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        check_address(tenant, conversation_id)
+        check_seq(seq)
+        return await self._store.delete_message(tenant, conversation_id, seq)
 
     async def window(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
@@ -172,13 +209,22 @@ class StoredConversationService:
         *,
         at: int | None = None,
         new_id: str | None = None,
+        hidden: bool = False,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         check_address(tenant, conversation_id)
-        copy = admit_conversation(
-            new_id, config=ConversationConfig(), metadata={}, tenant=tenant
-        )
+        if at is not None:
+            check_seq(at, field="at")
+        copy = admit_conversation(new_id, tenant=tenant, hidden=hidden)
         return await self._store.fork(tenant, conversation_id, copy, at=at)
+
+    async def branch(
+        self, conversation_id: str, *, at: int, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        check_address(tenant, conversation_id)
+        check_seq(at, field="at")
+        copy = admit_conversation(None, tenant=tenant, hidden=True)
+        return await self._store.branch(tenant, conversation_id, copy, at=at)
 
     def export_lines(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
@@ -199,23 +245,21 @@ class StoredConversationService:
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        head, history = read_transcript(lines)
+        head, history, numbers, last_seq = read_transcript(lines)
+        admitted = [
+            self._admitted(stored.message, field=f"line {number}")
+            for stored, number in zip(history, numbers, strict=True)
+        ]
         history = tuple(
-            stored.model_copy(
-                update={
-                    "message": self._admitted(
-                        stored.message, field=f"message {stored.seq}"
-                    )
-                }
-            )
-            for stored in history
+            stored.model_copy(update={"message": message})
+            for stored, message in zip(history, admitted, strict=True)
         )
         conversation = admit_conversation(
             conversation_id or head.id,
             config=head.config,
             metadata=self._metadata(head.metadata),
             tenant=tenant,
-        )
+        ).model_copy(update={"last_seq": last_seq})
         return await self._store.create(conversation, history=history)
 
     async def import_(
@@ -236,6 +280,12 @@ class StoredConversationService:
     ) -> bool:
         check_address(tenant, conversation_id)
         return await self._store.delete(tenant, conversation_id)
+
+    def _all_admitted(self, messages: Sequence[MessageInput]) -> tuple[Message, ...]:
+        return tuple(
+            self._admitted(message, field=f"messages[{place}]")
+            for place, message in enumerate(messages)
+        )
 
     def _admitted(self, message: MessageInput, *, field: str) -> Message:
         admitted = admit_message(

@@ -1,25 +1,29 @@
 """A conversation as JSON Lines text: written for export, checked on import.
 
-The first line is the head, each further line one message in its place.
+The first line is the head, each further line one message in its place, or the numbers
+of some that were deleted there.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.admission import describe_problem
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import ConversationConflict, InvalidHistory
-from conversations.history import check_history
+from conversations.history import OpenCalls, check_follows, follow
 from conversations.json_value import Identifier, JsonObject
-from conversations.message import Message, Role, StoredMessage
+from conversations.message import MAX_SEQ, Role, StoredMessage
 from conversations.store import ConversationStore
 
+Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
 Line = TypeVar("Line", bound=BaseModel)
+_DELETED = re.compile(r'\s*\{\s*"deleted"')
 PAGE = 500
 """Messages read at a time; a few milliseconds of the store's time."""
 
@@ -45,6 +49,17 @@ class TranscriptHead(BaseModel):
     """When the original last changed."""
 
 
+class DeletedLine(BaseModel):
+    """A line in the place of messages that were deleted one by one."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    deleted: tuple[Seq, Seq]
+    """The first and the last of their numbers."""
+
+
 async def transcript_lines(
     store: ConversationStore, tenant: str, conversation_id: str
 ) -> AsyncIterator[str]:
@@ -56,24 +71,25 @@ async def transcript_lines(
     """
     conversation = await store.get(tenant, conversation_id)
     yield head_line(conversation)
-    last = conversation.dropped_messages
-    while last < conversation.last_seq:
+    last, end, left = 0, conversation.last_seq, conversation.message_count
+    while left > 0:
         page = await store.read(
-            tenant,
-            conversation_id,
-            limit=PAGE,
-            after=last,
-            before=conversation.last_seq + 1,
+            tenant, conversation_id, limit=PAGE, after=last, before=end + 1
         )
-        if not page or page[0].seq != last + 1:
+        for stored in page:
+            if last and stored.seq > last + 1:
+                yield deleted_line(last + 1, stored.seq - 1)
+            yield message_line(stored)
+            last = stored.seq
+        left -= len(page)
+        if not page:
             raise ConversationConflict(
-                f"messages of conversation {conversation_id!r} were dropped while it"
-                " was exported; export it again",
+                f"messages of conversation {conversation_id!r} were dropped or deleted"
+                " while it was exported; export it again",
                 conversation_id=conversation_id,
             )
-        for stored in page:
-            yield message_line(stored)
-        last = page[-1].seq
+    if last < end:
+        yield deleted_line(last + 1, end)
 
 
 def head_line(conversation: Conversation) -> str:
@@ -93,78 +109,107 @@ def message_line(stored: StoredMessage) -> str:
     return f"{stored.model_dump_json(exclude_defaults=True)}\n"
 
 
-def read_transcript(
-    lines: Iterable[str],
-) -> tuple[TranscriptHead, tuple[StoredMessage, ...]]:
+def deleted_line(first: int, last: int) -> str:
+    """Return the line of deleted messages, ended by a newline."""
+    return f"{DeletedLine(deleted=(first, last)).model_dump_json()}\n"
+
+
+class Transcript(NamedTuple):
+    """What a text holds that is whole and valid."""
+
+    head: TranscriptHead
+    history: tuple[StoredMessage, ...]
+    lines: tuple[int, ...]
+    """Where each of its messages stands, from 1."""
+    last_seq: int
+    """The last number, whose message may have been deleted."""
+
+
+def read_transcript(lines: Iterable[str]) -> Transcript:
     """Return head and messages of a transcript that is whole and valid.
 
     Raises:
-        InvalidHistory: names the first line that cannot be taken, and why.
+        InvalidHistory: names the first line that cannot be taken, and why: it cannot
+            be read, numbers have a gap, a turn is split, a client id repeats, or the
+            messages do not fit together.
     """
     numbered = enumerate(lines, start=1)
-    head = _read_line(TranscriptHead, next(numbered, (1, ""))[1], 1)
-    history = [_read_line(StoredMessage, line, number) for number, line in numbered]
-    check_stored_history(history)
-    return head, tuple(history)
+    head = _read_line(TranscriptHead, next(numbered, (1, ""))[1], "line 1")
+    log = _Log()
+    for number, line in numbered:
+        log.take(line, number)
+    return Transcript(head, tuple(log.history), tuple(log.lines), log.last_seq)
 
 
-def check_stored_history(history: Sequence[StoredMessage]) -> None:
-    """Check that a store may take over the history as it stands.
+class _Log:
+    """The messages read so far; takes the next only where a store could hold it."""
 
-    Raises:
-        InvalidHistory: numbers have a gap, a turn is split, a client id repeats, or
-            the messages do not fit together.
-    """
-    turns: set[str] = set()
-    clients: set[str] = set()
-    previous: StoredMessage | None = None
-    for stored in history:
-        _check_place(stored, previous, turns)
-        client_id = stored.message.client_id
-        if client_id is not None and client_id in clients:
+    def __init__(self) -> None:
+        self.history: list[StoredMessage] = []
+        self.lines: list[int] = []
+        self.last_seq = 0
+        self._begun = False
+        self._turn: str | None = None
+        self._turns: set[str] = set()
+        self._clients: set[str] = set()
+        self._open: OpenCalls = frozenset()
+
+    def take(self, line: str, number: int) -> None:
+        field = f"line {number}"
+        if _DELETED.match(line):
+            first, last = _read_line(DeletedLine, line, field).deleted
+            self._check_seq(first, field)
+            if last < first:
+                raise InvalidHistory(
+                    f"{field}.deleted ends at {last} before it begins at {first};"
+                    " name the first number, then the last"
+                )
+            self.last_seq = last
+            return
+        stored = _read_line(StoredMessage, line, field)
+        self._check_seq(stored.seq, field)
+        self._check_turn(stored, field)
+        self._check_client(stored.message.client_id, field)
+        check_follows(self._open, stored.message, field=field)
+        self._open = follow(self._open, stored.message)
+        self.last_seq = stored.seq
+        self.history.append(stored)
+        self.lines.append(number)
+
+    def _check_seq(self, seq: int, field: str) -> None:
+        if self._begun and seq != self.last_seq + 1:
             raise InvalidHistory(
-                f"client_id of message {stored.seq} repeats an earlier one;"
+                f"{field}: seq {seq} follows seq {self.last_seq};"
+                " sequence numbers must rise by one without a gap"
+            )
+        self._begun = True
+
+    def _check_turn(self, stored: StoredMessage, field: str) -> None:
+        turn, begins = stored.turn, stored.turn != self._turn
+        if turn is not None and begins:
+            if turn in self._turns:
+                raise InvalidHistory(
+                    f"{field}: its turn began earlier and was interrupted;"
+                    " messages of one turn must stand together"
+                )
+            self._turns.add(turn)
+            if stored.message.role is not Role.TOOL:
+                self._open = frozenset()  # a store lets a turn pass over open calls
+        self._turn = turn
+
+    def _check_client(self, client_id: str | None, field: str) -> None:
+        if client_id is None:
+            return
+        if client_id in self._clients:
+            raise InvalidHistory(
+                f"{field}: its client_id repeats an earlier one;"
                 " client ids are unique within a conversation"
             )
-        turns.add(stored.turn or "")
-        clients.add(client_id or "")
-        previous = stored
-    for part in _histories(history):
-        check_history(part, may_end_open=True)
+        self._clients.add(client_id)
 
 
-def _histories(history: Sequence[StoredMessage]) -> Iterator[list[Message]]:
-    """Split where a store lets a new turn pass over calls that stand open."""
-    part: list[Message] = []
-    turn: str | None = None
-    for stored in history:
-        begins = stored.turn is not None and stored.turn != turn
-        if begins and stored.message.role is not Role.TOOL:
-            yield part
-            part = []
-        part.append(stored.message)
-        turn = stored.turn
-    yield part
-
-
-def _check_place(
-    stored: StoredMessage, previous: StoredMessage | None, turns: set[str]
-) -> None:
-    if previous is not None and stored.seq != previous.seq + 1:
-        raise InvalidHistory(
-            f"seq {stored.seq} follows seq {previous.seq};"
-            " sequence numbers must rise by one without a gap"
-        )
-    continues = previous is not None and stored.turn == previous.turn
-    if stored.turn is not None and stored.turn in turns and not continues:
-        raise InvalidHistory(
-            f"turn of message {stored.seq} began earlier and was interrupted;"
-            " messages of one turn must stand together"
-        )
-
-
-def _read_line(model: type[Line], line: str, number: int) -> Line:
+def _read_line(model: type[Line], line: str, field: str) -> Line:
     try:
         return model.model_validate_json(line.rstrip("\n"))
     except ValidationError as exc:
-        raise InvalidHistory(describe_problem(exc, f"line {number}")) from None
+        raise InvalidHistory(describe_problem(exc, field)) from None

@@ -108,7 +108,8 @@ def choose_window(
     kept = [group for group in groups if group.is_kept]
     others = [group for group in groups if not group.is_kept]
     users = [group for group in others if group.first.role is Role.USER]
-    bounds = _Bounds(last=_place(messages, len(messages) - 1), limit=context_window)
+    places = tuple(_place(messages, index) for index in range(len(messages)))
+    bounds = _Bounds(places=places, limit=context_window)
     if context_tokens is not None:
         taken = 0 if summary is None else tokens_of(summary)
         bounds = bounds.with_tokens(context_tokens - taken).without(kept)
@@ -130,7 +131,7 @@ def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
     Raises:
         ContextTooLong: they do.
     """
-    count, limit = head.last_seq - head.dropped_messages, head.config.context_window
+    count, limit = head.message_count, head.config.context_window
     if count > limit:
         raise ContextTooLong(needed=count, limit=limit, unit="messages")
     needed, most = (
@@ -166,19 +167,20 @@ def _flat(groups: Sequence[Group]) -> tuple[Message, ...]:
 class _Bounds:
     """What the window must fit into."""
 
-    last: int
+    places: tuple[int, ...]
+    """Of all messages, in order; deleted ones have left gaps."""
     limit: int
     tokens: int | None = None
 
     def with_tokens(self, tokens: int) -> _Bounds:
-        return _Bounds(self.last, self.limit, tokens)
+        return _Bounds(self.places, self.limit, tokens)
 
     def without(self, groups: Sequence[Group], *, messages: int = 0) -> _Bounds:
         """What is left when these groups are kept anyway."""
         tokens = self.tokens
         if tokens is not None:
             tokens -= sum(group.tokens for group in groups)
-        return _Bounds(self.last, self.limit - messages, tokens)
+        return _Bounds(self.places, self.limit - messages, tokens)
 
     def cut(self, groups: Sequence[Group]) -> int:
         """The place up to which nothing is shown, on the coarsest grid that serves.
@@ -186,15 +188,24 @@ class _Bounds:
         The grid's lines stand at multiples of half the limit, so that a window holds
         between half and all of it; where that would show nothing, the grid is finer.
         """
+        last, floor = self.places[-1], self._floor()
         step = max(1, self.limit // 2)
         while step:
-            lowest = max(0, -(-(self.last - self.limit) // step) * step)
-            for cut in range(lowest, self.last, step):
+            lowest = -(-floor // step) * step
+            for cut in range(lowest, last, step):
                 shown = [group for group in groups if group.place > cut]
                 if shown and self._hold(shown):
                     return cut
             step //= 2
-        return self.last
+        return last
+
+    def _floor(self) -> int:
+        """The lowest place after which there are no more than `limit` messages."""
+        if self.limit < 1:
+            return self.places[-1]
+        if len(self.places) < self.limit:
+            return 0
+        return self.places[-self.limit] - 1
 
     def _hold(self, groups: Sequence[Group]) -> bool:
         return self.tokens is None or self.tokens >= sum(g.tokens for g in groups)

@@ -12,8 +12,9 @@ from time import monotonic
 from orchestrator.agent_config import AgentInfo
 from orchestrator.errors import InvalidInput, ServiceDisabled
 from orchestrator.parts import OrchestratorParts
-from orchestrator.request import SubmitRequest, build_task
+from orchestrator.request import SubmitRequest
 from orchestrator.task import DEFAULT_QUEUE, Task
+from orchestrator.task_building import build_task
 
 logger = logging.getLogger(__name__)
 

@@ -37,14 +37,18 @@ class BlockingConversations:
         conversation_id: str | None = None,
         config: ConversationConfig | Mapping[str, object] | None = None,
         metadata: Mapping[str, JsonValue] | None = None,
+        messages: Sequence[MessageInput] = (),
+        hidden: bool = False,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        """Start an empty conversation."""
+        """Start a conversation, empty or with messages."""
         created: Conversation = self._await(
             self._service.create(
                 conversation_id=conversation_id,
                 config=config,
                 metadata=metadata,
+                messages=messages,
+                hidden=hidden,
                 tenant=tenant,
             )
         )
@@ -147,19 +151,58 @@ class BlockingConversations:
         )
         return messages
 
+    def get_message(
+        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+    ) -> StoredMessage:
+        """Return one message."""
+        stored: StoredMessage = self._await(
+            self._service.get_message(conversation_id, seq, tenant=tenant)
+        )
+        return stored
+
+    def get_turn(
+        self, conversation_id: str, turn: str, *, tenant: str = DEFAULT_TENANT
+    ) -> tuple[StoredMessage, ...]:
+        """Return what a task has added."""
+        messages: tuple[StoredMessage, ...] = self._await(
+            self._service.get_turn(conversation_id, turn, tenant=tenant)
+        )
+        return messages
+
+    def delete_message(
+        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        """Take one message out; return the head."""
+        head: Conversation = self._await(
+            self._service.delete_message(conversation_id, seq, tenant=tenant)
+        )
+        return head
+
     def fork(
         self,
         conversation_id: str,
         *,
         at: int | None = None,
         new_id: str | None = None,
+        hidden: bool = False,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        """Copy the conversation up to message `at` into a new one."""
+        """Begin a conversation with the history of another up to message `at`."""
         copy: Conversation = self._await(
-            self._service.fork(conversation_id, at=at, new_id=new_id, tenant=tenant)
+            self._service.fork(
+                conversation_id, at=at, new_id=new_id, hidden=hidden, tenant=tenant
+            )
         )
         return copy
+
+    def branch(
+        self, conversation_id: str, *, at: int, tenant: str = DEFAULT_TENANT
+    ) -> Conversation:
+        """Return a hidden conversation that ends at message `at`."""
+        head: Conversation = self._await(
+            self._service.branch(conversation_id, at=at, tenant=tenant)
+        )
+        return head
 
     def window(
         self, conversation_id: str, *, tenant: str = DEFAULT_TENANT

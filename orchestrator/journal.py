@@ -44,6 +44,12 @@ class Step(BaseModel):
     """Its part of the answer; kept in the conversation when the run has no other."""
     usage: Usage = Usage()
     """Tokens it took."""
+    cost_micros: int = Field(default=0, ge=0)
+    """Millionths of money that it took, by the prices of its endpoints."""
+    waited_seconds: float = Field(default=0.0, ge=0)
+    """How long it waited at the gates before its models."""
+    error: Text | None = None
+    """The stable code of what went wrong; None when it succeeded."""
     seconds: float = Field(default=0.0, ge=0)
     """How long it took."""
     attempt: int = Field(default=0, ge=0)

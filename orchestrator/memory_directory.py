@@ -55,6 +55,10 @@ class InMemoryAgentDirectory:
         """Slots of the live workers that take from a queue."""
         return sum(w.slots for w in self._live() if queue in w.all_queues)
 
+    def queues(self) -> frozenset[str]:
+        """Queues that live workers take from."""
+        return frozenset(queue for w in self._live() for queue in w.all_queues)
+
     def count(self) -> int:
         """Live workers."""
         return len(self._live())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from orchestrator.figures_store import QueueState
 from orchestrator.memory_directory import InMemoryAgentDirectory, utc_now
 from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.store import Doorbell
@@ -96,6 +97,20 @@ class MemoryDispatch:
             queue.shares.clear()
             queue.served.clear()
         return tuple(bells)
+
+    def states(self) -> tuple[QueueState, ...]:
+        """How the queues stand that have slots or tasks that wait."""
+        names = sorted(self._queues.keys() | self._directory.queues())
+        states = (self._state(name, self._queues[name]) for name in names)
+        return tuple(state for state in states if any(state[1:]))
+
+    def _state(self, name: str, queue: _Queue) -> QueueState:
+        return QueueState(
+            name,
+            rung=len(queue.rung),
+            in_line=len(queue.ready) + len(queue.suspects),
+            slots=self._directory.slots(name),
+        )
 
     def refill_all(self) -> Bells:
         """Ring in every queue, and forget messages of tasks that want none."""

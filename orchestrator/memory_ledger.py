@@ -13,6 +13,7 @@ from typing import Final
 from conversations.json_value import JsonObject
 from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.events import EventType, NewEvent, TaskEvent
+from orchestrator.memory_counts import MemoryCounts
 from orchestrator.memory_directory import InMemoryAgentDirectory, utc_now
 from orchestrator.memory_dispatch import MemoryDispatch
 from orchestrator.memory_entry import Entry, TaskKey, holds
@@ -37,6 +38,7 @@ class MemoryLedger:
         directory: InMemoryAgentDirectory,
         resend_seconds: float,
         window: int,
+        most_counters: int,
         changed: Callable[[TaskKey], None],
         push_cancel: Callable[[Entry], None],
     ) -> None:
@@ -48,6 +50,9 @@ class MemoryLedger:
         self._ordinal = 0
         self._turns: dict[tuple[str, str | None], list[Entry]] = {}
         self.entries: dict[TaskKey, Entry] = {}
+        self.counts = MemoryCounts(most_counters)
+        self.tenants: set[str] = set()
+        """Those that have ever had a task."""
         self.webhooks: dict[TaskKey, datetime] = {}
         """Undelivered webhooks and when they are due."""
         resend = timedelta(seconds=resend_seconds)
@@ -123,6 +128,7 @@ class MemoryLedger:
         due_at = max(task.not_before or now, now)
         entry = Entry(accepted(task, created_at=now, due_at=due_at), self._ordinal)
         self.entries[entry.key] = entry
+        self.tenants.add(task.tenant)
         if task.conversation_id is not None:
             turns = self._turns.setdefault((task.tenant, task.conversation_id), [])
             turns.append(entry)
@@ -200,6 +206,7 @@ class MemoryLedger:
         was_next = self.is_next_turn(entry)
         bells = self.leave(entry, cleared=True)
         entry.move(status, **{"finished_at": self.now} | changes)
+        self.counts.ended(entry.task)
         self.record(entry, _END_EVENTS[status], **data)
         if entry.task.webhook:
             self.webhooks[entry.key] = self.now

@@ -7,12 +7,16 @@ from contextlib import AbstractContextManager
 
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
+from orchestrator.dues import Dues, Payee
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
 from orchestrator.journal_entries import redacted_step
+from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_entry import Entry
+from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
+from orchestrator.metrics import step_counts
 from orchestrator.store import Doorbell, Lease, Recorded, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
@@ -33,15 +37,24 @@ class MemoryRunJournal:
         turns: MemoryTurns,
         lock: AbstractContextManager[object],
         redact: Redact | None,
+        payee: Payee | None,
     ) -> None:
+        self._payee = payee or Payee(gate=InMemoryGate(), budget=InMemoryBudget())
         self._ledger = ledger
         self._turns = turns
         self._lock = lock
         self._redact = redact
 
     async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+        self,
+        lease: Lease,
+        step: Step,
+        events: Sequence[NewEvent] = (),
+        *,
+        dues: Dues | None = None,
     ) -> Recorded:
+        if dues is not None:
+            await self._payee.pay(dues)
         with self._lock:
             entry = self._ledger.held(lease)
             if step.key not in entry.steps:
@@ -50,6 +63,7 @@ class MemoryRunJournal:
                 entry.starts.pop(step.key, None)
                 entry.decisions.pop(step.key, None)
                 entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
+                self._ledger.counts.add(lease.tenant, step_counts(step))
                 self._ledger.append(entry, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             return Recorded(entry.steps[step.key].model_copy(deep=True), bells)
@@ -100,6 +114,7 @@ class MemoryRunJournal:
                     entry, TaskStatus.CANCELLED, data, running_seconds=seconds
                 )
             bells = ledger.leave(entry)
+            ledger.counts.released(task, "decision")
             entry.move(
                 TaskStatus.WAITING,
                 running_seconds=seconds,

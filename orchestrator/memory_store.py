@@ -10,18 +10,20 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Final
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact, redacted
+from orchestrator.dues import Payee
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
+from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_entry import Entry, holds
+from orchestrator.memory_entry import Entry
+from orchestrator.memory_figures import MemoryFigures
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
 from orchestrator.memory_schedules import MemorySchedules
@@ -29,15 +31,13 @@ from orchestrator.memory_sweep import MemorySweep
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.memory_waiters import MemoryWaiters
 from orchestrator.memory_webhooks import MemoryWebhooks
+from orchestrator.metrics import release_cause
 from orchestrator.store import (
     Cancellation,
-    Claim,
     Creation,
     Doorbell,
     Ending,
     Lease,
-    LeaseState,
-    RefusalReason,
     SweepReport,
     TaskFilter,
     TaskPage,
@@ -46,9 +46,9 @@ from orchestrator.store_limits import (
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
+    MOST_COUNTERS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
-    UNSERVED_SECONDS,
 )
 from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
 from orchestrator.task_record import (
@@ -59,7 +59,9 @@ from orchestrator.task_record import (
 )
 
 
-class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
+class InMemoryTaskStore(
+    MemoryClaims, MemoryRunJournal, MemorySchedules, MemoryWebhooks, MemoryFigures
+):
     """A `TaskStore` without I/O; safe for threads and event loops."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -70,20 +72,22 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
+        payee: Payee | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
         dispatch_window: int = DISPATCH_WINDOW,
+        most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._conversations = conversations
-        self._waiters = MemoryWaiters()
+        self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
             directory=directory,
             resend_seconds=resend_seconds,
             window=dispatch_window,
+            most_counters=most_counters,
             changed=self._waiters.notify,
             push_cancel=self._push_cancel,
         )
@@ -100,6 +104,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
             turns=turns,
             lock=conversations.lock if conversations else threading.RLock(),
             redact=redact,
+            payee=payee,
         )
         self._acceptance = MemoryAcceptance(
             self._ledger,
@@ -149,102 +154,6 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 next_cursor=str(page[-1].ordinal) if more else None,
             )
 
-    async def claim(
-        self,
-        tenant: str,
-        task_id: str,
-        *,
-        worker: str,
-        serves: Sequence[str],
-        lease_seconds: float,
-    ) -> Claim | RefusalReason:
-        with self._lock:
-            entry = self._ledger.entries.get((tenant, task_id))
-            if entry is None:
-                return RefusalReason.UNKNOWN
-            self._ledger.dispatch.take_message(entry)
-            refusal = self._refusal(entry, serves) or self._suspicion(entry, worker)
-            if refusal is not None:
-                return refusal
-            self._begin(entry, worker, lease_seconds)
-            return Claim(
-                task=entry.copy(),
-                lease=Lease(tenant, task_id, entry.task.attempt, worker),
-                **entry.journal._asdict(),
-                doorbells=self._ledger.dispatch.refill(entry.task.queue),
-                deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
-            )
-
-    def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
-        task, ledger = entry.task, self._ledger
-        if task.status is not TaskStatus.PENDING:
-            return _NOT_PENDING.get(task.status, RefusalReason.ENDED)
-        reason = ledger.overdue(entry)
-        if reason is not None:
-            # A refusal carries no doorbells: the sweeper rings for the next turn.
-            ledger.end_with_failure(entry, TaskStatus.FAILED, "expired", reason)
-            ledger.hasten_next_turn(entry)
-            return RefusalReason.EXPIRED
-        if entry.held or (task.due_at is not None and task.due_at > ledger.now):
-            return RefusalReason.NOT_DUE
-        if not ledger.is_next_turn(entry):
-            return RefusalReason.NOT_NEXT_TURN
-        if task.agent_name not in serves:
-            asked = f"the worker that was asked does not serve agent {task.agent_name}"
-            entry.set(pending_reason=asked)
-            entry.look_later(ledger.now + timedelta(seconds=UNSERVED_SECONDS))
-            return RefusalReason.UNSERVED
-        return None
-
-    def _suspicion(self, entry: Entry, worker: str) -> RefusalReason | None:
-        dispatch = self._ledger.dispatch
-        if not entry.prime or dispatch.aboard(worker) is None:
-            return None
-        dispatch.stand_back(entry)
-        entry.look_later(self._ledger.now + timedelta(seconds=UNSERVED_SECONDS))
-        return RefusalReason.SUSPECT
-
-    def _begin(self, entry: Entry, worker: str, lease_seconds: float) -> None:
-        now, task = self._ledger.now, entry.task
-        self._ledger.leave(entry)
-        entry.move(
-            TaskStatus.RUNNING,
-            attempt=task.attempt + 1,
-            worker=worker,
-            started_at=task.started_at or now,
-        )
-        if task.suspect:
-            self._ledger.dispatch.take_aboard(entry)
-        entry.claimed_at = now
-        entry.lease_until = now + timedelta(seconds=lease_seconds)
-        self._ledger.record(
-            entry, EventType.TASK_STARTED, worker=worker, attempt=entry.task.attempt
-        )
-
-    async def renew(
-        self, leases: Sequence[Lease], *, lease_seconds: float
-    ) -> tuple[LeaseState, ...]:
-        with self._lock:
-            until = self._ledger.now + timedelta(seconds=lease_seconds)
-            return tuple(self._renew(lease, until) for lease in leases)
-
-    def _renew(self, lease: Lease, until: datetime) -> LeaseState:
-        entry = self._ledger.entries.get((lease.tenant, lease.task_id))
-        if entry is None or not holds(entry, lease):
-            return LeaseState.LOST
-        entry.lease_until = until
-        if entry.task.cancel_requested_at is not None:
-            return LeaseState.CANCEL_REQUESTED
-        return LeaseState.HELD
-
-    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
-        with self._lock:
-            self._ledger.surrender(leases, blamed)
-
-    async def bury(self, worker: str) -> int:
-        with self._lock:
-            return self._ledger.bury(worker)
-
     async def events(
         self,
         tenant: str,
@@ -291,6 +200,7 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
                 return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
             bells = ledger.leave(entry)
             entry.resumes = failure is None
+            ledger.counts.released(task, release_cause(delay_seconds, failure))
             entry.move(TaskStatus.PENDING, **changes)
             entry.set(pending_reason=reason)
             ledger.record(
@@ -382,12 +292,6 @@ class InMemoryTaskStore(MemoryRunJournal, MemorySchedules, MemoryWebhooks):
 
     async def aclose(self) -> None:
         """Nothing is open."""
-
-
-_NOT_PENDING: Final = {
-    TaskStatus.RUNNING: RefusalReason.LEASED,
-    TaskStatus.WAITING: RefusalReason.WAITING,
-}
 
 
 def _copy_result(

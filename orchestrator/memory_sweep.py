@@ -75,6 +75,7 @@ class MemorySweep:
         if entry.lease_until is not None and entry.claimed_at is not None:
             held = (entry.lease_until - entry.claimed_at).total_seconds()
             entry.set(running_seconds=task.running_seconds + held)
+        ledger.counts.released(task, "lease_lost")
         if task.cancel_requested_at is not None:
             return "ended", ledger.end(
                 entry, TaskStatus.CANCELLED, {"status": "cancelled"}

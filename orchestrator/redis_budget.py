@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.budget import KEEP_SECONDS, Account, Amount, Reservation, Spent
-from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
 from orchestrator.task_record import milliseconds
 
 _SCRIPTS = ("budget_reserve", "budget_settle", "budget_spent")
@@ -37,10 +37,7 @@ class RedisBudget:
         return Spent(accounts[place - 1], Amount(tokens, micros))
 
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
-        arguments: list[str | int] = [reservation.token, *amount, reservation.day]
-        arguments += [int(account.daily) for account in reservation.accounts]
-        keys = _keys(reservation.tenant, reservation.accounts)
-        await self._scripts.run("budget_settle", keys, arguments)
+        await self._scripts.run_many([settle_call(reservation, amount)])
 
     async def spent(self, tenant: str, account: Account) -> Amount:
         tokens, micros = await self._scripts.run(
@@ -50,6 +47,14 @@ class RedisBudget:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def settle_call(reservation: Reservation, amount: Amount) -> ScriptCall:
+    """Return the call that settles a reservation."""
+    arguments: list[str | int] = [reservation.token, *amount, reservation.day]
+    arguments += [int(account.daily) for account in reservation.accounts]
+    keys = _keys(reservation.tenant, reservation.accounts)
+    return ScriptCall("budget_settle", keys, arguments)
 
 
 def _keys(tenant: str, accounts: tuple[Account, ...]) -> list[str]:

@@ -75,10 +75,10 @@ class RedisGate:
         )
 
     async def leave(self, permit: Permit, departure: Departure) -> None:
-        await self._leave(permit.gate, permit, departure)
+        await self._scripts.run_many([leave_call(permit, departure)])
 
     async def report(self, gate: str, departure: Departure) -> None:
-        await self._leave(gate, Permit(gate, "", 0, 0), departure)
+        await self.leave(Permit(gate, "", 0, 0), departure)
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
         keys = redis_keys.gate_keys(gate)
@@ -113,20 +113,22 @@ class RedisGate:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _leave(self, gate: str, permit: Permit, departure: Departure) -> None:
-        tokens, wait = departure.tokens, departure.wait_seconds
-        arguments: list[str | int] = [
-            permit.token,
-            permit.part,
-            permit.tokens,
-            "" if tokens is None else tokens,
-            departure.outcome.value,
-            "" if wait is None else milliseconds(min(wait, PLACE_SECONDS * 144)),
-            milliseconds(FIRST_COOL_DOWN_SECONDS),
-            milliseconds(LONGEST_COOL_DOWN_SECONDS),
-            milliseconds(PROBE_SECONDS),
-        ]
-        await self._scripts.run("gate_leave", redis_keys.gate_keys(gate), arguments)
+
+def leave_call(permit: Permit, departure: Departure) -> ScriptCall:
+    """Return the call that gives a permit back."""
+    tokens, wait = departure.tokens, departure.wait_seconds
+    arguments: list[str | int] = [
+        permit.token,
+        permit.part,
+        permit.tokens,
+        "" if tokens is None else tokens,
+        departure.outcome.value,
+        "" if wait is None else milliseconds(min(wait, PLACE_SECONDS * 144)),
+        milliseconds(FIRST_COOL_DOWN_SECONDS),
+        milliseconds(LONGEST_COOL_DOWN_SECONDS),
+        milliseconds(PROBE_SECONDS),
+    ]
+    return ScriptCall("gate_leave", redis_keys.gate_keys(permit.gate), arguments)
 
 
 def _bounds(limits: GateLimits) -> tuple[int | None, int | None, int | None]:

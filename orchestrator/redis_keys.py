@@ -23,6 +23,8 @@ SCHEDULES = f"{_FLEET}:schedules"
 SWEPT = f"{_FLEET}:swept"
 AGENTS = f"{_FLEET}:agents"
 WORKERS = f"{_FLEET}:workers"
+TENANTS = f"{_FLEET}:tenants"
+QUEUES = f"{_FLEET}:queues"
 _GATE = f"{_FLEET}:gate:"
 WORKER_SLOTS = f"{_FLEET}:worker_slots"
 SLOTS = f"{_FLEET}:slots"
@@ -73,6 +75,22 @@ def listing(tenant: str, kind: str = "all", value: str = "") -> str:
 
 def schedules(tenant: str) -> str:
     return f"{_ROOT}:{tenant}:schedules"
+
+
+def metrics(tenant: str) -> str:
+    return f"{_ROOT}:{tenant}:metrics"
+
+
+def rung(queue: str) -> str:
+    return f"{_FLEET}:rung:{queue}"
+
+
+def ready(queue: str) -> str:
+    return f"{_FLEET}:ready:{queue}"
+
+
+def suspects(queue: str) -> str:
+    return f"{_FLEET}:suspects:{queue}"
 
 
 def worker(worker_id: str) -> str:

@@ -7,6 +7,7 @@ from secrets import token_hex
 
 from conversations.json_value import JsonObject, dumps
 from orchestrator import redis_keys
+from orchestrator.dues import Dues
 from orchestrator.errors import TaskNotFound
 from orchestrator.events import NewEvent
 from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
@@ -18,8 +19,10 @@ from orchestrator.journal_entries import (
     step_from_entry,
     step_text,
 )
+from orchestrator.metrics import step_counts
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
+from orchestrator.redis_dues import payment
 from orchestrator.redis_task_scripts import Arguments, RedisTaskScripts, require_name
 from orchestrator.store import Doorbell, Lease, Recorded, Wakening
 from orchestrator.task import AwaitedCall
@@ -38,12 +41,27 @@ class RedisRunJournal(RedisTaskScripts):
     """Journals, parks and wakes runs."""
 
     async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+        self,
+        lease: Lease,
+        step: Step,
+        events: Sequence[NewEvent] = (),
+        *,
+        dues: Dues | None = None,
     ) -> Recorded:
         kept = redacted_step(step, self._redact)
         text = step_text(kept, attempt=lease.fence)
-        arguments = [step.key, text, kept.said or "", *_event_arguments(events)]
-        answer = await self._write("record_step", lease, arguments)
+        keys, owed = payment(dues)
+        counts = step_counts(step)
+        arguments: Arguments = [
+            step.key,
+            text,
+            kept.said or "",
+            *owed,
+            len(counts),
+            *(part for count in counts for part in count),
+            *_event_arguments(events),
+        ]
+        answer = await self._write("record_step", lease, arguments, more_keys=keys)
         return Recorded(step_from_entry(answer[0]), read_doorbells(answer[1]))
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:

@@ -39,6 +39,7 @@ from orchestrator.redis_creation import (
     creation_keys,
     read_creation,
 )
+from orchestrator.redis_figures import RedisFigures
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
@@ -65,6 +66,7 @@ from orchestrator.store_limits import (
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
+    MOST_COUNTERS,
     PUSHED_CANCEL_SECONDS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
@@ -82,7 +84,7 @@ from orchestrator.task_record import (
 _CLAIM_PAUSE_SECONDS: Final = 0.25
 
 
-class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
+class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigures):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -98,6 +100,7 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
         resend_seconds: float = RESEND_SECONDS,
         renewal_seconds: float = 0.0,
         dispatch_window: int = DISPATCH_WINDOW,
+        most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Take over a client.
 
@@ -111,6 +114,7 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks):
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
             dispatch_window=dispatch_window,
+            most_counters=most_counters,
             redact=redact,
         )
         self._known_agents = frozenset(known_agents)

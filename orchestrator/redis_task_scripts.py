@@ -11,7 +11,9 @@ from conversations.append_script import APPEND_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
+from orchestrator.redis_dues import paying_functions
 from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
@@ -43,6 +45,7 @@ _TASK_SCRIPTS: Final = (
 
 UNGUARDED: Final = ("overdue", "forget", "due_schedules")
 """Scripts that only read or free memory."""
+_SHARED: Final = ("counters", "task", "dispatch", "suspects", "ending")
 _SCRIPTS_ALONE: Final = (
     "renew",
     "surrender",
@@ -59,11 +62,16 @@ Arguments = Sequence[str | int]
 Answer = list[Any]
 
 
-def _sources(dispatch_window: int) -> dict[str, str]:
-    parts = [read_script(name) for name in ("task", "dispatch", "suspects", "ending")]
-    window = f"local DISPATCH_WINDOW = {dispatch_window}\n"
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, window, *parts])
+def _sources(dispatch_window: int, most_counters: int) -> dict[str, str]:
+    parts = [read_script(name) for name in _SHARED]
+    numbers = (
+        f"local DISPATCH_WINDOW = {dispatch_window}\n"
+        f"local MOST_FIELDS = {most_counters}\n"
+        f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
+    )
+    shared = "".join([transition_table(), APPEND_FUNCTIONS, numbers, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
+    composed["record_step"] = shared + paying_functions() + read_script("record_step")
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
@@ -86,12 +94,15 @@ class RedisTaskScripts:
         resend_seconds: float,
         result_ttl_seconds: float,
         dispatch_window: int,
+        most_counters: int,
         redact: Redact | None,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
-            client, sources=_sources(dispatch_window), unguarded=UNGUARDED
+            client,
+            sources=_sources(dispatch_window, most_counters),
+            unguarded=UNGUARDED,
         )
         self._redact = redact
         self._delays = (

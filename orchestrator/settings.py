@@ -37,6 +37,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
+from orchestrator.http_settings import HttpSettings
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
 from orchestrator.redis_url import check_redis_url, for_kombu, redact
@@ -250,6 +251,8 @@ class Settings(BaseSettings):
     """Where ends of tasks may be told."""
     worker: WorkerSettings = WorkerSettings()
     """How worker processes prove that they live."""
+    http: HttpSettings = HttpSettings()
+    """The HTTP service."""
     tenant: Identifier = "default"
     """Whose tasks these are, unless a call names another tenant."""
 

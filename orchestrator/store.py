@@ -19,110 +19,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from conversations.conversation import ConversationConfig
-from conversations.message import Message
+from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.figures_store import FiguresStore
 from orchestrator.journal import Decision, Step, StepStart
-from orchestrator.schedule import DueSchedule, Schedule
-from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
+from orchestrator.schedule_store import ScheduleStore
+from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskStatus
+from orchestrator.transition import (
+    Cancellation,
+    Claim,
+    Creation,
+    Doorbell,
+    Ending,
+    Lease,
+    LeaseState,
+    Recorded,
+    RefusalReason,
+    SweepReport,
+    Turn,
+    Wakening,
+)
+from orchestrator.webhook_store import WebhookStore
 
-
-class Doorbell(NamedTuple):
-    """What a Celery message needs to say; the record says the rest."""
-
-    tenant: str
-    task_id: str
-    agent_name: str
-    queue: str
-    priority: int
-
-
-class Creation(NamedTuple):
-    """The answer to a submit."""
-
-    task: Task
-    created: bool
-    """False when an equal request had been accepted before."""
-    doorbells: tuple[Doorbell, ...]
-
-
-class Lease(NamedTuple):
-    """The right to write a run; named by every write of it."""
-
-    tenant: str
-    task_id: str
-    fence: int
-    worker: str
-
-
-class RefusalReason(StrEnum):
-    """Why a claim was refused; none of them is an error."""
-
-    UNKNOWN = "unknown"
-    ENDED = "ended"
-    LEASED = "leased"
-    NOT_DUE = "not_due"
-    NOT_NEXT_TURN = "not_next_turn"
-    UNSERVED = "unserved"
-    UNKNOWN_SCHEMA = "unknown_schema"
-    WAITING = "waiting"
-    EXPIRED = "expired"
-    SUSPECT = "suspect"
-
-
-class Claim(NamedTuple):
-    """A run begins: its task, lease and the steps that are already done."""
-
-    task: Task
-    lease: Lease
-    steps: tuple[Step, ...]
-    starts: tuple[StepStart, ...] = ()
-    """Steps that an earlier attempt began and whose outcome is unknown."""
-    decisions: tuple[Decision, ...] = ()
-    """What was decided about such steps meanwhile."""
-    doorbells: tuple[Doorbell, ...] = ()
-    """Of tasks in line that there is room for now."""
-    deadline_left_seconds: float | None = None
-    """From the claim to the task's deadline, by the store's clock."""
-
-
-class Recorded(NamedTuple):
-    """A step as stored."""
-
-    step: Step
-    doorbells: tuple[Doorbell, ...]
-    """Of suspects that may run now that this run is none any more."""
-
-
-class LeaseState(StrEnum):
-    """What a renewal says of a lease."""
-
-    HELD = "held"
-    LOST = "lost"
-    CANCEL_REQUESTED = "cancel_requested"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """Messages that enter the task's conversation with its end."""
-
-    messages: tuple[Message, ...]
-    config: ConversationConfig
-    """Limits of a conversation that this turn creates."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a run ended; exactly one of result and failure, or neither if cancelled."""
-
-    status: TaskStatus
-    result: TaskResult | None = None
-    failure: TaskFailure | None = None
-    turn: Turn | None = None
+__all__ = [
+    "Cancellation",
+    "Claim",
+    "Creation",
+    "Doorbell",
+    "Ending",
+    "Lease",
+    "LeaseState",
+    "Recorded",
+    "RefusalReason",
+    "SweepReport",
+    "TaskFilter",
+    "TaskPage",
+    "TaskStore",
+    "Turn",
+    "Wakening",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,36 +79,7 @@ class TaskPage(NamedTuple):
     next_cursor: str | None
 
 
-class Cancellation(NamedTuple):
-    """The answer to a cancel: the task as it now stands."""
-
-    task: Task
-    doorbells: tuple[Doorbell, ...]
-
-
-class Wakening(NamedTuple):
-    """The answer to a decision: the task as it now stands."""
-
-    task: Task
-    doorbells: tuple[Doorbell, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepReport:
-    """What one sweep did."""
-
-    doorbells: tuple[Doorbell, ...] = ()
-    recovered: int = 0
-    """Expired leases whose tasks are pending again."""
-    ended: int = 0
-    """Tasks ended: crash loops, queue-wait limits, deadlines, unconfirmed cancels."""
-    rung_again: int = 0
-    """Pending tasks whose message had not led to a claim in time."""
-    went_back: bool = False
-    """The store has forgotten what this process saw: an old file, a late replica."""
-
-
-class TaskStore(Protocol):
+class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
     """Keeps tasks, their journals and event logs, and decides what may run."""
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
@@ -258,12 +166,18 @@ class TaskStore(Protocol):
         ...
 
     async def record_step(
-        self, lease: Lease, step: Step, events: Sequence[NewEvent] = ()
+        self,
+        lease: Lease,
+        step: Step,
+        events: Sequence[NewEvent] = (),
+        *,
+        dues: Dues | None = None,
     ) -> Recorded:
         """Write a finished step and its events; the first writer of a key wins.
 
         Returns the step as stored. Recording the same key again returns the stored
-        step and adds no event. The run is above suspicion from now on.
+        step and adds no event. The run is above suspicion from now on. Its call's
+        dues are paid in the same change, also when the lease is lost.
 
         Raises:
             LeaseLost: the fence is old.
@@ -409,46 +323,6 @@ class TaskStore(Protocol):
 
         Only a short cut; `renew` tells of every cancel too.
         """
-        ...
-
-    async def put_schedule(self, schedule: Schedule) -> Schedule:
-        """Keep a schedule, over an earlier one of its id, from its next tick on."""
-        ...
-
-    async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:
-        """End a schedule; tell whether there was one."""
-        ...
-
-    async def schedules(self, tenant: str) -> tuple[Schedule, ...]:
-        """Return the tenant's schedules by id."""
-        ...
-
-    async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
-        """Return schedules of all tenants whose tick has come; changes nothing."""
-        ...
-
-    async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
-        """Move a schedule on from a tick; False when another was faster."""
-        ...
-
-    async def take_webhooks(
-        self, *, limit: int, lease_seconds: float
-    ) -> tuple[tuple[str, str], ...]:
-        """Take due webhooks of ended tasks: (tenant, task id) pairs.
-
-        Each is due again after `lease_seconds` unless it is settled before.
-        """
-        ...
-
-    async def settle_webhook(
-        self,
-        tenant: str,
-        task_id: str,
-        *,
-        error: str | None,
-        again_after_seconds: float | None = None,
-    ) -> None:
-        """Note how a delivery went; without a delay there is no other attempt."""
         ...
 
     async def sweep(self, *, limit: int = 500) -> SweepReport:

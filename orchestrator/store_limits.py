@@ -21,3 +21,7 @@ DISPATCH_WINDOW: Final = 64
 """Messages outstanding in a queue at least; more with many live slots."""
 PUSHED_CANCEL_SECONDS: Final = 60.0
 """A push that nobody took is worthless once a lease has been renewed."""
+OLDEST_LOOKED_AT: Final = 500
+"""Pending tasks of a tenant that are looked at to tell since when its agents wait."""
+MOST_COUNTERS: Final = 10_000
+"""Of a tenant; clients may choose the names of models, and models those of tools."""

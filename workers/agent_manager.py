@@ -201,7 +201,9 @@ class LocalAgentManager:
         if self._governor is None:
             return UngovernedProvider(self._llm)
         is_stored = start.run.lease is not None
-        return self._governor.for_run(start.run.task, config, may_park=is_stored)
+        return self._governor.for_run(
+            start.run.task, config, may_park=is_stored, may_owe=is_stored
+        )
 
     def _find(self, name: str) -> _Registered:
         entry = self._agents.get(name)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.agent_config import WorkerInfo
+from orchestrator.dues import Payee
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_gate import InMemoryGate
@@ -100,10 +101,12 @@ async def open_orchestrator(
 def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorParts:
     conversations = InMemoryConversationStore()
     directory = InMemoryAgentDirectory()
+    gate, budget = InMemoryGate(), InMemoryBudget()
     return OrchestratorParts(
         store=InMemoryTaskStore(
             conversations=conversations,
             directory=directory,
+            payee=Payee(gate=gate, budget=budget),
             result_ttl_seconds=settings.retention.result_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
@@ -117,8 +120,8 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
-        gate=InMemoryGate(),
-        budget=InMemoryBudget(),
+        gate=gate,
+        budget=budget,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )

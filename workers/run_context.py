@@ -35,7 +35,7 @@ from workers.errors import (
 )
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
-from workers.llm.run_provider import RunProvider
+from workers.llm.run_provider import Answered, RunProvider
 from workers.once_call import OnceCall, UnsettledCalls
 from workers.prompt_tokens import Exchange, estimate_prompt
 from workers.run import Run
@@ -156,10 +156,11 @@ class JournaledRunContext:
         request = summary_request(view.to_summarise, model=self._config.model)
         started = monotonic()
         try:
-            completion = await self._ask(SUMMARY_KEY, request)
+            answered = await self._ask(SUMMARY_KEY, request)
         except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
+        completion = answered.completion
         summary = summary_message(completion.message.content, covers=view.window.cut)
         usage = completion.usage or Usage()
         facts: dict[str, JsonValue] = {
@@ -172,11 +173,15 @@ class JournaledRunContext:
             key=SUMMARY_KEY,
             kind=StepKind.COMPLETION,
             outcome=summary.model_dump(mode="json", exclude_defaults=True),
+            name=completion.model,
             usage=usage,
+            cost_micros=completion.cost_micros,
+            waited_seconds=completion.gate_wait_seconds,
             seconds=monotonic() - started,
             attempt=self.task.attempt,
         )
-        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
+        events = [NewEvent(type=EventType.STEP_RECORDED, data=facts)]
+        await self._record(step, events, answered)
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -192,14 +197,14 @@ class JournaledRunContext:
             return completion
         started = monotonic()
         try:
-            completion = await self._ask(key, request)
+            answered = await self._ask(key, request)
         except Exception:
             # The place is still free: the next completion, in this attempt or in a
             # later one, is the one that stands in the journal.
             if self._completions == number:
                 self._completions -= 1
             raise
-        seconds = monotonic() - started
+        completion, seconds = answered.completion, monotonic() - started
         self.exchanges.append(Exchange(request, completion))
         self._items += bool(completion.message.content)
         events = completion_events(
@@ -216,18 +221,20 @@ class JournaledRunContext:
             outcome=completion.model_dump(mode="json", exclude_defaults=True),
             said=completion.message.content or None,
             usage=completion.usage or Usage(),
+            cost_micros=completion.cost_micros,
+            waited_seconds=completion.gate_wait_seconds,
             seconds=seconds,
             attempt=self.task.attempt,
         )
-        await self._record(step, events)
+        await self._record(step, events, answered)
         return completion
 
-    async def _ask(self, key: str, request: CompletionRequest) -> Completion:
+    async def _ask(self, key: str, request: CompletionRequest) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
         marked = partial(self._marked, key)
         try:
             with self._run.step():
-                return await self._llm.complete(request, around=marked)
+                return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
             raise
@@ -292,6 +299,9 @@ class JournaledRunContext:
             name=call.name,
             outcome=result.model_dump(mode="json", exclude_defaults=True),
             usage=llm.usage,
+            cost_micros=llm.cost_micros,
+            waited_seconds=llm.waited_seconds,
+            error=result.error,
             seconds=seconds,
             attempt=self.task.attempt,
         )
@@ -329,9 +339,17 @@ class JournaledRunContext:
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
-    async def _record(self, step: Step, events: list[NewEvent]) -> None:
+    async def _record(
+        self, step: Step, events: list[NewEvent], answered: Answered | None = None
+    ) -> None:
+        dues = answered.dues if answered else None
         with self._run.recording():
-            self._steps[step.key] = await self._log.record(step, events)
+            try:
+                kept = await self._log.record(step, events, dues=dues)
+            finally:
+                if answered is not None:
+                    answered.recorded()
+            self._steps[step.key] = kept
 
     def _tool_context(self, place: str, llm: LLMProvider) -> ToolContext:
         return ToolContext(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from orchestrator.dues import Dues
 from orchestrator.events import NewEvent
 from orchestrator.journal import Step, StepStart
 from orchestrator.store import Doorbell, Lease, TaskStore
@@ -17,8 +18,10 @@ Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
 class RunLog(Protocol):
     """Takes what a run has done."""
 
-    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
-        """Keep a finished step and its events; return the step as kept."""
+    async def record(
+        self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
+    ) -> Step:
+        """Keep a finished step and its events, and pay dues; return it as kept."""
         ...
 
     async def start(self, start: StepStart) -> bool:
@@ -52,9 +55,11 @@ class StoreRunLog:
         self._insist = insist
         self._ring = ring
 
-    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+    async def record(
+        self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
+    ) -> Step:
         recorded = await self._insist(
-            lambda: self._store.record_step(self._lease, step, events)
+            lambda: self._store.record_step(self._lease, step, events, dues=dues)
         )
         await self._ring(recorded.doorbells)
         return recorded.step
@@ -79,6 +84,8 @@ class DetachedRunLog:
         self,
         step: Step,
         events: Sequence[NewEvent],  # noqa: ARG002
+        *,
+        dues: Dues | None = None,  # noqa: ARG002 - an unstored run has none
     ) -> Step:
         return step
 

@@ -2,7 +2,8 @@
 --
 -- keys (append_keys):
 --   1 head       hash    config, metadata, max_messages, ttl_ms, created_ms,
---                        updated_ms, last_seq, user_seq, summary_seq, dropped, creator
+--                        updated_ms, last_seq, user_seq, summary_seq, dropped,
+--                        deleted, hidden, creator, deletion, branched
 --   2 log        stream  entry <seq>-0: turn, client, at, start, message (this order)
 --   3 seen       hash    client:<client id> -> seq, turn:<turn> -> its first seq
 --   4 open       set     ids of the last assistant's calls that await a result
@@ -118,10 +119,13 @@ local function conversation_retain(keys, max_messages)
   end
 end
 
-local function conversation_create(keys, config, metadata, max_messages, ttl_ms, now_ms)
-  redis.call('HSET', keys[1], 'config', config, 'metadata', metadata,
-    'max_messages', max_messages, 'ttl_ms', ttl_ms, 'created_ms', now_ms,
-    'updated_ms', now_ms, 'last_seq', 0, 'user_seq', 0, 'dropped', 0)
+-- head: config, metadata (both JSON), max_messages, ttl_ms, hidden ('1' or '')
+local function conversation_create(keys, head, now_ms)
+  redis.call('HSET', keys[1], 'config', head.config, 'metadata', head.metadata,
+    'max_messages', head.max_messages, 'ttl_ms', head.ttl_ms, 'hidden', head.hidden,
+    'created_ms', now_ms, 'updated_ms', now_ms, 'last_seq', 0, 'user_seq', 0,
+    'dropped', 0, 'deleted', 0)
+  if head.hidden == '1' then return end
   local prefix, id = string.match(keys[1], '^(.*:)([^:]+)$')
   local newest = redis.call('ZREVRANGE', keys[7], 0, 0, 'WITHSCORES')
   redis.call('ZADD', keys[7], (tonumber(newest[2]) or 0) + 1, id)
@@ -184,7 +188,8 @@ local function conversation_append_write(keys, argv, now_ms)
     return conversation_stored_turn(keys, plan.turn, plan.turn_seq)
   end
   if redis.call('EXISTS', keys[1]) == 0 then
-    conversation_create(keys, argv[3], '{}', argv[4], argv[5], now_ms)
+    conversation_create(keys, {config = argv[3], metadata = '{}',
+      max_messages = argv[4], ttl_ms = argv[5], hidden = ''}, now_ms)
   end
   for place, message in ipairs(plan.fresh) do
     message.turn, message.at = plan.turn, now_ms

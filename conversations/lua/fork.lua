@@ -1,21 +1,21 @@
--- Begins a conversation with the history of another up to a message. The server copies
--- whole blocks; the messages pass through no client.
+-- Begins a conversation with the history of another up to a message, or goes on in that
+-- one. The server copies whole blocks; the messages pass through no client.
 -- KEYS: append_keys of the source, then of the new one. ARGV: creator (names this call,
---   so that a repeat is known), the last message to take over ('' all), newest user
---   message up to it ('' as in the source), ids of the calls open after it ('' as in the
---   source, else how many, then each).
--- Returns {'ok', the head's fields and values} or {'taken' | 'deleted' | 'not_found' |
--- 'gone'} ('gone': the last message is not kept).
+--   so that a repeat is known), the last message to take over ('' all), hidden ('1' or
+--   ''), whether the first who asks may go on in a hidden source that ends there ('1' or
+--   ''), newest user message up to the last ('' as in the source), ids of the calls open
+--   after it ('' as in the source, else how many, then each).
+-- Returns {'ok' or 'same', the head's fields and values} or {'taken' | 'deleted' |
+-- 'not_found' | 'gone'} ('same': go on in the source; 'gone': the last message is not
+-- kept).
 local PAGE = 1000
 local source, keys = {}, {}
 for i = 1, 7 do source[i], keys[i] = KEYS[i], KEYS[7 + i] end
-if redis.call('EXISTS', keys[6]) == 1 then return {'deleted'} end
-if redis.call('EXISTS', keys[1]) == 1 then
-  if redis.call('HGET', keys[1], 'creator') ~= ARGV[1] then return {'taken'} end
+if redis.call('HGET', keys[1], 'creator') == ARGV[1] then
   return {'ok', redis.call('HGETALL', keys[1])}
 end
 local names = {'config', 'metadata', 'max_messages', 'ttl_ms', 'last_seq', 'user_seq',
-  'summary_seq', 'dropped'}
+  'summary_seq', 'dropped', 'hidden', 'branched'}
 local head, values = {}, redis.call('HMGET', source[1], unpack(names))
 for i, name in ipairs(names) do head[name] = values[i] end
 if not head.config then return {'not_found'} end
@@ -25,8 +25,19 @@ if ARGV[2] ~= '' and #redis.call('XRANGE', source[2], at, at) == 0 then
 end
 
 local now_ms = conversation_now_ms()
-conversation_create(keys, head.config, head.metadata, head.max_messages, head.ttl_ms,
-  now_ms)
+if ARGV[4] == '1' and head.hidden == '1'
+  and #redis.call('XRANGE', source[2], '(' .. at .. '-0', '+', 'COUNT', 1) == 0 then
+  local since, by = string.match(head.branched or '', '^(%d+) (.*)$')
+  if since ~= at or by == ARGV[1] then
+    redis.call('HSET', source[1], 'branched', at .. ' ' .. ARGV[1])
+    conversation_touch(source, now_ms)
+    return {'same', redis.call('HGETALL', source[1])}
+  end
+end
+if redis.call('EXISTS', keys[6]) == 1 then return {'deleted'} end
+if redis.call('EXISTS', keys[1]) == 1 then return {'taken'} end
+conversation_create(keys, {config = head.config, metadata = head.metadata,
+  max_messages = head.max_messages, ttl_ms = head.ttl_ms, hidden = ARGV[3]}, now_ms)
 -- Every Redis knows XSETID; fakeredis does not, and its COPY would share the value.
 local last_id = head.last_seq .. '-0'
 local copies = not redis.pcall('XSETID', source[2], last_id).err
@@ -84,12 +95,13 @@ if tonumber(at) < tonumber(head.last_seq) then
   end
   redis.call('ZREMRANGEBYSCORE', keys[5], '(' .. at, '+inf')
   redis.call('DEL', keys[4])
-  for i = 5, 4 + tonumber(ARGV[4]) do redis.call('SADD', keys[4], ARGV[i]) end
-  head.user_seq = ARGV[3]
+  for i = 7, 6 + tonumber(ARGV[6]) do redis.call('SADD', keys[4], ARGV[i]) end
+  head.user_seq = ARGV[5]
   if tonumber(head.summary_seq or 0) > tonumber(at) then head.summary_seq = '0' end
 end
 redis.call('HSET', keys[1], 'creator', ARGV[1], 'last_seq', at,
   'user_seq', head.user_seq, 'summary_seq', head.summary_seq or '0',
-  'dropped', head.dropped)
+  'dropped', head.dropped,
+  'deleted', tonumber(at) - tonumber(head.dropped) - redis.call('XLEN', keys[2]))
 conversation_touch(keys, now_ms)
 return {'ok', redis.call('HGETALL', keys[1])}

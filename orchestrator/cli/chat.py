@@ -80,7 +80,7 @@ async def _greet(orchestrator: AsyncOrchestrator, chat: AsyncChat, tenant: str) 
     except ConversationNotFound:
         known = "new"
     else:
-        known = f"{head.last_seq - head.dropped_messages} messages"
+        known = f"{head.message_count} messages"
     click.echo(f"conversation {chat.conversation_id} ({known})", err=True)
 
 

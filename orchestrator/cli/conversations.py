@@ -60,7 +60,7 @@ def list_command(
         echo_table(
             ("conversation", "messages", "changed", "metadata"),
             (
-                (item.id, item.last_seq, ago(item.updated_at), item.metadata or "")
+                (item.id, item.message_count, ago(item.updated_at), item.metadata or "")
                 for item in page.conversations
             ),
         )
@@ -113,7 +113,7 @@ def export_command(conversation_id: str, output: IO[str], tenant: str | None) ->
 
 
 @command.command("import")
-@click.argument("source", type=click.File("r", "utf-8"), default="-")
+@click.argument("source", type=click.File("r", "utf-8-sig"), default="-")
 @click.option(
     "--id", "conversation_id", metavar="ID", help="Another id than the exported one."
 )

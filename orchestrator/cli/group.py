@@ -28,6 +28,8 @@ _COMMANDS = {
     "endpoints": "Show what the models are asked: calls in flight, waits, limits.",
     "chat": "Talk with an agent; continue the talk by its id.",
     "conversations": "List, show, export, import, fork and delete conversations.",
+    "http": "Serve the API: OpenAI's shapes, tasks, agents.",
+    "api-key": "Make an API key for the HTTP service.",
     "flower": "Watch workers and tasks in the browser.",
     "doctor": "Check Redis, workers, endpoint and settings.",
     "config": "Show the settings, where they come from, their schema.",
@@ -48,7 +50,9 @@ class _LazyGroup(click.Group):
     ) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"orchestrator.cli.{cmd_name}")
+        module = importlib.import_module(
+            f"orchestrator.cli.{cmd_name.replace('-', '_')}"
+        )
         command: click.Command = module.command
         return command
 

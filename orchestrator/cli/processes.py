@@ -43,6 +43,11 @@ def flower_command(*options: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", "workers", "flower", conf, *options]
 
 
+def http_command() -> list[str]:
+    """Return the command line of the HTTP service."""
+    return [sys.executable, "-m", "orchestrator.http"]
+
+
 def double_command(*options: str) -> list[str]:
     """Return the command line of the scripted endpoint."""
     return [sys.executable, "-m", "workers.llm.double", *options]

@@ -1,4 +1,4 @@
-"""`celeriac up`: Redis, workers and Flower together, for one machine."""
+"""`celeriac up`: Redis, workers, HTTP and Flower together, for one machine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from orchestrator.cli.connection import (
     run_async,
     withdraw_url,
 )
+from orchestrator.cli.http import packages_are_there
 from orchestrator.cli.output import echo_if_heard
 from orchestrator.cli.processes import (
     flower_command,
+    http_command,
     keep_running,
     storage_environment,
     worker_command,
@@ -35,6 +37,7 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 
 _FLOWER_GRACE_SECONDS = 5.0
+_HTTP_GRACE_SECONDS = 10.0
 _WORKER_MARGIN_SECONDS = 5.0
 """Beyond its own grace, before a worker that does not end is killed."""
 
@@ -71,29 +74,43 @@ _WORKER_MARGIN_SECONDS = 5.0
     "--flower-port", default=5555, type=click.IntRange(1, 65535), show_default=True
 )
 @click.option(
+    "--http/--no-http",
+    "http",
+    default=True,
+    show_default=True,
+    help="The HTTP service, where it is installed.",
+)
+@click.option(
+    "--http-port", type=click.IntRange(1, 65535), help="Its port; http.port by default."
+)
+@click.option(
     "--state",
     default=STATE_DIRECTORY,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Where a private Redis keeps its data.",
 )
-def command(state: Path, scripted: bool, **wanted: Any) -> int:
-    """Keep Redis, workers and Flower running until Ctrl-C.
+def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -> int:
+    """Keep Redis, workers, HTTP and Flower running until Ctrl-C.
 
     Uses REDIS_URL when it is set, else starts a private Redis that keeps its data in
     the state directory. A process that ends is started again, ever more slowly.
     """
+    settings = _load(http_port)
+    wanted["http"] = wanted["http"] and packages_are_there()
     fleet = _Fleet(**wanted)
-    settings = load_settings()
     if settings.storage.backend != "redis":
         raise InvalidSettings(
             ["storage.backend: memory is seen by one process only; set it to redis"]
         )
     if fleet.flower:
-        require_free_port(fleet.flower_port)
+        require_free_port(fleet.flower_port, option="flower")
+    if fleet.http:
+        require_free_port(settings.http.port, option="http")
     with open_redis(state, url=configured_url(settings)) as redis:
-        settings = load_settings(storage={"redis_url": redis.url})
-        _greet(redis, fleet.flower_port if fleet.flower else None)
+        settings = _load(http_port, storage={"redis_url": redis.url})
+        _greet(redis)
+        fleet.greet(settings)
         try:
             if redis.kind != "configured":
                 announce_url(state, redis.url)
@@ -112,6 +129,15 @@ class _Fleet:
     modules: Sequence[str]
     flower: bool
     flower_port: int
+    http: bool
+
+    def greet(self, settings: Settings) -> None:
+        """Say where the services are."""
+        if self.flower:
+            click.echo(f"up       | Flower: http://127.0.0.1:{self.flower_port}")
+        if self.http:
+            http = settings.http
+            click.echo(f"up       | HTTP: {http.scheme}://{http.host}:{http.port}/v1")
 
     def commands(self) -> dict[str, list[str]]:
         """Return their command lines by name."""
@@ -128,10 +154,18 @@ class _Fleet:
             lines["flower"] = flower_command(
                 "--address=127.0.0.1", f"--port={self.flower_port}"
             )
+        if self.http:
+            lines["http"] = http_command()
         return lines
 
 
-def require_free_port(port: int) -> None:
+def _load(http_port: int | None, **overrides: Any) -> Settings:
+    if http_port is not None:
+        overrides["http"] = {"port": http_port}
+    return load_settings(**overrides)
+
+
+def require_free_port(port: int, *, option: str) -> None:
     """Refuse a port of this machine that somebody listens on.
 
     Raises:
@@ -144,12 +178,12 @@ def require_free_port(port: int) -> None:
         except OSError as exc:
             raise click.BadParameter(
                 f"{port} on 127.0.0.1 cannot be used ({exc.strerror}); choose another,"
-                " or use --no-flower",
-                param_hint="--flower-port",
+                f" or use --no-{option}",
+                param_hint=f"--{option}-port",
             ) from None
 
 
-def _greet(redis: RedisServer, flower_port: int | None) -> None:
+def _greet(redis: RedisServer) -> None:
     click.echo(f"up       | using {redis}")
     if redis.warning:
         click.echo(f"up       | WARNING: {redis.warning}", err=True)
@@ -158,8 +192,6 @@ def _greet(redis: RedisServer, flower_port: int | None) -> None:
             "up       | commands in this directory find it; elsewhere:"
             f" export REDIS_URL={redis.url}"
         )
-    if flower_port:
-        click.echo(f"up       | Flower: http://127.0.0.1:{flower_port}")
 
 
 async def _run(
@@ -171,6 +203,7 @@ async def _run(
     for number in (signal.SIGINT, *END_SIGNALS):
         loop.add_signal_handler(number, stopping.set)
     environment = storage_environment(settings)
+    environment["CELERIAC_HTTP__PORT"] = str(settings.http.port)
     async with AsyncExitStack() as stack:
         if scripted:
             environment |= await stack.enter_async_context(open_double())
@@ -207,4 +240,6 @@ async def _keep(
 def _grace_seconds(name: str, settings: Settings) -> float:
     if name == "flower":
         return _FLOWER_GRACE_SECONDS
+    if name == "http":
+        return _HTTP_GRACE_SECONDS
     return settings.worker.shutdown_grace + _WORKER_MARGIN_SECONDS

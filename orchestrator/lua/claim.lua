@@ -67,6 +67,7 @@ if get('suspect') == PRIME and aboard(ARGV[6]) then
 end
 
 move('running')
+count_time('wait', get('agent'), NOW - get_number('due_ms'))
 leave_due_and_leases()
 local lease_until = text(NOW + tonumber(ARGV[7]))
 redis.call('HINCRBY', RECORD, 'attempt', 1)

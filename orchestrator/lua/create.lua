@@ -177,6 +177,7 @@ for i = 16, #KEYS do
   redis.call('ZADD', KEYS[i], ordinal, TASK_ID)
 end
 redis.call('ZADD', LISTING .. 'pending', ordinal, TASK_ID)
+count_unfinished('pending', ARGV[7], 1)
 append_event('task.created', cjson.encode({agent_name = ARGV[7]}))
 append_event('task.queued', cjson.encode({queue = ARGV[8]}))
 keep('webhook', ARGV[23])

@@ -24,6 +24,7 @@ if get('cancel_requested_ms') then
 end
 local bells = leave_ship()
 move('waiting')
+count('released decision ' .. get('agent'), 1)
 leave_due_and_leases()
 local calls = text((#ARGV - 9) / 2)
 redis.call('HSET', RECORD, 'pending_reason', ARGV[8], 'awaited', calls)

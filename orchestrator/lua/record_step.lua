@@ -1,11 +1,13 @@
 -- Writes a finished step and its events over its start mark, if it has one; the first
 -- writer of a step's key wins.
 --
--- KEYS  task.lua's
+-- KEYS  task.lua's, then those of the dues
 -- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9 its part of the
---       answer or '', 10.. type and data of events
+--       answer or '', 10.. dues of its call (dues.lua), then
+--       how many counts and the field and amount of each, then type and data of events
 -- Returns {'recorded', entry, doorbells} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
 
+local COUNTS = pay(10, 13)
 if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
@@ -17,6 +19,10 @@ if not is_finished(stored) then
   if ARGV[9] ~= '' and get('conversation') then
     redis.call('RPUSH', RECORD .. ':said', ARGV[9])
   end
-  append_events(10)
+  local events = COUNTS + 1 + 2 * tonumber(ARGV[COUNTS])
+  for i = COUNTS + 1, events - 1, 2 do
+    count(ARGV[i], tonumber(ARGV[i + 1]))
+  end
+  append_events(events)
 end
 return {'recorded', stored, leave_ship(true)}

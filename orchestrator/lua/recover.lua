@@ -20,6 +20,7 @@ end
 
 local held = math.max(0, lease_until - get_number('claimed_ms'))
 local running = redis.call('HINCRBY', RECORD, 'running_ms', text(held))
+count('released lease_lost ' .. get('agent'), 1)
 if get('cancel_requested_ms') then
   return {'ended', end_task('cancelled', cancelled_data())}
 end

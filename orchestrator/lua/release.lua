@@ -31,6 +31,8 @@ if get('cancel_requested_ms') then
 end
 local bells = leave_ship()
 move('pending')
+local cause = ARGV[10] ~= '' and 'failure' or tonumber(ARGV[8]) > 0 and 'wait' or 'hand_over'
+count('released ' .. cause .. ' ' .. get('agent'), 1)
 leave_due_and_leases()
 redis.call('HSET', RECORD, 'pending_reason', ARGV[9])
 append_event('task.released', ARGV[11])

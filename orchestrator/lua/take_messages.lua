@@ -58,6 +58,7 @@ local function become_part(id)
     redis.call('ZREM', listing, id)
   end
   redis.call('ZREM', LISTING .. 'pending', id)
+  count_unfinished('pending', get('agent'), -1)
   redis.call('ZREM', TURNS .. get('conversation'), id)
   leave_due_and_leases()
   redis.call('DEL', RECORD, LOG, JOURNAL, RECORD .. ':then')

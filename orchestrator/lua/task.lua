@@ -1,5 +1,5 @@
 -- What every task script shares; it changes nothing by itself. Stands after the
--- functions of the conversations' append.
+-- functions of the conversations' append and counters.lua.
 --
 -- KEYS  1 record (hash)    2 event log (stream)    3 journal (hash)
 --       4 prefix of the tenant's records           5 prefix of its turn orders
@@ -75,6 +75,11 @@ local function move(wanted)
   redis.call('HSET', RECORD, 'status', wanted)
   redis.call('ZADD', LISTING .. wanted, get('ordinal'), TASK_ID)
   redis.call('ZREM', LISTING .. status, TASK_ID)
+  local agent = get('agent')
+  count_unfinished(status, agent, -1)
+  if next(TRANSITIONS[wanted]) then
+    count_unfinished(wanted, agent, 1)
+  end
 end
 
 -- Why the task may no longer begin, or nil.

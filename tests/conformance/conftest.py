@@ -13,11 +13,18 @@ from redis.asyncio import Redis
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redis_store import RedisConversationStore
 from conversations.store import ConversationStore
+from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
+from orchestrator.dues import Payee
+from orchestrator.gate import Gate
+from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import TaskStore
 
@@ -29,6 +36,8 @@ class Stores:
     tasks: TaskStore
     directory: AgentDirectory
     conversations: ConversationStore
+    gate: Gate
+    budget: Budget
 
 
 OpenStores = Callable[..., Stores]
@@ -57,10 +66,11 @@ def stores(open_stores: OpenStores) -> Stores:
 def _in_memory(**settings: Any) -> Stores:
     conversations = InMemoryConversationStore()
     directory = InMemoryAgentDirectory()
+    payee = Payee(gate=InMemoryGate(), budget=InMemoryBudget())
     tasks = InMemoryTaskStore(
-        conversations=conversations, directory=directory, **settings
+        conversations=conversations, directory=directory, payee=payee, **settings
     )
-    return Stores(tasks, directory, conversations)
+    return Stores(tasks, directory, conversations, payee.gate, payee.budget)
 
 
 def _on_redis(client: Redis, **settings: Any) -> Stores:
@@ -68,4 +78,6 @@ def _on_redis(client: Redis, **settings: Any) -> Stores:
         RedisTaskStore(client, **settings),
         RedisAgentDirectory(client),
         RedisConversationStore(client),
+        RedisGate(client),
+        RedisBudget(client),
     )

@@ -311,7 +311,10 @@ def test_up_keeps_everything_running_until_it_is_stopped(
     stand: Stand, celeriac: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = stand.directory / ".celeriac"
-    with process(stand, "up", "--no-flower", "-c", "2", redis=False) as (up, log):
+    with process(stand, "up", "--no-flower", "--no-http", "-c", "2", redis=False) as (
+        up,
+        log,
+    ):
         wait_until((state / "redis.url").exists, 20, log.read_text)
         url = (state / "redis.url").read_text()
         stand.redis_url = ""  # commands find the running one by themselves
@@ -370,7 +373,16 @@ def test_up_serves_the_agents_of_an_included_module(
         "@extend\ndef desk(manager, tools):\n"
         '    manager.register_agent(AgentConfig(name="desk"))\n'
     )
-    line = ("up", "--no-flower", "--scripted", "-c", "2", "-I", "my_agents")
+    line = (
+        "up",
+        "--no-flower",
+        "--no-http",
+        "--scripted",
+        "-c",
+        "2",
+        "-I",
+        "my_agents",
+    )
     with process(stand, *line) as (up, log):
         wait_until(lambda: "desk" in celeriac("agents")[1], 30, log.read_text)
         code, out, err = celeriac("submit", "desk", "Where is A-17?")

@@ -25,6 +25,8 @@ SEEN_IN_EVERY_RUN = (
     "celeriac:{tenant}:tasks:status:{status}",
     "celeriac:{tenant}:conversation:{id}:log",
     "celeriac:{tenant}:schedules",
+    "celeriac:{tenant}:metrics",
+    "celeriac:_fleet:tenants",
     "celeriac:_fleet:ended",
     "celeriac:_fleet:flow",
     "celeriac:_fleet:history",

@@ -65,7 +65,7 @@ class Allowance:
             input_tokens=prompt_tokens,
             output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
         )
-        amount = Amount(most.total_tokens, price.micros(most))
+        amount = amount_of(most, price)
         token = uuid4().hex  # a repeat of a reservation that was made changes nothing
 
         async def reserved() -> Reservation | Spent:
@@ -83,7 +83,7 @@ class Allowance:
         """Settle to what was taken; a settlement that fails leaves the reservation."""
         if reservation is None:
             return
-        amount = Amount(usage.total_tokens, price.micros(usage))
+        amount = amount_of(usage, price)
         try:
             async with self._lanes:
                 await self._budget.settle(reservation, amount)
@@ -113,6 +113,11 @@ class Allowance:
                 max_tokens=tenant.daily_tokens,
                 max_micros=_micros(tenant.daily_cost),
             )
+
+
+def amount_of(usage: Usage, price: Price) -> Amount:
+    """Return what an account is charged."""
+    return Amount(usage.total_tokens, price.micros(usage))
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:

@@ -125,6 +125,15 @@ class Gatekeeper:
             logger.warning("permit not given back; its lease will run out")
         self._wake(passage.gate)
 
+    def owe(self, passage: Passage) -> None:
+        """Leave the permit of a call that is over to who records it."""
+        if passage.permit is not None:
+            self._held.discard(passage.permit)
+
+    def left(self, gate: str) -> None:
+        """Tell that a permit was given back elsewhere."""
+        self._wake(gate)
+
     async def aclose(self) -> None:
         """Stop renewing; what is held runs out."""
         if self._renewal is not None:

@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from time import monotonic
 from uuid import uuid4
 
-from conversations.window import estimate_tokens
 from orchestrator.agent_config import AgentConfig, ModelChoice
+from orchestrator.budget import Reservation
+from orchestrator.dues import Dues
 from orchestrator.gate import Caller, CallOutcome, Departure
 from orchestrator.task import Task, Usage
 from workers.errors import (
     ContextOverflow,
     LLMError,
     LLMUnavailable,
-    MalformedCompletion,
     RateLimited,
-    StreamTruncated,
 )
-from workers.llm.allowance import Allowance
+from workers.llm.allowance import Allowance, amount_of
 from workers.llm.context_guard import fitted, was_cut
-from workers.llm.endpoints import Endpoints, ServedEndpoint
-from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.endpoints import Endpoints, Price
+from workers.llm.gatekeeper import Gatekeeper, Passage
+from workers.llm.governed_call import Call, Choice, How, Plan, departure_after
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
-from workers.llm.run_provider import Around
+from workers.llm.run_provider import Answered, Around
 
 logger = logging.getLogger(__name__)
 
@@ -37,39 +38,6 @@ _FIRST_ANSWER_TOKENS = 256
 """Taken for an answer's length before one was seen."""
 _SHORTENED_TO = 0.5
 """Of a prompt that the endpoint refused without saying what fits."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    endpoint: ServedEndpoint
-    model: str
-
-
-@dataclass(kw_only=True)
-class _Plan:
-    """What is asked next; there is always a choice."""
-
-    choices: list[_Choice]
-    request: CompletionRequest
-    shortened: bool = False
-
-
-@dataclass(kw_only=True)
-class _Call:
-    """One call, from reservation to settlement."""
-
-    choice: _Choice
-    request: CompletionRequest
-    completion: Completion | None = None
-
-    def usage(self) -> Usage:
-        """What it took; estimated where the endpoint did not count."""
-        if self.completion is None:
-            return Usage()
-        return self.completion.usage or Usage(
-            input_tokens=prompt_tokens(self.request),
-            output_tokens=estimate_tokens(self.completion.message),
-        )
 
 
 class Governor:
@@ -84,10 +52,19 @@ class Governor:
         self._answer_tokens: dict[str, float] = {}
 
     def for_run(
-        self, task: Task, config: AgentConfig, *, may_park: bool
+        self, task: Task, config: AgentConfig, *, may_park: bool, may_owe: bool = False
     ) -> GovernedProvider:
-        """Return the provider of a run."""
-        return GovernedProvider(self, task=task, config=config, may_park=may_park)
+        """Return the provider of a run.
+
+        Args:
+            task: Who asks.
+            config: Its agent's.
+            may_park: Whether a long wait may end the attempt.
+            may_owe: Whether a step's record pays what its completion owes.
+        """
+        return GovernedProvider(
+            self, task=task, config=config, may_park=may_park, may_owe=may_owe
+        )
 
     def answer_tokens(self, gate: str, most: int | None) -> int:
         """Return how long an answer is likely to be."""
@@ -109,52 +86,58 @@ class GovernedProvider:
     """The `RunProvider` of one run, and an `LLMProvider` for its tools."""
 
     def __init__(
-        self, governor: Governor, *, task: Task, config: AgentConfig, may_park: bool
+        self,
+        governor: Governor,
+        *,
+        task: Task,
+        config: AgentConfig,
+        may_park: bool,
+        may_owe: bool,
     ) -> None:
         self._governor = governor
         self._task = task
         self._config = config
         self._may_park = may_park
+        self._may_owe = may_owe
+        self._waited_seconds = 0.0
+        """At gates, since the last completion."""
 
     def for_tool(self, *, may_park: bool) -> GovernedProvider:
         may_park = may_park and self._may_park
         return self._governor.for_run(self._task, self._config, may_park=may_park)
 
-    async def complete(
-        self, request: CompletionRequest, *, around: Around = nullcontext
-    ) -> Completion:
-        pieces = self._pieces(request, streamed=False, around=around)
-        async with aclosing(pieces):
-            [completion] = [p async for p in pieces if isinstance(p, Completion)]
-            return completion
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+        how = How(around=around, owes=self._may_owe)
+        async with aclosing(self._pieces(request, how)) as pieces:
+            [answered] = [p async for p in pieces if isinstance(p, Answered)]
+            return answered
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        async with aclosing(self._pieces(request, How())) as pieces:
+            [answered] = [p async for p in pieces if isinstance(p, Answered)]
+            return answered.completion
 
     async def stream(
         self, request: CompletionRequest
     ) -> AsyncGenerator[TextDelta | Completion]:
-        pieces = self._pieces(request, streamed=True)
-        async with aclosing(pieces):
+        async with aclosing(self._pieces(request, How(streamed=True))) as pieces:
             async for piece in pieces:
-                yield piece
+                yield piece.completion if isinstance(piece, Answered) else piece
 
     async def aclose(self) -> None:
         """Leave the endpoints open; they have another owner."""
 
     async def _pieces(
-        self,
-        request: CompletionRequest,
-        *,
-        streamed: bool,
-        around: Around = nullcontext,
-    ) -> AsyncGenerator[TextDelta | Completion]:
+        self, request: CompletionRequest, how: How
+    ) -> AsyncGenerator[TextDelta | Answered]:
         """Ask one model after another; wait again where one asks to wait."""
-        plan = _Plan(choices=list(self._choices(request)), request=request)
+        plan = Plan(choices=list(self._choices(request)), request=request)
         while True:
             begun = False
-            pieces = self._ask(
-                plan.choices[0], plan.request, streamed=streamed, around=around
-            )
             try:
-                async with aclosing(pieces):
+                async with aclosing(
+                    self._ask(plan.choices[0], plan.request, how)
+                ) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -165,7 +148,7 @@ class GovernedProvider:
             else:
                 return
 
-    def _replan(self, plan: _Plan, error: LLMError) -> None:
+    def _replan(self, plan: Plan, error: LLMError) -> None:
         """Change what is asked next.
 
         Raises:
@@ -195,7 +178,7 @@ class GovernedProvider:
         except ContextOverflow:
             raise overflow from None
 
-    def _waits_after(self, plan: _Plan, error: LLMError) -> bool:
+    def _waits_after(self, plan: Plan, error: LLMError) -> bool:
         """Whether to ask the same model again, once its gate lets us."""
         is_last = len(plan.choices) == 1
         if not is_last and error.code in self._config.fallback_on:
@@ -206,7 +189,7 @@ class GovernedProvider:
             waits = isinstance(error, RateLimited)
         return waits and error.was_asked
 
-    def _next_choice(self, choices: list[_Choice], error: LLMError) -> None:
+    def _next_choice(self, choices: list[Choice], error: LLMError) -> None:
         if len(choices) == 1 or error.code not in self._config.fallback_on:
             raise error
         failed = choices.pop(0)
@@ -221,21 +204,16 @@ class GovernedProvider:
         )
 
     async def _ask(
-        self,
-        choice: _Choice,
-        request: CompletionRequest,
-        *,
-        streamed: bool,
-        around: Around,
-    ) -> AsyncGenerator[TextDelta | Completion]:
+        self, choice: Choice, request: CompletionRequest, how: How
+    ) -> AsyncGenerator[TextDelta | Answered]:
         request = request.model_copy(update={"model": choice.model})
         context = await choice.endpoint.context_of(choice.model)
         if context is not None:
             request = fitted(request, context)
         provider = choice.endpoint.provider
-        async with self._passage(choice, request) as call:
-            if not streamed:
-                async with around():
+        async with self._passage(choice, request, owes=how.owes) as call:
+            if not how.streamed:
+                async with how.around():
                     call.completion = await provider.complete(request)
             else:
                 async for piece in provider.stream(request):
@@ -243,18 +221,18 @@ class GovernedProvider:
                         call.completion = piece
                     else:
                         yield piece
-        if call.completion is not None:
-            yield await self._checked(call)
+            if call.completion is None:
+                raise RuntimeError("a provider ends with its completion or raises")
+            call.completion = await self._checked(call, call.completion)
+        yield call.answered or Answered(completion=call.completion)
 
-    async def _checked(self, call: _Call) -> Completion:
+    async def _checked(self, call: Call, completion: Completion) -> Completion:
         """Return the completion, unless its prompt is known to have been cut.
 
         Raises:
             ContextOverflow: the endpoint has read only a part of the prompt.
         """
-        completion, choice = call.completion, call.choice
-        if completion is None:
-            raise RuntimeError("only a completion is checked")
+        choice = call.choice
         context = await choice.endpoint.context_of(choice.model)
         if not was_cut(call.request, completion, context):
             return completion
@@ -276,10 +254,10 @@ class GovernedProvider:
 
     @asynccontextmanager
     async def _passage(
-        self, choice: _Choice, request: CompletionRequest
-    ) -> AsyncIterator[_Call]:
-        """Reserve and enter; whatever happens, leave and settle."""
-        call = _Call(choice=choice, request=request)
+        self, choice: Choice, request: CompletionRequest, *, owes: bool
+    ) -> AsyncIterator[Call]:
+        """Reserve and enter; whatever happens, leave and settle, or owe both."""
+        call = Call(choice=choice, request=request)
         governor, price = self._governor, choice.endpoint.price_of(choice.model)
         reservation = await governor.allowance.reserve(
             self._task,
@@ -288,8 +266,7 @@ class GovernedProvider:
             output_tokens=request.max_output_tokens,
             price=price,
         )
-        departure = Departure(outcome=CallOutcome.UNKNOWN)
-        asked = False
+        entering = monotonic()
         try:
             passage = await governor.gatekeeper.enter(
                 choice.endpoint,
@@ -297,20 +274,64 @@ class GovernedProvider:
                 self._caller(choice, request),
                 may_park=self._may_park,
             )
-            asked = True
-            try:
-                yield call
+        except BaseException:
+            await governor.allowance.settle(reservation, Usage(), price)
+            raise
+        self._waited_seconds += monotonic() - entering
+        departure = Departure(outcome=CallOutcome.UNKNOWN)
+        try:
+            yield call
+            self._note_cost(call, price)
+            departure = self._departure(call, passage.gate)
+            if owes:
+                call.answered = self._answered(call, passage, departure, reservation)
+        except LLMError as exc:
+            departure = departure_after(exc)
+            if call.completion is not None:  # it was taken, but will not do
                 departure = self._departure(call, passage.gate)
-            except LLMError as exc:
-                departure = departure_after(exc)
-                raise
-            finally:
-                await governor.gatekeeper.leave(passage, departure)
+            raise
         finally:
-            if not asked or departure.tokens is not None:
-                await governor.allowance.settle(reservation, call.usage(), price)
+            if call.answered is None:
+                await governor.gatekeeper.leave(passage, departure)
+                if departure.tokens is not None:
+                    await governor.allowance.settle(reservation, call.usage(), price)
 
-    def _departure(self, call: _Call, gate: str) -> Departure:
+    def _note_cost(self, call: Call, price: Price) -> None:
+        """Say in the completion what it cost and how long it waited for its permit."""
+        if call.completion is not None:
+            facts = {
+                "cost_micros": price.micros(call.usage()),
+                "gate_wait_seconds": round(self._waited_seconds, 3),
+            }
+            call.completion = call.completion.model_copy(update=facts)
+            self._waited_seconds = 0.0
+
+    def _answered(
+        self,
+        call: Call,
+        passage: Passage,
+        departure: Departure,
+        reservation: Reservation | None,
+    ) -> Answered | None:
+        """Return the answer with what is left to pay; None where that is nothing."""
+        price = call.choice.endpoint.price_of(call.choice.model)
+        dues = Dues(
+            permit=passage.permit,
+            departure=departure,
+            reservation=reservation,
+            amount=amount_of(call.usage(), price),
+        )
+        if dues.are_none or call.completion is None:
+            return None
+        gatekeeper = self._governor.gatekeeper
+        gatekeeper.owe(passage)
+        return Answered(
+            completion=call.completion,
+            dues=dues,
+            recorded=partial(gatekeeper.left, passage.gate),
+        )
+
+    def _departure(self, call: Call, gate: str) -> Departure:
         usage = call.usage()
         self._governor.learn(gate, usage)
         wait = call.completion.endpoint_wait_seconds if call.completion else None
@@ -320,7 +341,7 @@ class GovernedProvider:
             wait_seconds=wait,
         )
 
-    def _caller(self, choice: _Choice, request: CompletionRequest) -> Caller:
+    def _caller(self, choice: Choice, request: CompletionRequest) -> Caller:
         gate = choice.endpoint.gate_of(choice.model)
         answer = self._governor.answer_tokens(gate, request.max_output_tokens)
         return Caller(
@@ -331,23 +352,8 @@ class GovernedProvider:
             tokens=prompt_tokens(request) + answer,
         )
 
-    def _choices(self, request: CompletionRequest) -> Iterator[_Choice]:
+    def _choices(self, request: CompletionRequest) -> Iterator[Choice]:
         named = ModelChoice(endpoint=self._config.endpoint, model=request.model)
         for choice in (named, *self._config.fallback):
             endpoint = self._governor.endpoints.get(choice.endpoint)
-            yield _Choice(endpoint=endpoint, model=choice.model or endpoint.model)
-
-
-def departure_after(error: LLMError) -> Departure:
-    """Return what an error says of the endpoint; tokens only where none were taken."""
-    if isinstance(error, RateLimited):
-        return Departure(
-            outcome=CallOutcome.REFUSED,
-            tokens=0,
-            wait_seconds=error.retry_after_seconds,
-        )
-    if isinstance(error, LLMUnavailable):
-        return Departure(outcome=CallOutcome.UNAVAILABLE, tokens=0)
-    if isinstance(error, MalformedCompletion | StreamTruncated):
-        return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
-    return Departure(outcome=CallOutcome.ANSWERED, tokens=0)
+            yield Choice(endpoint=endpoint, model=choice.model or endpoint.model)

@@ -21,6 +21,10 @@ class MeteredProvider:
         self._model = model
         self.usage = Usage()
         """Tokens of the completions so far, as the endpoint counted them."""
+        self.cost_micros = 0
+        """What they cost, in millionths."""
+        self.waited_seconds = 0.0
+        """How long they waited at the gates."""
 
     async def complete(self, request: CompletionRequest) -> Completion:
         completion = await self._provider.complete(self._with_model(request))
@@ -45,3 +49,5 @@ class MeteredProvider:
 
     def _count(self, completion: Completion) -> None:
         self.usage += completion.usage or Usage()
+        self.cost_micros += completion.cost_micros
+        self.waited_seconds += completion.gate_wait_seconds

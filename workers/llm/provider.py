@@ -83,6 +83,10 @@ class Completion(BaseModel):
     """The model that the endpoint says answered."""
     endpoint_wait_seconds: float | None = None
     """How long the endpoint says that it will take nothing more."""
+    cost_micros: int = 0
+    """What it cost by the endpoint's prices, in millionths."""
+    gate_wait_seconds: float = 0.0
+    """How long it waited at the gate before the model."""
     context_truncated: bool = False
     """The endpoint seems to have read only a part of the prompt."""
     invalid_arguments: Mapping[str, str] = Field(default_factory=dict)

@@ -7,20 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.dues import Dues
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider
 
 Around = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what encloses one request to an endpoint; used anew for each."""
 
 
+def _nothing_to_do() -> None:
+    """Nobody waits for what was owed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A completion, and what it owes until its step is recorded."""
+
+    completion: Completion
+    dues: Dues | None = None
+    recorded: Callable[[], None] = _nothing_to_do
+    """Called when the step was recorded or could not be; it cannot fail."""
+
+
 class RunProvider(Protocol):
     """Answers the completions of one run."""
 
-    async def complete(
-        self, request: CompletionRequest, *, around: Around
-    ) -> Completion:
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         """Return one completion; each request that is sent happens inside `around`.
 
         Raises:
@@ -44,11 +58,9 @@ class UngovernedProvider:
     def __init__(self, provider: LLMProvider) -> None:
         self._provider = provider
 
-    async def complete(
-        self, request: CompletionRequest, *, around: Around
-    ) -> Completion:
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         async with around():
-            return await self._provider.complete(request)
+            return Answered(completion=await self._provider.complete(request))
 
     def for_tool(self, *, may_park: bool) -> LLMProvider:  # noqa: ARG002
         return self._provider

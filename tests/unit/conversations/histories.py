@@ -84,7 +84,10 @@ histories = st.lists(groups, max_size=12).map(
 
 @st.composite
 def stored_histories(
-    draw: st.DrawFn, *, metadata: st.SearchStrategy[dict[str, object]] = json_objects
+    draw: st.DrawFn,
+    *,
+    metadata: st.SearchStrategy[dict[str, object]] = json_objects,
+    gaps: bool = False,
 ) -> list[StoredMessage]:
     """Valid histories in whole turns, as a store would hold them."""
     seq = draw(st.integers(min_value=0, max_value=1000))
@@ -92,7 +95,7 @@ def stored_histories(
     for number, messages in enumerate(draw(st.lists(histories, max_size=4))):
         turn = f"turn-{number}" if draw(st.booleans()) else None
         for message in messages:
-            seq += 1
+            seq += draw(st.sampled_from([1, 1, 1, 5])) if gaps else 1
             kept = message.model_copy(update={"metadata": draw(metadata)})
             stored.append(
                 StoredMessage(seq=seq, turn=turn, created_at=AT, message=kept)

@@ -13,6 +13,7 @@ from conversations import (
     InvalidMessage,
     InvalidRequest,
     Message,
+    MessageNotFound,
     Role,
     StoredConversationService,
     StoredMessage,
@@ -138,6 +139,14 @@ async def test_a_tool_message_without_its_call_is_refused(
         lambda service: service.get_messages("talk", after=2**60),
         lambda service: service.delete("talk:log"),
         lambda service: service.window(""),
+        lambda service: service.get_message("talk", -1),
+        lambda service: service.get_message("talk", True),
+        lambda service: service.delete_message("talk", 2**60),
+        lambda service: service.get_turn("talk", "a:b"),
+        lambda service: service.fork("talk", at=-1),
+        lambda service: service.fork("talk", at=1.5),
+        lambda service: service.branch("talk", at="1"),
+        lambda service: service.create(hidden="maybe"),
     ],
 )
 async def test_arguments_out_of_range_are_refused(
@@ -160,7 +169,7 @@ async def test_the_window_obeys_the_limits_of_the_conversation(
 async def test_every_method_keeps_tenants_apart(
     service: StoredConversationService,
 ) -> None:
-    await service.create(conversation_id="talk", tenant="ada")
+    await service.create(conversation_id="talk", messages=[user()], tenant="ada")
     for act in (
         lambda: service.get("talk", tenant="bob"),
         lambda: service.update_metadata("talk", {}, tenant="bob"),
@@ -169,6 +178,10 @@ async def test_every_method_keeps_tenants_apart(
         lambda: service.window("talk", tenant="bob"),
         lambda: service.fork("talk", tenant="bob"),
         lambda: service.export("talk", tenant="bob"),
+        lambda: service.get_message("talk", 1, tenant="bob"),
+        lambda: service.get_turn("talk", "t1", tenant="bob"),
+        lambda: service.delete_message("talk", 1, tenant="bob"),
+        lambda: service.branch("talk", at=1, tenant="bob"),
     ):
         with pytest.raises(ConversationNotFound):
             await act()
@@ -257,8 +270,86 @@ async def test_an_import_checks_sizes(service: StoredConversationService) -> Non
     strict = StoredConversationService(
         InMemoryConversationStore(), max_message_bytes=400
     )
-    with pytest.raises(InvalidMessage, match="message 1 has"):
+    with pytest.raises(InvalidMessage, match="line 2 has"):
         await strict.import_(text)
+
+
+async def test_a_conversation_begins_with_messages_or_not_at_all(
+    service: StoredConversationService,
+) -> None:
+    first = [{"role": "user", "content": "a", "client_id": "c"}, calls("1")]
+    made = await service.create(
+        conversation_id="talk", messages=[*first, *first[:1]][:3:2]
+    )
+    assert made.last_seq == 1
+    for bad, error in (
+        ([user(), result("1")], InvalidHistory),
+        ([calls("1"), user()], InvalidHistory),
+        ([{"role": "critic", "content": "a"}], InvalidMessage),
+        ([user("x" * 300_000)], InvalidMessage),
+    ):
+        with pytest.raises(error, match=r"messages\[[01]\]"):
+            await service.create(conversation_id="other", messages=bad)
+    with pytest.raises(ConversationNotFound):
+        await service.get("other")
+    assert (await service.create(messages=first)).last_seq == 2
+
+
+async def test_one_message_is_read_and_deleted_by_its_number(
+    service: StoredConversationService,
+) -> None:
+    await service.create(conversation_id="talk", messages=[user("a"), answer("b")])
+    assert (await service.get_message("talk", 2)).message.content == "b"
+    assert (await service.delete_message("talk", 2)).message_count == 1
+    for seq in (0, 2, 3):
+        with pytest.raises(MessageNotFound, match=f"message {seq} was not found"):
+            await service.get_message("talk", seq)
+        with pytest.raises(MessageNotFound):
+            await service.delete_message("talk", seq)
+    with pytest.raises(MessageNotFound, match="turn 't1' was not found"):
+        await service.get_turn("talk", "t1")
+
+
+async def test_export_and_import_keep_the_places_of_deleted_messages(
+    service: StoredConversationService,
+) -> None:
+    await service.create(
+        conversation_id="talk", messages=[user(str(n)) for n in range(1, 8)]
+    )
+    for seq in (1, 3, 4, 7):
+        await service.delete_message("talk", seq)
+    text = await service.export("talk")
+    assert text.count('"deleted"') == 2
+    copy = await service.import_(text, conversation_id="copy")
+    assert (copy.last_seq, copy.message_count) == (7, 3)
+    assert await service.get_messages("copy") == await service.get_messages("talk")
+    assert (await service.export("copy")).split("\n")[1:] == text.split("\n")[1:]
+    assert (await service.add_message("copy", user())).seq == 8
+    for seq in (2, 5, 6):
+        await service.delete_message("talk", seq)
+    empty = await service.import_(await service.export("talk"), conversation_id="empty")
+    assert (empty.last_seq, empty.message_count) == (7, 0)
+
+
+async def test_an_export_that_lost_messages_on_its_way_is_refused(
+    service: StoredConversationService,
+) -> None:
+    long = [user(str(n)) for n in range(1200)]
+    await service.create(
+        conversation_id="talk", config={"max_messages": 1200}, messages=long
+    )
+    lines = service.export_lines("talk")
+    for _ in range(100):
+        await anext(lines)
+    await service.add_messages("talk", [user("late")] * 100)
+    rest = [line async for line in lines]
+    assert len(rest) == 1200 - 99
+    lines = service.export_lines("talk")
+    for _ in range(100):
+        await anext(lines)
+    await service.add_messages("talk", [user("late")] * 700)
+    with pytest.raises(ConversationConflict, match="export it again"):
+        [line async for line in lines]
 
 
 async def test_a_message_value_made_by_hand_needs_no_mapping(

@@ -32,7 +32,9 @@ def test_a_transcript_reads_back_as_it_was_written(
 ) -> None:
     given_head = Conversation(id="talk", metadata={"tags": [], "u": "\u2028\x00"})
     lines = transcript_of(given_head, history)
-    head, read = read_transcript(lines)
+    head, read, numbers, last = read_transcript(lines)
+    assert numbers == tuple(range(2, len(history) + 2))
+    assert last == (history[-1].seq if history else 0)
     assert list(read) == history
     assert (head.id, head.metadata) == ("talk", given_head.metadata)
     assert head.config == given_head.config
@@ -59,7 +61,7 @@ def test_a_repeated_client_id_is_refused() -> None:
     history = [
         StoredMessage(seq=seq, created_at=AT, message=named) for seq in range(1, 3)
     ]
-    with pytest.raises(InvalidHistory, match="client_id of message 2"):
+    with pytest.raises(InvalidHistory, match="line 3: its client_id"):
         read_transcript(lines_of(*history))
 
 
@@ -72,6 +74,38 @@ def test_a_history_that_does_not_fit_together_is_refused() -> None:
 def test_a_turn_may_have_passed_over_open_calls_as_in_the_store() -> None:
     lonely = StoredMessage(seq=1, created_at=AT, message=calls("1"))
     assert len(read_transcript(lines_of(lonely, stored(2, turn="t2")))[1]) == 2
+
+
+def test_numbers_of_deleted_messages_leave_no_gap() -> None:
+    head, *lines = lines_of(stored(3), stored(6))
+    deleted = ['{"deleted":[4,5]}\n', '{ "deleted" : [7, 9] }\n']
+    read = read_transcript([head, lines[0], deleted[0], lines[1], deleted[1]])
+    assert [each.seq for each in read.history] == [3, 6]
+    assert (read.lines, read.last_seq) == ((2, 4), 9)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[4,3]", "[5,6]", "[3,4]", "[4]", "[0,4]", "[4,1e99]", '["x",5]', "[4,null]"],
+)
+def test_numbers_of_deleted_messages_that_cannot_be_are_refused(line: str) -> None:
+    with pytest.raises(InvalidHistory, match="line 3"):
+        read_transcript([*lines_of(stored(3)), f'{{"deleted":{line}}}'])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("created_at", '"2024-01-31T12:00:00"'),
+        ("seq", "9007199254740993"),
+        ("seq", "0"),
+        ("turn", '"a:b"'),
+    ],
+)
+def test_a_line_that_no_store_could_hold_is_named(field: str, value: str) -> None:
+    line = json.loads(lines_of(stored(1))[1]) | {field: json.loads(value)}
+    with pytest.raises(InvalidHistory, match="line 2"):
+        read_transcript([*lines_of(), json.dumps(line)])
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_every_window_of_every_valid_history_is_valid_and_within_its_bounds(
 
 
 @patient
-@given(stored_histories(metadata=st.just({})), limits, token_limits)
+@given(stored_histories(metadata=st.just({}), gaps=True), limits, token_limits)
 def test_the_part_that_a_store_reads_gives_the_window_of_the_whole_history(
     history: list[StoredMessage], window: int, tokens: int | None
 ) -> None:
@@ -65,9 +65,10 @@ def test_the_part_that_a_store_reads_gives_the_window_of_the_whole_history(
         or stored.message.role is Role.SYSTEM
         or stored.seq in users
     ]
-    assert visible_window(
-        part, context_window=window, context_tokens=tokens
-    ) == visible_window(history, context_window=window, context_tokens=tokens)
+    seen = visible_window(history, context_window=window, context_tokens=tokens)
+    assert sum(message.role is not Role.SYSTEM for message in seen) <= window
+    check_history(seen)
+    assert visible_window(part, context_window=window, context_tokens=tokens) == seen
 
 
 def test_all_of_a_short_history_is_seen() -> None:
@@ -170,3 +171,14 @@ def test_tokens_that_an_endpoint_counted_replace_the_estimate() -> None:
         known,
         user(),
     )
+
+
+def test_deleted_messages_leave_room_for_older_ones() -> None:
+    kept = [
+        StoredMessage(seq=seq, created_at=AT, message=user(str(seq)))
+        for seq in range(1, 101)
+        if not 60 < seq < 100
+    ]
+    seen = visible_window(kept, context_window=10)
+    assert len(seen) > 5
+    assert [message.content for message in seen][-2:] == ["60", "100"]

@@ -15,12 +15,11 @@ from orchestrator.lookup import check_page_limit, check_task_id
 from orchestrator.request import (
     Defaults,
     SubmitRequest,
-    build_task,
     parse_request,
     parse_requests,
-    request_of,
 )
 from orchestrator.task import Task
+from orchestrator.task_building import build_task, request_of
 
 
 def cyclic() -> dict[str, object]:

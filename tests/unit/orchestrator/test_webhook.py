@@ -12,8 +12,9 @@ import pytest
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput
-from orchestrator.request import Defaults, build_task, parse_request
+from orchestrator.request import Defaults, parse_request
 from orchestrator.task import Task, TaskResult, TaskStatus
+from orchestrator.task_building import build_task
 from orchestrator.webhook import is_allowed, webhook_body, webhook_headers
 
 SECRET = "of this test"  # noqa: S105

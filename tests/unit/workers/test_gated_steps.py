@@ -14,7 +14,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account
 from orchestrator.events import NewEvent
 from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit
-from orchestrator.journal import Step, StepStart
+from orchestrator.journal import StepStart
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.task import Task
@@ -46,7 +46,7 @@ class MarkLog:
         self.steps: list[str] = []
         self.at_mark: list[tuple[int, bool]] = []
 
-    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+    async def record(self, step, events, *, dues=None):
         self.steps.append(step.key)
         return step
 

@@ -28,7 +28,7 @@ class KeptLog:
         self.events: list[NewEvent] = []
         self.starts: list[StepStart] = []
 
-    async def record(self, step: Step, events: Sequence[NewEvent]) -> Step:
+    async def record(self, step, events, *, dues=None):
         self.steps.append(step)
         self.events.extend(events)
         return step

@@ -1,0 +1,113 @@
+"""What the scripts of the Redis store are given and what they answer, as values.
+
+Knows no Redis client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Any
+
+from conversations.append_script import kind_of
+from conversations.conversation import Conversation
+from conversations.history import open_after, starts_unit
+from conversations.json_value import dumps
+from conversations.message import Message, StoredMessage
+from conversations.record import (
+    from_ms,
+    numbers_of,
+    read_stored,
+    to_ms,
+    write_limits,
+    write_message,
+)
+
+FIELDS_PER_MESSAGE = 8
+
+
+def creation_arguments(
+    conversation: Conversation,
+    history: Sequence[StoredMessage],
+    messages: Sequence[Message],
+) -> list[str | int]:
+    """What `create.lua` is given before the messages."""
+    config, max_messages, ttl_ms = write_limits(conversation.config)
+    open_calls = open_after([*(stored.message for stored in history), *messages])
+    numbers = numbers_of(conversation, history, messages)
+    return [
+        token_hex(8),
+        config,
+        dumps(conversation.metadata),
+        max_messages,
+        ttl_ms,
+        *numbers,
+        "1" if conversation.hidden else "",
+        len(open_calls),
+        *sorted(open_calls),
+    ]
+
+
+def message_arguments(messages: Sequence[Message]) -> list[str | int]:
+    """What `create.lua` is given of messages that are the first ones."""
+    arguments: list[str | int] = []
+    for seq, message in enumerate(messages, start=1):
+        starts = starts_unit(message, turn=None, continues_turn=False)
+        arguments += _entry(seq, "", "", starts, message)
+    return arguments
+
+
+def history_arguments(history: Sequence[StoredMessage]) -> list[str | int]:
+    """What `create.lua` and `load.lua` are given of a history."""
+    arguments: list[str | int] = []
+    turn: str | None = None
+    for stored in history:
+        message, continues = stored.message, stored.turn == turn
+        turn = stored.turn
+        starts = starts_unit(message, turn=turn, continues_turn=continues)
+        at_ms = str(to_ms(stored.created_at))
+        arguments += _entry(stored.seq, turn or "", at_ms, starts, message)
+    return arguments
+
+
+def _entry(
+    seq: int, turn: str, at_ms: str, starts: bool, message: Message
+) -> list[str | int]:
+    return [
+        seq,
+        turn,
+        message.client_id or "",
+        at_ms,
+        int(starts),
+        message.role.value,
+        kind_of(message),
+        write_message(message),
+    ]
+
+
+def read_head(tenant: str, conversation_id: str, flat: Sequence[Any]) -> Conversation:
+    """The head, from the fields and values of its hash."""
+    parts = [text_of(part) for part in flat]
+    fields = dict(zip(parts[::2], parts[1::2], strict=True))
+    return Conversation.model_validate_json(
+        f'{{"id":"{conversation_id}","tenant":"{tenant}",'
+        f'"config":{fields["config"]},"metadata":{fields["metadata"]},'
+        f'"created_at":"{from_ms(int(fields["created_ms"])).isoformat()}",'
+        f'"updated_at":"{from_ms(int(fields["updated_ms"])).isoformat()}",'
+        f'"last_seq":{fields["last_seq"]},"dropped_messages":{fields["dropped"]},'
+        f'"deleted_messages":{fields.get("deleted", 0)},'
+        f'"hidden":{"true" if fields.get("hidden") else "false"}}}'
+    )
+
+
+def read_messages(rows: Sequence[Sequence[Any]]) -> tuple[StoredMessage, ...]:
+    """The messages of rows `{seq, turn, at, message JSON}`."""
+    return tuple(
+        read_stored(int(seq), text_of(turn), int(at), text_of(body))
+        for seq, turn, at, body in rows
+    )
+
+
+def text_of(value: bytes | str) -> str:
+    """Text of a reply, whether or not the client decodes replies."""
+    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""The HTTP service: stateless, any number of replicas, no worker imported."""

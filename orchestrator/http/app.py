@@ -1,0 +1,87 @@
+"""The application: parts opened with its lifespan, limits, errors and routes wired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from conversations.errors import ConversationError
+from orchestrator.errors import OrchestratorError
+from orchestrator.http.auth import KeyRing
+from orchestrator.http.limits import RequestLimits
+from orchestrator.http.problem import Problem, answer_problem
+from orchestrator.http.routes import ROUTERS
+from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.parts import OrchestratorParts
+from orchestrator.settings import Settings, load_settings
+from orchestrator.sweeper import Sweeper
+from orchestrator.wiring import connect
+
+DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
+_ANSWERED = (
+    Problem,
+    OrchestratorError,
+    ConversationError,
+    RequestValidationError,
+    HTTPException,
+    Exception,
+)
+
+
+def create_app(
+    settings: Settings | None = None, *, parts: OrchestratorParts | None = None
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        settings: The configuration; None reads it (`load_settings`).
+        parts: Ready-made stores and queue, instead of those of the settings.
+    """
+    settings = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = parts or connect(settings)
+        async with AsyncOrchestrator(settings, parts=opened) as orchestrator:
+            app.state.orchestrator = orchestrator
+            app.state.parts = opened
+            sweeping = asyncio.create_task(Sweeper(opened.store, opened.queue).run())
+            try:
+                yield
+            finally:
+                sweeping.cancel()
+                with suppress(asyncio.CancelledError):
+                    await sweeping
+
+    app = FastAPI(
+        title="Celeriac",
+        version=version("celeriac"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.http_settings = settings.http
+    app.state.keys = KeyRing(settings.http.keys, tenant=settings.tenant)
+    for error in _ANSWERED:
+        app.add_exception_handler(error, answer_problem)
+    for router in ROUTERS:
+        app.include_router(router)
+    if settings.http.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.http.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+        )
+    app.add_middleware(RequestLimits, settings=settings.http)
+    return app

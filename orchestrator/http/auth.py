@@ -1,0 +1,165 @@
+"""Who asks, for which tenant, and what they may do.
+
+A key is known by its hash alone. Without keys only this machine is answered, and only
+its own programs: not the pages that a browser on it has open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from orchestrator.http.problem import Problem
+from orchestrator.http_settings import ApiKeySettings, Scope
+from orchestrator.loopback import is_loopback
+
+ALL_SCOPES = frozenset(Scope)
+LOCAL = "local"
+"""The name of whoever asks where no keys are set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Whoever made a request."""
+
+    name: str
+    tenant: str
+    scopes: frozenset[Scope]
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything is allowed."""
+        return Scope.ADMIN in self.scopes
+
+
+def hash_of(key: str) -> str:
+    """Return a key's hash as settings hold it.
+
+    A fast hash is right: a key has 256 random bits, which nobody can try.
+    """
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+class KeyRing:
+    """The keys that are taken."""
+
+    def __init__(self, keys: Mapping[str, ApiKeySettings], *, tenant: str) -> None:
+        self._keys = dict(keys)
+        self._tenant = tenant
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are no keys, so that this machine needs none."""
+        return not self._keys
+
+    def local(self) -> Caller:
+        """Return the caller that needs no key."""
+        return Caller(name=LOCAL, tenant=self._tenant, scopes=ALL_SCOPES)
+
+    def find(self, key: str) -> Caller | None:
+        """Return whose key it is; None when it is none or has expired.
+
+        Every known key is compared, so the time tells nothing.
+        """
+        given = hash_of(key)
+        found: Caller | None = None
+        for name, known in self._keys.items():
+            if not hmac.compare_digest(given, known.hash):
+                continue
+            if known.expires_at is None or known.expires_at > datetime.now(UTC):
+                found = Caller(
+                    name=name,
+                    tenant=known.tenant or self._tenant,
+                    scopes=frozenset(known.scopes),
+                )
+        return found
+
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="ApiKey",
+    description="An API key; this machine needs none while no keys are set.",
+)
+
+
+def authenticate(request: Request) -> Caller:
+    """Return who asks.
+
+    Raises:
+        Problem: 401 without a key that is known, 403 for a page of another site.
+    """
+    keys: KeyRing = request.app.state.keys
+    if keys.is_open:
+        _check_own_machine(request)
+        return keys.local()
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    caller = keys.find(key.strip()) if scheme.lower() == "bearer" else None
+    if caller is None:
+        raise Problem(
+            401,
+            "invalid_api_key",
+            "a valid API key is needed; send it as `Authorization: Bearer <key>`",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return caller
+
+
+def _check_own_machine(request: Request) -> None:
+    """Refuse what a page in this machine's browser may have sent.
+
+    Such a page reaches this address by a plain request of another origin, or by a name
+    of its own that it lets point here.
+    """
+    host = request.headers.get("host", "")
+    if not is_loopback(_host_name(host)):
+        raise Problem(
+            403,
+            "host_refused",
+            "without API keys only this machine's own names are answered;"
+            " use 127.0.0.1 or localhost, or set http.keys",
+        )
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise Problem(
+            403,
+            "origin_refused",
+            "without API keys no page of another origin is answered; set http.keys",
+        )
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def needs(scope: Scope) -> Callable[[Caller], Caller]:
+    """Return the dependency that lets in who has a scope."""
+
+    def check(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
+        if scope not in caller.scopes and not caller.is_admin:
+            raise Problem(
+                403,
+                "insufficient_scope",
+                f"the API key does not have the scope {scope.value};"
+                " use another key, or let the operator add the scope",
+            )
+        return caller
+
+    return check
+
+
+Reader = Annotated[Caller, Depends(needs(Scope.READ)), Security(_bearer)]
+Submitter = Annotated[Caller, Depends(needs(Scope.SUBMIT)), Security(_bearer)]
+Canceller = Annotated[Caller, Depends(needs(Scope.CANCEL)), Security(_bearer)]
+Approver = Annotated[Caller, Depends(needs(Scope.APPROVE)), Security(_bearer)]
+Admin = Annotated[Caller, Depends(needs(Scope.ADMIN)), Security(_bearer)]

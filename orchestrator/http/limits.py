@@ -1,0 +1,140 @@
+"""What is refused before any route sees it, and headers that every answer carries.
+
+Plain ASGI, so that streams pass through untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.http.problem import Problem, response_of
+from orchestrator.http_settings import HttpSettings
+
+MAX_URL_BYTES = 8000
+"""More than any route needs; servers before us commonly take 8 kB."""
+REQUEST_ID = "x-request-id"
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+
+
+class RequestLimits:
+    """Bounds URLs and bodies; names each request."""
+
+    def __init__(self, app: ASGIApp, *, settings: HttpSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        marked = _marked(send, _request_id(headers))
+        try:
+            _check_url(scope)
+            self._check_head(headers)
+        except Problem as problem:
+            problem.headers["Connection"] = "close"
+            await response_of(problem, scope["path"])(scope, receive, marked)
+            return
+        body = _BoundedBody(receive, self._settings)
+        try:
+            await self._app(scope, body, marked)
+        except ClientDisconnect:
+            return
+
+    def _check_head(self, headers: Headers) -> None:
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Problem(
+                415,
+                "encoding_refused",
+                "compressed bodies are not taken; send it without Content-Encoding",
+                field="Content-Encoding",
+            )
+        length = headers.get("content-length", "0")
+        limit = self._settings.max_body_bytes
+        if not length.isdigit() or int(length) > limit:
+            raise too_large(limit)
+
+
+class _BoundedBody:
+    """A request's body, no larger and no slower than allowed."""
+
+    def __init__(self, receive: Receive, settings: HttpSettings) -> None:
+        self._receive = receive
+        self._left = settings.max_body_bytes
+        self._limit = settings.max_body_bytes
+        self._seconds = settings.body_timeout
+        self._deadline: float | None = None
+        self._complete = False
+
+    async def __call__(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise Problem(
+                408,
+                "body_timeout",
+                f"the body did not come within {self._seconds:g} s; send it faster",
+                headers={"Connection": "close"},
+            ) from None
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise too_large(self._limit)
+            self._complete = not message.get("more_body", False)
+        return message
+
+
+def too_large(limit: int) -> Problem:
+    """A body that exceeds its limit."""
+    return Problem(
+        413,
+        "payload_too_large",
+        f"the body exceeds {limit} bytes; send less, or a reference to it",
+        headers={"Connection": "close"},
+        limit=limit,
+    )
+
+
+def _check_url(scope: Scope) -> None:
+    path = scope.get("raw_path") or scope["path"].encode()
+    if len(path) + len(scope["query_string"]) > MAX_URL_BYTES:
+        raise Problem(
+            414, "url_too_long", f"the URL exceeds {MAX_URL_BYTES} bytes; shorten it"
+        )
+    segments = scope["path"].split("/")
+    if "\x00" in scope["path"] or any(part in (".", "..") for part in segments):
+        raise Problem(404, "not_found", "there is nothing at this path")
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get(REQUEST_ID, "")
+    return given if _SAFE_ID.fullmatch(given) else f"req_{uuid4().hex}"
+
+
+def _marked(send: Send, request_id: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = request_id
+            for name, value in _SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sending

@@ -1,0 +1,100 @@
+"""The process that serves the application, with limits below HTTP.
+
+uvicorn waits for a request's line and headers without end; here a connection that
+does not bring them in time, or too many of them, is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from orchestrator.http.app import create_app
+from orchestrator.http_settings import HttpSettings
+from orchestrator.settings import Settings
+
+MAX_HEADER_BYTES = 64 * 1024
+"""Of a request's line and headers; common servers take 8 to 32 kB."""
+KEEP_ALIVE_SECONDS = 75
+"""Between two requests of a connection; clients commonly close theirs after 5 to 60."""
+STOP_SECONDS = 5
+"""For answers under way when the service is stopped; streams are cut and resumed."""
+
+
+class BoundedHeaders(HttpToolsProtocol):
+    """Cuts connections whose headers are slow or large."""
+
+    header_seconds = 10.0
+    _timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        began = self._timer is not None
+        super().data_received(data)
+        if began and self._timer is not None and self.parser is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self.send_400_response("The request's headers are too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _expect_headers(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(self.header_seconds, self._cut)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _cut(self) -> None:
+        self.logger.info("connection cut: no request within %g s", self.header_seconds)
+        self.transport.abort()
+
+
+def protocol_of(settings: HttpSettings) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol with a bound on the time and size of headers."""
+    facts = {"header_seconds": settings.header_timeout}
+    return type("BoundedHeaders", (BoundedHeaders,), facts)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends the process."""
+    http = settings.http
+    config = uvicorn.Config(
+        create_app(settings),
+        host=http.host,
+        port=http.port,
+        http=protocol_of(http),
+        ws="none",
+        loop="auto",
+        lifespan="on",
+        log_level="info",
+        access_log=False,
+        server_header=False,
+        proxy_headers=http.behind_proxy,
+        limit_concurrency=http.max_connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        ssl_certfile=http.tls_certificate,
+        ssl_keyfile=http.tls_key,
+    )
+    uvicorn.Server(config).run()

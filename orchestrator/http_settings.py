@@ -1,0 +1,106 @@
+"""The settings of the HTTP service: where it listens, who may do what, its limits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from conversations.json_value import Identifier, Text
+from orchestrator.duration import Seconds
+from orchestrator.loopback import is_loopback
+from orchestrator.settings_section import Count, Section
+
+_MIB = 1024 * 1024
+
+
+class Scope(StrEnum):
+    """What an API key allows."""
+
+    READ = "read"
+    """See tasks, answers, conversations, agents and the state of the system."""
+    SUBMIT = "submit"
+    """Submit and retry tasks, write conversations."""
+    CANCEL = "cancel"
+    """Ask for the end of tasks."""
+    APPROVE = "approve"
+    """Decide on calls that wait for a person; not on those of one's own tasks."""
+    ADMIN = "admin"
+    """Delete, keep schedules, decide on one's own tasks too."""
+
+
+class ApiKeySettings(Section):
+    """One API key, as its hash; `celeriac api-key` makes both."""
+
+    hash: Annotated[Text, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    """`sha256:` and the hexadecimal hash of the key."""
+    tenant: Identifier | None = None
+    """Whose tasks it sees; null: the tenant of these settings."""
+    scopes: tuple[Scope, ...] = (Scope.READ, Scope.SUBMIT, Scope.CANCEL)
+    """What it allows."""
+    expires_at: datetime | None = None
+    """From when it is refused, with a time zone; null: never."""
+
+    @model_validator(mode="after")
+    def _has_a_time_zone(self) -> Self:
+        if self.expires_at is not None and self.expires_at.tzinfo is None:
+            raise ValueError("expires_at must carry a time zone; add one, such as Z")
+        return self
+
+
+class HttpSettings(Section):
+    """The HTTP service."""
+
+    host: Text = Field(default="127.0.0.1", min_length=1)
+    """Where it listens; anything but this machine needs keys, and TLS or a proxy."""
+    port: Count = Field(default=8000, ge=0, le=65535)
+    """Its port; 0 takes a free one."""
+    keys: dict[Identifier, ApiKeySettings] = Field(default_factory=dict)
+    """API keys by name; without any, this machine alone may do everything."""
+    tls_certificate: Path | None = None
+    """A PEM file with the certificate chain; with `tls_key` it serves HTTPS."""
+    tls_key: Path | None = None
+    """A PEM file with the certificate's key."""
+    behind_proxy: bool = False
+    """A proxy before it ends TLS; also believes its X-Forwarded-* headers."""
+    cors_origins: tuple[Text, ...] = ()
+    """Origins whose pages may call it, such as `https://app.example`; none: off."""
+    max_body_bytes: Count = Field(default=8 * _MIB, ge=1024)
+    """The largest request body."""
+    max_connections: Count = Field(default=4096, ge=1)
+    """Connections at once; further ones are answered 503."""
+    header_timeout: Seconds = 10.0
+    """Longest time for a request's line and headers, and for a new connection."""
+    body_timeout: Seconds = 30.0
+    """Longest time for a request's body."""
+    send_timeout: Seconds = 30.0
+    """How long a reader may take nothing of a stream before it is cut off."""
+    max_wait: Seconds = 600.0
+    """Longest time that a request waits for a task's end."""
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("tls_certificate and tls_key go together; set both")
+        if is_loopback(self.host):
+            return self
+        if not self.keys:
+            raise ValueError(
+                f"host {self.host} can be reached by others, and there are no keys;"
+                " make one with `celeriac api-key`, or listen on 127.0.0.1"
+            )
+        if not self.tls_certificate and not self.behind_proxy:
+            raise ValueError(
+                f"host {self.host} can be reached by others, and keys would travel in"
+                " the clear; set tls_certificate and tls_key, or behind_proxy: true"
+                " when a proxy before it ends TLS"
+            )
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`."""
+        return "https" if self.tls_certificate else "http"

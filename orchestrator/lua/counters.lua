@@ -1,0 +1,44 @@
+-- What is counted for the metrics; comes before task.lua and changes nothing by itself.
+-- One hash per tenant, and the set of tenants that have one. A count moves in the script
+-- that makes the transition, so a repeat or a lost answer counts nothing twice.
+--
+-- Fields, read by orchestrator/metrics.py; <place> is a bucket of times or `sum` (ms):
+--   tasks <status> <agent>           unfinished tasks, up and down
+--   wait <place> <agent>             claims, by how long the task was due
+--   ended <status> <place> <agent>   ended tasks, by their time from acceptance
+--   running_ms <agent>               time in `running`, added when a task ends
+--   released <cause> <agent>         attempts that ended though the task did not
+--   dropped                          counts that found no room
+--   others                           of steps, as the caller of record_step.lua names them
+
+local METRICS = KEYS[12] .. ARGV[1] .. ':metrics'
+local TENANTS = KEYS[12] .. '_fleet:tenants'
+-- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
+
+local function count(field, by)
+  local value = redis.call('HINCRBY', METRICS, field, string.format('%.0f', by))
+  if value == by and redis.call('HLEN', METRICS) > MOST_FIELDS then
+    redis.call('HDEL', METRICS, field)
+    redis.call('HINCRBY', METRICS, 'dropped', 1)
+  end
+end
+
+-- One more or one less unfinished task of an agent.
+local function count_unfinished(status, agent, by)
+  local value = redis.call('HINCRBY', METRICS, 'tasks ' .. status .. ' ' .. agent, by)
+  if value == 1 and by == 1 then
+    redis.call('SADD', TENANTS, ARGV[1])
+  end
+end
+
+local function count_time(name, agent, ms)
+  local place = #BUCKETS
+  for i, bound in ipairs(BUCKETS) do
+    if ms <= bound then
+      place = i - 1
+      break
+    end
+  end
+  count(name .. ' ' .. place .. ' ' .. agent, 1)
+  count(name .. ' sum ' .. agent, math.max(0, ms))
+end

@@ -1,0 +1,69 @@
+"""The part of the Redis task store that reads figures; it changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrator import redis_keys
+from orchestrator.figures_store import QueueState
+from orchestrator.metrics import Counters
+from orchestrator.redis_connection import store_errors
+from orchestrator.redis_task_scripts import RedisTaskScripts
+from orchestrator.store_limits import OLDEST_LOOKED_AT
+
+_FACTS: Final = ("agent", "due_ms", "held")
+
+
+class RedisFigures(RedisTaskScripts):
+    """Reads counters, queue lengths and ages."""
+
+    async def counters(self, tenant: str) -> Counters:
+        with store_errors(self._address):
+            fields = await self._client.hgetall(redis_keys.metrics(tenant))
+        return Counters({field: int(amount) for field, amount in fields.items()})
+
+    async def tenants(self) -> tuple[str, ...]:
+        with store_errors(self._address):
+            return tuple(sorted(await self._client.smembers(redis_keys.TENANTS)))
+
+    async def oldest_due(self, tenant: str) -> dict[str, float]:
+        pending = redis_keys.listing(tenant, "status", "pending")
+        with store_errors(self._address):
+            ids = await self._client.zrange(pending, 0, OLDEST_LOOKED_AT - 1)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for task_id in ids:
+                    pipeline.hmget(redis_keys.record(tenant, task_id), _FACTS)
+                clock, *records = await pipeline.execute()
+        now = int(clock[0]) + int(clock[1]) / 1_000_000
+        waits: dict[str, float] = {}
+        for agent, due_ms, held in records:
+            if agent and due_ms and int(held or 0) <= 0:
+                seconds = now - int(due_ms) / 1000
+                if seconds >= 0:
+                    waits[agent] = max(waits.get(agent, 0.0), seconds)
+        return waits
+
+    async def queues(self) -> tuple[QueueState, ...]:
+        with store_errors(self._address):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.smembers(redis_keys.QUEUES)
+                pipeline.hgetall(redis_keys.SLOTS)
+                busy, slots = await pipeline.execute()
+            names = sorted({*busy, *slots})
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.zcard(redis_keys.rung(name))
+                    pipeline.zcard(redis_keys.ready(name))
+                    pipeline.zcard(redis_keys.suspects(name))
+                sizes = await pipeline.execute()
+        states = (
+            QueueState(
+                name,
+                rung=sizes[3 * place],
+                in_line=sizes[3 * place + 1] + sizes[3 * place + 2],
+                slots=int(slots.get(name, 0)),
+            )
+            for place, name in enumerate(names)
+        )
+        return tuple(state for state in states if any(state[1:]))

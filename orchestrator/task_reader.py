@@ -1,0 +1,253 @@
+"""The reading half of the public face: how tasks stand and end, and who serves them.
+
+Changes nothing. Reads a store that restarts until it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from conversations.json_value import NotStorable, check_identifier
+from orchestrator.agent_config import AgentInfo, WorkerInfo
+from orchestrator.errors import (
+    InvalidInput,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskEndedWithoutResult,
+    TaskFailed,
+    TaskTimedOut,
+    WaitTimeout,
+)
+from orchestrator.events import TaskEvent
+from orchestrator.gate_report import GateReport, read_gates
+from orchestrator.journal import Step
+from orchestrator.lookup import check_page_limit, check_task_id
+from orchestrator.parts import OrchestratorParts
+from orchestrator.patience import Patience
+from orchestrator.schedule import Schedule
+from orchestrator.store import TaskFilter, TaskPage
+from orchestrator.task import Task, TaskResult, TaskStatus
+
+T = TypeVar("T")
+
+STORE_SECONDS = 4.0
+"""How long the store may take for one call, however many commands it needs."""
+EVENT_WAIT_SECONDS = 2.0
+"""One blocking read of the event log."""
+READ_PATIENCE_SECONDS = 30.0
+"""A Redis that restarts is back within this."""
+READ_AGAIN_SECONDS = 0.5
+_ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
+    TaskStatus.FAILED: TaskFailed,
+    TaskStatus.CANCELLED: TaskCancelled,
+    TaskStatus.TIMED_OUT: TaskTimedOut,
+}
+
+
+class TaskReader:
+    """Reads tasks, their events and answers, agents and workers."""
+
+    def __init__(self, parts: OrchestratorParts) -> None:
+        self._parts = parts
+
+    async def get(self, task_id: str, *, tenant: str | None = None) -> Task:
+        """Return a task's record.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        return await self._bounded(self._parts.store.get(*self._key(tenant, task_id)))
+
+    async def status(self, task_id: str, *, tenant: str | None = None) -> TaskStatus:
+        """Return where a task stands.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        return (await self.get(task_id, tenant=tenant)).status
+
+    async def result(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[TaskEvent], None] | None = None,
+        tenant: str | None = None,
+    ) -> TaskResult:
+        """Wait for a task's answer, at most `timeout` seconds; 0 looks once.
+
+        `on_event` is told of every event meanwhile, from the task's first.
+
+        Raises:
+            InvalidInput: a timeout that is negative or no number.
+            TaskFailed, TaskCancelled, TaskTimedOut: it ended without one.
+            WaitTimeout: it has not ended; says so when no worker serves its agent.
+            TaskNotFound: none of this tenant has the id.
+        """
+        patience = Patience(timeout)
+        async for event in self._events(task_id, -1, tenant, patience):
+            if on_event is not None:
+                on_event(event)
+        task = await self.get(task_id, tenant=tenant)
+        if not task.status.is_terminal:
+            raise WaitTimeout(await self._why_waiting(task, patience.waited_seconds))
+        if task.status is TaskStatus.COMPLETED and task.result is not None:
+            return task.result
+        raise _ENDS.get(task.status, TaskFailed)(task)
+
+    async def events(
+        self, task_id: str, *, after: int = -1, tenant: str | None = None
+    ) -> AsyncIterator[TaskEvent]:
+        """Yield a task's events beyond `after`, live, up to its end event.
+
+        A store that is away for less than `READ_PATIENCE_SECONDS` is waited for.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            StoreUnavailable: the store stays away.
+        """
+        async for event in self._events(task_id, after, tenant, Patience(None)):
+            yield event
+
+    async def steps(
+        self, task_id: str, *, tenant: str | None = None
+    ) -> tuple[Step, ...]:
+        """Return the finished steps of a task.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        return await self._bounded(self._parts.store.steps(*self._key(tenant, task_id)))
+
+    async def list(
+        self,
+        task_filter: TaskFilter | None = None,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        tenant: str | None = None,
+    ) -> TaskPage:
+        """Return tasks that match, newest first, at most 1000 at a time.
+
+        Raises:
+            InvalidInput: a limit or cursor that cannot be taken.
+        """
+        return await self._bounded(
+            self._parts.store.list(
+                self._of(tenant),
+                task_filter or TaskFilter(),
+                limit=check_page_limit(limit),
+                cursor=cursor,
+            )
+        )
+
+    async def agents(self) -> tuple[AgentInfo, ...]:
+        """Return every known agent, announced or in these settings, with its health."""
+        known = {
+            info.name: info
+            for info in await self._bounded(self._parts.directory.agents())
+        }
+        for name, config in self._parts.agents.items():
+            known.setdefault(name, AgentInfo(config=config))
+        return tuple(info for _, info in sorted(known.items()))
+
+    async def workers(self) -> tuple[WorkerInfo, ...]:
+        """Return the live workers."""
+        return await self._bounded(self._parts.directory.workers())
+
+    async def gates(self) -> tuple[GateReport, ...]:
+        """Return how the gate before each configured model stands."""
+        return await self._bounded(read_gates(self._parts))
+
+    async def check(self) -> dict[str, str]:
+        """Report the store: version, durability, warnings.
+
+        Raises:
+            StoreUnavailable: it does not answer or must not be used.
+        """
+        return await self._bounded(self._parts.store.check())
+
+    async def schedules(self, *, tenant: str | None = None) -> tuple[Schedule, ...]:
+        """Return the schedules with their next ticks."""
+        return await self._bounded(self._parts.store.schedules(self._of(tenant)))
+
+    async def _why_waiting(self, task: Task, waited: float) -> str:
+        text = f"task {task.id} is still {task.status.value} after {waited:.1f} s"
+        if task.status is TaskStatus.RUNNING:
+            return f"{text}; it goes on, wait again or cancel it"
+        if task.status is TaskStatus.WAITING:
+            return f"{text}; {task.pending_reason or 'it awaits a decision'}"
+        if task.not_before and task.not_before > datetime.now(UTC):
+            return (
+                f"{text}; its not_before is {task.not_before.isoformat()},"
+                " wait until then or cancel it"
+            )
+        info = await self._bounded(self._parts.directory.find(task.agent_name))
+        if info is None or not info.health.served:
+            return (
+                f"{text}: no live worker serves agent {task.agent_name!r};"
+                " start one with `celery -A workers worker`"
+            )
+        reason = f" ({task.pending_reason})" if task.pending_reason else ""
+        return f"{text}{reason}; workers are busy, wait again or start more"
+
+    async def _events(
+        self, task_id: str, after: int, tenant: str | None, patience: Patience
+    ) -> AsyncIterator[TaskEvent]:
+        key = self._key(tenant, task_id)
+        while True:
+            events = await self._read_events(key, after, patience)
+            for event in events:
+                after = event.sequence
+                yield event
+                if event.type.is_end:
+                    return
+            if patience.left_seconds <= 0:
+                return
+            if not events and await self._has_ended(task_id, tenant):
+                return
+
+    async def _read_events(
+        self, key: tuple[str, str], after: int, patience: Patience
+    ) -> tuple[TaskEvent, ...]:
+        store_patience = Patience(READ_PATIENCE_SECONDS)
+        while True:
+            try:
+                return await self._parts.store.events(
+                    *key,
+                    after=after,
+                    wait_seconds=min(EVENT_WAIT_SECONDS, patience.left_seconds),
+                )
+            except StoreUnavailable:
+                left = min(store_patience.left_seconds, patience.left_seconds)
+                if left <= 0:
+                    raise
+            await asyncio.sleep(min(READ_AGAIN_SECONDS, left))
+
+    async def _has_ended(self, task_id: str, tenant: str | None) -> bool:
+        """Whether the task ended although its log brought no end event."""
+        return (await self.get(task_id, tenant=tenant)).status.is_terminal
+
+    def _key(self, tenant: str | None, task_id: str) -> tuple[str, str]:
+        return self._of(tenant), check_task_id(task_id)
+
+    def _of(self, tenant: str | None) -> str:
+        if tenant is None:
+            return self._parts.defaults.tenant
+        try:
+            return check_identifier(tenant)
+        except NotStorable as exc:
+            raise InvalidInput("tenant", exc.reason) from None
+
+    async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                return await call
+        except TimeoutError as exc:
+            raise StoreUnavailable(
+                f"the store did not answer within {STORE_SECONDS} s;"
+                " check that Redis is up and not overloaded"
+            ) from exc

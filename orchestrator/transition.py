@@ -1,0 +1,138 @@
+"""What a task store's transitions take and give: leases, claims, endings, doorbells.
+
+Values only; the rules are in `orchestrator.store`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from conversations.conversation import ConversationConfig
+from conversations.message import Message
+from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
+
+
+class Doorbell(NamedTuple):
+    """What a Celery message needs to say; the record says the rest."""
+
+    tenant: str
+    task_id: str
+    agent_name: str
+    queue: str
+    priority: int
+
+
+class Creation(NamedTuple):
+    """The answer to a submit."""
+
+    task: Task
+    created: bool
+    """False when an equal request had been accepted before."""
+    doorbells: tuple[Doorbell, ...]
+
+
+class Lease(NamedTuple):
+    """The right to write a run; named by every write of it."""
+
+    tenant: str
+    task_id: str
+    fence: int
+    worker: str
+
+
+class RefusalReason(StrEnum):
+    """Why a claim was refused; none of them is an error."""
+
+    UNKNOWN = "unknown"
+    ENDED = "ended"
+    LEASED = "leased"
+    NOT_DUE = "not_due"
+    NOT_NEXT_TURN = "not_next_turn"
+    UNSERVED = "unserved"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    WAITING = "waiting"
+    EXPIRED = "expired"
+    SUSPECT = "suspect"
+
+
+class Claim(NamedTuple):
+    """A run begins: its task, lease and the steps that are already done."""
+
+    task: Task
+    lease: Lease
+    steps: tuple[Step, ...]
+    starts: tuple[StepStart, ...] = ()
+    """Steps that an earlier attempt began and whose outcome is unknown."""
+    decisions: tuple[Decision, ...] = ()
+    """What was decided about such steps meanwhile."""
+    doorbells: tuple[Doorbell, ...] = ()
+    """Of tasks in line that there is room for now."""
+    deadline_left_seconds: float | None = None
+    """From the claim to the task's deadline, by the store's clock."""
+
+
+class Recorded(NamedTuple):
+    """A step as stored."""
+
+    step: Step
+    doorbells: tuple[Doorbell, ...]
+    """Of suspects that may run now that this run is none any more."""
+
+
+class LeaseState(StrEnum):
+    """What a renewal says of a lease."""
+
+    HELD = "held"
+    LOST = "lost"
+    CANCEL_REQUESTED = "cancel_requested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Messages that enter the task's conversation with its end."""
+
+    messages: tuple[Message, ...]
+    config: ConversationConfig
+    """Limits of a conversation that this turn creates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended; exactly one of result and failure, or neither if cancelled."""
+
+    status: TaskStatus
+    result: TaskResult | None = None
+    failure: TaskFailure | None = None
+    turn: Turn | None = None
+
+
+class Cancellation(NamedTuple):
+    """The answer to a cancel: the task as it now stands."""
+
+    task: Task
+    doorbells: tuple[Doorbell, ...]
+
+
+class Wakening(NamedTuple):
+    """The answer to a decision: the task as it now stands."""
+
+    task: Task
+    doorbells: tuple[Doorbell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepReport:
+    """What one sweep did."""
+
+    doorbells: tuple[Doorbell, ...] = ()
+    recovered: int = 0
+    """Expired leases whose tasks are pending again."""
+    ended: int = 0
+    """Tasks ended: crash loops, queue-wait limits, deadlines, unconfirmed cancels."""
+    rung_again: int = 0
+    """Pending tasks whose message had not led to a claim in time."""
+    went_back: bool = False
+    """The store has forgotten what this process saw: an old file, a late replica."""

@@ -1,0 +1,99 @@
+"""A step's record pays what its call owes: the permit and the budget, once."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.budget import Account, Amount, Reservation
+from orchestrator.dues import Dues
+from orchestrator.errors import LeaseLost
+from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit
+from orchestrator.journal import Step, StepKind
+from tests.conformance.conftest import Stores
+from tests.conformance.task_steps import claim, completed, running
+
+GATE = "one http://x/v1 m"
+LIMITS = GateLimits(in_flight=1, tokens=10_000)
+TASK_ACCOUNT = Account(kind="task", name="t", max_tokens=10_000)
+AGENT_ACCOUNT = Account(kind="agent", name="a", daily=True, max_tokens=10_000)
+STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"[]": []})
+
+
+async def owed(stores: Stores, *, tokens: int = 70, **departure: object) -> Dues:
+    caller = Caller(token=uuid4().hex, tenant="default", task_id="t", tokens=500)
+    permit = await stores.gate.enter(GATE, LIMITS, caller)
+    assert isinstance(permit, Permit)
+    accounts = (TASK_ACCOUNT, AGENT_ACCOUNT)
+    reservation = await stores.budget.reserve(
+        "default", uuid4().hex, accounts, Amount(500, 9)
+    )
+    assert isinstance(reservation, Reservation)
+    told = {"outcome": CallOutcome.ANSWERED, "tokens": tokens} | departure
+    return Dues(
+        permit=permit,
+        departure=Departure(**told),
+        reservation=reservation,
+        amount=Amount(tokens, 3),
+    )
+
+
+async def assert_paid(stores: Stores, *, tokens: int = 70) -> None:
+    state = await stores.gate.state(GATE, LIMITS)
+    assert (state.in_flight, state.tokens) == (0, tokens)
+    for account in (TASK_ACCOUNT, AGENT_ACCOUNT):
+        assert await stores.budget.spent("default", account) == Amount(tokens, 3)
+
+
+async def test_the_record_of_a_step_gives_its_permit_back_and_settles(stores: Stores):
+    lease = await running(stores.tasks)
+    recorded = await stores.tasks.record_step(lease, STEP, dues=await owed(stores))
+    assert recorded.step.outcome == STEP.outcome
+    await assert_paid(stores)
+
+
+async def test_a_repeated_record_pays_nothing_more(stores: Stores):
+    lease = await running(stores.tasks)
+    dues = await owed(stores)
+    first = await stores.tasks.record_step(lease, STEP, dues=dues)
+    assert await stores.tasks.record_step(lease, STEP, dues=dues) == first
+    await assert_paid(stores)
+
+
+async def test_dues_are_paid_although_the_lease_is_lost(stores: Stores):
+    lease = await running(stores.tasks)
+    dues = await owed(stores)
+    await stores.tasks.release(lease, running_seconds=1, reason="drain")
+    await claim(stores.tasks, await stores.tasks.get("default", lease.task_id))
+    with pytest.raises(LeaseLost):
+        await stores.tasks.record_step(lease, STEP, dues=dues)
+    await assert_paid(stores)
+    assert await stores.tasks.steps("default", lease.task_id) == ()
+
+
+async def test_a_departure_closes_the_gate_as_long_as_the_endpoint_asks(stores: Stores):
+    lease = await running(stores.tasks)
+    dues = await owed(stores, wait_seconds=30.0)
+    await stores.tasks.record_step(lease, STEP, dues=dues)
+    state = await stores.gate.state(GATE, LIMITS)
+    assert state.closed_by == "cool_down"
+    assert 20 < state.closed_for_seconds <= 30
+
+
+async def test_a_permit_alone_and_a_reservation_alone_are_paid_too(stores: Stores):
+    lease = await running(stores.tasks)
+    dues = await owed(stores)
+    permit = Dues(permit=dues.permit, departure=dues.departure)
+    await stores.tasks.record_step(lease, STEP, dues=permit)
+    settlement = Dues(reservation=dues.reservation, amount=dues.amount)
+    second = STEP.model_copy(update={"key": "completion:2"})
+    await stores.tasks.record_step(lease, second, dues=settlement)
+    await assert_paid(stores)
+
+
+async def test_steps_without_dues_and_empty_dues_are_recorded(stores: Stores):
+    lease = await running(stores.tasks)
+    await stores.tasks.record_step(lease, STEP, dues=Dues())
+    await stores.tasks.finish(lease, completed(lease), running_seconds=1)
+    assert len(await stores.tasks.steps("default", lease.task_id)) == 1

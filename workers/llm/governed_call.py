@@ -1,0 +1,82 @@
+"""What a run asks next, and one call from its reservation to its settlement."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from conversations.window import estimate_tokens
+from orchestrator.gate import CallOutcome, Departure
+from orchestrator.task import Usage
+from workers.errors import (
+    LLMError,
+    LLMUnavailable,
+    MalformedCompletion,
+    RateLimited,
+    StreamTruncated,
+)
+from workers.llm.endpoints import ServedEndpoint
+from workers.llm.prompt_size import prompt_tokens
+from workers.llm.provider import Completion, CompletionRequest
+from workers.llm.run_provider import Answered, Around
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A model that may be asked."""
+
+    endpoint: ServedEndpoint
+    model: str
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What is asked next; there is always a choice."""
+
+    choices: list[Choice]
+    request: CompletionRequest
+    shortened: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """In which way a run asks."""
+
+    streamed: bool = False
+    around: Around = nullcontext
+    owes: bool = False
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One call, from reservation to settlement."""
+
+    choice: Choice
+    request: CompletionRequest
+    completion: Completion | None = None
+    answered: Answered | None = None
+    """There when its dues are left to who records it."""
+
+    def usage(self) -> Usage:
+        """What it took; estimated where the endpoint did not count."""
+        if self.completion is None:
+            return Usage()
+        return self.completion.usage or Usage(
+            input_tokens=prompt_tokens(self.request),
+            output_tokens=estimate_tokens(self.completion.message),
+        )
+
+
+def departure_after(error: LLMError) -> Departure:
+    """Return what an error says of the endpoint; tokens only where none were taken."""
+    if isinstance(error, RateLimited):
+        return Departure(
+            outcome=CallOutcome.REFUSED,
+            tokens=0,
+            wait_seconds=error.retry_after_seconds,
+        )
+    if isinstance(error, LLMUnavailable):
+        return Departure(outcome=CallOutcome.UNAVAILABLE, tokens=0)
+    if isinstance(error, MalformedCompletion | StreamTruncated):
+        return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
+    return Departure(outcome=CallOutcome.ANSWERED, tokens=0)

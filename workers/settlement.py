@@ -1,0 +1,171 @@
+"""How an attempt's end is stored: finished, failed, parked or released.
+
+Owns the order in which the causes of an end are asked. Knows nothing of Celery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from conversations.errors import RedactionFailed
+from conversations.json_value import size_of
+from orchestrator.errors import LeaseLost, QueueUnavailable
+from orchestrator.store import Doorbell, Ending, Lease, Turn
+from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
+from workers.agent_manager import Execution
+from workers.endings import cancelled_itself, forced_ending, too_large
+from workers.errors import GateClosed
+from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
+from workers.insistence import Insistence
+from workers.retry import decide, describe
+from workers.run import Interrupt, Run
+
+logger = logging.getLogger(__name__)
+
+_DRAINS = (Interrupt.DRAIN, Interrupt.GRACE_OVER)
+
+
+class Settlement:
+    """Stores how runs end."""
+
+    def __init__(
+        self, parts: ExecutorParts, *, limits: ExecutorLimits, insist: Insistence
+    ) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._insist = insist
+
+    async def settle(self, run: Run, agent: asyncio.Task[Execution]) -> Outcome:
+        """Store how the agent's task ended, or that it goes on later.
+
+        Raises:
+            LeaseLost: the run is another worker's now.
+            StoreUnavailable: it stayed away for longer than is waited for.
+        """
+        stopped = agent.cancelled() or not agent.done()
+        error = None if stopped else agent.exception()
+        if not stopped and error is None:
+            return await self._finish(run, self._completed(run, agent.result()))
+        if isinstance(error, LeaseLost) or (
+            run.interrupt_reason is Interrupt.LEASE_LOST
+        ):
+            raise LeaseLost(run.task.id, fence=_lease(run).fence)
+        ending = forced_ending(run, error)
+        if ending is not None:
+            return await self._finish(run, ending)
+        if run.interrupt_reason is Interrupt.PARK:
+            return await self._park(run)
+        if error is None and run.interrupt_reason in _DRAINS:
+            return await self._release(run, reason="worker shutting down")
+        return await self._failed(run, error or cancelled_itself())
+
+    async def _failed(self, run: Run, error: BaseException) -> Outcome:
+        if isinstance(error, GateClosed):
+            return await self._release(
+                run, reason=str(error), delay_seconds=error.seconds
+            )
+        failure = describe(error, attempt=run.task.attempt)
+        decision = decide(
+            error,
+            failed_attempts=run.task.failed_attempts,
+            policy=run.task.retry or self._policy_of(run),
+        )
+        logger.info(
+            "attempt failed",
+            extra={
+                "task_id": run.task.id,
+                "attempt": run.task.attempt,
+                "code": failure.code,
+                "again": decision.again,
+            },
+        )
+        if decision.again:
+            return await self._release(
+                run,
+                reason=f"retry after {failure.code}",
+                delay_seconds=decision.delay_seconds,
+                failure=failure,
+            )
+        return await self._finish(
+            run, Ending(status=TaskStatus.FAILED, failure=failure)
+        )
+
+    def _policy_of(self, run: Run) -> RetryPolicy:
+        return self._parts.manager.get_config(run.task.agent_name).retry
+
+    def _completed(self, run: Run, execution: Execution) -> Ending:
+        size = size_of(execution.result.model_dump(mode="json"))
+        if size > self._limits.max_result_bytes:
+            return too_large(run, "result", size, self._limits.max_result_bytes)
+        turn = None
+        if run.task.conversation_id is not None:
+            size = max(
+                (size_of(m.model_dump(mode="json")) for m in execution.turn), default=0
+            )
+            if size > self._limits.max_message_bytes:
+                return too_large(run, "message", size, self._limits.max_message_bytes)
+            turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
+        return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
+
+    async def _finish(self, run: Run, ending: Ending) -> Outcome:
+        lease = _lease(run)
+        seconds = run.running_seconds()
+        try:
+            doorbells = await self._insist(
+                lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
+            )
+        except RedactionFailed as exc:
+            failure = describe(exc, attempt=run.task.attempt)
+            return await self._finish(
+                run, Ending(status=TaskStatus.FAILED, failure=failure)
+            )
+        await self.ring(doorbells)
+        code = ending.failure.code if ending.failure else ""
+        return Outcome(ending.status.value, code)
+
+    async def _park(self, run: Run) -> Outcome:
+        lease = _lease(run)
+        seconds = run.running_seconds()
+        doorbells = await self._insist(
+            lambda: self._parts.store.park(lease, run.awaited, running_seconds=seconds)
+        )
+        await self.ring(doorbells)
+        return Outcome("waiting")
+
+    async def _release(
+        self,
+        run: Run,
+        *,
+        reason: str,
+        delay_seconds: float = 0.0,
+        failure: TaskFailure | None = None,
+    ) -> Outcome:
+        lease = _lease(run)
+        seconds = run.running_seconds()
+        doorbells = await self._insist(
+            lambda: self._parts.store.release(
+                lease,
+                running_seconds=seconds,
+                delay_seconds=delay_seconds,
+                reason=reason,
+                failure=failure,
+            )
+        )
+        await self.ring(doorbells)
+        return Outcome("released", failure.code if failure else "")
+
+    async def ring(self, doorbells: tuple[Doorbell, ...]) -> None:
+        """Ring for tasks that may run now."""
+        if not doorbells:
+            return
+        try:
+            await self._parts.queue.enqueue(doorbells)
+        except QueueUnavailable:
+            logger.warning("doorbell not rung; the sweeper will", exc_info=True)
+
+
+def _lease(run: Run) -> Lease:
+    if run.lease is None:
+        raise RuntimeError("a stored run has a lease")
+    return run.lease
