@@ -63,6 +63,7 @@ class MemorySweep:
     def _settle(self, entry: Entry) -> Outcome:
         if entry.task.status.is_terminal:
             del self._ledger.entries[entry.key]
+            self._ledger.webhooks.pop(entry.key, None)
             self._forget(entry.task)
             return _NOTHING
         if entry.task.status is TaskStatus.RUNNING:

@@ -154,6 +154,7 @@ def _forgetting(tenant: str, task_id: str, fields: dict[str, str]) -> ScriptCall
         [
             *redis_keys.task_keys(tenant, task_id)[:3],
             redis_keys.ENDED,
+            redis_keys.WEBHOOKS,
             *listings,
             *(redis_keys.listing(tenant, "status", status) for status in statuses),
         ],

@@ -262,3 +262,17 @@ async def test_a_later_turn_stands_in_no_line(open_stores: OpenStores) -> None:
     claimed = await claim(stores.tasks, other)
     assert [bell.task_id for bell in claimed.doorbells] == [second.id]
     assert (await stores.tasks.get("default", second.id)).status is TaskStatus.PENDING
+
+
+async def test_lost_messages_of_ended_tasks_take_no_room_for_ever(
+    open_stores: OpenStores,
+) -> None:
+    """They did as long as the queue moved at all, and left a window of one."""
+    stores = open_stores(dispatch_window=3, resend_seconds=60)
+    lost, gone, taken = await fill(stores, *map(named, ("lost", "gone", "taken")))
+    for task in (lost, gone):
+        await stores.tasks.cancel("default", task.id)
+    await claim(stores.tasks, taken)
+    await stores.tasks.sweep()
+    bells = [bell for _ in range(3) for bell in (await submit(stores.tasks)).doorbells]
+    assert len(bells) == 3
