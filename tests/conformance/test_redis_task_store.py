@@ -13,7 +13,6 @@ import pytest
 from redis.asyncio import Redis
 
 from conversations.redis_store import RedisConversationStore
-from orchestrator import redis_keys
 from orchestrator.errors import (
     LeaseLost,
     StoreFull,
@@ -27,7 +26,6 @@ from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_keys import HISTORY, LEASES
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.schedule import DueSchedule, Schedule
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.cutting_proxy import CuttingProxy
@@ -388,21 +386,3 @@ async def test_an_emptied_store_is_a_history_that_went_back(
     await client.delete(HISTORY)
     assert (await store.sweep()).went_back
     assert not (await store.sweep()).went_back
-
-
-async def test_a_schedule_of_another_release_stops_neither_sweep_nor_schedules(
-    client: Redis,
-) -> None:
-    store = RedisTaskStore(client)
-    mine = Schedule(id="mine", cron="* * * * * *", task=Task(agent_name="a"))
-    await store.put_schedule(mine)
-    text = await client.hget(redis_keys.schedules("default"), "mine")
-    foreign = text.replace('"id":"mine"', '"id":"theirs","of_tomorrow":1')
-    await client.hset(redis_keys.schedules("default"), "theirs", foreign)
-    await client.zadd(redis_keys.SCHEDULES, {"default theirs": 1})
-    found: tuple[DueSchedule, ...] = ()
-    while not found:
-        await asyncio.sleep(0.05)
-        found = await store.due_schedules()
-    assert [due.schedule.id for due in found] == ["mine"]
-    assert [each.id for each in await store.schedules("default")] == ["mine"]
