@@ -137,18 +137,22 @@ class MemoryDispatch:
     def doubts(self, entry: Entry) -> bool:
         """Whether the task's message seems lost; it then counts as sent again.
 
-        A later one of its band was taken, or it is the last of them and none has
-        been taken for long.
+        One was taken that came after it could have been, or it is the last of its
+        band and none has been taken for long.
         """
         queue = self._queues[entry.task.queue]
         band, number = queue.rung[entry.key]
-        if queue.taken.get(band, 0) > number:
+        taken = (n for other, n in queue.taken.items() if other >= band)
+        if max(taken, default=0) > number:
             self._number(queue, entry)
             return True
         if number < max(n for b, n in queue.rung.values() if b == band):
             return False
-        patience = self._resend * min(2 ** min(queue.probes, 9), LONGEST_RESEND)
-        if utc_now() - max(queue.taken_at, queue.probed_at) < patience:
+        idle = self._has_free_slots(entry.task.queue)
+        doublings = 0 if idle else min(queue.probes, 9)
+        since = (entry.rung_at or _NEVER) if idle else queue.taken_at
+        patience = self._resend * min(2**doublings, LONGEST_RESEND)
+        if utc_now() - max(since, queue.probed_at) < patience:
             return False
         queue.probes += 1
         queue.probed_at = utc_now()
@@ -222,6 +226,12 @@ class MemoryDispatch:
         slots = self._directory.slots(name)
         return max(self._window, 4 * slots) - len(self._queues[name].rung)
 
+    def _has_free_slots(self, name: str) -> bool:
+        running = sum(
+            entry.task.status is TaskStatus.RUNNING for entry in self._entries.values()
+        )
+        return self._directory.slots(name) > running
+
     def _refill_suspects(self, queue: _Queue) -> Bells:
         bells: list[Doorbell] = []
         workers = max(1, self._directory.count())
@@ -238,7 +248,7 @@ class MemoryDispatch:
 
     def _ring(self, entry: Entry) -> Bells:
         self._number(self._queues[entry.task.queue], entry)
-        entry.rings = 1
+        entry.rings, entry.rung_at = 1, utc_now()
         entry.look_later(utc_now() + self._resend)
         return (entry.doorbell,)
 

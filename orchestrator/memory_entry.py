@@ -32,6 +32,8 @@ class Entry:
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
     rings: int = 0
+    rung_at: datetime | None = None
+    """When its message was last sent."""
     held: int = 0
     """Tasks that must end first."""
     followers: list[TaskKey] = field(default_factory=list)

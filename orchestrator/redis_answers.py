@@ -13,8 +13,9 @@ def pairs(flat: Sequence[str]) -> dict[str, str]:
 
 
 def read_doorbells(bells: Sequence[Sequence[str]]) -> tuple[Doorbell, ...]:
-    """Doorbells from tenant, task id, agent, queue and priority."""
+    """Doorbells from tenant, task id, agent, queue and priority; not those rung."""
     return tuple(
         Doorbell(tenant, task_id, agent_name, queue, int(priority))
-        for tenant, task_id, agent_name, queue, priority in bells
+        for tenant, task_id, agent_name, queue, priority, *rung in bells
+        if not rung
     )

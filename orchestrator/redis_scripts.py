@@ -21,11 +21,18 @@ from orchestrator.redis_connection import (
     concerns_one_call,
     store_errors,
 )
+from orchestrator.redis_pipeline import SharedPipeline
 
 logger = logging.getLogger(__name__)
 
 _SHEBANG: Final = "#!lua\n"
 """With it a full Redis refuses a script before its first write, not in its middle."""
+_GUARD: Final = "redis.call('LPUSHX', 'celeriac:absent', '')\n"
+"""The same for a server that refuses the line above.
+
+Redis 6.2 looks for memory only before a script's first write. This one may need memory
+and changes nothing, since its key never exists.
+"""
 _PROBE: Final = "#!lua flags=no-writes\nreturn 1"
 """Runs on a full Redis and on a replica as well."""
 _UNKNOWN: Final = ("Error compiling script", "unexpected symbol near '#'")
@@ -62,6 +69,7 @@ class RedisScripts:
         They run on a full Redis too, so that it can become less full.
         """
         self._client: UntypedRedis = client
+        self._pipeline = SharedPipeline(client)
         self._sources = sources
         self._unguarded = unguarded
         self._digests: dict[str, str] = {}
@@ -78,7 +86,7 @@ class RedisScripts:
         return (await self.run_many([ScriptCall(name, keys, arguments)]))[0]
 
     async def run_many(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        """Call scripts in one pipeline; each is atomic, all of them are not.
+        """Call scripts in order; each is atomic, all of them are not.
 
         Raises:
             StoreUnavailable: at least one failed; nothing is known of the others.
@@ -138,16 +146,15 @@ class RedisScripts:
         ]
 
     async def _send(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for name, keys, arguments in calls:
-                pipeline.execute_command(
-                    "EVALSHA", self._digests[name], len(keys), *keys, *arguments
-                )
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            return answers
+        return await self._pipeline.execute(
+            [
+                ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
+                for name, keys, arguments in calls
+            ]
+        )
 
     async def _load(self) -> None:
-        first_line = _SHEBANG if await self._knows_shebang() else ""
+        first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
             name: text if name in self._unguarded else first_line + text
             for name, text in self._sources.items()

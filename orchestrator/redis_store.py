@@ -47,7 +47,12 @@ from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
-from orchestrator.redis_task_scripts import Answer, Arguments, require_name
+from orchestrator.redis_task_scripts import (
+    Answer,
+    Arguments,
+    ScriptConstants,
+    require_name,
+)
 from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
@@ -100,6 +105,7 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
         resend_seconds: float = RESEND_SECONDS,
         renewal_seconds: float = 0.0,
         dispatch_window: int = DISPATCH_WINDOW,
+        doorbell_message: str | None = None,
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Take over a client.
@@ -107,14 +113,18 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
         `known_agents` are those of this process's settings; `renewal_seconds` is how
         long holders get to renew their leases after Redis was away. A conversation
         that begins with a turn without an answer gets `conversation_config`;
-        `redact` sees what enters a conversation.
+        `redact` sees what enters a conversation. With a `doorbell_message` the scripts
+        ring by themselves, into the queues of this Redis, and return no doorbells.
         """
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
-            dispatch_window=dispatch_window,
-            most_counters=most_counters,
+            constants=ScriptConstants(
+                dispatch_window=dispatch_window,
+                most_counters=most_counters,
+                doorbell_message=doorbell_message,
+            ),
             redact=redact,
         )
         self._known_agents = frozenset(known_agents)

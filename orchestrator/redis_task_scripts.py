@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -62,14 +62,25 @@ Arguments = Sequence[str | int]
 Answer = list[Any]
 
 
-def _sources(dispatch_window: int, most_counters: int) -> dict[str, str]:
+class ScriptConstants(NamedTuple):
+    """What the text of the task scripts is composed with."""
+
+    dispatch_window: int
+    most_counters: int
+    doorbell_message: str | None
+    """None: the caller rings."""
+
+
+def _sources(constants: ScriptConstants) -> dict[str, str]:
     parts = [read_script(name) for name in _SHARED]
-    numbers = (
-        f"local DISPATCH_WINDOW = {dispatch_window}\n"
-        f"local MOST_FIELDS = {most_counters}\n"
+    message = constants.doorbell_message
+    values = (
+        f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"
+        f"local MOST_FIELDS = {constants.most_counters}\n"
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
+        f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
     )
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, numbers, *parts])
+    shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
     composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
     composed["record_step"] = shared + paying_functions() + read_script("record_step")
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
@@ -93,15 +104,14 @@ class RedisTaskScripts:
         *,
         resend_seconds: float,
         result_ttl_seconds: float,
-        dispatch_window: int,
-        most_counters: int,
+        constants: ScriptConstants,
         redact: Redact | None,
     ) -> None:
         self._client: UntypedRedis = client
         self._address = address_of(client)
         self._scripts = RedisScripts(
             client,
-            sources=_sources(dispatch_window, most_counters),
+            sources=_sources(constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact

@@ -151,6 +151,13 @@ class StorageSettings(Section):
         return for_kombu((self.broker_url or self.redis_url).get_secret_value())
 
     @property
+    def broker_is_store(self) -> bool:
+        """Whether Celery's queues lie in the store's own Redis."""
+        return self.broker_url is None or self.kombu_url == for_kombu(
+            self.redis_url.get_secret_value()
+        )
+
+    @property
     def redacted_redis_url(self) -> str:
         """`redis_url` for logs and messages."""
         return redact(self.redis_url.get_secret_value())

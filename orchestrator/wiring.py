@@ -9,6 +9,7 @@ from conversations.service import ConversationService
 from conversations.store import ConversationStore
 from conversations.stored_service import StoredConversationService
 from orchestrator.celery_settings import celery_settings
+from orchestrator.doorbell_message import doorbell_message
 from orchestrator.errors import InvalidSettings
 from orchestrator.parts import OrchestratorParts
 from orchestrator.queue import CeleryTaskQueue
@@ -49,6 +50,9 @@ def connect(settings: Settings) -> OrchestratorParts:
             known_agents=frozenset(settings.agents),
             conversation_config=settings.services.conversations.conversation_config,
             redact=redact_of(settings),
+            doorbell_message=(
+                doorbell_message() if settings.storage.broker_is_store else None
+            ),
         ),
         queue=CeleryTaskQueue(
             celery_settings(settings),
@@ -61,6 +65,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         defaults=defaults_of(settings),
         gate=RedisGate(client),
         budget=RedisBudget(client),
+        budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )

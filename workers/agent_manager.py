@@ -85,6 +85,11 @@ class AgentManager(Protocol):
         """Return all agents by name, with their health in this process."""
         ...
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The agents' names, for each claim."""
+        ...
+
     async def execute_task(self, task: Task) -> TaskResult:
         """Run a task's agent to its answer, here and now, storing nothing.
 
@@ -158,6 +163,10 @@ class LocalAgentManager:
             AgentInfo(config=entry.config, health=entry.health)
             for _, entry in sorted(self._agents.items())
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._agents)
 
     async def execute_task(self, task: Task) -> TaskResult:
         start = RunStart(run=Run(task), log=DetachedRunLog())

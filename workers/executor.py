@@ -108,12 +108,11 @@ class Executor:
             run.interrupt(reason)
 
     async def _claim(self, tenant: str, task_id: str) -> Claim | RefusalReason:
-        serves = [info.name for info in self._parts.manager.list_agents()]
         return await self._parts.store.claim(
             tenant,
             task_id,
             worker=self.worker,
-            serves=[] if self.draining else serves,
+            serves=() if self.draining else self._parts.manager.names,
             lease_seconds=self._limits.lease_seconds,
         )
 

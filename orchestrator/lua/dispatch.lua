@@ -9,8 +9,9 @@
 --   _fleet:aloud:<queue>     zset, prime suspects rung for or running -> until when
 --   _fleet:queues            set of queues where somebody may be in line
 --   _fleet:flow              hash, <queue> <fact>: how its messages have moved
--- A band holds one priority; 0 is the most urgent one. Within it messages are FIFO, so
--- one that was taken proves all earlier ones of its band taken or lost.
+-- A band holds one urgency; 0 is the most urgent one. Within it messages are FIFO, and
+-- more urgent ones are taken first: one that was taken proves all earlier ones of its band
+-- and of more urgent ones taken or lost.
 
 local ROOT = KEYS[12]
 local FLEET = ROOT .. '_fleet:'
@@ -43,6 +44,26 @@ local function record_of(member)
   return ROOT .. tenant .. ':task:' .. id, tenant, id
 end
 
+-- Rings by itself where the broker is this Redis: the bell is then marked as rung, and
+-- the caller has nothing to send. DOORBELL is the message with names for its facts; none
+-- of the facts has a character that JSON would escape.
+local function sound(bell)
+  if not DOORBELL then
+    return bell
+  end
+  local urgency = 9 - tonumber(bell[5])
+  local step = urgency - urgency % 3
+  local message = string.gsub(DOORBELL, '%$(%u+)', {
+    TENANT = bell[1], TASK = bell[2], AGENT = bell[3], QUEUE = bell[4],
+    URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2]})
+  local key = step == 0 and bell[4] or bell[4] .. '\6\22' .. text(step)
+  -- A queue's key may hold something else: the change that rings must not be cut in two.
+  if type(redis.pcall('LPUSH', key, message)) == 'number' then
+    bell[6] = 'rung'
+  end
+  return bell
+end
+
 -- The sweeper looks at a task at this instant, or earlier when a limit passes.
 local function look_at(instant, member)
   local record = member and record_of(member) or RECORD
@@ -63,7 +84,7 @@ end
 
 local function doorbell(id)
   local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority', 'resumes')
-  return {TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4]))}
+  return sound({TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4]))})
 end
 
 local function slots(queue)
@@ -75,7 +96,7 @@ local function room(queue)
   return window - redis.call('ZCARD', in_fleet('rung', queue))
 end
 
--- Numbers a message that the caller sends for a task, which may be another tenant's.
+-- Numbers a message that is sent for a task, which may be another tenant's.
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
@@ -88,9 +109,9 @@ local function ring(member)
   local urgent = urgency(facts[5], facts[7])
   local band = 9 - urgent
   redis.call('ZADD', in_fleet('rung', facts[4]), text(band * BAND + number), member)
-  redis.call('HSET', record, 'rings', '1')
+  redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
   look_at(NOW + RESEND, member)
-  return {tenant, id, facts[3], facts[4], text(urgent)}
+  return sound({tenant, id, facts[3], facts[4], text(urgent)})
 end
 
 local function refill_suspects(queue, bells)
@@ -240,11 +261,23 @@ local function take_message()
   set_flow(queue, band, math.max(score, flow(queue, band)))
 end
 
--- Why the outstanding message of a task is to be repeated, or nil: a later one of its
--- band was taken, or it is the last one and none has been taken for long.
+-- Whether a message was taken that came after this one could have been.
+local function overtaken(queue, score)
+  local band = math.floor(score / BAND)
+  local number = score - band * BAND
+  for other = band, 9 do
+    if flow(queue, other) - other * BAND > number then
+      return true
+    end
+  end
+  return false
+end
+
+-- Why the outstanding message of a task is to be repeated, or nil: it was overtaken, or it
+-- is the last one of its band and nobody takes it, though slots are free or all is quiet.
 local function message_doubt(score)
   local queue, band = get('queue'), math.floor(score / BAND)
-  if flow(queue, band) > score then
+  if overtaken(queue, score) then
     return 'overtaken'
   end
   local last = redis.call('ZREVRANGEBYSCORE', in_fleet('rung', queue),
@@ -255,7 +288,8 @@ local function message_doubt(score)
   local probes = flow(queue, 'probes')
   local idle = slots(queue) > redis.call('ZCARD', LEASES)
   local patience = idle and RESEND or math.min(RESEND * 2 ^ probes, MAX_RESEND)
-  if NOW - math.max(flow(queue, 'at'), flow(queue, 'probed')) < patience then
+  local since = idle and (get_number('rung_ms') or 0) or flow(queue, 'at')
+  if NOW - math.max(since, flow(queue, 'probed')) < patience then
     return nil
   end
   set_flow(queue, 'probes', probes + 1)

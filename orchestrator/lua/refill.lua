@@ -8,8 +8,8 @@
 local CHECKED = 20
 
 -- Looks at some outstanding messages after those of the last call. One of a task that has
--- ended, or is no more, still counts when it was lost; it is not, or no longer, under way
--- once a later one of its band was taken or all is quiet.
+-- ended, or is no more, would count for ever where it was lost: it is not under way any
+-- more once it was overtaken or all is quiet.
 local function forget_stale(queue)
   local rung, first = in_fleet('rung', queue), flow(queue, 'checked')
   local quiet = NOW - flow(queue, 'at') >= RESEND
@@ -17,8 +17,7 @@ local function forget_stale(queue)
   local kept = 0
   for i = 1, #found, 2 do
     local score = tonumber(found[i + 1])
-    local over = quiet or flow(queue, math.floor(score / BAND)) > score
-    if over and redis.call('HGET', record_of(found[i]), 'status') ~= 'pending' then
+    if (quiet or overtaken(queue, score)) and redis.call('HGET', record_of(found[i]), 'status') ~= 'pending' then
       redis.call('ZREM', rung, found[i])
     else
       kept = kept + 1

@@ -195,6 +195,41 @@ async def test_a_message_that_a_later_one_overtook_is_repeated(
     assert {bell.task_id for bell in bells} == {lost.id}
 
 
+async def test_a_lost_urgent_message_is_missed_when_a_less_urgent_one_is_taken(
+    open_stores: OpenStores,
+) -> None:
+    """Else nobody would notice it as long as other priorities keep the queue busy."""
+    stores = open_stores(resend_seconds=TINY)
+    lost, taken = await fill(
+        stores, named("lost", priority=9), named("taken", priority=0)
+    )
+    await claim(stores.tasks, taken)
+
+    async def rung() -> bool:
+        bells = (await stores.tasks.sweep()).doorbells
+        return [bell.task_id for bell in bells] == [lost.id]
+
+    await until(rung)
+
+
+async def test_a_lost_message_is_missed_while_slots_are_free_and_others_are_taken(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(resend_seconds=0.2)
+    announced = worker(AGENT).model_copy(update={"slots": 4})
+    await stores.directory.announce(announced, ttl_seconds=60)
+    (lost,) = await fill(stores, named("lost", priority=0))
+
+    async def rung_while_others_are_taken() -> bool:
+        urgent = await submitted(stores.tasks, priority=9)
+        lease = (await claim(stores.tasks, urgent)).lease
+        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+        bells = (await stores.tasks.sweep()).doorbells
+        return lost.id in [bell.task_id for bell in bells]
+
+    await until(rung_while_others_are_taken)
+
+
 async def test_a_lost_queue_is_found_by_its_last_message_and_rung_whole(
     open_stores: OpenStores,
 ) -> None:

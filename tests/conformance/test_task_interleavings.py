@@ -1,8 +1,8 @@
 """Cancel, crash, finish and sweep in every order, on every store: each task ends once.
 
-Seeded orders (`SEEDS=1000` for a thousand) of steps that a client, two workers and a sweeper take on one
-task and its follower. What a step may do depends on what it finds; whatever it finds,
-the state that is reached must be one that the table of transitions allows.
+Seeded orders (`SEEDS=1000` for a thousand) of the steps that a client, two workers and
+a sweeper take on one task. What a step may do depends on what it finds; whatever that
+is, the state that is reached must be one that the table of transitions allows.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_ANSWER_TOKENS = 256
 """Taken for an answer's length before one was seen."""
+_SURELY_SHORTER = 0.9
+"""Of a prompt that our estimate would have let through."""
 _SHORTENED_TO = 0.5
 """Of a prompt that the endpoint refused without saying what fits."""
 
@@ -170,8 +172,11 @@ class GovernedProvider:
         """
         wanted = prompt_tokens(request)
         fits = overflow.context_tokens
-        if fits and overflow.prompt_tokens:  # in our tokens, which are estimates
-            fits = int(wanted * fits / max(overflow.prompt_tokens, fits + 1))
+        if fits and (overflow.prompt_tokens or 0) > fits:
+            # In our tokens, which are estimates.
+            fits = int(wanted * fits / (overflow.prompt_tokens or 1))
+        if fits:
+            fits = min(fits, int(wanted * _SURELY_SHORTER))
         logger.warning("prompt shortened", extra={"task_id": self._task.id})
         try:
             return fitted(request, fits or int(wanted * _SHORTENED_TO))

@@ -1,0 +1,114 @@
+"""Commands of many coroutines in one round trip, against a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from orchestrator.redis_connection import connect
+from orchestrator.redis_pipeline import LANES, MAX_COMMANDS, SharedPipeline
+
+
+@pytest.fixture
+async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(clean_redis_url)
+    yield client
+    await client.aclose()
+
+
+class Watched(SharedPipeline):
+    """Notes the size of each round trip."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self.sizes: list[int] = []
+
+    async def _send(self, commands: Sequence[Any]) -> list[Any]:
+        self.sizes.append(len(commands))
+        return await super()._send(commands)
+
+
+async def test_each_caller_gets_its_own_answers_in_few_round_trips(
+    client: Redis,
+) -> None:
+    pipeline = Watched(client)
+    answers = await asyncio.gather(
+        *(
+            pipeline.execute([("SET", f"k{n}", n), ("GET", f"k{n}")])
+            for n in range(1000)
+        )
+    )
+    assert answers == [["OK", str(n)] for n in range(1000)]
+    assert max(pipeline.sizes) <= MAX_COMMANDS
+    assert len(pipeline.sizes) <= 2000 / MAX_COMMANDS + 2 * LANES
+
+
+class Gated(SharedPipeline):
+    """Answers all lanes at the same instant."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self.opened = asyncio.Event()
+
+    async def _send(self, commands: Sequence[Any]) -> list[Any]:
+        await self.opened.wait()
+        return list(commands)
+
+
+async def test_no_command_is_left_behind_by_lanes_that_end_together(
+    client: Redis,
+) -> None:
+    pipeline = Gated(client)
+
+    async def twice() -> None:
+        await pipeline.execute([("ECHO", 1)])
+        await pipeline.execute([("ECHO", 2)])
+
+    callers: list[asyncio.Task[Any]] = [asyncio.create_task(twice())]
+    await asyncio.sleep(0)
+    for _ in range(LANES - 1):
+        callers.append(asyncio.create_task(pipeline.execute([("ECHO", 1)])))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the last lane waits now, too
+    pipeline.opened.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*callers)
+
+
+async def test_a_refused_command_is_its_callers_own_affair(client: Redis) -> None:
+    pipeline = SharedPipeline(client)
+    await client.set("text", "x")
+    refused, fine = await asyncio.gather(
+        pipeline.execute([("INCR", "text")]), pipeline.execute([("INCR", "number")])
+    )
+    assert isinstance(refused[0], ResponseError)
+    assert fine == [1]
+
+
+async def test_a_cancelled_caller_takes_nobody_with_it(client: Redis) -> None:
+    pipeline = SharedPipeline(client)
+    cancelled = asyncio.create_task(pipeline.execute([("INCR", "a")]))
+    other = asyncio.create_task(pipeline.execute([("INCR", "b")]))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert await other == [1]
+    assert await pipeline.execute([("GET", "b")]) == ["1"]
+    assert cancelled.cancelled() or (await asyncio.wait({cancelled}))[0]
+
+
+async def test_without_a_server_every_caller_is_told() -> None:
+    client = connect("redis://127.0.0.1:9/0")
+    pipeline = SharedPipeline(client)
+    try:
+        results = await asyncio.gather(
+            *(pipeline.execute([("PING",)]) for _ in range(5)), return_exceptions=True
+        )
+    finally:
+        await client.aclose()
+    assert all(isinstance(each, RedisConnectionError) for each in results)
