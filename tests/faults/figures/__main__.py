@@ -7,12 +7,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from tests.faults.figures import kills
+from tests.faults.figures import cancels, cost, flush, kills, recovery
 
 
 def main() -> None:
     arguments = _arguments()
     everything: dict[str, Coroutine[Any, Any, None]] = {
+        "cost": cost.measure(arguments.tasks // 4),
+        "cancels": cancels.measure(arguments.tasks // 10),
+        "flush": flush.measure(arguments.tasks // 2),
+        "recovery": recovery.measure(arguments.runs),
         "kills": kills.measure(
             tasks=arguments.tasks,
             kills=arguments.kills,
@@ -32,6 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=5, help="of each recovery")
     parser.add_argument("--pause", type=float, default=0.6, help="between two kills")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()

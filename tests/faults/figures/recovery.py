@@ -1,118 +1,123 @@
-"""How long a run stands still after a fault, with the default lease and heartbeat.
+"""How long runs stand still after a fault, with default settings.
 
-    python -m tests.faults.measure_recovery --runs 5
-
-From the SIGKILL of a worker, or of a prefork child, to the claim by another process;
-from the moment that a restarted Redis answers to the next recorded step.
+From the kill of a worker that holds many runs, or of a prefork child, to the next
+claim; from the freeze of a worker, which only its leases tell, to the same; from the
+moment that a restarted Redis answers to the next recorded step.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
-import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrator import EventType
-from tests.faults.fleet import Fleet, running_fleet
-from tests.faults.restartable_redis import RestartableRedis
+from orchestrator.orchestrator import AsyncTaskHandle
+from tests.faults.figures.report import EXTERNAL_KILLS, fresh_fleet, say, spread
+from tests.faults.fleet import Fleet
 from tests.stand import RunningWorker
 
-DEFAULTS = {
-    "CELERIAC_WORKER__LEASE": "10s",
-    "CELERIAC_WORKER__HEARTBEAT": "3s",
-    "CELERIAC_WORKER__MAX_CRASHES": "50",
-}
-Measure = Callable[[Fleet, RunningWorker, int], Awaitable[float]]
+ABOARD = 40
+"""Runs that a worker holds when it is killed or frozen."""
+STEP_SECONDS = 3.0
+REDIS_AWAY_SECONDS = 12.0
 
 
-async def kill_worker(fleet: Fleet, worker: RunningWorker, number: int) -> float:
-    handle = await fleet.submit(f"w{number}", turns=1)
-    await fleet.until(fleet.requested(f"w{number}"))
-    holder = (await handle.get()).worker
-    assert holder is not None
-    victim = int(holder.split(":")[1])
-    os.kill(victim, signal.SIGKILL)
-    killed = time.time()
-    for found in fleet.stand.workers:
-        if found.pid == victim:
-            await asyncio.to_thread(found.wait)
-    started = await second_start(fleet, handle.id)
-    if worker.process.poll() is not None or victim in {
-        found.pid for found in fleet.stand.workers
-    }:
-        await fleet.start_worker("--pool", "threads")
-    return started - killed
+async def measure(runs: int) -> None:
+    await _measure_workers(runs, "kill -9 of a worker", _kill)
+    await _measure_workers(runs, "a worker that freezes", _freeze)
+    await _measure_children(runs)
+    await _measure_redis(runs)
 
 
-async def kill_child(fleet: Fleet, worker: RunningWorker, number: int) -> float:
-    handle = await fleet.submit(f"c{number}", turns=1)
-    await fleet.until(fleet.requested(f"c{number}"))
-    holder = (await handle.get()).worker
-    assert holder is not None
-    os.kill(int(holder.split(":")[1]), signal.SIGKILL)
-    killed = time.time()
-    return await second_start(fleet, handle.id) - killed
+async def _measure_workers(
+    runs: int, name: str, harm: Callable[[RunningWorker], None]
+) -> None:
+    seconds: list[float] = []
+    async with fresh_fleet(**EXTERNAL_KILLS) as fleet:
+        fleet.model.delay = lambda label, number: STEP_SECONDS
+        for number in range(runs):
+            victim = await fleet.start_worker(slots=ABOARD)
+            handles = [
+                await fleet.submit(f"w{number}-{n}", turns=1) for n in range(ABOARD)
+            ]
+            await fleet.until(_all_asked(fleet, number), 60)
+            other = await fleet.start_worker(slots=ABOARD)
+            harm(victim)
+            harmed = time.time()
+            starts = [await _second_start(fleet, handle) for handle in handles]
+            seconds += [start - harmed for start in starts]
+            await fleet.all_ended(60)
+            for worker in (victim, other):
+                await asyncio.to_thread(_end, worker)
+                fleet.stand.workers.remove(worker)
+    say(f"{name} with {ABOARD} runs, to each run's next attempt: {spread(seconds)}")
 
 
-async def restart_redis(fleet: Fleet, worker: RunningWorker, number: int) -> float:
-    handle = await fleet.submit(f"r{number}", turns=3)
-    await fleet.until(fleet.requested(f"r{number}"))
-    fleet.server.kill()
-    await asyncio.sleep(12)
-    fleet.server.restart()
-    back = time.time()
-    before = 0
+def _all_asked(fleet: Fleet, number: int) -> Callable[[], bool]:
+    labels = {f"w{number}-{n}" for n in range(ABOARD)}
+    return lambda: labels <= {request.label for request in fleet.model.requests}
+
+
+def _kill(worker: RunningWorker) -> None:
+    os.killpg(worker.pid, signal.SIGKILL)
+
+
+def _freeze(worker: RunningWorker) -> None:
+    os.killpg(worker.pid, signal.SIGSTOP)
+
+
+def _end(worker: RunningWorker) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+async def _measure_children(runs: int) -> None:
+    seconds: list[float] = []
+    async with fresh_fleet(**EXTERNAL_KILLS) as fleet:
+        fleet.model.delay = lambda label, number: STEP_SECONDS
+        await fleet.start_worker("--pool", "prefork", slots=2)
+        for number in range(runs):
+            handle = await fleet.submit(f"c{number}", turns=1)
+            await fleet.until(fleet.requested(f"c{number}"))
+            holder = (await handle.get()).worker or ""
+            os.kill(int(holder.split(":")[1]), signal.SIGKILL)
+            killed = time.time()
+            seconds.append(await _second_start(fleet, handle) - killed)
+    say(f"kill -9 of a prefork child, to its run's next attempt: {spread(seconds)}")
+
+
+async def _measure_redis(runs: int) -> None:
+    seconds: list[float] = []
+    async with fresh_fleet() as fleet:
+        fleet.model.delay = lambda label, number: STEP_SECONDS
+        await fleet.start_worker(slots=4)
+        for number in range(runs):
+            handle = await fleet.submit(f"r{number}", turns=3)
+            await fleet.until(fleet.requested(f"r{number}"))
+            fleet.server.kill()
+            await asyncio.sleep(REDIS_AWAY_SECONDS)
+            fleet.server.restart()
+            seconds.append(await _next_record(handle, time.time()))
+            await fleet.all_ended(60)
+    away = f"Redis away for {REDIS_AWAY_SECONDS:.0f} s"
+    say(f"{away}, from its answer to the next step: {spread(seconds)}")
+
+
+async def _next_record(handle: AsyncTaskHandle, back: float) -> float:
     async for event in handle.events():
-        before += event.at.timestamp() < back
-        if event.type is EventType.COMPLETION_RECORDED and event.at.timestamp() >= back:
-            return event.at.timestamp() - back
+        at = event.at.timestamp()
+        if event.type is EventType.COMPLETION_RECORDED and at >= back:
+            return at - back
     raise AssertionError("ended without a further step")
 
 
-async def second_start(fleet: Fleet, task_id: str) -> float:
-    async for event in fleet.celeriac.events(task_id):
+async def _second_start(fleet: Fleet, handle: AsyncTaskHandle) -> float:
+    async for event in fleet.celeriac.events(handle.id):
         if event.type is EventType.TASK_STARTED and event.attempt == 2:
             return event.at.timestamp()
     raise AssertionError("not started again")
-
-
-async def measure(name: str, pool: str, run: Measure, runs: int) -> None:
-    server = RestartableRedis()
-    server.start()
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            async with running_fleet(
-                server, Path(directory), environment=DEFAULTS
-            ) as fleet:
-                fleet.model.delay = lambda label, number: 2.0
-                worker = await fleet.start_worker("--pool", pool, slots=2)
-                if run is kill_worker:
-                    await fleet.start_worker("--pool", pool, slots=2)
-                seconds = [await run(fleet, worker, number) for number in range(runs)]
-    finally:
-        server.close()
-    shown = ", ".join(f"{value:.1f}" for value in seconds)
-    sys.stdout.write(
-        f"{name}: p50 {statistics.median(seconds):.1f} s,"
-        f" worst {max(seconds):.1f} s of {runs} ({shown})\n"
-    )
-    sys.stdout.flush()
-
-
-async def main(runs: int) -> None:
-    await measure("kill -9 of a worker (threads)", "threads", kill_worker, runs)
-    await measure("kill -9 of a prefork child", "prefork", kill_child, runs)
-    await measure("Redis away for 12 s", "threads", restart_redis, runs)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    asyncio.run(main(parser.parse_args().runs))
