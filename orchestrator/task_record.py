@@ -18,7 +18,7 @@ from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.prompt import prompt_of
+from orchestrator.prompt import question_of
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -110,7 +110,7 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
 
 def user_message(task: Task) -> Message:
     """What the user says with a task, as it stands in a conversation."""
-    return Message(role=Role.USER, content=prompt_of(task.input))
+    return Message(role=Role.USER, content=question_of(task.input))
 
 
 def request_hash(task: Task) -> str:
@@ -236,7 +236,15 @@ def release_event_data(
 def parking_reason(calls: Sequence[AwaitedCall]) -> str:
     """Why a parked task waits, for people."""
     named = ", ".join(f"{call.tool} ({call.call_id})" for call in calls)
-    return f"the outcome of a call is unknown: {named}; decide with `celeriac resolve`"
+    what = "the outcome of a call is unknown"
+    if not unknown_outcomes(calls):
+        what = "the budget is spent"
+    return f"{what}: {named}; decide with `celeriac resolve`"
+
+
+def unknown_outcomes(calls: Sequence[AwaitedCall]) -> int:
+    """Count the calls of which nobody knows what they did."""
+    return sum(call.reason == "unknown_outcome" for call in calls)
 
 
 def parking_event_data(calls: Sequence[AwaitedCall]) -> JsonObject:

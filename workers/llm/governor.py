@@ -101,12 +101,18 @@ class GovernedProvider:
         self._config = config
         self._may_park = may_park
         self._may_owe = may_owe
+        self._budget_times = 1
         self._waited_seconds = 0.0
         """At gates, since the last completion."""
 
+    def allow_budget(self, times: int) -> None:
+        self._budget_times = times
+
     def for_tool(self, *, may_park: bool) -> GovernedProvider:
         may_park = may_park and self._may_park
-        return self._governor.for_run(self._task, self._config, may_park=may_park)
+        inner = self._governor.for_run(self._task, self._config, may_park=may_park)
+        inner.allow_budget(self._budget_times)
+        return inner
 
     async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         how = How(around=around, owes=self._may_owe)
@@ -270,6 +276,7 @@ class GovernedProvider:
             prompt_tokens=prompt_tokens(request),
             output_tokens=request.max_output_tokens,
             price=price,
+            times=self._budget_times,
         )
         entering = monotonic()
         try:
