@@ -18,9 +18,9 @@ BROKER_DATABASE = 1
 async def measure(tasks: int) -> None:
     model = CountingModel(seed=1)
     model.delay = lambda label, number: model.random.uniform(0.3, 1.0)
-    async with fresh_fleet(model=model) as fleet:
-        broker = f"{fleet.server.url}?db={BROKER_DATABASE}"
-        fleet.stand.environment |= {"CELERIAC_STORAGE__BROKER_URL": broker}
+    async with fresh_fleet(model=model, broker_database=BROKER_DATABASE) as fleet:
+        broker = fleet.stand.broker_url
+        assert broker is not None
         for _ in range(WORKERS):
             await fleet.start_worker(slots=SLOTS)
         for number in range(tasks):

@@ -19,7 +19,10 @@ EXTERNAL_KILLS = {"CELERIAC_WORKER__MAX_CRASHES": "50"}
 
 @asynccontextmanager
 async def fresh_fleet(
-    *, model: CountingModel | None = None, **environment: str
+    *,
+    model: CountingModel | None = None,
+    broker_database: int | None = None,
+    **environment: str,
 ) -> AsyncIterator[Fleet]:
     """A fleet with default settings on a Redis of its own."""
     server = RestartableRedis()
@@ -31,6 +34,7 @@ async def fresh_fleet(
                 Path(directory),
                 model=model,
                 environment=DEFAULTS | environment,
+                broker_database=broker_database,
             ) as fleet:
                 yield fleet
     finally:
