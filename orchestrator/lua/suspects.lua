@@ -7,6 +7,7 @@
 --   _fleet:aboard:<worker>  'aboard <member> <fence>': the prime suspect that it runs, or
 --                           'crashed <instant> <verdict>' once it has died: who of those
 --                           it ran is to blame (a member, 'many' suspects or 'none')
+-- KEYS and ARGV are task.lua's.
 
 local function aboard(worker)
   local value = redis.call('GET', in_fleet('aboard', worker))

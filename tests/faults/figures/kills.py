@@ -13,6 +13,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,8 @@ from tests.faults.scripted_model import CountingModel
 from tests.stand import RunningWorker
 
 WORKERS, CHILDREN, TURNS = 3, 4, 2
-OUTSTANDING = 60
-"""Tasks that are accepted and not ended, as long as there are more to submit."""
+OUTSTANDING = 24
+"""Tasks that are accepted and not ended, at most: twice the slots."""
 SETTLE_SECONDS = 180.0
 
 
@@ -45,8 +46,14 @@ async def measure(*, tasks: int, kills: int, seed: int, pause: float) -> None:
         for _ in range(WORKERS):
             await _start(fleet, wait=True)
         started = time.monotonic()
-        submitting = asyncio.create_task(_submit(fleet, tasks))
-        killed = await _kill(fleet, kills, random.Random(seed), pause)  # noqa: S311
+        killed: list[Kill] = []
+        submitting = asyncio.create_task(
+            _submit(fleet, tasks, lambda: len(killed) / kills)
+        )
+        chance = random.Random(seed)  # noqa: S311
+        while len(killed) < kills:
+            await asyncio.sleep(chance.uniform(0.5, 1.5) * pause)
+            await _kill_one(fleet, killed, chance)
         await submitting
         await fleet.all_ended(SETTLE_SECONDS)
         seconds = time.monotonic() - started
@@ -57,11 +64,11 @@ async def _start(fleet: Fleet, *, wait: bool = False) -> RunningWorker:
     return await fleet.start_worker("--pool", "prefork", slots=CHILDREN, wait=wait)
 
 
-async def _submit(fleet: Fleet, tasks: int) -> None:
-    """Keep some tasks at work until all are accepted."""
+async def _submit(fleet: Fleet, tasks: int, killed: Callable[[], float]) -> None:
+    """Keep tasks at work as long as there are processes to be killed."""
     open_ids: set[str] = set()
     for number in range(tasks):
-        while len(open_ids) >= OUTSTANDING:
+        while len(open_ids) >= OUTSTANDING or number > killed() * tasks + OUTSTANDING:
             await asyncio.sleep(0.2)
             for task_id in [*open_ids]:
                 if (await fleet.celeriac.get(task_id)).status.is_terminal:
@@ -69,34 +76,39 @@ async def _submit(fleet: Fleet, tasks: int) -> None:
         open_ids.add((await fleet.submit(f"t{number}", turns=TURNS)).id)
 
 
-async def _kill(
-    fleet: Fleet, kills: int, chance: random.Random, pause: float
-) -> list[Kill]:
-    killed: list[Kill] = []
-    while len(killed) < kills:
-        await asyncio.sleep(chance.uniform(0.5, 1.5) * pause)
-        worker = chance.choice(fleet.stand.workers)
-        children = _children(worker.pid)
-        child = chance.choice([0, *children])
-        if child:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-                killed.append(Kill((child,), time.time()))
-            continue
-        os.killpg(worker.pid, signal.SIGKILL)
-        killed.append(Kill((worker.pid, *children), time.time()))
-        await asyncio.to_thread(worker.wait)
-        fleet.stand.workers.remove(worker)
-        await _start(fleet)
-    return killed
+async def _kill_one(fleet: Fleet, killed: list[Kill], chance: random.Random) -> None:
+    """Kill a child of the pool, or a worker with all of its children."""
+    worker = chance.choice(fleet.stand.workers)
+    children = _children(worker.pid)
+    child = chance.choice([0, *children])
+    if child:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+            killed.append(Kill((child,), time.time()))
+        return
+    os.killpg(worker.pid, signal.SIGKILL)
+    killed.append(Kill((worker.pid, *children), time.time()))
+    await asyncio.to_thread(worker.wait)
+    fleet.stand.workers.remove(worker)
+    await _start(fleet)
 
 
 def _children(pid: int) -> list[int]:
+    """The living children, whichever of the process's threads has forked them."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, thread.read_text().split())
+    return [child for child in found if _lives(child)]
+
+
+def _lives(pid: int) -> bool:
+    """Whether it is no zombie that waits for its parent."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return []
-    return [int(child) for child in text.split()]
+        return False
+    return state not in "ZX"
 
 
 async def _judge(fleet: Fleet, killed: list[Kill], seconds: float) -> None:
