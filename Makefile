@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults chaos check lock clean
+.PHONY: help demo up test faults chaos figures check lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Show real agents at work; needs no Redis, Docker or LLM
 	@$(BIN)/celeriac demo
@@ -29,6 +29,9 @@ SEED ?= 1
 SECONDS ?= 60
 chaos: $(INSTALLED) ## Random faults, and the same over stock Celery: SEED=… SECONDS=…
 	CELERIAC_FAULTS=all SEED=$(SEED) SECONDS=$(SECONDS) $(BIN)/pytest -s tests/faults/test_chaos.py
+
+figures: $(INSTALLED) ## Measure recovery, kills, cancels, a flush, cost (20 minutes)
+	$(BIN)/python -m tests.faults.figures
 
 check: $(INSTALLED) ## Lint, types, architecture, and the tests without processes
 	$(BIN)/ruff check .
