@@ -5,5 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from orchestrator.http import agents, status
+from orchestrator.http.page import entrance
+from orchestrator.http.page import routes as page
 
-ROUTERS: tuple[APIRouter, ...] = (agents.router, status.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    agents.router,
+    status.router,
+    page.router,
+    entrance.router,
+)
