@@ -267,6 +267,14 @@ class InMemoryTaskStore(
             bells = self._ledger.request_cancel(entry)
             return Cancellation(entry.copy(), bells)
 
+    async def delete(self, tenant: str, task_id: str) -> None:
+        with self._lock:
+            task = self._ledger.get(tenant, task_id).task
+            if not task.status.is_terminal:
+                raise InvalidTransition(task.id, status=task.status, wanted="deleted")
+            del self._ledger.entries[(tenant, task_id)]
+            self._acceptance.forget(task)
+
     def _push_cancel(self, entry: Entry) -> None:
         worker = entry.task.worker or ""
         self._cancels[worker].append(entry.key)

@@ -22,7 +22,7 @@ from orchestrator.http.page.timeline import make_timeline
 from orchestrator.http.page.views import actions_of, counts_of, line_of, view_of
 from orchestrator.http.status import operates
 from orchestrator.http.submitter import check_may_decide
-from orchestrator.parts import OrchestratorParts
+from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
 
@@ -30,7 +30,6 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 TASKS_SHOWN: Final = 50
 MESSAGES_SHOWN: Final = 100
-EVENTS_READ: Final = 500
 MOST_EVENTS: Final = 20_000
 """Of one task, for its timeline; what comes later is told by its steps."""
 
@@ -102,7 +101,7 @@ async def task_page(
 ) -> Response:
     """Show one task as a timeline."""
     task = await celeriac.get(task_id, tenant=caller.tenant)
-    events = await _events(request, caller.tenant, task_id)
+    events = await _events(celeriac, caller.tenant, task_id)
     steps = await celeriac.steps(task_id, tenant=caller.tenant)
     now = datetime.now(UTC)
     return render(
@@ -117,16 +116,15 @@ async def task_page(
     )
 
 
-async def _events(request: Request, tenant: str, task_id: str) -> list[TaskEvent]:
-    parts: OrchestratorParts = request.app.state.parts
+async def _events(
+    celeriac: AsyncOrchestrator, tenant: str, task_id: str
+) -> list[TaskEvent]:
     events: list[TaskEvent] = []
     while len(events) < MOST_EVENTS:
         after = events[-1].sequence if events else -1
-        found = await parts.store.events(
-            tenant, task_id, after=after, limit=EVENTS_READ
-        )
+        found = await celeriac.read_events(task_id, after=after, tenant=tenant)
         events += found
-        if len(found) < EVENTS_READ:
+        if not found or found[-1].type.is_end:
             break
     return events
 
