@@ -86,7 +86,9 @@ def ago(instant: datetime | None) -> str:
     if instant is None:
         return "never"
     passed = (datetime.now(UTC) - instant).total_seconds()
-    return "just now" if passed < 1 else f"{seconds(float(int(passed)))} ago"
+    if passed < 1:
+        return "just now"
+    return f"{passed:.0f} s ago" if passed < 60 else f"{seconds(passed)} ago"
 
 
 def clock(instant: datetime | None) -> str:

@@ -253,6 +253,12 @@ class _Axis:
                 x += _GAP
             self._starts.append(x)
             x += (end - begin).total_seconds() * self._scale
+        self._bounds = {
+            each.number: (start, start + (end - begin).total_seconds() * self._scale)
+            for each, start, (begin, end) in zip(
+                attempts, self._starts, self._spans, strict=True
+            )
+        }
 
     def x_of(self, instant: datetime) -> float:
         """The place of an instant; one outside of the attempts stands at their edge."""
@@ -267,15 +273,16 @@ class _Axis:
         return place
 
     def placed(self, row: Row) -> Row:
-        """A row with its bar."""
-        begin = self.x_of(row.begun_at)
+        """A row with its bar, within its own attempt."""
+        first, last = self._bounds.get(row.attempt, (0.0, float(WIDTH)))
+        begin = max(first, self.x_of(row.begun_at))
         if row.seconds is None:
-            end = float(WIDTH)
+            end = last
         else:
             end = self.x_of(row.begun_at + timedelta(seconds=row.seconds))
-        width = max(_THINNEST, end - begin)
-        x = min(begin, WIDTH - width)
-        return replace(row, x=round(max(0.0, x), 1), width=round(width, 1))
+        width = max(_THINNEST, min(end, last) - begin)
+        x = max(0.0, min(begin, WIDTH - width))
+        return replace(row, x=round(x, 1), width=round(width, 1))
 
     def span(self, number: int) -> tuple[float, float]:
         """Place and width of an attempt."""
