@@ -106,6 +106,7 @@ class InMemoryTaskStore(
             redact=redact,
             payee=payee,
         )
+        self._use_conversation = turns.use_conversation
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,
@@ -255,7 +256,7 @@ class InMemoryTaskStore(
                 task.conversation_id,
                 [redacted(each, self._redact) for each in ending.turn.messages],
                 turn=task.id,
-                create_with=ending.turn.config,
+                create_with=entry.limits or ending.turn.config,
             )
         except ConversationNotFound:
             return False
