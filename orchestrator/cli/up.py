@@ -114,7 +114,7 @@ def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -
         try:
             if redis.kind != "configured":
                 announce_url(state, redis.url)
-            run_async(_run(fleet.commands(), settings, scripted=scripted))
+            run_async(_run(fleet, settings, scripted=scripted))
         finally:
             withdraw_url(state)
     return exit_codes.OK
@@ -131,13 +131,19 @@ class _Fleet:
     flower_port: int
     http: bool
 
+    @property
+    def flower_url(self) -> str:
+        """Where a browser of this machine reaches Flower."""
+        return f"http://127.0.0.1:{self.flower_port}"
+
     def greet(self, settings: Settings) -> None:
         """Say where the services are."""
         if self.flower:
-            click.echo(f"up       | Flower: http://127.0.0.1:{self.flower_port}")
+            click.echo(f"up       | Flower: {self.flower_url}")
         if self.http:
             http = settings.http
-            click.echo(f"up       | HTTP: {http.scheme}://{http.host}:{http.port}/v1")
+            address = f"{http.scheme}://{http.host}:{http.port}"
+            click.echo(f"up       | page: {address}/  API: {address}/v1")
 
     def commands(self) -> dict[str, list[str]]:
         """Return their command lines by name."""
@@ -194,9 +200,7 @@ def _greet(redis: RedisServer) -> None:
         )
 
 
-async def _run(
-    commands: dict[str, list[str]], settings: Settings, *, scripted: bool
-) -> None:
+async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
     """Keep the processes running until a signal ends them."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -204,11 +208,13 @@ async def _run(
         loop.add_signal_handler(number, stopping.set)
     environment = storage_environment(settings)
     environment["CELERIAC_HTTP__PORT"] = str(settings.http.port)
+    if fleet.flower and settings.http.flower_url is None:
+        environment["CELERIAC_HTTP__FLOWER_URL"] = fleet.flower_url
     async with AsyncExitStack() as stack:
         if scripted:
             environment |= await stack.enter_async_context(open_double())
             click.echo("up       | the endpoint is scripted: no model is called")
-        await _keep(commands, settings, environment, stopping)
+        await _keep(fleet.commands(), settings, environment, stopping)
 
 
 async def _keep(
