@@ -3,11 +3,7 @@
 An option on the command line wins over these, these over a FLOWER_* variable.
 """
 
-from typing import Any
-
-from orchestrator.settings import load_settings
-
-_PAGE = load_settings().http.page_url
+from orchestrator.flower_task import format_task  # noqa: F401
 
 # Flower's pages ask for no login unless one is set, so only this machine may look.
 address = "127.0.0.1"
@@ -28,13 +24,3 @@ task_runtime_metric_buckets = [
     0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
     float("inf"),
 ]  # fmt: skip
-
-
-def format_task(task: Any) -> Any:
-    """Name our page of the task where its arguments are shown, to be copied from there.
-
-    Flower escapes what it shows, so that this cannot be a link.
-    """
-    if task.kwargs and str(task.name).startswith("agent."):
-        task.kwargs = f"{task.kwargs}\n{_PAGE}/ui/tasks/{task.uuid}"
-    return task
