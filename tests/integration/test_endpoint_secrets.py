@@ -89,7 +89,6 @@ def test_no_key_is_kept_anywhere(stand: Stand, unused_tcp_port: int):
         stand.environment |= {**KEYS, other_url: bad.url}
         (stand.directory / "celeriac.yaml").write_text(SETTINGS)
         worker = stand.start_worker()
-        seen = []
         with (
             flower(stand, unused_tcp_port) as flower_url,
             Orchestrator(stand.settings()) as celeriac,
@@ -99,7 +98,7 @@ def test_no_key_is_kept_anywhere(stand: Stand, unused_tcp_port: int):
             second = celeriac.submit("two", {"prompt": "go"})
             with pytest.raises(TaskFailed) as caught:
                 second.result(timeout=60)
-            seen += [str(caught.value), *map(str, second.events())]
+            seen = [str(caught.value), *map(str, second.events())]
             seen += shown_by(flower_url, first.id, second.id)
         seen += [command(stand, "endpoints"), command(stand, "config")]
         gates = json.loads(command(stand, "endpoints", "--json"))
