@@ -20,15 +20,23 @@ local function leave_due_and_leases()
   leave_line()
 end
 
+-- The summary that the run has paid for, so that the next one need not.
+local function summary_of_run()
+  local entry = redis.call('HGET', JOURNAL, 'summary')
+  local step = entry and string.match(entry, '^%d+ %d+ (.*)$')
+  return step and cjson.decode(step).outcome
+end
+
 -- Leaves what is kept of a turn without an answer, and of those that it superseded.
 local function close_turns(conversation, status)
   local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
-  local function close(turn, asked, pieces, ended)
-    conversation_close(keys,
-      {turn = turn, asked = asked, said = pieces, ended = ended, limits = limits}, NOW)
+  local function close(turn, asked, pieces, ended, summary)
+    conversation_close(keys, {turn = turn, summary = summary, asked = asked,
+      said = pieces, ended = ended, limits = limits}, NOW)
   end
   if status ~= 'completed' and not get('rolled_back') then
-    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status)
+    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status,
+      summary_of_run())
   end
   for line in string.gmatch(get('superseded') or '', '[^\n]+') do
     local turn, asked = string.match(line, '^(%S+) (.*)$')
