@@ -13,6 +13,7 @@ from conversations.json_value import NotStorable, check_identifier
 _ROOT = "celeriac"
 _FLEET = f"{_ROOT}:_fleet"
 
+ROOT = f"{_ROOT}:"
 DUE = f"{_FLEET}:due"
 LEASES = f"{_FLEET}:leases"
 ENDED = f"{_FLEET}:ended"
@@ -47,6 +48,10 @@ def record(tenant: str, task_id: str) -> str:
 
 def log(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:events"
+
+
+def watched(tenant: str, task_id: str) -> str:
+    return f"{record(tenant, task_id)}:watched"
 
 
 def journal(tenant: str, task_id: str) -> str:
@@ -118,7 +123,7 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         ENDED,
         _HEALTH,
         _CONTROL,
-        f"{_ROOT}:",
+        ROOT,
     ]
 
 

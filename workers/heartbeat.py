@@ -24,6 +24,7 @@ from orchestrator.store import Lease, LeaseState, TaskStore
 from orchestrator.sweeper import Sweeper
 from workers.executor import Executor
 from workers.run import Interrupt
+from workers.undertaker import PAUSE_SECONDS, Undertaker
 from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,8 @@ class Heartbeat:
         yield self._every(self._times.renew_seconds, lambda: self._renew(parts.store))
         yield self._every(ANNOUNCE_SECONDS, lambda: self._announce(parts.directory))
         yield self._every(0.0, lambda: self._take_cancels(parts.store))
+        undertaker = Undertaker(parts.store, parts.directory)
+        yield self._every(PAUSE_SECONDS, undertaker.look)
         yield parts.sweeper.run()
         if parts.webhooks is not None:
             yield parts.webhooks.run()
