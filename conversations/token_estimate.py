@@ -2,8 +2,8 @@
 
 Held against three vocabularies (32,000, 65,000 and 131,000 entries) the estimate is, as
 a multiple of the true number: English and code 0.9 to 1.2, JSON 0.8 to 1.1, random hex
-0.7 to 1.2, German 0.8 to 1.1, Chinese and Japanese 0.9 to 1.4, Korean 0.8 to 1.6, Arabic
-0.6 to 1.7, Russian 1.1 to 2.1, Hindi 0.8 to 2.7, pictographs 0.4 to 0.6.
+0.7 to 1.2, German 0.8 to 1.1, Chinese and Japanese 0.9 to 1.4, Korean 0.8 to 1.6,
+Arabic 0.6 to 1.7, Russian 1.1 to 2.1, Hindi 0.8 to 2.7, pictographs 0.4 to 0.6.
 """
 
 from __future__ import annotations
