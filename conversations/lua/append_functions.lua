@@ -240,7 +240,7 @@ local function conversation_said(pieces)
 end
 
 -- Adds a turn that ended without an answer: what was asked, then a closing mark.
--- close: turn, summary (content and covers, or nil), asked (lines of message JSON), said
+-- close: turn, summary (message JSON or nil), asked (lines of message JSON), said
 -- (pieces of text), ended (a word of CONVERSATION_CLOSING_NOTES), limits (lines: config,
 -- max_messages, ttl_ms, to create with). Adds nothing to a deleted conversation, for a turn that is there already, or
 -- when `on_failure` is 'drop'. Comes after the caller's first write.
@@ -256,10 +256,7 @@ local function conversation_close(keys, close, now_ms)
       argv[#argv + 1] = value
     end
   end
-  if close.summary then
-    add('system', '{"role":"system","content":' .. cjson.encode(close.summary.content)
-      .. ',"covers":' .. string.format('%d', close.summary.covers) .. '}', 'summary')
-  end
+  if close.summary then add('system', close.summary, 'summary') end
   for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
   add('assistant', '{"role":"assistant","content":'
     .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])

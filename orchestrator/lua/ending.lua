@@ -28,13 +28,6 @@ local function leave_due_and_leases()
   leave_line()
 end
 
--- The summary that the run has paid for, so that the next one need not.
-local function summary_of_run()
-  local entry = redis.call('HGET', JOURNAL, 'summary')
-  local step = entry and string.match(entry, '^%d+ %d+ (.*)$')
-  return step and cjson.decode(step).outcome
-end
-
 -- Leaves what is kept of a turn without an answer, and of those that it superseded.
 local function close_turns(conversation, status)
   local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
@@ -44,7 +37,7 @@ local function close_turns(conversation, status)
   end
   if status ~= 'completed' and not get('rolled_back') then
     close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status,
-      summary_of_run())
+      get('summary'))
   end
   for line in string.gmatch(get('superseded') or '', '[^\n]+') do
     local turn, asked = string.match(line, '^(%S+) (.*)$')
@@ -58,7 +51,7 @@ local function leave_turns(conversation, status, was_next)
   if was_next and get('asked') then
     close_turns(conversation, status)
   end
-  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded')
+  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded', 'summary')
   redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said')
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
 end
