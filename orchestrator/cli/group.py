@@ -86,6 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         return _report(exc)
     except (click.Abort, KeyboardInterrupt):
         return exit_codes.INTERRUPTED
+    except SystemExit:  # click's answer to a reader that has seen enough
+        return exit_codes.OK
     return result if isinstance(result, int) else exit_codes.OK
 
 
