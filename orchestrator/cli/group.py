@@ -86,8 +86,10 @@ def run(arguments: Sequence[str]) -> int:
         return _report(exc)
     except (click.Abort, KeyboardInterrupt):
         return exit_codes.INTERRUPTED
-    except SystemExit:  # click's answer to a reader that has seen enough
-        return exit_codes.OK
+    except SystemExit as exc:
+        if isinstance(exc.__context__, OSError):  # a reader that has seen enough
+            return exit_codes.OK
+        raise
     return result if isinstance(result, int) else exit_codes.OK
 
 
