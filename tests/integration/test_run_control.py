@@ -122,6 +122,7 @@ def test_a_retry_has_what_it_needs_retried_before_it(
         with pytest.raises(TaskFailed, match="ended unknown"):
             lonely.result(timeout=30)
     loop.await_(double.__aexit__(None, None, None))
+    loop.await_(double.__aexit__(None, None, None))
 
 
 def test_a_call_with_an_unknown_outcome_is_shown_and_decided_on(
