@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from orchestrator.dues import Dues
-from orchestrator.events import NewEvent
+from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Step, StepStart
 from orchestrator.store import Doorbell, Lease, TaskStore
 from workers.insistence import Insistence
@@ -40,6 +40,14 @@ class RunLog(Protocol):
         """Tell viewers."""
         ...
 
+    async def events(self, after: int) -> tuple[TaskEvent, ...]:
+        """Return some of what viewers were told beyond a number; empty at the end."""
+        ...
+
+    async def is_watched(self) -> bool:
+        """Whether somebody follows the run, now or earlier in this attempt."""
+        ...
+
 
 class StoreRunLog:
     """Writes under a lease; a stale run gets `LeaseLost` from every write.
@@ -48,12 +56,19 @@ class StoreRunLog:
     """
 
     def __init__(
-        self, store: TaskStore, *, lease: Lease, insist: Insistence, ring: Ring
+        self,
+        store: TaskStore,
+        *,
+        lease: Lease,
+        insist: Insistence,
+        ring: Ring,
+        watched: bool = False,
     ) -> None:
         self._store = store
         self._lease = lease
         self._insist = insist
         self._ring = ring
+        self._is_watched = watched
 
     async def record(
         self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
@@ -75,6 +90,20 @@ class StoreRunLog:
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._insist(lambda: self._store.append_events(self._lease, events))
+
+    async def events(self, after: int) -> tuple[TaskEvent, ...]:
+        tenant, task_id = self._lease.tenant, self._lease.task_id
+        return await self._insist(
+            lambda: self._store.events(tenant, task_id, after=after)
+        )
+
+    async def is_watched(self) -> bool:
+        if not self._is_watched:
+            tenant, task_id = self._lease.tenant, self._lease.task_id
+            self._is_watched = await self._insist(
+                lambda: self._store.is_watched(tenant, task_id)
+            )
+        return self._is_watched
 
 
 class DetachedRunLog:
@@ -100,3 +129,9 @@ class DetachedRunLog:
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Drop them; nobody can watch an unstored task."""
+
+    async def events(self, after: int) -> tuple[TaskEvent, ...]:  # noqa: ARG002
+        return ()
+
+    async def is_watched(self) -> bool:
+        return False

@@ -16,7 +16,7 @@ import pytest
 from orchestrator import EventType, Orchestrator
 from tests.integration.test_cli import endpoint
 from tests.stand import Stand, wait_until
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 
 pytestmark = pytest.mark.timeout(120)
 
