@@ -1,5 +1,5 @@
 # Every target makes .venv from the committed lock first; `make help` lists them.
-# `make UV= …` uses plain pip also where uv is installed; PYTHON picks the interpreter.
+# `make check test` runs no test twice. `make UV= …` uses plain pip also where uv is installed; PYTHON picks the interpreter.
 
 PYTHON ?= python3
 UV ?= $(shell command -v uv 2>/dev/null)
@@ -38,7 +38,7 @@ check: $(INSTALLED) ## Lint, types, architecture, and the tests without processe
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --quiet tests/unit tests/conformance
+	$(if $(filter test,$(MAKECMDGOALS)),,$(BIN)/pytest --quiet tests/unit tests/conformance)
 
 # Keeps the pins that still fit; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 \
