@@ -27,6 +27,7 @@ from orchestrator.journal import (
     ANSWER_KEY,
     EMPTY_JOURNAL,
     HANDOVER_KEY,
+    SUMMARY_KEY,
     Journal,
     Step,
     StepKind,
@@ -76,7 +77,6 @@ class _ToolCall(NamedTuple):
     """The tool, when the call must not be made twice."""
 
 
-SUMMARY_KEY = "summary"
 _MESSAGES = TypeAdapter(tuple[Message, ...])
 
 
