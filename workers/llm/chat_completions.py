@@ -16,7 +16,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 from pydantic import SecretStr
 
 from workers.errors import LLMError
-from workers.llm.body import pieces_of
+from workers.llm.body import encoding_in, pieces_of
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.error_mapping import (
@@ -69,6 +69,7 @@ class ChatCompletionsProvider:
         self._is_ollama = False
         self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
+        self._url = httpx.URL(f"{self._endpoint.base_url}/chat/completions")
 
     def __repr__(self) -> str:
         return f"ChatCompletionsProvider({self.base_url!r}, model={self._model!r})"
@@ -184,8 +185,7 @@ class ChatCompletionsProvider:
     async def _send(
         self, body: Mapping[str, object], held: AsyncExitStack
     ) -> httpx.Response:
-        url = f"{self.base_url}/chat/completions"
-        request = self._client.build_request("POST", url, json=body)
+        request = self._client.build_request("POST", self._url, json=body)
         try:
             try:
                 response = await self._client.send(request, stream=True)
@@ -223,7 +223,7 @@ def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
 async def _read_error(response: httpx.Response) -> Failure:
     raw = b""
     try:
-        async for chunk in pieces_of(response):
+        async for chunk in pieces_of(response, encoding_in(response.headers)):
             raw += chunk
             if len(raw) >= _ERROR_BYTES:
                 break
