@@ -189,8 +189,8 @@ class FiguresCollector(Collector):
             labels=("tenant", "agent"),
         )
         for tenant, (counters, waits) in self._figures.items():
-            agents = {agent for _, agent in counters.by_labels("tasks", 2)}
-            for agent in sorted(agents | waits.keys()):
+            known = [*counters.by_labels("tasks", 2), *counters.times("ended", 2)]
+            for agent in sorted({agent for _, agent in known} | waits.keys()):
                 oldest.add_metric((tenant, agent), waits.get(agent, 0.0))
         yield oldest
 

@@ -198,3 +198,15 @@ async def test_invented_names_fill_no_store(open_stores: OpenStores) -> None:
     counters = await store.counters(TENANT)
     assert len(counters.times("completion", 1)) <= 20
     assert counters.total("dropped") > 50
+
+
+async def test_agents_that_are_asked_for_once_fill_no_store(
+    open_stores: OpenStores,
+) -> None:
+    store = open_stores(most_counters=20).tasks
+    for number in range(30):
+        task = await submitted(store, agent_name=f"agent-{number}")
+        await store.cancel(TENANT, task.id)
+    kept = await submitted(store)
+    counters = await store.counters(TENANT)
+    assert counters.by_labels("tasks", 2) == {("pending", kept.agent_name): 1}

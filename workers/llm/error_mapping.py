@@ -29,6 +29,8 @@ from workers.llm.waits import retry_after_seconds, wait_in_words
 
 _TEXT_CHARS = 300
 """Of a provider's own words in a message; the rest stands in `LLMError.body`."""
+_MOST_DIGITS = 12
+"""Of a number of tokens; more is none."""
 _TEMPORARY = frozenset({408, 409, 425})
 
 
@@ -304,7 +306,8 @@ def _message(detail: Mapping[str, object]) -> str:
 
 def _number(pattern: re.Pattern[str], detail: Mapping[str, object]) -> int | None:
     found = pattern.search(_message(detail))
-    return int(next(group for group in found.groups() if group)) if found else None
+    digits = next(group for group in found.groups() if group) if found else ""
+    return int(digits) if 0 < len(digits) <= _MOST_DIGITS else None
 
 
 def _count(detail: Mapping[str, object], name: str) -> int | None:

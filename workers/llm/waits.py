@@ -90,11 +90,12 @@ def _duration(text: str) -> float | None:
     """Read Go's durations, `6m0s`, or a number of seconds."""
     parts = _PART.findall(text.strip())
     if parts and "".join(n + u for n, u in parts) == text.strip():
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        try:
+            seconds = float(text)
+        except ValueError:
+            return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 

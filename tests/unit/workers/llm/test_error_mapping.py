@@ -209,6 +209,17 @@ def test_overflow_s_numbers_are_read_from_words(text: str, numbers: tuple[int, i
     assert (error.prompt_tokens, error.context_tokens) == numbers
 
 
+@pytest.mark.parametrize("status", [400, 429, 503])
+@pytest.mark.parametrize(
+    "words", ["maximum context length is %s tokens", "try again in %ss", "wait %s"]
+)
+def test_numbers_without_end_say_nothing(status: int, words: str):
+    body = json.dumps({"error": {"message": words % ("9" * 5000)}}).encode()
+    failure = read_failure(status, body, headers={"retry-after": "9" * 5000 + "s"})
+    assert failure.context_tokens is None
+    assert failure.asked_wait_seconds is None
+
+
 def test_overflow_carries_both_numbers():
     detail = {
         "code": 400,
