@@ -64,19 +64,32 @@ class SharedPipeline:
     async def _send_all(self) -> None:
         """Send until nothing waits.
 
-        Nothing may be awaited between that finding and the lane's end: what comes then
-        would be nobody's.
+        Nothing may be awaited between that finding and the lane being counted as
+        closed: what comes then would be nobody's.
         """
+        connection = None
+        pool = self._client.connection_pool
         try:
             while batch := self._take():
-                await self._send_batch(batch)
+                try:
+                    connection = connection or await pool.get_connection()
+                except BaseException as exc:
+                    _fail(batch, exc)
+                    if not isinstance(exc, Exception):
+                        raise
+                else:
+                    await self._send_batch(connection, batch)
         finally:
             self._open_lanes -= 1
+            if connection is not None:
+                await pool.release(connection)
 
-    async def _send_batch(self, batch: Sequence[_Sending]) -> None:
+    async def _send_batch(
+        self, connection: AbstractConnection, batch: Sequence[_Sending]
+    ) -> None:
         commands = [command for each in batch for command in each.commands]
         try:
-            answers = await self._send(commands)
+            answers = await self._send(connection, commands)
         except BaseException as exc:
             _fail(batch, exc)
             if not isinstance(exc, Exception):
@@ -98,23 +111,17 @@ class SharedPipeline:
                 count += len(sending.commands)
         return batch
 
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        pool = self._client.connection_pool
-        connection = await pool.get_connection()
-        try:
+    async def _send(
+        self, connection: AbstractConnection, commands: Sequence[Command]
+    ) -> list[Any]:
+        async def attempt() -> list[Any]:
+            return await _round_trip(connection, commands)
 
-            async def attempt() -> list[Any]:
-                return await _round_trip(connection, commands)
+        async def disconnect(_: Exception) -> None:
+            await connection.disconnect()
 
-            async def disconnect(_: Exception) -> None:
-                await connection.disconnect()
-
-            answers: list[Any] = await connection.retry.call_with_retry(
-                attempt, disconnect
-            )
-            return answers
-        finally:
-            await pool.release(connection)
+        answers: list[Any] = await connection.retry.call_with_retry(attempt, disconnect)
+        return answers
 
 
 async def _round_trip(

@@ -331,9 +331,11 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
     ) -> tuple[Sequence[str], Sequence[str]]:
         if ending.turn is None:
             return (), ()
-        record = redis_keys.record(lease.tenant, lease.task_id)
-        with store_errors(self._address):
-            conversation = await self._client.hget(record, "conversation")
+        conversation = ending.turn.conversation_id
+        if conversation is None:
+            record = redis_keys.record(lease.tenant, lease.task_id)
+            with store_errors(self._address):
+                conversation = await self._client.hget(record, "conversation")
         if conversation is None:
             return (), ()
         turn = ending.turn

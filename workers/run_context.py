@@ -25,6 +25,7 @@ from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import EMPTY_JOURNAL, Journal, Step, StepKind, StepStart
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
+from workers.announcement import Announcement
 from workers.compaction import summary_message, summary_request
 from workers.errors import (
     CompletionRefused,
@@ -59,6 +60,8 @@ class _ToolCall(NamedTuple):
     first_index: int
     once: Tool | None
     """The tool, when the call must not be made twice."""
+    is_pure: bool
+    """Whether it may run before anybody is told."""
 
 
 SUMMARY_KEY = "summary"
@@ -266,7 +269,8 @@ class JournaledRunContext:
         allowed = registry.names if registry else self._config.tools
         tool = source.find_tool(call.name) if call.name in allowed else None
         is_once = tool is not None and tool.effect == "once"
-        asked = _ToolCall(call, place, index, tool if is_once else None)
+        is_pure = tool is not None and tool.effect == "pure"
+        asked = _ToolCall(call, place, index, tool if is_once else None, is_pure)
         run_tool = partial(source.call, call, allowed=allowed)
         try:
             with self._unsettled.under_way() if is_once else nullcontext():
@@ -276,11 +280,13 @@ class JournaledRunContext:
             raise
 
     async def _make_call(self, asked: _ToolCall, run_tool: _RunTool) -> ToolResult:
-        call, place, index, once = asked
+        call, place, index, once, is_pure = asked
         item_id = f"call-{place}"
-        with self._run.recording():
-            events = tool_started_events(call, item_id=item_id, index=index)
-            await self._log.emit(events)
+        events = tool_started_events(call, item_id=item_id, index=index)
+        announcement = Announcement(self._log, events)
+        if not is_pure:
+            with self._run.recording():
+                await announcement.tell()
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = self._llm.for_tool(may_park=once is None)
         llm = MeteredProvider(source, model=self._config.model)
@@ -305,9 +311,12 @@ class JournaledRunContext:
             seconds=seconds,
             attempt=self.task.attempt,
         )
-        events = tool_ended_events(
-            call, result, item_id=item_id, index=index, seconds=seconds
-        )
+        events = [
+            *await announcement.take_back(),
+            *tool_ended_events(
+                call, result, item_id=item_id, index=index, seconds=seconds
+            ),
+        ]
         await self._record(step, events)
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Protocol
 
 from orchestrator.dues import Dues
@@ -10,6 +11,10 @@ from orchestrator.events import NewEvent
 from orchestrator.journal import Step, StepStart
 from orchestrator.store import Doorbell, Lease, TaskStore
 from workers.insistence import Insistence
+
+NO_MAIL_SECONDS = 0.25
+"""So long an inbox that was found empty is not looked into again; what comes meanwhile
+is taken before the completion after the next one."""
 
 Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
 """Rings for tasks; a broker that is away is no error."""
@@ -54,6 +59,7 @@ class StoreRunLog:
         self._lease = lease
         self._insist = insist
         self._ring = ring
+        self._no_mail_until = 0.0
 
     async def record(
         self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
@@ -61,6 +67,8 @@ class StoreRunLog:
         recorded = await self._insist(
             lambda: self._store.record_step(self._lease, step, events, dues=dues)
         )
+        if not recorded.has_mail:
+            self._no_mail_until = monotonic() + NO_MAIL_SECONDS
         await self._ring(recorded.doorbells)
         return recorded.step
 
@@ -71,6 +79,8 @@ class StoreRunLog:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
 
     async def take(self, key: str) -> Step | None:
+        if monotonic() < self._no_mail_until:
+            return None
         return await self._insist(lambda: self._store.take_messages(self._lease, key))
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
