@@ -1,7 +1,7 @@
 """Whether anybody listens to this worker's events. Knows no broker and no clock.
 
-Redis tells how many took a message. When many in a row in a short time had no listener,
-events are dropped for a moment; who begins to listen meanwhile misses no more than that.
+Redis tells how many took a message. When many in a row in a short time had no
+listener, events are dropped for a moment; who begins to listen misses no more.
 """
 
 from __future__ import annotations
