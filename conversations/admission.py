@@ -16,6 +16,8 @@ from conversations.json_value import NotStorable, check_identifier, check_json, 
 from conversations.message import MAX_SEQ, Message, Role, StoredMessage
 from conversations.record import write_message
 
+MAX_BATCH = 1000
+"""Messages of one append: some milliseconds in which Redis does nothing else."""
 MAX_PAGE = 1000
 """Bounds one answer to what a client can hold and Redis reads without a pause."""
 
@@ -34,6 +36,49 @@ def admit_message(
         raise InvalidMessage(describe_problem(exc, field)) from None
     check_message_size(admitted, field=field, max_bytes=max_bytes)
     return admitted
+
+
+def check_batch(messages: object) -> None:
+    """Check that these are some messages, and not more than one step should add.
+
+    Raises:
+        InvalidRequest: they are not.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(
+        messages, Sequence
+    ):
+        kind = type(messages).__name__
+        raise InvalidRequest(f"messages must be a list (got {kind}); send a list")
+    if len(messages) > MAX_BATCH:
+        raise InvalidRequest(
+            f"messages are {len(messages)}, the limit is {MAX_BATCH} at once;"
+            " add them in parts, or import a transcript"
+        )
+
+
+def check_no_nul(message: Message, *, field: str) -> None:
+    """Check that no text of a message holds a NUL, which some readers end at.
+
+    Raises:
+        InvalidMessage: one does.
+    """
+    if "\\u0000" in write_message(message):  # NUL, as JSON writes it
+        _refuse_nul(message.model_dump(mode="json"), field)
+
+
+def _refuse_nul(value: object, path: str) -> None:
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidMessage(
+            f"{path} holds a NUL character at index {value.index(chr(0))};"
+            " take it out and send it again"
+        )
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_nul(name, f"a name in {path}")
+            _refuse_nul(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_nul(item, f"{path}[{index}]")
 
 
 def check_message_size(message: Message, *, field: str, max_bytes: int) -> None:
@@ -85,6 +130,9 @@ def admit_metadata(
     Raises:
         InvalidRequest: it is not.
     """
+    if not isinstance(metadata, Mapping):
+        kind = type(metadata).__name__
+        raise InvalidRequest(f"metadata must be an object (got {kind}); send one")
     plain = dict(metadata)
     try:
         check_json(plain, path="metadata")
@@ -119,6 +167,9 @@ def check_page(
     Raises:
         InvalidRequest: a bound is out of range.
     """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        kind = type(limit).__name__
+        raise InvalidRequest(f"limit must be a number (got {kind}); send one")
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidRequest(
             f"limit must be 1 to {MAX_PAGE} (got {limit}); read further pages for more"
@@ -172,9 +223,12 @@ def check_cursor(cursor: str | None) -> None:
     Raises:
         InvalidRequest: it is none.
     """
-    if cursor is not None and not (
-        cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ
-    ):
+    if cursor is None:
+        return
+    if not isinstance(cursor, str):
+        kind = type(cursor).__name__
+        raise InvalidRequest(f"cursor must be text (got {kind}); pass next_cursor")
+    if not (cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ):
         raise InvalidRequest(
             f"cursor ({len(cursor)} characters) is none of this service;"
             " pass next_cursor of the page before"

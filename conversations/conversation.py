@@ -13,6 +13,10 @@ from conversations.json_value import Identifier, JsonObject, dumps
 
 DEFAULT_MAX_MESSAGES = 1000
 DEFAULT_CONTEXT_WINDOW = 50
+MOST = 10**9
+"""Messages or tokens; any Redis and any model are full before it."""
+LONGEST_TTL_SECONDS = 10 * 366 * 86_400
+"""Ten years."""
 
 Compaction = Literal["none", "drop", "summarise"]
 OnFailure = Literal["keep_user", "drop"]
@@ -25,11 +29,11 @@ class ConversationConfig(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
-    max_messages: int | None = Field(default=DEFAULT_MAX_MESSAGES, ge=1)
+    max_messages: int | None = Field(default=DEFAULT_MAX_MESSAGES, ge=1, le=MOST)
     """Retention: oldest whole turns beyond it are dropped; None keeps all."""
-    context_window: int = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
+    context_window: int = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1, le=MOST)
     """Messages of history a model sees at most, system messages not counted."""
-    context_tokens: int | None = Field(default=None, ge=1)
+    context_tokens: int | None = Field(default=None, ge=1, le=MOST)
     """Tokens of messages a model sees at most, counted where the endpoint told, else
     estimated; None sets no bound."""
     compaction: Compaction = "drop"
@@ -38,7 +42,7 @@ class ConversationConfig(BaseModel):
     on_failure: OnFailure = "keep_user"
     """What a turn that failed or was cancelled leaves: its question and a closing mark
     with the answer so far, or nothing (`drop`)."""
-    ttl_seconds: float | None = Field(default=None, gt=0)
+    ttl_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TTL_SECONDS)
     """Deleted when nothing was added or changed for so long; None keeps it for ever."""
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ import json
 import math
 from typing import Annotated, cast
 
-from pydantic import AfterValidator, BeforeValidator, JsonValue
+from pydantic import AfterValidator, BeforeValidator, JsonValue, Strict
 
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
@@ -111,7 +111,7 @@ def size_of(value: object) -> int:
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
-Text = Annotated[str, AfterValidator(check_text)]
+Text = Annotated[str, Strict(), AfterValidator(check_text)]
 """Text that can be stored."""
 
 JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(check_json)]
@@ -141,5 +141,5 @@ def check_identifier(value: str) -> str:
     return value
 
 
-Identifier = Annotated[str, AfterValidator(check_identifier)]
+Identifier = Annotated[str, Strict(), AfterValidator(check_identifier)]
 """An id that may stand in a Redis key: letters, digits, `_` and `-`, 1 to 64."""

@@ -85,10 +85,10 @@ class Message(BaseModel):
     """Chosen by the writer; a second append with the same id adds nothing."""
     pinned: bool = False
     """Shown to the model however old it is."""
-    covers: int | None = Field(default=None, ge=1)
+    covers: int | None = Field(default=None, ge=1, le=MAX_SEQ)
     """Makes a system message a summary: of the messages up to this number, which a
     model then no longer sees."""
-    tokens: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0, le=MAX_SEQ)
     """What it costs in a prompt, as the endpoint counted; None is estimated."""
     metadata: JsonObject = Field(default_factory=dict)
     """Facts about the message that no model sees."""
@@ -117,7 +117,7 @@ class Message(BaseModel):
         )
         if not self.content.strip() and not empty_allowed:
             raise ValueError(
-                f"content of a {self.role.value} message must not be blank"
+                f"content must not be blank in a message of role {self.role.value}"
             )
         return self
 

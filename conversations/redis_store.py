@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from conversations.admission import history_up_to, not_kept
+from conversations.admission import MAX_PAGE, history_up_to, not_kept
 from conversations.append_script import (
     APPEND_FUNCTIONS,
     ConversationKeys,
@@ -34,7 +34,7 @@ from conversations.errors import (
     MessageNotFound,
     creation_refused,
 )
-from conversations.history import OpenCalls, open_after
+from conversations.history import open_after
 from conversations.json_value import NotStorable, dumps
 from conversations.message import Message, Role, StoredMessage
 from conversations.script_values import (
@@ -63,8 +63,8 @@ PIECE = 500
 """Messages of a history that one script writes: some milliseconds of Redis' time."""
 UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
-FORK_PAGE = 200
-"""Messages read at a time around the end of a fork."""
+FORK_PAGE = 10
+"""Messages read at first around the end of a fork, ten times as many with each page."""
 
 
 class RedisConversationStore:
@@ -161,22 +161,20 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, at: int
     ) -> list[str | int]:
         """What the head says of a history that ends at a message in the middle."""
-        before, user_seq = at + 2, 0
-        open_calls: OpenCalls | None = None
-        while user_seq == 0:
-            page = await self.read(
-                tenant, conversation_id, limit=FORK_PAGE, before=before
-            )
-            if open_calls is None:
-                page = history_up_to(page, at)
-                open_calls = open_after([stored.message for stored in page])
-            seqs = [each.seq for each in page if each.message.role is Role.USER]
-            user_seq = seqs[-1] if seqs else 0
-            if not page or page[0].seq == 1:
+        tail: tuple[StoredMessage, ...] = ()
+        before, limit = at + 2, FORK_PAGE
+        roles: set[Role] = set()
+        while Role.USER not in roles:
+            page = await self.read(tenant, conversation_id, limit=limit, before=before)
+            older = page if tail else history_up_to(page, at)
+            if not older:
                 break
-            before = page[0].seq
-        calls = sorted(open_calls or ())
-        return [user_seq, len(calls), *calls]
+            tail = (*older, *tail)
+            roles |= {stored.message.role for stored in older}
+            before, limit = older[0].seq, min(MAX_PAGE, limit * 10)
+        users = [each.seq for each in tail if each.message.role is Role.USER]
+        calls = sorted(open_after([stored.message for stored in tail]))
+        return [users[-1] if users else 0, len(calls), *calls]
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         keys = _keys(tenant, conversation_id)

@@ -14,7 +14,9 @@ from conversations.admission import (
     admit_message,
     admit_metadata,
     check_address,
+    check_batch,
     check_cursor,
+    check_no_nul,
     check_page,
     check_seq,
     check_turn,
@@ -75,7 +77,7 @@ class StoredConversationService:
         conversation = admit_conversation(
             conversation_id,
             config=self._default_config if config is None else config,
-            metadata=self._metadata(metadata or {}),
+            metadata=self._metadata({} if metadata is None else metadata),
             tenant=tenant,
             hidden=hidden,
         )
@@ -101,7 +103,10 @@ class StoredConversationService:
         check_page(limit)
         check_cursor(cursor)
         return await self._store.list(
-            tenant, metadata=self._metadata(metadata or {}), limit=limit, cursor=cursor
+            tenant,
+            metadata=self._metadata({} if metadata is None else metadata),
+            limit=limit,
+            cursor=cursor,
         )
 
     async def update_metadata(
@@ -141,6 +146,8 @@ class StoredConversationService:
         tenant: str = DEFAULT_TENANT,
     ) -> tuple[StoredMessage, ...]:
         check_address(tenant, conversation_id)
+        if expected_last_seq is not None:
+            check_seq(expected_last_seq, field="expected_last_seq")
         return await self._store.append(
             tenant,
             conversation_id,
@@ -282,10 +289,14 @@ class StoredConversationService:
         return await self._store.delete(tenant, conversation_id)
 
     def _all_admitted(self, messages: Sequence[MessageInput]) -> tuple[Message, ...]:
-        return tuple(
+        check_batch(messages)
+        admitted = tuple(
             self._admitted(message, field=f"messages[{place}]")
             for place, message in enumerate(messages)
         )
+        for place, message in enumerate(admitted):
+            check_no_nul(message, field=f"messages[{place}]")
+        return admitted
 
     def _admitted(self, message: MessageInput, *, field: str) -> Message:
         admitted = admit_message(

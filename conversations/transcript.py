@@ -133,6 +133,9 @@ def read_transcript(lines: Iterable[str]) -> Transcript:
             be read, numbers have a gap, a turn is split, a client id repeats, or the
             messages do not fit together.
     """
+    if not isinstance(lines, Iterable):
+        kind = type(lines).__name__
+        raise InvalidHistory(f"lines must be texts, one a line (got {kind})")
     numbered = enumerate(lines, start=1)
     head = _read_line(TranscriptHead, next(numbered, (1, ""))[1], "line 1")
     log = _Log()
@@ -156,7 +159,7 @@ class _Log:
 
     def take(self, line: str, number: int) -> None:
         field = f"line {number}"
-        if _DELETED.match(line):
+        if isinstance(line, str) and _DELETED.match(line):
             first, last = _read_line(DeletedLine, line, field).deleted
             self._check_seq(first, field)
             if last < first:
@@ -209,6 +212,9 @@ class _Log:
 
 
 def _read_line(model: type[Line], line: str, field: str) -> Line:
+    if not isinstance(line, str):
+        kind = type(line).__name__
+        raise InvalidHistory(f"{field} must be text (got {kind}); decode it")
     try:
         return model.model_validate_json(line.rstrip("\n"))
     except ValidationError as exc:

@@ -37,5 +37,6 @@ class AgentBudget(TaskBudget, SpendingLimits):
 
     model_config = _FROZEN
 
-    when_spent: Literal["wrap_up", "fail"] = "wrap_up"
-    """`wrap_up` asks for a last short answer if it can be paid; `fail` does not."""
+    when_spent: Literal["wrap_up", "wait", "fail"] = "wrap_up"
+    """`wrap_up` asks for a last short answer if it can be paid; `wait` parks the task
+    until a person decides; `fail` ends it."""

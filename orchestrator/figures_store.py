@@ -1,6 +1,6 @@
 """The part of a task store's contract that tells amounts, ages and durations.
 
-Only reads: what is counted moves with the transitions themselves.
+What is counted moves with the transitions themselves.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ class QueueState(NamedTuple):
     """Due tasks beyond those."""
     slots: int
     """Runs that its live workers hold at once."""
+
+
+class TenantFigures(NamedTuple):
+    """What is told of one tenant."""
+
+    counters: Counters
+    oldest_due: dict[str, float]
 
 
 class FiguresStore(Protocol):
@@ -43,4 +50,13 @@ class FiguresStore(Protocol):
 
     async def queues(self) -> tuple[QueueState, ...]:
         """Return by name the queues that have live workers or tasks that wait."""
+        ...
+
+    async def probe(self) -> None:
+        """Write something that means nothing.
+
+        Raises:
+            StoreUnavailable: it takes no writes (`StoreFull`, `StoreReadOnly`), or
+                does not answer.
+        """
         ...

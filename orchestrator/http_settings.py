@@ -30,6 +30,8 @@ class Scope(StrEnum):
     """Decide on calls that wait for a person; not on those of one's own tasks."""
     ADMIN = "admin"
     """Delete, keep schedules, decide on one's own tasks too."""
+    OPERATE = "operate"
+    """With `read`: the figures of all tenants, queues, workers and endpoints."""
 
 
 class ApiKeySettings(Section):

@@ -51,3 +51,6 @@ class MemoryFigures:
     async def queues(self) -> tuple[QueueState, ...]:
         with self._lock:
             return self._ledger.dispatch.states()
+
+    async def probe(self) -> None:
+        """Memory takes writes."""

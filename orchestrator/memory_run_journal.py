@@ -24,6 +24,7 @@ from orchestrator.task_record import (
     parking_event_data,
     parking_reason,
     resolution_event_data,
+    unknown_outcomes,
 )
 
 
@@ -119,7 +120,7 @@ class MemoryRunJournal:
             entry.move(
                 TaskStatus.WAITING,
                 running_seconds=seconds,
-                unknown_outcomes=task.unknown_outcomes + len(calls),
+                unknown_outcomes=task.unknown_outcomes + unknown_outcomes(calls),
             )
             entry.set(pending_reason=parking_reason(calls), awaiting=_in_order(calls))
             entry.look_at = entry.deadline_at

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from conversations.conversation import ConversationConfig
 from conversations.service import ConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Budget
+from orchestrator.budget_limits import SpendingLimits
 from orchestrator.directory import AgentDirectory
 from orchestrator.gate import Gate
 from orchestrator.llm_settings import LLMSettings
@@ -35,6 +36,8 @@ class OrchestratorParts:
     """Before the models."""
     budget: Budget
     """What may be spent on them."""
+    budgets: Mapping[str, SpendingLimits] = field(default_factory=dict)
+    """What each tenant may spend in a day."""
     llm: LLMSettings
     """The endpoints of this process's settings."""
     agent_manager_enabled: bool = True

@@ -6,9 +6,10 @@ A message carries ids and a label; it may be lost, repeated or reordered without
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
@@ -38,6 +39,14 @@ class TaskQueue(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Ask the broker for an answer.
+
+        Raises:
+            QueueUnavailable: it gave none.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close connections."""
         ...
@@ -64,21 +73,32 @@ class CeleryTaskQueue:
     async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
         if not doorbells:
             return
-        loop = asyncio.get_running_loop()
-        give_up_at = monotonic() + ENQUEUE_SECONDS
         try:
-            sending = loop.run_in_executor(
-                self._thread, self._send, tuple(doorbells), give_up_at
-            )
-            sending.add_done_callback(_note_outcome)
-            async with asyncio.timeout(ENQUEUE_SECONDS):
-                await asyncio.shield(sending)
+            await self._in_thread(partial(self._send, tuple(doorbells)))
         except Exception as exc:
             raise QueueUnavailable(
                 f"the broker at {self._shown_url} did not take the message"
                 f" ({type(exc).__name__}); the task is stored and is rung for again"
                 " once the broker answers"
             ) from exc
+
+    async def check(self) -> None:
+        try:
+            await self._in_thread(self._ping)
+        except Exception as exc:
+            raise QueueUnavailable(
+                f"the broker at {self._shown_url} does not answer"
+                f" ({type(exc).__name__}); start it, or correct CELERY_BROKER_URL"
+            ) from exc
+
+    async def _in_thread(self, send: Callable[[float], None]) -> None:
+        loop = asyncio.get_running_loop()
+        sending = loop.run_in_executor(
+            self._thread, send, monotonic() + ENQUEUE_SECONDS
+        )
+        sending.add_done_callback(_note_outcome)
+        async with asyncio.timeout(ENQUEUE_SECONDS):
+            await asyncio.shield(sending)
 
     async def aclose(self) -> None:
         """Close the connection, at once or when a broker that hangs lets go of it."""
@@ -106,6 +126,13 @@ class CeleryTaskQueue:
         except Exception:
             self._disconnect()
             raise
+
+    def _ping(self, give_up_at: float) -> None:
+        """Open a connection of its own, which asks the broker to answer."""
+        if self._closing or monotonic() > give_up_at:
+            raise TimeoutError("its turn came too late")
+        with self._app.connection_for_write() as connection:
+            connection.default_channel  # noqa: B018 - opened when it is looked at
 
     def _ring(self, bell: Doorbell, producer: Producer) -> None:
         self._app.send_task(

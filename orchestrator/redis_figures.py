@@ -1,4 +1,4 @@
-"""The part of the Redis task store that reads figures; it changes nothing."""
+"""The part of the Redis task store that reads figures; no task is changed by it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.store_limits import OLDEST_LOOKED_AT
 
 _FACTS: Final = ("agent", "due_ms", "held")
+_PROBE_SECONDS: Final = 60
 
 
 class RedisFigures(RedisTaskScripts):
@@ -67,3 +68,7 @@ class RedisFigures(RedisTaskScripts):
             for place, name in enumerate(names)
         )
         return tuple(state for state in states if any(state[1:]))
+
+    async def probe(self) -> None:
+        with store_errors(self._address):
+            await self._client.set(redis_keys.SWEPT, "1", ex=_PROBE_SECONDS)

@@ -35,6 +35,7 @@ from orchestrator.task_record import (
     parking_reason,
     resolution_event_data,
     task_from_fields,
+    unknown_outcomes,
 )
 
 
@@ -113,6 +114,7 @@ class RedisRunJournal(RedisTaskScripts):
             milliseconds(running_seconds),
             parking_reason(calls),
             dumps(parking_event_data(calls)),
+            unknown_outcomes(calls),
             *awaited,
         ]
         return read_doorbells((await self._write("park", lease, arguments))[0])

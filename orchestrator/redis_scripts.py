@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 _SHEBANG: Final = "#!lua\n"
 """With it a full Redis refuses a script before its first write, not in its middle."""
+_GUARD: Final = "redis.call('LPUSHX', 'celeriac:absent', '')\n"
+"""The same for a server that refuses the line above.
+
+Redis 6.2 looks for memory only before a script's first write. This one may need memory
+and changes nothing, since its key never exists.
+"""
 _PROBE: Final = "#!lua flags=no-writes\nreturn 1"
 """Runs on a full Redis and on a replica as well."""
 _UNKNOWN: Final = ("Error compiling script", "unexpected symbol near '#'")
@@ -148,7 +154,7 @@ class RedisScripts:
         )
 
     async def _load(self) -> None:
-        first_line = _SHEBANG if await self._knows_shebang() else ""
+        first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
             name: text if name in self._unguarded else first_line + text
             for name, text in self._sources.items()

@@ -197,10 +197,10 @@ class AwaitedCall(BaseModel):
 
     call_id: Text = Field(min_length=1, max_length=512)
     """Names the call within the task, for `resolve`."""
-    reason: Literal["unknown_outcome"] = "unknown_outcome"
+    reason: Literal["unknown_outcome", "budget_spent"] = "unknown_outcome"
     """Why a decision is needed."""
     tool: Text
-    """The tool that was called."""
+    """The tool that was called; `budget` where another completion is wanted."""
     arguments: JsonObject = Field(default_factory=dict)
     """What it was called with."""
     begun_at: datetime | None = None

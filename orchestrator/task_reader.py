@@ -22,11 +22,14 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.events import TaskEvent
+from orchestrator.figures_store import TenantFigures
 from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.journal import Step
 from orchestrator.lookup import check_page_limit, check_task_id
+from orchestrator.overview import Overview, read_overview
 from orchestrator.parts import OrchestratorParts
 from orchestrator.patience import Patience
+from orchestrator.readiness import Readiness, read_readiness
 from orchestrator.schedule import Schedule
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -163,6 +166,31 @@ class TaskReader:
     async def gates(self) -> tuple[GateReport, ...]:
         """Return how the gate before each configured model stands."""
         return await self._bounded(read_gates(self._parts))
+
+    async def overview(
+        self, *, tenant: str | None = None, fleet: bool = True
+    ) -> Overview:
+        """Return how things stand for a tenant, with `fleet` for the whole system."""
+        agents = await self.agents()
+        return await self._bounded(
+            read_overview(self._parts, agents, tenant=self._of(tenant), fleet=fleet)
+        )
+
+    async def tenants(self) -> tuple[str, ...]:
+        """Return the tenants that have ever had a task."""
+        return await self._bounded(self._parts.store.tenants())
+
+    async def figures(self, *, tenant: str | None = None) -> TenantFigures:
+        """Return what has been counted of a tenant's tasks, and who waits longest."""
+        store, name = self._parts.store, self._of(tenant)
+        return TenantFigures(
+            await self._bounded(store.counters(name)),
+            await self._bounded(store.oldest_due(name)),
+        )
+
+    async def readiness(self) -> Readiness:
+        """Tell whether a task submitted now would be taken, part by part."""
+        return await read_readiness(self._parts)
 
     async def check(self) -> dict[str, str]:
         """Report the store: version, durability, warnings.

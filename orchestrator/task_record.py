@@ -236,7 +236,15 @@ def release_event_data(
 def parking_reason(calls: Sequence[AwaitedCall]) -> str:
     """Why a parked task waits, for people."""
     named = ", ".join(f"{call.tool} ({call.call_id})" for call in calls)
-    return f"the outcome of a call is unknown: {named}; decide with `celeriac resolve`"
+    what = "the outcome of a call is unknown"
+    if not unknown_outcomes(calls):
+        what = "the budget is spent"
+    return f"{what}: {named}; decide with `celeriac resolve`"
+
+
+def unknown_outcomes(calls: Sequence[AwaitedCall]) -> int:
+    """Count the calls of which nobody knows what they did."""
+    return sum(call.reason == "unknown_outcome" for call in calls)
 
 
 def parking_event_data(calls: Sequence[AwaitedCall]) -> JsonObject:

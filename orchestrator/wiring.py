@@ -65,6 +65,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         defaults=defaults_of(settings),
         gate=RedisGate(client),
         budget=RedisBudget(client),
+        budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )

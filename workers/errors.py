@@ -83,6 +83,8 @@ class LLMError(WorkerError):
     retryable: ClassVar[bool] = False
     was_asked: bool = True
     """False when the gate before the endpoint gave up and nothing was sent."""
+    retry_after_seconds: float | None = None
+    """How long the endpoint asks to wait, where it says so."""
 
     def __init__(
         self,
@@ -103,6 +105,18 @@ class LLMUnavailable(LLMError):
 
     code = "llm_unavailable"
     retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        endpoint: str = "",
+        status: int | None = None,
+        body: str = "",
+    ) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message, endpoint=endpoint, status=status, body=body)
 
 
 class RateLimited(LLMError):

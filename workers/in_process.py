@@ -48,6 +48,9 @@ class ExecutorQueue:
         for bell in doorbells:
             self._loop.call_soon_threadsafe(self._start, bell)
 
+    async def check(self) -> None:
+        """There is no broker."""
+
     async def aclose(self) -> None:
         """Cancel the runs and wait for them."""
         for run in self._runs:
@@ -122,6 +125,7 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
         defaults=defaults_of(settings),
         gate=gate,
         budget=budget,
+        budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
     )

@@ -16,7 +16,6 @@ from workers.errors import (
     AgentFailed,
     InvalidAgent,
     LLMError,
-    RateLimited,
     SoftTimeLimitReached,
 )
 
@@ -52,7 +51,7 @@ def decide(
     )
     draw = (jitter or random.SystemRandom()).uniform(0.5, 1.0)
     delay = ceiling * draw
-    if isinstance(error, RateLimited) and error.retry_after_seconds is not None:
+    if isinstance(error, LLMError) and error.retry_after_seconds is not None:
         delay = max(delay, min(error.retry_after_seconds, LONGEST_WAIT_SECONDS))
     return RetryDecision(again=True, delay_seconds=delay)
 

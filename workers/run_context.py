@@ -28,6 +28,7 @@ from workers.agents.agent import ToolResult
 from workers.announcement import Announcement
 from workers.compaction import summary_message, summary_request
 from workers.errors import (
+    BudgetExceeded,
     CompletionRefused,
     ContextOverflow,
     EmptyCompletion,
@@ -46,6 +47,7 @@ from workers.run_events import (
     tool_started_events,
 )
 from workers.run_log import RunLog
+from workers.spent_budget import SpentBudget
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import Tool, ToolContext
 
@@ -89,6 +91,8 @@ class JournaledRunContext:
         self._steps = {step.key: step for step in journal.steps}
         self._maybe_paid = run.task.maybe_paid
         self._unsettled = UnsettledCalls(run, log, journal)
+        self._spent = SpentBudget(run, journal, record=self._record_decision)
+        llm.allow_budget(self._spent.times)
         self._unanswered: set[str] = set()
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
@@ -200,7 +204,7 @@ class JournaledRunContext:
             return completion
         started = monotonic()
         try:
-            answered = await self._ask(key, request)
+            answered = await self._ask_within_budget(key, request)
         except Exception:
             # The place is still free: the next completion, in this attempt or in a
             # later one, is the one that stands in the journal.
@@ -231,6 +235,18 @@ class JournaledRunContext:
         )
         await self._record(step, events, answered)
         return completion
+
+    async def _ask_within_budget(
+        self, key: str, request: CompletionRequest
+    ) -> Answered:
+        while True:
+            try:
+                return await self._ask(key, request)
+            except BudgetExceeded as exc:
+                if self._config.budget.when_spent != "wait":
+                    raise
+                await self._spent.decided(exc)
+            self._llm.allow_budget(self._spent.times)
 
     async def _ask(self, key: str, request: CompletionRequest) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
@@ -359,6 +375,10 @@ class JournaledRunContext:
                 if answered is not None:
                     answered.recorded()
             self._steps[step.key] = kept
+
+    async def _record_decision(self, step: Step) -> None:
+        facts: dict[str, JsonValue] = {"name": step.name, "decision": step.outcome}
+        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
 
     def _tool_context(self, place: str, llm: LLMProvider) -> ToolContext:
         return ToolContext(

@@ -67,19 +67,21 @@ local function cut_tail()
   while true do
     local page = redis.call('XRANGE', keys[2], '(' .. at .. '-0', '+', 'COUNT', PAGE)
     if #page == 0 then return end
-    local ids = {}
+    local ids, marks, turns = {}, {'client:'}, {}
     for i, entry in ipairs(page) do
       ids[i] = entry[1]
       local turn, client = entry[2][2], entry[2][4]
-      if client ~= '' then
-        redis.call('HDEL', keys[3], 'client:' .. client)
-      end
-      local first = turn ~= '' and redis.call('HGET', keys[3], 'turn:' .. turn)
-      if first and tonumber(first) > tonumber(at) then
-        redis.call('HDEL', keys[3], 'turn:' .. turn)
+      if client ~= '' then marks[#marks + 1] = 'client:' .. client end
+      if turn ~= '' and not turns[turn] then
+        turns[turn] = true
+        local first = redis.call('HGET', keys[3], 'turn:' .. turn)
+        if first and tonumber(first) > tonumber(at) then
+          marks[#marks + 1] = 'turn:' .. turn
+        end
       end
     end
     redis.call('XDEL', keys[2], unpack(ids))
+    redis.call('HDEL', keys[3], unpack(marks))
   end
 end
 

@@ -24,6 +24,7 @@ _COMMANDS = {
     "resolve": "Decide on a tool call whose outcome a crash hid.",
     "retry": "Submit ended tasks again.",
     "schedules": "List schedules, add and remove them.",
+    "status": "Show what waits and runs, who works, whether tasks are taken.",
     "agents": "List the agents, who serves them and how they fare.",
     "endpoints": "Show what the models are asked: calls in flight, waits, limits.",
     "chat": "Talk with an agent; continue the talk by its id.",

@@ -1,4 +1,4 @@
-"""`celeriac resolve`: decide on a tool call whose outcome a crash hid."""
+"""`celeriac resolve`: decide on what a waiting task asks a person."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def command(
     \b
     done   it was done: go on with --output
     run    it was not done: do it
+    fail   end the task
+
+    \b
+    Where the budget is spent (a call named budget:1):
+    run    let the task spend its budgets once more
+    done   ask for a last answer with what there is
     fail   end the task
     """
     run_async(

@@ -15,13 +15,16 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orchestrator.http.problem import Problem
 from orchestrator.http_settings import ApiKeySettings, Scope
 from orchestrator.loopback import is_loopback
 
 ALL_SCOPES = frozenset(Scope)
+KEY_COOKIE = "celeriac_key"
+"""Holds the key of who has logged in to the page; scripts cannot read it."""
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL = "local"
 """The name of whoever asks where no keys are set."""
 
@@ -90,7 +93,10 @@ _bearer = HTTPBearer(
 )
 
 
-def authenticate(request: Request) -> Caller:
+def authenticate(
+    request: Request,
+    shown: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Caller:
     """Return who asks.
 
     Raises:
@@ -100,8 +106,8 @@ def authenticate(request: Request) -> Caller:
     if keys.is_open:
         _check_own_machine(request)
         return keys.local()
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    caller = keys.find(key.strip()) if scheme.lower() == "bearer" else None
+    key = shown.credentials.strip() if shown else _key_of_page(request)
+    caller = keys.find(key) if key else None
     if caller is None:
         raise Problem(
             401,
@@ -110,6 +116,31 @@ def authenticate(request: Request) -> Caller:
             headers={"WWW-Authenticate": "Bearer"},
         )
     return caller
+
+
+def _key_of_page(request: Request) -> str | None:
+    """Return the key that was given to the page's login, from this page alone.
+
+    Raises:
+        Problem: another site's page has the browser change something.
+    """
+    key = request.cookies.get(KEY_COOKIE)
+    if key and request.method not in _SAFE_METHODS and not _is_own_page(request):
+        raise Problem(
+            403,
+            "origin_refused",
+            "a page of another origin may not use this page's login; send the API key"
+            " as `Authorization: Bearer <key>`",
+        )
+    return key
+
+
+def _is_own_page(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = urlsplit(request.headers.get("origin", ""))
+    return origin.netloc == request.headers.get("host")
 
 
 def _check_own_machine(request: Request) -> None:
@@ -158,8 +189,8 @@ def needs(scope: Scope) -> Callable[[Caller], Caller]:
     return check
 
 
-Reader = Annotated[Caller, Depends(needs(Scope.READ)), Security(_bearer)]
-Submitter = Annotated[Caller, Depends(needs(Scope.SUBMIT)), Security(_bearer)]
-Canceller = Annotated[Caller, Depends(needs(Scope.CANCEL)), Security(_bearer)]
-Approver = Annotated[Caller, Depends(needs(Scope.APPROVE)), Security(_bearer)]
-Admin = Annotated[Caller, Depends(needs(Scope.ADMIN)), Security(_bearer)]
+Reader = Annotated[Caller, Depends(needs(Scope.READ))]
+Submitter = Annotated[Caller, Depends(needs(Scope.SUBMIT))]
+Canceller = Annotated[Caller, Depends(needs(Scope.CANCEL))]
+Approver = Annotated[Caller, Depends(needs(Scope.APPROVE))]
+Admin = Annotated[Caller, Depends(needs(Scope.ADMIN))]

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from orchestrator.http import agents
+from orchestrator.http import agents, status
 
-ROUTERS: tuple[APIRouter, ...] = (agents.router,)
+ROUTERS: tuple[APIRouter, ...] = (agents.router, status.router)

@@ -3,7 +3,8 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 fence, 7 running time (ms), 8 reason, 9 event data (JSON),
---       10.. field and awaited call (JSON) of each decision
+--       10 how many outcomes are unknown, 11.. field and awaited call (JSON) of each
+--       decision
 -- Returns {'parked', doorbells} or {'lost'}.
 
 if get('released_fence') == ARGV[6] and get('attempt') == ARGV[6] then
@@ -26,10 +27,10 @@ local bells = leave_ship()
 move('waiting')
 count('released decision ' .. get('agent'), 1)
 leave_due_and_leases()
-local calls = text((#ARGV - 9) / 2)
-redis.call('HSET', RECORD, 'pending_reason', ARGV[8], 'awaited', calls)
-redis.call('HINCRBY', RECORD, 'unknown_outcomes', calls)
-for i = 10, #ARGV, 2 do
+redis.call('HSET', RECORD, 'pending_reason', ARGV[8],
+  'awaited', text((#ARGV - 10) / 2))
+redis.call('HINCRBY', RECORD, 'unknown_outcomes', ARGV[10])
+for i = 11, #ARGV, 2 do
   redis.call('HSET', RECORD, ARGV[i], ARGV[i + 1])
 end
 if get('deadline_at_ms') then

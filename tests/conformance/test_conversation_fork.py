@@ -97,6 +97,18 @@ async def test_turns_and_open_calls_are_known_in_a_fork(
     await store.append("default", "side", [result("2"), result("1"), user("c")])
 
 
+async def test_many_open_calls_are_known_in_a_fork(store: ConversationStore) -> None:
+    await created(store, config=unlimited())
+    ids = [str(number) for number in range(40)]
+    results = [result(each) for each in ids]
+    await store.append("default", "talk", [user("a"), calls(*ids), *results[:30]])
+    await store.append("default", "talk", [user("b")], turn="t2")
+    await fork(store, 32)
+    with pytest.raises(InvalidHistory):
+        await store.append("default", "side", [user("c")])
+    await store.append("default", "side", [*results[30:], user("c")])
+
+
 async def test_a_fork_is_refused_where_it_cannot_be(store: ConversationStore) -> None:
     with pytest.raises(ConversationNotFound):
         await fork(store)

@@ -128,7 +128,8 @@ def test_redis_is_reached_over_tcp(tmp_path: Path) -> None:
         worker = stand.start_worker()
         stand.send_many("say", "over tcp", count=5)
         assert stand.until_notes(5) == ["over tcp"] * 5
-        assert commands(stand.redis, "brpop") < commands(stand.redis, "blmpop")
+        old = stand.redis.info("server")["redis_version"].startswith("6.")
+        assert commands(stand.redis, "brpop" if old else "blmpop") > 0
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
 

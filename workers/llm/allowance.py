@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from uuid import uuid4
 
@@ -51,14 +52,19 @@ class Allowance:
         prompt_tokens: int,
         output_tokens: int | None,
         price: Price,
+        times: int = 1,
     ) -> Reservation | None:
         """Reserve the most that a call may take; None where nothing bounds it.
+
+        `times` is how often each budget may be spent for this task.
 
         Raises:
             BudgetExceeded: it does not fit into an account.
             StoreUnavailable: the store refuses, for longer than the patience.
         """
-        accounts = tuple(self._accounts(task, config))
+        accounts = tuple(
+            _enlarged(account, times) for account in self._accounts(task, config)
+        )
         if not accounts:
             return None
         most = Usage(
@@ -113,6 +119,17 @@ class Allowance:
                 max_tokens=tenant.daily_tokens,
                 max_micros=_micros(tenant.daily_cost),
             )
+
+
+def _enlarged(account: Account, times: int) -> Account:
+    if times == 1:
+        return account
+    tokens, micros = account.max_tokens, account.max_micros
+    return replace(
+        account,
+        max_tokens=None if tokens is None else tokens * times,
+        max_micros=None if micros is None else micros * times,
+    )
 
 
 def amount_of(usage: Usage, price: Price) -> Amount:

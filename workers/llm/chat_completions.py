@@ -16,6 +16,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 from pydantic import SecretStr
 
 from workers.errors import LLMError
+from workers.llm.body import pieces_of
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.error_mapping import (
@@ -27,7 +28,7 @@ from workers.llm.error_mapping import (
 )
 from workers.llm.ollama import OLLAMA_FINGERPRINT, ollama_context
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
-from workers.llm.request_body import Dialect, chat_body
+from workers.llm.request_body import Dialect, changes, chat_body
 from workers.llm.stream import FOREIGN_ERRORS, Answer, CallClock
 
 logger = logging.getLogger(__name__)
@@ -170,6 +171,14 @@ class ChatCompletionsProvider:
             adapted = dialect.adapted_to(failure)
             if adapted is None:
                 raise error_from(failure, endpoint=self._endpoint, model=model)
+            logger.warning(
+                "endpoint is asked in another way from now on",
+                extra={
+                    "endpoint": self.base_url,
+                    "model": model,
+                    **changes(dialect, adapted),
+                },
+            )
             self._dialects[model] = adapted
 
     async def _send(
@@ -214,7 +223,7 @@ def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
 async def _read_error(response: httpx.Response) -> Failure:
     raw = b""
     try:
-        async for chunk in response.aiter_bytes():
+        async for chunk in pieces_of(response):
             raw += chunk
             if len(raw) >= _ERROR_BYTES:
                 break

@@ -19,13 +19,36 @@ from workers.errors import (
 from workers.llm.provider import Completion, FinishReason, TextDelta
 from workers.llm.tool_calls import ToolCallAccumulator, mend
 
+_THOUGHTS = ("thinking", "reasoning")
+"""Types of the parts of a content list that are reasoning."""
 _REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
-_FINISH_REASONS = {
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-"""Others end in `stop`; tool calls decide by their presence."""
+_LENGTH = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_FILTERED = (
+    "content_filter",
+    "safety",
+    "recitation",
+    "prohibited_content",
+    "blocklist",
+    "spii",
+    "refusal",
+    "guardrail",
+    "sensitive",
+)
+"""How the reasons of an answer that a filter touched begin."""
+_BROKEN_OFF = frozenset(
+    {
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "network_error",
+        "insufficient_system_resource",
+    }
+)
+"""The server gave up. Other reasons end in `stop`; tool calls decide by presence."""
+_MOST_TOKENS = 10**9
+"""A count beyond it is none."""
 
 
 class CompletionAccumulator:
@@ -48,16 +71,17 @@ class CompletionAccumulator:
         if isinstance(model, str) and model:
             self._model = mend(model)
         if isinstance(usage, dict):
-            self._usage = _usage(usage)
+            self._usage = _usage(usage) or self._usage
         choices = payload.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and choice.get("index") in {0, None}:
+            if isinstance(choice, dict) and _is_first(choice.get("index")):
                 return self._feed_choice(choice)
         return None
 
     def _feed_choice(self, choice: Mapping[str, object]) -> TextDelta | None:
         finish = choice.get("finish_reason")
-        self._finish = finish if isinstance(finish, str) and finish else self._finish
+        if isinstance(finish, str) and finish.strip():
+            self._finish = finish.strip().lower()
         message, delta = choice.get("message"), choice.get("delta")
         if isinstance(message, dict):
             return self._feed_message(message | {"tool_calls": _numbered(message)})
@@ -71,12 +95,15 @@ class CompletionAccumulator:
             if reasoning:
                 self._reasoning_field = self._reasoning_field or name
                 break
+        reasoning = reasoning or _thought(message.get("content"))
         self._text.append(text)
         self._reasoning.append(reasoning)
         self._refusal.append(_content(message.get("refusal")))
-        calls = message.get("tool_calls")
-        if isinstance(calls, list):
+        calls, old = message.get("tool_calls"), message.get("function_call")
+        if isinstance(calls, list) and calls:
             self._calls.feed(calls)
+        elif isinstance(old, dict):
+            self._calls.feed([{"index": "function_call", "function": old}])
         if not (text or reasoning):
             return None
         return TextDelta(text=mend(text), reasoning=mend(reasoning))
@@ -87,10 +114,7 @@ class CompletionAccumulator:
         Raises:
             StreamTruncated, MalformedCompletion, CompletionRefused, EmptyCompletion
         """
-        if not (ended or self._finish):
-            raise StreamTruncated(
-                "the endpoint's stream ended before its finish; ask again"
-            )
+        self._require_its_end(ended=ended)
         if not self._answered:
             raise MalformedCompletion(
                 "the endpoint's answer has no choices; set OPENAI_BASE_URL to an"
@@ -115,18 +139,46 @@ class CompletionAccumulator:
             invalid_arguments=invalid,
         )
 
+    def _require_its_end(self, *, ended: bool) -> None:
+        """Refuse what the endpoint has not ended.
+
+        Raises:
+            StreamTruncated, MalformedCompletion
+        """
+        if not (ended or self._finish):
+            raise StreamTruncated(
+                "the endpoint's stream ended before its finish; ask again"
+            )
+        if self._finish in _BROKEN_OFF:
+            raise StreamTruncated(
+                f"the endpoint gave its answer up (finish reason {self._finish!r});"
+                " ask again"
+            )
+        if self._finish == "malformed_function_call":
+            raise MalformedCompletion(
+                "the model wrote a tool call that the endpoint could not parse;"
+                " ask again"
+            )
+
+    @property
+    def _is_filtered(self) -> bool:
+        return self._finish.startswith(_FILTERED)
+
     def _finish_reason(self, *, has_calls: bool) -> FinishReason:
-        usual = FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
-        return _FINISH_REASONS.get(self._finish, usual)
+        if self._finish in _LENGTH:
+            return FinishReason.LENGTH
+        if self._is_filtered:
+            return FinishReason.CONTENT_FILTER
+        return FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
 
     def _without_answer(self) -> CompletionRefused | EmptyCompletion:
         refusal = mend("".join(self._refusal)).strip()
-        if refusal or self._finish == "content_filter":
+        if refusal or self._is_filtered:
             words = f": {refusal[:300]}" if refusal else ""
             return CompletionRefused(
                 f"the model or a filter refused to answer{words}; change the prompt"
             )
-        if self._finish == "length":
+        if self._finish in _LENGTH:
             return EmptyCompletion(
                 "the model used up its output limit before its answer;"
                 " raise max_output_tokens"
@@ -152,13 +204,35 @@ def _content(value: object) -> str:
 
 
 def _is_part(part: object) -> bool:
-    return isinstance(part, dict)
+    return isinstance(part, dict) and part.get("type") not in _THOUGHTS
 
 
-def _usage(usage: Mapping[str, object]) -> Usage:
+def _thought(content: object) -> str:
+    """Reasoning among the parts of a content list, as Mistral sends it."""
+    if not isinstance(content, list):
+        return ""
+    return "".join(
+        _content(part.get("thinking")) or _content(part.get("text"))
+        for part in content
+        if isinstance(part, dict) and part.get("type") in _THOUGHTS
+    )
+
+
+def _is_first(index: object) -> bool:
+    return index is None or (isinstance(index, int | float | str) and _int(index) == 0)
+
+
+def _usage(usage: Mapping[str, object]) -> Usage | None:
+    """Return what was counted; None where neither side was."""
+    prompt = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
+    output = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
+    total = _count(usage, "total_tokens")
+    if not (prompt or output or total):
+        return None
+    prompt = prompt or max(0, total - output)
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
+        input_tokens=prompt,
+        output_tokens=output or max(0, total - prompt),
         cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
         reasoning_tokens=_count(
             usage.get("completion_tokens_details"), "reasoning_tokens"
@@ -167,8 +241,12 @@ def _usage(usage: Mapping[str, object]) -> Usage:
 
 
 def _count(counts: object, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else None
+    count = _int(counts.get(name) if isinstance(counts, dict) else None)
+    return count if count is not None and 0 < count <= _MOST_TOKENS else 0
+
+
+def _int(value: object) -> int | None:
     try:
-        return max(0, int(value)) if isinstance(value, int | float | str) else 0
+        return int(value) if isinstance(value, int | float | str) else None
     except (ValueError, OverflowError):
-        return 0
+        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -23,25 +23,12 @@ from workers.errors import (
     RateLimited,
     RequestRejected,
 )
+from workers.llm import vendor_words
 from workers.llm.endpoint import Endpoint
-from workers.llm.waits import retry_after_seconds
+from workers.llm.waits import retry_after_seconds, wait_in_words
 
 _TEXT_CHARS = 300
 """Of a provider's own words in a message; the rest stands in `LLMError.body`."""
-_OVERFLOW = re.compile(
-    r"context_length_exceeded|exceed_context_size|ContextWindowExceeded"
-    r"|maximum context length|context (length|size|window)[^.]{0,40}exceed"
-    r"|exceeds? the (available |model'?s )?(maximum )?context|prompt is too long",
-    re.IGNORECASE,
-)
-_NO_CREDIT = re.compile(
-    r"insufficient[_ ](quota|credits?|balance|funds)|out of credits?"
-    r"|credit balance|quota exhausted|credits? exhausted",
-    re.IGNORECASE,
-)
-_FILTERED = re.compile(r"content_filter|content_policy|content management policy")
-_REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
-_FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured out")
 _TEMPORARY = frozenset({408, 409, 425})
 
 
@@ -65,17 +52,38 @@ class Failure:
         named = self.param == "max_tokens" and self.code == "unsupported_parameter"
         return named or "max_completion_tokens" in self.message
 
+    def rejected_field(self, names: Collection[str]) -> str | None:
+        """Return which of the optional fields the endpoint does not know."""
+        words = f"{self.code} {self.type} {self.message}"
+        if self.status not in {400, 422} or not vendor_words.UNSUPPORTED.search(words):
+            return None
+        if self.param in names:
+            return self.param
+        named = [n for n in names if re.search(rf"\b{n}\b", self.message)]
+        return named[0] if len(named) == 1 else None
+
+    @property
+    def asked_wait_seconds(self) -> float | None:
+        """How long the endpoint asks to wait, in its headers or in its words."""
+        told = retry_after_seconds(self.headers)
+        if told is not None:
+            return told
+        found = vendor_words.WAIT.search(f"{self.message} {self.body}")
+        return wait_in_words(found[1] or found[3], found[2] or "") if found else None
+
     @property
     def rejects_response_format(self) -> bool:
         """Whether the endpoint does not know the format that was asked for."""
-        return self.status >= 400 and bool(_FORMAT.search(self.message + self.param))
+        return self.status >= 400 and bool(
+            vendor_words.FORMAT.search(self.message + self.param)
+        )
 
     @property
     def rejects_reasoning(self) -> bool:
         """Whether the endpoint does not want reasoning given back."""
         return (
             self.status >= 400
-            and bool(_REASONING.search(self.message))
+            and bool(vendor_words.REASONING.search(self.message))
             and "must be passed back" not in self.message
         )
 
@@ -100,21 +108,24 @@ def failure_of(
     body: str = "",
 ) -> Failure:
     """Read an error that is parsed already."""
+    if isinstance(payload, list) and len(payload) == 1:
+        [payload] = payload  # Gemini
     detail = payload.get("error", payload) if isinstance(payload, dict) else None
     if isinstance(detail, str):
         detail = {"message": detail}
     if not isinstance(detail, dict):
         detail = {"message": "" if payload is None else str(payload)}
-        if payload is None and "<" not in body[:1]:
+        if payload is None and not body.lstrip("\ufeff \t\r\n").startswith("<"):
             detail["message"] = body
     return Failure(
         status=status,
-        message=" ".join(_text(detail, "message").split()),
+        message=" ".join(_message(detail).split()),
         code=_text(detail, "code"),
         type=_text(detail, "type"),
         param=_text(detail, "param"),
-        prompt_tokens=_count(detail, "n_prompt_tokens"),
-        context_tokens=_count(detail, "n_ctx"),
+        prompt_tokens=_count(detail, "n_prompt_tokens")
+        or _number(vendor_words.SENT, detail),
+        context_tokens=_count(detail, "n_ctx") or _number(vendor_words.LIMITS, detail),
         headers=headers or {},
         body=body,
     )
@@ -138,14 +149,14 @@ def error_from(failure: Failure, *, endpoint: Endpoint, model: str) -> LLMError:
     words = f"{failure.code} {failure.type} {failure.message}"
     status = failure.status
     error: LLMError
-    if _OVERFLOW.search(words):
+    if _is_overflow(failure, words):
         error = ContextOverflow(
             f"the prompt does not fit the context of model {model!r} at {where}{said};"
             " shorten it or raise the endpoint's context length",
             prompt_tokens=failure.prompt_tokens,
             context_tokens=failure.context_tokens,
         )
-    elif status == 402 or _NO_CREDIT.search(words):
+    elif status == 402 or vendor_words.NO_CREDIT.search(words):
         error = QuotaExhausted(
             f"the account at {where} has no credit left{said}; add credit or set"
             " another OPENAI_API_KEY"
@@ -153,9 +164,9 @@ def error_from(failure: Failure, *, endpoint: Endpoint, model: str) -> LLMError:
     elif status == 429:
         error = RateLimited(
             f"{where} asks to wait (HTTP 429){said}; send fewer requests at once",
-            retry_after_seconds=retry_after_seconds(failure.headers),
+            retry_after_seconds=failure.asked_wait_seconds,
         )
-    elif _FILTERED.search(words):
+    elif vendor_words.FILTERED.search(words):
         error = CompletionRefused(
             f"a content filter at {where} refused the prompt{said}; change the prompt"
         )
@@ -163,6 +174,13 @@ def error_from(failure: Failure, *, endpoint: Endpoint, model: str) -> LLMError:
         error = _by_status(failure, endpoint, model, said)
     error.endpoint, error.status, error.body = where, status, body[:2048]
     return error
+
+
+def _is_overflow(failure: Failure, words: str) -> bool:
+    """Whether the prompt is too long; a 429 says so by its code, not in its words."""
+    if failure.status == 429:
+        return failure.code == "context_length_exceeded"
+    return bool(vendor_words.OVERFLOW.search(words))
 
 
 def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> LLMError:
@@ -189,7 +207,8 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
             f" {_remedy(failure)}"
         )
     return LLMUnavailable(
-        f"{where} failed with HTTP {status}{said}; try again or check its log"
+        f"{where} failed with HTTP {status}{said}; try again or check its log",
+        retry_after_seconds=failure.asked_wait_seconds,
     )
 
 
@@ -273,6 +292,19 @@ def _said(message: str) -> str:
 def _text(detail: Mapping[str, object], name: str) -> str:
     value = detail.get(name)
     return "" if value is None else str(value)
+
+
+def _message(detail: Mapping[str, object]) -> str:
+    """Return the words, under whichever name they stand."""
+    for name in ("message", "msg", "detail", "error_description", "errors"):
+        if text := _text(detail, name):
+            return text
+    return ""
+
+
+def _number(pattern: re.Pattern[str], detail: Mapping[str, object]) -> int | None:
+    found = pattern.search(_message(detail))
+    return int(next(group for group in found.groups() if group)) if found else None
 
 
 def _count(detail: Mapping[str, object], name: str) -> int | None:

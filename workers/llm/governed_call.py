@@ -61,10 +61,15 @@ class Call:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:
             return Usage()
-        return self.completion.usage or Usage(
-            input_tokens=prompt_tokens(self.request),
-            output_tokens=estimate_tokens(self.completion.message),
-        )
+        counted = self.completion.usage or Usage()
+        if counted.input_tokens and counted.output_tokens:
+            return counted
+        estimate = {
+            "input_tokens": counted.input_tokens or prompt_tokens(self.request),
+            "output_tokens": counted.output_tokens
+            or estimate_tokens(self.completion.message),
+        }
+        return counted.model_copy(update=estimate)
 
 
 def departure_after(error: LLMError) -> Departure:
@@ -76,7 +81,11 @@ def departure_after(error: LLMError) -> Departure:
             wait_seconds=error.retry_after_seconds,
         )
     if isinstance(error, LLMUnavailable):
-        return Departure(outcome=CallOutcome.UNAVAILABLE, tokens=0)
+        return Departure(
+            outcome=CallOutcome.UNAVAILABLE,
+            tokens=0,
+            wait_seconds=error.retry_after_seconds,
+        )
     if isinstance(error, MalformedCompletion | StreamTruncated):
         return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
     return Departure(outcome=CallOutcome.ANSWERED, tokens=0)

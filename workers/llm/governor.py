@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_ANSWER_TOKENS = 256
 """Taken for an answer's length before one was seen."""
+_SURELY_SHORTER = 0.9
+"""Of a prompt that our estimate would have let through."""
 _SHORTENED_TO = 0.5
 """Of a prompt that the endpoint refused without saying what fits."""
 
@@ -99,12 +101,18 @@ class GovernedProvider:
         self._config = config
         self._may_park = may_park
         self._may_owe = may_owe
+        self._budget_times = 1
         self._waited_seconds = 0.0
         """At gates, since the last completion."""
 
+    def allow_budget(self, times: int) -> None:
+        self._budget_times = times
+
     def for_tool(self, *, may_park: bool) -> GovernedProvider:
         may_park = may_park and self._may_park
-        return self._governor.for_run(self._task, self._config, may_park=may_park)
+        inner = self._governor.for_run(self._task, self._config, may_park=may_park)
+        inner.allow_budget(self._budget_times)
+        return inner
 
     async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         how = How(around=around, owes=self._may_owe)
@@ -170,8 +178,11 @@ class GovernedProvider:
         """
         wanted = prompt_tokens(request)
         fits = overflow.context_tokens
-        if fits and overflow.prompt_tokens:  # in our tokens, which are estimates
-            fits = int(wanted * fits / max(overflow.prompt_tokens, fits + 1))
+        if fits and (overflow.prompt_tokens or 0) > fits:
+            # In our tokens, which are estimates.
+            fits = int(wanted * fits / (overflow.prompt_tokens or 1))
+        if fits:
+            fits = min(fits, int(wanted * _SURELY_SHORTER))
         logger.warning("prompt shortened", extra={"task_id": self._task.id})
         try:
             return fitted(request, fits or int(wanted * _SHORTENED_TO))
@@ -265,6 +276,7 @@ class GovernedProvider:
             prompt_tokens=prompt_tokens(request),
             output_tokens=request.max_output_tokens,
             price=price,
+            times=self._budget_times,
         )
         entering = monotonic()
         try:

@@ -6,7 +6,7 @@ Owns the outgoing quirks: what a server is known to want is a `Dialect`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -18,6 +18,8 @@ from workers.llm.provider import CompletionRequest, ToolSpec
 
 _WEAKER_FORMAT = {"json_schema": "json_object", "json_object": "off"}
 """What to ask for when a format is refused; the prompt names the schema anyway."""
+_OPTIONAL = frozenset({"temperature", "top_p", "seed", "tool_choice", "stream_options"})
+"""Fields that an answer can be had without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Dialect:
     output_limit_field: str = "max_tokens"
     replay_reasoning: bool = True
     response_format: str = "json_schema"
+    left_out: frozenset[str] = frozenset()
+    """Optional fields that it does not know or take."""
     fixed: frozenset[str] = frozenset()
     """Names of what was set by hand and is not learned."""
 
@@ -38,10 +42,22 @@ class Dialect:
             return self._with(replay_reasoning=False)
         if self.response_format != "off" and failure.rejects_response_format:
             return self._with(response_format=_WEAKER_FORMAT[self.response_format])
+        rejected = failure.rejected_field(_OPTIONAL - self.left_out)
+        if rejected is not None:
+            return self._with(left_out=self.left_out | {rejected})
         return None
 
     def _with(self, **learned: Any) -> Dialect | None:
         return None if self.fixed & learned.keys() else replace(self, **learned)
+
+
+def changes(old: Dialect, new: Dialect) -> dict[str, str]:
+    """Return what differs, for a log."""
+    return {
+        each.name: str(getattr(new, each.name))
+        for each in fields(Dialect)
+        if getattr(old, each.name) != getattr(new, each.name)
+    }
 
 
 def chat_body(
@@ -67,7 +83,7 @@ def chat_body(
         body["response_format"] = _response_format(request.output_schema, dialect)
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body
+    return {name: body[name] for name in body if name not in dialect.left_out}
 
 
 def _response_format(schema: JsonObject, dialect: Dialect) -> JsonObject:

@@ -43,6 +43,10 @@ class RunProvider(Protocol):
         """
         ...
 
+    def allow_budget(self, times: int) -> None:
+        """Let the run spend each of its budgets so often."""
+        ...
+
     def for_tool(self, *, may_park: bool) -> LLMProvider:
         """Return what a tool's own completions ask.
 
@@ -61,6 +65,9 @@ class UngovernedProvider:
     async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         async with around():
             return Answered(completion=await self._provider.complete(request))
+
+    def allow_budget(self, times: int) -> None:
+        """Nothing is bounded."""
 
     def for_tool(self, *, may_park: bool) -> LLMProvider:  # noqa: ARG002
         return self._provider

@@ -14,16 +14,19 @@ from typing import TypeVar
 import aiohttp
 import httpx
 
-from workers.errors import LLMUnavailable, MalformedCompletion
+from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
+from workers.llm.body import pieces_of, unknown_encoding
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.error_mapping import error_from, failure_in
+from workers.llm.event_stream import DONE, EventStream, NotJson
 from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")
 
-_DONE = b"[DONE]"
 _DRAIN_SECONDS = 0.1
 """After the last event, for the end of the body: then the connection is reused."""
+_NOTHING = object()
+_SPACE = b" \t\r\n\xef\xbb\xbf"
 _KEPT_BYTES = 2048
 """Of what came, for the error."""
 FOREIGN_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
@@ -80,7 +83,7 @@ class Answer:
         self._model = model
         self._limits = limits
         self._clock = clock
-        self._body = response.aiter_bytes()
+        self._body = pieces_of(response)
         self._until = limits.first_byte_seconds
         self._size = 0
         self._kept = b""
@@ -88,9 +91,11 @@ class Answer:
         self._is_stream = self._media_type == "text/event-stream"
         if not self._is_stream:
             self._until = float("inf")
-        self._lines = _Lines()
-        self._pending: Iterator[bytes] = iter(())
+        self._events = EventStream()
+        self._pending: Iterator[object] = iter(())
+        self._first: bytes | None = None
         self._understood = False
+        self._is_over = False
 
     @property
     def endpoint_wait_seconds(self) -> float | None:
@@ -109,6 +114,8 @@ class Answer:
             LLMError: what came is no JSON object, carries an error, is too large,
                 too slow, or breaks off.
         """
+        if not self._size:
+            await self._begin()
         if self._is_stream:
             return await self._next_event()
         if self.ended:
@@ -116,49 +123,104 @@ class Answer:
         self.ended = True
         return await self._document()
 
+    async def _begin(self) -> None:
+        """Refuse what cannot be read; look at what has no type."""
+        encoding = unknown_encoding(self._response)
+        if encoding:
+            raise self._malformed(
+                f"compressed its answer ({encoding[:40]}), which was not asked for"
+            )
+        if self._media_type or self._first is not None:
+            return
+        try:
+            self._first = await self._next_chunk()
+        except FOREIGN_ERRORS as exc:
+            raise self._malformed("broke off in mid-answer") from exc
+        self._is_stream = not self._first.lstrip(_SPACE).startswith((b"{", b"["))
+        if self._is_stream:
+            self._pending = self._events.feed(self._first)
+
     async def _document(self) -> dict[str, object]:
-        chunks: list[bytes] = []
+        if self._media_type and "json" not in self._media_type:
+            await self._keep_a_chunk()
+            raise self._malformed(f"sent {self._media_type} instead of JSON")
+        chunks = [self._first or b""]
         try:
             while chunk := await self._next_chunk():
                 chunks.append(chunk)
-                if "json" not in self._media_type and self._media_type:
-                    raise self._malformed(f"sent {self._media_type} instead of JSON")
         except FOREIGN_ERRORS as exc:
             raise self._malformed("broke off in mid-answer") from exc
-        return self._parse(b"".join(chunks))
+        try:
+            value = json.loads(b"".join(chunks))
+        except (ValueError, RecursionError) as exc:
+            raise self._malformed("sent what is not JSON") from exc
+        return self._checked(value)
+
+    async def _keep_a_chunk(self) -> None:
+        """Read what the error may show."""
+        try:
+            await self._next_chunk()
+        except FOREIGN_ERRORS:
+            return
 
     async def _next_event(self) -> dict[str, object] | None:
-        while True:
-            for data in self._pending:
-                if data == _DONE:
-                    self.ended = True
+        while (value := self._next_value()) is _NOTHING:
+            if self._is_over:
+                self._require_an_event()
+                return None
+            if not await self._read_on():
+                return None
+        return self._checked(value)
+
+    def _next_value(self) -> object:
+        """Return the next value that has arrived; none counts after the end."""
+        try:
+            for value in self._pending:
+                if value is DONE:
+                    self._end()
                 elif not self.ended:
                     self._understood = True
-                    return self._parse(data)
-            if not await self._read_lines():
-                return None
+                    return value
+        except NotJson as exc:
+            if not self.ended:
+                raise self._malformed("sent what is not JSON") from exc
+        return _NOTHING
 
-    async def _read_lines(self) -> bool:
-        """Read on; False at the end, be it a clean one or not."""
+    def _require_an_event(self) -> None:
+        """Refuse a body that has ended without one.
+
+        Raises:
+            MalformedCompletion: it is no stream of this API.
+        """
+        if self._kept and not (self._understood or self.ended):
+            raise self._malformed("sent a stream without one event of data")
+
+    def _end(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self._until = self._clock.elapsed_seconds() + _DRAIN_SECONDS
+
+    async def _read_on(self) -> bool:
+        """Read on; False when it broke off: it may have said its finish before."""
         try:
             chunk = await self._next_chunk()
         except FOREIGN_ERRORS:
-            return False  # it may have said its finish; the parser knows
-        except LLMUnavailable:
+            return False
+        except LLMError:
             if self.ended:
                 return False
             raise
-        self._pending = self._lines.feed(chunk)
-        if not chunk:
-            self.ended = self.ended or self._lines.rest() == _DONE
-            if self._kept and not (self._understood or self.ended):
-                raise self._malformed("sent a stream without one event of data")
-        return bool(chunk)
+        if chunk:
+            self._pending = self._events.feed(chunk)
+            return True
+        self._is_over = True
+        self._pending = self._events.end()
+        return True
 
     async def _next_chunk(self) -> bytes:
         chunk = await self._clock.bound(anext(self._body, b""), self._until)
-        pause = _DRAIN_SECONDS if self.ended else self._limits.idle_seconds
-        self._until = self._clock.elapsed_seconds() + pause
+        if not self.ended or not self._is_stream:
+            self._until = self._clock.elapsed_seconds() + self._limits.idle_seconds
         self._size += len(chunk)
         if len(self._kept) < _KEPT_BYTES:
             self._kept += chunk[: _KEPT_BYTES - len(self._kept)]
@@ -166,11 +228,9 @@ class Answer:
             raise self._malformed(f"sent more than {self._limits.max_bytes} bytes")
         return chunk
 
-    def _parse(self, data: bytes) -> dict[str, object]:
-        try:
-            payload = json.loads(data)
-        except (ValueError, RecursionError) as exc:
-            raise self._malformed("sent what is not JSON") from exc
+    def _checked(self, payload: object) -> dict[str, object]:
+        if isinstance(payload, list) and len(payload) == 1:
+            [payload] = payload  # Gemini's errors
         if not isinstance(payload, dict):
             raise self._malformed(
                 f"sent JSON of type {type(payload).__name__} instead of an object"
@@ -188,34 +248,6 @@ class Answer:
             status=self._response.status_code,
             body=self.kept,
         )
-
-
-class _Lines:
-    """Splits a stream of bytes into the data of its events, one line each.
-
-    Every server of this API sends an event on one line, some without the blank line.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        if b"\n" not in chunk:
-            self._parts.append(chunk)
-            return iter(())
-        *lines, rest = b"".join((*self._parts, chunk)).split(b"\n")
-        self._parts = [rest]
-        return filter(None, map(_data, lines))
-
-    def rest(self) -> bytes:
-        return _data(b"".join(self._parts))
-
-
-def _data(line: bytes) -> bytes:
-    text = line.strip().removeprefix(b"\xef\xbb\xbf")
-    if text.startswith(b"data:"):
-        return text[5:].strip()
-    return text if text.startswith(b"{") else b""  # an error, written as it was
 
 
 def _media_type(response: httpx.Response) -> str:

@@ -50,7 +50,8 @@ class ToolCallAccumulator:
 
     def _feed_one(self, delta: Mapping[str, object], position: int) -> None:
         function = delta.get("function")
-        function = function if isinstance(function, dict) else {}
+        if not isinstance(function, dict):
+            function = delta  # some servers leave the level out
         call_id, name = _text(delta.get("id")), _text(function.get("name"))
         arguments = function.get("arguments")
         if not isinstance(arguments, str):
@@ -74,7 +75,8 @@ class ToolCallAccumulator:
         else:
             slot = self._slots[-1] if self._slots else None
             is_new = slot is None or bool(
-                (call_id and call_id != slot.id) or (name and position)
+                (call_id and call_id != slot.id)
+                or (name and (position or slot.name not in {"", name}))
             )
         if slot is not None and name and arguments.startswith("{"):
             is_new = is_new or slot.is_whole()
@@ -93,10 +95,12 @@ class ToolCallAccumulator:
         """
         calls: list[ToolCall] = []
         invalid: dict[str, str] = {}
+        taken: set[str] = set()
         for slot in self._slots:
             call_id = slot.id
-            if not 0 < len(call_id) <= _MAX_NAME or call_id in {c.id for c in calls}:
+            if not 0 < len(call_id) <= _MAX_NAME or call_id in taken:
                 call_id = f"call_{uuid4().hex}"
+            taken.add(call_id)
             if not 0 < len(slot.name) <= _MAX_NAME:
                 raise MalformedCompletion(
                     "the model wrote a tool call whose tool name has"

@@ -57,6 +57,16 @@ CALL = {"id": "1", "name": "look"}
         (said(role="tool", tool_call_id="1", pinned=True), "pinned"),
         (said(metadata={"x": float("nan")}), "NaN"),
         (said(client_id="a:b"), "client_id"),
+        (said(content=b"bytes"), "content"),
+        (said(content="a\x00b"), r"content holds a NUL character at index 1"),
+        (said(metadata={"x": ["\x00"]}), r"metadata.x\[0\] holds a NUL"),
+        (said(metadata={"\x00": 1}), r"a name in messages\[0\].metadata holds a NUL"),
+        (
+            {"role": "assistant", "tool_calls": [{**CALL, "name": "a\x00"}]},
+            r"tool_calls\[0\].name holds a NUL",
+        ),
+        (said(role="system", covers=2**60), "covers"),
+        (said(tokens=10**30), "tokens"),
     ],
 )
 async def test_a_bad_message_is_refused_with_its_rule(
@@ -76,9 +86,9 @@ async def test_a_tool_result_without_its_call_is_refused() -> None:
         await service.add_message("talk", result("1"))
 
 
-async def test_text_beside_tool_calls_and_nul_are_kept() -> None:
+async def test_text_beside_tool_calls_and_what_looks_like_nul_are_kept() -> None:
     service = await talking()
-    both = calls("1").model_copy(update={"content": "Let me look.\x00"})
+    both = calls("1").model_copy(update={"content": r"Let me look: \u0000"})
     await service.add_messages("talk", [both, result("1")])
     assert (await service.get_messages("talk"))[0].message == both
 

@@ -147,6 +147,23 @@ async def test_a_tool_message_without_its_call_is_refused(
         lambda service: service.fork("talk", at=1.5),
         lambda service: service.branch("talk", at="1"),
         lambda service: service.create(hidden="maybe"),
+        lambda service: service.create(config={"ttl_seconds": float("inf")}),
+        lambda service: service.create(config={"ttl_seconds": 1e30}),
+        lambda service: service.create(
+            config={"max_messages": None, "context_window": 10**30}
+        ),
+        lambda service: service.create(metadata="x"),
+        lambda service: service.create(messages={"role": "user", "content": "a"}),
+        lambda service: service.update_metadata("talk", None),
+        lambda service: service.list(metadata=5),
+        lambda service: service.list(cursor=5),
+        lambda service: service.get_messages("talk", limit="5"),
+        lambda service: service.get_messages("talk", limit=1.5),
+        lambda service: service.add_messages("talk", None),
+        lambda service: service.add_messages("talk", "hello"),
+        lambda service: service.add_messages("talk", [user()] * 1001),
+        lambda service: service.add_message("talk", user(), expected_last_seq="0"),
+        lambda service: service.add_message("talk", user(), expected_last_seq=-1),
     ],
 )
 async def test_arguments_out_of_range_are_refused(
@@ -336,8 +353,9 @@ async def test_an_export_that_lost_messages_on_its_way_is_refused(
 ) -> None:
     long = [user(str(n)) for n in range(1200)]
     await service.create(
-        conversation_id="talk", config={"max_messages": 1200}, messages=long
+        conversation_id="talk", config={"max_messages": 1200}, messages=long[:1000]
     )
+    await service.add_messages("talk", long[1000:])
     lines = service.export_lines("talk")
     for _ in range(100):
         await anext(lines)

@@ -113,6 +113,8 @@ def test_a_line_that_no_store_could_hold_is_named(field: str, value: str) -> Non
     [
         ([], 1),
         ([""], 1),
+        ([b"{}"], 1),
+        ([*lines_of(), 5], 2),
         (["not json"], 1),
         (['{"format":"other/1","id":"talk","config":{},"metadata":{}}'], 1),
         ([*lines_of(), "{}\n"], 2),

@@ -24,6 +24,12 @@ def chunk(delta: object = None, finish: object = None) -> dict[str, object]:
     return {"choices": [choice]}
 
 
+def choices_of(shape: str, content: str, finish: str) -> dict[str, object]:
+    if shape == "chunk":
+        return chunk({"content": content}, finish)
+    return whole({"content": content}, finish_reason=finish)
+
+
 def parsed(*payloads: dict[str, object], ended: bool = True) -> Completion:
     accumulator = CompletionAccumulator()
     for payload in payloads:
@@ -108,12 +114,107 @@ def test_usage_that_is_absent_or_odd_is_none(usage: object):
     assert parsed(whole({"content": "a"}) | {"usage": usage}).usage is None
 
 
-def test_odd_counts_count_as_zero():
-    usage = {"prompt_tokens": -1, "completion_tokens": "x"}
-    answer = whole({"content": "a"}) | {"usage": usage}
-    counted = parsed(answer).usage
-    assert counted is not None
-    assert counted.total_tokens == 0
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        {"prompt_tokens": -1, "completion_tokens": "x"},
+        {"prompt_tokens": 1e300, "completion_tokens": 10**18},
+        {"prompt_tokens": None, "completion_tokens": [3]},
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    ],
+)
+def test_counts_that_cannot_be_are_no_usage(usage: object):
+    assert parsed(whole({"content": "a"}) | {"usage": usage}).usage is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"input_tokens": 7, "output_tokens": 2}, (7, 2)),
+        ({"prompt_tokens": 7, "total_tokens": 9}, (7, 2)),
+        ({"total_tokens": 9}, (9, 0)),
+        ({"prompt_tokens": "7", "completion_tokens": 2.0}, (7, 2)),
+    ],
+)
+def test_usage_under_other_names_and_in_part_is_read(
+    usage: object, counted: tuple[int, int]
+):
+    read = parsed(whole({"content": "a"}) | {"usage": usage}).usage
+    assert read is not None
+    assert (read.input_tokens, read.output_tokens) == counted
+
+
+def test_a_last_chunk_without_counts_leaves_the_earlier_usage():
+    first = chunk({"content": "a"}) | {"usage": {"prompt_tokens": 7}}
+    last = chunk({}, "stop") | {"usage": {}}
+    usage = parsed(first, last).usage
+    assert usage is not None
+    assert usage.input_tokens == 7
+
+
+@pytest.mark.parametrize("index", [0, None, "0", 0.0])
+def test_the_first_choice_is_read_however_it_is_numbered(index: object):
+    answer = {"choices": [{"index": index, "message": {"content": "a"}}]}
+    assert parsed(answer).message.content == "a"
+
+
+@pytest.mark.parametrize("index", [1, [], {}, "x", True])
+def test_another_choice_is_not_the_answer(index: object):
+    answer = {"choices": [{"index": index, "message": {"content": "a"}}]}
+    with pytest.raises(MalformedCompletion):
+        parsed(answer)
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [
+        ("STOP", FinishReason.STOP),
+        ("end_turn", FinishReason.STOP),
+        ("MAX_TOKENS", FinishReason.LENGTH),
+        ("model_length", FinishReason.LENGTH),
+        ("SAFETY", FinishReason.CONTENT_FILTER),
+        ("content_filter: PROHIBITED_CONTENT", FinishReason.CONTENT_FILTER),
+        ("refusal", FinishReason.CONTENT_FILTER),
+        ("novelty", FinishReason.STOP),
+    ],
+)
+def test_every_vendor_s_finish_reason_is_understood(finish: str, reason: FinishReason):
+    answer = parsed(chunk({"content": "a"}), chunk({}, finish))
+    assert answer.finish_reason is reason
+
+
+@pytest.mark.parametrize("finish", ["error", "abort", "insufficient_system_resource"])
+@pytest.mark.parametrize("shape", ["chunk", "whole"])
+def test_an_answer_that_the_server_gave_up_is_no_answer(finish: str, shape: str):
+    with pytest.raises(StreamTruncated, match=finish):
+        parsed(choices_of(shape, "half an", finish))
+
+
+def test_a_call_that_the_endpoint_could_not_parse_is_malformed():
+    with pytest.raises(MalformedCompletion, match="ask again"):
+        parsed(whole({"content": None}, finish_reason="MALFORMED_FUNCTION_CALL"))
+
+
+def test_an_empty_answer_that_a_filter_ended_is_a_refusal():
+    with pytest.raises(CompletionRefused):
+        parsed(whole({"content": ""}, finish_reason="SAFETY"))
+
+
+def test_thoughts_among_the_parts_of_the_content_are_reasoning():
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    content = [thought, {"type": "text", "text": "yes"}]
+    message = parsed(whole({"content": content})).message
+    assert (message.content, message.reasoning) == ("yes", "hm")
+
+
+def test_a_function_call_of_the_old_form_is_a_tool_call():
+    chunks = [
+        chunk({"function_call": {"name": "look", "arguments": '{"a":'}}),
+        chunk({"function_call": {"arguments": "1}"}}, "function_call"),
+    ]
+    [call] = parsed(*chunks).message.tool_calls
+    assert (call.name, call.arguments) == ("look", {"a": 1})
 
 
 def test_empty_finish_reasons_count_as_none_until_the_endpoint_says_done():

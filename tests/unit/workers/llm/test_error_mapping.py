@@ -35,6 +35,40 @@ OLLAMA = Endpoint(base_url="http://localhost:11434/v1", api_key=SecretStr(KEY))
 REMOTE = Endpoint(base_url="https://api.example.com/v1", api_key=SecretStr(KEY))
 
 
+OVERFLOWS = (
+    "input length and `max_tokens` exceed context limit: 188000 + 20000 > 200000",
+    "The input token count (1200000) exceeds the maximum number of tokens allowed",
+    "Prompt contains 40000 tokens, too large for model with 32768 maximum context"
+    " length",
+    "too many tokens: total number of tokens in the prompt cannot exceed 4081",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097",
+    "This model's maximum prompt length is 131072 but the request contains 537812",
+    "Input is too long for requested model.",
+    "Trying to keep the first 5000 tokens when context the overflows. However, the"
+    " model is loaded with context length of only 4096 tokens",
+    "The number of tokens to keep from the initial prompt is greater than the context"
+    " length.",
+    "Reached context length of 4096 tokens with this model",
+    "The prompt (total length 5000) is too long to fit into the model",
+    "The decoder prompt (length 9000) is longer than the maximum model length of 4096",
+    "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+    "Requested token count exceeds the model's maximum context length of 8192 tokens.",
+    "<400> InternalError.Algo.InvalidParameter: Range of input length should be"
+    " [1, 30720]",
+    "Invalid request: Your request exceeded model token limit: 8192",
+    "invalid params, context window exceeds limit",
+    "prompt token count of 65000 exceeds the limit of 64000",
+    "input is larger than the max context size. skipped",
+    "the request exceeds the available context size, try increasing it",
+)
+NO_OVERFLOWS = (
+    "max_tokens is too large: 90000. This model supports at most 4096 output tokens",
+    "unknown field 'context'",
+    "the tool's description is too long",
+    "temperature must not exceed 2",
+)
+
+
 def mapped(
     status: int,
     body: object = "",
@@ -131,10 +165,48 @@ def test_a_refused_key_names_the_variable():
         {"message": "This model's maximum context length is 8192 tokens."},
         {"message": "the request exceeds the available context size"},
         {"message": "prompt is too long: 9 tokens"},
+        *({"message": text} for text in OVERFLOWS),
     ],
 )
 def test_overflow_is_recognised_by_code_and_by_words(error: object):
     assert type(mapped(400, {"error": error})) is ContextOverflow
+
+
+@pytest.mark.parametrize("text", NO_OVERFLOWS)
+def test_other_words_about_tokens_and_contexts_are_no_overflow(text: str):
+    assert type(mapped(400, {"error": {"message": text}})) is RequestRejected
+
+
+def test_a_rate_limit_that_speaks_of_the_context_is_a_rate_limit():
+    words = "Extra usage is required: prompt is too long for this plan's context"
+    assert type(mapped(429, {"error": {"message": words}})) is RateLimited
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        (
+            "This model's maximum context length is 8192 tokens. However, your"
+            " messages resulted in 9001 tokens.",
+            (9001, 8192),
+        ),
+        ("prompt is too long: 201234 tokens > 200000 maximum", (201234, 200000)),
+        (
+            "The input (9000 tokens) is longer than the model's context length"
+            " (8192 tokens).",
+            (9000, 8192),
+        ),
+        (
+            "This model's maximum prompt length is 131072 but the request contains"
+            " 537812 tokens.",
+            (537812, 131072),
+        ),
+    ],
+)
+def test_overflow_s_numbers_are_read_from_words(text: str, numbers: tuple[int, int]):
+    error = mapped(400, {"error": {"message": text}})
+    assert isinstance(error, ContextOverflow)
+    assert (error.prompt_tokens, error.context_tokens) == numbers
 
 
 def test_overflow_carries_both_numbers():
@@ -212,6 +284,12 @@ def test_long_words_of_a_provider_are_cut():
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"x-ratelimit-reset": "12"}, 12.0),
+        ({"x-ratelimit-reset": "1445412480"}, 0.0),
+        ({"x-ratelimit-reset": "1445412480000"}, 0.0),
+        ({"anthropic-ratelimit-tokens-reset": "2015-10-21T07:28:00Z"}, 0.0),
     ],
 )
 def test_the_wait_is_read_from_the_headers(
@@ -220,6 +298,44 @@ def test_the_wait_is_read_from_the_headers(
     error = mapped(429, headers=headers)
     assert isinstance(error, RateLimited)
     assert error.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("Rate limit reached. Please try again in 20s. Visit us.", 20.0),
+        ("Please try again in 1.5s.", 1.5),
+        ("Please try again in 6m0s.", 360.0),
+        ("Please try again in 250ms.", 0.25),
+        ("Please retry after 3 seconds.", 3.0),
+        ("Please wait for 2 days", None),
+        ("try again later", None),
+    ],
+)
+def test_the_wait_is_read_from_words_where_no_header_has_it(
+    words: str, seconds: float | None
+):
+    error = mapped(429, {"error": {"message": words}})
+    assert error.retry_after_seconds == seconds
+    assert mapped(429, words, headers={"retry-after": "7"}).retry_after_seconds == 7
+
+
+def test_the_wait_of_gemini_is_read_from_its_details():
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}
+    body = [{"error": {"code": 429, "message": "quota", "details": [detail]}}]
+    assert mapped(429, body).retry_after_seconds == 34
+
+
+@pytest.mark.parametrize("status", [503, 529])
+def test_an_overloaded_endpoint_s_wait_is_obeyed(status: int):
+    error = mapped(status, headers={"retry-after": "5"})
+    assert isinstance(error, LLMUnavailable)
+    assert error.retry_after_seconds == 5
+
+
+def test_a_validation_error_of_a_python_server_is_read():
+    body = {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs not permitted"}]}
+    assert "Extra inputs not permitted" in str(mapped(422, body))
 
 
 def test_a_date_to_wait_for_counts_from_now():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conversations.message import Message, ToolCall
 from workers.llm.error_mapping import Failure
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -99,3 +101,57 @@ def test_another_refusal_changes_nothing():
     wanted = "`reasoning_content` in the thinking mode must be passed back"
     assert Dialect().adapted_to(Failure(status=400, message=wanted)) is None
     assert Dialect().adapted_to(Failure(status=400, message="bad")) is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "left_out"),
+    [
+        (
+            Failure(
+                status=400,
+                code="unsupported_value",
+                param="temperature",
+                message="'temperature' does not support 0.2 with this model.",
+            ),
+            "temperature",
+        ),
+        (
+            Failure(
+                status=422,
+                message="body.stream_options: Extra inputs are not permitted",
+            ),
+            "stream_options",
+        ),
+        (Failure(status=400, message="Unsupported parameter: `seed`"), "seed"),
+        (Failure(status=400, message="unknown field 'tool_choice'"), "tool_choice"),
+    ],
+)
+def test_a_field_that_the_endpoint_does_not_take_is_left_out_once(
+    failure: Failure, left_out: str
+):
+    switched = Dialect().adapted_to(failure)
+    assert switched == Dialect(left_out=frozenset({left_out}))
+    assert switched.adapted_to(failure) is None
+    request = CompletionRequest(
+        messages=(ASKED,),
+        tools=(ToolSpec(name="look"),),
+        tool_choice="required",
+        temperature=0.2,
+        seed=1,
+    )
+    body = chat_body(request, model="m", dialect=switched, stream=True)
+    assert left_out not in body
+    assert {"model", "messages", "stream"} < body.keys()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure(status=400, param="temperature", message="temperature must be <= 2"),
+        Failure(status=500, message="Unsupported parameter: seed"),
+        Failure(status=400, message="unsupported: seed and top_p"),
+        Failure(status=400, message="unsupported model"),
+    ],
+)
+def test_a_wrong_value_or_an_unclear_refusal_leaves_nothing_out(failure: Failure):
+    assert Dialect().adapted_to(failure) is None

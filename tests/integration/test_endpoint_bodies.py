@@ -1,0 +1,210 @@
+"""Bodies as the network and proxies bring them: compressed, cut, endless."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from tests.integration.canned import delta, events, whole
+from tests.integration.llm_serving import ask, provider_at, streaming
+from workers.errors import (
+    LLMError,
+    LLMUnavailable,
+    MalformedCompletion,
+    StreamTruncated,
+)
+from workers.llm.chat_completions import ChatCompletionsProvider
+from workers.llm.endpoint import CallLimits
+from workers.llm.provider import Completion
+
+WHOLE = (whole({"content": "hello"}).body or "").encode()
+STREAM = (events(delta(content="he"), delta("stop", content="llo")).body or "").encode()
+JSON, SSE = "application/json", "text/event-stream"
+Writer = Callable[[asyncio.StreamWriter], object]
+
+
+@asynccontextmanager
+async def raw_server(
+    head: str, body: bytes | None, *, after: Writer | None = None
+) -> AsyncIterator[str]:
+    """Answers every request with these bytes; the head is not ended without a body."""
+
+    serving: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {head}".encode())
+        if body is not None:
+            writer.write(b"\r\nConnection: close\r\n\r\n" + body)
+        try:
+            await writer.drain()
+            if after is not None:
+                await after(writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*serving)  # they end when the client has left
+
+
+async def asked(
+    head: str, body: bytes | None, *, after: Writer | None = None, **limits: float
+) -> Completion:
+    async with raw_server(head, body, after=after) as url:
+        provider = ChatCompletionsProvider(url, model="m", limits=CallLimits(**limits))
+        try:
+            return await ask(provider, stream=True)
+        finally:
+            await provider.aclose()
+
+
+def head(content_type: str = JSON, encoding: str = "", status: str = "200 OK") -> str:
+    lines = [status, f"Content-Type: {content_type}" if content_type else ""]
+    lines += [f"Content-Encoding: {encoding}" if encoding else ""]
+    return "\r\n".join(filter(None, lines))
+
+
+def raw_deflate(data: bytes) -> bytes:
+    return zlib.compress(data)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("deflate", raw_deflate),
+        ("identity", bytes),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_proxy_that_compresses_unasked_is_understood(
+    encoding: str, compress: Callable[[bytes], bytes], stream: bool
+):
+    kind, body = (SSE, STREAM) if stream else (JSON, WHOLE)
+    answer = await asked(head(kind, encoding), compress(body))
+    assert answer.message.content == "hello"
+
+
+@pytest.mark.parametrize("kind", [JSON, SSE])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "nonsense"])
+async def test_an_encoding_nobody_asked_for_is_named(kind: str, encoding: str):
+    with pytest.raises(MalformedCompletion, match="compressed"):
+        await asked(head(kind, encoding), gzip.compress(WHOLE))
+
+
+@pytest.mark.parametrize("kind", [JSON, SSE])
+async def test_a_compressed_bomb_is_cut_off_in_little_memory(kind: str):
+    bomb = gzip.compress(b" " * 256 * 1024 * 1024, compresslevel=9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedCompletion, match="more than"):
+            await asked(head(kind, "gzip"), bomb, max_bytes=1024 * 1024)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 1024 * 1024
+
+
+async def test_a_compressed_bomb_as_an_error_body_is_cut_off_too():
+    bomb = gzip.compress(b"x" * 128 * 1024 * 1024)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LLMUnavailable, match="HTTP 500") as caught:
+            await asked(head(JSON, "gzip", "500 No"), bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 1024 * 1024
+    assert len(caught.value.body) <= 2048
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "leaf"),
+    [
+        (JSON, gzip.compress(WHOLE)[:-20], MalformedCompletion),
+        (JSON, b"not gzip at all", MalformedCompletion),
+        (SSE, gzip.compress(STREAM[:60])[:-12], StreamTruncated),
+        (SSE, b"not gzip at all", StreamTruncated),
+    ],
+)
+async def test_a_compressed_body_that_is_broken_is_no_answer(
+    kind: str, body: bytes, leaf: type[LLMError]
+):
+    with pytest.raises(leaf):
+        await asked(head(kind, "gzip"), body)
+
+
+@pytest.mark.parametrize("body", [WHOLE, STREAM, b"\xef\xbb\xbf" + STREAM])
+async def test_an_answer_without_a_content_type_is_looked_at(body: bytes):
+    assert (await asked(head(""), body)).message.content == "hello"
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"<html/>", b"[]"])
+async def test_what_has_no_type_and_is_no_answer_is_malformed(body: bytes):
+    with pytest.raises((MalformedCompletion, StreamTruncated)):
+        await asked(head(""), body)
+
+
+async def test_a_server_that_talks_on_after_done_is_left():
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b": still here\n\n" * 1000)
+            await writer.drain()
+            await asyncio.sleep(0.001)
+
+    answer = await asked(head(SSE), STREAM, after=talk, max_bytes=10_000_000)
+    assert answer.message.content == "hello"
+
+
+async def test_an_endless_stream_ends_with_the_total():
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(LLMUnavailable, match="gave up"):
+        await asked(head(SSE), b"", after=talk, total_seconds=0.5)
+
+
+async def test_head_lines_that_drip_end_with_the_total():
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(LLMError):
+        await asked("200 OK\r\nX-Slow: ", None, after=drip, total_seconds=0.3)
+
+
+@streaming
+async def test_a_list_with_one_error_is_that_error(stream: bool):
+    error = {"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}}
+    body = json.dumps([error]).encode()
+    for status in ("200 OK", "503 No"):
+        async with (
+            raw_server(head(JSON, status=status), body) as url,
+            provider_at(url) as provider,
+        ):
+            with pytest.raises(LLMUnavailable, match="overloaded"):
+                await ask(provider, stream)

@@ -1,0 +1,56 @@
+"""How vendors word what they refuse: patterns for one message each.
+
+A code or a header says it better where there is one; these are for where there is none.
+"""
+
+from __future__ import annotations
+
+import re
+
+OVERFLOW = re.compile(
+    r"context_length_exceeded|exceed_context_size|ContextWindowExceeded"
+    r"|model_max_prompt_tokens_exceeded|tokens_limit_reached"
+    r"|max(imum)? context (length|size)|context (length|size|window)[^.]{0,40}exceed"
+    r"|exceeds? (the )?(available |model'?s )?(max(imum)? )?context"
+    r"|(longer|larger|greater) than the (model'?s |max(imum)? )?(context|model) (le|si)"
+    r"|context the overflows|fit into the model|max(imum)? (model|prompt) length"
+    r"|reached context length|context length of only"
+    r"|prompt is too long|input is too long|input (token )?length is too long"
+    r"|too many (input )?tokens:|range of input length should be"
+    r"|input token count .{0,60}exceeds|prompt token count of \d+ exceeds"
+    r"|exceeded (the )?model token limit|tokens in the prompt cannot exceed"
+    r"|inputs` tokens \+|`inputs` must have less than",
+    re.IGNORECASE,
+)
+LIMITS = re.compile(
+    r"(?:context (?:length|size|limit|window)|maximum model length|prompt length"
+    r"|number of tokens allowed|exceeds the limit)"
+    r"\D{0,24}(\d{3,})|> (\d{3,}) maximum",
+    re.IGNORECASE,
+)
+"""What fits, in a vendor's words."""
+SENT = re.compile(
+    r"(?:requested|contains?|resulted in|too long:|count(?: of)?|length|input)"
+    r"(?: about)?[ (]*(\d{3,})",
+    re.IGNORECASE,
+)
+"""What was sent, in a vendor's words."""
+WAIT = re.compile(
+    r"(?:try again|retry|wait) (?:in|after) (?:about )?"
+    r"((?:\d+(?:\.\d+)?(?:ms|[smhd])?)+)"
+    r"( seconds?| minutes?)?|\"retryDelay\": ?\"([\d.]+s)\"",
+    re.IGNORECASE,
+)
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted"
+    r"|not allowed|invalid (field|parameter name)|extra_forbidden|deprecated",
+    re.IGNORECASE,
+)
+NO_CREDIT = re.compile(
+    r"insufficient[_ ](quota|credits?|balance|funds)|out of credits?"
+    r"|credit balance|quota exhausted|credits? exhausted",
+    re.IGNORECASE,
+)
+FILTERED = re.compile(r"content_filter|content_policy|content management policy")
+REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
+FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured out")

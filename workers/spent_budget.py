@@ -1,0 +1,90 @@
+"""A run whose budget is spent waits for a person, where its agent is configured so.
+
+Each allowance is a step of the journal, so that later attempts know how often the
+budget was given again, and that an answer was asked for instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from orchestrator.journal import Action, Decision, Journal, Step, StepKind, call_key
+from orchestrator.task import AwaitedCall
+from workers.errors import AgentFailed, BudgetExceeded
+from workers.run import Run
+
+_TOOL: Final = "budget"
+
+Record = Callable[[Step], Awaitable[None]]
+
+
+class SpentBudget:
+    """What people have decided about one run's budget, and the next such wait."""
+
+    def __init__(self, run: Run, journal: Journal, *, record: Record) -> None:
+        self._run = run
+        self._record = record
+        self._decisions = {each.key: each for each in journal.decisions}
+        steps = {step.key: step for step in journal.steps}
+        self.times = 1
+        """How often this run may spend each of its budgets."""
+        self._wraps_up = False
+        while (step := steps.get(self._key)) is not None:
+            self._obey(Action(str(step.outcome)))
+
+    async def decided(self, spent: BudgetExceeded) -> None:
+        """Return when more may be spent.
+
+        Raises:
+            BudgetExceeded: the run is to answer with what it has.
+            AgentFailed: the task is to end.
+        """
+        if self._wraps_up or self._run.lease is None:
+            raise spent
+        decision = self._decisions.get(self._key)
+        if decision is None:
+            await self._run.park(
+                AwaitedCall(
+                    call_id=self._call_id,
+                    reason="budget_spent",
+                    tool=_TOOL,
+                    arguments={"message": str(spent)},
+                )
+            )
+        elif decision.action is Action.FAIL:
+            raise _ended(spent, decision)
+        else:
+            await self._record(_step(decision, attempt=self._run.task.attempt))
+            self._obey(decision.action)
+            if self._wraps_up:
+                raise spent
+
+    @property
+    def _call_id(self) -> str:
+        return f"{_TOOL}:{self.times}"
+
+    @property
+    def _key(self) -> str:
+        return call_key(self._call_id)
+
+    def _obey(self, action: Action) -> None:
+        self.times += 1
+        self._wraps_up = self._wraps_up or action is Action.DONE
+
+
+def _step(decision: Decision, *, attempt: int) -> Step:
+    return Step(
+        key=decision.key,
+        kind=StepKind.CUSTOM,
+        name=_TOOL,
+        outcome=decision.action.value,
+        attempt=attempt,
+    )
+
+
+def _ended(spent: BudgetExceeded, decision: Decision) -> AgentFailed:
+    note = f" ({decision.note})" if decision.note else ""
+    return AgentFailed(
+        f"{spent}; the decision was to end the task{note}", code=spent.code
+    )
