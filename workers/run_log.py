@@ -67,8 +67,8 @@ class StoreRunLog:
         recorded = await self._insist(
             lambda: self._store.record_step(self._lease, step, events, dues=dues)
         )
-        if not recorded.has_mail:
-            self._no_mail_until = monotonic() + NO_MAIL_SECONDS
+        seen_empty = not recorded.has_mail
+        self._no_mail_until = monotonic() + NO_MAIL_SECONDS if seen_empty else 0.0
         await self._ring(recorded.doorbells)
         return recorded.step
 
