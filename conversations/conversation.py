@@ -43,7 +43,8 @@ class ConversationConfig(BaseModel):
     """What a turn that failed or was cancelled leaves: its question and a closing mark
     with the answer so far, or nothing (`drop`)."""
     ttl_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TTL_SECONDS)
-    """Deleted when nothing was added or changed for so long; None keeps it for ever."""
+    """Deleted when nothing was added or changed, and no turn begun, for so long; None
+    keeps it for ever."""
 
     @model_validator(mode="after")
     def _window_within_retention(self) -> ConversationConfig:

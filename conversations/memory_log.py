@@ -45,6 +45,8 @@ class MemoryConversation:
     open_calls: OpenCalls = frozenset()
     user_seq: int = 0
     summary_seq: int = 0
+    used_at: datetime | None = None
+    """When a turn was last begun on it."""
     branched_at: int | None = None
     """The message from which somebody went on in place."""
 
@@ -52,6 +54,7 @@ class MemoryConversation:
         ttl, touched = self.head.config.ttl_seconds, self.head.updated_at
         if ttl is None or touched is None:
             return None
+        touched = max(touched, self.used_at or touched)
         return touched + timedelta(seconds=ttl)
 
     def unknown(self, messages: Sequence[Message]) -> list[Message]:

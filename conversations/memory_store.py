@@ -64,7 +64,9 @@ class InMemoryConversationStore:
             if history or not messages:
                 record.load(history, numbers_of(conversation, history))
             else:
-                record.extend(messages, turn=None, now=self._now())
+                record.extend(
+                    messages, turn=None, now=record.head.created_at or self._now()
+                )
             self._records[key] = record
             return record.head.model_copy(deep=True)
 
@@ -155,6 +157,20 @@ class InMemoryConversationStore:
             if not record.remove(seq, now=self._now()):
                 raise MessageNotFound(conversation_id, f"message {seq}")
             return record.head.model_copy(deep=True)
+
+    def is_deleted(self, tenant: str, conversation_id: str) -> bool:
+        """Tell whether it was deleted within a day, for a caller's own change."""
+        with self.lock:
+            return self._is_deleted((tenant, conversation_id))
+
+    def use(self, tenant: str, conversation_id: str) -> ConversationConfig | None:
+        """Put its end off without a change; return its limits."""
+        with self.lock:
+            record = self._find((tenant, conversation_id))
+            if record is None:
+                return None
+            record.used_at = self._now()
+            return record.head.config
 
     def find_config(
         self, tenant: str, conversation_id: str

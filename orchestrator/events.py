@@ -27,6 +27,8 @@ class EventType(StrEnum):
     TEXT_DONE = "text.done"
     PART_DONE = "part.done"
     ITEM_DONE = "item.done"
+    ARGUMENTS_DELTA = "arguments.delta"
+    ARGUMENTS_DONE = "arguments.done"
     TOOL_CALL_STARTED = "tool_call.started"
     TOOL_CALL_COMPLETED = "tool_call.completed"
     TOOL_CALL_FAILED = "tool_call.failed"

@@ -122,3 +122,11 @@ EMPTY_JOURNAL: Final = Journal()
 def call_key(call_id: str) -> str:
     """The key of a tool call's step."""
     return f"tool:{call_id}"
+
+
+HANDOVER_KEY: Final = "handover"
+"""Begins the key of the step that names the calls which the client is to make."""
+ANSWER_KEY: Final = "answer"
+"""The key of the step that holds an answer which no completion has said."""
+ANSWER_ITEM: Final = "msg-answer"
+"""The id of that answer's item in the event log."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 
-from conversations.errors import ConversationBusy
+from conversations.errors import ConversationBusy, ConversationNotFound
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_entry import Entry
@@ -62,6 +62,7 @@ class MemoryAcceptance:
         if task.when_busy in ("interrupt", "rollback"):
             superseded = self._turns.supersede(task)
         entry, bells = self._ledger.add(task)
+        entry.limits = self._turns.use_conversation(task)
         self._remember(task)
         if task.when_busy == "steer":
             joined = self._turns.steer(entry)
@@ -119,6 +120,8 @@ class MemoryAcceptance:
             nearest = get_close_matches(task.agent_name, sorted(known))
             return AgentNotFound(task.agent_name, nearest=nearest)
         conversation_id = task.conversation_id
+        if conversation_id is not None and self._turns.is_deleted(task):
+            return ConversationNotFound(conversation_id)
         if conversation_id is None or task.when_busy != "reject":
             return None
         busy = self._ledger.next_turn(task) is not None

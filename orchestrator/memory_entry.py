@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import TaskEvent
@@ -44,6 +45,8 @@ class Entry:
     """The fence that blocked its loop."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
+    limits: ConversationConfig | None = None
+    """Of its conversation, should that expire before the turn ends."""
     rolled_back: bool = False
     """Its turn enters no history."""
     superseded: list[Task] = field(default_factory=list)

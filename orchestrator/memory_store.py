@@ -106,6 +106,7 @@ class InMemoryTaskStore(
             redact=redact,
             payee=payee,
         )
+        self._use_conversation = turns.use_conversation
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,
@@ -255,7 +256,7 @@ class InMemoryTaskStore(
                 task.conversation_id,
                 [redacted(each, self._redact) for each in ending.turn.messages],
                 turn=task.id,
-                create_with=ending.turn.config,
+                create_with=entry.limits or ending.turn.config,
             )
         except ConversationNotFound:
             return False
@@ -266,6 +267,14 @@ class InMemoryTaskStore(
             entry = self._ledger.get(tenant, task_id)
             bells = self._ledger.request_cancel(entry)
             return Cancellation(entry.copy(), bells)
+
+    async def delete(self, tenant: str, task_id: str) -> None:
+        with self._lock:
+            task = self._ledger.get(tenant, task_id).task
+            if not task.status.is_terminal:
+                raise InvalidTransition(task.id, status=task.status, wanted="deleted")
+            del self._ledger.entries[(tenant, task_id)]
+            self._acceptance.forget(task)
 
     def _push_cancel(self, entry: Entry) -> None:
         worker = entry.task.worker or ""

@@ -46,10 +46,24 @@ class MemoryTurns:
         if status is not TaskStatus.COMPLETED and not entry.rolled_back:
             said = [step.said for step in entry.steps.values() if step.said]
             asked = (self.asked(entry.task), *entry.steered)
-            self._append(entry.task, asked, said=said, ended=status)
+            self._append(entry, entry.task, asked, said=said, ended=status)
         for task in entry.superseded:
             asked = (self.asked(task),)
-            self._append(task, asked, said=(), ended=TaskStatus.CANCELLED)
+            self._append(entry, task, asked, said=(), ended=TaskStatus.CANCELLED)
+
+    def use_conversation(self, task: Task) -> ConversationConfig | None:
+        """Put the end of a task's conversation off; return its limits."""
+        store, conversation_id = self._conversations, task.conversation_id
+        if store is None or conversation_id is None:
+            return None
+        return store.use(task.tenant, conversation_id) or self._config
+
+    def is_deleted(self, task: Task) -> bool:
+        """Tell whether a task's conversation was deleted within a day."""
+        store, conversation_id = self._conversations, task.conversation_id
+        if store is None or conversation_id is None:
+            return False
+        return store.is_deleted(task.tenant, conversation_id)
 
     def asked(self, task: Task) -> Message:
         """What the user says with a task, as it may be stored."""
@@ -57,6 +71,7 @@ class MemoryTurns:
 
     def _append(
         self,
+        entry: Entry,
         task: Task,
         asked: Sequence[Message],
         *,
@@ -66,7 +81,8 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return
-        config = store.find_config(task.tenant, conversation_id) or self._config
+        limits = entry.limits or self._config
+        config = store.find_config(task.tenant, conversation_id) or limits
         if config.on_failure == "drop":
             return
         try:
@@ -75,7 +91,7 @@ class MemoryTurns:
                 conversation_id,
                 closing_messages(asked, said=said, ended=ended.value),
                 turn=task.id,
-                create_with=self._config,
+                create_with=limits,
             )
         except ConversationNotFound:
             return  # deleted: a late turn does not bring it back

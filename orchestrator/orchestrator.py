@@ -29,6 +29,7 @@ from orchestrator.errors import (
 )
 from orchestrator.journal import Action
 from orchestrator.parts import OrchestratorParts
+from orchestrator.patience import Patience
 from orchestrator.request import (
     SubmitOptions,
     SubmitRequest,
@@ -51,6 +52,8 @@ from orchestrator.wiring import connect
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+CONFIRM_SECONDS = 4.0
+"""How long a delete waits for the worker to confirm its cancel."""
 ANSWER_SECONDS = 4.75
 """How long a submit or cancel may take with its doorbell, which then rings on alone."""
 
@@ -187,6 +190,25 @@ class AsyncOrchestrator(TaskReader):
         )
         await self._ring(answer.doorbells, since=started)
         return answer.task
+
+    async def delete(self, task_id: str, *, tenant: str | None = None) -> None:
+        """Forget a task, its steps and events; one that has not ended is cancelled.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            InvalidTransition: its worker has not confirmed the cancel in time; ask
+                again.
+        """
+        task = await self.cancel(task_id, tenant=tenant)
+        patience = Patience(CONFIRM_SECONDS)
+        after = -1
+        while not task.status.is_terminal and patience.left_seconds > 0:
+            events = await self.read_events(
+                task_id, after=after, wait_seconds=patience.left_seconds, tenant=tenant
+            )
+            after = events[-1].sequence if events else after
+            task = await self.get(task_id, tenant=tenant)
+        await self._bounded(self._parts.store.delete(*self._key(tenant, task_id)))
 
     async def resolve(
         self,

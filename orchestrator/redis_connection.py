@@ -5,11 +5,20 @@ No message, repr or error made here holds a password.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import builtins
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -76,12 +85,52 @@ def connect(
                 supported_errors=(RedisConnectionError,),
             ),
         )
-        return Redis.from_pool(pool)
     except ValueError:
         raise StoreUnavailable(
             f"the Redis URL ({len(url)} characters) cannot be read;"
             " write redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
+    pool.connection_class = _CANCELLABLE[pool.connection_class]
+    return Redis.from_pool(pool)
+
+
+class _Cancellable(AbstractConnection):
+    """Sends within the socket's timeout, and never swallows a cancel.
+
+    redis-py sends by `asyncio.wait_for`, which on Python 3.11 returns as if nothing
+    were when the cancel comes together with the end; it makes a task a command, too.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        seconds, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(seconds):
+                await super().send_packed_command(command, check_health=check_health)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = seconds
+
+
+class _CancellableTCP(_Cancellable, Connection):
+    """Over TCP."""
+
+
+class _CancellableTLS(_Cancellable, SSLConnection):
+    """Over TLS."""
+
+
+class _CancellableUnix(_Cancellable, UnixDomainSocketConnection):
+    """Over a unix socket."""
+
+
+_CANCELLABLE: Final = {
+    Connection: _CancellableTCP,
+    SSLConnection: _CancellableTLS,
+    UnixDomainSocketConnection: _CancellableUnix,
+}
 
 
 def address_of(client: Redis) -> str:

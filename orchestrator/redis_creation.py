@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationBusy
+from conversations.errors import ConversationBusy, ConversationNotFound
 from conversations.record import write_limits, write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
@@ -92,6 +92,8 @@ def read_creation(
         case "agent_not_found":
             nearest = get_close_matches(task.agent_name, sorted(known_agents))
             return AgentNotFound(task.agent_name, nearest=nearest)
+        case "conversation_deleted":
+            return ConversationNotFound(task.conversation_id or "")
         case "busy":
             return ConversationBusy(task.conversation_id or "")
         case "conflict":

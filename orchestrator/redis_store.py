@@ -356,6 +356,12 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
             task_from_fields(pairs(answer[0])), read_doorbells(answer[1])
         )
 
+    async def delete(self, tenant: str, task_id: str) -> None:
+        task = await self.get(tenant, task_id)
+        if not task.status.is_terminal:
+            raise InvalidTransition(task.id, status=task.status, wanted="deleted")
+        await self._sweep.forget_now(task)
+
     async def wait_cancel_requests(
         self, worker: str, *, wait_seconds: float
     ) -> tuple[tuple[str, str], ...]:

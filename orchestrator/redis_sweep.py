@@ -21,7 +21,7 @@ from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
 from orchestrator.redis_listing import listing_keys
 from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.store import SweepReport
-from orchestrator.task import TaskStatus
+from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import task_from_fields
 
 _NOBODY = "_"
@@ -125,6 +125,11 @@ class RedisSweep:
         self._answered_at = now
         return now >= self._takes_back_from
 
+    async def forget_now(self, task: Task) -> None:
+        """Remove an ended task before its time."""
+        call = _forgetting(task.tenant, task.id, task, ahead=True)
+        await self._scripts.run(call.name, call.keys, call.arguments)
+
     async def _forget(self, members: Sequence[str]) -> None:
         if not members:
             return
@@ -136,18 +141,24 @@ class RedisSweep:
                 records = await pipeline.execute(raise_on_error=False)
         await self._scripts.run_each(
             [
-                _forgetting(*name, {} if isinstance(fields, Exception) else fields)
+                _forgetting(*name, _read(fields))
                 for name, fields in zip(names, records, strict=True)
             ]
         )
 
 
-def _forgetting(tenant: str, task_id: str, fields: dict[str, str]) -> ScriptCall:
-    listings = [redis_keys.listing(tenant)]
-    if fields:
-        # Listings of another release's record are left to readers, who tidy them.
-        with suppress(UnreadableRecord):
-            listings = listing_keys(task_from_fields(fields))
+def _read(fields: dict[str, str] | Exception) -> Task | None:
+    # Listings of another release's record are left to readers, who tidy them.
+    with suppress(UnreadableRecord):
+        if fields and not isinstance(fields, Exception):
+            return task_from_fields(fields)
+    return None
+
+
+def _forgetting(
+    tenant: str, task_id: str, task: Task | None, *, ahead: bool = False
+) -> ScriptCall:
+    listings = listing_keys(task) if task else [redis_keys.listing(tenant)]
     statuses = (status for status in TaskStatus if status.is_terminal)
     return ScriptCall(
         "forget",
@@ -157,5 +168,5 @@ def _forgetting(tenant: str, task_id: str, fields: dict[str, str]) -> ScriptCall
             *listings,
             *(redis_keys.listing(tenant, "status", status) for status in statuses),
         ],
-        [redis_keys.member(tenant, task_id), task_id],
+        [redis_keys.member(tenant, task_id), task_id, "1" if ahead else ""],
     )

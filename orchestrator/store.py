@@ -308,6 +308,15 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
+    async def delete(self, tenant: str, task_id: str) -> None:
+        """Forget an ended task before its time: record, journal and events.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            InvalidTransition: it has not ended.
+        """
+        ...
+
     async def wait_cancel_requests(
         self, worker: str, *, wait_seconds: float
     ) -> tuple[tuple[str, str], ...]:

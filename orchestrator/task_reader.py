@@ -117,6 +117,25 @@ class TaskReader:
         async for event in self._events(task_id, after, tenant, Patience(None)):
             yield event
 
+    async def read_events(
+        self,
+        task_id: str,
+        *,
+        after: int = -1,
+        wait_seconds: float = 0.0,
+        tenant: str | None = None,
+    ) -> tuple[TaskEvent, ...]:
+        """Return some events beyond `after`; waits for the first, empty when none came.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+            StoreUnavailable: the store stays away.
+        """
+        key = self._key(tenant, task_id)
+        return await self._read_events(
+            key, after, Patience(wait_seconds), slice_seconds=wait_seconds
+        )
+
     async def steps(
         self, task_id: str, *, tenant: str | None = None
     ) -> tuple[Step, ...]:
@@ -241,7 +260,11 @@ class TaskReader:
                 return
 
     async def _read_events(
-        self, key: tuple[str, str], after: int, patience: Patience
+        self,
+        key: tuple[str, str],
+        after: int,
+        patience: Patience,
+        slice_seconds: float = EVENT_WAIT_SECONDS,
     ) -> tuple[TaskEvent, ...]:
         store_patience = Patience(READ_PATIENCE_SECONDS)
         while True:
@@ -249,7 +272,7 @@ class TaskReader:
                 return await self._parts.store.events(
                     *key,
                     after=after,
-                    wait_seconds=min(EVENT_WAIT_SECONDS, patience.left_seconds),
+                    wait_seconds=min(slice_seconds, patience.left_seconds),
                 )
             except StoreUnavailable:
                 left = min(store_patience.left_seconds, patience.left_seconds)

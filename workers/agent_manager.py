@@ -187,6 +187,7 @@ class LocalAgentManager:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)
             answer = _checked(await entry.agent.run(context, agent_input))
+            await context.conclude(answer.content)
         except GateClosed:
             raise
         except Exception as exc:
@@ -251,10 +252,10 @@ def _input_of(
 def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
     if answer.messages:
         return answer.messages
-    asked = Message(role=Role.USER, content=agent_input.prompt())
+    asked = agent_input.opening()
     if not answer.content.strip():
-        return (asked,)
-    return (asked, Message(role=Role.ASSISTANT, content=answer.content))
+        return asked
+    return (*asked, Message(role=Role.ASSISTANT, content=answer.content))
 
 
 def _succeeded(health: AgentHealth) -> AgentHealth:

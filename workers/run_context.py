@@ -9,7 +9,7 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
@@ -22,7 +22,16 @@ from conversations.message import Message, ToolCall
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import EMPTY_JOURNAL, Journal, Step, StepKind, StepStart
+from orchestrator.journal import (
+    ANSWER_ITEM,
+    ANSWER_KEY,
+    EMPTY_JOURNAL,
+    HANDOVER_KEY,
+    Journal,
+    Step,
+    StepKind,
+    StepStart,
+)
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.announcement import Announcement
@@ -42,7 +51,9 @@ from workers.once_call import OnceCall, UnsettledCalls
 from workers.prompt_tokens import Exchange, estimate_prompt
 from workers.run import Run
 from workers.run_events import (
+    client_call_events,
     completion_events,
+    message_events,
     tool_ended_events,
     tool_started_events,
 )
@@ -98,6 +109,7 @@ class JournaledRunContext:
         """Prompts and completions of this run so far, also of earlier attempts."""
         self._completions = 0
         self._items = 0
+        self._said: str | None = None
         self._names: Counter[str] = Counter()
         self.tools: tuple[ToolSpec, ...] = tuple(tools.specs(config.tools))
 
@@ -201,6 +213,7 @@ class JournaledRunContext:
             completion = Completion.model_validate(done.outcome)
             self.exchanges.append(Exchange(request, completion))
             self._items += bool(completion.message.content)
+            self._said = completion.message.content
             return completion
         started = monotonic()
         try:
@@ -214,6 +227,7 @@ class JournaledRunContext:
         completion, seconds = answered.completion, monotonic() - started
         self.exchanges.append(Exchange(request, completion))
         self._items += bool(completion.message.content)
+        self._said = completion.message.content
         events = completion_events(
             completion,
             number=number,
@@ -358,6 +372,32 @@ class JournaledRunContext:
         facts: dict[str, JsonValue] = {"name": name, "seconds": round(step.seconds, 3)}
         await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
         return outcome
+
+    async def hand_over(self, calls: Sequence[ToolCall]) -> None:
+        index = self._items
+        self._items += len(calls)
+        events = client_call_events(calls, completion=self._completions, index=index)
+        outcome: list[JsonValue] = [call.model_dump(mode="json") for call in calls]
+        await self._note(f"{HANDOVER_KEY}:{self._completions}", outcome, events)
+
+    async def conclude(self, content: str) -> None:
+        """Show the answer as an item of its own, unless a completion has said it."""
+        if not content.strip() or content == self._said:
+            return
+        events = message_events(content, item_id=ANSWER_ITEM, index=self._items)
+        await self._note(ANSWER_KEY, content, events)
+
+    async def _note(self, key: str, outcome: JsonValue, events: list[NewEvent]) -> None:
+        if key in self._steps:
+            return
+        step = Step(
+            key=key,
+            kind=StepKind.CUSTOM,
+            name=key.partition(":")[0],
+            outcome=outcome,
+            attempt=self.task.attempt,
+        )
+        await self._record(step, events)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
         data: dict[str, JsonValue] = {**facts, "message": message}

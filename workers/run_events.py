@@ -6,8 +6,11 @@ Items follow the Responses API: a message or a tool call is added, filled and do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import JsonValue
 
+from conversations.json_value import dumps
 from conversations.message import ToolCall
 from orchestrator.events import EventType, NewEvent
 from workers.agents.agent import ToolResult
@@ -39,13 +42,15 @@ def completion_events(
     if not completion.message.content:
         return [recorded]
     return [
-        *_message_events(completion.message.content, number=number, index=first_index),
+        *message_events(
+            completion.message.content, item_id=f"msg-{number}", index=first_index
+        ),
         recorded,
     ]
 
 
-def _message_events(text: str, *, number: int, index: int) -> list[NewEvent]:
-    item_id = f"msg-{number}"
+def message_events(text: str, *, item_id: str, index: int) -> list[NewEvent]:
+    """Return the log entries of a message that is said as a whole."""
     place: dict[str, JsonValue] = {"item_id": item_id, "output_index": index}
     item: dict[str, JsonValue] = {"id": item_id, "type": "message"}
     return [
@@ -59,6 +64,30 @@ def _message_events(text: str, *, number: int, index: int) -> list[NewEvent]:
             data={"output_index": index, "item": {**item, "text": text}},
         ),
     ]
+
+
+def client_call_events(
+    calls: Sequence[ToolCall], *, completion: int, index: int
+) -> list[NewEvent]:
+    """Return the log entries of calls that the client is to make."""
+    events: list[NewEvent] = []
+    for offset, call in enumerate(calls):
+        item_id = f"client-{completion}:{call.id}"
+        item = {**_tool_item(call, item_id=item_id), "type": "client_tool_call"}
+        place: dict[str, JsonValue] = {"output_index": index + offset}
+        arguments = dumps(call.arguments)
+        facts = {**place, "item_id": item_id, "name": call.name}
+        events += [
+            NewEvent(type=EventType.ITEM_ADDED, data={**place, "item": item}),
+            NewEvent(
+                type=EventType.ARGUMENTS_DELTA, data={**facts, "delta": arguments}
+            ),
+            NewEvent(
+                type=EventType.ARGUMENTS_DONE, data={**facts, "arguments": arguments}
+            ),
+            NewEvent(type=EventType.ITEM_DONE, data={**place, "item": item}),
+        ]
+    return events
 
 
 def tool_started_events(call: ToolCall, *, item_id: str, index: int) -> list[NewEvent]:

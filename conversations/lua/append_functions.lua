@@ -159,13 +159,23 @@ local function conversation_add(keys, entry)
   end
 end
 
--- Puts the time to live off after a change.
-local function conversation_touch(keys, now_ms)
-  redis.call('HSET', keys[1], 'updated_ms', now_ms)
+-- Puts the time to live off.
+local function conversation_keep(keys)
   local ttl_ms = redis.call('HGET', keys[1], 'ttl_ms')
-  if ttl_ms ~= '' then
+  if ttl_ms and ttl_ms ~= '' then
     for i = 1, 5 do redis.call('PEXPIRE', keys[i], ttl_ms) end
   end
+end
+
+local function conversation_touch(keys, now_ms)
+  redis.call('HSET', keys[1], 'updated_ms', now_ms)
+  conversation_keep(keys)
+end
+
+-- The limits of a conversation as lines (config, max_messages, ttl_ms), or nil.
+local function conversation_limits(keys)
+  local limits = redis.call('HMGET', keys[1], 'config', 'max_messages', 'ttl_ms')
+  return limits[1] and table.concat(limits, '\n') or nil
 end
 
 -- Returns nil, or why the append is refused: 'deleted', 'not_found', 'conflict',

@@ -93,16 +93,22 @@ async def start(
 
 
 async def stop(process: Process, *, grace_seconds: float) -> None:
-    """Ask a child to end, wait, and kill it with its own children if it does not."""
+    """Ask a child to end, wait, and kill it with its own children if it does not.
+
+    A cancel meanwhile kills them at once: whoever asks twice wants no more waiting.
+    """
     with suppress(ProcessLookupError):
         process.terminate()
     try:
         async with asyncio.timeout(grace_seconds):
             await process.wait()
     except TimeoutError:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        await process.wait()
+        pass
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            await process.wait()
 
 
 async def keep_running(

@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from conversations.errors import ConversationError
 from orchestrator.errors import OrchestratorError
@@ -18,6 +20,7 @@ from orchestrator.http.auth import KeyRing
 from orchestrator.http.limits import RequestLimits
 from orchestrator.http.problem import Problem, answer_problem
 from orchestrator.http.routes import ROUTERS
+from orchestrator.http.waiting import ClientGone
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
@@ -25,6 +28,8 @@ from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 
 DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
+CLIENT_CLOSED_REQUEST = 499
+"""As nginx logs it; nobody reads the answer."""
 _ANSWERED = (
     Problem,
     OrchestratorError,
@@ -33,6 +38,10 @@ _ANSWERED = (
     HTTPException,
     Exception,
 )
+
+
+async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 def create_app(
@@ -74,6 +83,7 @@ def create_app(
     app.state.keys = KeyRing(settings.http.keys, tenant=settings.tenant)
     for error in _ANSWERED:
         app.add_exception_handler(error, answer_problem)
+    app.add_exception_handler(ClientGone, _nobody_listens)
     for router in ROUTERS:
         app.include_router(router)
     if settings.http.cors_origins:

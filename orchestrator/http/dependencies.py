@@ -16,13 +16,13 @@ def _orchestrator(request: Request) -> AsyncOrchestrator:
     return orchestrator
 
 
-def _http_settings(request: Request) -> HttpSettings:
+def limits_of(request: Request) -> HttpSettings:
+    """Return the service's settings."""
     settings: HttpSettings = request.app.state.http_settings
     return settings
 
 
 Celeriac = Annotated[AsyncOrchestrator, Depends(_orchestrator)]
-Limits = Annotated[HttpSettings, Depends(_http_settings)]
 
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = (401, 403, 413, 414, 415, 422, 503)

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from orchestrator.http import agents, status
+from orchestrator.http import agents, schedules, status, tasks
+from orchestrator.http.facade import chat_completions, conversations, models, responses
 
-ROUTERS: tuple[APIRouter, ...] = (agents.router, status.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    tasks.router,
+    agents.router,
+    schedules.router,
+    responses.router,
+    conversations.router,
+    chat_completions.router,
+    models.router,
+    status.router,
+)

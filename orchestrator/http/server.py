@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator.http.app import create_app
+from orchestrator.http.stream import ABORT
 from orchestrator.http_settings import HttpSettings
 from orchestrator.settings import Settings
 
@@ -49,6 +50,7 @@ class BoundedHeaders(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
         self._header_bytes = 0
         self._expect_headers()
 

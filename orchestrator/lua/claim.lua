@@ -75,6 +75,9 @@ redis.call('HSET', RECORD, 'worker', ARGV[6], 'claim_token', ARGV[8],
   'claimed_ms', text(NOW), 'lease_until_ms', lease_until)
 redis.call('HSETNX', RECORD, 'started_ms', text(NOW))
 redis.call('ZADD', LEASES, lease_until, MEMBER)
+if get('conversation') then
+  conversation_keep(conversation_keys(TENANT, get('conversation')))
+end
 append_event('task.started',
   cjson.encode({worker = ARGV[6], attempt = get_number('attempt')}))
 if get('suspect') then

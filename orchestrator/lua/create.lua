@@ -94,6 +94,10 @@ if ARGV[19] ~= '1' and redis.call('HLEN', KEYS[13]) > 0
   return {'agent_not_found', TASK_ID, {}, {}}
 end
 local conversation, rule = ARGV[10], ARGV[11]
+local talk = conversation ~= '' and conversation_keys(TENANT, conversation)
+if talk and redis.call('EXISTS', talk[6]) == 1 then
+  return {'conversation_deleted', TASK_ID, {}, {}}
+end
 local head = conversation ~= '' and next_turn(conversation)
 if head and rule == 'reject' then
   return {'busy', TASK_ID, {}, {}}
@@ -158,7 +162,9 @@ keep('expires_at_ms', from_now(ARGV[13]))
 keep('deadline_at_ms', from_now(ARGV[14]))
 keep('time_limit_ms', ARGV[15])
 keep('asked', ARGV[20])
-keep('limits', ARGV[21])
+-- Should the conversation expire before the turn ends, it begins anew as it was.
+keep('limits', talk and conversation_limits(talk) or ARGV[21])
+if talk then conversation_keep(talk) end
 local bells = {}
 if head and (rule == 'interrupt' or rule == 'rollback') then
   bells = supersede(rule == 'rollback')

@@ -25,6 +25,9 @@ end
 local data = ARGV[13]
 if #KEYS > 12 then
   local keys, argv = from_place(KEYS, 13), from_place(ARGV, 15)
+  if get('limits') then
+    argv[3], argv[4], argv[5] = string.match(get('limits'), '^(.-)\n(.-)\n(.*)$')
+  end
   if get('rolled_back') or conversation_append_check(keys, argv) then
     data = ARGV[14]
   else

@@ -1,13 +1,13 @@
--- Removes an ended task whose time has come; looks again, since another sweep may have
+-- Removes an ended task whose time has come, or at once when asked to; looks again, since another sweep may have
 -- done it and a task of the same id may be new. Needs no task.lua.
 --
 -- KEYS  1 record, 2 event log, 3 journal, 4 ended tasks to forget (zset), 5.. listings
--- ARGV  1 member ('tenant id'), 2 task id
+-- ARGV  1 member ('tenant id'), 2 task id, 3 '1' to remove it before its time
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local due = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[1]) or nil)
-if not due or due > now then
+if not due or (due > now and ARGV[3] ~= '1') then
   return {}
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])

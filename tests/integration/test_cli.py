@@ -454,7 +454,7 @@ def test_an_interrupted_demo_leaves_nothing(
         wait_until(lambda: "\nstopping\n" in log.read_text(), 10, log.read_text)
         assert demo.wait(30) == 130, log.read_text()
     assert children
-    assert not [pid for pid in children if is_alive(pid)]
+    wait_until(lambda: not any(map(is_alive, children)), 20, log.read_text)
     assert list(documents.iterdir()) == []
     assert "Traceback" not in log.read_text()
 

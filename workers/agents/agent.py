@@ -6,7 +6,7 @@ named step that goes through it is journaled and is not done again on a later at
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from conversations.json_value import Json, JsonObject, Text
 from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
-from orchestrator.prompt import prompt_of
+from orchestrator.prompt import opening_of, question_of
 from orchestrator.task import StopReason, Task
 from workers.llm.provider import Completion, CompletionRequest, ToolSpec
 from workers.tools.registry import ToolRegistry
@@ -49,7 +49,11 @@ class AgentInput(BaseModel):
 
     def prompt(self) -> str:
         """Return the words for the model: a prompt field alone, else all as JSON."""
-        return prompt_of(self.data)
+        return question_of(self.data)
+
+    def opening(self) -> tuple[Message, ...]:
+        """Return the messages that the turn begins with."""
+        return opening_of(self.data)
 
 
 class AgentResult(BaseModel):
@@ -134,6 +138,10 @@ class RunContext(Protocol):
         Raises:
             SoftTimeLimitReached: once, when the soft limit passes.
         """
+        ...
+
+    async def hand_over(self, calls: Sequence[ToolCall]) -> None:
+        """Tell viewers which calls the client is to make; the run ends with them."""
         ...
 
     async def progress(self, message: str, **facts: JsonValue) -> None:

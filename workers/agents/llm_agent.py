@@ -11,14 +11,17 @@ from contextlib import suppress
 
 from pydantic import JsonValue
 
+from conversations.client_calls import marked_as_client
 from conversations.errors import ContextTooLong
 from conversations.fitting import fit_history, fit_turn
 from conversations.message import Message, Role, ToolCall
 from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.agents.run_options import RunOptions
 from workers.agents.sampling import Sampling
 from workers.agents.structured import OutputFormat
+from workers.agents.turn_messages import opening_of_turn, refusal
 from workers.errors import (
     AgentFailed,
     BudgetExceeded,
@@ -112,7 +115,18 @@ class _ToolLoop:
         self._ctx = ctx
         self._registry = registry
         self._sampling = Sampling.of(ctx.config, agent_input.parameters)
-        schema = ctx.config.output_schema
+        own = registry.names
+        configured = [spec for spec in ctx.tools if spec.name not in own]
+        self._configured_names = {spec.name for spec in configured}
+        tools = (*configured, *registry.specs(own))
+        self._options = RunOptions.of(
+            agent_input.parameters, taken={spec.name for spec in tools}
+        )
+        self._client_names = {tool.name for tool in self._options.tools}
+        instructions = "\n\n".join(
+            text for text in (instructions, self._options.instructions or "") if text
+        )
+        schema = self._options.output_schema or ctx.config.output_schema
         self._format = OutputFormat(schema) if schema is not None else None
         if self._format is not None:
             instructions = f"{instructions}\n\n{self._format.instructions}".strip()
@@ -120,15 +134,17 @@ class _ToolLoop:
         if instructions:
             self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
         self._tokens = agent_input.context_tokens
-        self._turn = [Message(role=Role.USER, content=agent_input.prompt())]
-        self._calls_left = ctx.config.max_tool_calls
+        self._turn = opening_of_turn(agent_input)
+        most = self._options.max_tool_calls
+        self._calls_left = min(
+            ctx.config.max_tool_calls,
+            ctx.config.max_tool_calls if most is None else most,
+        )
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
         self._slots = asyncio.Semaphore(CONCURRENT_TOOL_CALLS)
-        own = registry.names
-        configured = [spec for spec in ctx.tools if spec.name not in own]
-        self._configured_names = {spec.name for spec in configured}
-        self._tools = (*configured, *registry.specs(own)) if self._calls_left else ()
+        self._tools = (*tools, *self._options.specs) if self._calls_left else ()
+        self._first_choice = self._options.first_choice()
 
     async def run(self) -> AgentResult:
         try:
@@ -149,7 +165,10 @@ class _ToolLoop:
             completion = await self._complete(self._turn, self._tools)
             if not completion.message.tool_calls:
                 return await self._answer(completion)
-            within_limits = await self._run_calls(completion)
+            handed_over = self._for_client(completion)
+            within_limits = await self._run_calls(completion, handed_over)
+            if handed_over:
+                return await self._hand_over(completion, handed_over)
             if self._ctx.wrapping_up or not within_limits:
                 return None
         return None
@@ -182,6 +201,8 @@ class _ToolLoop:
         if self._format is not None and not tools:
             schema = {"output_schema": self._format.schema}
             request = request.model_copy(update=schema)
+        if tools and self._first_choice:
+            request = request.model_copy(update=self._first_choice)
         if self._spent is not None:
             most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
             request = request.model_copy(update={"max_output_tokens": most})
@@ -270,21 +291,48 @@ class _ToolLoop:
         timed_out = self._ctx.wrapping_up
         return StopReason.SOFT_TIME_LIMIT if timed_out else StopReason.MAX_TURNS
 
-    async def _run_calls(self, completion: Completion) -> bool:
+    def _for_client(self, completion: Completion) -> list[ToolCall]:
+        """Return the calls that the client is to make."""
+        if self._options.tool_choice != "none":
+            self._first_choice = {}
+        refused = self._refused(completion)
+        return [
+            call
+            for call in completion.message.tool_calls
+            if call.name in self._client_names and call.id not in refused
+        ]
+
+    async def _hand_over(
+        self, completion: Completion, calls: list[ToolCall]
+    ) -> AgentResult:
+        """End with calls of the client's; its outputs come with the next task."""
+        await self._ctx.hand_over(calls)
+        return AgentResult(
+            content=completion.message.content,
+            output={"tool_calls": [call.model_dump(mode="json") for call in calls]},
+            stop_reason=StopReason.CLIENT_TOOL_CALLS,
+            messages=tuple(self._turn),
+        )
+
+    async def _run_calls(
+        self, completion: Completion, handed_over: Sequence[ToolCall]
+    ) -> bool:
         """Run a turn's calls and add their results; False when the limit cut some off.
 
-        Whatever happens to a call, the turn holds a result for it: a history with an
-        open call could not be continued.
+        Whatever happens to a call of ours, the turn holds a result for it: a history
+        with an open call could not be continued. Only the client's stay open.
         """
-        calls = completion.message.tool_calls
+        given = {call.id for call in handed_over}
+        calls = [call for call in completion.message.tool_calls if call.id not in given]
         self._count_invalid(completion)
         refused = self._refused(completion)
-        over_limit = len(calls) > self._calls_left
-        self._calls_left = max(0, self._calls_left - len(calls))
+        asked = len(completion.message.tool_calls)
+        over_limit = asked > self._calls_left
+        self._calls_left = max(0, self._calls_left - asked)
         results = await gather_or_cancel(
             self._call(call, refused.get(call.id)) for call in calls
         )
-        self._turn.append(completion.message)
+        self._turn.append(marked_as_client(completion.message, given))
         self._turn += [result.as_message() for result in results]
         return not over_limit
 
@@ -306,18 +354,18 @@ class _ToolLoop:
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
         calls = completion.message.tool_calls
         refused = {
-            id_: _refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
+            id_: refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
             for id_, why in completion.invalid_arguments.items()
         }
         if completion.finish_reason is FinishReason.LENGTH:
             last = calls[-1].id
             text = "the call was cut off at the token limit; make it again, shorter"
-            refused[last] = _refusal(last, InvalidToolArguments.code, text)
+            refused[last] = refusal(last, InvalidToolArguments.code, text)
         for call in calls[self._calls_left :]:
             text = (
                 f"the limit of {self._ctx.config.max_tool_calls} tool calls is reached"
             )
-            refused[call.id] = _refusal(call.id, "tool_call_limit", text)
+            refused[call.id] = refusal(call.id, "tool_call_limit", text)
         return refused
 
     async def _call(self, call: ToolCall, refused: ToolResult | None) -> ToolResult:
@@ -326,14 +374,10 @@ class _ToolLoop:
         own = self._registry.names and call.name not in self._configured_names
         async with self._slots:
             if self._ctx.wrapping_up:
-                return _refusal(call.id, "soft_time_limit", "the time is over")
+                return refusal(call.id, "soft_time_limit", "the time is over")
             try:
                 return await self._ctx.call_tool(
                     call, registry=self._registry if own else None
                 )
             except SoftTimeLimitReached:
-                return _refusal(call.id, "soft_time_limit", "the time is over")
-
-
-def _refusal(call_id: str, code: str, text: str) -> ToolResult:
-    return ToolResult(call_id=call_id, content=f"No result: {text}.", error=code)
+                return refusal(call.id, "soft_time_limit", "the time is over")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
-from orchestrator.prompt import PROMPT_FIELDS
+from orchestrator.prompt import MESSAGES_FIELD, PROMPT_FIELDS
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.document_input import invalid, read_library, read_roots
 from workers.agents.llm_agent import LLMAgent
@@ -54,7 +54,9 @@ class ResearcherAgent:
         await ctx.progress(
             f"{len(library)} documents to search", documents=len(library)
         )
-        asked = agent_input.model_copy(update={"data": {"query": query}})
+        begins = agent_input.data.get(MESSAGES_FIELD)
+        data = {"query": query} if begins is None else {MESSAGES_FIELD: begins}
+        asked = agent_input.model_copy(update={"data": data})
         result = await _agent_with(library).run(ctx, asked)
         output = _output(result, library)
         return result.model_copy(update={"output": output})
@@ -72,6 +74,8 @@ def _query(agent_input: AgentInput) -> str:
         value = agent_input.data.get(field)
         if isinstance(value, str) and value.strip():
             return value
+    if MESSAGES_FIELD in agent_input.data:
+        return agent_input.prompt()
     raise invalid("input.query", "is required and must be text that is not blank")
 
 

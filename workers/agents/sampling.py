@@ -23,6 +23,8 @@ class Sampling(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Text | None = Field(default=None, min_length=1, max_length=64)
 
     @classmethod
     def of(cls, config: AgentConfig, parameters: JsonObject) -> Sampling:
@@ -31,7 +33,7 @@ class Sampling(BaseModel):
         Raises:
             AgentFailed: a parameter has a wrong type or range; names it.
         """
-        configured = {name: getattr(config, name) for name in cls.model_fields}
+        configured = {name: getattr(config, name, None) for name in cls.model_fields}
         try:
             return cls.model_validate({**configured, **parameters})
         except ValidationError as exc:

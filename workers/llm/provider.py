@@ -30,6 +30,8 @@ class ToolSpec(BaseModel):
     """What it does, for the model."""
     schema_: JsonObject = Field(alias="parameters", default_factory=dict)
     """JSON Schema of its arguments, an object."""
+    client: bool = False
+    """The client runs it, not this worker."""
 
 
 class FinishReason(StrEnum):
@@ -54,6 +56,12 @@ class CompletionRequest(BaseModel):
     """The tools that it may call."""
     tool_choice: Literal["auto", "none", "required"] = "auto"
     """Whether it may, must not or must call one (some servers ignore it)."""
+    forced_tool: str | None = None
+    """The one tool that it must call, over `tool_choice`."""
+    parallel_tool_calls: bool | None = None
+    """Whether it may call several tools at once; None is not sent."""
+    reasoning_effort: str | None = None
+    """How much it is to think, in the endpoint's words; None is not sent."""
     temperature: float | None = None
     """Sampling temperature; None is not sent."""
     top_p: float | None = None

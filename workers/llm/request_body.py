@@ -70,9 +70,14 @@ def chat_body(
     }
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-        if request.tool_choice != "auto":
+        if request.forced_tool is not None:
+            body["tool_choice"] = _forced(request.forced_tool)
+        elif request.tool_choice != "auto":
             body["tool_choice"] = request.tool_choice
+        if request.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
     optional: dict[str, JsonValue] = {
+        "reasoning_effort": request.reasoning_effort,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "seed": request.seed,
@@ -84,6 +89,10 @@ def chat_body(
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return {name: body[name] for name in body if name not in dialect.left_out}
+
+
+def _forced(name: str) -> JsonObject:
+    return {"type": "function", "function": {"name": name}}
 
 
 def _response_format(schema: JsonObject, dialect: Dialect) -> JsonObject:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis import exceptions
 
@@ -61,3 +63,26 @@ def test_a_url_that_cannot_be_read_is_refused_without_being_shown() -> None:
         connect("http://user:canary@example")
     assert "canary" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_cancel_is_never_swallowed(clean_redis_url: str, steps: int) -> None:
+    client = connect(clean_redis_url)
+    is_over = False
+
+    async def ask_on() -> None:
+        while not is_over:
+            await client.ping()
+
+    for _ in range(4):
+        await client.ping()
+        asking = asyncio.create_task(ask_on())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking}, timeout=0.5)
+        is_over = True
+        await asyncio.wait({asking}, timeout=20)
+        assert asking.cancelled()
+        is_over = False
+    await client.aclose()

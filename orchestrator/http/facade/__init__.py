@@ -1,0 +1,1 @@
+"""OpenAI's API over the store: one response is one task, a model is an agent."""

@@ -1,0 +1,227 @@
+"""`/v1/chat/completions`, for clients that know nothing else: submits and waits.
+
+The connection is all that such a client has, so a run whose client leaves is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from conversations.json_value import dumps
+from orchestrator.events import EventType, TaskEvent
+from orchestrator.http.auth import Submitter
+from orchestrator.http.dependencies import (
+    Celeriac,
+    Responses,
+    limits_of,
+    openai_problems,
+)
+from orchestrator.http.facade.chat_request import ChatRequest
+from orchestrator.http.facade.chat_schema import ChatBody
+from orchestrator.http.facade.response_events import DONE
+from orchestrator.http.facade.response_request import input_of
+from orchestrator.http.facade.roles import check_roles
+from orchestrator.http.idempotency import IdempotencyKey
+from orchestrator.http.problem import Problem, openai_error
+from orchestrator.http.stream import KEEPALIVE, EventStream, follow
+from orchestrator.http.submitter import SUBMITTED_BY
+from orchestrator.http.waiting import ClientGone, wait_for_end
+from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.task import StopReason, Task, TaskStatus, Usage
+
+router = APIRouter(prefix="/v1/chat/completions", tags=["openai"])
+
+ANSWER: Responses = {
+    200: {
+        "description": "The completion, or its stream.",
+        "model": ChatBody,
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+NO_RETRY = {"x-should-retry": "false"}
+"""The run has ended or goes on: the same request again would pay a second time."""
+_FINISH = {
+    StopReason.CLIENT_TOOL_CALLS: "tool_calls",
+    StopReason.MAX_TOKENS: "length",
+    StopReason.MAX_TURNS: "length",
+    StopReason.SOFT_TIME_LIMIT: "length",
+    StopReason.BUDGET: "length",
+    StopReason.CONTENT_FILTER: "content_filter",
+}
+
+
+@router.post(
+    "",
+    responses={**openai_problems(404, 409, 429, 500, 504), **ANSWER},
+    response_model=None,
+)
+async def create_completion(
+    body: ChatRequest,
+    request: Request,
+    caller: Submitter,
+    celeriac: Celeriac,
+    key: IdempotencyKey,
+) -> Response:
+    """Ask an agent and wait for its answer."""
+    opening = body.opening()
+    check_roles(opening, request)
+    handle = await celeriac.submit(
+        body.model,
+        input_of(opening),
+        parameters=body.parameters(),
+        metadata={**(body.metadata or {}), SUBMITTED_BY: caller.name},
+        idempotency_key=key,
+        tenant=caller.tenant,
+    )
+    task = await handle.get()
+    if body.stream:
+        options = body.stream_options
+        pieces = _pieces(celeriac, task, bool(options and options.include_usage))
+        return EventStream(
+            pieces,
+            send_timeout=limits_of(request).send_timeout,
+            on_gone=lambda: celeriac.cancel(task.id, tenant=task.tenant),
+        )
+    seconds = limits_of(request).max_wait
+    try:
+        task = await wait_for_end(
+            celeriac, task.id, tenant=caller.tenant, seconds=seconds, request=request
+        )
+    except ClientGone:
+        if key is None:
+            await celeriac.cancel(task.id, tenant=caller.tenant)
+        raise
+    _check_ended(task, seconds)
+    return JSONResponse(_completion(task))
+
+
+def _check_ended(task: Task, seconds: float) -> None:
+    if not task.status.is_terminal:
+        raise Problem(
+            504,
+            "wait_timeout",
+            f"task {task.id} has not ended within {seconds:g} s and goes on;"
+            " read it at /tasks, or use /v1/responses with background",
+            headers=NO_RETRY,
+        )
+    if task.status is TaskStatus.COMPLETED:
+        return
+    raise _failed(task)
+
+
+def _failed(task: Task) -> Problem:
+    failure = task.failure
+    code = failure.code if failure else f"task_{task.status.value}"
+    message = failure.message if failure else f"task {task.id} {task.status.value}"
+    status = 429 if code in ("rate_limited", "quota_exhausted") else 500
+    if code in ("invalid_parameters", "invalid_input", "context_too_long"):
+        status = 400
+    return Problem(status, code, message, headers=NO_RETRY)
+
+
+def _completion(task: Task) -> dict[str, Any]:
+    result = task.result
+    if result is None:
+        raise Problem(500, "internal_error", f"task {task.id} has no result")
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": result.content or None,
+        "refusal": None,
+    }
+    calls = _calls(task)
+    if calls:
+        message["tool_calls"] = calls
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": _FINISH.get(result.stop_reason, "stop"),
+        "logprobs": None,
+    }
+    return {
+        **_head(task, "chat.completion"),
+        "choices": [choice],
+        "usage": _usage(result.stats.usage),
+    }
+
+
+def _calls(task: Task) -> list[dict[str, Any]]:
+    result = task.result
+    if result is None or result.stop_reason is not StopReason.CLIENT_TOOL_CALLS:
+        return []
+    output = result.output if isinstance(result.output, dict) else {}
+    given = output.get("tool_calls")
+    calls = given if isinstance(given, list) else []
+    return [
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {
+                "name": call["name"],
+                "arguments": dumps(call.get("arguments", {})),
+            },
+        }
+        for call in calls
+        if isinstance(call, dict)
+    ]
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _head(task: Task, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{task.id.removeprefix('task-')}",
+        "object": kind,
+        "created": int(task.created_at.timestamp()) if task.created_at else 0,
+        "model": task.agent_name,
+        "service_tier": None,
+    }
+
+
+async def _pieces(
+    celeriac: AsyncOrchestrator, task: Task, include_usage: bool
+) -> AsyncIterator[bytes]:
+    yield _chunk(task, {"role": "assistant", "content": ""})
+    async for event in follow(celeriac, task.id, after=-1, tenant=task.tenant):
+        if event is None:
+            yield KEEPALIVE
+        elif event.type is EventType.TEXT_DELTA:
+            yield _chunk(task, {"content": event.data.get("delta", "")})
+        elif event.type.is_end:
+            ended = await celeriac.get(task.id, tenant=task.tenant)
+            for piece in _ending(ended, event, include_usage):
+                yield piece
+    yield DONE
+
+
+def _ending(task: Task, _event: TaskEvent, include_usage: bool) -> list[bytes]:
+    if task.status is not TaskStatus.COMPLETED or task.result is None:
+        body = dumps(openai_error(_failed(task)))
+        return [f"data: {body}\n\n".encode()]
+    calls = [{"index": n, **call} for n, call in enumerate(_calls(task))]
+    pieces = [_chunk(task, {"tool_calls": calls})] if calls else []
+    finish = _FINISH.get(task.result.stop_reason, "stop")
+    pieces.append(_chunk(task, {}, finish=finish))
+    if include_usage:
+        usage = _usage(task.result.stats.usage)
+        last = {**_head(task, "chat.completion.chunk"), "choices": [], "usage": usage}
+        pieces.append(f"data: {dumps(last)}\n\n".encode())
+    return pieces
+
+
+def _chunk(task: Task, delta: dict[str, Any], *, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+    body = {**_head(task, "chat.completion.chunk"), "choices": [choice]}
+    return f"data: {dumps(body)}\n\n".encode()

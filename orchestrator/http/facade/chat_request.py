@@ -1,0 +1,128 @@
+"""`POST /v1/chat/completions`: what a client asks for, and the submit it becomes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from conversations.message import Message
+from orchestrator.http.facade.items import check_turn, messages_of, refuse
+from orchestrator.http.facade.response_request import Metadata, ResponseRequest
+
+
+class StreamOptions(BaseModel):
+    """How a stream is sent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """A request for one completion. Fields that are not known are ignored."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "assistant",
+                    "messages": [{"role": "user", "content": "Hello"}],
+                }
+            ]
+        },
+    )
+
+    model: str = Field(min_length=1, max_length=256, description="An agent's name.")
+    messages: list[dict[str, JsonValue]] = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
+    tool_choice: str | dict[str, JsonValue] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, JsonValue] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    reasoning_effort: Annotated[str, Field(max_length=64)] | None = None
+    metadata: Metadata | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+
+    def opening(self) -> tuple[Message, ...]:
+        """Return the messages of the turn.
+
+        Raises:
+            Problem: they cannot be taken.
+        """
+        items: list[dict[str, Any]] = []
+        for index, message in enumerate(self.messages):
+            items += _items(message, f"messages[{index}]")
+        messages = messages_of(items, param="messages")
+        check_turn(messages, continues=False)
+        return messages
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """Return the task's parameters.
+
+        Raises:
+            Problem: a tool or format cannot be taken.
+        """
+        asked = ResponseRequest(
+            model=self.model,
+            input="-",
+            tools=[_tool(tool, index) for index, tool in enumerate(self.tools or ())],
+            tool_choice=_choice(self.tool_choice),
+            parallel_tool_calls=self.parallel_tool_calls,
+            max_output_tokens=self.max_completion_tokens or self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            text={"format": _format(self.response_format)},
+            reasoning={"effort": self.reasoning_effort},
+        )
+        seed: dict[str, JsonValue] = {} if self.seed is None else {"seed": self.seed}
+        return {**asked.parameters(), **seed}
+
+
+def _items(message: dict[str, Any], param: str) -> list[dict[str, Any]]:
+    """Return a chat message as items."""
+    role, content = message.get("role"), message.get("content")
+    if role == "tool":
+        output = content if isinstance(content, list) else str(content or "")
+        call_id = message.get("tool_call_id")
+        return [{"type": "function_call_output", "call_id": call_id, "output": output}]
+    items = []
+    calls = message.get("tool_calls")
+    if content is not None or not calls:
+        items.append({"type": "message", "role": role, "content": content})
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise refuse(f"{param}.tool_calls", "only function calls are taken")
+        items.append({**function, "type": "function_call", "call_id": call.get("id")})
+    return items
+
+
+def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
+    function = tool.get("function")
+    if tool.get("type") != "function" or not isinstance(function, dict):
+        raise refuse(f"tools[{index}]", "only function tools are taken")
+    return {**function, "type": "function"}
+
+
+def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
+        return {"type": "function", "name": choice["function"].get("name")}
+    return choice
+
+
+def _format(wanted: dict[str, Any] | None) -> dict[str, Any]:
+    if wanted is None:
+        return {"type": "text"}
+    schema = wanted.get("json_schema")
+    inner = schema if isinstance(schema, dict) else {}
+    return {**inner, "type": wanted.get("type")}

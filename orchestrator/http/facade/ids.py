@@ -1,0 +1,53 @@
+"""Names on both sides: a response's id is its task's, an item's holds both. Pure."""
+
+from __future__ import annotations
+
+import re
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+RESPONSE = "resp_"
+_TASK = "task-"
+HIDDEN = "hidden-"
+"""Begins the id of a conversation that holds one response's history and no client's."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def response_id(task_id: str) -> str:
+    """Return the id of a task's response."""
+    return f"{RESPONSE}{task_id.removeprefix(_TASK)}"
+
+
+def task_id(given: str) -> str:
+    """Return the id of a response's task."""
+    rest = given.removeprefix(RESPONSE)
+    return f"{_TASK}{rest}" if _is_hex(rest) else rest
+
+
+def hidden_conversation(tenant: str, key: str | None) -> str:
+    """Return a new hidden conversation's id; the same for the same idempotency key."""
+    unique = uuid5(NAMESPACE_URL, f"{tenant}/{key}") if key is not None else uuid4()
+    return f"{HIDDEN}{unique.hex}"
+
+
+_KINDS = {"msg": "msg", "call": "mcp", "client": "fc"}
+
+
+def item_id(task: str, local: str) -> str:
+    """Return the id of an item of a task, from its id in the event log."""
+    kind, _, place = local.partition("-")
+    owner = task.removeprefix(_TASK)
+    return f"{_KINDS.get(kind, 'item')}_{owner}_{_UNSAFE.sub('_', place)}"
+
+
+def _is_hex(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def owner_of(conversation_id: str) -> str:
+    """Return a short name of a conversation for the ids of its items."""
+    return uuid5(NAMESPACE_URL, conversation_id).hex[:16]
+
+
+def new_conversation() -> str:
+    """Return a new conversation's id as OpenAI writes them."""
+    return f"conv_{uuid4().hex}"

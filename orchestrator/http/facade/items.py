@@ -1,0 +1,229 @@
+"""OpenAI's items to messages: what a client sends. Pure functions.
+
+Tools that a worker runs appear as `mcp_call` items, calls that the client makes as
+`function_call` items.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from conversations.client_calls import CLIENT_FACT, client_calls_of
+from conversations.errors import InvalidHistory
+from conversations.history import OpenCalls, check_history, follow
+from conversations.json_value import NotStorable, check_json
+from conversations.message import Message, Role, ToolCall
+from orchestrator.http.problem import Problem
+
+Item = Mapping[str, Any]
+_TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
+_ROLES = {
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+}
+
+
+def refuse(param: str, message: str, *, code: str | None = None) -> Problem:
+    """Return a refusal of one field."""
+    return Problem(400, code or "invalid_value", message, field=param)
+
+
+def messages_of(given: object, *, param: str = "input") -> tuple[Message, ...]:
+    """Return the messages that a text or a list of items stands for.
+
+    Raises:
+        Problem: an item cannot be taken; names it.
+    """
+    if isinstance(given, str):
+        return (_message(Role.USER, given, param=param),)
+    if not isinstance(given, Sequence) or not given:
+        raise refuse(param, f"{param} must be a text or a list of items")
+    reader = _Reader()
+    for index, item in enumerate(given):
+        reader.take(item, param=f"{param}[{index}]")
+    return reader.finish()
+
+
+def check_turn(messages: Sequence[Message], *, continues: bool) -> None:
+    """Check that messages may begin a turn.
+
+    Raises:
+        Problem: a call has no output, or an output has no call.
+    """
+    first = next(
+        (n for n, m in enumerate(messages) if m.role is not Role.TOOL), len(messages)
+    )
+    if first and not continues:
+        call_id = messages[0].tool_call_id
+        raise refuse(
+            "input",
+            f"No tool call found for function call output with call_id {call_id}.",
+        )
+    _check_calls(messages[first:])
+    try:
+        check_history(messages[first:])
+    except InvalidHistory as exc:
+        raise refuse("input", str(exc)) from None
+
+
+def _check_calls(messages: Iterable[Message]) -> None:
+    open_calls: OpenCalls = frozenset()
+    for message in messages:
+        if message.role is not Role.TOOL and open_calls:
+            break
+        open_calls = follow(open_calls, message)
+    if open_calls:
+        raise refuse(
+            "input", f"No tool output found for function call {min(open_calls)}."
+        )
+
+
+class _Reader:
+    """Groups calls with the assistant message that they belong to."""
+
+    def __init__(self) -> None:
+        self._done: list[Message] = []
+        self._open: Message | None = None
+        self._results: list[Message] = []
+
+    def take(self, item: object, *, param: str) -> None:
+        if not isinstance(item, Mapping):
+            raise refuse(param, f"{param} must be an object")
+        kind = item.get("type") or "message"
+        if kind == "message":
+            self._take_message(item, param)
+        elif kind == "function_call":
+            self._add_call(_call(item, param), is_client=True)
+        elif kind == "function_call_output":
+            self._flush()
+            self._done.append(_result(item, "call_id", param, is_client=True))
+        elif kind == "mcp_call":
+            self._add_call(_call(item, param, id_field="id"), is_client=False)
+            self._results.append(_result(item, "id", param, is_client=False))
+        elif kind != "reasoning":
+            raise refuse(
+                f"{param}.type",
+                f"items of type {str(kind)[:64]!r} are not taken; send messages,"
+                " function calls and their outputs",
+            )
+
+    def finish(self) -> tuple[Message, ...]:
+        self._flush()
+        if not self._done:
+            raise refuse("input", "input holds no message")
+        return tuple(self._done)
+
+    def _take_message(self, item: Item, param: str) -> None:
+        role = _ROLES.get(str(item.get("role")))
+        if role is None:
+            raise refuse(f"{param}.role", f"must be one of: {', '.join(_ROLES)}")
+        text = text_of(item.get("content"), param=f"{param}.content")
+        self._flush()
+        if role is Role.ASSISTANT and not text.strip():
+            return
+        message = _message(role, text, param=f"{param}.content")
+        if role is Role.ASSISTANT:
+            self._open = message
+        else:
+            self._done.append(message)
+
+    def _add_call(self, call: ToolCall, *, is_client: bool) -> None:
+        open_message = self._open or Message.model_construct(
+            role=Role.ASSISTANT, content="", tool_calls=(), metadata={}
+        )
+        noted = set(client_calls_of(open_message)) | ({call.id} if is_client else set())
+        facts: dict[str, JsonValue] = {CLIENT_FACT: [*sorted(noted)]} if noted else {}
+        self._open = Message(
+            role=Role.ASSISTANT,
+            content=open_message.content,
+            tool_calls=(*open_message.tool_calls, call),
+            metadata=facts,
+        )
+
+    def _flush(self) -> None:
+        if self._open is not None:
+            self._done.append(self._open)
+        self._done += self._results
+        self._open, self._results = None, []
+
+
+def text_of(content: object, *, param: str) -> str:
+    """Return the text of a message's content.
+
+    Raises:
+        Problem: it holds what is no text.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise refuse(param, f"{param} must be a text or a list of parts")
+    texts = []
+    for index, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if not isinstance(part, Mapping) or kind not in _TEXT_PARTS:
+            raise refuse(
+                f"{param}[{index}]",
+                "only text is taken; images, audio and files are not",
+                code="unsupported_content",
+            )
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if not isinstance(text, str):
+            raise refuse(f"{param}[{index}].text", "must be a text")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _message(role: Role, text: str, *, param: str) -> Message:
+    try:
+        return Message(role=role, content=text)
+    except ValidationError as exc:
+        raise _invalid(exc, param) from None
+
+
+def _call(item: Item, param: str, *, id_field: str = "call_id") -> ToolCall:
+    arguments = item.get("arguments")
+    try:
+        parsed = json.loads(arguments) if isinstance(arguments, str) else None
+        check_json(parsed, path="arguments")
+    except (ValueError, RecursionError, NotStorable):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise refuse(f"{param}.arguments", "must be the JSON text of an object")
+    try:
+        return ToolCall(
+            id=item.get(id_field) or "", name=item.get("name") or "", arguments=parsed
+        )
+    except ValidationError as exc:
+        raise _invalid(exc, param) from None
+
+
+def _result(item: Item, id_field: str, param: str, *, is_client: bool) -> Message:
+    output = item.get("output")
+    if output is None:
+        output = item.get("error") or ""
+    text = text_of(
+        output if isinstance(output, list) else str(output), param=f"{param}.output"
+    )
+    facts: dict[str, JsonValue] = {CLIENT_FACT: True} if is_client else {}
+    try:
+        return Message(
+            role=Role.TOOL,
+            tool_call_id=item.get(id_field),
+            content=text,
+            metadata=facts,
+        )
+    except ValidationError as exc:
+        raise _invalid(exc, param) from None
+
+
+def _invalid(exc: ValidationError, param: str) -> Problem:
+    finding = exc.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in finding["loc"])
+    reason = finding["msg"].removeprefix("Value error, ")
+    return refuse(f"{param}.{path}".rstrip("."), f"{param}: {reason}")

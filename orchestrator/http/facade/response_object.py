@@ -1,0 +1,253 @@
+"""A task and its steps as OpenAI's response object. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from conversations.client_calls import is_client_result
+from conversations.json_value import dumps
+from conversations.message import Message, Role
+from orchestrator.http.facade.ids import item_id, response_id
+from orchestrator.http.facade.response_request import ECHO
+from orchestrator.http.facade.shapes import (
+    Shape,
+    function_call_item,
+    function_output_item,
+    mcp_call_item,
+    message_item,
+)
+from orchestrator.http.submitter import shown
+from orchestrator.journal import ANSWER_ITEM, ANSWER_KEY, HANDOVER_KEY, Step, StepKind
+from orchestrator.prompt import opening_of
+from orchestrator.task import StopReason, Task, TaskStatus, Usage
+
+_STATUS = {
+    TaskStatus.PENDING: "queued",
+    TaskStatus.RUNNING: "in_progress",
+    TaskStatus.WAITING: "in_progress",
+    TaskStatus.COMPLETED: "completed",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.TIMED_OUT: "failed",
+    TaskStatus.CANCELLED: "cancelled",
+}
+_ERROR_CODES = {
+    "rate_limited": "rate_limit_exceeded",
+    "quota_exhausted": "rate_limit_exceeded",
+    "context_too_long": "invalid_prompt",
+    "context_overflow": "invalid_prompt",
+    "invalid_input": "invalid_prompt",
+    "invalid_parameters": "invalid_prompt",
+}
+"""The types of OpenAI's clients know these alone; the true code is in the text."""
+
+
+def status_of(task: Task) -> str:
+    """Return a task's status in OpenAI's words."""
+    if task.status is TaskStatus.COMPLETED and task.result and task.result.partial:
+        return "incomplete"
+    return _STATUS[task.status]
+
+
+def echo_of(task: Task) -> Mapping[str, Any]:
+    """Return what the task's response repeats of its request."""
+    echo = task.metadata.get(ECHO)
+    return echo if isinstance(echo, dict) else {}
+
+
+def is_background(task: Task) -> bool:
+    """Whether it was asked for in the background; tasks of other clients were."""
+    return ECHO not in task.metadata or bool(echo_of(task).get("background"))
+
+
+def snapshot(task: Task, status: str) -> Shape:
+    """Return the response object as it stood before it ended, without output."""
+    return {**_head(task), "status": status}
+
+
+def response_object(task: Task, steps: Sequence[Step]) -> Shape:
+    """Return the response object as the task stands."""
+    status = status_of(task)
+    body = {**_head(task), "status": status, "output": output_of(task, steps)}
+    if not task.status.is_terminal:
+        return body
+    usage = sum((step.usage for step in steps), start=Usage())
+    body["usage"] = usage_object(task.result.stats.usage if task.result else usage)
+    if status == "completed":
+        body["completed_at"] = _seconds(task.finished_at)
+    if status == "incomplete" and task.result is not None:
+        reason = task.result.stop_reason
+        filtered = reason is StopReason.CONTENT_FILTER
+        body["incomplete_details"] = {
+            "reason": "content_filter" if filtered else "max_output_tokens"
+        }
+        body["metadata"] = {**body["metadata"], "celeriac.stop_reason": reason.value}
+    if status == "failed":
+        body["error"] = _error(task)
+    return body
+
+
+def usage_object(usage: Usage) -> Shape:
+    """Return tokens in OpenAI's words."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": 0,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def input_items(task: Task) -> list[Shape]:
+    """Return what the response was asked with."""
+    found: list[Shape] = []
+    for number, message in enumerate(opening_of(task.input)):
+        found += items_of_message(message, name=f"{task.id}-in{number}")
+    return found
+
+
+def items_of_message(message: Message, *, name: str) -> Iterator[Shape]:
+    """Yield the items of a message that a client sent; its calls are the client's."""
+    if message.role is Role.TOOL:
+        call_id = message.tool_call_id or ""
+        if is_client_result(message):
+            yield function_output_item(f"fco_{name}", call_id, message.content)
+        return
+    if message.content:
+        yield message_item(f"msg_{name}", message.content, role=message.role.value)
+    for number, call in enumerate(message.tool_calls):
+        yield function_call_item(
+            f"fc_{name}_{number}", call.id, call.name, dumps(call.arguments)
+        )
+
+
+def output_of(task: Task, steps: Iterable[Step]) -> list[Shape]:
+    """Return the items that the steps have given, in the order of the event log."""
+    by_key = {step.key: step for step in steps}
+    found: list[Shape] = []
+    number = 1
+    while (step := by_key.get(f"completion:{number}")) is not None:
+        outcome = step.outcome if isinstance(step.outcome, dict) else {}
+        found += _completion_items(task, number, outcome, by_key)
+        number += 1
+    answer = by_key.get(ANSWER_KEY)
+    if answer is not None:
+        found.append(message_item(item_id(task.id, ANSWER_ITEM), str(answer.outcome)))
+    return found
+
+
+def _completion_items(
+    task: Task, number: int, outcome: Mapping[str, Any], by_key: Mapping[str, Step]
+) -> Iterator[Shape]:
+    message: Mapping[str, Any] = outcome.get("message", {})
+    if message.get("content"):
+        yield message_item(item_id(task.id, f"msg-{number}"), message["content"])
+    for call in message.get("tool_calls", ()):
+        place = f"{number}:{call['id']}"
+        step = by_key.get(f"tool:{place}")
+        if step is not None and step.kind is StepKind.TOOL_CALL:
+            yield _tool_item(task, place, call, step)
+    handover = by_key.get(f"{HANDOVER_KEY}:{number}")
+    for call in _dicts(handover.outcome if handover else None):
+        yield function_call_item(
+            item_id(task.id, f"client-{number}:{call['id']}"),
+            call["id"],
+            call["name"],
+            dumps(call.get("arguments", {})),
+        )
+
+
+def _tool_item(task: Task, place: str, call: Mapping[str, Any], step: Step) -> Shape:
+    result: Mapping[str, Any] = step.outcome if isinstance(step.outcome, dict) else {}
+    error = result.get("error")
+    return mcp_call_item(
+        item_id(task.id, f"call-{place}"),
+        call["name"],
+        dumps(call.get("arguments", {})),
+        output=None if error else str(result.get("content", "")),
+        error=f"{error}: {result.get('content', '')}" if error else None,
+        status="failed" if error else "completed",
+    )
+
+
+def _dicts(value: JsonValue) -> Iterator[dict[str, Any]]:
+    if isinstance(value, list):
+        yield from (each for each in value if isinstance(each, dict))
+
+
+def _head(task: Task) -> Shape:
+    echo = echo_of(task)
+    has_conversation = echo.get("has_conversation", True)
+    conversation = task.conversation_id if has_conversation else None
+    reasoning = echo.get("reasoning") or {}
+    text = echo.get("text") or {}
+    return {
+        "id": response_id(task.id),
+        "object": "response",
+        "created_at": _seconds(task.created_at) or 0,
+        "completed_at": None,
+        "status": "queued",
+        "background": is_background(task),
+        "error": None,
+        "incomplete_details": None,
+        "instructions": echo.get("instructions"),
+        "max_output_tokens": echo.get("max_output_tokens"),
+        "max_tool_calls": echo.get("max_tool_calls"),
+        "model": task.agent_name,
+        "output": [],
+        "parallel_tool_calls": echo.get("parallel_tool_calls", True),
+        "previous_response_id": echo.get("previous_response_id"),
+        "conversation": {"id": conversation} if conversation else None,
+        "prompt_cache_key": echo.get("prompt_cache_key"),
+        "reasoning": {"effort": None, "summary": None, **reasoning},
+        "safety_identifier": echo.get("safety_identifier"),
+        "service_tier": "default",
+        "store": echo.get("store", True),
+        "temperature": echo.get("temperature", 1.0),
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "text": {"format": {"type": "text"}, **text},
+        "tool_choice": echo.get("tool_choice", "auto"),
+        "tools": [_tool(tool) for tool in echo.get("tools", ())],
+        "top_logprobs": 0,
+        "top_p": echo.get("top_p", 1.0),
+        "truncation": echo.get("truncation", "disabled"),
+        "usage": None,
+        "user": echo.get("user"),
+        "metadata": {k: _text(v) for k, v in shown(task.metadata).items()},
+    }
+
+
+def _tool(tool: Mapping[str, Any]) -> Shape:
+    return {
+        "type": "function",
+        "name": tool.get("name"),
+        "description": tool.get("description"),
+        "parameters": tool.get("parameters"),
+        "strict": tool.get("strict", True),
+    }
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else dumps(value)
+
+
+def _error(task: Task) -> Shape:
+    failure = task.failure
+    if failure is None:
+        return {"code": "server_error", "message": f"the task {task.status.value}"}
+    code = _ERROR_CODES.get(failure.code, "server_error")
+    prefix = "" if re.match(rf"{failure.code}\b", failure.message) else failure.code
+    message = f"{prefix}: {failure.message}" if prefix else failure.message
+    return {"code": code, "message": message}
+
+
+def _seconds(instant: datetime | None) -> int | None:
+    return None if instant is None else int(instant.timestamp())

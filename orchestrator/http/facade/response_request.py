@@ -1,0 +1,197 @@
+"""`POST /v1/responses`: what a client asks for, and the submit that it becomes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from conversations.message import Message, Role
+from orchestrator.http.facade.items import check_turn, messages_of, refuse
+from orchestrator.prompt import MESSAGES_FIELD
+
+ECHO: str = "celeriac.response"
+"""The metadata key of what the response object repeats of its request."""
+
+MetadataText = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], MetadataText], Field(max_length=16)
+]
+
+
+class ConversationRef(BaseModel):
+    """A conversation by its id."""
+
+    id: str = Field(max_length=256)
+
+
+class ResponseRequest(BaseModel):
+    """A request for a response. Fields that are not known are ignored."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "researcher",
+                    "input": "How is a lost task found?",
+                    "background": True,
+                }
+            ]
+        },
+    )
+
+    model: str = Field(min_length=1, max_length=256, description="An agent's name.")
+    input: str | list[dict[str, JsonValue]] = Field(description="Text or items.")
+    instructions: str | None = None
+    background: bool | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    conversation: str | ConversationRef | None = None
+    previous_response_id: Annotated[str, Field(max_length=256)] | None = None
+    metadata: Metadata | None = None
+    tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
+    tool_choice: str | dict[str, JsonValue] | None = None
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_tool_calls: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    reasoning: dict[str, JsonValue] | None = None
+    text: dict[str, JsonValue] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _not_ours(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
+        if any(key.startswith("celeriac.") for key in metadata or {}):
+            raise ValueError("keys that begin with celeriac. are the service's own")
+        return metadata
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation that it continues."""
+        given = self.conversation
+        return given.id if isinstance(given, ConversationRef) else given
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the client will ask for it again."""
+        return self.store is not False
+
+    def check(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            Problem: names the field.
+        """
+        if self.conversation is not None and self.previous_response_id is not None:
+            raise refuse(
+                "previous_response_id",
+                "Mutually exclusive parameters: conversation, previous_response_id.",
+                code="mutually_exclusive_parameters",
+            )
+        if self.background and not self.is_stored:
+            raise refuse("store", "background needs store; leave store out")
+
+    def opening(self) -> tuple[Message, ...]:
+        """Return the messages that the turn begins with.
+
+        Raises:
+            Problem: they cannot.
+        """
+        messages = messages_of(self.input)
+        continues = bool(self.conversation or self.previous_response_id)
+        check_turn(messages, continues=continues)
+        return messages
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """Return the task's parameters.
+
+        Raises:
+            Problem: a tool or format cannot be taken.
+        """
+        reasoning = self.reasoning or {}
+        found: dict[str, JsonValue] = {
+            "instructions": self.instructions,
+            "tools": self._tools(),
+            "tool_choice": self._tool_choice(),
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "max_output_tokens": self.max_output_tokens,
+            "max_tool_calls": self.max_tool_calls,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "reasoning_effort": reasoning.get("effort"),
+            "output_schema": self._output_schema(),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def echo(self) -> dict[str, JsonValue]:
+        """Return what the response object repeats, beside the parameters."""
+        given = self.model_dump(
+            mode="json",
+            exclude={"input", "metadata", "stream", "model", "conversation"},
+            exclude_none=True,
+        )
+        return {**given, "has_conversation": self.conversation is not None}
+
+    def _tools(self) -> list[JsonValue] | None:
+        if not self.tools:
+            return None
+        found: list[JsonValue] = []
+        for index, tool in enumerate(self.tools):
+            if tool.get("type") != "function":
+                raise refuse(
+                    f"tools[{index}].type",
+                    "only function tools are taken; an agent's own tools are in its"
+                    " configuration",
+                )
+            found.append(_function(tool, param=f"tools[{index}]"))
+        return found
+
+    def _tool_choice(self) -> JsonValue:
+        choice = self.tool_choice
+        if choice is None or choice in ("auto", "none", "required"):
+            return choice
+        if isinstance(choice, dict) and choice.get("type") == "function":
+            name = choice.get("name")
+            names = [tool.get("name") for tool in self.tools or []]
+            if name in names:
+                return {"name": name}
+        raise refuse(
+            "tool_choice", "must be auto, none, required or one of the given functions"
+        )
+
+    def _output_schema(self) -> JsonValue:
+        wanted = (self.text or {}).get("format")
+        if not isinstance(wanted, dict):
+            return None
+        if wanted.get("type") == "json_object":
+            return {"type": "object"}
+        return wanted.get("schema") if wanted.get("type") == "json_schema" else None
+
+
+def input_of(messages: tuple[Message, ...]) -> dict[str, JsonValue]:
+    """Return a task's input for the messages of a turn."""
+    if len(messages) == 1 and messages[0].role is Role.USER:
+        return {"prompt": messages[0].content}
+    dumped: list[JsonValue] = [
+        m.model_dump(mode="json", exclude_defaults=True) for m in messages
+    ]
+    return {MESSAGES_FIELD: dumped}
+
+
+def _function(tool: dict[str, Any], *, param: str) -> JsonValue:
+    name, schema = tool.get("name"), tool.get("parameters")
+    if not isinstance(name, str) or not name:
+        raise refuse(f"{param}.name", "a function needs a name")
+    if schema is not None and not isinstance(schema, dict):
+        raise refuse(f"{param}.parameters", "must be a JSON Schema object")
+    description = tool.get("description")
+    if description is not None and not isinstance(description, str):
+        raise refuse(f"{param}.description", "must be a text")
+    return {"name": name, "description": description, "parameters": schema}

@@ -1,0 +1,238 @@
+"""`/v1/responses`: create, retrieve, stream, cancel, delete, input items."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from conversations.errors import ConversationNotFound
+from orchestrator.errors import InvalidInput, TaskNotFound
+from orchestrator.http.auth import Caller, Canceller, Reader, Submitter
+from orchestrator.http.dependencies import (
+    Celeriac,
+    Responses,
+    limits_of,
+    openai_problems,
+)
+from orchestrator.http.facade.history import conversation_for
+from orchestrator.http.facade.ids import HIDDEN, task_id
+from orchestrator.http.facade.paging import ItemPage, Paging, page_of
+from orchestrator.http.facade.response_events import (
+    DONE,
+    TERMINAL,
+    facade_event,
+    wire,
+)
+from orchestrator.http.facade.response_object import (
+    echo_of,
+    input_items,
+    is_background,
+    response_object,
+)
+from orchestrator.http.facade.response_request import ECHO, ResponseRequest, input_of
+from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
+from orchestrator.http.facade.roles import check_roles
+from orchestrator.http.facade.shapes import Shape
+from orchestrator.http.idempotency import IdempotencyKey
+from orchestrator.http.problem import Problem
+from orchestrator.http.stream import KEEPALIVE, EventStream, follow
+from orchestrator.http.submitter import SUBMITTED_BY
+from orchestrator.http.waiting import ClientGone, wait_for_end
+from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.task import Task
+
+router = APIRouter(prefix="/v1/responses", tags=["openai"])
+
+ResponseId = Annotated[str, Path(description="The response's id.", max_length=256)]
+MAX_SEQUENCE = 2**53
+STREAM_CONTENT: dict[str, Any] = {
+    "text/event-stream": {"schema": {"type": "string"}},
+}
+ANSWER: Responses = {
+    200: {
+        "description": "The response, or its stream.",
+        "model": ResponseBody,
+        "content": STREAM_CONTENT,
+    }
+}
+
+
+@router.post("", responses={**openai_problems(404, 409), **ANSWER}, response_model=None)
+async def create_response(
+    body: ResponseRequest,
+    request: Request,
+    caller: Submitter,
+    celeriac: Celeriac,
+    key: IdempotencyKey,
+) -> Response:
+    """Ask an agent. The task is stored before the first byte of the answer is sent."""
+    task = await submit_response(celeriac, body, request, caller, key=key)
+    if body.stream:
+        return _stream(celeriac, task, request, after=-1)
+    if body.background:
+        return JSONResponse(response_object(task, ()))
+    seconds = limits_of(request).max_wait
+    try:
+        task = await wait_for_end(
+            celeriac, task.id, tenant=caller.tenant, seconds=seconds, request=request
+        )
+    except ClientGone:
+        # Nobody knows the id of this response, so nobody could read it.
+        if key is None:
+            await celeriac.cancel(task.id, tenant=caller.tenant)
+        raise
+    return JSONResponse(await _object(celeriac, task))
+
+
+async def submit_response(
+    celeriac: AsyncOrchestrator,
+    body: ResponseRequest,
+    request: Request,
+    caller: Caller,
+    *,
+    key: str | None,
+) -> Task:
+    """Accept the task of a response.
+
+    Raises:
+        Problem: a field cannot be taken; nothing is stored.
+        OrchestratorError: as `submit`.
+    """
+    body.check()
+    opening = body.opening()
+    check_roles(opening, request)
+    conversation_id = await conversation_for(
+        celeriac, body, caller, opening=opening, key=key
+    )
+    handle = await celeriac.submit(
+        body.model,
+        input_of(opening),
+        parameters=body.parameters(),
+        conversation_id=conversation_id,
+        metadata={
+            **(body.metadata or {}),
+            ECHO: body.echo(),
+            SUBMITTED_BY: caller.name,
+        },
+        idempotency_key=key,
+        tenant=caller.tenant,
+    )
+    return await handle.get()
+
+
+@router.get(
+    "/{response_id}", responses={**openai_problems(404), **ANSWER}, response_model=None
+)
+async def get_response(
+    response_id: ResponseId,
+    request: Request,
+    caller: Reader,
+    celeriac: Celeriac,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=-1, lt=MAX_SEQUENCE)] = None,
+) -> Response:
+    """Return a response as it stands, or its events from any place, on any replica."""
+    task = await _find(celeriac, response_id, caller)
+    if stream:
+        after = -1 if starting_after is None else starting_after
+        return _stream(celeriac, task, request, after=after)
+    return JSONResponse(await _object(celeriac, task))
+
+
+@router.post("/{response_id}/cancel", responses=openai_problems(404))
+async def cancel_response(
+    response_id: ResponseId, caller: Canceller, celeriac: Celeriac
+) -> ResponseBody:
+    """Ask for the end of a background response; harmless again or after its end."""
+    task = await _find(celeriac, response_id, caller)
+    if not is_background(task):
+        raise Problem(400, "invalid_request", "Cannot cancel a synchronous response.")
+    task = await celeriac.cancel(task.id, tenant=caller.tenant)
+    return ResponseBody.model_validate(await _object(celeriac, task))
+
+
+@router.delete("/{response_id}", responses=openai_problems(404, 409))
+async def delete_response(
+    response_id: ResponseId, caller: Submitter, celeriac: Celeriac
+) -> DeletedResponse:
+    """Delete a response; one that has not ended is cancelled first."""
+    task = await _find(celeriac, response_id, caller)
+    await celeriac.delete(task.id, tenant=caller.tenant)
+    conversation_id = task.conversation_id
+    if conversation_id is not None and conversation_id.startswith(HIDDEN):
+        await _delete_history(celeriac, conversation_id, task)
+    return DeletedResponse(id=response_id)
+
+
+async def _delete_history(
+    celeriac: AsyncOrchestrator, conversation_id: str, task: Task
+) -> None:
+    """Delete a hidden history that no other response goes on in."""
+    talks = celeriac.conversations
+    try:
+        last = await talks.get_messages(conversation_id, limit=1, tenant=task.tenant)
+        if not last or last[-1].turn in (task.id, None):
+            await talks.delete(conversation_id, tenant=task.tenant)
+    except ConversationNotFound:
+        return
+
+
+@router.get("/{response_id}/input_items", responses=openai_problems(404))
+async def list_input_items(
+    response_id: ResponseId,
+    caller: Reader,
+    celeriac: Celeriac,
+    paging: Annotated[Paging, Depends()],
+) -> ItemPage:
+    """Return what a response was asked with."""
+    task = await _find(celeriac, response_id, caller)
+    return page_of(input_items(task), paging)
+
+
+async def _find(celeriac: AsyncOrchestrator, response_id: str, caller: Caller) -> Task:
+    try:
+        task = await celeriac.get(task_id(response_id), tenant=caller.tenant)
+    except (TaskNotFound, InvalidInput):
+        raise _not_found(response_id) from None
+    if echo_of(task).get("store") is False and task.status.is_terminal:
+        raise _not_found(response_id)
+    return task
+
+
+def _not_found(response_id: str) -> Problem:
+    return Problem(
+        404, "not_found", f"Response with id '{response_id[:80]}' not found."
+    )
+
+
+async def _object(celeriac: AsyncOrchestrator, task: Task) -> Shape:
+    steps = await celeriac.steps(task.id, tenant=task.tenant)
+    return response_object(task, steps)
+
+
+def _stream(
+    celeriac: AsyncOrchestrator, task: Task, request: Request, *, after: int
+) -> EventStream:
+    return EventStream(
+        _pieces(celeriac, task, after), send_timeout=limits_of(request).send_timeout
+    )
+
+
+async def _pieces(
+    celeriac: AsyncOrchestrator, task: Task, after: int
+) -> AsyncIterator[bytes]:
+    async for event in follow(celeriac, task.id, after=after, tenant=task.tenant):
+        if event is None:
+            yield KEEPALIVE
+        elif event.type.is_end:
+            ended = await celeriac.get(task.id, tenant=task.tenant)
+            shape = await _object(celeriac, ended)
+            kind = TERMINAL[shape["status"]]
+            yield wire(kind, event.sequence, {"response": shape})
+        elif (mapped := facade_event(event, task)) is not None:
+            yield wire(mapped[0], event.sequence, mapped[1])
+    yield DONE

@@ -1,0 +1,220 @@
+"""Turns of conversations that are deleted or expire, and turns that are parked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import fakeredis
+import pytest
+
+from conversations import (
+    Conversation,
+    ConversationBusy,
+    ConversationConfig,
+    ConversationNotFound,
+    Message,
+    Role,
+    StoredMessage,
+)
+from conversations.append_script import append_keys
+from conversations.history import check_history
+from conversations.memory_store import InMemoryConversationStore
+from conversations.redis_store import RedisConversationStore
+from orchestrator.errors import InvalidInput
+from orchestrator.journal import Decision, call_key
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import Creation, Ending, Lease, RefusalReason, TaskStore, Turn
+from orchestrator.task import AwaitedCall, Task, TaskStatus, WhenBusy
+from tests.conformance.conftest import Stores
+from tests.conformance.conversation_steps import eventually
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    submitted,
+    try_claim,
+)
+
+TALK = "talk"
+BRIEF = ConversationConfig(context_window=7, ttl_seconds=0.3)
+LASTING = ConversationConfig(ttl_seconds=60)
+AWAITED = AwaitedCall(call_id="1:a", tool="pay")
+AGAIN = Decision(key=call_key("1:a"), action="run")
+
+
+async def asked(store: TaskStore, text: str, **fields: object) -> Task:
+    return await submitted(
+        store, conversation_id=TALK, input={"prompt": text}, **fields
+    )
+
+
+def answered(task: Task) -> Ending:
+    messages = (
+        Message(role=Role.USER, content=str(task.input["prompt"])),
+        Message(role=Role.ASSISTANT, content="done"),
+    )
+    ending = completed(Lease("default", task.id, 1, "w"))
+    turn = Turn(messages=messages, config=ConversationConfig())
+    return Ending(status=ending.status, result=ending.result, turn=turn)
+
+
+async def finish(stores: Stores, task: Task) -> None:
+    lease = (await claim(stores.tasks, task)).lease
+    await stores.tasks.finish(lease, answered(task), running_seconds=0)
+
+
+async def parked(stores: Stores, text: str) -> Task:
+    task = await asked(stores.tasks, text)
+    lease = (await claim(stores.tasks, task)).lease
+    await stores.tasks.park(lease, [AWAITED], running_seconds=0)
+    return task
+
+
+async def history(stores: Stores) -> list[StoredMessage]:
+    try:
+        stored = await stores.conversations.read("default", TALK)
+    except ConversationNotFound:
+        return []
+    check_history([each.message for each in stored])
+    return list(stored)
+
+
+async def said(stores: Stores) -> list[str]:
+    return [each.message.content for each in await history(stores)]
+
+
+class TestDeleted:
+    async def test_a_submit_on_a_deleted_conversation_is_refused(
+        self, stores: Stores
+    ) -> None:
+        await stores.conversations.create(Conversation(id=TALK))
+        await stores.conversations.delete("default", TALK)
+        task = Task(agent_name=AGENT, conversation_id=TALK, input={"prompt": "a"})
+        (answer,) = await stores.tasks.create([task])
+        assert isinstance(answer, ConversationNotFound)
+        other = task.model_copy(update={"tenant": "bob"})
+        assert isinstance((await stores.tasks.create([other]))[0], Creation)
+
+    async def test_turns_of_a_deleted_conversation_end_and_leave_nothing(
+        self, stores: Stores
+    ) -> None:
+        await stores.conversations.create(Conversation(id=TALK))
+        running = await asked(stores.tasks, "running")
+        waiting = await asked(stores.tasks, "waiting")
+        lease = (await claim(stores.tasks, running)).lease
+        await stores.conversations.delete("default", TALK)
+        await stores.tasks.finish(lease, answered(running), running_seconds=0)
+        await finish(stores, waiting)
+        for task in (running, waiting):
+            ended = await stores.tasks.get("default", task.id)
+            assert ended.status is TaskStatus.COMPLETED
+        assert await history(stores) == []
+        with pytest.raises(ConversationNotFound):
+            await stores.conversations.get("default", TALK)
+
+
+class TestExpired:
+    async def test_a_conversation_that_expired_under_a_turn_begins_anew_as_it_was(
+        self, stores: Stores
+    ) -> None:
+        await stores.conversations.create(Conversation(id=TALK, config=BRIEF))
+        task = await asked(stores.tasks, "a")
+        lease = (await claim(stores.tasks, task)).lease
+        await eventually(stores.conversations, gone=TALK)
+        await stores.tasks.finish(lease, answered(task), running_seconds=0)
+        page = await stores.conversations.list("default")
+        assert [each.config for each in page.conversations] in ([BRIEF], [])
+        await eventually(stores.conversations, gone=TALK)
+
+    async def test_a_turn_in_redis_puts_the_end_off(self) -> None:
+        client = fakeredis.FakeAsyncRedis(
+            server=fakeredis.FakeServer(), decode_responses=True
+        )
+        keys = append_keys("default", TALK)
+        tasks = RedisTaskStore(client)
+        conversations = RedisConversationStore(client)
+        await conversations.create(Conversation(id=TALK, config=LASTING))
+        await conversations.append("default", TALK, [Message(role="user", content="a")])
+
+        async def almost_gone() -> None:
+            for key in keys[:5]:
+                await client.pexpire(key, 20_000)
+
+        async def is_put_off() -> bool:
+            left = [await client.pttl(key) for key in keys[:5]]
+            return all(each == -2 or each > 20_000 for each in left)
+
+        await almost_gone()
+        task = await asked(tasks, "b")
+        assert await is_put_off()
+        await almost_gone()
+        await claim(tasks, task)
+        assert await is_put_off()
+        await client.aclose()
+
+    async def test_a_turn_in_memory_puts_the_end_off(self) -> None:
+        now = [datetime(2026, 1, 1, tzinfo=UTC)]
+        conversations = InMemoryConversationStore(clock=lambda: now[0])
+        tasks = InMemoryTaskStore(conversations=conversations)
+        await conversations.create(Conversation(id=TALK, config=LASTING))
+        now[0] += timedelta(seconds=50)
+        task = await asked(tasks, "b")
+        now[0] += timedelta(seconds=50)
+        await claim(tasks, task)
+        now[0] += timedelta(seconds=50)
+        assert (await conversations.get("default", TALK)).config == LASTING
+        now[0] += timedelta(seconds=11)
+        with pytest.raises(ConversationNotFound):
+            await conversations.get("default", TALK)
+
+
+class TestParked:
+    @pytest.mark.parametrize("rule", ["enqueue", "steer"])
+    async def test_a_turn_behind_a_parked_one_keeps_its_place(
+        self, stores: Stores, rule: WhenBusy
+    ) -> None:
+        first = await parked(stores, "First")
+        second = await asked(stores.tasks, "Second", when_busy=rule)
+        assert second.id != first.id
+        refusal = await try_claim(stores.tasks, second)
+        assert refusal is RefusalReason.NOT_NEXT_TURN
+        await stores.tasks.resolve("default", first.id, AGAIN)
+        await finish(stores, first)
+        await finish(stores, second)
+        assert await said(stores) == ["First", "done", "Second", "done"]
+
+    async def test_reject_sees_a_parked_turn(self, stores: Stores) -> None:
+        await parked(stores, "First")
+        task = Task(
+            agent_name=AGENT,
+            conversation_id=TALK,
+            when_busy="reject",
+            input={"prompt": "Second"},
+        )
+        (answer,) = await stores.tasks.create([task])
+        assert isinstance(answer, ConversationBusy)
+
+    async def test_interrupt_ends_a_parked_turn_at_once_and_marks_it(
+        self, stores: Stores
+    ) -> None:
+        first = await parked(stores, "First")
+        second = await asked(stores.tasks, "Second", when_busy="interrupt")
+        ended = await stores.tasks.get("default", first.id)
+        assert ended.status is TaskStatus.CANCELLED
+        await finish(stores, second)
+        texts = await said(stores)
+        assert texts[::2] == ["First", "Second"]
+        assert "cancelled" in texts[1]
+
+    async def test_rollback_leaves_nothing_of_a_parked_turn(
+        self, stores: Stores
+    ) -> None:
+        first = await parked(stores, "First")
+        second = await asked(stores.tasks, "Second", when_busy="rollback")
+        ended = await stores.tasks.get("default", first.id)
+        assert ended.status is TaskStatus.CANCELLED
+        with pytest.raises(InvalidInput):
+            await stores.tasks.resolve("default", first.id, AGAIN)
+        await finish(stores, second)
+        assert await said(stores) == ["Second", "done"]

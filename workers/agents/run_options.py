@@ -1,0 +1,101 @@
+"""What one task may ask of its run beyond sampling: words, tools of the client's, form.
+
+Tools that the client brings are shown to the model and never run here: a call of one
+ends the task, and its output arrives with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conversations.json_value import JsonObject, Text
+from workers.errors import AgentFailed
+from workers.llm.provider import ToolSpec
+
+
+class ClientTool(BaseModel):
+    """A function that the client runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Text = Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")
+    description: Text | None = None
+    parameters: JsonObject | None = None
+
+    def spec(self) -> ToolSpec:
+        """Return it as the model sees it."""
+        return ToolSpec(
+            name=self.name,
+            description=self.description or "",
+            parameters=self.parameters or {},
+            client=True,
+        )
+
+
+class NamedTool(BaseModel):
+    """The one tool that the model must call."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Text
+
+
+class RunOptions(BaseModel):
+    """The parameters of a task that an `LLMAgent` obeys; it ignores others."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    instructions: Text | None = None
+    """Stand after the agent's own."""
+    tools: list[ClientTool] = Field(default_factory=list, max_length=128)
+    """Functions that the client runs."""
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    """Of the first completion; `none` holds for all."""
+    max_tool_calls: int | None = Field(default=None, ge=0)
+    """Within the agent's own limit."""
+    output_schema: JsonObject | None = None
+    """JSON Schema of the answer, over the agent's own."""
+
+    @classmethod
+    def of(cls, parameters: JsonObject, *, taken: Collection[str]) -> RunOptions:
+        """Read a task's parameters; `taken` are the names of the worker's own tools.
+
+        Raises:
+            AgentFailed: one cannot be taken; names it.
+        """
+        try:
+            options = cls.model_validate(parameters)
+        except ValidationError as exc:
+            fault = exc.errors(include_url=False)[0]
+            path = ".".join(str(part) for part in fault["loc"])
+            raise _refused(
+                path, f"{fault['msg']} (got {type(fault['input']).__name__})"
+            ) from exc
+        names = [tool.name for tool in options.tools]
+        doubled = {name for name in names if names.count(name) > 1 or name in taken}
+        if doubled:
+            raise _refused("tools", f"{sorted(doubled)} name tools twice; rename them")
+        return options
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The client's tools as the model sees them."""
+        return tuple(tool.spec() for tool in self.tools)
+
+    def first_choice(self) -> dict[str, str]:
+        """Return the fields of the first completion's request that choose a tool."""
+        if isinstance(self.tool_choice, NamedTool):
+            return {"forced_tool": self.tool_choice.name}
+        if self.tool_choice in ("required", "none"):
+            return {"tool_choice": str(self.tool_choice)}
+        return {}
+
+
+def _refused(field: str, reason: str) -> AgentFailed:
+    return AgentFailed(
+        f"parameters.{field}: {reason}; correct it or leave it out",
+        code="invalid_parameters",
+    )
