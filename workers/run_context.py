@@ -266,7 +266,7 @@ class JournaledRunContext:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
         marked = partial(self._marked, key)
         try:
-            with self._run.step():
+            with self._run.step("completion"):
                 return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
@@ -326,7 +326,7 @@ class JournaledRunContext:
         if once is not None:
             result = await self._unsettled.begin(OnceCall(call, once, ctx, place))
         if result is None:
-            with self._run.step():
+            with self._run.step(call.name):
                 result = await run_tool(ctx)
         seconds = monotonic() - started
         step = Step(
@@ -359,7 +359,7 @@ class JournaledRunContext:
         if done is not None:
             return done.outcome
         started = monotonic()
-        with self._run.step():
+        with self._run.step(name):
             outcome = check_json(await function(), path=f"outcome of step {name!r}")
         step = Step(
             key=key,
