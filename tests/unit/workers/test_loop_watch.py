@@ -45,6 +45,7 @@ async def test_who_blocks_the_loop_is_named_by_task_tool_and_line(
     blocking = Blocking()
     watch = LoopWatch(watched.loop, whose=blocking.whose)
     watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)  # its first call comes before the one that blocks
     blocked = asyncio.run_coroutine_threadsafe(blocking(), watched.loop)
     with caplog.at_level(logging.WARNING):
         async with asyncio.timeout(PATIENCE_SECONDS):
