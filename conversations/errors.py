@@ -30,7 +30,7 @@ class ConversationNotFound(ConversationError):
         self.conversation_id = conversation_id
         super().__init__(
             f"conversation {conversation_id!r} was not found;"
-            " it may have expired or belong to another tenant"
+            " it may have expired, been deleted, or belong to another tenant"
         )
 
 

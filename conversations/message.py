@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from conversations.image import MAX_IMAGES, Image
 from conversations.json_value import Identifier, JsonObject, Text
 
 MAX_SEQ = 2**52
@@ -52,7 +53,10 @@ def _text_alone(content: object) -> object:
         kinds = {part.get("type") for part in content if isinstance(part, dict)}
         problem = "a list of parts is not taken; join their texts"
         if kinds - {"text", "input_text", "output_text"}:
-            problem = "images, audio and files are not taken; send text alone"
+            problem = (
+                "images, audio and files are not taken here; send the text alone,"
+                " and images as `images`"
+            )
     if problem:
         raise ValueError(problem)
     return content
@@ -73,6 +77,8 @@ class Message(BaseModel):
     """Who speaks."""
     content: Content = ""
     """The text; may be empty only when an assistant calls tools or a tool is silent."""
+    images: tuple[Image, ...] = Field(default=(), max_length=MAX_IMAGES)
+    """Pictures that a user shows beside the text."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls an assistant makes, in order."""
     tool_call_id: Text | None = None
@@ -95,18 +101,14 @@ class Message(BaseModel):
 
     @model_validator(mode="after")
     def _shape_fits_role(self) -> Message:
-        if self.tool_calls and self.role is not Role.ASSISTANT:
-            raise ValueError(
-                f"tool_calls stand in assistant messages only, not in {self.role.value}"
-            )
+        self._require_role("tool_calls", Role.ASSISTANT)
+        self._require_role("images", Role.USER)
         if (self.tool_call_id is not None) != (self.role is Role.TOOL):
             raise ValueError(
                 "tool_call_id is required in a tool message and refused in any other"
             )
-        if self.reasoning is not None and self.role is not Role.ASSISTANT:
-            raise ValueError("reasoning stands in assistant messages only")
-        if self.covers is not None and self.role is not Role.SYSTEM:
-            raise ValueError("covers stands in system messages only")
+        self._require_role("reasoning", Role.ASSISTANT)
+        self._require_role("covers", Role.SYSTEM)
         if self.pinned and (self.tool_calls or self.role is Role.TOOL):
             raise ValueError("pinned cannot be a message with tool calls or a result")
         ids = [call.id for call in self.tool_calls]
@@ -120,6 +122,14 @@ class Message(BaseModel):
                 f"content must not be blank in a message of role {self.role.value}"
             )
         return self
+
+    def _require_role(self, field: str, role: Role) -> None:
+        if getattr(self, field) not in ((), None) and self.role is not role:
+            verb = "stand" if field in {"tool_calls", "images"} else "stands"
+            raise ValueError(
+                f"{field} {verb} in {role.value} messages only, not in"
+                f" {self.role.value}"
+            )
 
 
 class StoredMessage(BaseModel):

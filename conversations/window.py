@@ -20,16 +20,19 @@ from conversations.message import Message, Role, StoredMessage
 CHARACTERS_PER_TOKEN = 4
 """English text has about 4 characters a token in current vocabularies; no tokenizer is
 at hand for an arbitrary model. Other scripts have fewer: leave room for them."""
+TOKENS_PER_IMAGE = 1000
+"""Servers count 85 to 1,500 for a picture, by its size and detail."""
 TOKENS_PER_MESSAGE = 4
 """What chat templates put around each message: role and delimiters."""
 
 
 def estimate_tokens(message: Message) -> int:
     """Tokens that a message costs in a prompt, roughly."""
+    images = TOKENS_PER_IMAGE * len(message.images)
     characters = len(message.content) + len(message.reasoning or "")
     for call in message.tool_calls:
         characters += len(call.name) + size_of(call.arguments)
-    return TOKENS_PER_MESSAGE + -(-characters // CHARACTERS_PER_TOKEN)
+    return TOKENS_PER_MESSAGE + images + -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def tokens_of(message: Message) -> int:

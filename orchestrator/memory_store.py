@@ -81,6 +81,7 @@ class InMemoryTaskStore(
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
+        self._watched: dict[tuple[str, str], datetime] = {}
         self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
@@ -154,6 +155,17 @@ class InMemoryTaskStore(
                 tasks=tuple(entry.copy() for entry in page),
                 next_cursor=str(page[-1].ordinal) if more else None,
             )
+
+    async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
+        with self._lock:
+            now = self._ledger.now
+            self._watched = {k: v for k, v in self._watched.items() if v > now}
+            self._watched[tenant, task_id] = now + timedelta(seconds=seconds)
+
+    async def is_watched(self, tenant: str, task_id: str) -> bool:
+        with self._lock:
+            until = self._watched.get((tenant, task_id))
+            return until is not None and until > self._ledger.now
 
     async def events(
         self,

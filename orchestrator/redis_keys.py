@@ -49,6 +49,10 @@ def log(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:events"
 
 
+def watched(tenant: str, task_id: str) -> str:
+    return f"{record(tenant, task_id)}:watched"
+
+
 def journal(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:journal"
 

@@ -283,6 +283,18 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
                     redis_keys.log(tenant, task_id), last_entry(after), seconds=left
                 )
 
+    async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
+        require_name(tenant, task_id)
+        with store_errors(self._address):
+            await self._client.set(
+                redis_keys.watched(tenant, task_id), "1", px=milliseconds(seconds)
+            )
+
+    async def is_watched(self, tenant: str, task_id: str) -> bool:
+        with store_errors(self._address):
+            key = redis_keys.watched(tenant, task_id)
+            return bool(await self._scripts.read("EXISTS", key))
+
     async def release(
         self,
         lease: Lease,

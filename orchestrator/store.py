@@ -240,6 +240,14 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
+    async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
+        """Note that somebody follows the task's events for that long."""
+        ...
+
+    async def is_watched(self, tenant: str, task_id: str) -> bool:
+        """Tell whether somebody does."""
+        ...
+
     async def release(
         self,
         lease: Lease,

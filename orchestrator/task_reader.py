@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, TypeVar
 
 from conversations.json_value import NotStorable, check_identifier
@@ -43,11 +45,31 @@ EVENT_WAIT_SECONDS = 2.0
 READ_PATIENCE_SECONDS = 30.0
 """A Redis that restarts is back within this."""
 READ_AGAIN_SECONDS = 0.5
+WATCH_SECONDS = 30.0
+"""How long a run streams for a viewer that does not come again."""
 _ENDS: dict[TaskStatus, type[TaskEndedWithoutResult]] = {
     TaskStatus.FAILED: TaskFailed,
     TaskStatus.CANCELLED: TaskCancelled,
     TaskStatus.TIMED_OUT: TaskTimedOut,
 }
+
+
+class Viewer:
+    """Somebody who follows a task; lets it know from time to time."""
+
+    def __init__(self, reader: TaskReader, task_id: str, *, tenant: str | None) -> None:
+        self._reader = reader
+        self._task_id = task_id
+        self._tenant = tenant
+        self._next = 0.0
+
+    async def still_there(self) -> None:
+        """Note that the task is followed; a store that is away is no matter."""
+        if monotonic() < self._next:
+            return
+        self._next = monotonic() + WATCH_SECONDS / 3
+        with suppress(StoreUnavailable):
+            await self._reader.watch(self._task_id, tenant=self._tenant)
 
 
 class TaskReader:
@@ -93,8 +115,10 @@ class TaskReader:
         patience = Patience(timeout)
         task = None if on_event else await self.get(task_id, tenant=tenant)
         if task is None or not task.status.is_terminal:
+            viewer = Viewer(self, task_id, tenant=tenant)
             async for event in self._events(task_id, -1, tenant, patience):
                 if on_event is not None:
+                    await viewer.still_there()
                     on_event(event)
             task = await self.get(task_id, tenant=tenant)
         if not task.status.is_terminal:
@@ -114,8 +138,20 @@ class TaskReader:
             TaskNotFound: none of this tenant has the id.
             StoreUnavailable: the store stays away.
         """
+        viewer = Viewer(self, task_id, tenant=tenant)
+        await viewer.still_there()
         async for event in self._events(task_id, after, tenant, Patience(None)):
             yield event
+            await viewer.still_there()
+
+    async def watch(self, task_id: str, *, tenant: str | None = None) -> None:
+        """Have the run stream its text for a while, from its next completion on.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        key = self._key(tenant, task_id)
+        await self._bounded(self._parts.store.watch(*key, seconds=WATCH_SECONDS))
 
     async def read_events(
         self,

@@ -18,7 +18,7 @@ from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.prompt import question_of
+from orchestrator.prompt import images_of, question_of
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -110,7 +110,8 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
 
 def user_message(task: Task) -> Message:
     """What the user says with a task, as it stands in a conversation."""
-    return Message(role=Role.USER, content=question_of(task.input))
+    pictures = images_of(task.input)
+    return Message(role=Role.USER, content=question_of(task.input), images=pictures)
 
 
 def request_hash(task: Task) -> str:

@@ -5,7 +5,8 @@ The pytest plugin's fixtures are made of this; it knows no pytest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ from workers.agents.agent import Agent
 from workers.in_process import open_orchestrator
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double, SeenRequest
+from workers.llm.double_script import Answer, read_script
 from workers.llm.reply import Scripted
 from workers.tools.registry import ToolRegistry
 
@@ -34,6 +36,7 @@ class DoubleBench:
         self._loop = LoopThread("celeriac-double")
         self._replies: list[Scripted] = []
         self._beyond = 0
+        self._function: Answer | None = None
         self._double = Double(self._next)
         self._loop.await_(self._double.__aenter__())
 
@@ -50,6 +53,18 @@ class DoubleBench:
     def reply(self, *replies: Scripted) -> None:
         """Add replies; they are given in order."""
         self._replies += replies
+
+    def load(self, path: Path | str) -> None:
+        """Add the replies of a file; a function in a Python file answers every call.
+
+        Raises:
+            InvalidScript: it cannot be read; says what.
+        """
+        script = read_script(Path(path))
+        if callable(script):
+            self._function = script
+        else:
+            self.reply(*script)
 
     def problems(self) -> list[str]:
         """Return what the script and the calls have not in common."""
@@ -114,8 +129,10 @@ class DoubleBench:
 
         return self._loop.await_(run())
 
-    def _next(self, _: JsonObject) -> Scripted:
+    def _next(self, body: JsonObject) -> Scripted | Awaitable[Scripted]:
         if self._replies:
             return self._replies.pop(0)
+        if self._function is not None:
+            return self._function(body)
         self._beyond += 1
         return {"status": 400, "text": "the test's script has no more replies"}

@@ -32,7 +32,7 @@ class Announcement:
         self._events = events
         self._telling: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(after_seconds, self._tell)
+        self._timer = loop.call_later(after_seconds, self._tell) if events else None
 
     async def tell(self) -> None:
         """Tell at once.
@@ -40,8 +40,9 @@ class Announcement:
         Raises:
             LeaseLost: the run is another worker's.
         """
-        self._timer.cancel()
-        self._tell()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._tell()
         await self.take_back()
 
     async def take_back(self) -> Sequence[NewEvent]:
@@ -50,7 +51,8 @@ class Announcement:
         Raises:
             LeaseLost: they could not be told, because the run is another worker's.
         """
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._telling is None:
             return self._events
         await self._telling

@@ -146,6 +146,7 @@ class Executor:
                 lease=claim.lease,
                 insist=self._insist,
                 ring=self._settlement.ring,
+                watched=claim.task.parameters.get("stream") is True,
             ),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
             view=view,

@@ -9,8 +9,8 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -30,20 +30,20 @@ from orchestrator.journal import (
     Journal,
     Step,
     StepKind,
-    StepStart,
 )
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
-from workers.announcement import Announcement
 from workers.compaction import summary_message, summary_request
+from workers.completion_marks import CompletionMarks
 from workers.errors import (
     BudgetExceeded,
     CompletionRefused,
     ContextOverflow,
     EmptyCompletion,
     GateClosed,
-    LLMError,
 )
+from workers.item_log import ItemLog
+from workers.live_text import LiveText
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
 from workers.llm.run_provider import Answered, RunProvider
@@ -52,12 +52,12 @@ from workers.prompt_tokens import Exchange, estimate_prompt
 from workers.run import Run
 from workers.run_events import (
     client_call_events,
-    completion_events,
+    completion_event,
     message_events,
     tool_ended_events,
-    tool_started_events,
 )
 from workers.run_log import RunLog
+from workers.run_steps import completion_step, custom_step, tool_step
 from workers.spent_budget import SpentBudget
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import Tool, ToolContext
@@ -100,15 +100,15 @@ class JournaledRunContext:
         self._llm = llm
         self._registry = tools
         self._steps = {step.key: step for step in journal.steps}
-        self._maybe_paid = run.task.maybe_paid
         self._unsettled = UnsettledCalls(run, log, journal)
-        self._spent = SpentBudget(run, journal, record=self._record_decision)
+        self._spent = SpentBudget(run, journal, record=self._decided)
         llm.allow_budget(self._spent.times)
-        self._unanswered: set[str] = set()
+        self._marks = CompletionMarks(log)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
         self._completions = 0
         self._items = 0
+        self._item_log = ItemLog(log, attempt=run.task.attempt)
         self._said: str | None = None
         self._names: Counter[str] = Counter()
         self.tools: tuple[ToolSpec, ...] = tuple(tools.specs(config.tools))
@@ -138,7 +138,7 @@ class JournaledRunContext:
             tool_calls=kinds[StepKind.TOOL_CALL],
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
-            maybe_paid=self._maybe_paid,
+            maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
         )
 
     async def take_messages(self) -> tuple[Message, ...]:
@@ -181,24 +181,20 @@ class JournaledRunContext:
             return None
         completion = answered.completion
         summary = summary_message(completion.message.content, covers=view.window.cut)
-        usage = completion.usage or Usage()
+        step = completion_step(
+            SUMMARY_KEY,
+            completion,
+            seconds=monotonic() - started,
+            attempt=self.task.attempt,
+        )
+        outcome = summary.model_dump(mode="json", exclude_defaults=True)
+        step = step.model_copy(update={"outcome": outcome, "said": None})
         facts: dict[str, JsonValue] = {
             "name": SUMMARY_KEY,
             "covers": summary.covers,
             "messages": len(view.to_summarise),
-            "usage": usage.model_dump(mode="json"),
+            "usage": step.usage.model_dump(mode="json"),
         }
-        step = Step(
-            key=SUMMARY_KEY,
-            kind=StepKind.COMPLETION,
-            outcome=summary.model_dump(mode="json", exclude_defaults=True),
-            name=completion.model,
-            usage=usage,
-            cost_micros=completion.cost_micros,
-            waited_seconds=completion.gate_wait_seconds,
-            seconds=monotonic() - started,
-            attempt=self.task.attempt,
-        )
         events = [NewEvent(type=EventType.STEP_RECORDED, data=facts)]
         await self._record(step, events, answered)
         return summary
@@ -207,7 +203,6 @@ class JournaledRunContext:
         self._completions += 1
         number = self._completions
         key = f"completion:{number}"
-        index = self._items
         done = self._steps.get(key)
         if done is not None:
             completion = Completion.model_validate(done.outcome)
@@ -216,74 +211,62 @@ class JournaledRunContext:
             self._said = completion.message.content
             return completion
         started = monotonic()
+        live = LiveText(
+            self._log, self._item_log, item_id=f"msg-{number}", index=self._items
+        )
         try:
-            answered = await self._ask_within_budget(key, request)
+            with self._run.recording():
+                await live.load()
+            answered = await self._ask_within_budget(key, request, live)
         except Exception:
             # The place is still free: the next completion, in this attempt or in a
             # later one, is the one that stands in the journal.
             if self._completions == number:
                 self._completions -= 1
             raise
+        finally:
+            await live.pause()
         completion, seconds = answered.completion, monotonic() - started
         self.exchanges.append(Exchange(request, completion))
         self._items += bool(completion.message.content)
         self._said = completion.message.content
-        events = completion_events(
+        recorded = completion_event(
             completion,
             number=number,
-            first_index=index,
             seconds=seconds,
             estimated_tokens=estimate_prompt(request),
         )
-        step = Step(
-            key=key,
-            kind=StepKind.COMPLETION,
-            name=completion.model,
-            outcome=completion.model_dump(mode="json", exclude_defaults=True),
-            said=completion.message.content or None,
-            usage=completion.usage or Usage(),
-            cost_micros=completion.cost_micros,
-            waited_seconds=completion.gate_wait_seconds,
-            seconds=seconds,
-            attempt=self.task.attempt,
+        events = [*live.finish(completion.message.content), recorded]
+        step = completion_step(
+            key, completion, seconds=seconds, attempt=self.task.attempt
         )
         await self._record(step, events, answered)
         return completion
 
     async def _ask_within_budget(
-        self, key: str, request: CompletionRequest
+        self, key: str, request: CompletionRequest, live: LiveText
     ) -> Answered:
         while True:
             try:
-                return await self._ask(key, request)
+                return await self._ask(key, request, live)
             except BudgetExceeded as exc:
                 if self._config.budget.when_spent != "wait":
                     raise
                 await self._spent.decided(exc)
             self._llm.allow_budget(self._spent.times)
 
-    async def _ask(self, key: str, request: CompletionRequest) -> Answered:
+    async def _ask(
+        self, key: str, request: CompletionRequest, live: LiveText | None = None
+    ) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
-        marked = partial(self._marked, key)
+        marked = partial(self._marks.around, key, begin=live.again if live else None)
         try:
             with self._run.step("completion"):
-                return await self._llm.answer(request, around=marked)
+                is_live = live is not None and await self._log.is_watched()
+                heard = live.hear if live and is_live else None
+                return await self._llm.answer(request, around=marked, heard=heard)
         except GateClosed:
             await self._unsettled.all_ended()
-            raise
-
-    @asynccontextmanager
-    async def _marked(self, key: str) -> AsyncIterator[None]:
-        """Enclose a request by a start mark and, when it is refused, its removal."""
-        start = StepStart(key=key, kind=StepKind.COMPLETION)
-        self._maybe_paid += await self._log.start(start)
-        try:
-            yield
-        except LLMError as exc:
-            if exc.status is None:
-                self._unanswered.add(key)
-            elif key not in self._unanswered:
-                await self._log.drop_start(key)
             raise
 
     async def call_tool(
@@ -312,10 +295,11 @@ class JournaledRunContext:
     async def _make_call(self, asked: _ToolCall, run_tool: _RunTool) -> ToolResult:
         call, place, index, once, is_pure = asked
         item_id = f"call-{place}"
-        events = tool_started_events(call, item_id=item_id, index=index)
-        announcement = Announcement(self._log, events)
-        if not is_pure:
-            with self._run.recording():
+        with self._run.recording():
+            await self._item_log.load()
+            item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
+            announcement = self._item_log.announce(call, item)
+            if not is_pure:
                 await announcement.tell()
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = self._llm.for_tool(may_park=once is None)
@@ -329,24 +313,19 @@ class JournaledRunContext:
             with self._run.step(call.name):
                 result = await run_tool(ctx)
         seconds = monotonic() - started
-        step = Step(
-            key=f"tool:{place}",
-            kind=StepKind.TOOL_CALL,
-            name=call.name,
-            outcome=result.model_dump(mode="json", exclude_defaults=True),
-            usage=llm.usage,
-            cost_micros=llm.cost_micros,
-            waited_seconds=llm.waited_seconds,
-            error=result.error,
+        step = tool_step(
+            f"tool:{place}",
+            call.name,
+            result,
+            llm=llm,
             seconds=seconds,
             attempt=self.task.attempt,
         )
-        events = [
-            *await announcement.take_back(),
-            *tool_ended_events(
-                call, result, item_id=item_id, index=index, seconds=seconds
-            ),
-        ]
+        events = tool_ended_events(
+            call, result, item_id=item_id, index=item.index, seconds=seconds
+        )
+        events = [*await announcement.take_back(), *events]
+        self._item_log.end(item)
         await self._record(step, events)
         return result
 
@@ -361,21 +340,16 @@ class JournaledRunContext:
         started = monotonic()
         with self._run.step(name):
             outcome = check_json(await function(), path=f"outcome of step {name!r}")
-        step = Step(
-            key=key,
-            kind=StepKind.CUSTOM,
-            name=name,
-            outcome=outcome,
-            seconds=monotonic() - started,
-            attempt=self.task.attempt,
-        )
-        facts: dict[str, JsonValue] = {"name": name, "seconds": round(step.seconds, 3)}
-        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
+        seconds = monotonic() - started
+        step = custom_step(key, name, outcome, attempt=self.task.attempt)
+        step = step.model_copy(update={"seconds": seconds})
+        await self._tell(step, seconds=round(seconds, 3))
         return outcome
 
     async def hand_over(self, calls: Sequence[ToolCall]) -> None:
-        index = self._items
-        self._items += len(calls)
+        await self._item_log.load()
+        index = self._item_log.place(HANDOVER_KEY, self._items).index
+        self._items = index + len(calls)
         events = client_call_events(calls, completion=self._completions, index=index)
         outcome: list[JsonValue] = [call.model_dump(mode="json") for call in calls]
         await self._note(f"{HANDOVER_KEY}:{self._completions}", outcome, events)
@@ -384,19 +358,16 @@ class JournaledRunContext:
         """Show the answer as an item of its own, unless a completion has said it."""
         if not content.strip() or content == self._said:
             return
-        events = message_events(content, item_id=ANSWER_ITEM, index=self._items)
+        await self._item_log.load()
+        index = self._item_log.place(ANSWER_ITEM, self._items).index
+        events = message_events(content, item_id=ANSWER_ITEM, index=index)
         await self._note(ANSWER_KEY, content, events)
 
     async def _note(self, key: str, outcome: JsonValue, events: list[NewEvent]) -> None:
         if key in self._steps:
             return
-        step = Step(
-            key=key,
-            kind=StepKind.CUSTOM,
-            name=key.partition(":")[0],
-            outcome=outcome,
-            attempt=self.task.attempt,
-        )
+        name = key.partition(":")[0]
+        step = custom_step(key, name, outcome, attempt=self.task.attempt)
         await self._record(step, events)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
@@ -416,14 +387,16 @@ class JournaledRunContext:
                     answered.recorded()
             self._steps[step.key] = kept
 
-    async def _record_decision(self, step: Step) -> None:
-        facts: dict[str, JsonValue] = {"name": step.name, "decision": step.outcome}
-        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=facts)])
+    async def _decided(self, step: Step) -> None:
+        await self._tell(step, decision=step.outcome)
+
+    async def _tell(self, step: Step, **facts: JsonValue) -> None:
+        data: dict[str, JsonValue] = {"name": step.name, **facts}
+        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=data)])
 
     def _tool_context(self, place: str, llm: LLMProvider) -> ToolContext:
+        key = f"{self.task.tenant}:{self.task.id}:{place}"
+        name = self._config.name
         return ToolContext(
-            task=self.task,
-            agent_name=self._config.name,
-            idempotency_key=f"{self.task.tenant}:{self.task.id}:{place}",
-            llm=llm,
+            task=self.task, agent_name=name, idempotency_key=key, llm=llm
         )

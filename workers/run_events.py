@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from conversations.json_value import dumps
+from conversations.json_value import JsonObject, dumps
 from conversations.message import ToolCall
 from orchestrator.events import EventType, NewEvent
 from workers.agents.agent import ToolResult
@@ -20,15 +20,10 @@ PREVIEW_CHARACTERS = 2000
 """A tool's output in the log is cut here; the journal keeps it whole."""
 
 
-def completion_events(
-    completion: Completion,
-    *,
-    number: int,
-    first_index: int,
-    seconds: float,
-    estimated_tokens: int,
-) -> list[NewEvent]:
-    """Return the log entries of a recorded completion."""
+def completion_event(
+    completion: Completion, *, number: int, seconds: float, estimated_tokens: int
+) -> NewEvent:
+    """Return the log entry of a recorded completion."""
     facts: dict[str, JsonValue] = {
         "completion": number,
         "model": completion.model,
@@ -38,32 +33,58 @@ def completion_events(
         "estimated_input_tokens": estimated_tokens,
         "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
     }
-    recorded = NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)
-    if not completion.message.content:
-        return [recorded]
-    return [
-        *message_events(
-            completion.message.content, item_id=f"msg-{number}", index=first_index
-        ),
-        recorded,
-    ]
+    return NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)
 
 
 def message_events(text: str, *, item_id: str, index: int) -> list[NewEvent]:
     """Return the log entries of a message that is said as a whole."""
-    place: dict[str, JsonValue] = {"item_id": item_id, "output_index": index}
-    item: dict[str, JsonValue] = {"id": item_id, "type": "message"}
+    return [
+        *message_begun_events(item_id, index),
+        text_delta_event(text, item_id, index),
+        *message_ended_events(text, item_id, index),
+    ]
+
+
+def message_begun_events(item_id: str, index: int) -> list[NewEvent]:
+    """Return the log entries of a message whose text is yet to come."""
+    item: JsonObject = {"id": item_id, "type": "message"}
     return [
         NewEvent(type=EventType.ITEM_ADDED, data={"output_index": index, "item": item}),
-        NewEvent(type=EventType.PART_ADDED, data=place),
-        NewEvent(type=EventType.TEXT_DELTA, data={**place, "delta": text}),
-        NewEvent(type=EventType.TEXT_DONE, data={**place, "text": text}),
-        NewEvent(type=EventType.PART_DONE, data={**place, "text": text}),
-        NewEvent(
-            type=EventType.ITEM_DONE,
-            data={"output_index": index, "item": {**item, "text": text}},
-        ),
+        NewEvent(type=EventType.PART_ADDED, data=_place(item_id, index)),
     ]
+
+
+def text_delta_event(text: str, item_id: str, index: int) -> NewEvent:
+    """Return the log entry of a piece of a message."""
+    place = _place(item_id, index)
+    return NewEvent(type=EventType.TEXT_DELTA, data={**place, "delta": text})
+
+
+def message_ended_events(text: str, item_id: str, index: int) -> list[NewEvent]:
+    """Return the log entries of a message that is whole."""
+    place: JsonObject = {**_place(item_id, index), "text": text}
+    item: JsonObject = {"id": item_id, "type": "message", "text": text}
+    return [
+        NewEvent(type=EventType.TEXT_DONE, data=place),
+        NewEvent(type=EventType.PART_DONE, data=place),
+        NewEvent(type=EventType.ITEM_DONE, data={"output_index": index, "item": item}),
+    ]
+
+
+def message_cut_event(text: str, item_id: str, index: int) -> NewEvent:
+    """Return the log entry of a message that will not be ended: another replaces it."""
+    item: JsonObject = {
+        "id": item_id,
+        "type": "message",
+        "text": text,
+        "status": "incomplete",
+    }
+    data: JsonObject = {"output_index": index, "item": item}
+    return NewEvent(type=EventType.ITEM_DONE, data=data)
+
+
+def _place(item_id: str, index: int) -> JsonObject:
+    return {"item_id": item_id, "output_index": index}
 
 
 def client_call_events(

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from orchestrator.dues import Dues
-from orchestrator.events import NewEvent
+from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Step, StepStart
 from orchestrator.store import Doorbell, Lease, TaskStore
 from workers.insistence import Insistence
@@ -45,6 +45,14 @@ class RunLog(Protocol):
         """Tell viewers."""
         ...
 
+    async def events(self, after: int) -> tuple[TaskEvent, ...]:
+        """Return some of what viewers were told beyond a number; empty at the end."""
+        ...
+
+    async def is_watched(self) -> bool:
+        """Whether somebody follows the run, now or earlier in this attempt."""
+        ...
+
 
 class StoreRunLog:
     """Writes under a lease; a stale run gets `LeaseLost` from every write.
@@ -53,13 +61,20 @@ class StoreRunLog:
     """
 
     def __init__(
-        self, store: TaskStore, *, lease: Lease, insist: Insistence, ring: Ring
+        self,
+        store: TaskStore,
+        *,
+        lease: Lease,
+        insist: Insistence,
+        ring: Ring,
+        watched: bool = False,
     ) -> None:
         self._store = store
         self._lease = lease
         self._insist = insist
         self._ring = ring
         self._no_mail_until = 0.0
+        self._is_watched = watched
 
     async def record(
         self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
@@ -86,6 +101,20 @@ class StoreRunLog:
     async def emit(self, events: Sequence[NewEvent]) -> None:
         await self._insist(lambda: self._store.append_events(self._lease, events))
 
+    async def events(self, after: int) -> tuple[TaskEvent, ...]:
+        tenant, task_id = self._lease.tenant, self._lease.task_id
+        return await self._insist(
+            lambda: self._store.events(tenant, task_id, after=after)
+        )
+
+    async def is_watched(self) -> bool:
+        if not self._is_watched:
+            tenant, task_id = self._lease.tenant, self._lease.task_id
+            self._is_watched = await self._insist(
+                lambda: self._store.is_watched(tenant, task_id)
+            )
+        return self._is_watched
+
 
 class DetachedRunLog:
     """Keeps nothing: for a task that is executed without being stored."""
@@ -110,3 +139,9 @@ class DetachedRunLog:
 
     async def emit(self, events: Sequence[NewEvent]) -> None:
         """Drop them; nobody can watch an unstored task."""
+
+    async def events(self, after: int) -> tuple[TaskEvent, ...]:  # noqa: ARG002
+        return ()
+
+    async def is_watched(self) -> bool:
+        return False

@@ -14,14 +14,19 @@ from typing import Any, get_args
 
 import click
 
-from conversations.errors import ConversationNotFound
+from conversations.errors import ConversationError, ConversationNotFound
 from orchestrator.chat import AsyncChat
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import one_line, plain
-from orchestrator.errors import TaskEndedWithoutResult
+from orchestrator.cli.output import one_line, plain, quiet_the_log_of_warnings
+from orchestrator.errors import (
+    AgentNotFound,
+    OrchestratorError,
+    TaskEndedWithoutResult,
+)
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.names import nearest_names
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import load_settings
 from orchestrator.task import WhenBusy
@@ -61,7 +66,9 @@ async def _talk(
 ) -> int:
     settings = load_settings()
     tenant = options.get("tenant") or settings.tenant
+    quiet_the_log_of_warnings()
     async with open_orchestrator(settings) as orchestrator:
+        await _check_known(orchestrator, agent)
         chat = orchestrator.chat(agent, conversation_id)
         await _greet(orchestrator, chat, tenant)
         code = exit_codes.OK
@@ -72,6 +79,13 @@ async def _talk(
         err=True,
     )
     return exit_codes.OK if sys.stdin.isatty() else code
+
+
+async def _check_known(orchestrator: AsyncOrchestrator, agent: str) -> None:
+    """Say before the first question what a submit would say of an unknown agent."""
+    known = [info.config.name for info in await orchestrator.agents()]
+    if agent not in known and await orchestrator.workers():
+        raise AgentNotFound(agent, nearest=nearest_names(agent, known))
 
 
 async def _greet(orchestrator: AsyncOrchestrator, chat: AsyncChat, tenant: str) -> None:
@@ -101,6 +115,8 @@ async def _lines() -> AsyncIterator[str]:
         if text:
             yield text
         elif not line and not rest:
+            if prompt:
+                click.echo(err=True)  # the shell's prompt gets a line of its own
             return
 
 
@@ -122,27 +138,53 @@ async def _read() -> bytes:
 
 
 async def _turn(chat: AsyncChat, line: str, options: dict[str, Any]) -> int:
-    handle = await chat.submit(line, **options)
-    if handle.warning:
-        click.echo(f"celeriac: {handle.warning}", err=True)
-    with _on_interrupt() as interrupted:
-        cancel = asyncio.ensure_future(_cancel_when(interrupted, handle))
-        printed = await _print_events(handle)
-        cancel.cancel()
+    """Ask one question and show its turn; what goes wrong ends the turn alone."""
     try:
+        with _on_interrupt() as interrupted:
+            handle = await chat.submit(line, **options)
+            if handle.warning:
+                click.echo(f"celeriac: {handle.warning}", err=True)
+            printed = await _watch(handle, interrupted)
+        if printed is None:
+            click.echo("[no longer watched; it ends by itself]", err=True)
+            return exit_codes.TASK_FAILED
         result = await handle.result(timeout=0)
     except TaskEndedWithoutResult as exc:
-        click.echo(f"[{exc}]", err=True)
+        click.echo(f"[{plain(str(exc))}]", err=True)
         return exit_codes.TASK_FAILED
+    except (OrchestratorError, ConversationError) as exc:
+        click.echo(f"celeriac: {exc}", err=True)
+        return exit_codes.exit_code_of(exc)
     if not printed:
         click.echo(plain(result.content))
     return exit_codes.OK
 
 
-async def _cancel_when(interrupted: asyncio.Event, handle: AsyncTaskHandle) -> None:
+async def _watch(handle: AsyncTaskHandle, interrupted: asyncio.Event) -> bool | None:
+    """Show a turn to its end; tell whether it said anything.
+
+    Ctrl-C ends the turn; a second one, when that takes long, leaves it: None.
+    """
+    shown = asyncio.ensure_future(_print_events(handle))
+    ending = asyncio.ensure_future(_end_when(interrupted, handle))
+    try:
+        await asyncio.wait({shown, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not shown.done():
+            await ending
+            return None
+        return await shown
+    finally:
+        shown.cancel()
+        ending.cancel()
+
+
+async def _end_when(interrupted: asyncio.Event, handle: AsyncTaskHandle) -> None:
+    """Return when interrupted twice, or when the end cannot be asked for."""
     await interrupted.wait()
+    interrupted.clear()
     click.echo("\n[interrupting this turn; the talk goes on]", err=True)
     await handle.cancel()
+    await interrupted.wait()
 
 
 async def _print_events(handle: AsyncTaskHandle) -> bool:
@@ -168,9 +210,10 @@ def _print_step(event: TaskEvent) -> None:
             shown = json.dumps(item.get("arguments"), ensure_ascii=False)
             arguments = one_line(shown, limit=_ARGUMENTS_SHOWN)
             click.echo(f"  · {one_line(str(item.get('name')))}({arguments})", err=True)
-    elif event.type is EventType.TOOL_CALL_FAILED:
-        name = one_line(str(event.data.get("name")))
-        click.echo(f"  · {name} failed: {event.data.get('error')}", err=True)
+    elif event.type is EventType.ITEM_DONE and isinstance(item, dict):
+        if item.get("error"):
+            reason = one_line(str(item.get("output") or item["error"]))
+            click.echo(f"  · {reason}", err=True)
     elif event.type is EventType.TASK_STEERED:
         click.echo("  · the agent has your message", err=True)
 

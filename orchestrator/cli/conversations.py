@@ -157,10 +157,12 @@ def fork_command(
 @tenant_option
 def delete_command(conversation_id: str, yes: bool, tenant: str | None) -> int:
     """Delete a conversation with its messages; it cannot be brought back."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete conversation {conversation_id}?", abort=True, err=True)
 
     async def delete(service: ConversationService, whose: str) -> int:
+        if not yes and sys.stdin.isatty():
+            head = await service.get(conversation_id, tenant=whose)
+            question = f"Delete {conversation_id} with {head.message_count} messages?"
+            click.confirm(question, abort=True, err=True)
         if await service.delete(conversation_id, tenant=whose):
             click.echo(f"conversation {conversation_id} is deleted", err=True)
             return exit_codes.OK

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -104,3 +105,10 @@ def ago(instant: datetime | None) -> str:
         if seconds >= size:
             return f"{seconds // size:.0f}{unit} ago"
     return f"{seconds:.0f}s ago"
+
+
+def quiet_the_log_of_warnings() -> None:
+    """Keep logging's last resort from writing what is printed of a handle."""
+    acceptance = logging.getLogger("orchestrator.acceptance")
+    if not acceptance.handlers:
+        acceptance.addHandler(logging.NullHandler())

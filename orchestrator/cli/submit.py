@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -13,7 +12,11 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import duration, json_object, tenant_option
-from orchestrator.cli.output import echo_json, json_option
+from orchestrator.cli.output import (
+    echo_json,
+    json_option,
+    quiet_the_log_of_warnings,
+)
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.task import WhenBusy
@@ -146,15 +149,8 @@ async def _accepted(
     data: dict[str, Any],
     options: dict[str, Any],
 ) -> AsyncTaskHandle:
-    _quiet_the_log_of_warnings()
+    quiet_the_log_of_warnings()
     handle = await orchestrator.submit(agent, data, **options)
     if handle.warning:
         click.echo(f"celeriac: {handle.warning}", err=True)
     return handle
-
-
-def _quiet_the_log_of_warnings() -> None:
-    """Keep logging's last resort from writing what is printed of the handle."""
-    acceptance = logging.getLogger("orchestrator.acceptance")
-    if not acceptance.handlers:
-        acceptance.addHandler(logging.NullHandler())

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import TaskEvent
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.task_reader import Viewer
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ async def follow(
 
     Ends without an end event when the task has ended and its log holds no further one.
     """
+    viewer = Viewer(celeriac, task_id, tenant=tenant)
     while True:
+        await viewer.still_there()
         events = await celeriac.read_events(
             task_id, after=after, wait_seconds=KEEPALIVE_SECONDS, tenant=tenant
         )

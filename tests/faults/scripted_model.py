@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from conversations.json_value import JsonObject
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 from workers.llm.reply import ScriptedCall
 
 _PROMPT = re.compile(r"label=(\S+) turns=(\d+)")

@@ -10,7 +10,8 @@ import pytest
 from orchestrator import AsyncOrchestrator, EventType, TaskStatus
 from orchestrator.journal import StepKind
 from tests.stand import Stand, wait_until
-from workers.llm.double import Double, HttpReply
+from workers.llm.double import Double
+from workers.llm.double_script import HttpReply
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tests.integration.llm_serving import SSE
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 
 JSON = {"content-type": "application/json"}
 

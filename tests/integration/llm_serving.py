@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from conversations.message import Message
 from workers.errors import LLMError
 from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.double import Double, Script
+from workers.llm.double import Double
+from workers.llm.double_script import Script
 from workers.llm.endpoint import CallLimits
 from workers.llm.provider import (
     Completion,

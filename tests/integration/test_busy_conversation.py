@@ -19,7 +19,8 @@ from orchestrator.store import TaskFilter
 from orchestrator.task import Task, WhenBusy
 from orchestrator.task_handle import AsyncTaskHandle
 from tests.stand import Stand
-from workers.llm.double import Double, HttpReply
+from workers.llm.double import Double
+from workers.llm.double_script import HttpReply
 
 SECONDS = 240
 

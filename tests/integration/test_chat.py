@@ -16,7 +16,7 @@ import pytest
 from orchestrator import EventType, Orchestrator
 from tests.integration.test_cli import endpoint
 from tests.stand import Stand, wait_until
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -53,42 +53,88 @@ def test_lines_from_a_pipe_are_a_talk_that_is_continued_by_its_id(
         assert "Still Ada." in out
 
 
+class Terminal:
+    """A talk in a terminal of its own."""
+
+    def __init__(self, stand: Stand) -> None:
+        self._ours, theirs = pty.openpty()
+        ends = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+        self.process = celeriac(stand, "chat", "assistant", "-c", "talk", **ends)
+        os.close(theirs)
+        os.set_blocking(self._ours, False)
+        self.shown = b""
+
+    def type(self, line: str) -> None:
+        os.write(self._ours, line.encode() + b"\n")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def await_text(self, text: bytes, times: int = 1) -> None:
+        def shows() -> bool:
+            with suppress(OSError):
+                self.shown += os.read(self._ours, 65_536)
+            return self.shown.count(text) >= times
+
+        wait_until(shows, 30, lambda: repr(self.shown))
+
+    def end(self) -> None:
+        self.interrupt()
+        self.await_text(b"\r\ncontinue with:")
+        assert self.process.wait(20) == 0
+        os.close(self._ours)
+
+
 def test_interrupts_end_the_turn_then_the_talk(stand: Stand) -> None:
     with endpoint(stand, [HttpReply(hang=True), "Here now."]) as double:
         stand.start_worker()
-        ours, theirs = pty.openpty()
-        process = celeriac(
-            stand,
-            "chat",
-            "assistant",
-            "-c",
-            "talk",
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        shown = b""
-
-        def shows(text: bytes) -> bool:
-            nonlocal shown
-            with suppress(OSError):
-                shown += os.read(ours, 65_536)
-            return text in shown
-
-        wait_until(lambda: shows(b"> "), 30)
-        os.write(ours, b"Are you there?\n")
+        terminal = Terminal(stand)
+        terminal.await_text(b"> ")
+        terminal.type("Are you there?")
         wait_until(lambda: bool(double.requests), 30)
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: shows(b" cancelled]"), 20, lambda: repr(shown))
-        os.write(ours, b"And now?\n")
-        wait_until(lambda: shows(b"Here now."), 20, lambda: repr(shown))
-        wait_until(lambda: shown.count(b"> ") >= 3 or shows(b"\0"), 20)
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: shows(b"continue with:"), 20, lambda: repr(shown))
-        assert process.wait(20) == 0
-        os.close(ours)
+        terminal.interrupt()
+        terminal.await_text(b" cancelled]")
+        terminal.type("And now?")
+        terminal.await_text(b"Here now.")
+        terminal.await_text(b"> ", times=3)
+        terminal.end()
+
+
+def test_a_second_interrupt_leaves_a_turn_whose_worker_does_not_answer(
+    stand: Stand,
+) -> None:
+    with endpoint(stand, [HttpReply(hang=True)]) as double:
+        worker = stand.start_worker()
+        terminal = Terminal(stand)
+        terminal.await_text(b"> ")
+        terminal.type("Are you there?")
+        wait_until(lambda: bool(double.requests), 30)
+        worker.signal(signal.SIGSTOP)
+        try:
+            terminal.interrupt()
+            terminal.await_text(b"the talk goes on]")
+            terminal.interrupt()
+            terminal.await_text(b"no longer watched")
+            terminal.await_text(b"> ", times=2)
+            terminal.end()
+        finally:
+            worker.signal(signal.SIGCONT)
+
+
+def test_what_cannot_be_asked_is_said_and_does_not_end_the_talk(
+    stand: Stand,
+) -> None:
+    with endpoint(stand, []):
+        stand.start_worker()
+        with Orchestrator(stand.settings()) as celeriac:
+            celeriac.conversations.create(conversation_id="gone")
+            celeriac.conversations.delete("gone")
+        code, out = run(stand, "chat", "asistant", text="Hello")
+        assert (code, "did you mean 'assistant'?" in out) == (2, True)
+        code, out = run(stand, "chat", "assistant", "-c", "gone", text="a\nb\n")
+        assert out.count("celeriac: conversation 'gone' was not found") == 2
+        assert "continue with:" in out
+        assert code == 2
 
 
 def test_a_conversation_goes_out_comes_back_is_forked_and_deleted(

@@ -21,7 +21,8 @@ from orchestrator.embedded import redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.loop_thread import LoopThread
 from tests.stand import Stand, wait_until
-from workers.llm.double import Double, HttpReply, Script
+from workers.llm.double import Double
+from workers.llm.double_script import HttpReply, Script
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -19,7 +19,7 @@ from workers.errors import (
     RateLimited,
     RequestRejected,
 )
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 
 LLAMA_OVERFLOW = {
     "error": {

@@ -14,7 +14,7 @@ from workers.errors import (
     MalformedCompletion,
     StreamTruncated,
 )
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 from workers.llm.provider import FinishReason
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}

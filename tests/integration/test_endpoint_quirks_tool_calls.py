@@ -7,7 +7,7 @@ import pytest
 from tests.integration.canned import call, delta, events, whole
 from tests.integration.llm_serving import ask, failing, serving
 from workers.errors import MalformedCompletion
-from workers.llm.double import HttpReply
+from workers.llm.double_script import HttpReply
 from workers.llm.provider import Completion, FinishReason
 
 A, B = '{"q": "a"}', '{"q": "b"}'

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from tests.integration.llm_serving import KEY, ask, provider_at
 from workers.errors import LLMUnavailable, RateLimited
-from workers.llm.double import Double, read_script
+from workers.llm.double import Double
+from workers.llm.double_script import read_script
 from workers.llm.endpoint import Endpoint
 from workers.llm.recorder import Recorder
 

@@ -20,7 +20,8 @@ from orchestrator import (
 )
 from orchestrator.errors import AgentNotFound, InvalidInput, PayloadTooLarge
 from tests.stand import Stand, wait_until
-from workers.llm.double import Double, HttpReply, Script
+from workers.llm.double import Double
+from workers.llm.double_script import HttpReply, Script
 
 pytestmark = pytest.mark.timeout(120)
 

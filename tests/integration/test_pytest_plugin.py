@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 HEADER = """
+import asyncio
 import pytest
 from orchestrator.errors import InvalidSettings, TaskFailed
 from orchestrator.settings import load_settings
+from workers.errors import InvalidEndpoint
+from workers.llm.chat_completions import ChatCompletionsProvider
 """
 PASSING = """
 def add(a: int, b: int) -> int:
@@ -32,10 +35,22 @@ def test_settings_refuse_other_machines(monkeypatch):
     with pytest.raises(InvalidSettings, match="loopback_only"):
         load_settings()
 
+def ask(url):
+    async def made():
+        provider = ChatCompletionsProvider(url, model="m")
+        await provider.aclose()
+    asyncio.run(made())
+
+def test_providers_refuse_other_machines():
+    with pytest.raises(InvalidEndpoint, match="llm_double.url"):
+        ask("https://api.example.com/v1")
+    ask("http://127.0.0.1:9/v1")
+
 @pytest.mark.real_llm
 def test_unless_the_test_says_so(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "https://api.example.com/v1")
     load_settings()
+    ask("https://api.example.com/v1")
 """
 UNUSED = """
 def test_it(llm_double, run_agent):
@@ -70,7 +85,7 @@ def run_pytest(directory: Path, text: str) -> tuple[int, str]:
 def test_agents_run_on_scripts_and_no_other_machine_is_asked(tmp_path: Path):
     code, output = run_pytest(tmp_path, PASSING)
     assert code == 0, output
-    assert "3 passed" in output
+    assert "4 passed" in output
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim
 from orchestrator.task import AwaitedCall
 from tests.stand import Stand
-from workers.llm.double import Double, HttpReply
+from workers.llm.double import Double
+from workers.llm.double_script import HttpReply
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,7 +9,8 @@ import pytest
 from orchestrator import AsyncOrchestrator, TaskFailed
 from orchestrator.task import TaskStatus
 from tests.stand import Stand
-from workers.llm.double import Double, HttpReply
+from workers.llm.double import Double
+from workers.llm.double_script import HttpReply
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -21,44 +21,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import yaml
 from aiohttp import web
-from pydantic import Field
 
 from conversations.json_value import JsonObject
 from workers.llm.demo_script import demo_reply
+from workers.llm.double_script import (
+    HttpReply,
+    InvalidScript,
+    Script,
+    http_reply,
+    read_script,
+)
 from workers.llm.endpoint import DEFAULT_MODEL
-from workers.llm.reply import Reply, Scripted, default_text, reply_fields
+from workers.llm.reply import Scripted, default_text
 from workers.llm.reply_body import FINGERPRINT, OWNER, chunk_bodies, whole_body
 
 HEADER = "x-celeriac-double"
 _PARENT_CHECK_SECONDS = 0.5
 _HIGHEST_PORT = 65535
 _EX_USAGE = 2
+_PADDING = b" " * 64 * 1024
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
-
-
-class HttpReply(Reply):
-    """A reply and what goes wrong on its way."""
-
-    status: int = Field(default=200, ge=200, le=599)
-    """HTTP status; other than 200 without `body`: an error of OpenAI's shape."""
-    headers: dict[str, str] = Field(default_factory=dict)
-    """Added to the response, `content-type` among them."""
-    body: str | None = None
-    """Sent as it is instead of a completion: HTML, half a document, broken events."""
-    delay_seconds: float = Field(default=0.0, ge=0)
-    """Before the headers."""
-    hang: bool = False
-    """Never send headers."""
-    drip_seconds: float = Field(default=0.0, ge=0)
-    """Before each piece of the body."""
-    cut_after: int | None = Field(default=None, ge=0)
-    """Drop the connection after so many pieces of the body."""
-
-
-Script = Iterable[Scripted] | Callable[[JsonObject], Scripted | Awaitable[Scripted]]
-"""Replies in order, or a function of the request's body, plain or async."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +84,7 @@ class Double:
         elif callable(script):
             self._answer = script
         else:
-            self.unused = [_http_reply(scripted) for scripted in script]
+            self.unused = [http_reply(scripted) for scripted in script]
             self._answer = self._next
         self._port = port
         self._latency = latency_seconds
@@ -175,7 +158,7 @@ class Double:
         try:
             answer = self._answer(body)
             scripted = await answer if isinstance(answer, Awaitable) else answer
-            return await self._send(request, body, _http_reply(scripted))
+            return await self._send(request, body, http_reply(scripted))
         except _UnexpectedCall as exc:
             return _error(500, str(exc))
         except (asyncio.CancelledError, ConnectionError):
@@ -188,24 +171,12 @@ class Double:
         await asyncio.sleep(self._latency + reply.delay_seconds)
         if reply.hang:
             await asyncio.Event().wait()
+        if reply.refuse:
+            return _refused(request)
         if reply.status != 200 and reply.body is None:
             text = reply.text or "scripted error"
             return _error(reply.status, text, headers=reply.headers)
-        content_type, pieces = _pieces(body, reply)
-        headers = {HEADER: FINGERPRINT, "content-type": content_type, **reply.headers}
-        response = web.StreamResponse(status=reply.status, headers=headers)
-        await response.prepare(request)
-        for sent, piece in enumerate(pieces):
-            if sent == reply.cut_after:
-                break
-            if reply.drip_seconds:
-                await asyncio.sleep(reply.drip_seconds)
-            await response.write(piece)
-        if reply.cut_after is None:
-            await response.write_eof()
-        elif request.transport is not None:
-            request.transport.close()
-        return response
+        return await _send_body(request, body, reply)
 
     def _default(self, body: JsonObject) -> str:
         return default_text(str(body.get("model")), self.url)
@@ -221,18 +192,35 @@ class Double:
         return self.unused.pop(0)
 
 
-class InvalidScript(ValueError):
-    """A file of replies cannot be used."""
-
-
 class _UnexpectedCall(Exception):
     """The script is exhausted."""
 
 
-def _http_reply(scripted: Scripted) -> HttpReply:
-    if isinstance(scripted, HttpReply):
-        return scripted
-    return HttpReply.model_validate(reply_fields(scripted))
+async def _send_body(
+    request: web.Request, body: JsonObject, reply: HttpReply
+) -> web.StreamResponse:
+    content_type, pieces = _pieces(body, reply)
+    headers = {HEADER: FINGERPRINT, "content-type": content_type, **reply.headers}
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    await response.prepare(request)
+    for start in range(0, reply.padding_bytes, len(_PADDING)):
+        await response.write(_PADDING[: reply.padding_bytes - start])
+    for piece in pieces[: reply.cut_after]:
+        if reply.drip_seconds:
+            await asyncio.sleep(reply.drip_seconds)
+        await response.write(piece)
+    if reply.cut_after is None:
+        await response.write_eof()
+    elif request.transport is not None:
+        request.transport.close()
+    return response
+
+
+def _refused(request: web.Request) -> web.StreamResponse:
+    """Close the connection; the response that must be returned is never sent."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
 
 
 def _pieces(body: JsonObject, reply: HttpReply) -> tuple[str, list[bytes]]:
@@ -273,37 +261,6 @@ def _error(
     return _json({"error": error}, status=status, headers=headers)
 
 
-def read_script(path: Path) -> list[HttpReply]:
-    """Read replies from a YAML or JSON file: a list, each a text or its fields.
-
-    Raises:
-        InvalidScript: it cannot be read or holds something else; says what.
-    """
-    try:
-        replies = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else type(exc).__name__
-        raise InvalidScript(
-            f"{path} cannot be read ({reason}); name a YAML or JSON file of replies"
-        ) from None
-    if not isinstance(replies, list):
-        raise InvalidScript(
-            f"{path} holds {type(replies).__name__} instead of a list of replies;"
-            " write each reply as a list entry"
-        )
-    return [_read_reply(path, number, reply) for number, reply in enumerate(replies)]
-
-
-def _read_reply(path: Path, number: int, reply: Scripted) -> HttpReply:
-    try:
-        return _http_reply(reply)
-    except (TypeError, ValueError) as exc:
-        raise InvalidScript(
-            f"{path}: reply {number} cannot be used ({type(exc).__name__}); write a"
-            f" text, or a mapping of {', '.join(HttpReply.model_fields)}"
-        ) from None
-
-
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT):
         raise argparse.ArgumentTypeError(f"must be 0 to {_HIGHEST_PORT}")
@@ -317,7 +274,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--port", type=_port, default=0, help="0 takes a free one")
     script = parser.add_mutually_exclusive_group()
-    script.add_argument("--script", type=Path, help="YAML or JSON file of replies")
+    script.add_argument("--script", type=Path, help="file of replies: YAML, Python")
     script.add_argument("--demo", action="store_true", help="quote the documents")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds per reply")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="listed in /v1/models")

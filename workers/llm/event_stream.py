@@ -28,6 +28,8 @@ class EventStream:
         self._after_cr = False
         self._held: list[bytes] = []
         self._type = b""
+        self.was_cut = False
+        """Whether the end came within an event's data."""
 
     def feed(self, chunk: bytes) -> Iterator[object]:
         """Take bytes; yield the values that are whole.
@@ -56,6 +58,8 @@ class EventStream:
             data = _data(line)
             if data == _DONE or _is_json(data):
                 yield from self._values([line])
+            else:
+                self.was_cut = line != data
         yield from self._flush()
 
     def _with_newlines(self, chunk: bytes) -> bytes:

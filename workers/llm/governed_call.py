@@ -18,7 +18,7 @@ from workers.errors import (
 from workers.llm.endpoints import ServedEndpoint
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around
+from workers.llm.run_provider import Answered, Around, Heard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,8 @@ class How:
 
     streamed: bool = False
     around: Around = nullcontext
+    heard: Heard | None = None
+    """The run's own way: each piece is told, and nothing is yielded before the end."""
     owes: bool = False
 
 

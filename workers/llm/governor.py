@@ -30,7 +30,7 @@ from workers.llm.gatekeeper import Gatekeeper, Passage
 from workers.llm.governed_call import Call, Choice, How, Plan, departure_after
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
-from workers.llm.run_provider import Answered, Around
+from workers.llm.run_provider import Answered, Around, Heard, streamed
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,14 @@ class GovernedProvider:
         inner.allow_budget(self._budget_times)
         return inner
 
-    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
-        how = How(around=around, owes=self._may_owe)
+    async def answer(
+        self,
+        request: CompletionRequest,
+        *,
+        around: Around,
+        heard: Heard | None = None,
+    ) -> Answered:
+        how = How(around=around, owes=self._may_owe, heard=heard)
         async with aclosing(self._pieces(request, how)) as pieces:
             [answered] = [p async for p in pieces if isinstance(p, Answered)]
             return answered
@@ -225,7 +231,11 @@ class GovernedProvider:
         async with self._passage(choice, request, owes=how.owes) as call:
             if not how.streamed:
                 async with how.around():
-                    call.completion = await provider.complete(request)
+                    call.completion = await (
+                        streamed(provider, request, how.heard)
+                        if how.heard
+                        else provider.complete(request)
+                    )
             else:
                 async for piece in provider.stream(request):
                     if isinstance(piece, Completion):

@@ -106,7 +106,10 @@ def _response_format(schema: JsonObject, dialect: Dialect) -> JsonObject:
 
 def _message(message: Message, dialect: Dialect) -> JsonObject:
     # Never null content: Ollama refuses it in a message without tool calls.
-    body: JsonObject = {"role": message.role.value, "content": message.content}
+    content: JsonValue = message.content
+    if message.images:
+        content = [{"type": "text", "text": message.content}, *_pictures(message)]
+    body: JsonObject = {"role": message.role.value, "content": content}
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.role is Role.TOOL:
@@ -114,6 +117,13 @@ def _message(message: Message, dialect: Dialect) -> JsonObject:
     if message.reasoning and message.reasoning_field and dialect.replay_reasoning:
         body[message.reasoning_field] = message.reasoning
     return body
+
+
+def _pictures(message: Message) -> list[JsonValue]:
+    return [
+        {"type": "image_url", "image_url": image.model_dump(mode="json")}
+        for image in message.images
+    ]
 
 
 def _tool_call(call: ToolCall) -> JsonObject:

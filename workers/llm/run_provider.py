@@ -13,6 +13,8 @@ from typing import Protocol
 from orchestrator.dues import Dues
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider
 
+Heard = Callable[[str], None]
+"""Takes the pieces of an answer as they come."""
 Around = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what encloses one request to an endpoint; used anew for each."""
 
@@ -34,8 +36,17 @@ class Answered:
 class RunProvider(Protocol):
     """Answers the completions of one run."""
 
-    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+    async def answer(
+        self,
+        request: CompletionRequest,
+        *,
+        around: Around,
+        heard: Heard | None = None,
+    ) -> Answered:
         """Return one completion; each request that is sent happens inside `around`.
+
+        With `heard` the answer is streamed, and every piece of its text is told; a
+        request that is sent again tells its text from the beginning.
 
         Raises:
             GateClosed: the wait is long; nothing was sent since the last failure.
@@ -62,12 +73,39 @@ class UngovernedProvider:
     def __init__(self, provider: LLMProvider) -> None:
         self._provider = provider
 
-    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+    async def answer(
+        self,
+        request: CompletionRequest,
+        *,
+        around: Around,
+        heard: Heard | None = None,
+    ) -> Answered:
         async with around():
-            return Answered(completion=await self._provider.complete(request))
+            if heard is None:
+                return Answered(completion=await self._provider.complete(request))
+            return Answered(completion=await streamed(self._provider, request, heard))
 
     def allow_budget(self, times: int) -> None:
         """Nothing is bounded."""
 
     def for_tool(self, *, may_park: bool) -> LLMProvider:  # noqa: ARG002
         return self._provider
+
+
+async def streamed(
+    provider: LLMProvider, request: CompletionRequest, heard: Heard
+) -> Completion:
+    """Return a completion that is streamed, telling its text on the way.
+
+    Raises:
+        LLMError: the endpoint's error.
+    """
+    completion: Completion | None = None
+    async for piece in provider.stream(request):
+        if isinstance(piece, Completion):
+            completion = piece
+        elif piece.text:
+            heard(piece.text)
+    if completion is None:
+        raise RuntimeError("a provider ends with its completion or raises")
+    return completion

@@ -192,7 +192,8 @@ class Answer:
         Raises:
             MalformedCompletion: it is no stream of this API.
         """
-        if self._kept and not (self._understood or self.ended):
+        understood = self._understood or self._events.was_cut
+        if self._kept and not (understood or self.ended):
             raise self._malformed("sent a stream without one event of data")
 
     def _end(self) -> None:

@@ -73,7 +73,7 @@ async def create_completion(
     handle = await celeriac.submit(
         body.model,
         input_of(opening),
-        parameters=body.parameters(),
+        parameters={**body.parameters(), **({"stream": True} if body.stream else {})},
         metadata={**(body.metadata or {}), SUBMITTED_BY: caller.name},
         idempotency_key=key,
         tenant=caller.tenant,

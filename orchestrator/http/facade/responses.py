@@ -111,7 +111,7 @@ async def submit_response(
     handle = await celeriac.submit(
         body.model,
         input_of(opening),
-        parameters=body.parameters(),
+        parameters={**body.parameters(), **({"stream": True} if body.stream else {})},
         conversation_id=conversation_id,
         metadata={
             **(body.metadata or {}),

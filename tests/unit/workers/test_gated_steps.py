@@ -27,6 +27,7 @@ from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Run
 from workers.run_context import JournaledRunContext
+from workers.run_log import DetachedRunLog
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolContext, tool
@@ -36,7 +37,7 @@ ONE = GateLimits(in_flight=1)
 SOON = 10
 
 
-class MarkLog:
+class MarkLog(DetachedRunLog):
     """Keeps marks and steps; tells what a gate and a budget held at each mark."""
 
     def __init__(self, stand: Stand) -> None:

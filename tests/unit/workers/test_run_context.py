@@ -14,13 +14,14 @@ from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Run
 from workers.run_context import JournaledRunContext
+from workers.run_log import DetachedRunLog
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolContext, tool
 
 ASK = CompletionRequest(messages=(Message(role=Role.USER, content="Hello"),))
 
 
-class KeptLog:
+class KeptLog(DetachedRunLog):
     """Keeps what a run writes."""
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conversations.image import Image
 from conversations.message import Message, ToolCall
 from workers.llm.error_mapping import Failure
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -155,3 +156,21 @@ def test_a_field_that_the_endpoint_does_not_take_is_left_out_once(
 )
 def test_a_wrong_value_or_an_unclear_refusal_leaves_nothing_out(failure: Failure):
     assert Dialect().adapted_to(failure) is None
+
+
+def test_images_go_as_parts_beside_the_text_and_only_where_there_are_any():
+    image = Image(url="https://example.com/a.png", detail="low")
+    shown = ASKED.model_copy(update={"images": (image,)})
+    assert body_of(shown, ASKED)["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "weather?"},
+                {
+                    "type": "image_url",
+                    "image_url": {"url": "https://example.com/a.png", "detail": "low"},
+                },
+            ],
+        },
+        {"role": "user", "content": "weather?"},
+    ]

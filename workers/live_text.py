@@ -1,0 +1,119 @@
+"""A message that viewers see while the model writes it.
+
+Pieces are gathered, so that a token costs no write. A completion that is asked for
+again goes on where viewers are: what they have seen is not shown twice, and when the
+model says something else now, the item ends as incomplete and another begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from orchestrator.events import NewEvent
+from workers.item_log import ItemLog, OpenItem
+from workers.run_events import (
+    message_begun_events,
+    message_cut_event,
+    message_ended_events,
+    text_delta_event,
+)
+from workers.run_log import RunLog
+
+GATHER_SECONDS = 0.1
+"""Between two writes; faster than people read."""
+
+
+class LiveText:
+    """One message of a run."""
+
+    def __init__(
+        self, log: RunLog, items: ItemLog, *, item_id: str, index: int
+    ) -> None:
+        self._log = log
+        self._items = items
+        self._name = item_id
+        self._index = index
+        self._heard = ""
+        self._tries = 1
+        self._item: OpenItem | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._is_resting = False
+        self._is_ending = False
+
+    async def load(self) -> None:
+        """Find what an earlier attempt or try has shown of it."""
+        await self._items.load()
+        while self._items.has_begun(self._id()):
+            self._item = self._items.find(self._id())
+            if self._item is not None:
+                return
+            self._tries += 1
+
+    def again(self) -> None:
+        """Begin anew: the model is asked (again)."""
+        self._heard = ""
+
+    def hear(self, text: str) -> None:
+        """Take a piece of the answer."""
+        self._heard += text
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+
+    async def pause(self) -> None:
+        """Write no more; what was shown stays open for the next try."""
+        if self._writing is None:
+            return
+        self._is_ending = True
+        if self._is_resting:
+            self._writing.cancel()
+        await asyncio.wait({self._writing})
+        if not self._writing.cancelled():
+            self._writing.result()
+
+    def finish(self, content: str) -> list[NewEvent]:
+        """Return the events that are missing to the whole message, to be recorded.
+
+        Nothing may be heard any more; see `pause`.
+        """
+        self._heard = content
+        events = [*self._catch_up(is_whole=True)]
+        if self._item is not None:
+            place = (self._item.id, self._item.index)
+            events += message_ended_events(content, *place)
+            self._items.end(self._item)
+        return events
+
+    async def _write(self) -> None:
+        self._is_resting = False
+        while not self._is_ending and (events := self._catch_up(is_whole=False)):
+            await self._log.emit(events)
+            if self._is_ending:
+                return
+            self._is_resting = True
+            await asyncio.sleep(GATHER_SECONDS)
+            self._is_resting = False
+
+    def _catch_up(self, *, is_whole: bool) -> Sequence[NewEvent]:
+        """Return what leads from what was shown to what was heard."""
+        shown = self._item.text if self._item else ""
+        if self._heard == shown or (not is_whole and shown.startswith(self._heard)):
+            return ()
+        events: list[NewEvent] = []
+        if self._item is not None and not self._heard.startswith(shown):
+            events.append(message_cut_event(shown, self._item.id, self._item.index))
+            self._items.end(self._item)
+            self._item, shown = None, ""
+            self._tries += 1
+        if not self._heard:
+            return events
+        if self._item is None:
+            self._item = self._items.place(self._id(), self._index)
+            events += message_begun_events(self._item.id, self._item.index)
+        delta = self._heard[len(shown) :]
+        self._item.text = self._heard
+        events.append(text_delta_event(delta, self._item.id, self._item.index))
+        return events
+
+    def _id(self) -> str:
+        return self._name if self._tries == 1 else f"{self._name}.{self._tries}"

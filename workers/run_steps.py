@@ -1,0 +1,64 @@
+"""Finished steps as the journal keeps them: pure functions."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from orchestrator.journal import Step, StepKind
+from orchestrator.task import Usage
+from workers.agents.agent import ToolResult
+from workers.llm.metered import MeteredProvider
+from workers.llm.provider import Completion
+
+
+def completion_step(
+    key: str, completion: Completion, *, seconds: float, attempt: int
+) -> Step:
+    """Return the step of a completion."""
+    return Step(
+        key=key,
+        kind=StepKind.COMPLETION,
+        name=completion.model,
+        outcome=completion.model_dump(mode="json", exclude_defaults=True),
+        said=completion.message.content or None,
+        usage=completion.usage or Usage(),
+        cost_micros=completion.cost_micros,
+        waited_seconds=completion.gate_wait_seconds,
+        seconds=seconds,
+        attempt=attempt,
+    )
+
+
+def tool_step(
+    key: str,
+    name: str,
+    result: ToolResult,
+    *,
+    llm: MeteredProvider,
+    seconds: float,
+    attempt: int,
+) -> Step:
+    """Return the step of a tool call; `llm` is what the tool has asked."""
+    return Step(
+        key=key,
+        kind=StepKind.TOOL_CALL,
+        name=name,
+        outcome=result.model_dump(mode="json", exclude_defaults=True),
+        usage=llm.usage,
+        cost_micros=llm.cost_micros,
+        waited_seconds=llm.waited_seconds,
+        error=result.error,
+        seconds=seconds,
+        attempt=attempt,
+    )
+
+
+def custom_step(key: str, name: str, outcome: JsonValue, *, attempt: int) -> Step:
+    """Return a step of the agent's own, or of the run itself."""
+    return Step(
+        key=key,
+        kind=StepKind.CUSTOM,
+        name=name,
+        outcome=outcome,
+        attempt=attempt,
+    )
