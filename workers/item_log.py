@@ -52,11 +52,15 @@ class ItemLog:
                     after = event.sequence
                 self._is_known = not events
 
-    def announce(self, call: ToolCall, item: OpenItem) -> Announcement:
-        """Have viewers told that a call begins, unless they were."""
+    async def announce(
+        self, call: ToolCall, item: OpenItem, *, at_once: bool
+    ) -> Announcement:
+        """Have viewers told that a call begins, unless they were: now, or soon."""
         events = tool_started_events(call, item_id=item.id, index=item.index)
-        told = item.was_shown
-        return Announcement(self._log, () if told else events)
+        announcement = Announcement(self._log, () if item.was_shown else events)
+        if at_once:
+            await announcement.tell()
+        return announcement
 
     def place(self, item_id: str, wanted: int) -> OpenItem:
         """Begin an item at the place that it wants, or at the next free one."""

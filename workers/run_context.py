@@ -298,9 +298,7 @@ class JournaledRunContext:
         with self._run.recording():
             await self._item_log.load()
             item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
-            announcement = self._item_log.announce(call, item)
-            if not is_pure:
-                await announcement.tell()
+            telling = await self._item_log.announce(call, item, at_once=not is_pure)
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = self._llm.for_tool(may_park=once is None)
         llm = MeteredProvider(source, model=self._config.model)
@@ -324,7 +322,7 @@ class JournaledRunContext:
         events = tool_ended_events(
             call, result, item_id=item_id, index=item.index, seconds=seconds
         )
-        events = [*await announcement.take_back(), *events]
+        events = [*await telling.take_back(), *events]
         self._item_log.end(item)
         await self._record(step, events)
         return result
