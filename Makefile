@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults chaos check lock clean
+.PHONY: help demo up test faults chaos bench check lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ SEED ?= 1
 SECONDS ?= 60
 chaos: $(INSTALLED) ## Random faults, and the same over stock Celery: SEED=… SECONDS=…
 	CELERIAC_FAULTS=all SEED=$(SEED) SECONDS=$(SECONDS) $(BIN)/pytest -s tests/faults/test_chaos.py
+
+bench: $(INSTALLED) ## Measure beside hand-written Celery and a bare loop (under 10 minutes)
+	$(BIN)/python -m benchmarks --plot bench.png
 
 check: $(INSTALLED) ## Lint, types, architecture, and the tests without processes
 	$(BIN)/ruff check .
@@ -51,7 +54,7 @@ lock: ## Pin all dependencies with hashes again (needs uv)
 		--extra dev --constraints requirements.lock >/dev/null
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
+	rm -rf $(VENV) bench.png build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
 		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
