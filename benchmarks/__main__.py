@@ -39,7 +39,7 @@ def redis_cpu(db: redis.Redis) -> float:
 async def batch(
     contender: Celeriac | ByHand, kind: str, count: int, pid: int, slots: int
 ) -> Row:
-    """Build a backlog before a stopped worker; measure from its start to the last end."""
+    """Build a backlog before a stopped worker; measure from there to the last end."""
     numbers = [next(NUMBERS) for _ in range(count)]
     await contender.prepare(kind, numbers)
     before, stored = cpu_seconds(pid), redis_cpu(contender.db)

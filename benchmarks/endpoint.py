@@ -1,4 +1,4 @@
-"""A model endpoint that costs next to nothing: answers after a fixed time, in a tool loop.
+"""A model endpoint that costs next to nothing and answers after a fixed time.
 
 No model is called. `python -m benchmarks.endpoint` prints its port and serves until its
 standard input closes. A prompt with tools is answered by a tool call until it holds two
