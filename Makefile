@@ -1,5 +1,5 @@
 # Every target makes .venv from the committed lock first; `make help` lists them.
-# `make UV= …` uses plain pip also where uv is installed; PYTHON picks the interpreter.
+# `make check test` runs no test twice. `make UV= …` uses plain pip also where uv is installed; PYTHON picks the interpreter.
 
 PYTHON ?= python3
 UV ?= $(shell command -v uv 2>/dev/null)
@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults chaos bench check lock clean
+.PHONY: help demo up test faults chaos figures bench check lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Show real agents at work; needs no Redis, Docker or LLM
 	@$(BIN)/celeriac demo
@@ -30,6 +30,9 @@ SECONDS ?= 60
 chaos: $(INSTALLED) ## Random faults, and the same over stock Celery: SEED=… SECONDS=…
 	CELERIAC_FAULTS=all SEED=$(SEED) SECONDS=$(SECONDS) $(BIN)/pytest -s tests/faults/test_chaos.py
 
+figures: $(INSTALLED) ## Measure recovery, kills, cancels, a flush, cost (20 minutes)
+	$(BIN)/python -m tests.faults.figures
+
 bench: $(INSTALLED) ## Measure beside hand-written Celery and a bare loop (under 10 minutes)
 	$(BIN)/python -m benchmarks --plot bench.png
 
@@ -38,7 +41,7 @@ check: $(INSTALLED) ## Lint, types, architecture, and the tests without processe
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --quiet tests/unit tests/conformance
+	$(if $(filter test,$(MAKECMDGOALS)),,$(BIN)/pytest --quiet tests/unit tests/conformance)
 
 # Keeps the pins that still fit; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 \

@@ -149,7 +149,7 @@ class WorkerInfo(BaseModel):
     model_config = _FROZEN
 
     id: Text
-    """`host:pid:start`, unique to the process."""
+    """`host:pid:birth`, unique to the process."""
     hostname: Text
     """The Celery node name."""
     pid: int

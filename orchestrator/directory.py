@@ -25,6 +25,10 @@ class AgentDirectory(Protocol):
         """Return the live workers."""
         ...
 
+    async def worker_ids(self) -> tuple[str, ...]:
+        """Return the ids of the announced workers; cheap enough for every second."""
+        ...
+
     async def agents(self) -> tuple[AgentInfo, ...]:
         """Return every known agent by name, with its health."""
         ...

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from orchestrator.task import Task
 
 
+_LONGEST_IDENTIFIER = 100
+"""Of what is shown; ids are shorter."""
+
+
 class OrchestratorError(Exception):
     """Anything that the orchestrator refuses or reports."""
 
@@ -89,13 +93,20 @@ class AgentNotFound(OrchestratorError):
         super().__init__(f"agent {name!r} is not known; {hint}")
 
 
+def shown(identifier: str) -> str:
+    """Return an identifier that somebody gave, quoted, and cut when it is none."""
+    if len(identifier) <= _LONGEST_IDENTIFIER:
+        return repr(identifier)
+    return f"{identifier[:_LONGEST_IDENTIFIER]!r}… ({len(identifier)} characters)"
+
+
 class TaskNotFound(OrchestratorError):
     """No task of this tenant has this id (or it expired)."""
 
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(
-            f"task {task_id!r} was not found;"
+            f"task {shown(task_id)} was not found;"
             " it may have expired or belong to another tenant"
         )
 

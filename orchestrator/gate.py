@@ -8,6 +8,7 @@ is down. Who waits is let in by priority, then fairly between tenants, then by a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
@@ -163,6 +164,17 @@ class Gate(Protocol):
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         """Prove that the holder of permits lives."""
+        ...
+
+    async def listen(self, told: Callable[[str], None]) -> None:
+        """Tell the tokens of waiters whose turn may have come, until cancelled.
+
+        A word may be lost, and a turn may be gone when it is taken: who waits still
+        asks again by itself.
+
+        Raises:
+            StoreUnavailable: nothing more is told; listen again.
+        """
         ...
 
     async def state(self, gate: str, limits: GateLimits) -> GateState:

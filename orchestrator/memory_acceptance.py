@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from difflib import get_close_matches
 
 from conversations.errors import ConversationBusy, ConversationNotFound
@@ -24,7 +24,6 @@ class _Accepted:
 
     task_id: str
     request: str
-    until: datetime
 
 
 class MemoryAcceptance:
@@ -86,7 +85,8 @@ class MemoryAcceptance:
         entry = self._turns.addressee((task.tenant, used.task_id)) if used else None
         if key is None or used is None or entry is None:
             return None
-        if used.until <= self._ledger.now:
+        ended_at = entry.task.finished_at
+        if ended_at is not None and ended_at + self._kept <= self._ledger.now:
             return None
         if used.request != request_hash(task):
             return IdempotencyConflict(key, task_id=used.task_id)
@@ -128,10 +128,9 @@ class MemoryAcceptance:
         return ConversationBusy(conversation_id) if busy else None
 
     def _remember(self, task: Task) -> None:
-        now = self._ledger.now
         if task.idempotency_key is not None:
             self._by_key[task.tenant, task.idempotency_key] = _Accepted(
-                task.id, request_hash(task), now + self._kept
+                task.id, request_hash(task)
             )
         if task.cache_ttl_seconds is not None:
             self._by_request[task.tenant, cache_hash(task)] = task.id

@@ -77,7 +77,7 @@ class MemoryClaims:
 
     def _suspicion(self, entry: Entry, worker: str) -> RefusalReason | None:
         dispatch = self._ledger.dispatch
-        if not entry.task.suspect or dispatch.aboard(worker) is None:
+        if not entry.prime or dispatch.aboard(worker) is None:
             return None
         dispatch.stand_back(entry)
         entry.look_later(self._ledger.now + timedelta(seconds=UNSERVED_SECONDS))
@@ -121,10 +121,8 @@ class MemoryClaims:
 
     async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
         with self._lock:
-            for lease in leases:
-                entry = self._ledger.entries.get((lease.tenant, lease.task_id))
-                if entry is None or not holds(entry, lease):
-                    continue
-                entry.lease_until = self._ledger.now
-                entry.surrendered = lease.fence if blamed else 0
-                entry.blamed = lease.fence if lease == blamed else 0
+            self._ledger.surrender(leases, blamed)
+
+    async def bury(self, worker: str) -> int:
+        with self._lock:
+            return self._ledger.bury(worker)

@@ -37,6 +37,9 @@ class InMemoryAgentDirectory:
     async def workers(self) -> tuple[WorkerInfo, ...]:
         return tuple(worker.model_copy(deep=True) for worker in self._live())
 
+    async def worker_ids(self) -> tuple[str, ...]:
+        return tuple(worker.id for worker in self._live())
+
     async def agents(self) -> tuple[AgentInfo, ...]:
         with self._lock:
             return tuple(self._info(name) for name in sorted(self._configs))

@@ -36,7 +36,7 @@ class _Queue:
     served: dict[int, int] = field(default_factory=dict)
     suspects: list[TaskKey] = field(default_factory=list)
     aloud: set[TaskKey] = field(default_factory=set)
-    """Suspects that are rung for or run."""
+    """Prime suspects that are rung for or run."""
     number: int = 0
     taken: dict[int, int] = field(default_factory=dict)
     """The last number of each band that came in."""
@@ -65,8 +65,10 @@ class MemoryDispatch:
         self._resend = resend
         self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
         self._aboard: dict[str, tuple[TaskKey, int]] = {}
-        self.crashed: dict[str, datetime] = {}
-        """When a worker vanished with a suspect aboard."""
+        self._crowds: defaultdict[str, set[TaskKey]] = defaultdict(set)
+        """The suspects that a worker runs, without a prime one."""
+        self._crashed: dict[str, tuple[datetime, TaskKey | int]] = {}
+        """When a worker vanished, and who is to blame: one, or one of so many."""
 
     def offer(self, entry: Entry) -> Bells:
         """Let a pending, due task be rung for: now when there is room."""
@@ -74,7 +76,7 @@ class MemoryDispatch:
         if entry.key in queue.rung:
             return (entry.doorbell,)
         entry.look_later(utc_now() + self._resend * LONGEST_RESEND)
-        if entry.task.suspect:
+        if entry.prime:
             if entry.key not in queue.suspects:
                 queue.suspects.append(entry.key)
         elif not queue.ready and self._room(entry.task.queue) > 0:
@@ -135,18 +137,22 @@ class MemoryDispatch:
     def doubts(self, entry: Entry) -> bool:
         """Whether the task's message seems lost; it then counts as sent again.
 
-        A later one of its band was taken, or it is the last of them and none has
-        been taken for long.
+        One was taken that came after it could have been, or it is the last of its
+        band and none has been taken for long.
         """
         queue = self._queues[entry.task.queue]
         band, number = queue.rung[entry.key]
-        if queue.taken.get(band, 0) > number:
+        taken = (n for other, n in queue.taken.items() if other >= band)
+        if max(taken, default=0) > number:
             self._number(queue, entry)
             return True
         if number < max(n for b, n in queue.rung.values() if b == band):
             return False
-        patience = self._resend * min(2 ** min(queue.probes, 9), LONGEST_RESEND)
-        if utc_now() - max(queue.taken_at, queue.probed_at) < patience:
+        idle = self._has_free_slots(entry.task.queue)
+        doublings = 0 if idle else min(queue.probes, 9)
+        since = (entry.rung_at or _NEVER) if idle else queue.taken_at
+        patience = self._resend * min(2**doublings, LONGEST_RESEND)
+        if utc_now() - max(since, queue.probed_at) < patience:
             return False
         queue.probes += 1
         queue.probed_at = utc_now()
@@ -160,20 +166,24 @@ class MemoryDispatch:
             queue.suspects.remove(entry.key)
 
     def aboard(self, worker: str) -> Entry | None:
-        """The suspect that a worker runs."""
+        """The prime suspect that a worker runs."""
         key, fence = self._aboard.get(worker, (("", ""), 0))
         entry = self._entries.get(key)
-        if entry is None or not entry.task.suspect or entry.task.attempt != fence:
+        if entry is None or not entry.prime or entry.task.attempt != fence:
             return None
         return entry if entry.task.status is TaskStatus.RUNNING else None
 
     def take_aboard(self, entry: Entry) -> None:
         """A worker begins to run a suspect."""
-        self._aboard[entry.task.worker or ""] = entry.key, entry.task.attempt
+        worker = entry.task.worker or ""
+        if not entry.prime:
+            self._crowds[worker].add(entry.key)
+            return
+        self._aboard[worker] = entry.key, entry.task.attempt
         self._queues[entry.task.queue].aloud.add(entry.key)
 
     def stand_back(self, entry: Entry) -> None:
-        """A suspect met a worker that runs another one."""
+        """A prime suspect met a worker that runs another one."""
         queue = self._queues[entry.task.queue]
         queue.aloud.discard(entry.key)
         queue.suspects.append(entry.key)
@@ -182,16 +192,45 @@ class MemoryDispatch:
         """A suspect's run is above suspicion, or ends its attempt."""
         if not entry.task.suspect:
             return ()
-        if self.aboard(entry.task.worker or "") is entry:
-            del self._aboard[entry.task.worker or ""]
+        worker = entry.task.worker or ""
+        self._crowds[worker].discard(entry.key)
+        if not self._crowds[worker]:
+            del self._crowds[worker]
+        if self.aboard(worker) is entry:
+            del self._aboard[worker]
         if cleared:
             entry.set(suspect=False)
+            entry.prime = False
         self._queues[entry.task.queue].aloud.discard(entry.key)
         return self.refill(entry.task.queue)
+
+    def blame(self, entry: Entry, instant: datetime) -> TaskKey | int:
+        """Who brought a run's worker down: one, or one of so many suspects.
+
+        The first of its runs that is taken back decides for all that it ran then.
+        """
+        worker = entry.task.worker or ""
+        crashed_at, verdict = self._crashed.get(worker, (_NEVER, 0))
+        if entry.claimed_at is not None and entry.claimed_at <= crashed_at:
+            return verdict
+        prime, crowd = self.aboard(worker), self._crowds.get(worker, set())
+        verdict = len(crowd)
+        if prime is not None:
+            verdict = prime.key
+        elif len(crowd) == 1:
+            (verdict,) = crowd
+        self._crashed[worker] = instant, verdict
+        return verdict
 
     def _room(self, name: str) -> int:
         slots = self._directory.slots(name)
         return max(self._window, 4 * slots) - len(self._queues[name].rung)
+
+    def _has_free_slots(self, name: str) -> bool:
+        running = sum(
+            entry.task.status is TaskStatus.RUNNING for entry in self._entries.values()
+        )
+        return self._directory.slots(name) > running
 
     def _refill_suspects(self, queue: _Queue) -> Bells:
         bells: list[Doorbell] = []
@@ -209,13 +248,13 @@ class MemoryDispatch:
 
     def _ring(self, entry: Entry) -> Bells:
         self._number(self._queues[entry.task.queue], entry)
-        entry.rings = 1
+        entry.rings, entry.rung_at = 1, utc_now()
         entry.look_later(utc_now() + self._resend)
         return (entry.doorbell,)
 
     def _number(self, queue: _Queue, entry: Entry) -> None:
         queue.number += 1
-        queue.rung[entry.key] = 9 - entry.task.priority, queue.number
+        queue.rung[entry.key] = 9 - entry.urgency, queue.number
 
     def _is_pending(self, key: TaskKey) -> bool:
         entry = self._entries.get(key)
@@ -225,7 +264,7 @@ class MemoryDispatch:
         return due_at is None or due_at <= utc_now()
 
     def _stand_in_line(self, queue: _Queue, entry: Entry) -> None:
-        band, tenant = 9 - entry.task.priority, entry.task.tenant
+        band, tenant = 9 - entry.urgency, entry.task.tenant
         last = queue.shares.get((band, tenant), 0)
         share = max(queue.served.get(band, 0), last) + 1
         queue.shares[band, tenant] = share

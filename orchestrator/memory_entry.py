@@ -16,6 +16,7 @@ from orchestrator.task import TRANSITIONS, Task, TaskStatus
 
 TaskKey = tuple[str, str]
 
+_RESUMES: Final = 3
 _UNTIL_THE_END: Final = {"due_at": None, "pending_reason": None}
 
 
@@ -32,6 +33,8 @@ class Entry:
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
     rings: int = 0
+    rung_at: datetime | None = None
+    """When its message was last sent."""
     held: int = 0
     """Tasks that must end first."""
     followers: list[TaskKey] = field(default_factory=list)
@@ -43,6 +46,10 @@ class Entry:
     """The fence whose lease was given up with the blocker known."""
     blamed: int = 0
     """The fence that blocked its loop."""
+    resumes: bool = False
+    """It had begun and did not fail: it goes on before others begin."""
+    prime: bool = False
+    """A suspect whose process died again."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
     limits: ConversationConfig | None = None
@@ -80,9 +87,12 @@ class Entry:
     @property
     def doorbell(self) -> Doorbell:
         task = self.task
-        return Doorbell(
-            task.tenant, task.id, task.agent_name, task.queue, task.priority
-        )
+        return Doorbell(task.tenant, task.id, task.agent_name, task.queue, self.urgency)
+
+    @property
+    def urgency(self) -> int:
+        """Its priority, or more: see lua/dispatch.lua."""
+        return min(9, self.task.priority + (_RESUMES if self.resumes else 0))
 
     def set(self, **changes: object) -> None:
         self.task = self.task.model_copy(update=changes)

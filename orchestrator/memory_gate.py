@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -150,6 +151,7 @@ class InMemoryGate:
         self._lease = lease_seconds
         self._now = clock
         self._gates: defaultdict[str, _Gate] = defaultdict(_Gate)
+        self._listeners: set[Callable[[str], None]] = set()
 
     async def enter(
         self, gate: str, limits: GateLimits, caller: Caller
@@ -187,10 +189,24 @@ class InMemoryGate:
             return
         if departure.tokens is not None and permit.part in found.window.tokens:
             found.window.tokens[permit.part] += departure.tokens - permit.tokens
-        _note(found, departure, self._now())
+        self._left(found, departure)
 
     async def report(self, gate: str, departure: Departure) -> None:
-        _note(self._gates[gate], departure, self._now())
+        self._left(self._gates[gate], departure)
+
+    async def listen(self, told: Callable[[str], None]) -> None:
+        self._listeners.add(told)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._listeners.discard(told)
+
+    def _left(self, found: _Gate, departure: Departure) -> None:
+        _note(found, departure, self._now())
+        next_ones = sorted(found.waiting, key=found.waiting.__getitem__)[:3]
+        for told in self._listeners:
+            for token in next_ones:
+                told(token)
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
         self._gates[gate].drop(caller.token)

@@ -88,6 +88,25 @@ class MemoryLedger:
             raise LeaseLost(lease.task_id, fence=lease.fence)
         return entry
 
+    def surrender(self, leases: Sequence[Lease], blamed: Lease | None) -> None:
+        """End leases that are held, noting who blocks their loop if that is known."""
+        for lease in leases:
+            entry = self.entries.get((lease.tenant, lease.task_id))
+            if entry is None or not holds(entry, lease):
+                continue
+            entry.lease_until = self.now
+            entry.surrendered = lease.fence if blamed else 0
+            entry.blamed = lease.fence if lease == blamed else 0
+
+    def bury(self, worker: str) -> int:
+        """End the leases of a worker; return how many."""
+        now, held = self.now, 0
+        for entry in self.entries.values():
+            if entry.task.worker == worker and (entry.lease_until or now) > now:
+                entry.lease_until = now
+                held += 1
+        return held
+
     def next_turn(self, task: Task) -> Entry | None:
         """The first unfinished task of a task's conversation."""
         turns = self._turns.get((task.tenant, task.conversation_id))

@@ -142,6 +142,7 @@ class MemoryRunJournal:
             )
             if not left:
                 entry.move(TaskStatus.PENDING)
+                entry.resumes = True
             entry.set(awaiting=left)
             entry.starts.pop(decision.key, None)
             entry.decisions[decision.key] = decision.model_copy(deep=True)

@@ -212,6 +212,7 @@ class InMemoryTaskStore(
                 data: JsonObject = {"status": "cancelled"}
                 return ledger.end(entry, TaskStatus.CANCELLED, data, **changes)
             bells = ledger.leave(entry)
+            entry.resumes = failure is None
             ledger.counts.released(task, release_cause(delay_seconds, failure))
             entry.move(TaskStatus.PENDING, **changes)
             entry.set(pending_reason=reason)

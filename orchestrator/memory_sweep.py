@@ -63,6 +63,7 @@ class MemorySweep:
     def _settle(self, entry: Entry) -> Outcome:
         if entry.task.status.is_terminal:
             del self._ledger.entries[entry.key]
+            self._ledger.webhooks.pop(entry.key, None)
             self._forget(entry.task)
             return _NOTHING
         if entry.task.status is TaskStatus.RUNNING:
@@ -80,16 +81,16 @@ class MemorySweep:
             return "ended", ledger.end(
                 entry, TaskStatus.CANCELLED, {"status": "cancelled"}
             )
-        judgement = self._judge(entry)
-        if judgement == "charged":
+        charged, suspect, prime = self._judge(entry)
+        if charged:
             entry.set(crashes=task.crashes + 1)
         verdict = self._verdict(entry)
         if verdict is None:
             reason = "its worker vanished"
             bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING)
-            suspect = entry.task.suspect or judgement != "innocent"
             entry.set(pending_reason=reason, suspect=suspect)
+            entry.prime, entry.resumes = prime, True
             ledger.record(entry, EventType.TASK_RELEASED, reason=reason)
             return "recovered", (*bells, *ledger.make_due(entry, ledger.now))
         status, code, message = verdict
@@ -97,20 +98,19 @@ class MemorySweep:
         ledger.count_run(entry, status, failure)
         return "ended", ledger.end_with_failure(entry, status, code, message)
 
-    def _judge(self, entry: Entry) -> str:
-        """Who is to blame: see lua/recover.lua."""
-        task, dispatch = entry.task, self._ledger.dispatch
-        worker = task.worker or ""
-        if entry.surrendered == task.attempt:
-            return "charged" if entry.blamed == task.attempt else "innocent"
-        if task.suspect:
-            dispatch.crashed[worker] = entry.lease_until or self._ledger.now
-            return "charged"
-        crashed_at = dispatch.crashed.get(worker)
-        together = crashed_at and entry.claimed_at and entry.claimed_at <= crashed_at
-        if together or dispatch.aboard(worker) is not None:
-            return "innocent"
-        return "suspect"
+    def _judge(self, entry: Entry) -> tuple[bool, bool, bool]:
+        """Who is to blame, see lua/recover.lua: charged, a suspect, a prime one."""
+        suspect, prime = entry.task.suspect, entry.prime
+        if entry.surrendered == entry.task.attempt:
+            blamed = entry.blamed == entry.task.attempt
+            return blamed, suspect or blamed, prime or blamed
+        instant = entry.lease_until or self._ledger.now
+        verdict = self._ledger.dispatch.blame(entry, instant)
+        if verdict == entry.key:
+            return True, True, True
+        if verdict == 0:
+            return False, True, prime
+        return False, suspect, prime or (suspect and isinstance(verdict, int))
 
     def _verdict(self, entry: Entry) -> tuple[TaskStatus, str, str] | None:
         """How a task whose worker vanished ends, if it does."""

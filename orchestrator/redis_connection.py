@@ -25,6 +25,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    InvalidResponse,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -195,6 +196,8 @@ def _reason(exc: BaseException) -> str:
         return "is loading its data; try again shortly"
     if isinstance(exc, TimeoutError):
         return "did not answer in time; check the server and the network"
+    if isinstance(exc, InvalidResponse):
+        return "does not speak Redis; correct REDIS_URL"
     if isinstance(exc, (RedisConnectionError, OSError)):
         return "cannot be reached; start it or set REDIS_URL"
     return f"answered with {type(exc).__name__}; its log says more"

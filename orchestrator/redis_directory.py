@@ -64,6 +64,10 @@ class RedisAgentDirectory:
             texts = await self._client.mget([redis_keys.worker(id_) for id_ in ids])
         return tuple(_worker(text) for text in texts if text is not None)
 
+    async def worker_ids(self) -> tuple[str, ...]:
+        with store_errors(self._address):
+            return tuple(await self._client.zrange(redis_keys.WORKERS, 0, -1))
+
     async def agents(self) -> tuple[AgentInfo, ...]:
         with store_errors(self._address):
             configs = await self._client.hgetall(redis_keys.AGENTS)

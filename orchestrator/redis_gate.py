@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import cast
 
@@ -26,9 +27,12 @@ from orchestrator.gate import (
     WaitReason,
     park_seconds,
 )
+from orchestrator.redis_connection import address_of, store_errors
 from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
 from orchestrator.task_record import milliseconds
 
+LISTEN_SECONDS = 5.0
+"""Between two looks for whether to go on; a word is heard at once."""
 _SCRIPTS = ("gate_enter", "gate_leave", "gate_withdraw", "gate_renew", "gate_state")
 
 
@@ -96,6 +100,17 @@ class RedisGate:
         if calls:
             await self._scripts.run_many(calls)
 
+    async def listen(self, told: Callable[[str], None]) -> None:
+        with store_errors(address_of(self._client)):
+            async with self._client.pubsub() as turns:
+                await turns.subscribe(redis_keys.GATE_TURNS)
+                while True:
+                    message = await turns.get_message(
+                        ignore_subscribe_messages=True, timeout=LISTEN_SECONDS
+                    )
+                    for token in str(message["data"]).split() if message else ():
+                        told(token)
+
     async def state(self, gate: str, limits: GateLimits) -> GateState:
         arguments = [_part_ms(limits), WINDOW_PARTS, FAILURES_TO_OPEN]
         keys = redis_keys.gate_keys(gate)
@@ -127,6 +142,7 @@ def leave_call(permit: Permit, departure: Departure) -> ScriptCall:
         milliseconds(FIRST_COOL_DOWN_SECONDS),
         milliseconds(LONGEST_COOL_DOWN_SECONDS),
         milliseconds(PROBE_SECONDS),
+        redis_keys.GATE_TURNS,
     ]
     return ScriptCall("gate_leave", redis_keys.gate_keys(permit.gate), arguments)
 

@@ -13,6 +13,7 @@ from conversations.json_value import NotStorable, check_identifier
 _ROOT = "celeriac"
 _FLEET = f"{_ROOT}:_fleet"
 
+ROOT = f"{_ROOT}:"
 DUE = f"{_FLEET}:due"
 LEASES = f"{_FLEET}:leases"
 ENDED = f"{_FLEET}:ended"
@@ -25,6 +26,8 @@ WORKERS = f"{_FLEET}:workers"
 TENANTS = f"{_FLEET}:tenants"
 QUEUES = f"{_FLEET}:queues"
 _GATE = f"{_FLEET}:gate:"
+GATE_TURNS = f"{_FLEET}:gate-turns"
+"""A channel: whose turn it is before a gate; lost words cost a moment, nothing else."""
 WORKER_SLOTS = f"{_FLEET}:worker_slots"
 SLOTS = f"{_FLEET}:slots"
 _HEALTH = f"{_FLEET}:health:"
@@ -122,7 +125,7 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         ENDED,
         _HEALTH,
         _CONTROL,
-        f"{_ROOT}:",
+        ROOT,
     ]
 
 

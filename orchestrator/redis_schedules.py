@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 from orchestrator import redis_keys
@@ -9,6 +10,8 @@ from orchestrator.redis_connection import store_errors
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.schedule import DueSchedule, Schedule
 from orchestrator.task_record import instant
+
+logger = logging.getLogger(__name__)
 
 
 class RedisSchedules(RedisTaskScripts):
@@ -44,10 +47,11 @@ class RedisSchedules(RedisTaskScripts):
             if not members:
                 return ()
             ticks = await self._client.zmscore(redis_keys.SCHEDULES, members)
-        return tuple(
-            _schedule(texts[id_], None if tick is None else instant(str(int(tick))))
+        found = (
+            _readable(texts[id_], None if tick is None else instant(str(int(tick))))
             for id_, tick in zip(sorted(texts), ticks, strict=True)
         )
+        return tuple(schedule for schedule in found if schedule is not None)
 
     async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
         now, found = await self._scripts.run(
@@ -60,9 +64,10 @@ class RedisSchedules(RedisTaskScripts):
                 text = await self._client.hget(
                     redis_keys.schedules(tenant), schedule_id
                 )
-            if text is not None:
-                at = instant(str(int(float(tick))))
-                due.append(DueSchedule(_schedule(text, at), at, instant(now)))
+            at = instant(str(int(float(tick))))
+            schedule = _readable(text, at) if text is not None else None
+            if schedule is not None:
+                due.append(DueSchedule(schedule, at, instant(now)))
         return tuple(due)
 
     async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
@@ -73,6 +78,15 @@ class RedisSchedules(RedisTaskScripts):
             [member, _milliseconds(due.tick), _milliseconds(next_at)],
         )
         return bool(moved)
+
+
+def _readable(text: str, next_at: datetime | None) -> Schedule | None:
+    """A schedule of this release; one of another is left to workers of that one."""
+    try:
+        return _schedule(text, next_at)
+    except ValueError as exc:
+        logger.warning("schedule left alone", extra={"error": type(exc).__name__})
+        return None
 
 
 def _schedule(text: str, next_at: datetime | None) -> Schedule:

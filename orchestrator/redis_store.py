@@ -260,6 +260,10 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
         if leases:
             await self._scripts.run("surrender", keys, arguments)
 
+    async def bury(self, worker: str) -> int:
+        keys = [redis_keys.LEASES, redis_keys.ROOT]
+        return int(await self._scripts.run("bury", keys, [worker]))
+
     async def events(
         self,
         tenant: str,

@@ -165,6 +165,7 @@ def _forgetting(
         [
             *redis_keys.task_keys(tenant, task_id)[:3],
             redis_keys.ENDED,
+            redis_keys.WEBHOOKS,
             *listings,
             *(redis_keys.listing(tenant, "status", status) for status in statuses),
         ],

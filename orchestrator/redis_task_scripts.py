@@ -45,9 +45,11 @@ _TASK_SCRIPTS: Final = (
 
 UNGUARDED: Final = ("overdue", "forget", "due_schedules")
 """Scripts that only read or free memory."""
+_SHARED: Final = ("counters", "task", "dispatch", "suspects", "ending")
 _SCRIPTS_ALONE: Final = (
     "renew",
     "surrender",
+    "bury",
     *UNGUARDED,
     "put_schedule",
     "drop_schedule",
@@ -70,7 +72,7 @@ class ScriptConstants(NamedTuple):
 
 
 def _sources(constants: ScriptConstants) -> dict[str, str]:
-    parts = [read_script(name) for name in ("counters", "task", "dispatch", "ending")]
+    parts = [read_script(name) for name in _SHARED]
     message = constants.doorbell_message
     values = (
         f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"

@@ -240,7 +240,8 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     reason = finding["msg"].removeprefix("Value error, ")
     if finding["type"] == "extra_forbidden":
         known = ", ".join(SubmitRequest.model_fields)
-        reason = f"not a known field; known are: {known}"
+        is_ours = len(finding["loc"]) == 1
+        reason = f"not a known field{f'; known are: {known}' if is_ours else ''}"
     elif finding["type"] != "value_error":
         given = finding["input"]
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""

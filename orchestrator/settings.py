@@ -174,7 +174,7 @@ class RetentionSettings(Section):
     result_ttl: Seconds = 7 * 86_400.0
     """Ended tasks with their results and events."""
     idempotency_ttl: Seconds = 86_400.0
-    """How long an idempotency key returns its task."""
+    """How long after its end an idempotency key returns its task."""
 
 
 class LimitsSettings(Section):

@@ -9,9 +9,10 @@ A transition that makes tasks runnable returns their doorbells; the caller rings
 Per queue at most a window of messages is outstanding; further tasks stand in line, by
 priority, then by how many tasks their tenant has there, then by acceptance.
 
-A run whose worker vanished is a suspect until it records a step; a worker holds at most
-one. When a worker vanishes with a suspect aboard, that one is charged a crash and the
-others are not; when there was none, each of its runs becomes a suspect, uncharged.
+A run whose worker vanished is a suspect until it records a step. When a worker vanishes
+with one suspect aboard, that one is charged a crash and the others are not; of several,
+each becomes a prime suspect, and a worker holds one of those at a time; with none, each
+of its runs becomes a suspect. lua/recover.lua has the rules.
 """
 
 from __future__ import annotations
@@ -154,6 +155,13 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
 
         `blamed` names the run that blocks it: it alone is charged. None: nobody knows,
         and the rules of a vanished worker hold.
+        """
+        ...
+
+    async def bury(self, worker: str) -> int:
+        """End the leases of a worker whose process is gone; return how many.
+
+        The next sweep takes them back, by the rules of a vanished worker.
         """
         ...
 

@@ -8,7 +8,7 @@ DAY_SECONDS: Final = 86_400.0
 RESULT_TTL_SECONDS: Final = 7 * DAY_SECONDS
 """How long an ended task is kept."""
 IDEMPOTENCY_TTL_SECONDS: Final = DAY_SECONDS
-"""How long an idempotency key is kept."""
+"""How long an idempotency key is kept after its task's end."""
 MAX_CRASHES: Final = 3
 """A task that so many workers vanished under is failed."""
 RESEND_SECONDS: Final = 10.0

@@ -12,7 +12,7 @@ import random
 from orchestrator.errors import OrchestratorError
 from orchestrator.queue import TaskQueue
 from orchestrator.scheduler import submit_due
-from orchestrator.store import SweepReport, TaskStore
+from orchestrator.store import Doorbell, SweepReport, TaskStore
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,18 @@ class Sweeper:
             QueueUnavailable: the broker did not; a later sweep rings again.
         """
         report = await self._store.sweep()
-        doorbells = (*report.doorbells, *await submit_due(self._store))
+        self._tell(report)
+        try:
+            await self._ring(report.doorbells)
+        finally:
+            await self._ring(await submit_due(self._store))
+        return report
+
+    async def _ring(self, doorbells: tuple[Doorbell, ...]) -> None:
         if doorbells:
             await self._queue.enqueue(doorbells)
+
+    def _tell(self, report: SweepReport) -> None:
         if report.went_back:
             logger.error(
                 "the store's history went back: tasks accepted meanwhile are gone,"
@@ -48,7 +57,6 @@ class Sweeper:
                 "swept",
                 extra={"recovered": report.recovered, "ended": report.ended},
             )
-        return report
 
     async def run(self) -> None:
         """Sweep until cancelled."""

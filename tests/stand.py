@@ -55,6 +55,8 @@ class Stand:
     redis_url: str
     directory: Path
     llm_url: str = "http://127.0.0.1:9/v1"
+    broker_url: str | None = None
+    """Celery's broker, where it is not the store's Redis."""
     environment: dict[str, str] = field(default_factory=dict)
     workers: list[RunningWorker] = field(default_factory=list)
 
@@ -72,12 +74,18 @@ class Stand:
             **inherited,
             "REDIS_URL": self.redis_url,
             "OPENAI_BASE_URL": self.llm_url,
+            **self._broker(),
             **self.environment,
         }
 
+    def _broker(self) -> dict[str, str]:
+        return (
+            {"CELERIAC_STORAGE__BROKER_URL": self.broker_url} if self.broker_url else {}
+        )
+
     def settings(self, **overrides: Mapping[str, object]) -> Settings:
         return load_settings(
-            storage={"redis_url": self.redis_url},
+            storage={"redis_url": self.redis_url, "broker_url": self.broker_url},
             llm={"base_url": self.llm_url},
             **overrides,
         )

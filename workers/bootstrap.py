@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from time import time
 from typing import Any
 
 from celery import bootsteps, signals
 
 from orchestrator.agent_config import WorkerInfo
 from orchestrator.errors import OrchestratorError, ServiceDisabled
+from orchestrator.local_process import worker_id
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
@@ -87,7 +87,7 @@ class WorkerProcess:
                 conversations=self._parts.conversations,
                 conversation_config=self._parts.conversation_config,
             ),
-            worker=f"{socket.gethostname()}:{os.getpid()}:{int(time())}",
+            worker=worker_id(),
             limits=ExecutorLimits(
                 lease_seconds=settings.worker.lease,
                 max_result_bytes=settings.limits.max_result_bytes,

@@ -25,6 +25,7 @@ from orchestrator.sweeper import Sweeper
 from workers.executor import Executor
 from workers.loop_watch import Culprit, LoopWatch
 from workers.run import Interrupt, Run
+from workers.undertaker import PAUSE_SECONDS, Undertaker
 from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ class Heartbeat:
         yield self._every(ANNOUNCE_SECONDS, lambda: self._announce(parts.directory))
         yield self._every(0.0, lambda: self._take_cancels(parts.store))
         yield self._watch.run()
+        undertaker = Undertaker(parts.store, parts.directory)
+        yield self._every(PAUSE_SECONDS, undertaker.look)
         yield parts.sweeper.run()
         if parts.webhooks is not None:
             yield parts.webhooks.run()

@@ -378,12 +378,7 @@ class JournaledRunContext:
     ) -> None:
         dues = answered.dues if answered else None
         with self._run.recording():
-            try:
-                kept = await self._log.record(step, events, dues=dues)
-            finally:
-                if answered is not None:
-                    answered.recorded()
-            self._steps[step.key] = kept
+            self._steps[step.key] = await self._log.record(step, events, dues=dues)
 
     async def _decided(self, step: Step) -> None:
         await self._tell(step, decision=step.outcome)

@@ -47,6 +47,10 @@ class WebhookDeliverer:
                 except OrchestratorError as exc:
                     logger.warning("webhooks missed", extra={"error": str(exc)})
                     found = 0
+                except Exception:
+                    # One delivery that nobody foresaw must not end all others.
+                    logger.exception("webhooks failed")
+                    found = 0
                 if found < AT_ONCE:
                     await asyncio.sleep(PAUSE_SECONDS)
 
@@ -59,7 +63,12 @@ class WebhookDeliverer:
         due = await self._store.take_webhooks(
             limit=AT_ONCE, lease_seconds=self._lease_seconds
         )
-        await asyncio.gather(*(self._deliver(client, *key) for key in due))
+        outcomes = await asyncio.gather(
+            *(self._deliver(client, *key) for key in due), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
         return len(due)
 
     async def _deliver(

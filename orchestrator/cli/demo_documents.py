@@ -17,6 +17,7 @@ _SUFFIXES = {".md", ".txt", ".rst"}
 _MOST_BYTES = 400_000
 """Of all documents together; a task's input may hold 1 MiB by default."""
 _HEADING = re.compile(r"^#{1,3} +(.+?)\s*#*$", re.MULTILINE)
+_CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _SHORTEST_SECTION = 200
 """Characters; less is not worth a summary."""
 
@@ -63,10 +64,16 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def pick_sections(documents: Sequence[NamedText], *, count: int) -> list[NamedText]:
-    """Return up to `count` sections, the longest ones, in the documents' order."""
+    """Return up to `count` sections, those with most prose, in the documents' order."""
     sections = [section for item in documents for section in _sections(item)]
-    longest = sorted(sections, key=lambda section: -len(section.text))[:count]
-    return [section for section in sections if section in longest]
+    most = sorted(sections, key=lambda section: -_prose_chars(section.text))[:count]
+    return [section for section in sections if section in most]
+
+
+def _prose_chars(text: str) -> int:
+    """Count the characters outside of tables, code and headings."""
+    lines = _CODE_BLOCK.sub("", text).splitlines()
+    return sum(len(line) for line in lines if not line.startswith(("|", "#", "    ")))
 
 
 def _sections(document: NamedText) -> Iterator[NamedText]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -15,6 +17,8 @@ from orchestrator.events import EventType, TaskEvent
 from orchestrator.task import Task, TaskStatus, Usage
 
 _LONGEST_QUOTE = 90
+_LEAST_ROOM = 24
+"""A terminal narrower than this wraps the text after all."""
 
 
 def print_answer(task: Task, events: Sequence[TaskEvent], *, scripted: bool) -> None:
@@ -58,7 +62,8 @@ def _print_citations(output: JsonValue) -> None:
     for citation in citations:
         if isinstance(citation, dict):
             place = f"{citation.get('document')}:{citation.get('line_start')}"
-            quote = one_line(str(citation.get("quote", "")), limit=_LONGEST_QUOTE)
+            limit = min(_LONGEST_QUOTE, _room(len(place) + 4))
+            quote = one_line(str(citation.get("quote", "")), limit=limit)
             click.echo(f"  {plain(place)}  {quote}")
 
 
@@ -72,7 +77,13 @@ def print_summaries(
         text = f"{task.status.value}: {failure_line(task)}"
         if task.result is not None:
             text = task.result.content
-        click.echo(f"  {one_line(name, limit=44):<46}{one_line(text)}")
+        click.echo(f"  {one_line(name, limit=44):<46}{one_line(text, limit=_room(48))}")
+
+
+def _room(used: int) -> int:
+    """Return the columns that a line of the terminal has left, at least a few."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+    return max(_LEAST_ROOM, width - used)
 
 
 def print_totals(tasks: Sequence[Task], *, scripted: bool, seconds: float) -> None:

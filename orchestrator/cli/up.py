@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from orchestrator.cli.processes import (
     worker_command,
 )
 from orchestrator.cli.scripted_endpoint import open_double
+from orchestrator.cli.up_notes import tell_endpoint, tell_ready
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
@@ -103,21 +104,28 @@ def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -
         raise InvalidSettings(
             ["storage.backend: memory is seen by one process only; set it to redis"]
         )
-    if fleet.flower:
-        require_free_port(fleet.flower_port, option="flower")
-    if fleet.http:
-        require_free_port(settings.http.port, option="http")
     with open_redis(state, url=configured_url(settings)) as redis:
+        # Only now: two of them in one directory should hear of each other first.
+        fleet.require_free_ports(settings)
         settings = _load(http_port, storage={"redis_url": redis.url})
         _greet(redis)
         fleet.greet(settings)
-        try:
-            if redis.kind != "configured":
-                announce_url(state, redis.url)
-            run_async(_run(fleet.commands(), settings, scripted=scripted))
-        finally:
-            withdraw_url(state)
+        with _announced(redis, state):
+            run_async(_run(fleet, settings, scripted=scripted))
     return exit_codes.OK
+
+
+@contextmanager
+def _announced(redis: RedisServer, state: Path) -> Iterator[None]:
+    """Let commands in this directory find a private Redis while it runs."""
+    if redis.kind == "configured":
+        yield
+        return
+    announce_url(state, redis.url)
+    try:
+        yield
+    finally:
+        withdraw_url(state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +138,17 @@ class _Fleet:
     flower: bool
     flower_port: int
     http: bool
+
+    def require_free_ports(self, settings: Settings) -> None:
+        """Refuse ports that somebody listens on.
+
+        Raises:
+            click.BadParameter: names the first one.
+        """
+        if self.flower:
+            require_free_port(self.flower_port, option="flower")
+        if self.http:
+            require_free_port(settings.http.port, option="http")
 
     def greet(self, settings: Settings) -> None:
         """Say where the services are."""
@@ -194,9 +213,7 @@ def _greet(redis: RedisServer) -> None:
         )
 
 
-async def _run(
-    commands: dict[str, list[str]], settings: Settings, *, scripted: bool
-) -> None:
+async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
     """Keep the processes running until a signal ends them."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,7 +225,15 @@ async def _run(
         if scripted:
             environment |= await stack.enter_async_context(open_double())
             click.echo("up       | the endpoint is scripted: no model is called")
-        await _keep(commands, settings, environment, stopping)
+        notes = [asyncio.create_task(tell_ready(settings, workers=fleet.workers))]
+        if not scripted:
+            notes.append(asyncio.create_task(tell_endpoint(environment)))
+        try:
+            await _keep(fleet.commands(), settings, environment, stopping)
+        finally:
+            for note in notes:
+                note.cancel()
+            await asyncio.gather(*notes, return_exceptions=True)
 
 
 async def _keep(

@@ -149,8 +149,8 @@ def _of_framework(error: HTTPException) -> Problem:
     # FastAPI wraps whatever ends the reading of a body.
     if isinstance(error.__cause__, Problem):
         return error.__cause__
-    if isinstance(error.__cause__, RecursionError):
-        return Problem(422, "invalid_input", "the body is nested too deeply")
+    if isinstance(error.__cause__, RecursionError | ValueError):
+        return Problem(422, "invalid_input", "the body is no JSON that can be read")
     code, detail = _FRAMEWORK.get(
         error.status_code,
         (HTTPStatus(error.status_code).phrase.lower().replace(" ", "_"), error.detail),

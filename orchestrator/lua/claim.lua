@@ -58,7 +58,7 @@ if not served then
   return {'unserved'}
 end
 
-if get('suspect') and aboard(ARGV[6]) then
+if get('suspect') == PRIME and aboard(ARGV[6]) then
   local queue = get('queue')
   redis.call('ZADD', in_fleet('suspects', queue), text(NOW), MEMBER)
   redis.call('ZREM', in_fleet('aloud', queue), MEMBER)

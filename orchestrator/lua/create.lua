@@ -9,7 +9,7 @@
 --   10 conversation or ''       11 when_busy    12 not before (ms) or ''
 --   13 expires (ms) or ''       14 deadline (ms) or ''
 --   15 time limit (ms) or ''    16 request hash or '' (no idempotency key)
---   17 how long an idempotency entry is kept (ms)
+--   17 how long an idempotency entry is kept after the task's end (ms)
 --   18 cache time (ms) or ''    19 '1' when the submitter knows the agent
 --   20 the turn's user message (JSON) or ''
 --   21 limits of a conversation that its turn creates (lines) or ''
@@ -170,7 +170,8 @@ if head and (rule == 'interrupt' or rule == 'rollback') then
   bells = supersede(rule == 'rollback')
 end
 if ARGV[16] ~= '' then
-  redis.call('SET', KEYS[14], TASK_ID .. ' ' .. ARGV[16], 'PX', ARGV[17])
+  redis.call('SET', KEYS[14], TASK_ID .. ' ' .. ARGV[16])
+  redis.call('HSET', RECORD, 'idempotency', KEYS[14], 'idempotency_ms', ARGV[17])
 end
 if ARGV[18] ~= '' then
   redis.call('HSET', RECORD, 'cache_key', KEYS[15])
@@ -191,9 +192,6 @@ hold_until_ended(24)
 join(bells, make_due(math.max(0, (tonumber(ARGV[12]) or NOW) - NOW)))
 if head and rule == 'steer' and may_steer() then
   redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(KEYS, ' ', 16))
-  if ARGV[16] ~= '' then
-    redis.call('HSET', RECORD, 'idempotency', KEYS[14])
-  end
   redis.call('RPUSH', KEYS[4] .. head .. ':inbox', TASK_ID)
   return answer('steered', head, bells)
 end

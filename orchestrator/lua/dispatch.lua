@@ -5,18 +5,20 @@
 --   _fleet:rung:<queue>      zset, member -> band and number of its message
 --   _fleet:ready:<queue>     zset, member -> band and share of its tenant
 --   _fleet:shares:<queue>    hash, the shares given out, while somebody is in line
---   _fleet:suspects:<queue>  zset, suspects in line -> since when
---   _fleet:aloud:<queue>     zset, suspects rung for or running -> until when
+--   _fleet:suspects:<queue>  zset, prime suspects in line -> since when
+--   _fleet:aloud:<queue>     zset, prime suspects rung for or running -> until when
 --   _fleet:queues            set of queues where somebody may be in line
 --   _fleet:flow              hash, <queue> <fact>: how its messages have moved
--- A band holds one priority; 0 is the most urgent one. Within it messages are FIFO, so
--- one that was taken proves all earlier ones of its band taken or lost.
+-- A band holds one urgency; 0 is the most urgent one. Within it messages are FIFO, and
+-- more urgent ones are taken first: one that was taken proves all earlier ones of its band
+-- and of more urgent ones taken or lost.
 
 local ROOT = KEYS[12]
 local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
 local SUSPECT_PATIENCE = 60000
+local SUSPECT, PRIME = '1', '2' -- degrees of suspicion, see suspects.lua
 
 local function join(bells, more)
   for _, bell in ipairs(more) do
@@ -55,8 +57,10 @@ local function sound(bell)
     TENANT = bell[1], TASK = bell[2], AGENT = bell[3], QUEUE = bell[4],
     URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2]})
   local key = step == 0 and bell[4] or bell[4] .. '\6\22' .. text(step)
-  redis.call('LPUSH', key, message)
-  bell[6] = 'rung'
+  -- A queue's key may hold something else: the change that rings must not be cut in two.
+  if type(redis.pcall('LPUSH', key, message)) == 'number' then
+    bell[6] = 'rung'
+  end
   return bell
 end
 
@@ -71,9 +75,16 @@ local function look_at(instant, member)
   redis.call('ZADD', DUE, text(instant), member or MEMBER)
 end
 
+-- A run that has begun goes on before others of its priority begin. Celery keeps three
+-- priorities in one list.
+local RESUMES = 3
+local function urgency(priority, resumes)
+  return math.min(9, tonumber(priority) + (resumes and RESUMES or 0))
+end
+
 local function doorbell(id)
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority')
-  return sound({TENANT, id, facts[1], facts[2], facts[3]})
+  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority', 'resumes')
+  return sound({TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4]))})
 end
 
 local function slots(queue)
@@ -89,17 +100,18 @@ end
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
-    'status', 'due_ms', 'agent', 'queue', 'priority', 'held')
+    'status', 'due_ms', 'agent', 'queue', 'priority', 'held', 'resumes')
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
     or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
   end
   local number = redis.call('HINCRBY', FLEET .. 'flow', facts[4] .. ' number', 1)
-  local band = 9 - tonumber(facts[5])
+  local urgent = urgency(facts[5], facts[7])
+  local band = 9 - urgent
   redis.call('ZADD', in_fleet('rung', facts[4]), text(band * BAND + number), member)
-  redis.call('HSET', record, 'rings', '1')
+  redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
   look_at(NOW + RESEND, member)
-  return sound({tenant, id, facts[3], facts[4], facts[5]})
+  return sound({tenant, id, facts[3], facts[4], text(urgent)})
 end
 
 local function refill_suspects(queue, bells)
@@ -137,10 +149,10 @@ local function refill(queue)
   return bells
 end
 
--- Puts a task in line: by priority, then by how many its tenant has there, then by
+-- Puts a task in line: by urgency, then by how many its tenant has there, then by
 -- acceptance. A tenant that comes late begins where the served ones are.
-local function stand_in_line(queue, priority, member)
-  local shares, band = in_fleet('shares', queue), 9 - tonumber(priority)
+local function stand_in_line(queue, urgent, member)
+  local shares, band = in_fleet('shares', queue), 9 - urgent
   local field = text(band) .. ' ' .. TENANT
   local served = tonumber(redis.call('HGET', shares, text(band)) or nil) or 0
   local share = tonumber(redis.call('HGET', shares, field) or nil) or 0
@@ -154,14 +166,14 @@ end
 local function offer(id)
   local record = KEYS[4] .. id
   local member = TENANT .. ' ' .. id
-  local facts = redis.call('HMGET', record, 'queue', 'priority', 'suspect')
+  local facts = redis.call('HMGET', record, 'queue', 'priority', 'suspect', 'resumes')
   local queue = facts[1]
   if redis.call('ZSCORE', in_fleet('rung', queue), member) then
     return {doorbell(id)}
   end
   redis.call('SADD', FLEET .. 'queues', queue)
   look_at(NOW + MAX_RESEND, member)
-  if facts[3] then
+  if facts[3] == PRIME then
     redis.call('ZADD', in_fleet('suspects', queue), 'NX', text(NOW), member)
     return refill(queue)
   end
@@ -170,7 +182,7 @@ local function offer(id)
     return {ring(member)}
   end
   if not redis.call('ZSCORE', ready, member) then
-    stand_in_line(queue, facts[2], member)
+    stand_in_line(queue, urgency(facts[2], facts[4]), member)
   end
   return refill(queue)
 end
@@ -249,11 +261,23 @@ local function take_message()
   set_flow(queue, band, math.max(score, flow(queue, band)))
 end
 
--- Why the outstanding message of a task is to be repeated, or nil: a later one of its
--- band was taken, or it is the last one and none has been taken for long.
+-- Whether a message was taken that came after this one could have been.
+local function overtaken(queue, score)
+  local band = math.floor(score / BAND)
+  local number = score - band * BAND
+  for other = band, 9 do
+    if flow(queue, other) - other * BAND > number then
+      return true
+    end
+  end
+  return false
+end
+
+-- Why the outstanding message of a task is to be repeated, or nil: it was overtaken, or it
+-- is the last one of its band and nobody takes it, though slots are free or all is quiet.
 local function message_doubt(score)
   local queue, band = get('queue'), math.floor(score / BAND)
-  if flow(queue, band) > score then
+  if overtaken(queue, score) then
     return 'overtaken'
   end
   local last = redis.call('ZREVRANGEBYSCORE', in_fleet('rung', queue),
@@ -264,7 +288,8 @@ local function message_doubt(score)
   local probes = flow(queue, 'probes')
   local idle = slots(queue) > redis.call('ZCARD', LEASES)
   local patience = idle and RESEND or math.min(RESEND * 2 ^ probes, MAX_RESEND)
-  if NOW - math.max(flow(queue, 'at'), flow(queue, 'probed')) < patience then
+  local since = idle and (get_number('rung_ms') or 0) or flow(queue, 'at')
+  if NOW - math.max(since, flow(queue, 'probed')) < patience then
     return nil
   end
   set_flow(queue, 'probes', probes + 1)
@@ -277,41 +302,6 @@ local function leave_line()
   local queue = get('queue')
   redis.call('ZREM', in_fleet('ready', queue), MEMBER)
   redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
-end
-
--- Suspicion. A run whose process died is a suspect until it records a step; a process
--- holds at most one, named by _fleet:aboard:<worker>. Once that process has died with
--- it, the key tells until when its other runs are innocent.
-
-local function aboard(worker)
-  local value = redis.call('GET', in_fleet('aboard', worker))
-  local member, fence = string.match(value or '', '^aboard (%S+ %S+) (%d+)$')
-  if not member then
-    return nil, tonumber(string.match(value or '', '^crashed (%d+)$') or nil)
-  end
-  local facts = redis.call('HMGET', record_of(member), 'status', 'attempt', 'suspect')
-  return facts[1] == 'running' and facts[2] == fence and facts[3] and member
-end
-
-local function take_aboard(worker)
-  redis.call('SET', in_fleet('aboard', worker),
-    'aboard ' .. MEMBER .. ' ' .. get('attempt'), 'PX', text(MAX_RESEND * 100))
-  redis.call('ZADD', in_fleet('aloud', get('queue')), text(NOW + SUSPECT_PATIENCE), MEMBER)
-end
-
--- The run is above suspicion, or ends its attempt; returns the next suspects' bells.
-local function leave_ship(cleared)
-  if not get('suspect') then
-    return {}
-  end
-  if cleared then
-    redis.call('HDEL', RECORD, 'suspect')
-  end
-  if aboard(get('worker')) == MEMBER then
-    redis.call('DEL', in_fleet('aboard', get('worker')))
-  end
-  redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
-  return refill(get('queue'))
 end
 
 -- Offers the conversation's next turn.

@@ -13,6 +13,14 @@ local function settle_cache(status)
   end
 end
 
+-- A key leads to its task as long as that is open, and for its time after the end.
+local function settle_idempotency()
+  local key = get('idempotency')
+  if key and string.match(redis.call('GET', key) or '', '^(%S+) ') == TASK_ID then
+    redis.call('PEXPIRE', key, get('idempotency_ms'))
+  end
+end
+
 local function leave_due_and_leases()
   redis.call('ZREM', DUE, MEMBER)
   redis.call('ZREM', LEASES, MEMBER)
@@ -60,6 +68,7 @@ local function end_task(status, data)
   count('running_ms ' .. get('agent'), get_number('running_ms') or 0)
   append_event('task.' .. status, data)
   settle_cache(status)
+  settle_idempotency()
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
   for _, key in ipairs({RECORD, LOG, JOURNAL}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))

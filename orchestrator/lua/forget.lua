@@ -1,7 +1,8 @@
 -- Removes an ended task whose time has come, or at once when asked to; looks again, since another sweep may have
 -- done it and a task of the same id may be new. Needs no task.lua.
 --
--- KEYS  1 record, 2 event log, 3 journal, 4 ended tasks to forget (zset), 5.. listings
+-- KEYS  1 record, 2 event log, 3 journal, 4 ended tasks to forget (zset),
+--       5 undelivered webhooks (zset), 6.. listings
 -- ARGV  1 member ('tenant id'), 2 task id, 3 '1' to remove it before its time
 
 local clock = redis.call('TIME')
@@ -11,7 +12,8 @@ if not due or (due > now and ARGV[3] ~= '1') then
   return {}
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-for i = 5, #KEYS do
+redis.call('ZREM', KEYS[5], ARGV[1])
+for i = 6, #KEYS do
   redis.call('ZREM', KEYS[i], ARGV[2])
 end
 redis.call('ZREM', KEYS[4], ARGV[1])

@@ -5,6 +5,7 @@
 --       3 tokens counted   4 tokens taken, or ''   5 outcome
 --       6 wait that the endpoint asks for (ms), or ''
 --       7 first and 8 longest cool-down (ms)   9 time between probes (ms)
+--       10 channel on which the next waiters are told that it is their turn
 --
 -- The second call with a token changes nothing. A permit whose lease ran out is settled
 -- once more at most: it is no longer there.
@@ -47,4 +48,8 @@ if OUTCOME == 'refused' or OUTCOME == 'unavailable' then
   redis.call('HSET', STATE, 'trouble_ms', text(math.max(NOW, number('cool_ms') or 0)))
 end
 keep_keys()
+local next_ones = redis.call('ZRANGE', WAITING, 0, 2)
+if #next_ones > 0 then
+  redis.pcall('PUBLISH', ARGV[10], table.concat(next_ones, ' '))
+end
 return 1

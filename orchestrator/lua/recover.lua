@@ -1,8 +1,9 @@
 -- Takes back an expired lease: the run's worker has vanished, or its loop stood still.
 --
--- Who is charged: a suspect, when its process died with it; then the other runs of the
--- process are innocent. Else every run of it becomes a suspect, uncharged. When the
--- process itself gave up its leases it has named the run whose callback blocked it.
+-- Who is charged: the one prime suspect aboard, else the only suspect; then the other runs
+-- of the process are innocent. Several suspects become prime ones, and where there was none
+-- every run becomes a suspect, uncharged. A process that itself gave up its leases has
+-- named the run whose callback blocked it.
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 crashes after which a task is failed
@@ -24,27 +25,28 @@ if get('cancel_requested_ms') then
   return {'ended', end_task('cancelled', cancelled_data())}
 end
 
+-- Returns whether it is charged, and how suspect it is from now on.
 local function judge()
-  local worker = get('worker')
+  local degree = get('suspect')
   if get('surrendered') == get('attempt') then
-    return get('blamed') == get('attempt') and 'charged' or 'innocent'
-  elseif get('suspect') then
-    redis.call('SET', in_fleet('aboard', worker), 'crashed ' .. text(lease_until),
-      'PX', text(MAX_RESEND * 10))
-    return 'charged'
+    local blamed = get('blamed') == get('attempt')
+    return blamed, blamed and PRIME or degree
   end
-  local suspect, crashed_at = aboard(worker)
-  if suspect or (crashed_at and get_number('claimed_ms') <= crashed_at) then
-    return 'innocent'
+  local verdict = verdict_on(get('worker'), lease_until, get_number('claimed_ms'))
+  if verdict == MEMBER then
+    return true, PRIME
+  elseif verdict == 'many' then
+    return false, degree and PRIME
   end
-  return 'suspect'
+  return false, degree or (verdict == 'none' and SUSPECT)
 end
 
-local verdict = judge()
+local charged, degree = judge()
 local crashes = get_number('crashes') or 0
-if verdict == 'charged' then
+if charged then
   crashes = redis.call('HINCRBY', RECORD, 'crashes', 1)
 end
+redis.call('SREM', in_fleet('crowd', get('worker')), MEMBER)
 redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
 local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
 local status, code, message
@@ -65,9 +67,9 @@ if status then
 end
 move('pending')
 leave_due_and_leases()
-if verdict ~= 'innocent' then
-  redis.call('HSET', RECORD, 'suspect', '1')
+if degree then
+  redis.call('HSET', RECORD, 'suspect', degree)
 end
-redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished')
+redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished', 'resumes', '1')
 append_event('task.released', '{"reason":"its worker vanished"}')
 return {'recovered', make_due(0)}

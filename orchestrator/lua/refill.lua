@@ -7,16 +7,23 @@
 
 local CHECKED = 20
 
+-- Looks at some outstanding messages after those of the last call. One of a task that has
+-- ended, or is no more, would count for ever where it was lost: it is not under way any
+-- more once it was overtaken or all is quiet.
 local function forget_stale(queue)
-  local rung = in_fleet('rung', queue)
-  if room(queue) > 0 or NOW - flow(queue, 'at') < RESEND then
-    return
-  end
-  for _, member in ipairs(redis.call('ZRANGE', rung, 0, CHECKED - 1)) do
-    if redis.call('HGET', record_of(member), 'status') ~= 'pending' then
-      redis.call('ZREM', rung, member)
+  local rung, first = in_fleet('rung', queue), flow(queue, 'checked')
+  local quiet = NOW - flow(queue, 'at') >= RESEND
+  local found = redis.call('ZRANGE', rung, first, first + CHECKED - 1, 'WITHSCORES')
+  local kept = 0
+  for i = 1, #found, 2 do
+    local score = tonumber(found[i + 1])
+    if (quiet or overtaken(queue, score)) and redis.call('HGET', record_of(found[i]), 'status') ~= 'pending' then
+      redis.call('ZREM', rung, found[i])
+    else
+      kept = kept + 1
     end
   end
+  set_flow(queue, 'checked', #found < 2 * CHECKED and 0 or first + kept)
 end
 
 local bells = {}

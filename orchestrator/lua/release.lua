@@ -22,6 +22,9 @@ redis.call('HSET', RECORD, 'released_fence', ARGV[6])
 if ARGV[10] ~= '' then
   redis.call('HINCRBY', RECORD, 'failed_attempts', 1)
   redis.call('HSET', RECORD, 'failure', ARGV[10])
+  redis.call('HDEL', RECORD, 'resumes')
+else
+  redis.call('HSET', RECORD, 'resumes', '1')
 end
 if get('cancel_requested_ms') then
   return {'released', end_task('cancelled', cancelled_data())}

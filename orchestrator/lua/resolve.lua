@@ -25,7 +25,7 @@ if left == 0 then
   move('pending')
   leave_due_and_leases()
 end
-redis.call('HSET', RECORD, 'awaited', text(left))
+redis.call('HSET', RECORD, 'awaited', text(left), 'resumes', '1')
 redis.call('HDEL', RECORD, ARGV[6])
 redis.call('HSET', JOURNAL, ARGV[7], '! ' .. text(NOW) .. ' ' .. ARGV[8])
 append_event('tool_call.resolved', ARGV[9])

@@ -52,7 +52,7 @@ local function become_part(id)
   local key = get('idempotency')
   local hash = key and string.match(redis.call('GET', key) or '', ' (%S+)$')
   if hash then
-    redis.call('SET', key, own .. ' ' .. hash, 'KEEPTTL')
+    redis.call('SET', key, own .. ' ' .. hash, 'PX', text(KEEP))
   end
   for listing in string.gmatch(get('listings'), '%S+') do
     redis.call('ZREM', listing, id)

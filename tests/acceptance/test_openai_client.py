@@ -411,7 +411,7 @@ async def test_models_are_agents() -> None:
             "input",
         ),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_audio"}]}]},
             "unsupported_content",
             None,
         ),
@@ -543,3 +543,27 @@ async def test_a_client_that_leaves_does_not_end_a_background_run() -> None:
         first = await anext(aiter(stream))
         await stream.close()
         assert (await poll(client, first.response.id)).output_text == "kept"
+
+
+async def test_pictures_reach_the_model_and_come_back_as_items() -> None:
+    url = "https://example.com/cat.png"
+    async with service(["a cat"]) as (running, client):
+        conversation = await client.conversations.create()
+        content: Any = [
+            {"type": "input_text", "text": "What is it?"},
+            {"type": "input_image", "image_url": url, "detail": "low"},
+        ]
+        response = await client.responses.create(
+            model="assistant",
+            input=[{"role": "user", "content": content}],
+            conversation=conversation.id,
+        )
+        assert response.output_text == "a cat"
+        (asked,) = running.model.requests[0].messages
+        assert [(image.url, image.detail) for image in asked.images] == [(url, "low")]
+        items = await client.conversations.items.list(conversation.id, order="asc")
+        assert [part.type for part in items.data[0].content] == [
+            "input_text",
+            "input_image",
+        ]
+        ITEM.validate_json(items.data[0].to_json(), strict=True)

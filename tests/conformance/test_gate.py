@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import fakeredis
@@ -259,3 +260,24 @@ async def test_old_trouble_is_forgotten():
     now += 3600
     await gate.report("g", DOWN)
     assert (await gate.state("g", FREE)).closed_by is None
+
+
+async def test_who_is_next_is_told_when_a_permit_comes_back(gate: Gate):
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    listening = asyncio.create_task(gate.listen(heard.put_nowait))
+    try:
+        permit = await gate.enter("g", ONE, caller("first"))
+        assert isinstance(permit, Permit)
+        for token in ("second", "third"):
+            assert isinstance(await gate.enter("g", ONE, caller(token)), Wait)
+        async with asyncio.timeout(30):
+            while heard.empty():  # the listener may not stand yet: leave again
+                await gate.report("g", Departure(outcome=CallOutcome.UNKNOWN))
+                await asyncio.sleep(0.01)
+            assert await heard.get() == "second"
+        await gate.leave(permit, ANSWERED)
+        assert isinstance(await gate.enter("g", ONE, caller("second")), Permit)
+    finally:
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening

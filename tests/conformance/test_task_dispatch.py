@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from orchestrator.store import Claim, Creation, Doorbell, RefusalReason
-from orchestrator.task import Task, TaskStatus
+from orchestrator.task import Task, TaskFailure, TaskStatus
 from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import (
     AGENT,
@@ -101,6 +101,28 @@ async def test_the_most_urgent_is_rung_first_then_the_earliest(
     assert await served(stores, first) == ["first", "a", "b", "c", "d"]
 
 
+async def test_a_run_that_had_begun_goes_on_before_others_begin(
+    open_stores: OpenStores,
+) -> None:
+    """A killed worker's runs do not queue up behind a backlog; a failed one does."""
+    stores = open_stores(dispatch_window=1)
+    names = ("vanished", "failed", "b")
+    first, second, _, urgent = await fill(
+        stores, *map(named, names), named("urgent", priority=9)
+    )
+    await claim(stores.tasks, first, worker="dead")
+    lease = (await claim(stores.tasks, second)).lease
+    failure = TaskFailure(code="boom", message="It broke; mend it.", attempt=1)
+    await stores.tasks.release(
+        lease, running_seconds=0, reason="retry", failure=failure
+    )
+    await stores.tasks.bury("dead")
+    await stores.tasks.sweep()
+    resumed = await stores.tasks.get("default", first.id)
+    assert (resumed.status, resumed.priority) == (TaskStatus.PENDING, first.priority)
+    assert await served(stores, urgent) == ["urgent", "vanished", "b", "failed"]
+
+
 async def test_tenants_share_the_line_however_much_one_submits(
     open_stores: OpenStores,
 ) -> None:
@@ -173,6 +195,41 @@ async def test_a_message_that_a_later_one_overtook_is_repeated(
     assert {bell.task_id for bell in bells} == {lost.id}
 
 
+async def test_a_lost_urgent_message_is_missed_when_a_less_urgent_one_is_taken(
+    open_stores: OpenStores,
+) -> None:
+    """Else nobody would notice it as long as other priorities keep the queue busy."""
+    stores = open_stores(resend_seconds=TINY)
+    lost, taken = await fill(
+        stores, named("lost", priority=9), named("taken", priority=0)
+    )
+    await claim(stores.tasks, taken)
+
+    async def rung() -> bool:
+        bells = (await stores.tasks.sweep()).doorbells
+        return [bell.task_id for bell in bells] == [lost.id]
+
+    await until(rung)
+
+
+async def test_a_lost_message_is_missed_while_slots_are_free_and_others_are_taken(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(resend_seconds=0.2)
+    announced = worker(AGENT).model_copy(update={"slots": 4})
+    await stores.directory.announce(announced, ttl_seconds=60)
+    (lost,) = await fill(stores, named("lost", priority=0))
+
+    async def rung_while_others_are_taken() -> bool:
+        urgent = await submitted(stores.tasks, priority=9)
+        lease = (await claim(stores.tasks, urgent)).lease
+        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+        bells = (await stores.tasks.sweep()).doorbells
+        return lost.id in [bell.task_id for bell in bells]
+
+    await until(rung_while_others_are_taken)
+
+
 async def test_a_lost_queue_is_found_by_its_last_message_and_rung_whole(
     open_stores: OpenStores,
 ) -> None:
@@ -240,3 +297,17 @@ async def test_a_later_turn_stands_in_no_line(open_stores: OpenStores) -> None:
     claimed = await claim(stores.tasks, other)
     assert [bell.task_id for bell in claimed.doorbells] == [second.id]
     assert (await stores.tasks.get("default", second.id)).status is TaskStatus.PENDING
+
+
+async def test_lost_messages_of_ended_tasks_take_no_room_for_ever(
+    open_stores: OpenStores,
+) -> None:
+    """They did as long as the queue moved at all, and left a window of one."""
+    stores = open_stores(dispatch_window=3, resend_seconds=60)
+    lost, gone, taken = await fill(stores, *map(named, ("lost", "gone", "taken")))
+    for task in (lost, gone):
+        await stores.tasks.cancel("default", task.id)
+    await claim(stores.tasks, taken)
+    await stores.tasks.sweep()
+    bells = [bell for _ in range(3) for bell in (await submit(stores.tasks)).doorbells]
+    assert len(bells) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -145,9 +146,24 @@ async def test_another_request_with_the_same_key_is_a_conflict(stores: Stores) -
     assert other_tenant.created
 
 
-async def test_a_key_is_free_again_after_its_time(open_stores: OpenStores) -> None:
+async def test_a_key_leads_to_its_task_however_long_that_takes(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(idempotency_ttl_seconds=0.001)
+    first = await submitted(stores.tasks, idempotency_key="k")
+    lease = (await claim(stores.tasks, first)).lease
+    await asyncio.sleep(0.01)
+    again = await submit(stores.tasks, idempotency_key="k")
+    assert (again.task.id, again.created) == (first.id, False)
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+
+
+async def test_a_key_is_free_again_some_time_after_the_end(
+    open_stores: OpenStores,
+) -> None:
     stores = open_stores(idempotency_ttl_seconds=0.02)
     first = await submitted(stores.tasks, idempotency_key="k")
+    await stores.tasks.cancel("default", first.id)
 
     async def accepted() -> bool:
         return (await submit(stores.tasks, idempotency_key="k")).task.id != first.id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from orchestrator.errors import LeaseLost
 from orchestrator.journal import Step, StepKind
 from orchestrator.store import Claim, Lease, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus
@@ -19,14 +18,14 @@ from tests.conformance.task_steps import (
     worker,
 )
 
-TINY = 0.02
 _ALL = TaskFilter()
 
 
 async def vanish(stores: Stores, *tasks: Task, worker: str = "w") -> list[Task]:
     """Claim tasks in one worker and let it vanish with them, in order."""
     for task in tasks:
-        await claim(stores.tasks, task, worker=worker, lease_seconds=TINY)
+        await claim(stores.tasks, task, worker=worker)
+    await stores.tasks.bury(worker)
     return [await sweep_until(stores.tasks, task, TaskStatus.PENDING) for task in tasks]
 
 
@@ -39,11 +38,37 @@ async def suspect(stores: Stores, **fields: object) -> Task:
     return task
 
 
+async def prime_suspects(stores: Stores, count: int) -> list[Task]:
+    """Let two workers vanish with the same runs, which are then taken one by one."""
+    tasks = [await submitted(stores.tasks) for _ in range(count)]
+    return await vanish(stores, *await vanish(stores, *tasks, worker="u"), worker="v")
+
+
 async def test_every_run_of_a_vanished_worker_is_an_uncharged_suspect(
     stores: Stores,
 ) -> None:
     tasks = [await submitted(stores.tasks) for _ in range(3)]
     assert facts(await vanish(stores, *tasks)) == [(0, True)] * 3
+
+
+async def test_suspects_run_together_and_at_once(stores: Stores) -> None:
+    """Most processes die for another reason: their runs must not queue up for it."""
+    tasks = await vanish(stores, *[await submitted(stores.tasks) for _ in range(5)])
+    for task in tasks:
+        await claim(stores.tasks, task, worker="x")
+
+
+async def test_several_suspects_of_one_death_become_prime_ones_uncharged(
+    stores: Stores,
+) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(2)]
+    bystander = await submitted(stores.tasks)
+    suspects = await vanish(stores, *tasks)
+    crashed = await vanish(stores, bystander, *suspects, worker="x")
+    assert facts(crashed) == [(0, False), (0, True), (0, True)]
+    await claim(stores.tasks, crashed[1], worker="y")
+    refused = await try_claim(stores.tasks, crashed[2], worker="y")
+    assert refused is RefusalReason.SUSPECT
 
 
 async def test_a_worker_that_vanishes_with_a_suspect_charges_it_alone(
@@ -59,14 +84,13 @@ async def test_a_worker_that_vanishes_with_a_suspect_charges_it_alone(
     ]
 
 
-async def test_a_worker_takes_one_suspect_aboard(stores: Stores) -> None:
-    tasks = [await submitted(stores.tasks) for _ in range(2)]
-    first, second = await vanish(stores, *tasks)
+async def test_a_worker_takes_one_prime_suspect_aboard(stores: Stores) -> None:
+    first, second = await prime_suspects(stores, 2)
     lease = (await claim(stores.tasks, first, worker="x")).lease
     refused = await try_claim(stores.tasks, second, worker="x")
     assert refused is RefusalReason.SUSPECT
     waiting = await stores.tasks.get("default", second.id)
-    assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 1)
+    assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 2)
     await claim(stores.tasks, second, worker="y")
     healthy = await submitted(stores.tasks)
     await claim(stores.tasks, healthy, worker="x")
@@ -76,10 +100,11 @@ async def test_a_worker_takes_one_suspect_aboard(stores: Stores) -> None:
 async def test_a_recorded_step_clears_a_suspect_and_rings_for_the_next(
     stores: Stores,
 ) -> None:
-    tasks = [await submitted(stores.tasks) for _ in range(3)]
-    first, second, _ = await vanish(stores, *tasks)
+    first, *others = await prime_suspects(stores, 3)
     lease = (await claim(stores.tasks, first, worker="x")).lease
-    assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
+    for other in others:
+        refused = await try_claim(stores.tasks, other, worker="x")
+        assert refused is RefusalReason.SUSPECT
     recorded = await stores.tasks.record_step(
         lease, Step(key="s", kind=StepKind.CUSTOM)
     )
@@ -92,9 +117,10 @@ async def test_a_recorded_step_clears_a_suspect_and_rings_for_the_next(
 async def test_a_cleared_run_is_a_bystander_of_the_next_crash(stores: Stores) -> None:
     tasks = [await submitted(stores.tasks) for _ in range(2)]
     poison, healthy = await vanish(stores, *tasks)
-    lease = (await claim(stores.tasks, healthy, worker="x", lease_seconds=0.3)).lease
+    lease = (await claim(stores.tasks, healthy, worker="x")).lease
     await stores.tasks.record_step(lease, Step(key="s", kind=StepKind.CUSTOM))
-    await claim(stores.tasks, poison, worker="x", lease_seconds=0.3)
+    await claim(stores.tasks, poison, worker="x")
+    await stores.tasks.bury("x")
     crashed = [
         await sweep_until(stores.tasks, task, TaskStatus.PENDING)
         for task in (healthy, poison)
@@ -113,8 +139,7 @@ async def test_a_drain_charges_nobody_and_clears_nobody(stores: Stores) -> None:
 
 
 async def test_an_ended_suspect_rings_for_the_next(stores: Stores) -> None:
-    tasks = [await submitted(stores.tasks) for _ in range(2)]
-    first, second = await vanish(stores, *tasks)
+    first, second = await prime_suspects(stores, 2)
     lease = (await claim(stores.tasks, first, worker="x")).lease
     assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
     bells = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
@@ -148,19 +173,15 @@ async def _live_until_poisoned(stores: Stores, name: str, poison: str) -> int:
     leases: list[Lease] = []
     dead = False
     for task in (await stores.tasks.list("default", _ALL)).tasks:
-        claimed = await try_claim(stores.tasks, task, worker=name, lease_seconds=TINY)
+        claimed = await try_claim(stores.tasks, task, worker=name)
         if isinstance(claimed, Claim):
             leases.append(claimed.lease)
             dead = dead or task.id == poison
-    ended = 0
     for lease in [] if dead else leases:
-        try:
-            await stores.tasks.finish(lease, completed(lease), running_seconds=0)
-            ended += 1
-        except LeaseLost:
-            continue
-    await asyncio.sleep(TINY)
-    return ended + (await stores.tasks.sweep()).ended
+        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    if dead:
+        await stores.tasks.bury(name)
+    return (0 if dead else len(leases)) + (await stores.tasks.sweep()).ended
 
 
 async def test_a_run_that_blocked_its_loop_is_charged_alone(stores: Stores) -> None:

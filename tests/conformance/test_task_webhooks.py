@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from orchestrator.store import TaskFilter
 from orchestrator.task import Task
-from tests.conformance.conftest import Stores
-from tests.conformance.task_steps import claim, completed, submitted
+from tests.conformance.conftest import OpenStores, Stores
+from tests.conformance.task_steps import claim, completed, submitted, until
 
 URL = "https://hooks.example.com/"
 
@@ -67,3 +68,18 @@ async def test_a_failed_delivery_is_noted_and_due_again_later(stores: Stores) ->
     await stores.tasks.settle_webhook("default", task.id, error="HTTP 500")
     await stores.tasks.settle_webhook("default", "task-gone", error="gone")
     assert await take(stores, 0.0) == ()
+
+
+async def test_a_webhook_that_nobody_delivers_is_forgotten_with_its_task(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(result_ttl_seconds=0.01)
+    task = await ended(stores)
+
+    async def forgotten() -> bool:
+        await stores.tasks.sweep()
+        page = await stores.tasks.list("default", TaskFilter())
+        return task.id not in {each.id for each in page.tasks}
+
+    await until(forgotten)
+    assert await take(stores) == ()

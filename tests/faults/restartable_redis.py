@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,33 @@ class RestartableRedis:
                 client.execute_command("REPLICAOF", "NO", "ONE")
 
     @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Run a script without an end in it: it answers BUSY after a second."""
+        with self.client(timeout=120) as killer, self.client(timeout=120) as victim:
+            killer.config_set("lua-time-limit", 1000)
+            script = threading.Thread(target=_spin, args=(victim,))
+            script.start()
+            try:
+                yield
+            finally:
+                while script.is_alive():
+                    with suppress(redis.ResponseError):
+                        killer.script_kill()
+                    script.join(0.2)
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Let it take no further connection, and cut those that it has."""
+        with self.client() as client:
+            before = client.config_get("maxclients")["maxclients"]
+            client.config_set("maxclients", 1)
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            try:
+                yield
+            finally:
+                client.config_set("maxclients", before)
+
+    @contextmanager
     def client(self, timeout: float = 5.0) -> Iterator[Any]:
         """A plain client, for the test's own commands."""
         with redis.Redis.from_url(
@@ -114,3 +142,8 @@ class RestartableRedis:
             os.kill(self.process.pid, signal.SIGCONT)
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _spin(client: Any) -> None:
+    with suppress(redis.ResponseError):
+        client.eval("while true do end", 0)

@@ -61,6 +61,8 @@ async def test_a_killed_workers_run_goes_on_elsewhere_from_its_last_step(
 
 
 async def test_a_killed_prefork_child_harms_no_sibling(fleet: Fleet) -> None:
+    """Its run goes on long before its lease of a minute ends: the kernel is asked."""
+    fleet.stand.environment |= {"CELERIAC_WORKER__LEASE": "60s"}
     worker = await fleet.start_worker("--pool", "prefork", slots=2)
     fleet.model.delay = lambda label, number: 1.0
     for label in ("a", "b"):

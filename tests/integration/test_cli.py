@@ -67,14 +67,14 @@ def endpoint(stand: Stand, script: Script | None = None) -> Iterator[Double]:
 
 @contextmanager
 def process(
-    stand: Stand, *arguments: str, redis: bool = True
+    stand: Stand, *arguments: str, redis: bool = True, log: str = ""
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A command line as a process of its own, with its output in a file."""
-    log = stand.directory / f"{arguments[0]}.log"
+    path = stand.directory / f"{log or arguments[0]}.log"
     environment = stand.variables()
     if not redis:
         del environment["REDIS_URL"]
-    with log.open("wb") as output:
+    with path.open("wb") as output:
         running = subprocess.Popen(
             [sys.executable, "-m", "orchestrator", *arguments],
             cwd=stand.directory,
@@ -84,7 +84,7 @@ def process(
             stderr=subprocess.STDOUT,
         )
     try:
-        yield running, log
+        yield running, path
     finally:
         if running.poll() is None:
             running.terminate()
@@ -320,6 +320,14 @@ def test_up_keeps_everything_running_until_it_is_stopped(
         url = (state / "redis.url").read_text()
         stand.redis_url = ""  # commands find the running one by themselves
         wait_until(lambda: is_served(celeriac), 30, log.read_text)
+        wait_until(lambda: "WARNING: tasks will fail" in log.read_text(), 30)
+        with process(stand, "up", "--no-flower", redis=False, log="second") as (
+            second,
+            refusal,
+        ):
+            assert second.wait(40) == 69, refusal.read_text()
+        assert "another process runs a Redis in" in refusal.read_text()
+        assert (state / "redis.url").exists()
         assert oct((state / "redis.url").stat().st_mode & 0o777) == "0o600"
         killed = worker_of(up.pid)
         os.kill(killed, signal.SIGKILL)
@@ -385,7 +393,8 @@ def test_up_serves_the_agents_of_an_included_module(
         "my_agents",
     )
     with process(stand, *line) as (up, log):
-        wait_until(lambda: "desk" in celeriac("agents")[1], 30, log.read_text)
+        wait_until(lambda: "| ready: " in log.read_text(), 60, log.read_text)
+        assert "desk" in celeriac("agents")[1]
         code, out, err = celeriac("submit", "desk", "Where is A-17?")
         assert (code, bool(out.strip())) == (0, True), err
         up.send_signal(signal.SIGHUP)

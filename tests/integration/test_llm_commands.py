@@ -237,7 +237,17 @@ async def test_the_probe_of_a_missing_model_names_the_setting():
         report = await probe(endpoint, model="m")
     assert report.reachable
     assert report.exit_code == 78
-    assert report.remedy == f"{endpoint.base_url} has no model 'm'; set llm.model"
+    assert report.remedy == (
+        f"{endpoint.base_url} has no model 'm'; set llm.model (CELERIAC_LLM__MODEL) to"
+        " one that it has: other"
+    )
+
+
+async def test_the_probe_lists_some_of_many_models():
+    many = listing(*(f"model-{number}" for number in range(400)))
+    async with answering({"/v1/models": many}) as endpoint:
+        report = await probe(endpoint, model="m")
+    assert report.remedy.endswith("model-6, model-7 and 392 more")
 
 
 async def test_llama_cpp_answers_with_what_it_has_loaded():

@@ -145,3 +145,34 @@ async def test_a_receiver_that_is_away_is_tried_again(receiver: Receiver) -> Non
     given = settings(receiver, allowed=("http://127.0.0.1:9/hooks",))
     await deliver(store, given)
     assert (await store.get("default", task.id)).webhook_error == "ConnectError"
+
+
+class CursedStore(InMemoryTaskStore):
+    """Fails in a way nobody foresaw for one task, once."""
+
+    curse: str | None = None
+
+    async def get(self, tenant: str, task_id: str) -> Task:
+        if task_id == self.curse:
+            self.curse = None
+            raise KeyError("bug")
+        return await super().get(tenant, task_id)
+
+
+async def test_a_failure_that_nobody_foresaw_ends_no_other_delivery(
+    receiver: Receiver,
+) -> None:
+    store = CursedStore()
+    tasks = [Task(agent_name="a", webhook=receiver.url) for _ in range(3)]
+    await store.create(tasks)
+    for task in tasks:
+        await store.cancel("default", task.id)
+    store.curse = tasks[0].id
+    deliverer = WebhookDeliverer(store, settings(receiver, timeout=0.1))
+    deliverer._lease_seconds = 0.2
+    running = asyncio.create_task(deliverer.run())
+    async with asyncio.timeout(30):
+        while len({headers["webhook-id"] for headers, _ in receiver.received}) < 3:
+            await asyncio.sleep(0.05)
+    assert not running.done()
+    running.cancel()

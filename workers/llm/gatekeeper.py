@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,7 @@ PARK_AFTER_SECONDS = 3.0
 """Of waiting in the slot, before it is given to others."""
 WATCHED_SECONDS = 60.0
 """After trouble, the gate of an endpoint without limits is asked for so long."""
+_LISTEN_AGAIN_SECONDS = 1.0
 _LANES = 32
 """Calls of gates at once; a thousand runs must not use up the store's connections."""
 _TROUBLE = frozenset({CallOutcome.REFUSED, CallOutcome.UNAVAILABLE})
@@ -68,9 +68,8 @@ class Gatekeeper:
         self._held: set[Permit] = set()
         self._renewal: asyncio.Task[None] | None = None
         self._watched_until: dict[str, float] = {}
-        self._waiters: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(
-            deque
-        )
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._listening: asyncio.Task[None] | None = None
 
     async def enter(
         self, endpoint: ServedEndpoint, model: str, caller: Caller, *, may_park: bool
@@ -101,7 +100,7 @@ class Gatekeeper:
                 with suppress(StoreUnavailable):  # then it is soon passed over
                     await self._gate.withdraw(gate, caller)
                 raise error
-            await self._pause(gate, answer.seconds)
+            await self._pause(caller.token, answer.seconds)
 
     async def _asked(
         self, gate: str, limits: GateLimits, caller: Caller
@@ -123,23 +122,19 @@ class Gatekeeper:
                 await self._gate.report(passage.gate, departure)
         except StoreUnavailable:
             logger.warning("permit not given back; its lease will run out")
-        self._wake(passage.gate)
 
     def owe(self, passage: Passage) -> None:
         """Leave the permit of a call that is over to who records it."""
         if passage.permit is not None:
             self._held.discard(passage.permit)
 
-    def left(self, gate: str) -> None:
-        """Tell that a permit was given back elsewhere."""
-        self._wake(gate)
-
     async def aclose(self) -> None:
         """Stop renewing; what is held runs out."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._renewal
+        for task in (self._renewal, self._listening):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     def _hold(self, permit: Permit) -> None:
         self._held.add(permit)
@@ -156,26 +151,31 @@ class Gatekeeper:
             except StoreUnavailable:
                 logger.warning("permits not renewed; trying again")
 
-    async def _pause(self, gate: str, seconds: float) -> None:
-        """Wait, or until a call of this process has left the gate."""
-        woken = asyncio.get_running_loop().create_future()
-        waiters = self._waiters[gate]
-        waiters.append(woken)
+    async def _pause(self, token: str, seconds: float) -> None:
+        """Wait, or until it may be this waiter's turn."""
+        if self._listening is None or self._listening.done():
+            self._listening = asyncio.create_task(self._listen())
+        turn = self._waiters[token] = asyncio.get_running_loop().create_future()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await woken
+                    await turn
         finally:
-            with suppress(ValueError):
-                waiters.remove(woken)
+            del self._waiters[token]
 
-    def _wake(self, gate: str) -> None:
-        waiters = self._waiters[gate]
-        while waiters:
-            woken = waiters.popleft()
-            if not woken.done():
-                woken.set_result(None)
-                return
+    async def _listen(self) -> None:
+        """Hear whose turn it is; whatever goes wrong, who waits asks by itself."""
+        while True:
+            try:
+                await self._gate.listen(self._told)
+            except StoreUnavailable:
+                logger.warning("turns at the gate are not heard; trying again")
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+
+    def _told(self, token: str) -> None:
+        turn = self._waiters.get(token)
+        if turn is not None and not turn.done():
+            turn.set_result(None)
 
 
 def _parked(endpoint: ServedEndpoint, wait: Wait) -> GateClosed:

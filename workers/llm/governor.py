@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from time import monotonic
 from uuid import uuid4
 
@@ -345,12 +344,10 @@ class GovernedProvider:
         )
         if dues.are_none or call.completion is None:
             return None
-        gatekeeper = self._governor.gatekeeper
-        gatekeeper.owe(passage)
+        self._governor.gatekeeper.owe(passage)
         return Answered(
             completion=call.completion,
             dues=dues,
-            recorded=partial(gatekeeper.left, passage.gate),
         )
 
     def _departure(self, call: Call, gate: str) -> Departure:

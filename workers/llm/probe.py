@@ -31,6 +31,8 @@ from workers.llm.stream import FOREIGN_ERRORS
 
 _EX_UNAVAILABLE = 69
 _EX_CONFIG = 78
+_MOST_NAMES = 8
+"""Models that a remedy lists; a hosted endpoint has hundreds."""
 
 
 class EndpointReport(BaseModel):
@@ -172,8 +174,17 @@ def _judged(report: EndpointReport, endpoint: Endpoint) -> EndpointReport:
     if takes_any or report.model_present is not False:
         return report.model_copy(update={"usable": True})
     pull = f"`ollama pull {report.model}` or " if endpoint.looks_like_ollama else ""
-    remedy = f"{report.base_url} has no model {report.model!r}; {pull}set llm.model"
+    remedy = (
+        f"{report.base_url} has no model {report.model!r}; {pull}set llm.model"
+        f" (CELERIAC_LLM__MODEL) to one that it has: {_some(report.models)}"
+    )
     return report.model_copy(update={"remedy": remedy})
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = len(names) - _MOST_NAMES
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _with_facts(

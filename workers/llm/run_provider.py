@@ -19,18 +19,12 @@ Around = Callable[[], AbstractAsyncContextManager[None]]
 """Makes what encloses one request to an endpoint; used anew for each."""
 
 
-def _nothing_to_do() -> None:
-    """Nobody waits for what was owed."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answered:
     """A completion, and what it owes until its step is recorded."""
 
     completion: Completion
     dues: Dues | None = None
-    recorded: Callable[[], None] = _nothing_to_do
-    """Called when the step was recorded or could not be; it cannot fail."""
 
 
 class RunProvider(Protocol):

@@ -54,9 +54,14 @@ def items_of(
             )
         ]
     items = []
-    if message.content:
+    if message.content or message.images:
         items.append(
-            message_item(f"msg_{name}", message.content, role=message.role.value)
+            message_item(
+                f"msg_{name}",
+                message.content or None,
+                role=message.role.value,
+                images=message.images,
+            )
         )
     mine = client_calls_of(message)
     for rank, call in enumerate(message.tool_calls):

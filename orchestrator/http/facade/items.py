@@ -123,11 +123,11 @@ class _Reader:
         role = _ROLES.get(str(item.get("role")))
         if role is None:
             raise refuse(f"{param}.role", f"must be one of: {', '.join(_ROLES)}")
-        text = text_of(item.get("content"), param=f"{param}.content")
+        text, images = _content_of(item.get("content"), f"{param}.content")
         self._flush()
         if role is Role.ASSISTANT and not text.strip():
             return
-        message = _message(role, text, param=f"{param}.content")
+        message = _message(role, text, param=f"{param}.content", images=images)
         if role is Role.ASSISTANT:
             self._open = message
         else:
@@ -159,29 +159,67 @@ def text_of(content: object, *, param: str) -> str:
     Raises:
         Problem: it holds what is no text.
     """
+    text, images = _content_of(content, param)
+    if images:
+        raise _not_taken(param)
+    return text
+
+
+def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
+    """Return a content's text and its pictures.
+
+    Raises:
+        Problem: it holds something else.
+    """
     if isinstance(content, str):
-        return content
+        return content, []
     if not isinstance(content, Sequence):
         raise refuse(param, f"{param} must be a text or a list of parts")
-    texts = []
+    texts: list[str] = []
+    images: list[JsonValue] = []
     for index, part in enumerate(content):
+        place = f"{param}[{index}]"
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if not isinstance(part, Mapping) or kind not in _TEXT_PARTS:
-            raise refuse(
-                f"{param}[{index}]",
-                "only text is taken; images, audio and files are not",
-                code="unsupported_content",
-            )
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            raise refuse(f"{param}[{index}].text", "must be a text")
-        texts.append(text)
-    return "".join(texts)
+        if isinstance(part, Mapping) and kind in _TEXT_PARTS:
+            text = part.get("refusal" if kind == "refusal" else "text")
+            if not isinstance(text, str):
+                raise refuse(f"{place}.text", "must be a text")
+            texts.append(text)
+        elif isinstance(part, Mapping) and kind in ("input_image", "image_url"):
+            images.append(_image(part, place))
+        else:
+            raise _not_taken(place)
+    return "".join(texts), images
 
 
-def _message(role: Role, text: str, *, param: str) -> Message:
+def _image(part: Item, param: str) -> JsonValue:
+    """Return a picture in the form of the Responses API or of chat completions."""
+    given = part.get("image_url")
+    fields = given if isinstance(given, Mapping) else {**part, "url": given}
+    url, detail = fields.get("url"), fields.get("detail") or "auto"
+    if not isinstance(url, str):
+        raise refuse(
+            f"{param}.image_url", "must be an address; files are not kept here"
+        )
+    return {"url": url, "detail": detail}
+
+
+def _not_taken(param: str) -> Problem:
+    return refuse(
+        param,
+        "only text is taken here, and images in messages of users; audio and files are"
+        " not",
+        code="unsupported_content",
+    )
+
+
+def _message(
+    role: Role, text: str, *, param: str, images: Sequence[JsonValue] = ()
+) -> Message:
     try:
-        return Message(role=role, content=text)
+        return Message.model_validate(
+            {"role": role, "content": text, "images": list(images)}
+        )
     except ValidationError as exc:
         raise _invalid(exc, param) from None
 

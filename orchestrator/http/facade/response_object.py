@@ -120,8 +120,13 @@ def items_of_message(message: Message, *, name: str) -> Iterator[Shape]:
         if is_client_result(message):
             yield function_output_item(f"fco_{name}", call_id, message.content)
         return
-    if message.content:
-        yield message_item(f"msg_{name}", message.content, role=message.role.value)
+    if message.content or message.images:
+        yield message_item(
+            f"msg_{name}",
+            message.content or None,
+            role=message.role.value,
+            images=message.images,
+        )
     for number, call in enumerate(message.tool_calls):
         yield function_call_item(
             f"fc_{name}_{number}", call.id, call.name, dumps(call.arguments)

@@ -177,8 +177,9 @@ class ResponseRequest(BaseModel):
 
 def input_of(messages: tuple[Message, ...]) -> dict[str, JsonValue]:
     """Return a task's input for the messages of a turn."""
-    if len(messages) == 1 and messages[0].role is Role.USER:
-        return {"prompt": messages[0].content}
+    first = messages[0]
+    if len(messages) == 1 and first.role is Role.USER and not first.images:
+        return {"prompt": first.content}
     dumped: list[JsonValue] = [
         m.model_dump(mode="json", exclude_defaults=True) for m in messages
     ]

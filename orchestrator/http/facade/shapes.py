@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from conversations.image import Image
 
 Shape = dict[str, Any]
 
@@ -18,15 +21,20 @@ def message_item(
     *,
     role: str = "assistant",
     status: str = "completed",
+    images: Iterable[Image] = (),
 ) -> Shape:
     """A message; without a text its content is yet to come."""
-    content = []
+    content: list[Shape] = []
     if text is not None:
         content = [
             output_text(text)
             if role == "assistant"
             else {"type": "input_text", "text": text}
         ]
+    content += [
+        {"type": "input_image", "detail": image.detail, "image_url": image.url}
+        for image in images
+    ]
     return {
         "type": "message",
         "id": item_id,

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from conversations.errors import ConversationNotFound, ConversationStoreUnavailable
+from orchestrator.cli.connection import announce_url
 from orchestrator.cli.exit_codes import Unavailable, exit_code_of
 from orchestrator.cli.flower import check_closed
 from orchestrator.cli.group import celeriac, run
@@ -14,6 +15,8 @@ from orchestrator.cli.options import duration, json_object
 from orchestrator.cli.processes import storage_environment
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.cli.submit import read_input
+from orchestrator.cli.up import _announced
+from orchestrator.embedded import RedisServer
 from orchestrator.errors import (
     AgentNotFound,
     InvalidSettings,
@@ -194,3 +197,15 @@ def test_up_needs_a_store_that_processes_share(
     assert run(["up"]) == 2
     assert "storage.backend: memory" in capsys.readouterr().err
     assert not Path(".celeriac").exists()
+
+
+def test_an_up_on_a_given_redis_leaves_the_address_of_another_alone(
+    tmp_path: Path,
+) -> None:
+    announce_url(tmp_path, "unix:///run/other.sock")
+    with _announced(RedisServer("redis://given", "configured", ""), tmp_path):
+        pass
+    assert (tmp_path / "redis.url").read_text() == "unix:///run/other.sock"
+    with _announced(RedisServer("unix:///own", "redis-server", ""), tmp_path):
+        assert (tmp_path / "redis.url").read_text() == "unix:///own"
+    assert not (tmp_path / "redis.url").exists()

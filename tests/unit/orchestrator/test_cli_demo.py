@@ -76,6 +76,14 @@ def test_the_longest_sections_are_picked_in_order() -> None:
     assert picked[0].text.startswith("## Part 9")
 
 
+def test_sections_of_tables_and_code_are_not_picked() -> None:
+    table = "## Table\n" + "| a | b |\n" * 90
+    code = "## Code\n```\n" + "word " * 200 + "\n```\n"
+    prose = "## Prose\n" + "word " * 50
+    picked = pick_sections([NamedText("a.md", table + code + prose)], count=1)
+    assert [section.name for section in picked] == ["a.md § Prose"]
+
+
 def test_a_document_without_headings_is_one_section() -> None:
     document = NamedText("a.txt", "plain")
     assert pick_sections([document], count=5) == [document]

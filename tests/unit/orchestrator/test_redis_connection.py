@@ -26,6 +26,7 @@ from orchestrator.redis_connection import address_of, connect, store_errors
         (exceptions.AuthenticationError("x"), StoreUnavailable, "login"),
         (exceptions.NoPermissionError("x"), StoreUnavailable, "permissions"),
         (exceptions.BusyLoadingError("x"), StoreUnavailable, "loading"),
+        (exceptions.InvalidResponse("HTTP"), StoreUnavailable, "speak Redis"),
         (exceptions.TimeoutError("x"), StoreUnavailable, "in time"),
         (exceptions.ConnectionError("x"), StoreUnavailable, "reached"),
         (ConnectionResetError("x"), StoreUnavailable, "reached"),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.acceptance import KnownAgents
 from orchestrator.agent_config import AgentConfig, AgentInfo
-from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.errors import InvalidInput, PayloadTooLarge, TaskNotFound
 from orchestrator.lookup import check_page_limit, check_task_id
 from orchestrator.request import (
     Defaults,
@@ -55,7 +55,8 @@ def cyclic() -> dict[str, object]:
         ({"agent": "a", "idempotency_key": ""}, "idempotency_key"),
         ({"agent": "a", "not_before": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
         ({"agent": "a", "not_before": datetime.max.replace(tzinfo=UTC)}, "ten years"),
-        ({"agent": "a", "prioritty": 1}, "prioritty: not a known field"),
+        ({"agent": "a", "prioritty": 1}, "prioritty: not a known field; known are: a"),
+        ({"agent": "a", "budget": {"x": 1}}, r"^budget\.x: not a known field$"),
     ],
 )
 def test_a_field_that_cannot_be_taken_is_named(
@@ -179,3 +180,8 @@ def test_an_id_that_is_no_text_is_refused(task_id: Any) -> None:
 def test_a_page_that_cannot_be_built_is_refused(limit: Any) -> None:
     with pytest.raises(InvalidInput, match="limit: must be"):
         check_page_limit(limit)
+
+
+def test_an_identifier_that_is_none_is_cut_in_the_error() -> None:
+    assert len(str(TaskNotFound("x" * 100_000))) < 300
+    assert "'task-1'" in str(TaskNotFound("task-1"))

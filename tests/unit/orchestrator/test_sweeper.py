@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import QueueUnavailable, StoreUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Doorbell, SweepReport
+from orchestrator.schedule import DueSchedule, Schedule
+from orchestrator.store import Doorbell, SweepReport, TaskFilter
 from orchestrator.sweeper import Sweeper
+from orchestrator.task import Task
 
 BELL = Doorbell("default", "task-1", "a", "celeriac", 4)
 
@@ -50,3 +54,38 @@ async def test_a_failed_sweep_is_logged_and_the_next_one_happens(
     messages = [record.getMessage() for record in caplog.records]
     assert "sweep missed: away" in messages
     assert "sweep failed" in messages
+
+
+class HalfStore(InMemoryTaskStore):
+    """Sweeps, but cannot say which schedules are due."""
+
+    async def sweep(self, *, limit: int = 500) -> SweepReport:
+        return SweepReport(doorbells=(BELL,))
+
+    async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
+        raise StoreUnavailable("away")
+
+
+async def test_what_a_sweep_found_is_rung_though_the_schedules_fail() -> None:
+    """It counts as rung in the store: nobody would ring again for ten seconds."""
+    queue = Queue()
+    with pytest.raises(StoreUnavailable):
+        await Sweeper(HalfStore(), queue).sweep()
+    assert queue.rung.is_set()
+
+
+class Mute(Queue):
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
+        raise QueueUnavailable("away")
+
+
+async def test_schedules_are_submitted_though_the_broker_is_away() -> None:
+    store = InMemoryTaskStore()
+    schedule = Schedule(id="s", cron="* * * * * *", task=Task(agent_name="a"))
+    await store.put_schedule(schedule)
+    deadline = time.monotonic() + 10
+    while not (await store.list("default", TaskFilter())).tasks:
+        assert time.monotonic() < deadline
+        with suppress(QueueUnavailable):
+            await Sweeper(store, Mute()).sweep()
+        await asyncio.sleep(0.05)

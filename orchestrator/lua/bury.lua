@@ -1,0 +1,22 @@
+-- Ends the leases of a worker whose process is known to be gone; the next sweep takes
+-- them back as it does expired ones. Needs no task.lua.
+--
+-- KEYS  1 leases (zset), 2 prefix of every key of ours
+-- ARGV  1 worker
+-- Returns how many were ended. Looks at each lease of the fleet: a worker dies rarely.
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local text = string.format('%.0f', now)
+local ended = 0
+for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local tenant, id = string.match(member, '^(%S+) (%S+)$')
+  local record = KEYS[2] .. tenant .. ':task:' .. id
+  local facts = redis.call('HMGET', record, 'status', 'worker', 'lease_until_ms')
+  if facts[1] == 'running' and facts[2] == ARGV[1] and tonumber(facts[3]) > now then
+    redis.call('HSET', record, 'lease_until_ms', text)
+    redis.call('ZADD', KEYS[1], text, member)
+    ended = ended + 1
+  end
+end
+return ended

@@ -1,0 +1,31 @@
+"""Schedules on Redis: what another release has left there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator import redis_keys
+from orchestrator.redis_connection import connect
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.schedule import DueSchedule, Schedule
+from orchestrator.task import Task
+
+
+async def test_a_schedule_of_another_release_stops_neither_sweep_nor_schedules(
+    clean_redis_url: str,
+) -> None:
+    client = connect(clean_redis_url)
+    store = RedisTaskStore(client)
+    mine = Schedule(id="mine", cron="* * * * * *", task=Task(agent_name="a"))
+    await store.put_schedule(mine)
+    text = await client.hget(redis_keys.schedules("default"), "mine")
+    foreign = text.replace('"id":"mine"', '"id":"theirs","of_tomorrow":1')
+    await client.hset(redis_keys.schedules("default"), "theirs", foreign)
+    await client.zadd(redis_keys.SCHEDULES, {"default theirs": 1})
+    found: tuple[DueSchedule, ...] = ()
+    while not found:
+        await asyncio.sleep(0.05)
+        found = await store.due_schedules()
+    assert [due.schedule.id for due in found] == ["mine"]
+    assert [each.id for each in await store.schedules("default")] == ["mine"]
+    await client.aclose()

@@ -1,0 +1,1 @@
+"""The figures of docs/guarantees.md, measured: `make figures`."""

@@ -1,0 +1,158 @@
+"""Real processes: the HTTP service or a worker dies while a client reads a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from conversations.json_value import JsonObject
+from tests.stand import Stand, wait_until
+from workers.llm.double import Double
+from workers.llm.reply import Reply
+
+pytestmark = pytest.mark.timeout(120)
+START_SECONDS = 30.0
+TEXT = " ".join(f"word{n}" for n in range(40))
+
+
+@dataclass
+class Replica:
+    """A process of the HTTP service."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    url: str = ""
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+
+
+def start_replica(stand: Stand, name: str) -> Replica:
+    log = stand.directory / f"http-{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.http"],
+            cwd=stand.directory,
+            env={**stand.variables(), "CELERIAC_HTTP__PORT": "0"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    replica = Replica(process, log)
+
+    def started() -> bool:
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"running on (http://[\d.:]+)", log.read_text())
+        replica.url = found[1] if found else ""
+        return found is not None
+
+    wait_until(started, START_SECONDS, log.read_text)
+    return replica
+
+
+@asynccontextmanager
+async def replicas(
+    stand: Stand, count: int
+) -> AsyncIterator[list[tuple[Replica, AsyncOpenAI]]]:
+    async with AsyncExitStack() as stack:
+        found = []
+        for number in range(count):
+            replica = await asyncio.to_thread(start_replica, stand, str(number))
+            stack.callback(replica.stop)
+            client = AsyncOpenAI(
+                base_url=f"{replica.url}/v1", api_key="none", max_retries=0
+            )
+            found.append((replica, await stack.enter_async_context(client)))
+        yield found
+
+
+class Held:
+    """A model that says the half of its text and the rest when it is let go."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, body: JsonObject) -> Reply:
+        self.asked += 1
+        await self.go.wait()
+        return Reply(text=TEXT)
+
+
+async def collect(stream: Any, seen: list[Any], *, until: str | None = None) -> None:
+    async with asyncio.timeout(60):
+        async for event in stream:
+            seen.append(event)
+            if event.type == until:
+                return
+
+
+def shown_text(events: list[Any]) -> str:
+    return "".join(e.delta for e in events if e.type == "response.output_text.delta")
+
+
+async def test_a_killed_replica_is_left_for_another_and_nothing_is_missed(
+    stand: Stand,
+) -> None:
+    model = Held()
+    async with Double(model) as double:
+        stand.llm_url = double.url
+        await asyncio.to_thread(stand.start_worker)
+        async with replicas(stand, 2) as ((first, client), (_, other)):
+            seen: list[Any] = []
+            stream = await client.responses.create(
+                model="assistant", input="hi", background=True, stream=True
+            )
+            await collect(stream, seen, until="response.in_progress")
+            first.stop()
+            with pytest.raises((openai.APIError, Exception)):
+                await collect(stream, seen)
+            model.go.set()
+            again = await other.responses.retrieve(
+                seen[0].response.id,
+                stream=True,
+                starting_after=seen[-1].sequence_number,
+            )
+            await collect(again, seen)
+            numbers = [event.sequence_number for event in seen]
+            assert numbers == sorted(set(numbers))
+            assert seen[-1].type == "response.completed"
+            assert shown_text(seen) == TEXT == seen[-1].response.output_text
+
+
+async def test_a_killed_worker_leaves_the_stream_whole(stand: Stand) -> None:
+    model = Held()
+    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
+    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
+    async with Double(model) as double:
+        stand.llm_url = double.url
+        worker = await asyncio.to_thread(stand.start_worker)
+        async with replicas(stand, 1) as ((_, client),):
+            seen: list[Any] = []
+            stream = await client.responses.create(
+                model="assistant", input="hi", background=True, stream=True
+            )
+            await collect(stream, seen, until="response.in_progress")
+            async with asyncio.timeout(30):
+                while not model.asked:
+                    await asyncio.sleep(0.01)
+            worker.process.kill()
+            await asyncio.to_thread(worker.process.wait)
+            model.go.set()
+            await asyncio.to_thread(stand.start_worker)
+            await collect(stream, seen)
+            kinds = [event.type for event in seen]
+            assert kinds.count("response.in_progress") == 1
+            assert kinds[-1] == "response.completed"
+            assert shown_text(seen) == TEXT == seen[-1].response.output_text
