@@ -40,6 +40,7 @@ class SharedPipeline:
         self._client: UntypedRedis = client
         self._waiting: deque[_Sending] = deque()
         self._open_lanes = 0
+        self._kept: list[AbstractConnection] = []
         self._lanes: set[asyncio.Task[None]] = set()
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -67,22 +68,33 @@ class SharedPipeline:
         Nothing may be awaited between that finding and the lane being counted as
         closed: what comes then would be nobody's.
         """
-        connection = None
-        pool = self._client.connection_pool
         try:
             while batch := self._take():
                 try:
-                    connection = connection or await pool.get_connection()
+                    connection = await self._connection()
                 except BaseException as exc:
                     _fail(batch, exc)
                     if not isinstance(exc, Exception):
                         raise
                 else:
                     await self._send_batch(connection, batch)
+                    self._kept.append(connection)
         finally:
             self._open_lanes -= 1
-            if connection is not None:
-                await pool.release(connection)
+
+    async def _connection(self) -> AbstractConnection:
+        """Return a connection that no other lane uses.
+
+        They are kept: giving one back to the pool and taking it again costs as much as
+        a round trip. A lost one is made again when it is used; the client's end ends
+        them.
+        """
+        if self._kept:
+            return self._kept.pop()
+        connection: AbstractConnection = (
+            await self._client.connection_pool.get_connection()
+        )
+        return connection
 
     async def _send_batch(
         self, connection: AbstractConnection, batch: Sequence[_Sending]
