@@ -24,9 +24,11 @@ from time import monotonic, time
 
 import httptools
 
+from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.embedded import open_redis
 from orchestrator.events import EventType, NewEvent
 from orchestrator.redis_connection import connect
+from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim, Lease
 from orchestrator.task import Task
@@ -196,6 +198,13 @@ async def main(viewers: int, seconds: float) -> None:
         with open_redis(directory / "redis", url=None) as redis:
             client = connect(redis.url)
             store = RedisTaskStore(client, known_agents=["assistant"])
+            worker = WorkerInfo(
+                id="bench",
+                hostname="bench",
+                pid=1,
+                agents=(AgentConfig(name="assistant"),),
+            )
+            await RedisAgentDirectory(client).announce(worker, ttl_seconds=600)
             async with replica(redis.url, directory) as (pid, port):
                 await measure_viewers(
                     pid, port, store, viewers=viewers, seconds=seconds

@@ -3,6 +3,8 @@
 An option on the command line wins over these, these over a FLOWER_* variable.
 """
 
+from orchestrator.flower_task import format_task  # noqa: F401
+
 # Flower's pages ask for no login unless one is set, so only this machine may look.
 address = "127.0.0.1"
 

@@ -6,8 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from conversations.json_value import Identifier, Text
 from orchestrator.duration import Seconds
@@ -68,6 +69,10 @@ class HttpSettings(Section):
     """A PEM file with the certificate's key."""
     behind_proxy: bool = False
     """A proxy before it ends TLS; also believes its X-Forwarded-* headers."""
+    public_url: Text | None = None
+    """Where browsers reach it, for links from Flower; null: `host` and `port`."""
+    flower_url: Text | None = None
+    """Where browsers reach Flower, for links from the page; null: no links."""
     cors_origins: tuple[Text, ...] = ()
     """Origins whose pages may call it, such as `https://app.example`; none: off."""
     max_body_bytes: Count = Field(default=8 * _MIB, ge=1024)
@@ -82,6 +87,23 @@ class HttpSettings(Section):
     """How long a reader may take nothing of a stream before it is cut off."""
     max_wait: Seconds = 600.0
     """Longest time that a request waits for a task's end."""
+
+    @field_validator("public_url", "flower_url")
+    @classmethod
+    def _is_plain_http(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http(s) URL; write it like https://host:5555")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no login and no query; give the address alone")
+        return url.rstrip("/")
+
+    @property
+    def page_url(self) -> str:
+        """Where browsers reach the page."""
+        return self.public_url or f"{self.scheme}://{self.host}:{self.port}"
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:

@@ -236,7 +236,9 @@ def _agents(
             oldest_due_seconds=oldest.get(name),
             expected_wait_seconds=expectation.seconds(
                 queue, mean_seconds=running_ms / runs / 1000 if runs else None
-            ),
+            )
+            if agent.health.workers
+            else None,
         )
 
 

@@ -26,6 +26,8 @@ class AsyncTaskHandle:
         self._orchestrator = orchestrator
         self.tenant = task.tenant
         self.id = task.id
+        self.accepted = task
+        """The record as it stood when this handle was made."""
         self.created = created
         """False when an equal request had been accepted before."""
         self.warning = warning

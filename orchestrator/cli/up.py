@@ -139,6 +139,11 @@ class _Fleet:
     flower_port: int
     http: bool
 
+    @property
+    def flower_url(self) -> str:
+        """Where a browser of this machine reaches Flower."""
+        return f"http://127.0.0.1:{self.flower_port}"
+
     def require_free_ports(self, settings: Settings) -> None:
         """Refuse ports that somebody listens on.
 
@@ -153,10 +158,11 @@ class _Fleet:
     def greet(self, settings: Settings) -> None:
         """Say where the services are."""
         if self.flower:
-            click.echo(f"up       | Flower: http://127.0.0.1:{self.flower_port}")
+            click.echo(f"up       | Flower: {self.flower_url}")
         if self.http:
             http = settings.http
-            click.echo(f"up       | HTTP: {http.scheme}://{http.host}:{http.port}/v1")
+            address = f"{http.scheme}://{http.host}:{http.port}"
+            click.echo(f"up       | page: {address}/  API: {address}/v1")
 
     def commands(self) -> dict[str, list[str]]:
         """Return their command lines by name."""
@@ -221,6 +227,8 @@ async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
         loop.add_signal_handler(number, stopping.set)
     environment = storage_environment(settings)
     environment["CELERIAC_HTTP__PORT"] = str(settings.http.port)
+    if fleet.flower and settings.http.flower_url is None:
+        environment["CELERIAC_HTTP__FLOWER_URL"] = fleet.flower_url
     async with AsyncExitStack() as stack:
         if scripted:
             environment |= await stack.enter_async_context(open_double())

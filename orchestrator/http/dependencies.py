@@ -11,7 +11,8 @@ from orchestrator.http_settings import HttpSettings
 from orchestrator.orchestrator import AsyncOrchestrator
 
 
-def _orchestrator(request: Request) -> AsyncOrchestrator:
+# Coroutines, all of them: FastAPI gives each plain function a thread.
+async def _orchestrator(request: Request) -> AsyncOrchestrator:
     orchestrator: AsyncOrchestrator = request.app.state.orchestrator
     return orchestrator
 

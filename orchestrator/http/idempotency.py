@@ -11,7 +11,7 @@ from orchestrator.http.problem import Problem
 MAX_CHARACTERS = 255
 
 
-def read_key(
+async def read_key(
     idempotency_key: Annotated[
         str | None,
         Header(description="The same key and request return the same task."),

@@ -6,6 +6,8 @@ from fastapi import APIRouter
 
 from orchestrator.http import agents, schedules, status, tasks
 from orchestrator.http.facade import chat_completions, conversations, models, responses
+from orchestrator.http.page import entrance
+from orchestrator.http.page import routes as page
 
 ROUTERS: tuple[APIRouter, ...] = (
     tasks.router,
@@ -16,4 +18,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     chat_completions.router,
     models.router,
     status.router,
+    page.router,
+    entrance.router,
 )

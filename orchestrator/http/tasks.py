@@ -37,7 +37,7 @@ MAX_SEQUENCE = 2**53
 TaskId = Annotated[str, Path(description="The task's id.", max_length=256)]
 
 
-def _seen(
+async def _seen(
     after: Annotated[
         int | None,
         Query(ge=-1, lt=MAX_SEQUENCE, description="The last sequence seen; -1: none."),
@@ -86,7 +86,7 @@ async def submit_task(
     response.headers["Location"] = f"/tasks/{handle.id}"
     if not handle.created:
         response.status_code = 200
-    return TaskBody.of(await handle.get(), warning=handle.warning)
+    return TaskBody.of(handle.accepted, warning=handle.warning)
 
 
 @router.get("", responses=problems())
@@ -145,7 +145,7 @@ async def retry_task(
     """Submit an ended task's request again, as a new task; once for each task."""
     handle = await celeriac.retry(task_id, tenant=caller.tenant)
     response.headers["Location"] = f"/tasks/{handle.id}"
-    return TaskBody.of(await handle.get(), warning=handle.warning)
+    return TaskBody.of(handle.accepted, warning=handle.warning)
 
 
 @router.get("/{task_id}/wait", responses=problems(404))

@@ -15,13 +15,14 @@ import pytest
 import yaml
 from flower.options import options as flower_options
 
+from orchestrator.http_settings import Scope
 from orchestrator.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("worker", "flower")
+OURS = ("worker", "http", "flower")
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)")
 
 
@@ -69,7 +70,7 @@ def test_every_variable_of_the_example_environment_is_used_or_a_setting() -> Non
 
 def test_secrets_have_no_default() -> None:
     text = FILE.read_text()
-    for secret in ("REDIS_PASSWORD", "FLOWER_BASIC_AUTH"):
+    for secret in ("REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "CELERIAC_API_KEY_HASH"):
         assert set(re.findall(rf"\$\{{{secret}(.)(.)", text)) == {(":", "?")}
         assert example_variables()[secret] == ""
 
@@ -82,10 +83,54 @@ def test_a_worker_gets_time_to_end_its_longest_run(
     assert seconds(SERVICES["worker"]["stop_grace_period"]) >= hard_limit
 
 
-def test_only_flower_is_published_and_only_on_the_loopback_address() -> None:
+def test_what_is_published_is_so_on_the_loopback_address_alone() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
-    assert published.keys() == {"flower"}
-    assert all(port.startswith("127.0.0.1:") for port in published["flower"])
+    assert published.keys() == {"flower", "grafana", "http"}
+    for ports in published.values():
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_http_service_has_settings_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"CELERIAC_API_KEY_HASH": f"sha256:{'0' * 64}", "REDIS_PASSWORD": "x"}
+    for name, value in SERVICES["http"]["environment"].items():
+        filled = re.sub(
+            r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}",
+            lambda found: values.get(found[1], found[2] or ""),
+            value,
+        )
+        monkeypatch.setenv(name, filled)
+    http = load_settings(ROOT / "celeriac.yaml").http
+    assert (http.host, http.port) == ("0.0.0.0", 8000)  # noqa: S104
+    assert http.keys["operator"].hash == values["CELERIAC_API_KEY_HASH"]
+    assert Scope.OPERATE in http.keys["operator"].scopes
+    assert http.page_url == "http://127.0.0.1:8000"
+    assert http.flower_url == "http://127.0.0.1:5555"
+
+
+def test_prometheus_asks_the_http_service_with_a_key() -> None:
+    (job,) = yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])[
+        "scrape_configs"
+    ]
+    assert job["static_configs"] == [{"targets": ["http:8000"]}]
+    assert job["authorization"]["credentials"] == "${CELERIAC_API_KEY:-}"
+
+
+def test_grafana_lets_nobody_log_in_and_finds_its_dashboard() -> None:
+    grafana, configs = SERVICES["grafana"], COMPOSE["configs"]
+    environment = grafana["environment"]
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    targets = {each["source"]: each["target"] for each in grafana["configs"]}
+    assert targets.keys() <= configs.keys()
+    (provider,) = yaml.safe_load(configs["grafana-dashboards"]["content"])["providers"]
+    dashboard = Path(targets["grafana-dashboard"])
+    assert provider["options"]["path"] == str(dashboard.parent)
+    assert environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == str(dashboard)
+    assert (ROOT / configs["grafana-dashboard"]["file"]).is_file()
 
 
 def test_flower_asks_for_a_login() -> None:

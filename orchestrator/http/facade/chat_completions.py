@@ -78,7 +78,7 @@ async def create_completion(
         idempotency_key=key,
         tenant=caller.tenant,
     )
-    task = await handle.get()
+    task = handle.accepted
     if body.stream:
         options = body.stream_options
         pieces = _pieces(celeriac, task, bool(options and options.include_usage))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.conversation import Conversation
@@ -137,7 +137,7 @@ async def list_items(
     conversation_id: ConversationId,
     caller: Reader,
     celeriac: Celeriac,
-    paging: Annotated[Paging, Depends()],
+    paging: Annotated[Paging, Query()],
 ) -> ItemPage:
     """List a conversation's items, newest first by default."""
     await _find(celeriac, conversation_id, caller)

@@ -5,6 +5,7 @@ A response without a conversation gets a hidden one, so that a later one may fol
 
 from __future__ import annotations
 
+from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationConflict, MessageNotFound
 from conversations.json_value import NotStorable, check_identifier
 from conversations.message import Message, Role
@@ -25,8 +26,11 @@ async def conversation_for(
     *,
     opening: tuple[Message, ...],
     key: str | None,
+    config: ConversationConfig,
 ) -> str | None:
     """Return the conversation that the response's task continues.
+
+    `config` is that of a hidden one, which lives as long as its response.
 
     Raises:
         Problem: the response or conversation that it names cannot be continued.
@@ -43,7 +47,7 @@ async def conversation_for(
     made = hidden_conversation(caller.tenant, key)
     try:
         await celeriac.conversations.create(
-            conversation_id=made, hidden=True, tenant=caller.tenant
+            conversation_id=made, config=config, hidden=True, tenant=caller.tenant
         )
     except ConversationConflict:
         if key is None:

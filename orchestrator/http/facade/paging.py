@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.http.facade.items import refuse
 from orchestrator.http.facade.shapes import Shape
 
 
-class Paging:
+class Paging(BaseModel):
     """Which part of a list is wanted."""
 
-    def __init__(
-        self,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        order: Literal["asc", "desc"] = "desc",
-        after: Annotated[str | None, Query(max_length=512)] = None,
-    ) -> None:
-        self.limit = limit
-        self.order = order
-        self.after = after
+    limit: int = Field(default=20, ge=1, le=100)
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = Field(default=None, max_length=512)
 
 
 class ItemPage(BaseModel):

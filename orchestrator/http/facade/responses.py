@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
@@ -106,7 +106,12 @@ async def submit_response(
     opening = body.opening()
     check_roles(opening, request)
     conversation_id = await conversation_for(
-        celeriac, body, caller, opening=opening, key=key
+        celeriac,
+        body,
+        caller,
+        opening=opening,
+        key=key,
+        config=request.app.state.hidden_config,
     )
     handle = await celeriac.submit(
         body.model,
@@ -121,7 +126,7 @@ async def submit_response(
         idempotency_key=key,
         tenant=caller.tenant,
     )
-    return await handle.get()
+    return handle.accepted
 
 
 @router.get(
@@ -186,7 +191,7 @@ async def list_input_items(
     response_id: ResponseId,
     caller: Reader,
     celeriac: Celeriac,
-    paging: Annotated[Paging, Depends()],
+    paging: Annotated[Paging, Query()],
 ) -> ItemPage:
     """Return what a response was asked with."""
     task = await _find(celeriac, response_id, caller)

@@ -1,0 +1,1 @@
+"""The page that people watch: HTML made here and a little script."""
