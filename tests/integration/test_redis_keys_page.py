@@ -57,7 +57,7 @@ def pattern(key: str) -> re.Pattern[str]:
     text = "".join(
         re.escape(part)
         if place % 2 == 0
-        else (r"[^:]+(:\d+:\d+)?" if part == "worker" else r"[^:]+")
+        else (r"[^:]+(:\d+:[\w-]+)?" if part == "worker" else r"[^:]+")
         for place, part in enumerate(parts)
     )
     return re.compile(text)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, quote
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from orchestrator.http.page.rendering import HEADERS, render
 from orchestrator.http.problem import problem_of
@@ -33,9 +34,11 @@ class PageRoute(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
+            except ClientDisconnect:
+                raise
             except Exception as exc:
                 problem = problem_of(exc)
-                if problem.status >= _SERVER_ERROR:
+                if problem.status == _SERVER_ERROR:
                     logger.exception("page failed", extra={"path": request.url.path})
                 if problem.status != _UNAUTHORIZED:
                     return render(
