@@ -79,7 +79,11 @@ class InMemoryConversationStore:
             last, dropped = source.head.last_seq, source.head.dropped_messages
             if at is not None:
                 history, last = history_up_to(history, at), at
-            taken = {"config": source.head.config, "metadata": source.head.metadata}
+            config = source.head.config
+            if config.ttl_seconds is None:
+                ttl = {"ttl_seconds": copy.config.ttl_seconds}
+                config = config.model_copy(update=ttl)
+            taken = {"config": config, "metadata": source.head.metadata}
             copy = copy.model_copy(update=taken)
             key = tenant, copy.id
             if self._is_deleted(key) or self._find(key) is not None:

@@ -37,6 +37,7 @@ from conversations.errors import (
 from conversations.history import open_after
 from conversations.json_value import NotStorable, dumps
 from conversations.message import Message, Role, StoredMessage
+from conversations.record import write_limits
 from conversations.script_values import (
     FIELDS_PER_MESSAGE,
     creation_arguments,
@@ -143,11 +144,13 @@ class RedisConversationStore:
         if at is not None:
             bounds = await self._fork_bounds(tenant, conversation_id, at)
         hidden = "1" if copy.hidden else ""
+        ttl_ms = write_limits(copy.config)[2]
+        ttl = "" if copy.config.ttl_seconds is None else repr(copy.config.ttl_seconds)
         last = "" if at is None else at
         with _store_errors():
             outcome, *answer = await self._fork(
                 keys=[*keys, *append_keys(tenant, copy.id)],
-                args=[token_hex(8), last, hidden, in_place, *bounds],
+                args=[token_hex(8), last, hidden, ttl_ms, ttl, in_place, *bounds],
             )
         if text_of(outcome) == "not_found":
             raise ConversationNotFound(conversation_id)

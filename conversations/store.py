@@ -51,6 +51,7 @@ class ConversationStore(Protocol):
     ) -> Conversation:
         """Store `copy` with the limits, metadata and history of another.
 
+        Of its own it has what is hidden and, where the other has none, a time to live.
         The history ends at message `at`, or is all of it. Nothing that changes is
         shared. No message leaves the store, however long the history is.
 

@@ -47,6 +47,7 @@ class StoredConversationService:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         client_roles: Collection[Role] = frozenset(Role),
         redact: Redact | None = None,
+        hidden_ttl_seconds: float | None = None,
     ) -> None:
         """Serve from a store.
 
@@ -57,12 +58,15 @@ class StoredConversationService:
             client_roles: Whose words may be added or imported through this service;
                 turns enter by their tasks and are not asked.
             redact: Takes out of each message what must not be stored.
+            hidden_ttl_seconds: After so long hidden conversations go that have no time
+                to live of their own; nobody could find them to delete them.
         """
         self._store = store
         self._default_config = default_config or ConversationConfig()
         self._max_message_bytes = max_message_bytes
         self._client_roles = frozenset(client_roles)
         self._redact = redact
+        self._hidden_config = ConversationConfig(ttl_seconds=hidden_ttl_seconds)
 
     async def create(
         self,
@@ -81,6 +85,10 @@ class StoredConversationService:
             tenant=tenant,
             hidden=hidden,
         )
+        if hidden and conversation.config.ttl_seconds is None:
+            ttl = {"ttl_seconds": self._hidden_config.ttl_seconds}
+            config = conversation.config.model_copy(update=ttl)
+            conversation = conversation.model_copy(update={"config": config})
         first = without_repeats(self._all_admitted(messages))
         check_history(first, may_end_open=True)
         return await self._store.create(conversation, messages=first)
@@ -222,7 +230,8 @@ class StoredConversationService:
         check_address(tenant, conversation_id)
         if at is not None:
             check_seq(at, field="at")
-        copy = admit_conversation(new_id, tenant=tenant, hidden=hidden)
+        config = self._hidden_config if hidden else ConversationConfig()
+        copy = admit_conversation(new_id, tenant=tenant, config=config, hidden=hidden)
         return await self._store.fork(tenant, conversation_id, copy, at=at)
 
     async def branch(
@@ -230,7 +239,9 @@ class StoredConversationService:
     ) -> Conversation:
         check_address(tenant, conversation_id)
         check_seq(at, field="at")
-        copy = admit_conversation(None, tenant=tenant, hidden=True)
+        copy = admit_conversation(
+            None, tenant=tenant, config=self._hidden_config, hidden=True
+        )
         return await self._store.branch(tenant, conversation_id, copy, at=at)
 
     def export_lines(

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from conversations.conversation import Conversation
 from conversations.errors import ContextTooLong
 from conversations.history import follow
-from conversations.json_value import size_of
+from conversations.json_value import dumps
 from conversations.message import Message, Role, StoredMessage
+from conversations.token_estimate import tokens_in
 
-CHARACTERS_PER_TOKEN = 4
-"""English text has about 4 characters a token in current vocabularies; no tokenizer is
-at hand for an arbitrary model. Other scripts have fewer: leave room for them."""
 TOKENS_PER_IMAGE = 1000
 """Servers count 85 to 1,500 for a picture, by its size and detail."""
 TOKENS_PER_MESSAGE = 4
@@ -29,10 +27,10 @@ TOKENS_PER_MESSAGE = 4
 def estimate_tokens(message: Message) -> int:
     """Tokens that a message costs in a prompt, roughly."""
     images = TOKENS_PER_IMAGE * len(message.images)
-    characters = len(message.content) + len(message.reasoning or "")
+    texts = [message.content, message.reasoning or ""]
     for call in message.tool_calls:
-        characters += len(call.name) + size_of(call.arguments)
-    return TOKENS_PER_MESSAGE + images + -(-characters // CHARACTERS_PER_TOKEN)
+        texts += [call.name, dumps(call.arguments)]
+    return TOKENS_PER_MESSAGE + images + tokens_in("".join(texts))
 
 
 def tokens_of(message: Message) -> int:

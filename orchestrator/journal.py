@@ -124,6 +124,8 @@ def call_key(call_id: str) -> str:
     return f"tool:{call_id}"
 
 
+SUMMARY_KEY: Final = "summary"
+"""The key of the step that made a summary of the history before the run."""
 HANDOVER_KEY: Final = "handover"
 """Begins the key of the step that names the calls which the client is to make."""
 ANSWER_KEY: Final = "answer"

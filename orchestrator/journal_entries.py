@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 
 from conversations.json_value import dumps
-from conversations.redaction import Redact, redacted_text
-from orchestrator.journal import Decision, Journal, Step, StepStart
+from conversations.message import Message
+from conversations.redaction import Redact, redacted, redacted_text
+from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
 from orchestrator.task_record import instant
 
 
@@ -22,7 +23,11 @@ def step_text(step: Step, *, attempt: int) -> str:
 
 
 def redacted_step(step: Step, redact: Redact | None) -> Step:
-    """A step whose part of the answer may enter a conversation."""
+    """A step whose part of the answer, or summary, may enter a conversation."""
+    if step.key == SUMMARY_KEY:
+        summary = redacted(Message.model_validate(step.outcome), redact)
+        kept = summary.model_dump(mode="json", exclude_defaults=True)
+        return step.model_copy(update={"outcome": kept})
     if step.said is None:
         return step
     return step.model_copy(update={"said": redacted_text(step.said, redact)})

@@ -14,7 +14,7 @@ from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
 from conversations.redaction import Redact, redacted
 from orchestrator.events import EventType
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.store import Doorbell
@@ -45,7 +45,9 @@ class MemoryTurns:
         """Keep what a turn without an answer leaves, and those that it superseded."""
         if status is not TaskStatus.COMPLETED and not entry.rolled_back:
             said = [step.said for step in entry.steps.values() if step.said]
-            asked = (self.asked(entry.task), *entry.steered)
+            made = entry.steps.get(SUMMARY_KEY)
+            summary = [Message.model_validate(made.outcome)] if made else []
+            asked = (*summary, self.asked(entry.task), *entry.steered)
             self._append(entry, entry.task, asked, said=said, ended=status)
         for task in entry.superseded:
             asked = (self.asked(task),)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
@@ -26,10 +27,13 @@ LANES: Final = 2
 """Pipelines under way at once: one is with the server while the next one fills."""
 MAX_COMMANDS: Final = 200
 """Of one pipeline; bounds how long the server is kept from other clients."""
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""What callers share one pipeline for: large ones must not use up each other's time."""
 
 
 class _Sending(NamedTuple):
-    commands: Sequence[Command]
+    commands: Sequence[bytes]
+    size: int
     answers: asyncio.Future[list[Any]]
 
 
@@ -51,9 +55,15 @@ class SharedPipeline:
 
         Raises:
             RedisError, OSError: nothing is known of any of the commands.
+            ValueError, TypeError: an argument cannot be written; nothing was sent.
         """
+        # Here, so that what cannot be written is its caller's own error.
+        packed = [
+            pack_command(tuple(command))  # type: ignore[arg-type] # says: of one item
+            for command in commands
+        ]
         loop = asyncio.get_running_loop()
-        sending = _Sending(commands, loop.create_future())
+        sending = _Sending(packed, sum(map(len, packed)), loop.create_future())
         self._waiting.append(sending)
         if self._open_lanes < LANES:
             self._open_lanes += 1
@@ -112,19 +122,23 @@ class SharedPipeline:
     def _take(self) -> list[_Sending]:
         """Take what fits into one pipeline and is still wanted."""
         batch: list[_Sending] = []
-        count = 0
-        while self._waiting and count < MAX_COMMANDS:
+        count = size = 0
+        while self._waiting:
             sending = self._waiting[0]
-            if batch and count + len(sending.commands) > MAX_COMMANDS:
+            count += len(sending.commands)
+            size += sending.size
+            if batch and (count > MAX_COMMANDS or size > MAX_BYTES):
                 break
             self._waiting.popleft()
-            if not sending.answers.done():
+            if sending.answers.done():
+                count -= len(sending.commands)
+                size -= sending.size
+            else:
                 batch.append(sending)
-                count += len(sending.commands)
         return batch
 
     async def _send(
-        self, connection: AbstractConnection, commands: Sequence[Command]
+        self, connection: AbstractConnection, commands: Sequence[bytes]
     ) -> list[Any]:
         async def attempt() -> list[Any]:
             return await _round_trip(connection, commands)
@@ -137,9 +151,9 @@ class SharedPipeline:
 
 
 async def _round_trip(
-    connection: AbstractConnection, commands: Sequence[Command]
+    connection: AbstractConnection, commands: Sequence[bytes]
 ) -> list[Any]:
-    await connection.send_packed_command(connection.pack_commands(commands))
+    await connection.send_packed_command(commands)
     answers: list[Any] = []
     try:
         async with asyncio.timeout(connection.socket_timeout):

@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from secrets import token_hex
 
 from conversations.json_value import JsonObject, dumps
+from conversations.message import Message
+from conversations.record import write_message
 from orchestrator import redis_keys
 from orchestrator.dues import Dues
 from orchestrator.errors import TaskNotFound
 from orchestrator.events import NewEvent
-from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
+from orchestrator.journal import (
+    SUMMARY_KEY,
+    Decision,
+    Step,
+    StepKind,
+    StepStart,
+    call_key,
+)
 from orchestrator.journal_entries import (
     decision_text,
     journal_from_entries,
@@ -57,7 +66,7 @@ class RedisRunJournal(RedisTaskScripts):
         arguments: Arguments = [
             step.key,
             text,
-            kept.said or "",
+            _enters_history(kept),
             *owed,
             len(counts),
             *(part for count in counts for part in count),
@@ -135,6 +144,13 @@ class RedisRunJournal(RedisTaskScripts):
         if verdict == "not_awaited":
             raise not_awaited(task)
         return Wakening(task, read_doorbells(answer[1]))
+
+
+def _enters_history(step: Step) -> str:
+    """What a turn without an answer keeps of a step."""
+    if step.key == SUMMARY_KEY:
+        return write_message(Message.model_validate(step.outcome))
+    return step.said or ""
 
 
 def _event_arguments(events: Sequence[NewEvent]) -> list[str]:

@@ -6,6 +6,7 @@ Knows nothing of what the scripts do.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha1
@@ -73,6 +74,8 @@ class RedisScripts:
         self._sources = sources
         self._unguarded = unguarded
         self._digests: dict[str, str] = {}
+        self._loads = 0
+        self._loading: asyncio.Task[None] | None = None
         self._address = address_of(client)
 
     async def run(
@@ -130,13 +133,26 @@ class RedisScripts:
         return answers
 
     async def _run_batch(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        if not self._digests:
-            await self._load()
+        if not self._loads:
+            await self._load_after(0)
+        loads = self._loads
         answers = await self._send(calls)
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            await self._load()
+            await self._load_after(loads)
             answers = await self._resend(calls, answers)
         return answers
+
+    async def _load_after(self, loads: int) -> None:
+        """Load unless it was done since; all who miss a script share one loading.
+
+        A server that was restarted is missed by every run of the process at once.
+        """
+        if self._loads != loads:
+            return
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(self._load())
+            self._loading.add_done_callback(_note_outcome)
+        await asyncio.shield(self._loading)
 
     async def _resend(
         self, calls: Sequence[ScriptCall], answers: Sequence[Any]
@@ -174,6 +190,7 @@ class RedisScripts:
             name: sha1(text.encode(), usedforsecurity=False).hexdigest()
             for name, text in texts.items()
         }
+        self._loads += 1
 
     async def _knows_shebang(self) -> bool:
         try:
@@ -191,3 +208,9 @@ def _none_if_failed(call: ScriptCall, answer: Any) -> Any:
     facts = {"script": call.name, "key": call.keys[0], "error": str(answer)}
     logger.error("script failed", extra=facts)
     return None
+
+
+def _note_outcome(loading: asyncio.Task[None]) -> None:
+    """Take the error of a loading whose callers were all cancelled."""
+    if not loading.cancelled():
+        loading.exception()

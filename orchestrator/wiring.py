@@ -84,6 +84,7 @@ def conversation_service(
         redact=redact_of(settings),
         default_config=section.conversation_config,
         max_message_bytes=settings.limits.max_message_bytes,
+        hidden_ttl_seconds=settings.retention.result_ttl,
     )
 
 

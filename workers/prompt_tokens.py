@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from conversations.json_value import size_of
+from conversations.json_value import dumps
 from conversations.message import Message, Role
-from conversations.window import CHARACTERS_PER_TOKEN, estimate_tokens
+from conversations.token_estimate import tokens_in
+from conversations.window import estimate_tokens
 from workers.llm.provider import Completion, CompletionRequest
 
 RATIO_LIMITS = (0.25, 4.0)
@@ -27,12 +28,11 @@ class Exchange(NamedTuple):
 
 def estimate_prompt(request: CompletionRequest) -> int:
     """Tokens of a whole prompt, tools included, by the rule for messages alone."""
-    characters = sum(
-        len(tool.name) + len(tool.description) + size_of(tool.schema_)
+    tools = sum(
+        tokens_in(f"{tool.name}{tool.description}{dumps(tool.schema_)}")
         for tool in request.tools
     )
-    messages = sum(estimate_tokens(message) for message in request.messages)
-    return messages + -(-characters // CHARACTERS_PER_TOKEN)
+    return tools + sum(estimate_tokens(message) for message in request.messages)
 
 
 def counted(

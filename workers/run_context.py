@@ -27,6 +27,7 @@ from orchestrator.journal import (
     ANSWER_KEY,
     EMPTY_JOURNAL,
     HANDOVER_KEY,
+    SUMMARY_KEY,
     Journal,
     Step,
     StepKind,
@@ -77,7 +78,6 @@ class _ToolCall(NamedTuple):
     """Whether it may run before anybody is told."""
 
 
-SUMMARY_KEY = "summary"
 _MESSAGES = TypeAdapter(tuple[Message, ...])
 
 

@@ -240,9 +240,9 @@ local function conversation_said(pieces)
 end
 
 -- Adds a turn that ended without an answer: what was asked, then a closing mark.
--- close: turn, asked (lines of message JSON), said (pieces of text), ended (a word of
--- CONVERSATION_CLOSING_NOTES), limits (lines: config, max_messages, ttl_ms, to create
--- with). Adds nothing to a deleted conversation, for a turn that is there already, or
+-- close: turn, summary (message JSON or nil), asked (lines of message JSON), said
+-- (pieces of text), ended (a word of CONVERSATION_CLOSING_NOTES), limits (lines: config,
+-- max_messages, ttl_ms, to create with). Adds nothing to a deleted conversation, for a turn that is there already, or
 -- when `on_failure` is 'drop'. Comes after the caller's first write.
 local function conversation_close(keys, close, now_ms)
   local config, max_messages, ttl_ms = string.match(close.limits, '^(.-)\n(.-)\n(.*)$')
@@ -251,9 +251,12 @@ local function conversation_close(keys, close, now_ms)
   local said = conversation_said(close.said)
   if said ~= '' then said = said .. '\n\n' end
   local argv = {close.turn, '', config, max_messages, ttl_ms}
-  local function add(role, body)
-    for _, value in ipairs({role, '', body, '', '', '0'}) do argv[#argv + 1] = value end
+  local function add(role, body, kind)
+    for _, value in ipairs({role, '', body, kind or '', '', '0'}) do
+      argv[#argv + 1] = value
+    end
   end
+  if close.summary then add('system', close.summary, 'summary') end
   for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
   add('assistant', '{"role":"assistant","content":'
     .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])

@@ -2,8 +2,9 @@
 -- one. The server copies whole blocks; the messages pass through no client.
 -- KEYS: append_keys of the source, then of the new one. ARGV: creator (names this call,
 --   so that a repeat is known), the last message to take over ('' all), hidden ('1' or
---   ''), whether the first who asks may go on in a hidden source that ends there ('1' or
---   ''), newest user message up to the last ('' as in the source), ids of the calls open
+--   ''), time to live (ms) where the source has none ('' none either), the same in its
+--   config's words, whether the first who asks may go on in a hidden source that ends
+--   there ('1' or ''), newest user message up to the last ('' as in the source), ids of the calls open
 --   after it ('' as in the source, else how many, then each).
 -- Returns {'ok' or 'same', the head's fields and values} or {'taken' | 'deleted' |
 -- 'not_found' | 'gone'} ('same': go on in the source; 'gone': the last message is not
@@ -25,7 +26,7 @@ if ARGV[2] ~= '' and #redis.call('XRANGE', source[2], at, at) == 0 then
 end
 
 local now_ms = conversation_now_ms()
-if ARGV[4] == '1' and head.hidden == '1'
+if ARGV[6] == '1' and head.hidden == '1'
   and #redis.call('XRANGE', source[2], '(' .. at .. '-0', '+', 'COUNT', 1) == 0 then
   local since, by = string.match(head.branched or '', '^(%d+) (.*)$')
   if since ~= at or by == ARGV[1] then
@@ -36,6 +37,10 @@ if ARGV[4] == '1' and head.hidden == '1'
 end
 if redis.call('EXISTS', keys[6]) == 1 then return {'deleted'} end
 if redis.call('EXISTS', keys[1]) == 1 then return {'taken'} end
+if head.ttl_ms == '' and ARGV[4] ~= '' then
+  head.ttl_ms = ARGV[4]
+  head.config = string.gsub(head.config, '"ttl_seconds":null', '"ttl_seconds":' .. ARGV[5])
+end
 conversation_create(keys, {config = head.config, metadata = head.metadata,
   max_messages = head.max_messages, ttl_ms = head.ttl_ms, hidden = ARGV[3]}, now_ms)
 -- Every Redis knows XSETID; fakeredis does not, and its COPY would share the value.
@@ -97,8 +102,8 @@ if tonumber(at) < tonumber(head.last_seq) then
   end
   redis.call('ZREMRANGEBYSCORE', keys[5], '(' .. at, '+inf')
   redis.call('DEL', keys[4])
-  for i = 7, 6 + tonumber(ARGV[6]) do redis.call('SADD', keys[4], ARGV[i]) end
-  head.user_seq = ARGV[5]
+  for i = 9, 8 + tonumber(ARGV[8]) do redis.call('SADD', keys[4], ARGV[i]) end
+  head.user_seq = ARGV[7]
   if tonumber(head.summary_seq or 0) > tonumber(at) then head.summary_seq = '0' end
 end
 redis.call('HSET', keys[1], 'creator', ARGV[1], 'last_seq', at,

@@ -32,11 +32,13 @@ if get('schema') ~= SCHEMA then
 end
 local reason = overdue()
 if reason then
-  -- A refusal carries no doorbells; the sweeper offers the next turn at once.
+  -- A refusal carries no doorbells; who was not rung for here is by the next sweep.
   for _, bell in ipairs(end_with_failure('failed', 'expired', reason)) do
     local member = bell[1] .. ' ' .. bell[2]
-    redis.call('ZREM', in_fleet('rung', bell[4]), member)
-    redis.call('ZADD', DUE, text(NOW), member)
+    if not bell[6] then
+      redis.call('ZREM', in_fleet('rung', bell[4]), member)
+      redis.call('ZADD', DUE, text(NOW), member)
+    end
   end
   return {'expired'}
 end

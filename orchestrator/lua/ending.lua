@@ -31,12 +31,13 @@ end
 -- Leaves what is kept of a turn without an answer, and of those that it superseded.
 local function close_turns(conversation, status)
   local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
-  local function close(turn, asked, pieces, ended)
-    conversation_close(keys,
-      {turn = turn, asked = asked, said = pieces, ended = ended, limits = limits}, NOW)
+  local function close(turn, asked, pieces, ended, summary)
+    conversation_close(keys, {turn = turn, summary = summary, asked = asked,
+      said = pieces, ended = ended, limits = limits}, NOW)
   end
   if status ~= 'completed' and not get('rolled_back') then
-    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status)
+    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status,
+      get('summary'))
   end
   for line in string.gmatch(get('superseded') or '', '[^\n]+') do
     local turn, asked = string.match(line, '^(%S+) (.*)$')
@@ -50,7 +51,7 @@ local function leave_turns(conversation, status, was_next)
   if was_next and get('asked') then
     close_turns(conversation, status)
   end
-  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded')
+  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded', 'summary')
   redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said')
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
 end

@@ -3,7 +3,7 @@
 --
 -- KEYS  task.lua's, then those of the dues
 -- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9 its part of the
---       answer or '', 10.. dues of its call (dues.lua), then
+--       answer (of a summary: its message as JSON) or '', 10.. dues of its call (dues.lua), then
 --       how many counts and the field and amount of each, then type and data of events
 -- Returns {'recorded', entry, doorbells, how many messages wait for the run} or
 -- {'lost'}; an entry is '<place> <ms> <step JSON>'.
@@ -18,7 +18,11 @@ if not is_finished(stored) then
   stored = text(place) .. ' ' .. text(NOW) .. ' ' .. ARGV[8]
   redis.call('HSET', JOURNAL, ARGV[7], stored)
   if ARGV[9] ~= '' and get('conversation') then
-    redis.call('RPUSH', RECORD .. ':said', ARGV[9])
+    if ARGV[7] == 'summary' then
+      redis.call('HSET', RECORD, 'summary', ARGV[9])
+    else
+      redis.call('RPUSH', RECORD .. ':said', ARGV[9])
+    end
   end
   local events = COUNTS + 1 + 2 * tonumber(ARGV[COUNTS])
   for i = COUNTS + 1, events - 1, 2 do

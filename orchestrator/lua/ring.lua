@@ -39,9 +39,7 @@ if not doubt then
   return {'nothing', {}}
 end
 local rings = get_number('rings')
-if doubt == 'overtaken' then
-  ring(MEMBER)
-end
+local bell = doubt == 'overtaken' and ring(MEMBER) or doorbell(TASK_ID)
 redis.call('HSET', RECORD, 'rings', text(rings + 1))
 look_at(NOW + math.min(RESEND * 2 ^ rings, MAX_RESEND))
-return {'rung_again', {doorbell(TASK_ID)}}
+return {'rung_again', {bell}}

@@ -8,6 +8,7 @@ import pytest
 
 from conversations import (
     Conversation,
+    ConversationConfig,
     ConversationConflict,
     ConversationNotFound,
     ConversationStore,
@@ -243,6 +244,25 @@ class TestHidden:
         assert await store.delete("default", "secret")
         with pytest.raises(ConversationConflict):
             await store.create(Conversation(id="secret", hidden=True))
+
+    async def test_a_hidden_fork_has_a_time_to_live_where_its_origin_has_none(
+        self, store: ConversationStore
+    ) -> None:
+        own = ConversationConfig(ttl_seconds=60, max_messages=7, context_window=5)
+        await store.create(Conversation(id="own", config=own))
+        await created(store, config=unlimited())
+        for origin, wanted in (
+            ("own", own),
+            ("talk", unlimited().model_copy(update={"ttl_seconds": 3600.5})),
+        ):
+            copy = Conversation(
+                id=f"{origin}-copy",
+                hidden=True,
+                config=ConversationConfig(ttl_seconds=3600.5),
+            )
+            made = await store.fork("default", origin, copy, at=None)
+            assert made.config == wanted
+            assert (await store.get("default", copy.id)).config == wanted
 
 
 class TestBranch:

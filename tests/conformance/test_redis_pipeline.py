@@ -12,7 +12,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from orchestrator.redis_connection import connect
-from orchestrator.redis_pipeline import LANES, MAX_COMMANDS, SharedPipeline
+from orchestrator.redis_pipeline import (
+    LANES,
+    MAX_BYTES,
+    MAX_COMMANDS,
+    SharedPipeline,
+)
 
 
 @pytest.fixture
@@ -89,6 +94,33 @@ async def test_a_refused_command_is_its_callers_own_affair(client: Redis) -> Non
     )
     assert isinstance(refused[0], ResponseError)
     assert fine == [1]
+
+
+async def test_what_cannot_be_written_is_its_callers_own_error(client: Redis) -> None:
+    pipeline = SharedPipeline(client)
+    before, text, nothing, after = await asyncio.gather(
+        pipeline.execute([("INCR", "n")]),
+        pipeline.execute([("ECHO", "\ud800")]),
+        pipeline.execute([("ECHO", None)]),  # type: ignore[list-item]
+        pipeline.execute([("INCR", "n")]),
+        return_exceptions=True,
+    )
+    assert (before, after) == ([1], [2])
+    assert isinstance(text, UnicodeEncodeError)
+    assert isinstance(nothing, TypeError)
+
+
+async def test_callers_share_a_round_trip_only_while_it_is_small(
+    client: Redis,
+) -> None:
+    pipeline = Watched(client)
+    large = "x" * (MAX_BYTES // 2 - 1000)
+    answers = await asyncio.gather(
+        *(pipeline.execute([("ECHO", large)]) for _ in range(6)),
+        pipeline.execute([("ECHO", large), ("ECHO", large), ("ECHO", large)]),
+    )
+    assert answers == [[large]] * 6 + [[large] * 3]
+    assert sorted(pipeline.sizes)[-2:] == [2, 3]  # what is one caller's goes together
 
 
 async def test_a_cancelled_caller_takes_nobody_with_it(client: Redis) -> None:

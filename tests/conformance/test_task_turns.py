@@ -15,7 +15,7 @@ from conversations.errors import ConversationBusy, ConversationNotFound
 from conversations.history import check_history
 from conversations.message import Message, Role, StoredMessage
 from orchestrator.errors import LeaseLost
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.store import (
     Claim,
     Creation,
@@ -111,6 +111,30 @@ async def test_what_an_unfinished_turn_had_said_is_kept_and_marked(
         'First / "part"\n\u0000é\n\nSecond part\n\n'
         "[This turn was cancelled before it ended.]",
     )
+
+
+async def test_a_summary_that_an_unfinished_turn_has_paid_for_is_kept(
+    stores: Stores,
+) -> None:
+    await stores.conversations.append(
+        "default",
+        TALK,
+        [Message(role=Role.USER, content=str(number)) for number in range(4)],
+        create_with=ConversationConfig(context_window=2),
+    )
+    task = await asked(stores, "First")
+    lease = (await claim(stores.tasks, task)).lease
+    text = 'In short: "ä" \\ \n 1'
+    summary = Message(role=Role.SYSTEM, content=text, covers=2)
+    outcome = summary.model_dump(mode="json", exclude_defaults=True)
+    step = Step(key=SUMMARY_KEY, kind=StepKind.COMPLETION, outcome=outcome)
+    await stores.tasks.record_step(lease, step)
+    await stores.tasks.finish(lease, failed(), running_seconds=0)
+    _, window = await stores.conversations.read_window("default", TALK)
+    (kept,) = (each for each in window if each.message.covers)
+    assert kept.message == summary
+    assert kept.turn == task.id
+    assert (await said(stores))[-2][1] == "First"
 
 
 async def test_of_a_very_long_unfinished_answer_the_newest_pieces_are_kept(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from aiohttp import web
 
 from conversations.message import Message, ToolCall
 from tests.integration.canned import refusal, whole
-from tests.integration.llm_serving import ASKED, ask, serving, streaming
+from tests.integration.llm_serving import ASKED, ask, provider_at, serving, streaming
 
 LIMITED = ASKED.model_copy(update={"max_output_tokens": 9})
 THOUGHT = ASKED.model_copy(
@@ -128,3 +129,28 @@ async def test_24_ollama_is_asked_for_the_context_of_a_loaded_model_once():
         assert await provider.context_tokens("m") == 4096
         double.context_tokens = 8192
         assert await provider.context_tokens("m") == 4096
+
+
+@pytest.mark.parametrize(
+    "body", ["{}", "[", "[" * 100_000, "x" * 3_000_000, '{"models": 3}']
+)
+async def test_24_an_odd_list_of_loaded_models_tells_nothing(body: str):
+    async def loaded(_: web.Request) -> web.Response:
+        return web.Response(text=body)
+
+    ollama = whole({"content": "a"}, system_fingerprint="fp_ollama")
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=ollama.body, content_type="application/json")
+
+    application = web.Application()
+    application.router.add_get("/api/ps", loaded)
+    application.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    async with provider_at(url) as provider:
+        await ask(provider)
+        assert await provider.context_tokens("m") is None
+    await runner.cleanup()

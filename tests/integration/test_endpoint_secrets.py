@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+from time import monotonic
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -20,6 +25,7 @@ KEYS = {
     "CELERIAC_LLM__ENDPOINTS__OTHER__API_KEY": "canary-other-key",
     "CELERIAC_LLM__ENDPOINTS__OTHER__HEADERS": '{"x-team": "canary-header"}',
 }
+LOGIN = "watcher:flower-password"
 SETTINGS = """
 llm:
   limits: {in_flight: 2}
@@ -29,7 +35,49 @@ agents:
 """
 
 
-def test_no_key_is_kept_anywhere(stand: Stand):
+@contextmanager
+def flower(stand: Stand, port: int) -> Iterator[str]:
+    """A Flower on the stand's broker, ready; yields its address with the login."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "flower", "--port", str(port)],
+        cwd=stand.directory,
+        env={**stand.variables(), "FLOWER_BASIC_AUTH": LOGIN},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: fetched(f"{url}/healthcheck"), process)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(15)
+
+
+def fetched(url: str) -> str:
+    """Return what an address of Flower shows; nothing while it does not answer."""
+    user, _, password = LOGIN.partition(":")
+    try:
+        answer = httpx.get(url, auth=(user, password), timeout=10, trust_env=False)
+    except httpx.HTTPError:
+        return ""
+    return answer.text if answer.is_success else ""
+
+
+def wait_for(look: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    deadline = monotonic() + 60
+    while not look():
+        assert process.poll() is None, "Flower has ended"
+        assert monotonic() < deadline, "Flower did not show it in time"
+        Event().wait(0.1)
+
+
+@pytest.mark.timeout(180)
+def test_no_key_is_kept_anywhere(stand: Stand, unused_tcp_port: int):
     repeats = {"status": 401, "text": "no: canary-other-key canary-header"}
     loop = LoopThread("endpoints")
     good, bad = Double(["fine"]), Double([repeats])
@@ -41,13 +89,17 @@ def test_no_key_is_kept_anywhere(stand: Stand):
         stand.environment |= {**KEYS, other_url: bad.url}
         (stand.directory / "celeriac.yaml").write_text(SETTINGS)
         worker = stand.start_worker()
-        with Orchestrator(stand.settings()) as celeriac:
+        with (
+            flower(stand, unused_tcp_port) as flower_url,
+            Orchestrator(stand.settings()) as celeriac,
+        ):
             first = celeriac.submit("one", {"prompt": "go"})
-            assert first.result(timeout=30).content == "fine"
+            assert first.result(timeout=60).content == "fine"
             second = celeriac.submit("two", {"prompt": "go"})
             with pytest.raises(TaskFailed) as caught:
-                second.result(timeout=30)
+                second.result(timeout=60)
             seen = [str(caught.value), *map(str, second.events())]
+            seen += shown_by(flower_url, first.id, second.id)
         seen += [command(stand, "endpoints"), command(stand, "config")]
         gates = json.loads(command(stand, "endpoints", "--json"))
     finally:
@@ -57,11 +109,30 @@ def test_no_key_is_kept_anywhere(stand: Stand):
     assert_told(gates)
     assert good.requests[0].headers["Authorization"] == "Bearer canary-default-key"
     assert bad.requests[0].headers["x-team"] == "canary-header"
-    with redis.Redis.from_url(stand.redis_url) as client:
-        kept = [dump(client, key) for key in client.scan_iter(count=1000)]
+    kept = kept_in_redis(stand)
     assert any("gate" in each for each in kept)
     for text in (*kept, *seen, worker.text()):
         assert "canary" not in text
+
+
+def kept_in_redis(stand: Stand) -> list[str]:
+    with redis.Redis.from_url(stand.redis_url) as client:
+        return [dump(client, key) for key in client.scan_iter(count=1000)]
+
+
+def shown_by(url: str, *task_ids: str) -> list[str]:
+    """Return Flower's API and pages, once it has seen that the tasks ended."""
+    deadline = monotonic() + 60
+    while True:
+        tasks = json.loads(fetched(f"{url}/api/tasks") or "{}")
+        states = {task_id: tasks.get(task_id, {}).get("state") for task_id in task_ids}
+        if all(state in {"SUCCESS", "FAILURE"} for state in states.values()):
+            break
+        assert monotonic() < deadline, f"Flower shows {states}"
+        Event().wait(0.1)
+    pages = [fetched(f"{url}/task/{task_id}") for task_id in task_ids]
+    assert all(task_id in page for task_id, page in zip(task_ids, pages, strict=True))
+    return [json.dumps(tasks), fetched(f"{url}/api/workers"), *pages]
 
 
 def assert_told(gates: list[dict[str, Any]]) -> None:

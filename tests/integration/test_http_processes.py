@@ -19,6 +19,7 @@ from openai import AsyncOpenAI
 from conversations.json_value import JsonObject
 from tests.stand import Stand, wait_until
 from workers.llm.double import Double
+from workers.llm.double_script import HttpReply
 from workers.llm.reply import Reply
 
 pytestmark = pytest.mark.timeout(120)
@@ -154,5 +155,31 @@ async def test_a_killed_worker_leaves_the_stream_whole(stand: Stand) -> None:
             await collect(stream, seen)
             kinds = [event.type for event in seen]
             assert kinds.count("response.in_progress") == 1
+            assert kinds[-1] == "response.completed"
+            assert shown_text(seen) == TEXT == seen[-1].response.output_text
+
+
+async def test_text_that_was_seen_before_the_worker_died_is_not_shown_again(
+    stand: Stand,
+) -> None:
+    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
+    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
+    slow = HttpReply(text=TEXT, drip_seconds=0.05)
+    async with Double(lambda _: slow) as double:
+        stand.llm_url = double.url
+        worker = await asyncio.to_thread(stand.start_worker)
+        async with replicas(stand, 1) as ((_, client),):
+            seen: list[Any] = []
+            stream = await client.responses.create(
+                model="assistant", input="hi", background=True, stream=True
+            )
+            await collect(stream, seen, until="response.output_text.delta")
+            worker.process.kill()
+            await asyncio.to_thread(worker.process.wait)
+            assert len(shown_text(seen)) < len(TEXT)
+            await asyncio.to_thread(stand.start_worker)
+            await collect(stream, seen)
+            kinds = [event.type for event in seen]
+            assert kinds.count("response.output_item.added") == 1
             assert kinds[-1] == "response.completed"
             assert shown_text(seen) == TEXT == seen[-1].response.output_text

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 import redis
 
+from orchestrator.doorbell_message import doorbell_message
 from orchestrator.queue import CeleryTaskQueue
+from orchestrator.redis_connection import connect as connect_redis
+from orchestrator.redis_store import RedisTaskStore
 from orchestrator.settings import load_settings
-from orchestrator.store import Doorbell
+from orchestrator.store import Doorbell, RefusalReason
 from orchestrator.wiring import connect
-from tests.conformance.task_steps import submit
+from tests.conformance.task_steps import claim, submit, submitted, try_claim, until
 from workers.task_message import parse_task_call
 
-QUEUE_KEYS = ["celeriac", *(f"celeriac\x06\x16{step}" for step in (3, 6, 9))]
 
-
-def taken(url: str) -> dict[str, list[bytes]]:
+def taken(url: str, queue: str = "celeriac") -> dict[str, list[bytes]]:
+    keys = [queue, *(f"{queue}\x06\x16{step}" for step in (3, 6, 9))]
     with redis.Redis.from_url(url) as client:
-        found = {key: client.lrange(key, 0, -1) for key in QUEUE_KEYS}
-        client.delete(*QUEUE_KEYS)
+        found = {key: client.lrange(key, 0, -1) for key in keys}
+        client.delete(*keys)
         return found
 
 
@@ -62,6 +66,85 @@ async def test_a_script_rings_as_celery_would(
     assert {key: len(found) for key, found in by_script.items()} == {
         key: len(found) for key, found in by_celery.items()
     }
+    ((mine,), (theirs,)) = (
+        [raw for raws in found.values() for raw in raws]
+        for found in (by_script, by_celery)
+    )
+    assert comparable(mine) == comparable(theirs)
+
+
+def rings(url: str) -> dict[str, int]:
+    """How many messages each task has in the queue; takes them out."""
+    calls = [
+        parse_task_call(raw, accept=None)
+        for raws in taken(url).values()
+        for raw in raws
+    ]
+    return Counter(str(call.kwargs["task_id"]) for call in calls)
+
+
+def opened(url: str, **settings: Any) -> RedisTaskStore:
+    return RedisTaskStore(
+        connect_redis(url), doorbell_message=doorbell_message(), **settings
+    )
+
+
+async def test_a_lost_message_that_was_overtaken_is_repeated_once(
+    clean_redis_url: str,
+) -> None:
+    store = opened(clean_redis_url, resend_seconds=0.01)
+    try:
+        lost, taken_first = await submitted(store), await submitted(store)
+        await claim(store, taken_first)
+        rings(clean_redis_url)
+
+        async def rung_again() -> bool:
+            return (await store.sweep()).rung_again == 1
+
+        await until(rung_again)
+        assert rings(clean_redis_url) == {lost.id: 1}
+    finally:
+        await store.aclose()
+
+
+async def test_the_turn_after_an_expired_one_is_rung_for_once(
+    clean_redis_url: str,
+) -> None:
+    store = opened(clean_redis_url)
+    try:
+        first = await submitted(store, conversation_id="c", expires_seconds=0.01)
+        second = await submitted(store, conversation_id="c")
+        rings(clean_redis_url)
+
+        async def expired() -> bool:
+            return await try_claim(store, first) is RefusalReason.EXPIRED
+
+        await asyncio.sleep(0.02)  # the instant itself; a claim before would run it
+        await until(expired)
+        await store.sweep()
+        assert rings(clean_redis_url) == {second.id: 1}
+        assert (await store.queues())[0].rung == 1
+    finally:
+        await store.aclose()
+
+
+async def test_a_queue_of_its_own_is_rung_as_celery_would(clean_redis_url: str) -> None:
+    settings = load_settings(
+        storage={"redis_url": clean_redis_url},
+        agents={"slow": {"queue": "slow-lane", "instructions": "Wait."}},
+    )
+    parts = connect(settings)
+    try:
+        task = await submitted(parts.store, agent_name="slow", queue="slow-lane")
+        by_script = taken(clean_redis_url, "slow-lane")
+        bell = Doorbell("default", task.id, "slow", "slow-lane", task.priority)
+        await parts.queue.enqueue([bell])
+        by_celery = taken(clean_redis_url, "slow-lane")
+    finally:
+        await parts.aclose()
+    assert [key for key, raws in by_script.items() if raws] == [
+        key for key, raws in by_celery.items() if raws
+    ]
     ((mine,), (theirs,)) = (
         [raw for raws in found.values() for raw in raws]
         for found in (by_script, by_celery)

@@ -58,6 +58,7 @@ MAX_INVALID_TURNS = 3
 """Turns in a row whose every call had unusable arguments; then the model cannot."""
 MAX_OUTPUT_REPAIRS = 2
 """Times that an answer which does not fit the output schema is asked for again."""
+CALL_NOW = "You must call one of your tools now; answer with the call alone."
 ANSWER_NOW = (
     " No more tools can be used. Give your best answer now with what you have found,"
     " and say what is missing."
@@ -163,6 +164,10 @@ class _ToolLoop:
         for _ in range(self._ctx.config.max_turns):
             self._turn += await self._ctx.take_messages()
             completion = await self._complete(self._turn, self._tools)
+            if self._lacks_its_call(completion):
+                reminder = Message(role=Role.USER, content=CALL_NOW)
+                turn = [*self._turn, completion.message, reminder]
+                completion = await self._complete(turn, self._tools)
             if not completion.message.tool_calls:
                 return await self._answer(completion)
             handed_over = self._for_client(completion)
@@ -172,6 +177,12 @@ class _ToolLoop:
             if self._ctx.wrapping_up or not within_limits:
                 return None
         return None
+
+    def _lacks_its_call(self, completion: Completion) -> bool:
+        """Whether a call was required and not made: some servers know no such thing."""
+        wanted = self._first_choice if self._tools else {}
+        called = bool(completion.message.tool_calls)
+        return bool(wanted) and wanted.get("tool_choice") != "none" and not called
 
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from conversations.json_value import size_of
-from conversations.window import CHARACTERS_PER_TOKEN, estimate_tokens
+from conversations.json_value import dumps
+from conversations.token_estimate import tokens_in
+from conversations.window import estimate_tokens
 from workers.llm.provider import CompletionRequest
 
 _TOKENS_OF_A_TOOL = 16
@@ -13,8 +14,7 @@ _TOKENS_OF_A_TOOL = 16
 def prompt_tokens(request: CompletionRequest) -> int:
     """Return roughly how many tokens a request's messages and tools take."""
     tools = sum(
-        _TOKENS_OF_A_TOOL
-        + (len(tool.description) + size_of(tool.schema_)) // CHARACTERS_PER_TOKEN
+        _TOKENS_OF_A_TOOL + tokens_in(tool.description) + tokens_in(dumps(tool.schema_))
         for tool in request.tools
     )
     return tools + sum(map(estimate_tokens, request.messages))

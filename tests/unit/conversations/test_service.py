@@ -312,6 +312,23 @@ async def test_a_conversation_begins_with_messages_or_not_at_all(
     assert (await service.create(messages=first)).last_seq == 2
 
 
+async def test_hidden_conversations_go_by_themselves() -> None:
+    service = StoredConversationService(
+        InMemoryConversationStore(), hidden_ttl_seconds=60
+    )
+    await service.create(conversation_id="talk", messages=[user()])
+    hidden = [
+        await service.create(hidden=True, messages=[user()]),
+        await service.fork("talk", hidden=True),
+        await service.branch("talk", at=1),
+    ]
+    assert [head.config.ttl_seconds for head in hidden] == [60, 60, 60]
+    brief = await service.create(hidden=True, config={"ttl_seconds": 5})
+    assert brief.config.ttl_seconds == 5
+    shown = [await service.fork("talk"), await service.fork(hidden[0].id)]
+    assert [head.config.ttl_seconds for head in shown] == [None, 60]
+
+
 async def test_one_message_is_read_and_deleted_by_its_number(
     service: StoredConversationService,
 ) -> None:

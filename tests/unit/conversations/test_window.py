@@ -91,7 +91,7 @@ def test_the_start_moves_in_steps_of_half_the_window() -> None:
 
 
 def test_the_start_moves_in_steps_when_tokens_bound_the_window() -> None:
-    log = [user("x" * 400) for _ in range(200)]
+    log = [user("x" * 450) for _ in range(200)]
     lengths = [
         len(visible_window(log[:end], context_window=40, context_tokens=2600))
         for end in range(1, 201)

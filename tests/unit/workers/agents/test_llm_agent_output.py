@@ -6,7 +6,7 @@ import pytest
 
 from conversations.message import Message, ToolCall
 from orchestrator.task import StopReason
-from tests.unit.workers.agents.bench import Bench
+from tests.unit.workers.agents.bench import Bench, assert_valid_turn
 from workers.agents.llm_agent import LLMAgent
 from workers.errors import AgentFailed, BudgetExceeded, MalformedCompletion
 from workers.llm.provider import Completion
@@ -97,3 +97,38 @@ async def test_a_call_that_the_server_could_not_parse_is_asked_for_once_more():
         LLMAgent(), {"prompt": "go"}
     )
     assert result.content == "fine"
+
+
+def look(city: str) -> str:
+    """Tell the weather.
+
+    Args:
+        city: Where.
+    """
+    return f"rain in {city}"
+
+
+CALLED = {"tool_calls": [{"name": "look", "arguments": {"city": "Oslo"}}]}
+
+
+@pytest.mark.parametrize("replies", [["no", CALLED, "found"], ["no", "no again"]])
+async def test_a_required_call_that_was_not_made_is_asked_for_once_more(
+    replies: list[object],
+):
+    bench = Bench(list(replies), tools=[look])
+    result = await bench.execute(
+        LLMAgent(), {"prompt": "go"}, parameters={"tool_choice": "required"}
+    )
+    assert result.content == replies[-1]
+    assert "call one of your tools" in bench.prompt(1)[-1].content
+    assert len(bench.llm.requests) == len(replies)
+    assert_valid_turn(result.messages)
+    assert all("must call" not in message.content for message in result.messages)
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+async def test_a_call_that_nobody_requires_is_not_asked_for(choice: str):
+    bench = Bench(["no"], tools=[look])
+    parameters = {"tool_choice": choice}
+    result = await bench.execute(LLMAgent(), {"prompt": "go"}, parameters=parameters)
+    assert result.content == "no"
