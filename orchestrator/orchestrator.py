@@ -26,6 +26,7 @@ from orchestrator.errors import (
     InvalidTransition,
     QueueUnavailable,
     ServiceDisabled,
+    TaskNotFound,
 )
 from orchestrator.journal import Action
 from orchestrator.parts import OrchestratorParts
@@ -249,7 +250,8 @@ class AsyncOrchestrator(TaskReader):
     ) -> AsyncTaskHandle:
         """Submit an ended task's request again, as a new task; once for each task.
 
-        A second retry of the same task returns the first one's handle.
+        A second retry of the same task returns the first one's handle. What it
+        needs the answers of is retried before it, where it ended without one.
 
         Raises:
             TaskNotFound: none of this tenant has the id.
@@ -265,9 +267,25 @@ class AsyncOrchestrator(TaskReader):
                 "idempotency_key": f"retry:{task.id}",
                 "cache_ttl": None,
                 "not_before": None,
+                "after": await self._retried(task),
             }
         )
         return (await self._accept([request]))[0]
+
+    async def _retried(self, task: Task) -> tuple[str, ...]:
+        """What a retry waits for: its tasks, or retries that may still have answers."""
+        if task.after_failure != "fail":
+            return task.after
+        return tuple([await self._promising(each, task.tenant) for each in task.after])
+
+    async def _promising(self, task_id: str, tenant: str) -> str:
+        try:
+            task = await self.get(task_id, tenant=tenant)
+        except TaskNotFound:
+            return task_id
+        while task.status.is_terminal and task.result is None:
+            task = await (await self.retry(task.id, tenant=tenant)).get()
+        return task.id
 
     async def schedule(
         self,

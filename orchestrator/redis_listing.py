@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _READ_AHEAD = 100
 """Ids looked at in one round trip."""
+_LEAD_MS = 3_600_000
+"""How far places of acceptance may run ahead of the clock, beside one for each task: a
+place is unique, so more than a thousand tasks a second outrun it."""
 
 
 def listing_keys(task: Task) -> list[str]:
@@ -43,18 +46,22 @@ async def list_tasks(
     limit: int,
     cursor: str | None,
 ) -> TaskPage:
-    """Read one page from the shortest listing that holds every match."""
-    key = await _shortest(client, _candidates(tenant, task_filter))
-    place = read_cursor(cursor)
-    below = "+inf" if place is None else f"({place}"
+    """Read one page from the shortest listing that holds every match.
+
+    Only ids that stand in the other listings too are read.
+    """
+    key, *others = await _by_size(client, _candidates(tenant, task_filter))
+    oldest = _oldest(task_filter)
+    below = await _newest(client, tenant, task_filter, cursor)
     found: list[tuple[int, Task]] = []
     while len(found) <= limit:
         places = await client.zrevrangebyscore(
-            key, below, "-inf", start=0, num=_READ_AHEAD, withscores=True
+            key, below, oldest, start=0, num=_READ_AHEAD, withscores=True
         )
         if not places:
             break
         below = f"({int(places[-1][1])}"
+        places = await _in_all(client, others, places)
         tasks = await _records(client, tenant, key, [task_id for task_id, _ in places])
         found += [
             (int(ordinal), task)
@@ -84,19 +91,56 @@ def _candidates(tenant: str, task_filter: TaskFilter) -> list[str]:
     return keys or [redis_keys.listing(tenant)]
 
 
-async def _shortest(client: UntypedRedis, keys: list[str]) -> str:
+def _oldest(task_filter: TaskFilter) -> str:
+    """A place that no match is below: none is lower than its instant."""
+    after = task_filter.created_after
+    return "-inf" if after is None else str(int(after.timestamp() * 1000))
+
+
+async def _newest(
+    client: UntypedRedis, tenant: str, task_filter: TaskFilter, cursor: str | None
+) -> str:
+    """A place that no match of this page is above."""
+    place = read_cursor(cursor)
+    if place is not None:
+        return f"({place}"
+    if task_filter.created_before is None:
+        return "+inf"
+    kept = await client.zcard(redis_keys.listing(tenant))
+    before = int(task_filter.created_before.timestamp() * 1000)
+    return str(before + kept + _LEAD_MS)
+
+
+async def _by_size(client: UntypedRedis, keys: list[str]) -> list[str]:
     if len(keys) == 1:
-        return keys[0]
+        return keys
     async with client.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.zcard(key)
         sizes = await pipeline.execute()
-    return min(zip(sizes, keys, strict=True))[1]
+    return [key for _, key in sorted(zip(sizes, keys, strict=True))]
+
+
+async def _in_all(
+    client: UntypedRedis, keys: list[str], places: list[tuple[str, float]]
+) -> list[tuple[str, float]]:
+    """The places whose ids stand in every listing."""
+    for key in keys:
+        if places:
+            scores = await client.zmscore(key, [task_id for task_id, _ in places])
+            places = [
+                place
+                for place, score in zip(places, scores, strict=True)
+                if score is not None
+            ]
+    return places
 
 
 async def _records(
     client: UntypedRedis, tenant: str, key: str, task_ids: list[str]
 ) -> list[Task | None]:
+    if not task_ids:
+        return []
     async with client.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
             pipeline.hgetall(redis_keys.record(tenant, task_id))

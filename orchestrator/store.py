@@ -19,9 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from orchestrator.dues import Dues
+from orchestrator.errors import InvalidInput
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.figures_store import FiguresStore
 from orchestrator.journal import Decision, Step, StepStart
@@ -70,6 +72,23 @@ class TaskFilter:
     agent_name: str | None = None
     conversation_id: str | None = None
     tag: str | None = None
+    created_after: datetime | None = None
+    """Accepted then or later; aware."""
+    created_before: datetime | None = None
+    """Accepted earlier than that; aware."""
+
+    def __post_init__(self) -> None:
+        """Refuse instants that mean another one on each machine.
+
+        Raises:
+            InvalidInput: names the field.
+        """
+        for name in ("created_after", "created_before"):
+            at = getattr(self, name)
+            if at is not None and at.tzinfo is None:
+                raise InvalidInput(
+                    name, "has no time zone; give one, as in datetime.now(UTC)"
+                )
 
 
 class TaskPage(NamedTuple):

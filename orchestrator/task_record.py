@@ -288,7 +288,16 @@ def matches(task: Task, task_filter: TaskFilter) -> bool:
         and task_filter.agent_name in (None, task.agent_name)
         and task_filter.conversation_id in (None, task.conversation_id)
         and (task_filter.tag is None or task_filter.tag in task.tags)
+        and _is_of_the_time(task, task_filter)
     )
+
+
+def _is_of_the_time(task: Task, task_filter: TaskFilter) -> bool:
+    after, before = task_filter.created_after, task_filter.created_before
+    at = task.created_at
+    if at is None:
+        return after is None and before is None
+    return (after is None or after <= at) and (before is None or at < before)
 
 
 def read_cursor(cursor: str | None) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.view import ConversationView
-from orchestrator.errors import LeaseLost, StoreUnavailable
+from orchestrator.errors import LeaseLost, StoreUnavailable, TaskNotFound
 from orchestrator.journal import Journal
 from orchestrator.store import Claim, RefusalReason
 from orchestrator.task import Task
@@ -157,20 +157,24 @@ class Executor:
         """Return how the tasks ended that this one waited for."""
         results: list[JsonObject] = []
         for task_id in task.after:
-            ended = await self._insist(
-                partial(self._parts.store.get, task.tenant, task_id)
-            )
-            if ended.result is None and task.after_failure == "fail":
+            get = partial(self._parts.store.get, task.tenant, task_id)
+            try:
+                ended = await self._insist(get)
+            except TaskNotFound:
+                result, status = None, "unknown"
+            else:
+                result, status = ended.result, ended.status.value
+            if result is None and task.after_failure == "fail":
                 raise AgentFailed(
-                    f"task {task_id} ended {ended.status.value}, and this one needs its"
-                    " answer; retry that one first, or submit with after_failure=run",
+                    f"task {task_id} ended {status}, and this one needs its"
+                    " answer; retry this one to have both done again, or submit with"
+                    " after_failure=run",
                     code="dependency_failed",
                 )
-            result = ended.result
             results.append(
                 {
                     "task_id": task_id,
-                    "status": ended.status.value,
+                    "status": status,
                     "content": result.content if result else "",
                     "output": result.output if result else None,
                 }

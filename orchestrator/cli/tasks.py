@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
+from orchestrator.cli.moment import Moment
 from orchestrator.cli.options import tenant_option
 from orchestrator.cli.output import ago, echo_json, echo_table, json_option
 from orchestrator.cli.waiting import failure_line
@@ -20,6 +21,8 @@ from orchestrator.task import Task, TaskStatus
 @click.option("--agent", metavar="NAME", help="Only this agent's.")
 @click.option("--conversation", metavar="ID", help="Only this conversation's.")
 @click.option("--tag", metavar="WORD", help="Only those with this tag.")
+@click.option("--since", type=Moment(), help="Accepted since then.")
+@click.option("--until", type=Moment(), help="Accepted before that.")
 @click.option("--limit", default=50, type=click.IntRange(1, 1000), show_default=True)
 @click.option("--cursor", help="Where the page starts, from the page before.")
 @tenant_option
@@ -38,6 +41,8 @@ def command(
         agent_name=agent,
         conversation_id=conversation,
         tag=tag,
+        created_after=page.pop("since"),
+        created_before=page.pop("until"),
     )
     run_async(_tasks(task_filter, as_json=as_json, **page))
 

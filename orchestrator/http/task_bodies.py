@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.json_value import Identifier, JsonObject
 from orchestrator.events import TaskEvent
@@ -124,6 +124,10 @@ class ListQuery(BaseModel):
     """Only of this conversation."""
     tag: str | None = Field(default=None, max_length=64)
     """Only with this tag."""
+    created_after: AwareDatetime | None = None
+    """Only those accepted then or later."""
+    created_before: AwareDatetime | None = None
+    """Only those accepted earlier."""
     limit: int = Field(default=50, ge=1, le=200)
     """How many at most."""
     cursor: str | None = Field(default=None, max_length=256)

@@ -101,6 +101,8 @@ async def list_tasks(
         agent_name=query.agent,
         conversation_id=query.conversation_id,
         tag=query.tag,
+        created_after=query.created_after,
+        created_before=query.created_before,
     )
     page = await celeriac.list(
         wanted, limit=query.limit, cursor=query.cursor, tenant=caller.tenant

@@ -18,6 +18,7 @@ local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
 local SUSPECT_PATIENCE = 60000
+local LINE_PATIENCE = 3600000 -- who stands in line is reached by refills, not by a look
 local SUSPECT, PRIME = '1', '2' -- degrees of suspicion, see suspects.lua
 
 local function join(bells, more)
@@ -172,7 +173,7 @@ local function offer(id)
     return {doorbell(id)}
   end
   redis.call('SADD', FLEET .. 'queues', queue)
-  look_at(NOW + MAX_RESEND, member)
+  look_at(NOW + LINE_PATIENCE, member)
   if facts[3] == PRIME then
     redis.call('ZADD', in_fleet('suspects', queue), 'NX', text(NOW), member)
     return refill(queue)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timedelta
+
 import pytest
 
 from orchestrator.errors import (
@@ -40,6 +43,44 @@ async def test_tasks_are_listed_newest_first_by_every_filter(stores: Stores) -> 
     assert await listed(status=TaskStatus.RUNNING) == []
 
 
+async def test_tasks_are_listed_by_when_they_were_accepted(stores: Stores) -> None:
+    """Also those of a burst, whose places run ahead of the clock."""
+    creations = await stores.tasks.create([Task(agent_name=AGENT) for _ in range(40)])
+    burst = [each.task for each in creations if isinstance(each, Creation)]
+    await asyncio.sleep(0.1)
+    late = await submitted(stores.tasks, tags=("late",))
+    first, last = burst[0].created_at, late.created_at
+    assert first is not None
+    assert last is not None
+
+    async def listed(**wanted: object) -> list[str]:
+        page = await stores.tasks.list("default", TaskFilter(**wanted), limit=200)
+        return [task.id for task in page.tasks]
+
+    assert await listed(created_after=last) == [late.id]
+    assert await listed(created_after=last, tag="none") == []
+    newest_first = [task.id for task in reversed(burst)]
+    assert await listed(created_before=last) == newest_first
+    assert await listed(created_after=first, created_before=last) == newest_first
+    assert await listed(created_before=first) == []
+    assert await listed(created_after=last + timedelta(days=1)) == []
+    assert await listed(created_before=last, tag="late") == []
+
+
+async def test_filters_together_find_what_has_every_field(stores: Stores) -> None:
+    tasks = [
+        await submitted(stores.tasks, tags=(f"t{n % 3}",), agent_name=f"a{n % 2}")
+        for n in range(12)
+    ]
+    await stores.tasks.cancel("default", tasks[4].id)
+    wanted = TaskFilter(agent_name="a0", tag="t1", status=TaskStatus.PENDING)
+    page = await stores.tasks.list("default", wanted)
+    assert [task.id for task in page.tasks] == [tasks[10].id]
+    assert (
+        await stores.tasks.list("default", TaskFilter(agent_name="a0", tag="t1"))
+    ).tasks[1].id == tasks[4].id
+
+
 async def test_pages_hold_each_task_once_while_others_are_added(
     stores: Stores,
 ) -> None:
@@ -72,3 +113,8 @@ async def test_a_listing_longer_than_a_read_is_read_to_its_end(stores: Stores) -
     )
     assert len(page.tasks) == 131
     assert page.next_cursor is None
+
+
+def test_an_instant_without_a_time_zone_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="created_after"):
+        TaskFilter(created_after=datetime(2026, 3, 1))  # noqa: DTZ001

@@ -76,7 +76,7 @@ def test_what_comes_after_many_tasks_reads_their_answers(
 def test_a_failed_part_fails_what_needs_it_and_failed_tasks_are_retried(
     stand: Stand, loop: LoopThread, celeriac: Run
 ) -> None:
-    double = Double([HttpReply(status=400), "now it works"])
+    double = Double([HttpReply(status=400), "now it works", "joined now"])
     loop.await_(double.__aenter__())
     stand.llm_url = double.url
     stand.start_worker()
@@ -87,7 +87,9 @@ def test_a_failed_part_fails_what_needs_it_and_failed_tasks_are_retried(
         )
         with pytest.raises(TaskFailed, match="needs its"):
             joined.result(timeout=30)
-        code, out, _ = celeriac("tasks", "--status", "failed")
+        mended = orchestrator.retry(joined.id)
+        assert mended.result(timeout=30).content == "joined now"
+        code, out, _ = celeriac("tasks", "--status", "failed", "--since", "1h")
         assert (code, part.id in out, joined.id in out) == (0, True, True)
         _, out, _ = celeriac("retry", "--all-failed", "--tag", "part", "--json")
         retried = json.loads(out)
@@ -96,6 +98,10 @@ def test_a_failed_part_fails_what_needs_it_and_failed_tasks_are_retried(
         assert again.result(timeout=30).content == "now it works"
         assert again.id in celeriac("retry", part.id)[1]
         assert celeriac("retry")[0] == 2
+        assert mended.get().after == (again.id,), "what it needs is retried before it"
+        lonely = orchestrator.submit("assistant", {"prompt": "Join"}, after=["never"])
+        with pytest.raises(TaskFailed, match="ended unknown"):
+            lonely.result(timeout=30)
     loop.await_(double.__aexit__(None, None, None))
 
 

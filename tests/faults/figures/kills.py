@@ -77,8 +77,18 @@ async def _submit(fleet: Fleet, tasks: int, killed: Callable[[], float]) -> None
 
 
 async def _kill_one(fleet: Fleet, killed: list[Kill], chance: random.Random) -> None:
-    """Kill a child of the pool, or a worker with all of its children."""
-    worker = chance.choice(fleet.stand.workers)
+    """Kill a child of the pool, or a worker with all of its children.
+
+    Only of a worker that is up: one that loses a child while it starts exits by itself,
+    and is started again as a supervisor would.
+    """
+    for gone in [w for w in fleet.stand.workers if w.process.poll() is not None]:
+        fleet.stand.workers.remove(gone)
+        await _start(fleet)
+    up = [worker for worker in fleet.stand.workers if " ready." in worker.text()]
+    if not up:
+        return
+    worker = chance.choice(up)
     children = _children(worker.pid)
     child = chance.choice([0, *children])
     if child:
@@ -89,8 +99,6 @@ async def _kill_one(fleet: Fleet, killed: list[Kill], chance: random.Random) -> 
     os.killpg(worker.pid, signal.SIGKILL)
     killed.append(Kill((worker.pid, *children), time.time()))
     await asyncio.to_thread(worker.wait)
-    fleet.stand.workers.remove(worker)
-    await _start(fleet)
 
 
 def _children(pid: int) -> list[int]:

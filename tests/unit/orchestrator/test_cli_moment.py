@@ -1,0 +1,32 @@
+"""Instants on the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+
+from orchestrator.cli.moment import Moment
+
+
+def test_a_duration_is_so_long_ago() -> None:
+    at = Moment().convert("2h", None, None)
+    age = datetime.now(UTC) - at
+    assert timedelta(hours=2) <= age < timedelta(hours=2, minutes=1)
+
+
+def test_an_iso_time_keeps_its_offset() -> None:
+    at = Moment().convert("2026-03-01T08:00+01:00", None, None)
+    assert at == datetime(2026, 3, 1, 7, tzinfo=UTC)
+
+
+def test_a_time_without_an_offset_is_local() -> None:
+    at = Moment().convert("2026-03-01", None, None)
+    assert at.astimezone() == datetime(2026, 3, 1).astimezone()
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "-2h", "99999d"])
+def test_what_is_no_time_is_told(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="how long ago"):
+        Moment().convert(text, None, None)
