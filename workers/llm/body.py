@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import httpx
 
@@ -13,19 +13,23 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """For zlib. Nothing is asked for; some proxies compress nevertheless."""
 
 
-def unknown_encoding(response: httpx.Response) -> str:
-    """Return the encoding of a body that cannot be read, or an empty text."""
-    encoding = _encoding(response)
-    return "" if encoding in {"", *_WINDOW_BITS} else encoding
+def encoding_in(headers: Mapping[str, str]) -> str:
+    """Return the encoding of a body; an empty text where there is none."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return "" if encoding == "identity" else encoding
 
 
-def pieces_of(response: httpx.Response) -> AsyncIterator[bytes]:
+def is_known(encoding: str) -> bool:
+    """Whether a body in this encoding can be read."""
+    return not encoding or encoding in _WINDOW_BITS
+
+
+def pieces_of(response: httpx.Response, encoding: str) -> AsyncIterator[bytes]:
     """Iterate over the body; that of an unknown encoding is empty.
 
     Raises:
         httpx.HTTPError: it breaks off, or is not what its encoding says.
     """
-    encoding = _encoding(response)
     if not encoding:
         return response.aiter_raw()
     return _inflated(response, _WINDOW_BITS.get(encoding))
@@ -49,9 +53,3 @@ async def _inflated(
         raise httpx.DecodingError(str(exc), request=response.request) from exc
     if not inflate.eof:
         raise httpx.DecodingError("compressed body cut", request=response.request)
-
-
-def _encoding(response: httpx.Response) -> str:
-    header: str = response.headers.get("content-encoding", "")
-    encoding = header.strip().lower()
-    return "" if encoding == "identity" else encoding

@@ -15,7 +15,7 @@ import httpx
 from pydantic import SecretStr
 
 from workers.errors import LLMError
-from workers.llm.body import pieces_of
+from workers.llm.body import encoding_in, pieces_of
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import encoded, open_client
@@ -69,7 +69,7 @@ class ChatCompletionsProvider:
         self._is_ollama = False
         self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
-        self._url = httpx.URL(f"{self.base_url}/chat/completions")
+        self._url = httpx.URL(f"{self._endpoint.base_url}/chat/completions")
 
     def __repr__(self) -> str:
         return f"ChatCompletionsProvider({self.base_url!r}, model={self._model!r})"
@@ -205,7 +205,7 @@ class ChatCompletionsProvider:
 async def _read_error(response: httpx.Response) -> Failure:
     raw = b""
     try:
-        async for chunk in pieces_of(response):
+        async for chunk in pieces_of(response, encoding_in(response.headers)):
             raw += chunk
             if len(raw) >= _ERROR_BYTES:
                 break

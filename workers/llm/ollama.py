@@ -7,7 +7,7 @@ import json
 
 import httpx
 
-from workers.llm.body import pieces_of
+from workers.llm.body import encoding_in, pieces_of
 from workers.llm.endpoint import Endpoint
 from workers.llm.stream import FOREIGN_ERRORS
 
@@ -40,7 +40,7 @@ async def ollama_context(
 
 async def _payload(response: httpx.Response) -> object:
     body = b""
-    async for piece in pieces_of(response):
+    async for piece in pieces_of(response, encoding_in(response.headers)):
         body += piece
         if len(body) > _MOST_BYTES:
             raise ValueError("more than a list of models")

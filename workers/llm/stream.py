@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import TypeVar
 
 import aiohttp
 import httpx
 
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
-from workers.llm.body import pieces_of, unknown_encoding
+from workers.llm.body import encoding_in, is_known, pieces_of
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.error_mapping import error_from, failure_in
 from workers.llm.event_stream import DONE, EventStream, NotJson
@@ -78,16 +78,19 @@ class Answer:
     ) -> None:
         self.ended = False
         """Whether the endpoint said that this was all."""
-        self._response = response
+        self._status = response.status_code
+        # One pass: each look into httpx's own headers goes through all of them.
+        self._headers = dict(response.headers)
         self._endpoint = endpoint
         self._model = model
         self._limits = limits
         self._clock = clock
-        self._body = pieces_of(response)
+        self._encoding = encoding_in(self._headers)
+        self._body = pieces_of(response, self._encoding)
         self._until = limits.first_byte_seconds
         self._size = 0
         self._kept = b""
-        self._media_type = _media_type(response)
+        self._media_type = _media_type(self._headers)
         self._is_stream = self._media_type == "text/event-stream"
         if not self._is_stream:
             self._until = float("inf")
@@ -100,7 +103,7 @@ class Answer:
     @property
     def endpoint_wait_seconds(self) -> float | None:
         """How long the endpoint says that it will take nothing more."""
-        return used_up_seconds(self._response.headers)
+        return used_up_seconds(self._headers)
 
     @property
     def kept(self) -> str:
@@ -125,10 +128,10 @@ class Answer:
 
     async def _begin(self) -> None:
         """Refuse what cannot be read; look at what has no type."""
-        encoding = unknown_encoding(self._response)
-        if encoding:
+        if not is_known(self._encoding):
             raise self._malformed(
-                f"compressed its answer ({encoding[:40]}), which was not asked for"
+                f"compressed its answer ({self._encoding[:40]}), which was not asked"
+                " for"
             )
         if self._media_type or self._first is not None:
             return
@@ -246,11 +249,10 @@ class Answer:
             f"{self._endpoint.base_url} {what}; set OPENAI_BASE_URL to an endpoint"
             " that speaks Chat Completions",
             endpoint=self._endpoint.base_url,
-            status=self._response.status_code,
+            status=self._status,
             body=self.kept,
         )
 
 
-def _media_type(response: httpx.Response) -> str:
-    header: str = response.headers.get("content-type", "")
-    return header.partition(";")[0].strip().lower()
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
