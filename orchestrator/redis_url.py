@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 _SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _SHOWN = ("db", "virtual_host")
 """What of a query may be shown; anything else could be a password."""
+_KOMBU_NAMES = {"username": "userid", "password": "password"}
+"""Options of redis-py that kombu takes as well, besides those of TLS."""
 
 
 def check_redis_url(url: str) -> str:
@@ -38,23 +40,35 @@ def check_redis_url(url: str) -> str:
         raise ValueError(
             "a socket URL needs an absolute path; write unix:///path/to/socket"
         )
-    return _with_query(parts.netloc, parts.path, parts.query, scheme="unix")
+    return _of_redis_py(parts.netloc, parts.path, parts.query)
 
 
 def for_kombu(url: str) -> str:
-    """Return a checked URL as Celery and kombu want it; other brokers' unchanged."""
+    """Return a checked URL as Celery and kombu want it; other brokers' unchanged.
+
+    kombu fails on options that are redis-py's own, such as `socket_timeout`: they are
+    left out, since Celery's settings say what they would.
+    """
     parts = urlsplit(url)
-    if parts.scheme != "unix":
+    if parts.scheme not in ("redis", "rediss", "unix"):
         return url
-    return _with_query(parts.netloc, parts.path, parts.query, scheme="redis+socket")
+    options = dict(parse_qsl(parts.query))
+    db = options.pop("db", None)
+    kept = {
+        _KOMBU_NAMES.get(name, name): value
+        for name, value in options.items()
+        if name in _KOMBU_NAMES or name.startswith("ssl_")
+    }
+    if parts.scheme == "unix":
+        kept |= {} if db is None else {"virtual_host": db}
+        return _join("redis+socket", parts.netloc, parts.path, urlencode(kept))
+    path = parts.path if db is None else f"/{db}"
+    return _join(parts.scheme, parts.netloc, path, urlencode(kept))
 
 
-def _with_query(netloc: str, path: str, query: str, *, scheme: str) -> str:
-    names = {"db": "virtual_host"}
-    if scheme == "unix":
-        names = {new: old for old, new in names.items()}
-    pairs = [(names.get(key, key), value) for key, value in parse_qsl(query)]
-    return _join(scheme, netloc, path, urlencode(pairs))
+def _of_redis_py(netloc: str, path: str, query: str) -> str:
+    pairs = [("db" if k == "virtual_host" else k, v) for k, v in parse_qsl(query)]
+    return _join("unix", netloc, path, urlencode(pairs))
 
 
 def _join(scheme: str, netloc: str, path: str, query: str) -> str:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from conversations.errors import ConversationStoreUnavailable
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import OrchestratorError, StoreUnavailable
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Insistence:
     def __init__(self, *, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
         self._given_up = False
+        self._meanwhile: set[asyncio.Task[None]] = set()
 
     def give_up(self) -> None:
         """Let what fails from now on fail at once."""
@@ -53,3 +54,15 @@ class Insistence:
                 logger.warning("store refuses; trying again", extra={"error": str(exc)})
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+
+    def meanwhile(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Have `call()` taken while its caller goes on; nobody is told how it ended."""
+        task = asyncio.get_running_loop().create_task(self._quietly(call))
+        self._meanwhile.add(task)
+        task.add_done_callback(self._meanwhile.discard)
+
+    async def _quietly(self, call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await self(call)
+        except (OrchestratorError, ConversationStoreUnavailable) as exc:
+            logger.warning("not written after all", extra={"error": str(exc)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from orchestrator.dues import Dues
@@ -73,9 +75,13 @@ class StoreRunLog:
     async def record(
         self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
     ) -> Step:
-        recorded = await self._insist(
-            lambda: self._store.record_step(self._lease, step, events, dues=dues)
-        )
+        write = partial(self._store.record_step, self._lease, step, events, dues=dues)
+        try:
+            recorded = await self._insist(write)
+        except asyncio.CancelledError:
+            if dues is not None:  # the call was made, whoever stops the run
+                self._insist.meanwhile(write)
+            raise
         await self._ring(recorded.doorbells)
         return recorded.step
 

@@ -17,6 +17,7 @@ from orchestrator.events import EventType, TaskEvent
 from orchestrator.task import Task, TaskStatus, Usage
 
 _LONGEST_QUOTE = 90
+_LONGEST_NAME = 44
 _LEAST_ROOM = 24
 """A terminal narrower than this wraps the text after all."""
 
@@ -73,11 +74,13 @@ def print_summaries(
     """Print the batch, one line each."""
     done = sum(task.status is TaskStatus.COMPLETED for task in tasks)
     click.secho(f"\nSummaries: {done} of {len(tasks)}{_whose(scripted)}", bold=True)
+    wide = min(_LONGEST_NAME, _room(4) // 2)
     for name, task in zip(names, tasks, strict=True):
         text = f"{task.status.value}: {failure_line(task)}"
         if task.result is not None:
             text = task.result.content
-        click.echo(f"  {one_line(name, limit=44):<46}{one_line(text, limit=_room(48))}")
+        shown = one_line(text, limit=_room(wide + 4))
+        click.echo(f"  {one_line(name, limit=wide):<{wide}}  {shown}")
 
 
 def _room(used: int) -> int:

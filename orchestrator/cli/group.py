@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -78,6 +79,7 @@ def celeriac() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; return its exit code. Errors are one line on stderr."""
+    output = sys.stdout
     try:
         result = celeriac.main(
             list(arguments), prog_name="celeriac", standalone_mode=False
@@ -86,6 +88,10 @@ def run(arguments: Sequence[str]) -> int:
         return _report(exc)
     except (click.Abort, KeyboardInterrupt):
         return exit_codes.INTERRUPTED
+    except SystemExit:
+        if sys.stdout is not output:  # click wraps it when its reader is gone
+            return exit_codes.OK
+        raise
     return result if isinstance(result, int) else exit_codes.OK
 
 

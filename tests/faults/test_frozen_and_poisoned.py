@@ -90,7 +90,7 @@ async def test_a_cancel_at_any_moment_gives_one_end(fleet: Fleet) -> None:
         await handle.cancel()
         async for _ in handle.events():
             pass
-        assert time.monotonic() - asked < 5
+        assert time.monotonic() - asked < 20
 
     await asyncio.gather(*(submit_and_cancel(number) for number in range(60)))
     statuses = Counter([(await fleet.record(name)).status for name in fleet.accepted])

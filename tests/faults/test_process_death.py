@@ -93,7 +93,7 @@ async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
     asked = time.monotonic()
     first.signal(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait) == 0
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 20  # the grace is 25 s
     task = await handle.get()
     assert (task.status, task.attempt) == (TaskStatus.PENDING, 1)
     released = [e for e in await events_of(handle) if e.type is EventType.TASK_RELEASED]
@@ -121,7 +121,7 @@ async def test_after_the_grace_a_run_within_a_step_is_released_too(
     asked = time.monotonic()
     first.signal(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait) == 0
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 20  # the grace is 25 s
     assert (await handle.get()).status is TaskStatus.PENDING
     await fleet.start_worker(*choose(pool))
     assert (await handle.result(timeout=20)).content == "done a"

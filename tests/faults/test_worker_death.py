@@ -67,7 +67,8 @@ async def test_a_task_goes_on_elsewhere_after_its_last_recorded_step(
         assert result.content == "one two"
         assert asked(double).count("part 1") == 1
         steps = await celeriac.steps(task.id)
-        assert [step.kind for step in steps] == [StepKind.COMPLETION] * 2
+        kinds = [step.kind for step in steps]
+        assert kinds.count(StepKind.COMPLETION) == 2
         record = await task.get()
         assert record.status is TaskStatus.COMPLETED
         assert record.crashes == 0

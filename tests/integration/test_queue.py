@@ -98,14 +98,14 @@ async def test_sends_do_not_pile_up_behind_a_broker_that_hangs(
     queue = CeleryTaskQueue(celery_settings(settings), shown_url="redis")
     await queue.enqueue([bell(0)])
     with restartable_redis.stopped():
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             refused = await asyncio.gather(
                 *(queue.enqueue([bell(number)]) for number in range(1, 31)),
                 return_exceptions=True,
             )
             started = monotonic()
             await queue.aclose()
-            assert monotonic() - started < CLOSE_SECONDS + 1.0
+            assert monotonic() - started < CLOSE_SECONDS + 5.0
     assert {type(error) for error in refused} == {QueueUnavailable}
 
 

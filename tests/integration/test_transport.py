@@ -14,6 +14,7 @@ from tests.integration.celery_app import ASYNC_POOL, LONG
 from tests.integration.celery_stand import CeleryStand, celery_stand
 from tests.integration.redis_server import old_server, redis_server
 from tests.stand import wait_until
+from workers.transport import POP_SECONDS
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -38,7 +39,7 @@ def test_every_pool_works_and_stops_at_once(stand: CeleryStand, pool: str) -> No
     asked = monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
-    assert monotonic() - asked < 5.0
+    assert monotonic() - asked < 15.0
     assert len(stand.notes()) == 30
 
 
@@ -85,7 +86,7 @@ def test_a_queue_is_added_and_cancelled_while_the_pop_blocks(
     asked = monotonic()
     stand.send("say", "late", queue="late")
     stand.until_notes(1)
-    assert monotonic() - asked < 2.0
+    assert monotonic() - asked < POP_SECONDS / 2
     stand.producer.control.cancel_consumer("late", reply=True)
     stand.send("say", "too late", queue="late")
     stand.send("say", "still served")

@@ -15,7 +15,11 @@ from kombu import Connection, Consumer, Queue
 
 from orchestrator.redis_url import for_kombu
 from tests.stand import wait_until
+from workers import transport
 from workers.transport import Channel, TaskMessage, lean_broker
+
+PATIENCE_SECONDS = 20.0
+"""What is told at once takes far less on any machine."""
 
 Taken = Callable[[TaskMessage], object]
 
@@ -134,13 +138,14 @@ def test_a_lost_connection_in_a_consumer_loses_no_message_of_the_batch(
 
 
 def test_closing_ends_the_blocked_pop_at_once(
-    clean_redis_url: str, client: redis.Redis
+    clean_redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(transport, "UNBLOCK_SECONDS", PATIENCE_SECONDS)
     with consuming(clean_redis_url, print) as channel:
         drain(channel)
         assert pops(client) == 1
         asked = monotonic()
-    assert monotonic() - asked < 0.5
+    assert monotonic() - asked < PATIENCE_SECONDS / 2
     assert pops(client) == 0
     push(client, "later")
     assert queued(client) == ["later"]
@@ -192,7 +197,7 @@ def test_a_user_who_may_not_ask_for_client_ids_closes_too(
             drain(channel)
             assert len(taken) == 1
             asked = monotonic()
-        assert monotonic() - asked < 0.5
+        assert monotonic() - asked < PATIENCE_SECONDS / 2
     finally:
         client.acl_deluser("humble")
 

@@ -143,3 +143,16 @@ def test_settings_without_the_demos_agents_are_refused() -> None:
     require_agents(settings, ["mine"])
     with pytest.raises(InvalidSettings, match=r"agents\.researcher: the demo needs it"):
         require_agents(settings, ["researcher"])
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_summaries_fit_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_summaries(
+        [completed("word " * 100)], ["a long name of a document " * 4], scripted=False
+    )
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert columns - 2 <= len(row) <= columns

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from kombu import Connection
+from redis import Redis
 
 from orchestrator.redis_url import check_redis_url, for_kombu, redact
 
@@ -10,6 +12,18 @@ from orchestrator.redis_url import check_redis_url, for_kombu, redact
     [
         ("redis://h:1/2", "redis://h:1/2", "redis://h:1/2"),
         ("rediss://u:p@h/0", "rediss://u:p@h/0", "rediss://u:p@h/0"),
+        ("redis://h:1/0?db=2", "redis://h:1/0?db=2", "redis://h:1/2"),
+        ("redis://h?db=2", "redis://h?db=2", "redis://h/2"),
+        (
+            "rediss://h/1?socket_timeout=3&ssl_cert_reqs=none",
+            "rediss://h/1?socket_timeout=3&ssl_cert_reqs=none",
+            "rediss://h/1?ssl_cert_reqs=none",
+        ),
+        (
+            "redis://h/1?username=u&password=p",
+            "redis://h/1?username=u&password=p",
+            "redis://h/1?userid=u&password=p",
+        ),
         ("unix:///a/b", "unix:///a/b", "redis+socket:///a/b"),
         (
             "unix://:p@/a/b?db=2",
@@ -26,6 +40,19 @@ from orchestrator.redis_url import check_redis_url, for_kombu, redact
 def test_one_url_serves_both_clients(given: str, kept: str, kombu: str) -> None:
     assert check_redis_url(given) == kept
     assert for_kombu(kept) == kombu
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p@h:1/0?db=2&socket_timeout=3",
+        "redis://h:1?db=2&health_check_interval=9",
+    ],
+)
+def test_both_clients_read_the_same_database(url: str) -> None:
+    checked = check_redis_url(url)
+    ours = Redis.from_url(checked).connection_pool.connection_kwargs["db"]
+    assert Connection(for_kombu(checked)).virtual_host == str(ours) == "2"
 
 
 def test_other_brokers_urls_are_left_alone() -> None:
