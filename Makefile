@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults chaos figures check lock clean
+.PHONY: help demo up test faults chaos figures bench check lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ chaos: $(INSTALLED) ## Random faults, and the same over stock Celery: SEED=… S
 figures: $(INSTALLED) ## Measure recovery, kills, cancels, a flush, cost (20 minutes)
 	$(BIN)/python -m tests.faults.figures
 
+bench: $(INSTALLED) ## Measure beside hand-written Celery and a bare loop (under 10 minutes)
+	$(BIN)/python -m benchmarks --plot bench.png
+
 check: $(INSTALLED) ## Lint, types, architecture, and the tests without processes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +57,7 @@ lock: ## Pin all dependencies with hashes again (needs uv)
 		--extra dev --constraints requirements.lock >/dev/null
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
+	rm -rf $(VENV) bench.png build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
 		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -48,9 +48,7 @@ def own_redis() -> Iterator[str]:
         socket = Path(directory) / "redis.sock"
         arguments = ["--port", "0", "--unixsocket", str(socket), "--dir", directory]
         arguments += ["--save", "", "--appendonly", "no"]
-        process = subprocess.Popen(  # noqa: S603
-            [server, *arguments], stdout=subprocess.DEVNULL
-        )
+        process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
         try:
             yield f"unix://{socket}"
         finally:

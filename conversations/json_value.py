@@ -101,13 +101,15 @@ def _check_scalar(value: object, path: str) -> None:
 
 def dumps(value: object) -> str:
     """Compact JSON text, the one form in which records are written."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def size_of(value: object) -> int:
     """Bytes of `value` as stored JSON."""
     return len(dumps(value).encode("utf-8"))
 
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 Text = Annotated[str, Strict(), AfterValidator(check_text)]
 """Text that can be stored."""

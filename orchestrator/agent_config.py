@@ -164,6 +164,10 @@ class WorkerInfo(BaseModel):
     """Runs that it holds now."""
     draining: bool = False
     """It takes no more work."""
+    loop_lag_seconds: float = Field(default=0.0, ge=0)
+    """Longest wait for a turn on its runs' event loop since the last announcement."""
+    loop_blocked: int = Field(default=0, ge=0)
+    """How often one run has blocked that loop for over half a second."""
     release: Text = ""
     """Celeriac's version there."""
     seen_at: datetime | None = None

@@ -50,6 +50,15 @@ def step_from_entry(entry: str) -> Step:
     return Step.model_validate({**json.loads(text), "recorded_at": instant(recorded)})
 
 
+def recorded_step(entry: str, *, sent: Step, text: str, attempt: int) -> Step:
+    """Read the entry of a step that was just written, by this call or one before it."""
+    _place, recorded, stored = entry.split(" ", 2)
+    if stored != text:
+        return step_from_entry(entry)
+    stamp = {"attempt": attempt, "recorded_at": instant(recorded)}
+    return sent.model_copy(update=stamp)
+
+
 def journal_from_entries(entries: Mapping[str, str]) -> Journal:
     """Read a whole journal."""
     finished, starts, decisions = [], [], []

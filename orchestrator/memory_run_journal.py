@@ -67,7 +67,8 @@ class MemoryRunJournal:
                 self._ledger.counts.add(lease.tenant, step_counts(step))
                 self._ledger.append(entry, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
-            return Recorded(entry.steps[step.key].model_copy(deep=True), bells)
+            recorded = entry.steps[step.key].model_copy(deep=True)
+            return Recorded(recorded, bells, self._turns.has_mail(entry))
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:
         with self._lock:

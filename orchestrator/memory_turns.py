@@ -136,6 +136,10 @@ class MemoryTurns:
             return into
         return entry
 
+    def has_mail(self, entry: Entry) -> bool:
+        """Whether messages wait for a run."""
+        return bool(entry.inbox)
+
     def take(self, entry: Entry, key: str) -> Step | None:
         """Journal the messages sent to a run; their tasks are no more."""
         if key in entry.steps:

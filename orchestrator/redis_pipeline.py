@@ -44,6 +44,7 @@ class SharedPipeline:
         self._client: UntypedRedis = client
         self._waiting: deque[_Sending] = deque()
         self._open_lanes = 0
+        self._kept: list[AbstractConnection] = []
         self._lanes: set[asyncio.Task[None]] = set()
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -74,19 +75,43 @@ class SharedPipeline:
     async def _send_all(self) -> None:
         """Send until nothing waits.
 
-        Nothing may be awaited between that finding and the lane's end: what comes then
-        would be nobody's.
+        Nothing may be awaited between that finding and the lane being counted as
+        closed: what comes then would be nobody's.
         """
         try:
             while batch := self._take():
-                await self._send_batch(batch)
+                try:
+                    connection = await self._connection()
+                except BaseException as exc:
+                    _fail(batch, exc)
+                    if not isinstance(exc, Exception):
+                        raise
+                else:
+                    await self._send_batch(connection, batch)
+                    self._kept.append(connection)
         finally:
             self._open_lanes -= 1
 
-    async def _send_batch(self, batch: Sequence[_Sending]) -> None:
+    async def _connection(self) -> AbstractConnection:
+        """Return a connection that no other lane uses.
+
+        They are kept: giving one back to the pool and taking it again costs as much as
+        a round trip. A lost one is made again when it is used; the client's end ends
+        them.
+        """
+        if self._kept:
+            return self._kept.pop()
+        connection: AbstractConnection = (
+            await self._client.connection_pool.get_connection()
+        )
+        return connection
+
+    async def _send_batch(
+        self, connection: AbstractConnection, batch: Sequence[_Sending]
+    ) -> None:
         commands = [command for each in batch for command in each.commands]
         try:
-            answers = await self._send(commands)
+            answers = await self._send(connection, commands)
         except BaseException as exc:
             _fail(batch, exc)
             if not isinstance(exc, Exception):
@@ -112,23 +137,17 @@ class SharedPipeline:
                 batch.append(sending)
         return batch
 
-    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
-        pool = self._client.connection_pool
-        connection = await pool.get_connection()
-        try:
+    async def _send(
+        self, connection: AbstractConnection, commands: Sequence[bytes]
+    ) -> list[Any]:
+        async def attempt() -> list[Any]:
+            return await _round_trip(connection, commands)
 
-            async def attempt() -> list[Any]:
-                return await _round_trip(connection, commands)
+        async def disconnect(_: Exception) -> None:
+            await connection.disconnect()
 
-            async def disconnect(_: Exception) -> None:
-                await connection.disconnect()
-
-            answers: list[Any] = await connection.retry.call_with_retry(
-                attempt, disconnect
-            )
-            return answers
-        finally:
-            await pool.release(connection)
+        answers: list[Any] = await connection.retry.call_with_retry(attempt, disconnect)
+        return answers
 
 
 async def _round_trip(

@@ -23,6 +23,7 @@ from orchestrator.journal import (
 from orchestrator.journal_entries import (
     decision_text,
     journal_from_entries,
+    recorded_step,
     redacted_step,
     start_text,
     step_from_entry,
@@ -72,7 +73,8 @@ class RedisRunJournal(RedisTaskScripts):
             *_event_arguments(events),
         ]
         answer = await self._write("record_step", lease, arguments, more_keys=keys)
-        return Recorded(step_from_entry(answer[0]), read_doorbells(answer[1]))
+        recorded = recorded_step(answer[0], sent=kept, text=text, attempt=lease.fence)
+        return Recorded(recorded, read_doorbells(answer[1]), bool(answer[2]))
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:
         is_completion = int(start.kind is StepKind.COMPLETION)

@@ -88,6 +88,13 @@ class RedisScripts:
         """
         return (await self.run_many([ScriptCall(name, keys, arguments)]))[0]
 
+    async def read(self, *command: str | int) -> Any:
+        """Send one command that changes nothing along with the scripts."""
+        (answer,) = await self._pipeline.execute([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     async def run_many(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Call scripts in order; each is atomic, all of them are not.
 

@@ -296,7 +296,8 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
 
     async def is_watched(self, tenant: str, task_id: str) -> bool:
         with store_errors(self._address):
-            return bool(await self._client.exists(redis_keys.watched(tenant, task_id)))
+            key = redis_keys.watched(tenant, task_id)
+            return bool(await self._scripts.read("EXISTS", key))
 
     async def release(
         self,
@@ -346,9 +347,11 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
     ) -> tuple[Sequence[str], Sequence[str]]:
         if ending.turn is None:
             return (), ()
-        record = redis_keys.record(lease.tenant, lease.task_id)
-        with store_errors(self._address):
-            conversation = await self._client.hget(record, "conversation")
+        conversation = ending.turn.conversation_id
+        if conversation is None:
+            record = redis_keys.record(lease.tenant, lease.task_id)
+            with store_errors(self._address):
+                conversation = await self._client.hget(record, "conversation")
         if conversation is None:
             return (), ()
         turn = ending.turn

@@ -53,6 +53,8 @@ STATE_FIELDS: Final = {
 }
 """What the store alone writes."""
 
+_FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_FIELDS}
+
 AWAITED_PREFIX: Final = "await:"
 """Begins the fields of a record that hold awaited calls; their step keys follow."""
 
@@ -103,9 +105,8 @@ def specification(task: Task) -> str:
 
 def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     """The task as it begins, whatever state its submitter may have given it."""
-    state = {name: Task.model_fields[name].default for name in STATE_FIELDS}
     begun = {"created_at": created_at, "due_at": due_at}
-    return task.model_copy(update=state | begun, deep=True)
+    return task.model_copy(update=_FIRST_STATE | begun, deep=True)
 
 
 def user_message(task: Task) -> Message:

@@ -80,6 +80,8 @@ class Recorded(NamedTuple):
     step: Step
     doorbells: tuple[Doorbell, ...]
     """Of suspects that may run now that this run is none any more."""
+    has_mail: bool
+    """Whether messages to the run waited then, to be taken before a completion."""
 
 
 class LeaseState(StrEnum):
@@ -97,6 +99,8 @@ class Turn:
     messages: tuple[Message, ...]
     config: ConversationConfig
     """Limits of a conversation that this turn creates."""
+    conversation_id: str | None = None
+    """The task's conversation; None has the store look it up."""
 
 
 @dataclass(frozen=True, kw_only=True)

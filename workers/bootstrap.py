@@ -7,6 +7,7 @@ does, and the parent starts no loop and no thread.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -44,6 +45,8 @@ from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
+GC_THRESHOLD = 20_000
+"""Objects made, less those freed, between two collections of the youngest."""
 CLOSE_SECONDS = 5.0
 """A run that blocks the loop must not keep the process from ending."""
 HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
@@ -105,6 +108,7 @@ class WorkerProcess:
             heartbeat_file=_heartbeat_file(),
         )
         self._heartbeat.start()
+        _spare_the_collector()
 
     def run(self, tenant: str, task_id: str) -> Outcome:
         """Run a task's attempt; blocks."""
@@ -163,6 +167,17 @@ class WorkerProcess:
             draining=self._executor.draining,
             release=version("celeriac"),
         )
+
+
+def _spare_the_collector() -> None:
+    """Take what lives as long as the process out of Python's garbage collections.
+
+    A run leaves few cycles, and a thousand runs hold many objects: the default
+    thresholds look through all of them again and again, for an eighth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 def open_webhooks(settings: Settings, store: TaskStore) -> WebhookDeliverer | None:

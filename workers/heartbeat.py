@@ -23,7 +23,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.store import Lease, LeaseState, TaskStore
 from orchestrator.sweeper import Sweeper
 from workers.executor import Executor
-from workers.run import Interrupt
+from workers.loop_watch import Culprit, LoopWatch
+from workers.run import Interrupt, Run
 from workers.undertaker import PAUSE_SECONDS, Undertaker
 from workers.webhooks import WebhookDeliverer
 
@@ -82,6 +83,7 @@ class Heartbeat:
         self._connect = connect
         self._times = times
         self._file = heartbeat_file
+        self._watch = LoopWatch(runs_loop, whose=self._whose)
         self._moved_at = monotonic()
         self._announced = threading.Event()
         self._stop: asyncio.Event | None = None
@@ -131,6 +133,7 @@ class Heartbeat:
         yield self._every(self._times.renew_seconds, lambda: self._renew(parts.store))
         yield self._every(ANNOUNCE_SECONDS, lambda: self._announce(parts.directory))
         yield self._every(0.0, lambda: self._take_cancels(parts.store))
+        yield self._watch.run()
         undertaker = Undertaker(parts.store, parts.directory)
         yield self._every(PAUSE_SECONDS, undertaker.look)
         yield parts.sweeper.run()
@@ -171,9 +174,7 @@ class Heartbeat:
         """Let the runs of a loop that stands still move elsewhere."""
         runs = [*self._executor.runs.values()]
         current = asyncio.current_task(self._runs_loop)
-        blamed = next(
-            (run for run in runs if current is not None and run.is_of(current)), None
-        )
+        blamed = self._run_of(current) if current is not None else None
         logger.error(
             "runs' loop stands still; its leases are given up",
             extra={
@@ -190,7 +191,13 @@ class Heartbeat:
         """Say that the worker lives, unless what runs its agents does not."""
         if self._stalled_seconds() > self._times.stall_limit_seconds:
             return
-        await directory.announce(self._describe(), ttl_seconds=ANNOUNCE_TTL_SECONDS)
+        health = self._watch.report()
+        facts = {
+            "loop_lag_seconds": health.lag_seconds,
+            "loop_blocked": health.blocked,
+        }
+        info = self._describe().model_copy(update=facts)
+        await directory.announce(info, ttl_seconds=ANNOUNCE_TTL_SECONDS)
         self._announced.set()
         if self._file is not None:
             self._file.write_text(str(os.getpid()))
@@ -203,6 +210,16 @@ class Heartbeat:
             run = self._executor.runs.get((tenant, task_id))
             if run is not None and run.lease is not None:
                 self._interrupt(run.lease, Interrupt.CANCEL)
+
+    def _run_of(self, task: asyncio.Task[Any]) -> Run | None:
+        runs = [*self._executor.runs.values()]
+        return next((run for run in runs if run.is_of(task)), None)
+
+    def _whose(self, task: asyncio.Task[Any]) -> Culprit | None:
+        run = self._run_of(task)
+        if run is None:
+            return None
+        return Culprit(run.task.id, run.task.agent_name, run.doing(task))
 
     def _stalled_seconds(self) -> float:
         """How long the runs' loop has not been seen to move."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from conversations.message import ToolCall
 from orchestrator.events import EventType, TaskEvent
+from workers.announcement import Announcement
+from workers.run_events import tool_started_events
 from workers.run_log import RunLog
 
 
@@ -21,6 +24,8 @@ class OpenItem:
     index: int
     text: str = ""
     """What viewers have seen of it."""
+    was_shown: bool = False
+    """Whether an earlier attempt has begun it."""
 
 
 class ItemLog:
@@ -46,6 +51,16 @@ class ItemLog:
                     self._note(event)
                     after = event.sequence
                 self._is_known = not events
+
+    async def announce(
+        self, call: ToolCall, item: OpenItem, *, at_once: bool
+    ) -> Announcement:
+        """Have viewers told that a call begins, unless they were: now, or soon."""
+        events = tool_started_events(call, item_id=item.id, index=item.index)
+        announcement = Announcement(self._log, () if item.was_shown else events)
+        if at_once:
+            await announcement.tell()
+        return announcement
 
     def place(self, item_id: str, wanted: int) -> OpenItem:
         """Begin an item at the place that it wants, or at the next free one."""
@@ -75,7 +90,7 @@ class ItemLog:
         if not isinstance(name, str) or not isinstance(index, int):
             return
         if event.type is EventType.ITEM_ADDED:
-            self._open[name] = OpenItem(name, index)
+            self._open[name] = OpenItem(name, index, was_shown=True)
             self._begun.add(name)
             self._next = max(self._next, index + 1)
         elif event.type is EventType.TEXT_DELTA and name in self._open:

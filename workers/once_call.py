@@ -83,12 +83,12 @@ class UnsettledCalls:
         elif start is not None:
             result = await self._verified(once, start)
         if result is None:
-            with self._run.step():
+            with self._run.step(once.call.name):
                 await self._log.start(_start_of(once))
         return result
 
     async def _verified(self, once: OnceCall, start: StepStart) -> ToolResult | None:
-        with self._run.step():
+        with self._run.step(once.call.name):
             await self._log.emit([_unknown(once, start)])
             outcome = await once.tool.verify(once.call.arguments, once.context)
         if outcome.done is None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from conversations.json_value import dumps
-from conversations.message import Message
+from conversations.message import Message, Role
 from conversations.token_estimate import tokens_in
 from conversations.window import estimate_tokens
 from workers.llm.provider import Completion, CompletionRequest
@@ -58,7 +58,10 @@ def counted(
     return tuple(
         message.model_copy(
             update={
-                "tokens": answers.get(message.model_dump_json())
+                "tokens": (
+                    message.role is Role.ASSISTANT
+                    and answers.get(message.model_dump_json())
+                )
                 or max(1, round(estimate_tokens(message) * ratio))
             }
         )

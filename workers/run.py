@@ -56,7 +56,7 @@ class Run:
         self.started = monotonic()
         self._abandoned: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
-        self._steps: set[asyncio.Task[Any]] = set()
+        self._steps: dict[asyncio.Task[Any], str] = {}
         self._soft_cancelled: set[asyncio.Task[Any]] = set()
         self._recordings = 0
         self.awaited: list[AwaitedCall] = []
@@ -78,6 +78,10 @@ class Run:
     def is_of(self, task: asyncio.Task[Any]) -> bool:
         """Whether an asyncio task is this run's agent or one of its steps."""
         return task is self._agent_task or task in self._steps
+
+    def doing(self, task: asyncio.Task[Any]) -> str:
+        """What one of its asyncio tasks works on: a step's name, else the agent."""
+        return self._steps.get(task, "agent")
 
     def running_seconds(self) -> float:
         """Seconds of this attempt so far."""
@@ -147,8 +151,8 @@ class Run:
             )
 
     @contextmanager
-    def step(self) -> Iterator[None]:
-        """Enclose the work of one step, which every interrupt may cut short.
+    def step(self, name: str) -> Iterator[None]:
+        """Enclose the work of one named step, which every interrupt may cut short.
 
         Raises:
             SoftTimeLimitReached: the soft limit passed, told once to each step.
@@ -160,7 +164,7 @@ class Run:
             self._drain(current)
         if self.interrupt_reason is Interrupt.SOFT_LIMIT and not self._soft_told:
             raise self._soft_limit_reached()
-        self._steps.add(current)
+        self._steps[current] = name
         try:
             yield
         except asyncio.CancelledError:
@@ -171,7 +175,7 @@ class Run:
             current.uncancel()
             raise self._soft_limit_reached() from None
         finally:
-            self._steps.discard(current)
+            self._steps.pop(current, None)
             self._soft_cancelled.discard(current)
             self._park_soon()
 

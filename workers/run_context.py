@@ -56,7 +56,6 @@ from workers.run_events import (
     completion_event,
     message_events,
     tool_ended_events,
-    tool_started_events,
 )
 from workers.run_log import RunLog
 from workers.run_steps import completion_step, custom_step, tool_step
@@ -75,6 +74,8 @@ class _ToolCall(NamedTuple):
     first_index: int
     once: Tool | None
     """The tool, when the call must not be made twice."""
+    is_pure: bool
+    """Whether it may run before anybody is told."""
 
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
@@ -260,7 +261,7 @@ class JournaledRunContext:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
         marked = partial(self._marks.around, key, begin=live.again if live else None)
         try:
-            with self._run.step():
+            with self._run.step("completion"):
                 is_live = live is not None and await self._log.is_watched()
                 heard = live.hear if live and is_live else None
                 return await self._llm.answer(request, around=marked, heard=heard)
@@ -281,7 +282,8 @@ class JournaledRunContext:
         allowed = registry.names if registry else self._config.tools
         tool = source.find_tool(call.name) if call.name in allowed else None
         is_once = tool is not None and tool.effect == "once"
-        asked = _ToolCall(call, place, index, tool if is_once else None)
+        is_pure = tool is not None and tool.effect == "pure"
+        asked = _ToolCall(call, place, index, tool if is_once else None, is_pure)
         run_tool = partial(source.call, call, allowed=allowed)
         try:
             with self._unsettled.under_way() if is_once else nullcontext():
@@ -291,15 +293,12 @@ class JournaledRunContext:
             raise
 
     async def _make_call(self, asked: _ToolCall, run_tool: _RunTool) -> ToolResult:
-        call, place, index, once = asked
+        call, place, index, once, is_pure = asked
         item_id = f"call-{place}"
         with self._run.recording():
             await self._item_log.load()
-            item = self._item_log.find(item_id)
-            if item is None:
-                item = self._item_log.place(item_id, index)
-                events = tool_started_events(call, item_id=item_id, index=item.index)
-                await self._log.emit(events)
+            item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
+            telling = await self._item_log.announce(call, item, at_once=not is_pure)
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = self._llm.for_tool(may_park=once is None)
         llm = MeteredProvider(source, model=self._config.model)
@@ -309,7 +308,7 @@ class JournaledRunContext:
         if once is not None:
             result = await self._unsettled.begin(OnceCall(call, once, ctx, place))
         if result is None:
-            with self._run.step():
+            with self._run.step(call.name):
                 result = await run_tool(ctx)
         seconds = monotonic() - started
         step = tool_step(
@@ -323,6 +322,7 @@ class JournaledRunContext:
         events = tool_ended_events(
             call, result, item_id=item_id, index=item.index, seconds=seconds
         )
+        events = [*await telling.take_back(), *events]
         self._item_log.end(item)
         await self._record(step, events)
         return result
@@ -336,7 +336,7 @@ class JournaledRunContext:
         if done is not None:
             return done.outcome
         started = monotonic()
-        with self._run.step():
+        with self._run.step(name):
             outcome = check_json(await function(), path=f"outcome of step {name!r}")
         seconds = monotonic() - started
         step = custom_step(key, name, outcome, attempt=self.task.attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Protocol
 
 from orchestrator.dues import Dues
@@ -12,6 +13,10 @@ from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Step, StepStart
 from orchestrator.store import Doorbell, Lease, TaskStore
 from workers.insistence import Insistence
+
+NO_MAIL_SECONDS = 0.25
+"""So long an inbox that was found empty is not looked into again; what comes meanwhile
+is taken before the completion after the next one."""
 
 Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
 """Rings for tasks; a broker that is away is no error."""
@@ -70,6 +75,7 @@ class StoreRunLog:
         self._lease = lease
         self._insist = insist
         self._ring = ring
+        self._no_mail_until = 0.0
         self._is_watched = watched
 
     async def record(
@@ -82,6 +88,8 @@ class StoreRunLog:
             if dues is not None:  # the call was made, whoever stops the run
                 self._insist.meanwhile(write)
             raise
+        seen_empty = not recorded.has_mail
+        self._no_mail_until = monotonic() + NO_MAIL_SECONDS if seen_empty else 0.0
         await self._ring(recorded.doorbells)
         return recorded.step
 
@@ -92,6 +100,8 @@ class StoreRunLog:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
 
     async def take(self, key: str) -> Step | None:
+        if monotonic() < self._no_mail_until:
+            return None
         return await self._insist(lambda: self._store.take_messages(self._lease, key))
 
     async def emit(self, events: Sequence[NewEvent]) -> None:

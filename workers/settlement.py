@@ -9,7 +9,6 @@ import asyncio
 import logging
 
 from conversations.errors import RedactionFailed
-from conversations.json_value import size_of
 from orchestrator.errors import LeaseLost, QueueUnavailable
 from orchestrator.store import Doorbell, Ending, Lease, Turn
 from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
@@ -95,17 +94,20 @@ class Settlement:
         return self._parts.manager.get_config(run.task.agent_name).retry
 
     def _completed(self, run: Run, execution: Execution) -> Ending:
-        size = size_of(execution.result.model_dump(mode="json"))
+        size = len(execution.result.model_dump_json().encode())
         if size > self._limits.max_result_bytes:
             return too_large(run, "result", size, self._limits.max_result_bytes)
         turn = None
         if run.task.conversation_id is not None:
-            size = max(
-                (size_of(m.model_dump(mode="json")) for m in execution.turn), default=0
-            )
+            sizes = (len(each.model_dump_json().encode()) for each in execution.turn)
+            size = max(sizes, default=0)
             if size > self._limits.max_message_bytes:
                 return too_large(run, "message", size, self._limits.max_message_bytes)
-            turn = Turn(messages=execution.turn, config=self._parts.conversation_config)
+            turn = Turn(
+                messages=execution.turn,
+                config=self._parts.conversation_config,
+                conversation_id=run.task.conversation_id,
+            )
         return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
 
     async def _finish(self, run: Run, ending: Ending) -> Outcome:

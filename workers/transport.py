@@ -20,8 +20,9 @@ from celery.worker.state import reserved_requests
 from kombu.message import Message
 from kombu.transport import redis as stock
 from kombu.transport import virtual
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
 
+from workers.listeners import Listeners
 from workers.task_message import MalformedMessage, TaskCall, parse_task_call
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ UNBLOCK_PAUSE_MILLISECONDS = 10
 MAX_MALFORMED = 1000
 """Kept per queue, each cut to the bytes below."""
 MAX_MALFORMED_BYTES = 64 * 1024
+EVENTS_EXCHANGE = "celeryev"
 LOG_EVERY_SECONDS = 60.0
 """For each kind of fault, so that a flood of garbage is no flood of lines."""
 
@@ -94,6 +96,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._identified: object = None
         self._client_id: int | None = None
         self._logged_at: dict[str, float] = {}
+        self._listeners = Listeners()
         super().__init__(*args, **kwargs)
         self._broken = tuple(
             error for error in self.connection_errors if error is not KeyError
@@ -251,6 +254,21 @@ class Channel(stock.Channel):  # type: ignore[misc]
             raise
         except Exception:
             logger.exception("reply dropped", extra={"queue": queue})
+
+    def _put_fanout(
+        self, exchange: str, message: Any, routing_key: str, **kwargs: Any
+    ) -> None:
+        """Publish, but not a flood of events that nobody listens to."""
+        if exchange != EVENTS_EXCHANGE or kwargs.get("_publish_batch") is not None:
+            super()._put_fanout(exchange, message, routing_key, **kwargs)
+            return
+        if self._listeners.are_absent(monotonic()):
+            return
+        with self.conn_or_acquire() as client:
+            payload = dumps(message)
+            topics = self._get_publish_topics(exchange, routing_key)
+            heard = [client.publish(topic, payload) for topic in topics]
+        self._listeners.note(heard=any(heard), now=monotonic())
 
     def _receive_one(self, c: Any) -> Any:
         """Deliver a broadcast; one that nobody can read must not stop the worker."""

@@ -5,7 +5,8 @@
 -- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9 its part of the
 --       answer (of a summary: its message as JSON) or '', 10.. dues of its call (dues.lua), then
 --       how many counts and the field and amount of each, then type and data of events
--- Returns {'recorded', entry, doorbells} or {'lost'}; an entry is '<place> <ms> <step JSON>'.
+-- Returns {'recorded', entry, doorbells, how many messages wait for the run} or
+-- {'lost'}; an entry is '<place> <ms> <step JSON>'.
 
 local COUNTS = pay(10, 13)
 if not holds_lease(ARGV[6]) then
@@ -29,4 +30,4 @@ if not is_finished(stored) then
   end
   append_events(events)
 end
-return {'recorded', stored, leave_ship(true)}
+return {'recorded', stored, leave_ship(true), redis.call('LLEN', RECORD .. ':inbox')}

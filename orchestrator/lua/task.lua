@@ -47,19 +47,31 @@ local function turn_to(id)
 end
 
 local function holds_lease(fence)
-  return get('status') == 'running' and get('attempt') == fence
+  local facts = redis.call('HMGET', RECORD, 'status', 'attempt')
+  return facts[1] == 'running' and facts[2] == fence
+end
+
+-- Adds the events whose types and data stand in `list` from `first` on.
+local function append_listed(list, first)
+  local count = (#list - first + 1) / 2
+  if count == 0 then
+    return
+  end
+  local number = redis.call('HINCRBY', RECORD, 'events', count) - count
+  local attempt, at = get('attempt'), text(NOW)
+  for i = first, #list, 2 do
+    number = number + 1
+    redis.call('XADD', LOG, '0-' .. text(number), 'type', list[i],
+      'attempt', attempt, 'at_ms', at, 'data', list[i + 1])
+  end
 end
 
 local function append_event(kind, data)
-  local number = redis.call('HINCRBY', RECORD, 'events', 1)
-  redis.call('XADD', LOG, '0-' .. text(number), 'type', kind,
-    'attempt', get('attempt'), 'at_ms', text(NOW), 'data', data)
+  append_listed({kind, data}, 1)
 end
 
 local function append_events(first)
-  for i = first, #ARGV, 2 do
-    append_event(ARGV[i], ARGV[i + 1])
-  end
+  append_listed(ARGV, first)
 end
 
 -- Tells a finished step's entry from none, a start mark ('?') and a decision ('!').

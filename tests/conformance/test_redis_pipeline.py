@@ -34,9 +34,9 @@ class Watched(SharedPipeline):
         super().__init__(client)
         self.sizes: list[int] = []
 
-    async def _send(self, commands: Sequence[Any]) -> list[Any]:
+    async def _send(self, connection: Any, commands: Sequence[Any]) -> list[Any]:
         self.sizes.append(len(commands))
-        return await super()._send(commands)
+        return await super()._send(connection, commands)
 
 
 async def test_each_caller_gets_its_own_answers_in_few_round_trips(
@@ -61,7 +61,7 @@ class Gated(SharedPipeline):
         super().__init__(client)
         self.opened = asyncio.Event()
 
-    async def _send(self, commands: Sequence[Any]) -> list[Any]:
+    async def _send(self, connection: Any, commands: Sequence[Any]) -> list[Any]:
         await self.opened.wait()
         return list(commands)
 

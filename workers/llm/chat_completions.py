@@ -12,13 +12,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import httpx
-from httpx_aiohttp import HttpxAiohttpClient
 from pydantic import SecretStr
 
 from workers.errors import LLMError
 from workers.llm.body import encoding_in, pieces_of
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint_client import encoded, open_client
 from workers.llm.error_mapping import (
     Failure,
     error_from,
@@ -185,39 +185,21 @@ class ChatCompletionsProvider:
     async def _send(
         self, body: Mapping[str, object], held: AsyncExitStack
     ) -> httpx.Response:
-        request = self._client.build_request("POST", self._url, json=body)
+        content = encoded(body)
         try:
             try:
-                response = await self._client.send(request, stream=True)
+                response = await self._client.post_json(self._url, content)
             except FOREIGN_ERRORS as exc:
                 if not went_stale(exc):
                     raise
                 # Other idle connections may be as dead: a client of its own.
                 fresh = open_client(self._endpoint, self._limits)
                 await held.enter_async_context(fresh)
-                response = await fresh.send(request, stream=True)
+                response = await fresh.post_json(self._url, content)
         except FOREIGN_ERRORS as exc:
             raise transport_error(exc, endpoint=self._endpoint) from exc
         held.push_async_callback(response.aclose)
         return response
-
-
-def open_client(endpoint: Endpoint, limits: CallLimits) -> httpx.AsyncClient:
-    """Return an HTTP client for the endpoint: no redirects, limits kept elsewhere."""
-    proxy = endpoint.http_proxy()
-    headers = {"Accept-Encoding": "identity", **endpoint.request_headers()}
-    if proxy is not None and endpoint.base_url.startswith("http:"):
-        headers |= proxy.headers  # aiohttp sends them with CONNECT only
-    return HttpxAiohttpClient(
-        # Without it, each of the client's transports would load the authorities.
-        verify=endpoint.tls_context(),
-        proxy=proxy,
-        trust_env=not endpoint.is_loopback,
-        follow_redirects=False,
-        headers=headers,
-        timeout=httpx.Timeout(None, connect=limits.connect_seconds),
-        limits=httpx.Limits(max_connections=limits.max_connections),
-    )
 
 
 async def _read_error(response: httpx.Response) -> Failure:

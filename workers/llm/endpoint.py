@@ -43,7 +43,7 @@ class CallLimits(BaseModel):
     """For the whole call, unless the request says another."""
     max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Of the answer, decompressed."""
-    max_connections: int = Field(default=2000, ge=1)
+    max_connections: int = Field(default=10_000, ge=1)
     """Open at once; calls beyond it wait, within their total."""
 
 

@@ -19,8 +19,9 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.llm_settings import DEFAULT_ENDPOINT, EndpointSettings
 from orchestrator.settings import load_settings
 from workers.errors import InvalidEndpoint, LLMError
-from workers.llm.chat_completions import ChatCompletionsProvider, open_client
+from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint_client import open_client
 from workers.llm.endpoint_settings import endpoint_of
 from workers.llm.error_mapping import error_from, read_failure, transport_error
 from workers.llm.provider import CompletionRequest, ToolSpec

@@ -22,10 +22,10 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.settings import load_settings
 from workers.errors import InvalidEndpoint
-from workers.llm.chat_completions import open_client
 from workers.llm.double import HEADER, Double
 from workers.llm.double_script import HttpReply
 from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint_client import open_client
 from workers.llm.endpoint_settings import endpoint_of
 from workers.llm.error_mapping import transport_error
 from workers.llm.stream import FOREIGN_ERRORS

@@ -28,10 +28,10 @@ async def test_a_soft_limit_in_a_step_is_told_as_words_and_the_run_goes_on() -> 
 
     async def work() -> str:
         try:
-            with run.step():
+            with run.step("a tool"):
                 await asyncio.Event().wait()
         except SoftTimeLimitReached:
-            with run.step():
+            with run.step("a tool"):
                 await asyncio.sleep(0)
             return "answered"
         return "never told"
@@ -49,7 +49,7 @@ async def test_a_soft_limit_reaches_every_tool_of_a_gathered_turn() -> None:
     async def step() -> None:
         nonlocal told
         try:
-            with run.step():
+            with run.step("a tool"):
                 await asyncio.Event().wait()
         except SoftTimeLimitReached:
             told += 1
@@ -78,7 +78,7 @@ async def test_a_soft_limit_waits_for_a_recording_and_is_told_at_the_next_step()
     async def work() -> str:
         with run.recording():
             await recorded.wait()
-        with pytest.raises(SoftTimeLimitReached), run.step():
+        with pytest.raises(SoftTimeLimitReached), run.step("a tool"):
             pass
         return "recorded"
 
@@ -100,7 +100,7 @@ async def test_a_cancel_is_not_turned_into_a_soft_limit() -> None:
     run = make_run()
 
     async def work() -> None:
-        with run.step():
+        with run.step("a tool"):
             await asyncio.Event().wait()
 
     agent = await start(run, work())
@@ -125,10 +125,10 @@ async def test_a_drain_lets_a_step_end_and_stops_before_the_next() -> None:
     done: list[str] = []
 
     async def work() -> None:
-        with run.step():
+        with run.step("a tool"):
             await step_ends.wait()
         done.append("first")
-        with run.step():
+        with run.step("a tool"):
             done.append("second")
 
     agent = await start(run, work())

@@ -1,0 +1,1 @@
+"""What Celeriac costs, measured on one machine; not part of the wheel."""

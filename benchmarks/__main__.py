@@ -1,0 +1,162 @@
+"""`python -m benchmarks` (make bench): Celeriac beside Celery by hand and a bare loop.
+
+Everything on this machine, with a scripted endpoint that answers after 200 ms: no model
+is called. Trust ratios within one run. `--quick` takes a minute, the whole under ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import redis
+
+from benchmarks.contenders import ByHand, Celeriac
+from benchmarks.machinery import cpu_seconds, endpoint, process, pss_mib
+from benchmarks.report import Row, draw, show
+from orchestrator.embedded import open_redis
+
+NUMBERS = itertools.count()
+GAP_SECONDS = 0.02
+
+
+def redis_cpu(db: redis.Redis) -> float:
+    used = db.info("cpu")
+    return float(used["used_cpu_sys"]) + float(used["used_cpu_user"])
+
+
+async def batch(
+    contender: Celeriac | ByHand, kind: str, count: int, pid: int, slots: int
+) -> Row:
+    """Build a backlog before a stopped worker; measure from there to the last end."""
+    numbers = [next(NUMBERS) for _ in range(count)]
+    await contender.prepare(kind, numbers)
+    before, stored = cpu_seconds(pid), redis_cpu(contender.db)
+    os.kill(pid, signal.SIGSTOP)
+    began = monotonic()
+    try:
+        handles = await contender.submit(kind, numbers)
+        submitted = monotonic() - began
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    began = monotonic()
+    waiting = asyncio.create_task(contender.wait(handles))
+    await asyncio.wait({waiting}, timeout=1.0)
+    memory = pss_mib(pid)
+    running = await waiting
+    return Row(
+        contender=contender.name,
+        slots=slots,
+        kind=kind,
+        count=count,
+        seconds=monotonic() - began,
+        submitted_per_second=count / submitted,
+        cpu_ms=(cpu_seconds(pid) - before) / count * 1000,
+        redis_ms=(redis_cpu(contender.db) - stored) / count * 1000,
+        running=running,
+        mib=memory,
+    )
+
+
+async def measure(
+    contender: Celeriac | ByHand, slots: int, plan: list[tuple[str, int]], log: Path
+) -> tuple[list[Row], list[float]]:
+    rows: list[Row] = []
+    waits: list[float] = []
+    env = {"SLOTS": str(slots)}
+    with process(*contender.worker(slots), env=env, log=log) as worker:
+        await contender.prepare("noop", [])
+        await contender.wait(await contender.submit("noop", [next(NUMBERS)]))
+        warm = await contender.submit("completion", [next(NUMBERS) for _ in range(50)])
+        await contender.wait(warm)
+        for kind, count in plan:
+            rows.append(await batch(contender, kind, count, worker.pid, slots))
+            print(f"  {rows[-1].contender} {slots} {kind}", file=sys.stderr)
+        if isinstance(contender, Celeriac):
+            handles = []
+            for number in range(50):
+                await asyncio.sleep(GAP_SECONDS)
+                handles.append(await contender.submit_one(number))
+            waits = [await contender.latency(handle) for handle in handles]
+    await contender.close()
+    return rows, sorted(waits)
+
+
+def loop_rows(slots: int, plan: list[tuple[str, int]]) -> Iterator[Row]:
+    for kind, count in plan:
+        if kind == "noop":
+            continue
+        command = [sys.executable, "-m", "benchmarks.loop", kind, str(count)]
+        told = subprocess.run(
+            [*command, str(slots)], check=True, capture_output=True, text=True
+        )
+        facts: dict[str, Any] = json.loads(told.stdout)
+        yield Row(
+            contender="bare loop",
+            slots=slots,
+            kind=kind,
+            count=count,
+            seconds=facts["seconds"],
+            cpu_ms=facts["cpu"] / count * 1000,
+            running=facts["running"],
+        )
+
+
+def plans(quick: bool) -> list[tuple[int, list[tuple[str, int]]]]:
+    if quick:
+        return [(100, [("noop", 500), ("completion", 500), ("agent", 200)])]
+    return [
+        (10, [("noop", 500), ("completion", 200)]),
+        (100, [("noop", 2000), ("noop", 8000), ("completion", 1000), ("agent", 600)]),
+        (1000, [("noop", 2000), ("completion", 2000), ("agent", 1500)]),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--plot", type=Path, help="write a picture of the table here")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="celeriac-bench-") as name:
+        directory = Path(name)
+        log = directory / "log"
+        with open_redis(directory / "redis") as server, endpoint(log) as (url, pid):
+            os.environ |= {"REDIS_URL": server.url, "OPENAI_BASE_URL": url}
+            os.environ["OPENAI_API_KEY"] = "none"
+            for slots, plan in plans(arguments.quick):
+                found, waits = asyncio.run(
+                    measure(Celeriac(server.url), slots, plan, log)
+                )
+                rows += found
+                if waits:
+                    p50, p99 = waits[len(waits) // 2] * 1e3, waits[-1] * 1e3
+                    print(f"submit to start at {slots} slots: p50 {p50:.1f} ms,"
+                          f" worst of {len(waits)} {p99:.1f} ms")  # fmt: skip
+                if slots == 100:
+                    by_hand = [step for step in plan if step[1] <= 2000]
+                    rows += asyncio.run(
+                        measure(ByHand(server.url), slots, by_hand, log)
+                    )[0]
+                used, began = cpu_seconds(pid), monotonic()
+                rows += loop_rows(slots, plan)
+                share = (cpu_seconds(pid) - used) / (monotonic() - began)
+                print(f"endpoint busy under the bare loop at {slots}: {share:.1%}")
+    print(show(rows))
+    if arguments.plot:
+        draw(rows, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
