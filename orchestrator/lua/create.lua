@@ -19,7 +19,8 @@
 -- A task that interrupts or rolls back ends every unfinished turn before it. One that
 -- steers is taken by the run of the conversation's next turn before a completion
 -- (take_messages.lua), and until then waits as any other turn, for when that run ends.
--- Returns {verdict, id, record, doorbells}; of a created record only its instants.
+-- Returns {verdict, id, record, doorbells}; of a created record only its instants. While
+-- a sweep has found the server unfit nothing new is taken: {'unfit', why, {}, {}}.
 
 local function answer(verdict, id, bells)
   return {verdict, id, redis.call('HGETALL', KEYS[4] .. id), bells}
@@ -88,6 +89,10 @@ if verdict == 'repeated' then
   return answer(verdict, id, ring_if_pending(id))
 elseif verdict then
   return answer(verdict, id, {})
+end
+local unfit = redis.call('GET', FLEET .. 'unfit')
+if unfit then
+  return {'unfit', unfit, {}, {}}
 end
 if ARGV[19] ~= '1' and redis.call('HLEN', KEYS[13]) > 0
   and redis.call('HEXISTS', KEYS[13], ARGV[7]) == 0 then
