@@ -155,6 +155,9 @@ class LeaseLost(OrchestratorError):
 class StoreUnavailable(OrchestratorError):
     """The store did not answer in time, or refused the connection."""
 
+    may_pass = False
+    """Whether to wait may help: it is restarting, loading its data, or out of reach."""
+
 
 class StoreFull(StoreUnavailable):
     """The store is out of memory and refuses writes."""

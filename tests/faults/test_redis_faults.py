@@ -254,6 +254,21 @@ async def test_a_redis_that_begins_to_evict_is_told_and_takes_no_new_task(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["async", "prefork"])
+async def test_a_worker_that_starts_while_redis_is_away_waits_for_it(
+    fleet: Fleet, pool: str
+) -> None:
+    await fleet.submit("a")
+    fleet.server.kill()
+    worker = await fleet.start_worker(*choose(pool), wait=False)
+    await fleet.until(lambda: "cannot be reached" in worker.text(), 30)
+    fleet.server.restart()
+    await fleet.all_ended(40)
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["async", "prefork"])
 async def test_a_worker_leaves_within_its_grace_although_redis_is_away(
     fleet: Fleet, pool: str
 ) -> None:

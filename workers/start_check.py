@@ -1,0 +1,84 @@
+"""Whether a worker can serve, before it takes work: its agents, endpoint and store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+from typing import Final
+
+from orchestrator.errors import ServiceDisabled, StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.store import TaskStore
+from orchestrator.wiring import connect
+from workers.agent_manager import AgentManager, LocalAgentManager
+from workers.extensions import apply_extensions
+from workers.llm.governor import Governor
+from workers.llm_wiring import open_governor
+from workers.tools.document_summarizer import DocumentSummarizer
+from workers.tools.registry import ToolRegistry
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS: Final = 0.5
+
+
+def build_manager(settings: Settings, governor: Governor) -> AgentManager:
+    """Return a manager with the extensions' agents and the settings'.
+
+    Raises:
+        InvalidAgent: an agent's kind or tool is not known.
+    """
+    tools = ToolRegistry()
+    tools.register(DocumentSummarizer())
+    llm = governor.endpoints.default.provider
+    manager = LocalAgentManager(llm, tools, governor=governor)
+    apply_extensions(manager, tools)
+    for config in settings.agents.values():
+        manager.register_agent(config)
+    return manager
+
+
+async def check_startup(settings: Settings) -> None:
+    """Check that this worker can serve.
+
+    The agents are built once for the check and again where they run.
+
+    Raises:
+        ServiceDisabled: the agent manager is switched off.
+        InvalidSettings: the storage backend lives in one process only.
+        InvalidAgent: an agent or tool cannot be registered.
+        InvalidEndpoint: the endpoint's URL, key or headers cannot be used.
+        StoreUnavailable: the store does not answer or must not be used.
+    """
+    if not settings.services.agent_manager.enabled:
+        raise ServiceDisabled("agent_manager")
+    parts = connect(settings)
+    governor = open_governor(settings, parts)
+    try:
+        build_manager(settings, governor)
+        facts = await _ask(parts.store, patience_seconds=settings.worker.store_patience)
+    finally:
+        await parts.aclose()
+        await governor.aclose()
+    logger.info("store checked", extra={"store": facts})
+
+
+async def _ask(store: TaskStore, *, patience_seconds: float) -> dict[str, str]:
+    """Wait for a store that is away for a moment, as a worker at work does.
+
+    A worker that starts while Redis restarts or loads its data would be missing
+    afterwards. What time does not heal, a wrong login say, is told at once.
+    """
+    give_up_at = monotonic() + patience_seconds
+    told = ""
+    while True:
+        try:
+            return await store.check()
+        except StoreUnavailable as exc:
+            if not exc.may_pass or monotonic() > give_up_at:
+                raise
+            if str(exc) != told:
+                told = str(exc)
+                logger.warning("%s; waiting %g s for it", told, patience_seconds)
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
