@@ -45,6 +45,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         store=RedisTaskStore(
             client,
             result_ttl_seconds=settings.retention.result_ttl,
+            delta_ttl_seconds=settings.retention.delta_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,

@@ -112,6 +112,7 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
             directory=directory,
             payee=payee,
             result_ttl_seconds=settings.retention.result_ttl,
+            delta_ttl_seconds=settings.retention.delta_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             known_agents=frozenset(settings.agents),
