@@ -68,6 +68,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DELTA_TTL_SECONDS,
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
@@ -100,6 +101,7 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
+        delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
@@ -110,11 +112,10 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
     ) -> None:
         """Take over a client.
 
-        `known_agents` are those of this process's settings; `renewal_seconds` is how
-        long holders get to renew their leases after Redis was away. A conversation
-        that begins with a turn without an answer gets `conversation_config`;
-        `redact` sees what enters a conversation. With a `doorbell_message` the scripts
-        ring by themselves, into the queues of this Redis, and return no doorbells.
+        `known_agents` are those of this process; `renewal_seconds` is how long holders
+        get to renew leases after Redis was away. A conversation that begins with a
+        turn without an answer gets `conversation_config`; `redact` sees what enters
+        one. With a `doorbell_message` the scripts ring, and return no doorbells.
         """
         super().__init__(
             client,
@@ -137,6 +138,7 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
             call=self._call,
             max_crashes=max_crashes,
             renewal_seconds=renewal_seconds,
+            delta_ttl_seconds=delta_ttl_seconds,
         )
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:

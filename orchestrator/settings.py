@@ -174,6 +174,8 @@ class RetentionSettings(Section):
 
     result_ttl: Seconds = 7 * 86_400.0
     """Ended tasks with their results and events."""
+    delta_ttl: Seconds = 3600.0
+    """The pieces that a text came in, in the events; the whole text stays."""
     idempotency_ttl: Seconds = 86_400.0
     """How long after its end an idempotency key returns its task."""
 

@@ -37,6 +37,7 @@ from orchestrator.http.facade.response_request import ECHO, ResponseRequest, inp
 from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
 from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.shapes import Shape
+from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
@@ -230,7 +231,8 @@ def _stream(
 async def _pieces(
     celeriac: AsyncOrchestrator, task: Task, after: int
 ) -> AsyncIterator[bytes]:
-    async for event in follow(celeriac, task.id, after=after, tenant=task.tenant):
+    events = follow(celeriac, task.id, after=after, tenant=task.tenant)
+    async for event in with_whole_texts(events):
         if event is None:
             yield KEEPALIVE
         elif event.type.is_end:
