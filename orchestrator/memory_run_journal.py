@@ -99,9 +99,12 @@ class MemoryRunJournal:
             if begun and begun.attempt == lease.fence:
                 del entry.starts[key]
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
         with self._lock:
-            return self._ledger.get(tenant, task_id).journal.steps
+            steps = self._ledger.get(tenant, task_id).journal.steps
+        return tuple(step for step in steps if not keys or step.key in keys)
 
     async def park(
         self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float

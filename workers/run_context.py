@@ -238,7 +238,11 @@ class JournaledRunContext:
         )
         events = [*live.finish(completion.message.content), recorded]
         step = completion_step(
-            key, completion, seconds=seconds, attempt=self.task.attempt
+            key,
+            completion,
+            seconds=seconds,
+            attempt=self.task.attempt,
+            shown_as=live.shown_as,
         )
         await self._record(step, events, answered)
         return completion

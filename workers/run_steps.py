@@ -12,7 +12,12 @@ from workers.llm.provider import Completion
 
 
 def completion_step(
-    key: str, completion: Completion, *, seconds: float, attempt: int
+    key: str,
+    completion: Completion,
+    *,
+    seconds: float,
+    attempt: int,
+    shown_as: str | None = None,
 ) -> Step:
     """Return the step of a completion."""
     return Step(
@@ -21,6 +26,7 @@ def completion_step(
         name=completion.model,
         outcome=completion.model_dump(mode="json", exclude_defaults=True),
         said=completion.message.content or None,
+        shown_as=shown_as,
         usage=completion.usage or Usage(),
         cost_micros=completion.cost_micros,
         waited_seconds=completion.gate_wait_seconds,
