@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
-from orchestrator.dues import Dues, Payee
+from orchestrator.dues import Dues, InMemoryPayee, Payee
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
 from orchestrator.journal_entries import redacted_step
@@ -40,7 +40,9 @@ class MemoryRunJournal:
         redact: Redact | None,
         payee: Payee | None,
     ) -> None:
-        self._payee = payee or Payee(gate=InMemoryGate(), budget=InMemoryBudget())
+        self._payee = payee or InMemoryPayee(
+            gate=InMemoryGate(), budget=InMemoryBudget()
+        )
         self._ledger = ledger
         self._turns = turns
         self._lock = lock
