@@ -13,7 +13,6 @@ from contextlib import aclosing
 
 import aiohttp
 from pydantic import SecretStr
-from yarl import URL
 
 from conversations.json_value import dumps
 from workers.errors import LLMError
@@ -71,7 +70,7 @@ class ChatCompletionsProvider:
         self._is_ollama = False
         self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
-        self._url = URL(f"{self._endpoint.base_url}/chat/completions")
+        self._url = f"{self._endpoint.base_url}/chat/completions"
 
     def __repr__(self) -> str:
         return f"ChatCompletionsProvider({self.base_url!r}, model={self._model!r})"

@@ -6,53 +6,69 @@ than the sending (decision 8). Proxies, TLS and limits are those of the client.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import httpx
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
-from multidict import CIMultiDict
-from yarl import URL
 
 from workers.llm.endpoint import CallLimits, Endpoint
+
+
+class _Way(NamedTuple):
+    """The connections to an address."""
+
+    session: ClientSession
+    proxy: str | None = None
+    proxy_headers: Mapping[str, str] | None = None
 
 
 class EndpointClient(HttpxAiohttpClient):
     """An `httpx.AsyncClient` with a short way for the requests that are many."""
 
     @cached_property
-    def _json_headers(self) -> CIMultiDict[str]:
-        headers = CIMultiDict(self.headers.multi_items())
-        headers["Content-Type"] = "application/json"
-        return headers
+    def _ways(self) -> dict[str, _Way]:
+        return {}
+
+    @cached_property
+    def _json_headers(self) -> dict[str, str]:
+        return {**self.headers, "content-type": "application/json"}
 
     @cached_property
     def _time_limits(self) -> ClientTimeout:
         return ClientTimeout(sock_connect=self.timeout.connect)
 
-    async def post_json(self, url: URL, content: bytes) -> ClientResponse:
+    async def post_json(self, url: str, content: bytes) -> ClientResponse:
         """Send a body; the response is to be read and closed by the caller.
 
         Raises:
             httpx.HTTPError, aiohttp.ClientError, OSError: no answer came.
         """
-        transport = self._transport_for_url(httpx.URL(str(url)))
-        if not isinstance(transport, AiohttpTransport):
-            raise TypeError("an endpoint's client has transports of aiohttp alone")
-        if not isinstance(transport.client, ClientSession):
-            transport.client = transport.get_client()
-        proxy = transport.proxy
-        return await transport.client.post(
+        way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
+        return await way.session.post(
             url,
             headers=self._json_headers,
             data=content,
             allow_redirects=False,
             auto_decompress=False,
             timeout=self._time_limits,
-            proxy=str(proxy.url) if proxy else None,
-            proxy_headers=proxy.headers if proxy else None,
+            proxy=way.proxy,
+            proxy_headers=way.proxy_headers,
         )
+
+    def _way_to(self, url: str) -> _Way:
+        transport = self._transport_for_url(httpx.URL(url))
+        if not isinstance(transport, AiohttpTransport):
+            raise TypeError("an endpoint's client has transports of aiohttp alone")
+        if not isinstance(transport.client, ClientSession):
+            transport.client = transport.get_client()
+        proxy = transport.proxy
+        if proxy is None:
+            return _Way(transport.client)
+        return _Way(transport.client, str(proxy.url), proxy.headers)
 
 
 @dataclass(frozen=True)
