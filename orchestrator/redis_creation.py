@@ -107,7 +107,7 @@ def _batches(tasks: Sequence[Task], terms: CreationTerms) -> Iterator[_Batch]:
     batch, size = _Batch([], [*shared]), 0
     for task in tasks:
         request = _request(task, terms)
-        length = sum(len(part) for part in request if isinstance(part, str))
+        length = len(str(request[1]))  # its specification, by far the longest
         full = len(batch.tasks) >= _MOST_TASKS or size + length > _MOST_BYTES
         if batch.tasks and (full or batch.tasks[0].tenant != task.tenant):
             yield batch

@@ -72,7 +72,8 @@ class ScriptConstants(NamedTuple):
     """None: the caller rings."""
 
 
-def _sources(constants: ScriptConstants) -> dict[str, str]:
+def composed_sources(constants: ScriptConstants) -> dict[str, str]:
+    """Return the text of every task script by name."""
     parts = [read_script(name) for name in _SHARED]
     message = constants.doorbell_message
     values = (
@@ -113,7 +114,7 @@ class RedisTaskScripts:
         self._address = address_of(client)
         self._scripts = RedisScripts(
             client,
-            sources=_sources(constants),
+            sources=composed_sources(constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact

@@ -1,6 +1,8 @@
 -- Which tasks are rung for, and in which order; comes after task.lua. Nothing here
 -- knows how a run ends.
 --
+-- KEYS and ARGV are task.lua's.
+--
 -- Per queue at most window() messages are outstanding. The rest stands in line:
 --   _fleet:rung:<queue>      zset, member -> band and number of its message
 --   _fleet:ready:<queue>     zset, member -> band and share of its tenant
