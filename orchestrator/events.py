@@ -49,6 +49,11 @@ class EventType(StrEnum):
     PROGRESS = "task.progress"
 
     @property
+    def is_delta(self) -> bool:
+        """True for a piece of a text that a later event holds whole."""
+        return self in (EventType.TEXT_DELTA, EventType.ARGUMENTS_DELTA)
+
+    @property
     def is_end(self) -> bool:
         """True for the last event of a task."""
         return self in END_EVENTS

@@ -27,6 +27,8 @@ class Entry:
     task: Task
     ordinal: int
     events: list[TaskEvent] = field(default_factory=list)
+    holds_deltas: bool = True
+    """Whether its log may hold the pieces that a text came in."""
     steps: dict[str, Step] = field(default_factory=dict)
     starts: dict[str, StepStart] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
@@ -93,6 +95,11 @@ class Entry:
     def urgency(self) -> int:
         """Its priority, or more: see lua/dispatch.lua."""
         return min(9, self.task.priority + (_RESUMES if self.resumes else 0))
+
+    def drop_deltas(self) -> None:
+        """Drop the pieces of an ended run's texts; the rest keeps its numbers."""
+        self.events = [each for each in self.events if not each.type.is_delta]
+        self.holds_deltas = False
 
     def set(self, **changes: object) -> None:
         self.task = self.task.model_copy(update=changes)

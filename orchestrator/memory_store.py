@@ -7,9 +7,11 @@ change there too. Nothing outlives the process.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
@@ -43,6 +45,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DELTA_TTL_SECONDS,
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
@@ -74,6 +77,7 @@ class InMemoryTaskStore(
         redact: Redact | None = None,
         payee: Payee | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
+        delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
@@ -121,6 +125,7 @@ class InMemoryTaskStore(
             max_crashes=max_crashes,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
+            delta_ttl_seconds=delta_ttl_seconds,
         )
         self._cancels: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
 
@@ -179,7 +184,7 @@ class InMemoryTaskStore(
         def look() -> tuple[TaskEvent, ...] | None:
             with self._lock:
                 entry = self._ledger.get(tenant, task_id)
-                first = max(after, -1) + 1
+                first = bisect_right(entry.events, after, key=attrgetter("sequence"))
                 found = entry.events[first : first + limit]
                 if not found and not entry.task.status.is_terminal:
                     return None

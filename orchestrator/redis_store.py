@@ -62,6 +62,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DELTA_TTL_SECONDS,
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
@@ -96,6 +97,7 @@ class RedisTaskStore(
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
+        delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
@@ -106,11 +108,10 @@ class RedisTaskStore(
     ) -> None:
         """Take over a client.
 
-        `known_agents` are those of this process's settings; `renewal_seconds` is how
-        long holders get to renew their leases after Redis was away. A conversation
-        that begins with a turn without an answer gets `conversation_config`;
-        `redact` sees what enters a conversation. With a `doorbell_message` the scripts
-        ring by themselves, into the queues of this Redis, and return no doorbells.
+        `known_agents` are those of this process; `renewal_seconds` is how long holders
+        get to renew leases after Redis was away. A conversation that begins with a
+        turn without an answer gets `conversation_config`; `redact` sees what enters
+        one. With a `doorbell_message` the scripts ring, and return no doorbells.
         """
         super().__init__(
             client,
@@ -136,6 +137,7 @@ class RedisTaskStore(
             call=self._call,
             max_crashes=max_crashes,
             renewal_seconds=renewal_seconds,
+            delta_ttl_seconds=delta_ttl_seconds,
         )
 
     async def get(self, tenant: str, task_id: str) -> Task:

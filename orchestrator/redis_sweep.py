@@ -22,7 +22,7 @@ from orchestrator.redis_listing import listing_keys
 from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.store import SweepReport
 from orchestrator.task import Task, TaskStatus
-from orchestrator.task_record import task_from_fields
+from orchestrator.task_record import milliseconds, task_from_fields
 
 _NOBODY = "_"
 """A script of the whole fleet is given the keys of no task."""
@@ -50,6 +50,7 @@ class RedisSweep:
         *,
         call: TaskCall,
         max_crashes: int,
+        delta_ttl_seconds: float,
         renewal_seconds: float = 0.0,
     ) -> None:
         """Make a sweep.
@@ -59,6 +60,7 @@ class RedisSweep:
             scripts: The task scripts.
             call: Makes the call of one.
             max_crashes: Crashes after which a task is failed.
+            delta_ttl_seconds: How long after a task's end its log holds token deltas.
             renewal_seconds: When no sweep was answered for so long, Redis may have
                 been away for all; holders then get as long to renew their leases
                 before expired ones are taken back.
@@ -70,6 +72,7 @@ class RedisSweep:
         self._scripts = scripts
         self._call = call
         self._max_crashes = max_crashes
+        self._delta_ttl_ms = milliseconds(delta_ttl_seconds)
         self._history: tuple[str, int] = ("", 0)
         """The epoch and count of sweeps that this process saw last."""
 
@@ -82,9 +85,7 @@ class RedisSweep:
         return report
 
     async def _run(self, limit: int) -> SweepReport:
-        keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
-        expired, due, ended = await self._scripts.run("overdue", keys, [limit])
-        await self._forget(ended)
+        expired, due = await self._tidy(limit)
         if not await self._may_take_back():
             expired = []
         calls = [
@@ -109,6 +110,26 @@ class RedisSweep:
             rung_again=outcomes["rung_again"],
             went_back=history is not None and history[0] == "went_back",
         )
+
+    async def _tidy(self, limit: int) -> tuple[list[str], list[str]]:
+        """Forget ended tasks and token deltas; return what else is overdue."""
+        keys = [
+            redis_keys.LEASES,
+            redis_keys.DUE,
+            redis_keys.ENDED,
+            redis_keys.DELTAS,
+        ]
+        waits = [0, 0, 0, self._delta_ttl_ms]
+        expired, due, ended, wordy = await self._scripts.run(
+            "overdue", keys, [limit, *waits]
+        )
+        await self._forget(ended)
+        await self._scripts.run_each([self._dropping(member) for member in wordy])
+        return expired, due
+
+    def _dropping(self, member: str) -> ScriptCall:
+        keys = [redis_keys.log(*redis_keys.split_member(member)), redis_keys.DELTAS]
+        return ScriptCall("drop_deltas", keys, [member, self._delta_ttl_ms])
 
     async def _may_take_back(self) -> bool:
         """Whether an expired lease means that its holder is gone.
@@ -166,6 +187,7 @@ def _forgetting(
             *redis_keys.task_keys(tenant, task_id)[:3],
             redis_keys.ENDED,
             redis_keys.WEBHOOKS,
+            redis_keys.DELTAS,
             *listings,
             *(redis_keys.listing(tenant, "status", status) for status in statuses),
         ],

@@ -44,7 +44,7 @@ _TASK_SCRIPTS: Final = (
     "finish",
 )
 
-UNGUARDED: Final = ("overdue", "forget", "due_schedules")
+UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
 """Scripts that only read or free memory."""
 _SHARED: Final = ("counters", "task", "dispatch", "suspects", "ending")
 _SCRIPTS_ALONE: Final = (

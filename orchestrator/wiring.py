@@ -16,6 +16,7 @@ from orchestrator.queue import CeleryTaskQueue
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_dues import RedisPayee
 from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
@@ -44,6 +45,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         store=RedisTaskStore(
             client,
             result_ttl_seconds=settings.retention.result_ttl,
+            delta_ttl_seconds=settings.retention.delta_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
@@ -65,6 +67,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         defaults=defaults_of(settings),
         gate=RedisGate(client),
         budget=RedisBudget(client),
+        payee=RedisPayee(client),
         budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,

@@ -71,6 +71,7 @@ local function end_task(status, data)
   settle_cache(status)
   settle_idempotency()
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
+  redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
   for _, key in ipairs({RECORD, LOG, JOURNAL}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end

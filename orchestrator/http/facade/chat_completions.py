@@ -26,6 +26,7 @@ from orchestrator.http.facade.chat_schema import ChatBody
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
 from orchestrator.http.facade.roles import check_roles
+from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
@@ -194,7 +195,8 @@ async def _pieces(
     celeriac: AsyncOrchestrator, task: Task, include_usage: bool
 ) -> AsyncIterator[bytes]:
     yield _chunk(task, {"role": "assistant", "content": ""})
-    async for event in follow(celeriac, task.id, after=-1, tenant=task.tenant):
+    events = follow(celeriac, task.id, after=-1, tenant=task.tenant)
+    async for event in with_whole_texts(events):
         if event is None:
             yield KEEPALIVE
         elif event.type is EventType.TEXT_DELTA:

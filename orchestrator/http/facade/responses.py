@@ -37,6 +37,8 @@ from orchestrator.http.facade.response_request import ECHO, ResponseRequest, inp
 from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
 from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.shapes import Shape
+from orchestrator.http.facade.whole_output import with_whole_output
+from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
@@ -230,7 +232,8 @@ def _stream(
 async def _pieces(
     celeriac: AsyncOrchestrator, task: Task, after: int
 ) -> AsyncIterator[bytes]:
-    async for event in follow(celeriac, task.id, after=after, tenant=task.tenant):
+    events = follow(celeriac, task.id, after=after, tenant=task.tenant)
+    async for event in with_whole_texts(events):
         if event is None:
             yield KEEPALIVE
         elif event.type.is_end:
@@ -238,6 +241,8 @@ async def _pieces(
             shape = await _object(celeriac, ended)
             kind = TERMINAL[shape["status"]]
             yield wire(kind, event.sequence, {"response": shape})
-        elif (mapped := facade_event(event, task)) is not None:
-            yield wire(mapped[0], event.sequence, mapped[1])
+        else:
+            whole = await with_whole_output(celeriac, task, event)
+            if (mapped := facade_event(whole, task)) is not None:
+                yield wire(mapped[0], event.sequence, mapped[1])
     yield DONE
