@@ -1,4 +1,4 @@
-"""Every router of the service, those that are asked most first: they are tried in turn."""
+"""Every router of the service; they are tried in turn, so the busiest come first."""
 
 from __future__ import annotations
 
