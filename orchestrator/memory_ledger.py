@@ -214,6 +214,7 @@ class MemoryLedger:
             self.close_turn(entry, status)
         entry.superseded.clear()
         entry.inbox.clear()
+        entry.saying = None
         self._leave_turns(entry)
         turn = self.wake_next_turn(entry) if was_next else ()
         return (*bells, *turn, *self._wake_followers(entry))

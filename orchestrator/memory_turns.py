@@ -45,6 +45,8 @@ class MemoryTurns:
         """Keep what a turn without an answer leaves, and those that it superseded."""
         if status is not TaskStatus.COMPLETED and not entry.rolled_back:
             said = [step.said for step in entry.steps.values() if step.said]
+            if entry.saying and entry.saying.text:
+                said.append(entry.saying.text)
             made = entry.steps.get(SUMMARY_KEY)
             summary = [Message.model_validate(made.outcome)] if made else []
             asked = (*summary, self.asked(entry.task), *entry.steered)

@@ -211,21 +211,19 @@ class JournaledRunContext:
             self._said = completion.message.content
             return completion
         started = monotonic()
-        live = LiveText(
-            self._log, self._item_log, item_id=f"msg-{number}", index=self._items
-        )
+        live = LiveText(self._log, self._item_log, number=number, index=self._items)
         try:
             with self._run.recording():
                 await live.load()
             answered = await self._ask_within_budget(key, request, live)
-        except Exception:
+        except BaseException:
             # The place is still free: the next completion, in this attempt or in a
             # later one, is the one that stands in the journal.
             if self._completions == number:
                 self._completions -= 1
+            await live.leave()
             raise
-        finally:
-            await live.pause()
+        await live.pause()
         completion, seconds = answered.completion, monotonic() - started
         self.exchanges.append(Exchange(request, completion))
         self._items += bool(completion.message.content)

@@ -228,9 +228,23 @@ local function conversation_keys(tenant, id)
     head .. ':tombstone', prefix .. '_index'}
 end
 
+-- The end of a text that fits, from the beginning of a character on.
+local function conversation_newest_part(text)
+  local from = math.max(1, #text - CONVERSATION_MAX_SAID + 1)
+  while from > 1 and from <= #text do
+    local byte = string.byte(text, from)
+    if byte < 128 or byte > 191 then break end
+    from = from + 1
+  end
+  return string.sub(text, from)
+end
+
 -- The newest pieces of an unfinished answer that fit, joined.
 local function conversation_said(pieces)
   local kept, left = {}, CONVERSATION_MAX_SAID
+  if #pieces > 0 then
+    pieces[#pieces] = conversation_newest_part(pieces[#pieces])
+  end
   for i = #pieces, 1, -1 do
     left = left - #pieces[i]
     if left < 0 then break end
