@@ -256,12 +256,14 @@ end
 -- Adds a turn that ended without an answer: what was asked, then a closing mark.
 -- close: turn, summary (message JSON or nil), asked (lines of message JSON), said
 -- (pieces of text), ended (a word of CONVERSATION_CLOSING_NOTES), limits (lines: config,
--- max_messages, ttl_ms, to create with). Adds nothing to a deleted conversation, for a turn that is there already, or
--- when `on_failure` is 'drop'. Comes after the caller's first write.
+-- max_messages, ttl_ms, to create with). With `on_failure` 'drop' only the summary, which
+-- is of earlier turns. Adds nothing to a deleted conversation or for a turn that is there
+-- already. Comes after the caller's first write.
 local function conversation_close(keys, close, now_ms)
   local config, max_messages, ttl_ms = string.match(close.limits, '^(.-)\n(.-)\n(.*)$')
   local policy = redis.call('HGET', keys[1], 'config') or config
-  if cjson.decode(policy).on_failure == 'drop' then return end
+  local drops = cjson.decode(policy).on_failure == 'drop'
+  if drops and not close.summary then return end
   local said = conversation_said(close.said)
   if said ~= '' then said = said .. '\n\n' end
   local argv = {close.turn, '', config, max_messages, ttl_ms}
@@ -271,10 +273,12 @@ local function conversation_close(keys, close, now_ms)
     end
   end
   if close.summary then add('system', close.summary, 'summary') end
-  for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
-  add('assistant', '{"role":"assistant","content":'
-    .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
-    .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
+  if not drops then
+    for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
+    add('assistant', '{"role":"assistant","content":'
+      .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
+      .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
+  end
   if not conversation_append_check(keys, argv) then
     conversation_append_write(keys, argv, now_ms)
   end

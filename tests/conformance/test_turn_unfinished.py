@@ -7,10 +7,11 @@ import pytest
 from conversations.closing import MAX_SAID_BYTES
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.history import check_history
-from conversations.message import Message, StoredMessage
+from conversations.message import Message, Role, StoredMessage
+from conversations.view import read_view
 from orchestrator.errors import LeaseLost
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Step, StepKind, Unfinished
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind, Unfinished
 from orchestrator.store import Ending, Lease
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import OpenStores, Stores
@@ -206,3 +207,24 @@ async def test_a_batch_tells_and_keeps_together(stores: Stores) -> None:
     assert events[-1].data == {"message": "on it"}
     await stores.tasks.finish(lease, failed(), running_seconds=0)
     assert (await last(stores)).startswith("One")
+
+
+async def test_a_dropped_turn_leaves_the_summary_that_it_has_paid_for(
+    stores: Stores,
+) -> None:
+    config = ConversationConfig(context_window=2, on_failure="drop")
+    before = [Message(role=Role.USER, content=str(number)) for number in range(4)]
+    await stores.conversations.append("default", TALK, before, create_with=config)
+    task, lease = await began(stores)
+    summary = Message(role=Role.SYSTEM, content="In short: 0, 1", covers=2)
+    outcome = summary.model_dump(mode="json", exclude_defaults=True)
+    step = Step(key=SUMMARY_KEY, kind=StepKind.COMPLETION, outcome=outcome)
+    await stores.tasks.record_step(lease, step)
+    await says(stores, lease, "Well,")
+    await stores.tasks.finish(lease, failed(), running_seconds=0)
+    stored = await history(stores)
+    assert [each.message for each in stored] == [*before, summary]
+    assert stored[-1].turn == task.id
+    view = await read_view(stores.conversations, "default", TALK)
+    assert view.window.summary == summary
+    assert view.to_summarise == ()
