@@ -6,14 +6,12 @@ refuses, except the delete, which begins by freeing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
 from pydantic import JsonValue
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from conversations.admission import MAX_PAGE, history_up_to, not_kept
 from conversations.append_script import (
@@ -29,7 +27,6 @@ from conversations.append_script import (
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import (
     ConversationNotFound,
-    ConversationStoreUnavailable,
     InvalidHistory,
     MessageNotFound,
     creation_refused,
@@ -38,6 +35,7 @@ from conversations.history import open_after
 from conversations.json_value import NotStorable, dumps
 from conversations.message import Message, Role, StoredMessage
 from conversations.record import write_limits
+from conversations.redis_errors import store_errors
 from conversations.script_values import (
     FIELDS_PER_MESSAGE,
     creation_arguments,
@@ -51,13 +49,6 @@ from conversations.store import ConversationPage
 
 TOMBSTONE_SECONDS = 86_400
 """A day: longer than any writer that still believes in the conversation lives."""
-REFUSALS = {
-    "maxmemory": "is out of memory",
-    "read only replica": "is a read-only replica",
-    "unable to persist": "cannot write to its disk",
-    "writing to the AOF": "cannot write to its disk",
-}
-"""Words by which Redis, also from within a script, says why it refuses a write."""
 FILTER_BATCH = 200
 """Heads fetched at a time while looking for metadata."""
 PIECE = 500
@@ -99,7 +90,7 @@ class RedisConversationStore:
         tenant, conversation_id = conversation.tenant, conversation.id
         keys: list[str] = [*append_keys(tenant, conversation_id)]
         arguments = creation_arguments(conversation, history, messages)
-        with _store_errors():
+        with store_errors():
             if len(history) > PIECE:
                 keys += await self._load(conversation, history)
             else:
@@ -147,7 +138,7 @@ class RedisConversationStore:
         ttl_ms = write_limits(copy.config)[2]
         ttl = "" if copy.config.ttl_seconds is None else repr(copy.config.ttl_seconds)
         last = "" if at is None else at
-        with _store_errors():
+        with store_errors():
             outcome, *answer = await self._fork(
                 keys=[*keys, *append_keys(tenant, copy.id)],
                 args=[token_hex(8), last, hidden, ttl_ms, ttl, in_place, *bounds],
@@ -181,7 +172,7 @@ class RedisConversationStore:
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             fields = await self._client.hgetall(keys.head)
         if not fields:
             raise ConversationNotFound(conversation_id)
@@ -215,7 +206,7 @@ class RedisConversationStore:
     async def _heads(
         self, tenant: str, below: str, limit: int
     ) -> Sequence[tuple[str, Conversation]]:
-        with _store_errors():
+        with store_errors():
             rows = await self._list(
                 keys=(index_key(tenant),),
                 args=(conversation_prefix(tenant), limit, below),
@@ -229,7 +220,7 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, metadata: Mapping[str, JsonValue]
     ) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             head = await self._update(keys=keys, args=(dumps(dict(metadata)),))
         if head is None:
             raise ConversationNotFound(conversation_id)
@@ -240,7 +231,7 @@ class RedisConversationStore:
             keys = _keys(tenant, conversation_id)
         except ConversationNotFound:
             return False
-        with _store_errors():
+        with store_errors():
             return bool(
                 await self._delete(keys=keys, args=(token_hex(8), TOMBSTONE_SECONDS))
             )
@@ -249,7 +240,7 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, seq: int
     ) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             outcome, *answer = await self._delete_message(
                 keys=keys, args=(token_hex(8), seq)
             )
@@ -276,7 +267,7 @@ class RedisConversationStore:
             expected_last_seq=expected_last_seq,
             create_with=create_with,
         )
-        with _store_errors():
+        with store_errors():
             outcome, *answer = await self._append(keys=keys, args=arguments)
         if text_of(outcome) != "ok":
             raise append_error(
@@ -295,7 +286,7 @@ class RedisConversationStore:
     ) -> tuple[StoredMessage, ...]:
         keys = _keys(tenant, conversation_id)
         bounds = ["" if bound is None else bound for bound in (before, after)]
-        with _store_errors():
+        with store_errors():
             rows = await self._read(keys=(keys.head, keys.log), args=(limit, *bounds))
         if rows is None:
             raise ConversationNotFound(conversation_id)
@@ -305,7 +296,7 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, turn: str
     ) -> tuple[StoredMessage, ...]:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             rows = await self._read_turn(keys=keys, args=(turn,))
         if rows is None:
             raise ConversationNotFound(conversation_id)
@@ -315,28 +306,12 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             answer = await self._read_window(keys=(keys.head, keys.log, keys.system))
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
         return read_head(tenant, conversation_id, head), read_messages(rows)
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Map the client's errors; their texts may hold an address, so they stay behind."""
-    try:
-        yield
-    except RedisError as exc:
-        reason = next(
-            (reason for words, reason in REFUSALS.items() if words in str(exc)),
-            "did not answer or refused",
-        )
-        raise ConversationStoreUnavailable(
-            f"the conversation store {reason} ({type(exc).__name__});"
-            " check that the configured Redis is reachable and accepts writes"
-        ) from exc
 
 
 def _keys(tenant: str, conversation_id: str) -> ConversationKeys:

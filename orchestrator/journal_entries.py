@@ -21,7 +21,8 @@ from orchestrator.task_record import instant
 def step_text(step: Step, *, attempt: int) -> str:
     """A step as the journal keeps it, without its instant."""
     stamped = step.model_copy(update={"attempt": attempt})
-    return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
+    rare = set() if step.shown_as else {"shown_as"}
+    return dumps(stamped.model_dump(mode="json", exclude={"recorded_at", *rare}))
 
 
 def redacted_step(step: Step, redact: Redact | None) -> Step:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
-from orchestrator.dues import Dues, Payee
+from orchestrator.dues import Dues, InMemoryPayee, Payee
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import (
     Decision,
@@ -47,7 +47,9 @@ class MemoryRunJournal:
         redact: Redact | None,
         payee: Payee | None,
     ) -> None:
-        self._payee = payee or Payee(gate=InMemoryGate(), budget=InMemoryBudget())
+        self._payee = payee or InMemoryPayee(
+            gate=InMemoryGate(), budget=InMemoryBudget()
+        )
         self._ledger = ledger
         self._turns = turns
         self._lock = lock
@@ -118,9 +120,12 @@ class MemoryRunJournal:
             if begun and begun.attempt == lease.fence:
                 del entry.starts[key]
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
         with self._lock:
-            return self._ledger.get(tenant, task_id).journal.steps
+            steps = self._ledger.get(tenant, task_id).journal.steps
+        return tuple(step for step in steps if not keys or step.key in keys)
 
     async def park(
         self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float

@@ -39,6 +39,8 @@ from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 """A server on the same network answers far sooner; a dead one is told early."""
+HANDSHAKE_TIMEOUT_SECONDS: Final = 3.0
+"""A server that takes connections and says nothing is told before a person gives up."""
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
 """A submit is answered within 5 s, whatever the server does."""
 BLOCK_SLICE_SECONDS: Final = 2.0
@@ -96,11 +98,18 @@ def connect(
 
 
 class _Cancellable(AbstractConnection):
-    """Sends within the socket's timeout, and never swallows a cancel.
+    """Connects and sends within limits, and never swallows a cancel.
 
     redis-py sends by `asyncio.wait_for`, which on Python 3.11 returns as if nothing
     were when the cancel comes together with the end; it makes a task a command, too.
     """
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_SECONDS):
+                await super().on_connect_check_health(check_health=check_health)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout in the handshake") from None
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
@@ -134,7 +143,7 @@ _CANCELLABLE: Final = {
 }
 
 
-def address_of(client: Redis) -> str:
+def address_of(client: UntypedRedis) -> str:
     """Name the server as host:port or socket path, never with credentials."""
     facts = client.connection_pool.connection_kwargs
     if facts.get("path"):

@@ -106,15 +106,20 @@ class RedisRunJournal(RedisTaskScripts):
             arguments = [token_hex(8), *said, *_event_arguments(events)]
             await self._write("append_events", lease, arguments)
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
         require_name(tenant, task_id)
+        journal = redis_keys.journal(tenant, task_id)
         with store_errors(self._address):
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.exists(redis_keys.record(tenant, task_id))
-                pipeline.hgetall(redis_keys.journal(tenant, task_id))
+                pipeline.hmget(journal, keys) if keys else pipeline.hgetall(journal)
                 exists, entries = await pipeline.execute()
         if not exists:
             raise TaskNotFound(task_id)
+        if keys:
+            entries = {k: v for k, v in zip(keys, entries, strict=True) if v}
         return journal_from_entries(entries).steps
 
     async def park(

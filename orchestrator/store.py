@@ -250,8 +250,10 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
-        """Return the journal in order of recording.
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
+        """Return the journal in order of recording, or those steps of it alone.
 
         Raises:
             TaskNotFound: none of this tenant has the id.

@@ -105,6 +105,11 @@ class LiveText:
             self._items.end(self._item)
         return events
 
+    @property
+    def shown_as(self) -> str | None:
+        """The message's id, where an earlier try that was cut has taken its own."""
+        return self._item.id if self._item is not None and self._tries > 1 else None
+
     async def _write(self) -> None:
         self._is_resting = False
         while not self._is_ending and (events := self._catch_up(is_whole=False)):

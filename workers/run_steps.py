@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from orchestrator.journal import Step, StepKind
+from conversations.message import Message
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.task import Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
@@ -12,7 +13,12 @@ from workers.llm.provider import Completion
 
 
 def completion_step(
-    key: str, completion: Completion, *, seconds: float, attempt: int
+    key: str,
+    completion: Completion,
+    *,
+    seconds: float,
+    attempt: int,
+    shown_as: str | None = None,
 ) -> Step:
     """Return the step of a completion."""
     return Step(
@@ -21,12 +27,22 @@ def completion_step(
         name=completion.model,
         outcome=completion.model_dump(mode="json", exclude_defaults=True),
         said=completion.message.content or None,
+        shown_as=shown_as,
         usage=completion.usage or Usage(),
         cost_micros=completion.cost_micros,
         waited_seconds=completion.gate_wait_seconds,
         seconds=seconds,
         attempt=attempt,
     )
+
+
+def summary_step(
+    completion: Completion, summary: Message, *, seconds: float, attempt: int
+) -> Step:
+    """Return the step of a summary; it is no part of what the run says."""
+    step = completion_step(SUMMARY_KEY, completion, seconds=seconds, attempt=attempt)
+    outcome = summary.model_dump(mode="json", exclude_defaults=True)
+    return step.model_copy(update={"outcome": outcome, "said": None})
 
 
 def tool_step(

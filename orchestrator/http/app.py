@@ -86,6 +86,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # a route of ours that needs a key
         redirect_slashes=False,
     )
     app.state.settings = settings

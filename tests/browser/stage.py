@@ -143,7 +143,7 @@ async def open_stage(**http: object) -> AsyncIterator[Stage]:
             manager.register_agent(agent)
         async with open_orchestrator(settings, manager=manager) as orchestrator:
             parts = orchestrator._parts
-            with socket.socket() as listening:
+            with socket.socket(proto=socket.IPPROTO_TCP) as listening:
                 listening.bind(("127.0.0.1", 0))
                 port = listening.getsockname()[1]
                 app = create_app(settings, parts=parts)

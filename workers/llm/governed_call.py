@@ -6,7 +6,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from conversations.window import estimate_tokens
-from orchestrator.gate import CallOutcome, Departure
+from orchestrator.budget import Reservation
+from orchestrator.dues import Dues
+from orchestrator.gate import CallOutcome, Departure, Permit
 from orchestrator.task import Usage
 from workers.errors import (
     LLMError,
@@ -15,7 +17,8 @@ from workers.errors import (
     RateLimited,
     StreamTruncated,
 )
-from workers.llm.endpoints import ServedEndpoint
+from workers.llm.allowance import amount_of
+from workers.llm.endpoints import Price, ServedEndpoint
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.run_provider import Answered, Around, Heard
@@ -59,6 +62,11 @@ class Call:
     answered: Answered | None = None
     """There when its dues are left to who records it."""
 
+    @property
+    def price(self) -> Price:
+        """What its tokens cost."""
+        return self.choice.endpoint.price_of(self.choice.model)
+
     def usage(self) -> Usage:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:
@@ -72,6 +80,22 @@ class Call:
             or estimate_tokens(self.completion.message),
         }
         return counted.model_copy(update=estimate)
+
+
+def dues_of(
+    call: Call,
+    permit: Permit | None,
+    departure: Departure,
+    reservation: Reservation | None,
+) -> Dues:
+    """Return what a call owes; a call of unknown outcome keeps all that it reserved."""
+    is_known = departure.tokens is not None
+    return Dues(
+        permit=permit,
+        departure=departure,
+        reservation=reservation if is_known else None,
+        amount=amount_of(call.usage(), call.price) if is_known else None,
+    )
 
 
 def departure_after(error: LLMError) -> Departure:

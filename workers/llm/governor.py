@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from time import monotonic
 from uuid import uuid4
 
 from orchestrator.agent_config import AgentConfig, ModelChoice
-from orchestrator.budget import Reservation
-from orchestrator.dues import Dues
+from orchestrator.budget import Amount
+from orchestrator.dues import Dues, Payee
 from orchestrator.gate import Caller, CallOutcome, Departure
 from orchestrator.task import Task, Usage
 from workers.errors import (
@@ -22,11 +23,19 @@ from workers.errors import (
     LLMUnavailable,
     RateLimited,
 )
-from workers.llm.allowance import Allowance, amount_of
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
+from workers.llm.allowance import Allowance
 from workers.llm.context_guard import fitted, was_cut
-from workers.llm.endpoints import Endpoints, Price
-from workers.llm.gatekeeper import Gatekeeper, Passage
-from workers.llm.governed_call import Call, Choice, How, Plan, departure_after
+from workers.llm.endpoints import Endpoints
+from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_call import (
+    Call,
+    Choice,
+    How,
+    Plan,
+    departure_after,
+    dues_of,
+)
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.run_provider import Answered, Around, Heard, streamed
@@ -45,11 +54,17 @@ class Governor:
     """The rules of a process; makes the provider of each run."""
 
     def __init__(
-        self, endpoints: Endpoints, gatekeeper: Gatekeeper, allowance: Allowance
+        self,
+        endpoints: Endpoints,
+        gatekeeper: Gatekeeper,
+        allowance: Allowance,
+        payee: Payee,
     ) -> None:
         self.endpoints = endpoints
         self.gatekeeper = gatekeeper
         self.allowance = allowance
+        self._payee = payee
+        self._insist = Insistence(patience_seconds=STORE_PATIENCE_SECONDS)
         self._answer_tokens: dict[str, float] = {}
 
     def for_run(
@@ -77,8 +92,19 @@ class Governor:
         usual = self._answer_tokens.get(gate, usage.output_tokens)
         self._answer_tokens[gate] = usual + (usage.output_tokens - usual) / 8
 
+    async def pay(self, dues: Dues) -> None:
+        """Pay; a store that refuses is asked again while the run goes on."""
+        if not dues.are_none:
+            await self._insist.see_to(partial(self._payee.pay, dues))
+
+    def pay_meanwhile(self, dues: Dues) -> None:
+        """Pay without waiting for it."""
+        self._insist.meanwhile(partial(self._payee.pay, dues))
+
     async def aclose(self) -> None:
         """Close what it uses."""
+        await self._insist.settle()
+        await self.allowance.aclose()
         await self.gatekeeper.aclose()
         await self.endpoints.aclose()
 
@@ -103,6 +129,10 @@ class GovernedProvider:
         self._budget_times = 1
         self._waited_seconds = 0.0
         """At gates, since the last completion."""
+
+    def pay_now(self, answered: Answered) -> None:
+        if answered.dues is not None:
+            self._governor.pay_meanwhile(answered.dues)
 
     def allow_budget(self, times: int) -> None:
         self._budget_times = times
@@ -278,13 +308,13 @@ class GovernedProvider:
     ) -> AsyncIterator[Call]:
         """Reserve and enter; whatever happens, leave and settle, or owe both."""
         call = Call(choice=choice, request=request)
-        governor, price = self._governor, choice.endpoint.price_of(choice.model)
+        governor = self._governor
         reservation = await governor.allowance.reserve(
             self._task,
             self._config,
             prompt_tokens=prompt_tokens(request),
             output_tokens=request.max_output_tokens,
-            price=price,
+            price=call.price,
             times=self._budget_times,
         )
         entering = monotonic()
@@ -296,68 +326,43 @@ class GovernedProvider:
                 may_park=self._may_park,
             )
         except BaseException:
-            await governor.allowance.settle(reservation, Usage(), price)
+            await governor.pay(Dues(reservation=reservation, amount=Amount()))
             raise
         self._waited_seconds += monotonic() - entering
         departure = Departure(outcome=CallOutcome.UNKNOWN)
+        is_owed = False
         try:
             yield call
-            self._note_cost(call, price)
-            departure = self._departure(call, passage.gate)
-            if owes:
-                call.answered = self._answered(call, passage, departure, reservation)
+            is_owed = owes
         except LLMError as exc:
             departure = departure_after(exc)
-            if call.completion is not None:  # it was taken, but will not do
-                departure = self._departure(call, passage.gate)
             raise
         finally:
-            if call.answered is None:
-                await governor.gatekeeper.leave(passage, departure)
-                if departure.tokens is not None:
-                    await governor.allowance.settle(reservation, call.usage(), price)
+            if call.completion is not None:  # be it that it will not do
+                departure = self._taken(call, passage.gate)
+            dues = dues_of(call, passage.permit, departure, reservation)
+            await governor.gatekeeper.leave(passage, departure)
+            if is_owed and call.completion is not None:
+                call.answered = Answered(completion=call.completion, dues=dues)
+            else:
+                await governor.pay(dues)
 
-    def _note_cost(self, call: Call, price: Price) -> None:
-        """Say in the completion what it cost and how long it waited for its permit."""
-        if call.completion is not None:
-            facts = {
-                "cost_micros": price.micros(call.usage()),
-                "gate_wait_seconds": round(self._waited_seconds, 3),
-            }
-            call.completion = call.completion.model_copy(update=facts)
-            self._waited_seconds = 0.0
-
-    def _answered(
-        self,
-        call: Call,
-        passage: Passage,
-        departure: Departure,
-        reservation: Reservation | None,
-    ) -> Answered | None:
-        """Return the answer with what is left to pay; None where that is nothing."""
-        price = call.choice.endpoint.price_of(call.choice.model)
-        dues = Dues(
-            permit=passage.permit,
-            departure=departure,
-            reservation=reservation,
-            amount=amount_of(call.usage(), price),
-        )
-        if dues.are_none or call.completion is None:
-            return None
-        self._governor.gatekeeper.owe(passage)
-        return Answered(
-            completion=call.completion,
-            dues=dues,
-        )
-
-    def _departure(self, call: Call, gate: str) -> Departure:
+    def _taken(self, call: Call, gate: str) -> Departure:
+        """Learn from an answer; say in it what it cost and how long it waited."""
         usage = call.usage()
         self._governor.learn(gate, usage)
-        wait = call.completion.endpoint_wait_seconds if call.completion else None
+        if call.completion is None:
+            raise RuntimeError("a call that was taken has its completion")
+        facts = {
+            "cost_micros": call.price.micros(usage),
+            "gate_wait_seconds": round(self._waited_seconds, 3),
+        }
+        call.completion = call.completion.model_copy(update=facts)
+        self._waited_seconds = 0.0
         return Departure(
             outcome=CallOutcome.ANSWERED,
             tokens=usage.total_tokens,
-            wait_seconds=wait,
+            wait_seconds=call.completion.endpoint_wait_seconds,
         )
 
     def _caller(self, choice: Choice, request: CompletionRequest) -> Caller:

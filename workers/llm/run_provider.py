@@ -48,6 +48,10 @@ class RunProvider(Protocol):
         """
         ...
 
+    def pay_now(self, answered: Answered) -> None:
+        """Pay what an answer owes that is not recorded; the run goes on meanwhile."""
+        ...
+
     def allow_budget(self, times: int) -> None:
         """Let the run spend each of its budgets so often."""
         ...
@@ -78,6 +82,9 @@ class UngovernedProvider:
             if heard is None:
                 return Answered(completion=await self._provider.complete(request))
             return Answered(completion=await streamed(self._provider, request, heard))
+
+    def pay_now(self, answered: Answered) -> None:
+        """Nothing is owed."""
 
     def allow_budget(self, times: int) -> None:
         """Nothing is bounded."""

@@ -37,6 +37,7 @@ from orchestrator.http.facade.response_request import ECHO, ResponseRequest, inp
 from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
 from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.shapes import Shape
+from orchestrator.http.facade.whole_output import with_whole_output
 from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
@@ -240,6 +241,8 @@ async def _pieces(
             shape = await _object(celeriac, ended)
             kind = TERMINAL[shape["status"]]
             yield wire(kind, event.sequence, {"response": shape})
-        elif (mapped := facade_event(event, task)) is not None:
-            yield wire(mapped[0], event.sequence, mapped[1])
+        else:
+            whole = await with_whole_output(celeriac, task, event)
+            if (mapped := facade_event(whole, task)) is not None:
+                yield wire(mapped[0], event.sequence, mapped[1])
     yield DONE
