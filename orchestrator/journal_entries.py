@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from conversations.closing import newest_part
+from conversations.errors import RedactionFailed
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
 from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
@@ -34,6 +36,19 @@ def redacted_step(step: Step, redact: Redact | None) -> Step:
     if step.said is None:
         return step
     return step.model_copy(update={"said": redacted_text(step.said, redact)})
+
+
+def kept_unfinished(text: str, redact: Redact | None) -> str:
+    """What may be kept of an answer that is not whole: its newest part, or nothing.
+
+    A hook that cannot take a piece of an answer is asked again when that is whole.
+    """
+    if not text.strip():
+        return ""
+    try:
+        return newest_part(redacted_text(text, redact))
+    except RedactionFailed:
+        return ""
 
 
 def start_text(start: StepStart, *, attempt: int) -> str:

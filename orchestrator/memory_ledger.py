@@ -129,7 +129,8 @@ class MemoryLedger:
         self._ordinal += 1
         now = self.now
         due_at = max(task.not_before or now, now)
-        entry = Entry(accepted(task, created_at=now, due_at=due_at), self._ordinal)
+        begun = accepted(task, created_at=now, due_at=due_at)
+        entry = Entry(begun.model_copy(deep=True), self._ordinal)
         self.entries[entry.key] = entry
         self.tenants.add(task.tenant)
         if task.conversation_id is not None:
@@ -217,6 +218,7 @@ class MemoryLedger:
             self.close_turn(entry, status)
         entry.superseded.clear()
         entry.inbox.clear()
+        entry.saying = None
         self._leave_turns(entry)
         turn = self.wake_next_turn(entry) if was_next else ()
         return (*bells, *turn, *self._wake_followers(entry))

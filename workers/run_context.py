@@ -206,9 +206,7 @@ class JournaledRunContext:
             self._note_answer(request, completion)
             return completion
         started = monotonic()
-        live = LiveText(
-            self._log, self._item_log, item_id=f"msg-{number}", index=self._items
-        )
+        live = LiveText(self._log, self._item_log, number=number, index=self._items)
         try:
             answered = await self._ask_live(key, request, live)
         except Exception:
@@ -264,7 +262,7 @@ class JournaledRunContext:
                     await self._spent.decided(exc)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
-            await live.pause()
+            await live.leave()
             raise
 
     async def _ask(
