@@ -248,6 +248,10 @@ class TaskReader:
             await self._bounded(store.oldest_due(name)),
         )
 
+    async def unfinished(self, *, tenant: str | None = None) -> int:
+        """Return how many tasks of a tenant have not ended."""
+        return await self._bounded(self._parts.store.unfinished(self._of(tenant)))
+
     async def readiness(self) -> Readiness:
         """Tell whether a task submitted now would be taken, part by part."""
         return await read_readiness(self._parts)

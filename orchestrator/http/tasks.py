@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from conversations.json_value import dumps
 from orchestrator.events import TaskEvent
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Approver, Caller, Canceller, Reader, Submitter
 from orchestrator.http.dependencies import Celeriac, limits_of, problems
 from orchestrator.http.idempotency import IdempotencyKey
@@ -62,9 +63,10 @@ async def _seen(
 Seen = Annotated[int, Depends(_seen)]
 
 
-@router.post("", status_code=202, responses=problems(400, 404, 409))
+@router.post("", status_code=202, responses=problems(400, 404, 409, 429))
 async def submit_task(
     body: SubmitBody,
+    request: Request,
     caller: Submitter,
     celeriac: Celeriac,
     key: IdempotencyKey,
@@ -74,6 +76,7 @@ async def submit_task(
 
     A submit that equals an earlier one returns that task (`200`).
     """
+    await admit(request, celeriac, caller)
     fields = body.fields()
     fields["metadata"] = stamped(fields.get("metadata"), caller)
     handle = await celeriac.submit(
@@ -140,11 +143,16 @@ async def cancel_task(
     return TaskBody.of(task)
 
 
-@router.post("/{task_id}/retry", status_code=202, responses=problems(404, 409))
+@router.post("/{task_id}/retry", status_code=202, responses=problems(404, 409, 429))
 async def retry_task(
-    task_id: TaskId, caller: Submitter, celeriac: Celeriac, response: Response
+    task_id: TaskId,
+    request: Request,
+    caller: Submitter,
+    celeriac: Celeriac,
+    response: Response,
 ) -> TaskBody:
     """Submit an ended task's request again, as a new task; once for each task."""
+    await admit(request, celeriac, caller)
     handle = await celeriac.retry(task_id, tenant=caller.tenant)
     response.headers["Location"] = f"/tasks/{handle.id}"
     return TaskBody.of(handle.accepted, warning=handle.warning)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from conversations.json_value import dumps
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
 from orchestrator.http.dependencies import (
     Celeriac,
@@ -71,6 +72,7 @@ async def create_completion(
     """Ask an agent and wait for its answer."""
     opening = body.opening()
     check_roles(opening, request)
+    await admit(request, celeriac, caller)
     handle = await celeriac.submit(
         body.model,
         input_of(opening),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from conversations.errors import ConversationNotFound
 from orchestrator.errors import InvalidInput, TaskNotFound
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Caller, Canceller, Reader, Submitter
 from orchestrator.http.dependencies import (
     Celeriac,
@@ -63,7 +64,9 @@ ANSWER: Responses = {
 }
 
 
-@router.post("", responses={**openai_problems(404, 409), **ANSWER}, response_model=None)
+@router.post(
+    "", responses={**openai_problems(404, 409, 429), **ANSWER}, response_model=None
+)
 async def create_response(
     body: ResponseRequest,
     request: Request,
@@ -107,6 +110,7 @@ async def submit_response(
     body.check()
     opening = body.opening()
     check_roles(opening, request)
+    await admit(request, celeriac, caller)
     conversation_id = await conversation_for(
         celeriac,
         body,
