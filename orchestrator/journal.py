@@ -79,6 +79,14 @@ class StepStart(BaseModel):
     """When it began, by the store's clock; None before that."""
 
 
+class Unfinished(NamedTuple):
+    """What a completion has said before it is a step."""
+
+    key: str
+    """The key that its step will have."""
+    text: str
+
+
 class Action(StrEnum):
     """What to do about a step whose outcome is unknown."""
 

@@ -7,8 +7,11 @@ waiting and no coroutine.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Final
+
+from pydantic import JsonValue
 
 from conversations.json_value import JsonObject
 from orchestrator.errors import LeaseLost, TaskNotFound
@@ -160,8 +163,8 @@ class MemoryLedger:
         ended.followers.clear()
         return tuple(bells)
 
-    def record(self, entry: Entry, kind: EventType, **data: object) -> None:
-        self.append(entry, [NewEvent.model_validate({"type": kind, "data": data})])
+    def record(self, entry: Entry, kind: EventType, **data: JsonValue) -> None:
+        self.append(entry, [NewEvent(type=kind, data=data)])
 
     def append(self, entry: Entry, events: Sequence[NewEvent]) -> None:
         """Number and date events, and wake who waits for them."""
@@ -172,7 +175,7 @@ class MemoryLedger:
                 type=event.type,
                 at=now,
                 attempt=entry.task.attempt,
-                data=event.model_copy(deep=True).data,
+                data=deepcopy(event.data),
             )
             for sequence, event in enumerate(events, start=len(entry.events))
         ]
@@ -215,6 +218,7 @@ class MemoryLedger:
             self.close_turn(entry, status)
         entry.superseded.clear()
         entry.inbox.clear()
+        entry.saying = None
         self._leave_turns(entry)
         turn = self.wake_next_turn(entry) if was_next else ()
         return (*bells, *turn, *self._wake_followers(entry))

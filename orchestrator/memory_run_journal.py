@@ -9,8 +9,15 @@ from conversations.json_value import JsonObject
 from conversations.redaction import Redact
 from orchestrator.dues import Dues, InMemoryPayee, Payee
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
-from orchestrator.journal_entries import redacted_step
+from orchestrator.journal import (
+    Decision,
+    Step,
+    StepKind,
+    StepStart,
+    Unfinished,
+    call_key,
+)
+from orchestrator.journal_entries import kept_unfinished, redacted_step
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_entry import Entry
 from orchestrator.memory_gate import InMemoryGate
@@ -65,6 +72,8 @@ class MemoryRunJournal:
                 kept = redacted_step(step, self._redact)
                 entry.starts.pop(step.key, None)
                 entry.decisions.pop(step.key, None)
+                if entry.saying and entry.saying.key == step.key:
+                    entry.saying = None
                 entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
                 self._ledger.counts.add(lease.tenant, step_counts(step))
                 self._ledger.append(entry, events)
@@ -77,9 +86,19 @@ class MemoryRunJournal:
             step = self._turns.take(self._ledger.held(lease), key)
             return step.model_copy(deep=True) if step else None
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+    async def append_events(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
         with self._lock:
-            self._ledger.append(self._ledger.held(lease), events)
+            entry = self._ledger.held(lease)
+            self._ledger.append(entry, events)
+            if unfinished and unfinished.key not in entry.steps:
+                text = kept_unfinished(unfinished.text, self._redact)
+                entry.saying = Unfinished(unfinished.key, text)
 
     async def start_step(self, lease: Lease, start: StepStart) -> bool:
         with self._lock:

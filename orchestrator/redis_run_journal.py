@@ -18,11 +18,13 @@ from orchestrator.journal import (
     Step,
     StepKind,
     StepStart,
+    Unfinished,
     call_key,
 )
 from orchestrator.journal_entries import (
     decision_text,
     journal_from_entries,
+    kept_unfinished,
     recorded_step,
     redacted_step,
     start_text,
@@ -91,11 +93,18 @@ class RedisRunJournal(RedisTaskScripts):
         entry = await self._write("take_messages", lease, [key])
         return step_from_entry(entry[0]) if entry else None
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
-        if events:
-            await self._write(
-                "append_events", lease, [token_hex(8), *_event_arguments(events)]
-            )
+    async def append_events(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
+        key, text = unfinished or ("", "")
+        if events or unfinished:
+            said = [key, kept_unfinished(text, self._redact)]
+            arguments = [token_hex(8), *said, *_event_arguments(events)]
+            await self._write("append_events", lease, arguments)
 
     async def steps(
         self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None

@@ -26,7 +26,7 @@ from orchestrator.dues import Dues
 from orchestrator.errors import InvalidInput
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.figures_store import FiguresStore
-from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.journal import Decision, Step, StepStart, Unfinished
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskStatus
 from orchestrator.transition import (
@@ -233,8 +233,17 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
-        """Add events to the log.
+    async def append_events(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
+        """Add events to the log, and keep what a completion has said so far.
+
+        That is part of what a turn without an answer leaves, unless the completion's
+        step is recorded before.
 
         Raises:
             LeaseLost: the fence is old.

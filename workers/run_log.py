@@ -10,7 +10,7 @@ from typing import Protocol
 
 from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
-from orchestrator.journal import Step, StepStart
+from orchestrator.journal import Step, StepStart, Unfinished
 from orchestrator.store import Doorbell, Lease, TaskStore
 from workers.insistence import Insistence
 
@@ -43,8 +43,10 @@ class RunLog(Protocol):
         """Keep the messages sent to the run as a step; None when there are none."""
         ...
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
-        """Tell viewers."""
+    async def emit(
+        self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
+    ) -> None:
+        """Tell viewers, and keep what a completion has said so far."""
         ...
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
@@ -70,6 +72,7 @@ class StoreRunLog:
         insist: Insistence,
         ring: Ring,
         watched: bool = False,
+        in_conversation: bool = False,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -77,6 +80,7 @@ class StoreRunLog:
         self._ring = ring
         self._no_mail_until = 0.0
         self._is_watched = watched
+        self._in_conversation = in_conversation
 
     async def record(
         self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
@@ -104,8 +108,13 @@ class StoreRunLog:
             return None
         return await self._insist(lambda: self._store.take_messages(self._lease, key))
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
-        await self._insist(lambda: self._store.append_events(self._lease, events))
+    async def emit(
+        self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
+    ) -> None:
+        kept = unfinished if self._in_conversation else None
+        await self._insist(
+            lambda: self._store.append_events(self._lease, events, unfinished=kept)
+        )
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
         tenant, task_id = self._lease.tenant, self._lease.task_id
@@ -143,7 +152,12 @@ class DetachedRunLog:
     async def take(self, key: str) -> Step | None:  # noqa: ARG002
         return None
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
+    async def emit(
+        self,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
         """Drop them; nobody can watch an unstored task."""
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:  # noqa: ARG002

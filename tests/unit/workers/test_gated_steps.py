@@ -65,7 +65,7 @@ class MarkLog(DetachedRunLog):
     async def drop_start(self, key: str) -> None:
         self.dropped.append(key)
 
-    async def emit(self, events: Sequence[NewEvent]) -> None: ...
+    async def emit(self, events: Sequence[NewEvent], *, unfinished=None) -> None: ...
 
 
 class Stand:

@@ -41,7 +41,7 @@ class KeptLog(DetachedRunLog):
     async def drop_start(self, key: str) -> None:
         self.starts = [start for start in self.starts if start.key != key]
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
+    async def emit(self, events: Sequence[NewEvent], *, unfinished=None) -> None:
         self.events.extend(events)
 
 
