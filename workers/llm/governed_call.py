@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 from conversations.window import estimate_tokens
 from orchestrator.budget import Reservation
@@ -45,10 +46,9 @@ class Plan:
 class How:
     """In which way a run asks."""
 
-    streamed: bool = False
     around: Around = nullcontext
     heard: Heard | None = None
-    """The run's own way: each piece is told, and nothing is yielded before the end."""
+    """Is told each piece of an answer that is streamed."""
     owes: bool = False
 
 
@@ -67,6 +67,11 @@ class Call:
         """What its tokens cost."""
         return self.choice.endpoint.price_of(self.choice.model)
 
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """Of its request, roughly."""
+        return prompt_tokens(self.request)
+
     def usage(self) -> Usage:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:
@@ -75,7 +80,7 @@ class Call:
         if counted.input_tokens and counted.output_tokens:
             return counted
         estimate = {
-            "input_tokens": counted.input_tokens or prompt_tokens(self.request),
+            "input_tokens": counted.input_tokens or self.prompt_tokens,
             "output_tokens": counted.output_tokens
             or estimate_tokens(self.completion.message),
         }
