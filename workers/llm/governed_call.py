@@ -22,7 +22,7 @@ from workers.llm.allowance import amount_of
 from workers.llm.endpoints import Price, ServedEndpoint
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around, Heard
+from workers.llm.run_provider import Answered, Around
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,6 @@ class How:
     """In which way a run asks."""
 
     around: Around = nullcontext
-    heard: Heard | None = None
-    """Is told each piece of an answer that is streamed."""
     owes: bool = False
 
 

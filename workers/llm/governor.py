@@ -38,7 +38,7 @@ from workers.llm.governed_call import (
 )
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
-from workers.llm.run_provider import Answered, Around, Heard, streamed
+from workers.llm.run_provider import Answered, Around, whole
 
 logger = logging.getLogger(__name__)
 
@@ -143,14 +143,8 @@ class GovernedProvider:
         inner.allow_budget(self._budget_times)
         return inner
 
-    async def answer(
-        self,
-        request: CompletionRequest,
-        *,
-        around: Around,
-        heard: Heard | None = None,
-    ) -> Answered:
-        how = How(around=around, owes=self._may_owe, heard=heard)
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+        how = How(around=around, owes=self._may_owe)
         return await self._whole(request, how)
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -254,15 +248,9 @@ class GovernedProvider:
         request = await _fit_for(choice, request)
         provider = choice.endpoint.provider
         async with self._passage(choice, request, owes=how.owes) as call:
-            async with how.around():
-                completion = await (
-                    streamed(provider, request, how.heard)
-                    if how.heard
-                    else provider.complete(request)
-                )
-            call.completion = (
-                completion  # to be paid, fit for use or not
-            )
+            async with how.around() as heard:
+                completion = await whole(provider, request, heard)
+            call.completion = completion  # to be paid, fit for use or not
             call.completion = await self._checked(call, completion)
         return call.answered or Answered(completion=call.completion)
 
