@@ -11,6 +11,7 @@ from conversations.append_script import APPEND_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
 from orchestrator.redis_dues import paying_functions
@@ -71,7 +72,8 @@ class ScriptConstants(NamedTuple):
     """None: the caller rings."""
 
 
-def _sources(constants: ScriptConstants) -> dict[str, str]:
+def composed_sources(constants: ScriptConstants) -> dict[str, str]:
+    """Return the text of every task script by name."""
     parts = [read_script(name) for name in _SHARED]
     message = constants.doorbell_message
     values = (
@@ -81,8 +83,9 @@ def _sources(constants: ScriptConstants) -> dict[str, str]:
         f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
     )
     shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
-    composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
-    composed["record_step"] = shared + paying_functions() + read_script("record_step")
+    own = {name: read_script(name) for name in _TASK_SCRIPTS}
+    own["record_step"] = paying_functions() + own["record_step"]
+    composed = {name: pruned(shared, text) + text for name, text in own.items()}
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
@@ -111,7 +114,7 @@ class RedisTaskScripts:
         self._address = address_of(client)
         self._scripts = RedisScripts(
             client,
-            sources=_sources(constants),
+            sources=composed_sources(constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact

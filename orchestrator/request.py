@@ -160,6 +160,21 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
     Raises:
         InvalidInput: the first field that cannot be taken.
     """
+    try:
+        return SubmitRequest.model_validate(dict(fields))
+    except (ValidationError, RecursionError) as exc:
+        _check_payloads(fields)
+        if isinstance(exc, RecursionError):
+            raise
+        raise invalid_input(exc) from None
+
+
+def _check_payloads(fields: Mapping[str, object]) -> None:
+    """Name the place in a payload that cannot be stored; pydantic knows its text only.
+
+    Raises:
+        InvalidInput: there is one.
+    """
     for name in PAYLOADS:
         try:
             check_json(fields.get(name), path=name)
@@ -167,10 +182,6 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
             raise InvalidInput(exc.path, exc.reason) from None
         except RecursionError:
             raise InvalidInput(name, "refers to itself; send plain JSON") from None
-    try:
-        return SubmitRequest.model_validate(dict(fields))
-    except ValidationError as exc:
-        raise invalid_input(exc) from None
 
 
 def parse_schedule(fields: Mapping[str, object]) -> Schedule:

@@ -24,6 +24,7 @@ from orchestrator.agent_config import WorkerInfo
 from orchestrator.embedded import redis_version
 from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.local_process import worker_id
+from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
@@ -38,7 +39,6 @@ from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm.governor import Governor
 from workers.llm_wiring import open_governor
-from workers.log_format import show_facts
 from workers.refusal import refuse
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry

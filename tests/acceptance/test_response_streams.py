@@ -7,8 +7,15 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
+from orchestrator.agent_config import AgentConfig
+from orchestrator.task import RetryPolicy
 from tests.acceptance.test_openai_client import client_of
 from tests.http_service import Service, serving
+from workers.agent_manager import LocalAgentManager
+from workers.errors import StreamTruncated
+from workers.llm.provider import CompletionRequest, TextDelta
+from workers.llm.reply import Reply, ScriptedCall
+from workers.tools.tool import tool
 
 DELTA = "response.output_text.delta"
 PATIENCE_SECONDS = 30.0
@@ -55,3 +62,78 @@ async def test_a_stream_reads_the_same_text_after_its_deltas_have_gone() -> None
             response_id=response_id, starting_after=-1
         ) as helped:
             assert (await helped.get_final_response()).output_text == text
+
+
+@tool(effect="pure")
+def report(lines: int) -> str:
+    """Write a report."""
+    if lines > 5000:
+        raise ValueError("x" * 3000)
+    return "a line of it\n" * lines
+
+
+def items_done(events: Any) -> list[Any]:
+    """What the stream says of its items, as `output` holds them."""
+    ended = [e.item for e in events if e.type == "response.output_item.done"]
+    return [item for item in ended if item.status != "incomplete"]
+
+
+async def test_the_stream_and_the_response_agree_on_every_item() -> None:
+    calls = tuple(
+        ScriptedCall(id=f"c{n}", name="report", arguments={"lines": n})
+        for n in (1000, 9000, 1)
+    )
+    replies = [Reply(text="Let me see.", tool_calls=calls), "Done."]
+
+    def prepare(manager: LocalAgentManager) -> None:
+        manager.register_agent(AgentConfig(name="reporter", tools=("report",)))
+
+    async with (
+        serving(replies, prepare=prepare, tools=[report]) as service,
+        client_of(service.url) as client,
+    ):
+        stream = await client.responses.create(
+            model="reporter", input="hi", background=True, stream=True
+        )
+        events = [event async for event in stream]
+        final = events[-1].response
+        assert items_done(events) == final.output
+        assert final.output == (await client.responses.retrieve(final.id)).output
+        outputs = [item.output for item in final.output if item.type == "mcp_call"]
+        assert [output and len(output) for output in outputs] == [13_000, None, 13]
+
+
+async def test_an_item_that_began_anew_has_the_same_id_in_the_response() -> None:
+    said = [["one ", "two ", "three"], ["one ", "other"], ["one ", "other"]]
+
+    async with (
+        serving(
+            [" ".join(each) for each in said],
+            prepare=lambda manager: manager.register_agent(
+                AgentConfig(name="twice", retry=RetryPolicy(backoff_seconds=0.01))
+            ),
+        ) as service,
+        client_of(service.url) as client,
+    ):
+        broken = iter(said[:1])
+
+        async def stream_of(request: CompletionRequest) -> Any:
+            pieces = next(broken, None)
+            for piece in pieces or said[1]:
+                yield TextDelta(text=piece)
+                await asyncio.sleep(0.15)  # so that each piece is written
+            if pieces:
+                raise StreamTruncated("cut", endpoint="http://127.0.0.1:9/v1")
+            yield await service.model.complete(request)
+
+        service.model._answer = lambda _: "one other"
+        service.model.stream = stream_of  # type: ignore[method-assign]
+        stream = await client.responses.create(
+            model="twice", input="hi", background=True, stream=True
+        )
+        events = [event async for event in stream]
+        ended = [e.item for e in events if e.type == "response.output_item.done"]
+        assert [item.status for item in ended] == ["incomplete", "completed"]
+        final = events[-1].response
+        assert final.output == ended[1:]
+        assert final.output_text == "one other"
