@@ -165,7 +165,7 @@ class MemoryTurns:
         )
         entry.steps[key] = step
         entry.steered += messages
-        self._ledger.record(entry, EventType.TASK_STEERED, messages=texts)
+        self._ledger.record(entry, EventType.TASK_STEERED, messages=[*texts])
         for each in joining:
             self._joined[each.key] = entry.key
             self._hand_followers(each, entry)

@@ -20,9 +20,9 @@ RATIO_LIMITS = (0.25, 4.0)
 
 
 class Exchange(NamedTuple):
-    """One completion and the prompt that it answered."""
+    """One completion and the estimate of the prompt that it answered."""
 
-    request: CompletionRequest
+    prompt_tokens: int
     completion: Completion
 
 
@@ -40,13 +40,13 @@ def counted(
 ) -> tuple[Message, ...]:
     """Return the turn with each message's tokens, where the endpoint counted any."""
     told = [
-        (request, completion, completion.usage)
-        for request, completion in exchanges
+        (estimate, completion, completion.usage)
+        for estimate, completion in exchanges
         if completion.usage is not None and completion.usage.input_tokens
     ]
     if not told:
         return tuple(turn)
-    estimated = sum(estimate_prompt(request) for request, _, _ in told)
+    estimated = sum(estimate for estimate, _, _ in told)
     lowest, highest = RATIO_LIMITS
     ratio = sum(usage.input_tokens for _, _, usage in told) / max(1, estimated)
     ratio = min(highest, max(lowest, ratio))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter
 
-from conversations.json_value import check_json
+from conversations.json_value import JsonObject, check_json
 from conversations.message import Message, ToolCall
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
@@ -85,6 +85,7 @@ class _ToolCall(NamedTuple):
 
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
+_FACTS = TypeAdapter(JsonObject)
 
 
 class JournaledRunContext:
@@ -202,9 +203,7 @@ class JournaledRunContext:
         key = f"completion:{number}"
         if (done := self._steps.get(key)) is not None:
             completion = Completion.model_validate(done.outcome)
-            self.exchanges.append(Exchange(request, completion))
-            self._items += bool(completion.message.content)
-            self._said = completion.message.content
+            self._note_answer(request, completion)
             return completion
         started = monotonic()
         live = LiveText(self._log, self._item_log, number=number, index=self._items)
@@ -218,14 +217,9 @@ class JournaledRunContext:
         with self._keeping(answered):
             await live.pause()
             completion, seconds = answered.completion, monotonic() - started
-            self.exchanges.append(Exchange(request, completion))
-            self._items += bool(completion.message.content)
-            self._said = completion.message.content
+            estimate = self._note_answer(request, completion)
             recorded = completion_event(
-                completion,
-                number=number,
-                seconds=seconds,
-                estimated_tokens=estimate_prompt(request),
+                completion, number=number, seconds=seconds, estimated_tokens=estimate
             )
             events = [*live.finish(completion.message.content), recorded]
             attempt, shown = self.task.attempt, live.shown_as
@@ -234,6 +228,14 @@ class JournaledRunContext:
             )
             await self._record(step, events, answered)
         return completion
+
+    def _note_answer(self, request: CompletionRequest, completion: Completion) -> int:
+        """Keep what was said; return the estimated tokens of the question."""
+        estimate = estimate_prompt(request)
+        self.exchanges.append(Exchange(estimate, completion))
+        self._items += bool(completion.message.content)
+        self._said = completion.message.content
+        return estimate
 
     @contextmanager
     def _keeping(self, answered: Answered) -> Iterator[None]:
@@ -267,12 +269,10 @@ class JournaledRunContext:
         self, key: str, request: CompletionRequest, live: LiveText | None = None
     ) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
-        marked = partial(self._marks.around, key, begin=live.again if live else None)
+        marked = partial(self._marks.around, key, live)
         try:
             with self._run.step("completion"):
-                is_live = live is not None and await self._log.is_watched()
-                heard = live.hear if live and is_live else None
-                return await self._llm.answer(request, around=marked, heard=heard)
+                return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
             raise
@@ -374,7 +374,7 @@ class JournaledRunContext:
         await self._record(custom_step(key, name, outcome, attempt=attempt), events)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
-        data: dict[str, JsonValue] = {**facts, "message": message}
+        data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 

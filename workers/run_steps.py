@@ -1,4 +1,7 @@
-"""Finished steps as the journal keeps them: pure functions."""
+"""Finished steps as the journal keeps them: pure functions.
+
+Their parts are values that were checked when they were made, so most are not again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def completion_step(
     shown_as: str | None = None,
 ) -> Step:
     """Return the step of a completion."""
-    return Step(
+    return Step.model_construct(
         key=key,
         kind=StepKind.COMPLETION,
         name=completion.model,
@@ -55,7 +58,7 @@ def tool_step(
     attempt: int,
 ) -> Step:
     """Return the step of a tool call; `llm` is what the tool has asked."""
-    return Step(
+    return Step.model_construct(
         key=key,
         kind=StepKind.TOOL_CALL,
         name=name,
