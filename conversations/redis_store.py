@@ -308,7 +308,9 @@ class RedisConversationStore:
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
         with store_errors():
-            answer = await self._read_window(keys=(keys.head, keys.log, keys.system))
+            answer = await self._read_window(
+                keys=(keys.head, keys.log, keys.system, keys.open)
+            )
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
