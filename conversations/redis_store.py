@@ -38,7 +38,6 @@ from conversations.message import Message, Role, StoredMessage
 from conversations.record import write_limits
 from conversations.redis_errors import store_errors
 from conversations.script_values import (
-    FIELDS_PER_MESSAGE,
     creation_arguments,
     history_arguments,
     message_arguments,
@@ -114,10 +113,12 @@ class RedisConversationStore:
         """Bring a long history to the server in pieces; return where it stands."""
         key = append_keys(conversation.tenant, conversation.id)
         aside = ConversationKeys(*(f"{each}:_{token_hex(8)}" for each in key))
-        arguments = history_arguments(history)
-        for start in range(0, len(arguments), PIECE * FIELDS_PER_MESSAGE):
-            piece = arguments[start : start + PIECE * FIELDS_PER_MESSAGE]
-            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *piece])
+        turn: str | None = None
+        for start in range(0, len(history), PIECE):
+            piece = history[start : start + PIECE]
+            arguments = history_arguments(piece, turn_before=turn)
+            turn = piece[-1].turn
+            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *arguments])
         return aside
 
     async def fork(

@@ -115,5 +115,7 @@ def defaults_of(settings: Settings) -> Defaults:
         soft_time_limit_seconds=manager.task_timeout,
         time_limit_grace_seconds=manager.time_limit_grace,
         max_input_bytes=settings.limits.max_input_bytes,
+        max_message_bytes=settings.limits.max_message_bytes,
+        client_roles=settings.services.conversations.client_roles,
         webhooks_allowed=settings.webhooks.allowed,
     )
