@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 from starlette.requests import Request
 
-from conversations.errors import RoleForbidden
-from conversations.message import Message, Role
+from conversations.message import Message
+from orchestrator.opening import check_roles as check_roles_of
 from orchestrator.prompt import MESSAGES_FIELD, opening_of
 from orchestrator.settings import Settings
 
@@ -16,16 +16,12 @@ from orchestrator.settings import Settings
 def check_roles(opening: tuple[Message, ...], request: Request) -> None:
     """Refuse roles that `services.conversations.client_roles` does not list.
 
-    Outputs of the client's own calls are its to write.
-
     Raises:
         RoleForbidden: names the role.
     """
     settings: Settings = request.app.state.settings
-    allowed = settings.services.conversations.client_roles
-    for index, message in enumerate(opening):
-        if message.role is not Role.TOOL and message.role not in allowed:
-            raise RoleForbidden(f"input[{index}]", message.role.value, allowed)
+    roles = settings.services.conversations.client_roles
+    check_roles_of(opening, roles, field="input")
 
 
 def check_input(data: Mapping[str, JsonValue], request: Request) -> None:
