@@ -25,6 +25,7 @@ import redis
 from benchmarks.contenders import ByHand, Celeriac
 from benchmarks.machinery import cpu_seconds, endpoint, process, pss_mib
 from benchmarks.report import Row, draw, show
+from benchmarks.tokens import measure_tokens
 from orchestrator.embedded import open_redis
 
 NUMBERS = itertools.count()
@@ -89,6 +90,8 @@ async def measure(
                 await asyncio.sleep(GAP_SECONDS)
                 handles.append(await contender.submit_one(number))
             waits = [await contender.latency(handle) for handle in handles]
+            if slots == 100:
+                print(await measure_tokens(contender, worker.pid))
     await contender.close()
     return rows, sorted(waits)
 
