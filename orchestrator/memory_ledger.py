@@ -56,6 +56,7 @@ class MemoryLedger:
         self.counts = MemoryCounts(most_counters)
         self.tenants: set[str] = set()
         """Those that have ever had a task."""
+        self._watched: dict[TaskKey, datetime] = {}
         self.webhooks: dict[TaskKey, datetime] = {}
         """Undelivered webhooks and when they are due."""
         resend = timedelta(seconds=resend_seconds)
@@ -162,6 +163,16 @@ class MemoryLedger:
                 bells += self.make_due(entry, entry.task.due_at or self.now)
         ended.followers.clear()
         return tuple(bells)
+
+    def watch(self, key: TaskKey, seconds: float) -> None:
+        """Note that somebody follows a task's events for that long."""
+        now = self.now
+        self._watched = {k: until for k, until in self._watched.items() if until > now}
+        self._watched[key] = now + timedelta(seconds=seconds)
+
+    def is_watched(self, key: TaskKey) -> bool:
+        until = self._watched.get(key)
+        return until is not None and until > self.now
 
     def record(self, entry: Entry, kind: EventType, **data: JsonValue) -> None:
         self.append(entry, [NewEvent(type=kind, data=data)])

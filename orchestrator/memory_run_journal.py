@@ -24,7 +24,7 @@ from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.metrics import step_counts
-from orchestrator.store import Doorbell, Lease, Recorded, Wakening
+from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
     not_awaited,
@@ -100,18 +100,19 @@ class MemoryRunJournal:
                 text = kept_unfinished(unfinished.text, self._redact)
                 entry.saying = Unfinished(unfinished.key, text)
 
-    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
         with self._lock:
             entry = self._ledger.held(lease)
             begun = entry.starts.get(start.key)
+            is_watched = self._ledger.is_watched((lease.tenant, lease.task_id))
             if start.key in entry.steps or (begun and begun.attempt == lease.fence):
-                return False
+                return Started(is_unknown=False, is_watched=is_watched)
             entry.decisions.pop(start.key, None)
             stamp = {"attempt": lease.fence, "started_at": self._ledger.now}
             entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
             if begun and start.kind is StepKind.COMPLETION:
                 entry.set(maybe_paid=entry.task.maybe_paid + 1)
-            return begun is not None
+            return Started(is_unknown=begun is not None, is_watched=is_watched)
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         with self._lock:

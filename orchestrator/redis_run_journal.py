@@ -36,7 +36,7 @@ from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_dues import payment
 from orchestrator.redis_task_scripts import Arguments, RedisTaskScripts, require_name
-from orchestrator.store import Doorbell, Lease, Recorded, Wakening
+from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
     AWAITED_PREFIX,
@@ -78,13 +78,13 @@ class RedisRunJournal(RedisTaskScripts):
         recorded = recorded_step(answer[0], sent=kept, text=text, attempt=lease.fence)
         return Recorded(recorded, read_doorbells(answer[1]), bool(answer[2]))
 
-    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
         is_completion = int(start.kind is StepKind.COMPLETION)
         text = start_text(start, attempt=lease.fence)
         answer = await self._write(
             "start_step", lease, [start.key, is_completion, text]
         )
-        return bool(answer[0] == "1")
+        return Started(is_unknown=answer[0] == "1", is_watched=bool(answer[1]))
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         await self._write("drop_start", lease, [key])

@@ -270,11 +270,6 @@ class RedisTaskStore(
                 redis_keys.watched(tenant, task_id), "1", px=milliseconds(seconds)
             )
 
-    async def is_watched(self, tenant: str, task_id: str) -> bool:
-        with store_errors(self._address):
-            key = redis_keys.watched(tenant, task_id)
-            return bool(await self._scripts.read("EXISTS", key))
-
     async def release(
         self,
         lease: Lease,

@@ -39,6 +39,7 @@ from orchestrator.transition import (
     LeaseState,
     Recorded,
     RefusalReason,
+    Started,
     SweepReport,
     Turn,
     Wakening,
@@ -55,6 +56,7 @@ __all__ = [
     "LeaseState",
     "Recorded",
     "RefusalReason",
+    "Started",
     "SweepReport",
     "TaskFilter",
     "TaskPage",
@@ -203,12 +205,11 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
-    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
         """Mark a step as begun; recording it replaces the mark.
 
-        Returns whether an earlier attempt had begun it and its outcome is unknown; of
-        a completion that counts as `maybe_paid`. A decision on the step is used up.
-        Nothing happens to a finished step.
+        A completion whose outcome is unknown counts as `maybe_paid`. A decision on the
+        step is used up. Nothing happens to a finished step.
 
         Raises:
             LeaseLost: the fence is old.
@@ -279,11 +280,10 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         ...
 
     async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
-        """Note that somebody follows the task's events for that long."""
-        ...
+        """Note that somebody follows the task's events for that long.
 
-    async def is_watched(self, tenant: str, task_id: str) -> bool:
-        """Tell whether somebody does."""
+        The run is told so when it starts a step.
+        """
         ...
 
     async def release(

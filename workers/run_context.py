@@ -269,12 +269,10 @@ class JournaledRunContext:
         self, key: str, request: CompletionRequest, live: LiveText | None = None
     ) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
-        marked = partial(self._marks.around, key, begin=live.again if live else None)
+        marked = partial(self._marks.around, key, live)
         try:
             with self._run.step("completion"):
-                is_live = live is not None and await self._log.is_watched()
-                heard = live.hear if live and is_live else None
-                return await self._llm.answer(request, around=marked, heard=heard)
+                return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
             raise

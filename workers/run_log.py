@@ -11,7 +11,7 @@ from typing import Protocol
 from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Step, StepStart, Unfinished
-from orchestrator.store import Doorbell, Lease, TaskStore
+from orchestrator.store import Doorbell, Lease, Started, TaskStore
 from workers.insistence import Insistence
 
 NO_MAIL_SECONDS = 0.25
@@ -31,8 +31,11 @@ class RunLog(Protocol):
         """Keep a finished step and its events, and pay dues; return it as kept."""
         ...
 
-    async def start(self, start: StepStart) -> bool:
-        """Mark a step as begun; tell whether a vanished attempt had begun it."""
+    async def start(self, start: StepStart) -> Started:
+        """Mark a step as begun; tell whether a vanished attempt had begun it.
+
+        And whether somebody follows the run, now or earlier in this attempt.
+        """
         ...
 
     async def drop_start(self, key: str) -> None:
@@ -51,10 +54,6 @@ class RunLog(Protocol):
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
         """Return some of what viewers were told beyond a number; empty at the end."""
-        ...
-
-    async def is_watched(self) -> bool:
-        """Whether somebody follows the run, now or earlier in this attempt."""
         ...
 
 
@@ -97,8 +96,10 @@ class StoreRunLog:
         await self._ring(recorded.doorbells)
         return recorded.step
 
-    async def start(self, start: StepStart) -> bool:
-        return await self._insist(lambda: self._store.start_step(self._lease, start))
+    async def start(self, start: StepStart) -> Started:
+        started = await self._insist(lambda: self._store.start_step(self._lease, start))
+        self._is_watched = self._is_watched or started.is_watched
+        return started._replace(is_watched=self._is_watched)
 
     async def drop_start(self, key: str) -> None:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
@@ -122,14 +123,6 @@ class StoreRunLog:
             lambda: self._store.events(tenant, task_id, after=after)
         )
 
-    async def is_watched(self) -> bool:
-        if not self._is_watched:
-            tenant, task_id = self._lease.tenant, self._lease.task_id
-            self._is_watched = await self._insist(
-                lambda: self._store.is_watched(tenant, task_id)
-            )
-        return self._is_watched
-
 
 class DetachedRunLog:
     """Keeps nothing: for a task that is executed without being stored."""
@@ -143,8 +136,8 @@ class DetachedRunLog:
     ) -> Step:
         return step
 
-    async def start(self, start: StepStart) -> bool:  # noqa: ARG002
-        return False
+    async def start(self, start: StepStart) -> Started:  # noqa: ARG002
+        return Started(is_unknown=False, is_watched=False)
 
     async def drop_start(self, key: str) -> None:
         """Nothing was marked."""
@@ -162,6 +155,3 @@ class DetachedRunLog:
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:  # noqa: ARG002
         return ()
-
-    async def is_watched(self) -> bool:
-        return False

@@ -270,6 +270,20 @@ async def failed_task(store: TaskStore) -> Task:
     return task
 
 
+async def flooded_task(store: TaskStore) -> Task:
+    """A task whose tool and model said far too much, without a space."""
+    task = Task(agent_name=NOBODY, input={"prompt": "W" * 100_000})
+    lease = await claimed(store, task, "worker-1@north", HOUR)
+    await store.record_step(lease, completion(1, asks="charge_card"))
+    outcome = {"call_id": "c1", "content": "<marquee>" * 100_000}
+    flood = Step(
+        key="tool:1:c1", kind=StepKind.TOOL_CALL, name="charge_card", outcome=outcome
+    )
+    await store.record_step(lease, flood)
+    await end(store, lease, "<marquee>" * 100_000)
+    return task
+
+
 async def speaking_task(stage: Stage) -> tuple[Task, Lease]:
     """A task whose model has begun to speak."""
     task = Task(agent_name=NOBODY, input={"prompt": "What does the celeriac do?"})
