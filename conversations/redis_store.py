@@ -6,12 +6,13 @@ refuses, except the delete, which begins by freeing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
 from pydantic import JsonValue
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from conversations.admission import MAX_PAGE, history_up_to, not_kept
 from conversations.append_script import (
@@ -37,7 +38,6 @@ from conversations.message import Message, Role, StoredMessage
 from conversations.record import write_limits
 from conversations.redis_errors import store_errors
 from conversations.script_values import (
-    FIELDS_PER_MESSAGE,
     creation_arguments,
     history_arguments,
     message_arguments,
@@ -55,6 +55,8 @@ PIECE = 500
 """Messages of a history that one script writes: some milliseconds of Redis' time."""
 UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
+Execute = Callable[[Sequence[Sequence[str | int]]], Awaitable[list[Any]]]
+"""Sends commands and returns their answers; what Redis refused is its exception."""
 FORK_PAGE = 10
 """Messages read at first around the end of a fork, ten times as many with each page."""
 
@@ -62,9 +64,15 @@ FORK_PAGE = 10
 class RedisConversationStore:
     """A `ConversationStore` on one Redis server."""
 
-    def __init__(self, client: Redis) -> None:
-        """Use the client; it stays the caller's to close."""
+    def __init__(self, client: Redis, *, execute: Execute | None = None) -> None:
+        """Use the client; it stays the caller's to close.
+
+        Args:
+            client: Sends whatever nothing else is said of.
+            execute: Sends what every run reads, together with what others send.
+        """
         self._client = client
+        self._execute = execute
         functions = read_lua("clock") + APPEND_FUNCTIONS
         self._append = client.register_script(functions + read_lua("append"))
         self._create = client.register_script(functions + read_lua("create"))
@@ -105,10 +113,12 @@ class RedisConversationStore:
         """Bring a long history to the server in pieces; return where it stands."""
         key = append_keys(conversation.tenant, conversation.id)
         aside = ConversationKeys(*(f"{each}:_{token_hex(8)}" for each in key))
-        arguments = history_arguments(history)
-        for start in range(0, len(arguments), PIECE * FIELDS_PER_MESSAGE):
-            piece = arguments[start : start + PIECE * FIELDS_PER_MESSAGE]
-            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *piece])
+        turn: str | None = None
+        for start in range(0, len(history), PIECE):
+            piece = history[start : start + PIECE]
+            arguments = history_arguments(piece, turn_before=turn)
+            turn = piece[-1].turn
+            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *arguments])
         return aside
 
     async def fork(
@@ -307,11 +317,22 @@ class RedisConversationStore:
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
         with store_errors():
-            answer = await self._read_window(keys=(keys.head, keys.log, keys.system))
+            answer = await self._window((keys.head, keys.log, keys.system))
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
         return read_head(tenant, conversation_id, head), read_messages(rows)
+
+    async def _window(self, keys: Sequence[str]) -> Any:
+        script = self._read_window
+        if self._execute is not None:
+            command: list[str | int] = ["EVALSHA", script.sha, len(keys), *keys]
+            (answer,) = await self._execute([command])
+            if not isinstance(answer, Exception):
+                return answer
+            if not isinstance(answer, NoScriptError):
+                raise answer
+        return await script(keys=keys)
 
 
 def _keys(tenant: str, conversation_id: str) -> ConversationKeys:

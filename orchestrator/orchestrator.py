@@ -118,6 +118,7 @@ class AsyncOrchestrator(TaskReader):
 
         Raises:
             InvalidInput: a field cannot be taken; nothing is stored.
+            RoleForbidden: `input.messages` speaks in a role that is not its client's.
             AgentNotFound: agents are known, but not this one.
             IdempotencyConflict: the key belongs to another request.
             ConversationBusy: with `when_busy="reject"`.

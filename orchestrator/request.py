@@ -22,6 +22,7 @@ from conversations.json_value import (
     Text,
     check_json,
 )
+from conversations.message import Role
 from orchestrator.budget_limits import TaskBudget
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput
@@ -147,6 +148,8 @@ class Defaults(BaseModel):
     soft_time_limit_seconds: float = 300.0
     time_limit_grace_seconds: float = 30.0
     max_input_bytes: int = 1024 * 1024
+    max_message_bytes: int = 256 * 1024
+    client_roles: tuple[Role, ...] = tuple(Role)
     webhooks_allowed: tuple[str, ...] = ()
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from conversations.json_value import size_of
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.opening import check_opening
 from orchestrator.request import PAYLOADS, Defaults, SubmitRequest, invalid_input
 from orchestrator.task import DEFAULT_QUEUE, Task, new_task_id
 from orchestrator.webhook import is_allowed
@@ -41,9 +42,16 @@ def build_task(
 
     Raises:
         InvalidInput: fields contradict each other.
-        PayloadTooLarge: input, parameters, context, metadata and tags are too large.
+        PayloadTooLarge: input, parameters, context, metadata and tags are too large,
+            or the question is for a conversation.
+        RoleForbidden: the input holds words that its client may not write.
     """
     _check_size(request, defaults.max_input_bytes)
+    check_opening(
+        request.input,
+        roles=defaults.client_roles,
+        max_bytes=defaults.max_message_bytes if request.conversation_id else None,
+    )
     if request.webhook and not is_allowed(request.webhook, defaults.webhooks_allowed):
         raise InvalidInput(
             "webhook",

@@ -14,6 +14,7 @@ from orchestrator.http.auth import Approver, Caller, Canceller, Reader, Submitte
 from orchestrator.http.dependencies import Celeriac, limits_of, problems
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
+from orchestrator.http.roles import check_input
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import check_may_decide, stamped
 from orchestrator.http.task_bodies import (
@@ -79,6 +80,7 @@ async def submit_task(
     await admit(request, celeriac, caller)
     fields = body.fields()
     fields["metadata"] = stamped(fields.get("metadata"), caller)
+    check_input(fields.get("input", {}), request)
     handle = await celeriac.submit(
         fields.pop("agent"),
         fields.pop("input", {}),

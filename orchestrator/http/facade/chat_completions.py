@@ -26,10 +26,10 @@ from orchestrator.http.facade.chat_request import ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
-from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
+from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import ClientGone, wait_for_end

@@ -36,12 +36,12 @@ from orchestrator.http.facade.response_object import (
 )
 from orchestrator.http.facade.response_request import ECHO, ResponseRequest, input_of
 from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
-from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.shapes import Shape
 from orchestrator.http.facade.whole_output import with_whole_output
 from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
+from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import ClientGone, wait_for_end
