@@ -6,12 +6,13 @@ refuses, except the delete, which begins by freeing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
 from pydantic import JsonValue
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from conversations.admission import MAX_PAGE, history_up_to, not_kept
 from conversations.append_script import (
@@ -54,6 +55,8 @@ PIECE = 500
 """Messages of a history that one script writes: some milliseconds of Redis' time."""
 UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
+Execute = Callable[[Sequence[Sequence[str | int]]], Awaitable[list[Any]]]
+"""Sends commands and returns their answers; what Redis refused is its exception."""
 FORK_PAGE = 10
 """Messages read at first around the end of a fork, ten times as many with each page."""
 
@@ -61,9 +64,15 @@ FORK_PAGE = 10
 class RedisConversationStore:
     """A `ConversationStore` on one Redis server."""
 
-    def __init__(self, client: Redis) -> None:
-        """Use the client; it stays the caller's to close."""
+    def __init__(self, client: Redis, *, execute: Execute | None = None) -> None:
+        """Use the client; it stays the caller's to close.
+
+        Args:
+            client: Sends whatever nothing else is said of.
+            execute: Sends what every run reads, together with what others send.
+        """
         self._client = client
+        self._execute = execute
         functions = read_lua("clock") + APPEND_FUNCTIONS
         self._append = client.register_script(functions + read_lua("append"))
         self._create = client.register_script(functions + read_lua("create"))
@@ -308,11 +317,23 @@ class RedisConversationStore:
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
         with store_errors():
-            answer = await self._read_window(keys=(keys.head, keys.log, keys.system))
+            keys_read = (keys.head, keys.log, keys.system, keys.open)
+            answer = await self._window(keys_read)
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
         return read_head(tenant, conversation_id, head), read_messages(rows)
+
+    async def _window(self, keys: Sequence[str]) -> Any:
+        script = self._read_window
+        if self._execute is not None:
+            command: list[str | int] = ["EVALSHA", script.sha, len(keys), *keys]
+            (answer,) = await self._execute([command])
+            if not isinstance(answer, Exception):
+                return answer
+            if not isinstance(answer, NoScriptError):
+                raise answer
+        return await script(keys=keys)
 
 
 def _keys(tenant: str, conversation_id: str) -> ConversationKeys:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -151,17 +151,28 @@ def address_of(client: UntypedRedis) -> str:
     return f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
 
 
-@contextmanager
-def store_errors(address: str) -> Iterator[None]:
+class _StoreErrors(NamedTuple):
+    """A generator would cost each of a run's many calls as much as their packing."""
+
+    address: str
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: object
+    ) -> None:
+        if isinstance(error, (RedisError, OSError)):
+            raise _as_store_error(error, self.address) from error
+
+
+def store_errors(address: str) -> AbstractContextManager[None]:
     """Turn every error of redis-py into the orchestrator's.
 
     Raises:
         StoreUnavailable: or one of its kinds.
     """
-    try:
-        yield
-    except (RedisError, OSError) as exc:
-        raise _as_store_error(exc, address) from exc
+    return _StoreErrors(address)
 
 
 def concerns_one_call(error: Exception) -> bool:

@@ -143,7 +143,7 @@ class RedisTaskScripts:
         self, name: str, tenant: str, task_id: str, arguments: Arguments
     ) -> Answer:
         call = self._call(name, tenant, task_id, arguments)
-        answer: Answer = (await self._scripts.run_many([call]))[0]
+        answer: Answer = await self._scripts.run(*call)
         return answer
 
     async def _write(
@@ -163,7 +163,7 @@ class RedisTaskScripts:
         call = self._call(
             name, tenant, task_id, [fence, *arguments], more_keys=more_keys
         )
-        verdict, *rest = (await self._scripts.run_many([call]))[0]
+        verdict, *rest = await self._scripts.run(*call)
         if verdict == "lost":
             raise LeaseLost(task_id, fence=fence)
         answer: Answer = rest

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from conversations.json_value import dumps
 from conversations.message import Message, Role
-from conversations.token_estimate import tokens_in
 from conversations.window import estimate_tokens
-from workers.llm.provider import Completion, CompletionRequest
+from workers.llm.provider import Completion
 
 RATIO_LIMITS = (0.25, 4.0)
 """A ratio beyond them says that the endpoint counts something else."""
@@ -24,15 +22,6 @@ class Exchange(NamedTuple):
 
     prompt_tokens: int
     completion: Completion
-
-
-def estimate_prompt(request: CompletionRequest) -> int:
-    """Tokens of a whole prompt, tools included, by the rule for messages alone."""
-    tools = sum(
-        tokens_in(f"{tool.name}{tool.description}{dumps(tool.schema_)}")
-        for tool in request.tools
-    )
-    return tools + sum(estimate_tokens(message) for message in request.messages)
 
 
 def counted(

@@ -46,10 +46,11 @@ from workers.errors import (
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
 from workers.llm.metered import MeteredProvider
+from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
 from workers.llm.run_provider import Answered, RunProvider
 from workers.once_call import OnceCall, UnsettledCalls
-from workers.prompt_tokens import Exchange, estimate_prompt
+from workers.prompt_tokens import Exchange
 from workers.run import Run
 from workers.run_events import (
     client_call_events,
@@ -203,7 +204,7 @@ class JournaledRunContext:
         key = f"completion:{number}"
         if (done := self._steps.get(key)) is not None:
             completion = Completion.model_validate(done.outcome)
-            self._note_answer(request, completion)
+            self._note_answer(prompt_tokens(request), completion)
             return completion
         started = monotonic()
         live = LiveText(self._log, self._item_log, number=number, index=self._items)
@@ -217,7 +218,8 @@ class JournaledRunContext:
         with self._keeping(answered):
             await live.pause()
             completion, seconds = answered.completion, monotonic() - started
-            estimate = self._note_answer(request, completion)
+            estimate = answered.prompt_tokens
+            self._note_answer(estimate, completion)
             recorded = completion_event(
                 completion, number=number, seconds=seconds, estimated_tokens=estimate
             )
@@ -229,13 +231,10 @@ class JournaledRunContext:
             await self._record(step, events, answered)
         return completion
 
-    def _note_answer(self, request: CompletionRequest, completion: Completion) -> int:
-        """Keep what was said; return the estimated tokens of the question."""
-        estimate = estimate_prompt(request)
-        self.exchanges.append(Exchange(estimate, completion))
+    def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
+        self.exchanges.append(Exchange(prompt_tokens, completion))
         self._items += bool(completion.message.content)
         self._said = completion.message.content
-        return estimate
 
     @contextmanager
     def _keeping(self, answered: Answered) -> Iterator[None]:

@@ -70,6 +70,11 @@ class Call:
         """Of its request, roughly."""
         return prompt_tokens(self.request)
 
+    def answer(self, completion: Completion, dues: Dues | None = None) -> Answered:
+        """Return what the run is given."""
+        size = self.prompt_tokens
+        return Answered(completion=completion, prompt_tokens=size, dues=dues)
+
     def usage(self) -> Usage:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:

@@ -252,7 +252,7 @@ class GovernedProvider:
                 completion = await whole(provider, request, heard)
             call.completion = completion  # to be paid, fit for use or not
             call.completion = await self._checked(call, completion)
-        return call.answered or Answered(completion=call.completion)
+        return call.answered or call.answer(call.completion)
 
     async def _pieces(
         self, choice: Choice, request: CompletionRequest
@@ -336,7 +336,7 @@ class GovernedProvider:
             dues = dues_of(call, passage.permit, departure, reservation)
             await governor.gatekeeper.leave(passage, departure)
             if is_owed and call.completion is not None:
-                call.answered = Answered(completion=call.completion, dues=dues)
+                call.answered = call.answer(call.completion, dues)
             else:
                 await governor.pay(dues)
 

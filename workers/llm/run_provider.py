@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.dues import Dues
+from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider
 
 Heard = Callable[[str], None]
@@ -27,6 +28,8 @@ class Answered:
     """A completion, and what it owes until its step is recorded."""
 
     completion: Completion
+    prompt_tokens: int
+    """Of what was sent, roughly."""
     dues: Dues | None = None
 
 
@@ -71,7 +74,7 @@ class UngovernedProvider:
     async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         async with around() as heard:
             completion = await whole(self._provider, request, heard)
-        return Answered(completion=completion)
+        return Answered(completion=completion, prompt_tokens=prompt_tokens(request))
 
     def pay_now(self, answered: Answered) -> None:
         """Nothing is owed."""
