@@ -18,6 +18,7 @@ from orchestrator.budget_limits import AgentBudget
 from orchestrator.gate import GateLimits
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
+from orchestrator.redis_dues import RedisPayee
 from orchestrator.redis_gate import RedisGate
 from orchestrator.task import Task
 from workers.llm.allowance import Allowance
@@ -67,6 +68,7 @@ async def main(calls: int, most: int) -> None:
             Endpoints((endpoint,)),
             Gatekeeper(RedisGate(client)),
             Allowance(RedisBudget(client), tenants={}),
+            RedisPayee(client),
         )
         config = AgentConfig(name="a", budget=AgentBudget(**budget))
         return governor.for_run(Task(agent_name="a"), config, may_park=False)

@@ -45,6 +45,8 @@ class Group:
     place: int
     messages: tuple[Message, ...]
     tokens: int
+    awaits_results: bool = False
+    """Its calls are the client's; their outputs begin the next turn."""
 
     @property
     def first(self) -> Message:
@@ -68,6 +70,8 @@ class Window:
     """Everything after the cut."""
     cut: int = 0
     """The place up to which only what is kept is shown."""
+    covered: int = 0
+    """The place up to which the summary stands for what was said; 0 without one."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -97,15 +101,15 @@ def choose_window(
     """Choose the messages that a model is to see.
 
     At most `context_window` messages besides system messages, pinned ones and the
-    newest summary, and at most `context_tokens` in all. Only those and the newest user
-    message are kept even when they alone exceed `context_tokens`. What a summary covers
-    is not shown. Calls that await their results stay only at the very end. The start of
-    the window is stable when the places of the messages are: pass stored messages, or
-    the history from its first message.
+    newest summary, and at most `context_tokens` in all. Only those, the newest user
+    message and calls at the very end that await their results are kept even when they
+    alone exceed the bounds. What a summary covers is not shown. The start of the window
+    is stable when the places of the messages are: pass stored messages, or the history
+    from its first message.
     """
-    groups, summary = _without_summarised(list(split_groups(messages)))
+    groups, summary, covered = _without_summarised(list(split_groups(messages)))
     if not groups:
-        return Window(summary=summary)
+        return Window(summary=summary, covered=covered)
     kept = [group for group in groups if group.is_kept]
     others = [group for group in groups if not group.is_kept]
     users = [group for group in others if group.first.role is Role.USER]
@@ -114,16 +118,20 @@ def choose_window(
     if context_tokens is not None:
         taken = 0 if summary is None else tokens_of(summary)
         bounds = bounds.with_tokens(context_tokens - taken).without(kept)
+    needed = [*users[-1:], *(g for g in others[-1:] if g.awaits_results)]
     cut = bounds.cut(others)
-    if users and users[-1].place <= cut:
-        rest = [group for group in others if group is not users[-1]]
-        cut = bounds.without(users[-1:], messages=1).cut(rest)
+    if missing := [group for group in needed if group.place <= cut]:
+        rest = [group for group in others if group not in missing]
+        taken = sum(len(group.messages) for group in missing)
+        cut = bounds.without(missing, messages=taken).cut(rest)
+    if needed and needed[-1].awaits_results:
+        cut = min(cut, needed[-1].place - 1)
     shown = [group.place for group in others if group.place > cut]
     cut = min(shown) - 1 if shown else max(cut, 0)
     always = {group.place for group in kept + users[-1:]}
     before = [group for group in groups if group.place in always and group.place <= cut]
     after = [group for group in groups if group.place > cut]
-    return Window(_flat(before), summary, _flat(after), cut)
+    return Window(_flat(before), summary, _flat(after), cut, covered)
 
 
 def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
@@ -145,11 +153,15 @@ def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
 
 def _without_summarised(
     groups: Sequence[Group],
-) -> tuple[list[Group], Message | None]:
-    """Take the newest summary out, and what it or an older one stands for."""
-    summaries = [group.first for group in groups if group.first.covers is not None]
+) -> tuple[list[Group], Message | None, int]:
+    """Take the newest summary out, and what it or an older one stands for.
+
+    Also tells up to which place: never beyond the summary's own, whatever it claims.
+    It was made of another history when its conversation has begun anew meanwhile.
+    """
+    summaries = [group for group in groups if group.first.covers is not None]
     summary = summaries[-1] if summaries else None
-    covered = (summary.covers or 0) if summary else 0
+    covered = min(summary.first.covers or 0, summary.place - 1) if summary else 0
     others = [group for group in groups if group.first.covers is None]
     users = [group for group in others if group.first.role is Role.USER]
     left = [
@@ -157,7 +169,7 @@ def _without_summarised(
         for group in others
         if group.place > covered or group.is_kept or group in users[-1:]
     ]
-    return left, summary
+    return left, summary.first if summary else None, covered
 
 
 def _flat(groups: Sequence[Group]) -> tuple[Message, ...]:
@@ -240,7 +252,8 @@ def split_groups(messages: Sequence[Message | StoredMessage]) -> Iterator[Group]
         whole = not open_calls or index == len(messages)
         if whole and message.role is not Role.TOOL:
             tokens = sum(tokens_of(each) for each in group)
-            yield Group(_place(messages, first), tuple(group), tokens)
+            place = _place(messages, first)
+            yield Group(place, tuple(group), tokens, awaits_results=bool(open_calls))
 
 
 def _message(message: Message | StoredMessage) -> Message:

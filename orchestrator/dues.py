@@ -1,12 +1,14 @@
-"""What a completion still owes when its step is recorded.
+"""What a completion still owes when it is over.
 
-Its permit is given back and its reservation settled by the script that records the
-step: that costs no round trip, and whoever finds the step finds both paid.
+Its permit is given back and its reservation settled by the script that records its
+step: that costs no round trip, and whoever finds the step finds both paid. What has no
+step, or does not come to it, is paid by a `Payee`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from orchestrator.budget import Amount, Budget, Reservation
 from orchestrator.gate import Departure, Gate, Permit
@@ -29,19 +31,26 @@ class Dues:
         return self.permit is None and self.reservation is None
 
 
+class Payee(Protocol):
+    """Whom dues are paid to without a step."""
+
+    async def pay(self, dues: Dues) -> None:
+        """Give the permit back and settle, in one change.
+
+        Raises:
+            StoreUnavailable: nothing is known; pay again.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class Payee:
-    """Whom dues are paid to by one call each, where no script does it."""
+class InMemoryPayee:
+    """The `Payee` of a gate and a budget in this process."""
 
     gate: Gate
     budget: Budget
 
     async def pay(self, dues: Dues) -> None:
-        """Give the permit back and settle.
-
-        Raises:
-            StoreUnavailable: a permit runs out by itself; a reservation stays spent.
-        """
         if dues.permit is not None and dues.departure is not None:
             await self.gate.leave(dues.permit, dues.departure)
         if dues.reservation is not None and dues.amount is not None:

@@ -23,10 +23,13 @@ from typing import Literal
 from urllib.parse import quote
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from orchestrator.child_process import last_line, start_child, stop_child
 from orchestrator.errors import StoreUnavailable
+from orchestrator.redis_connection import address_of, store_errors
 from orchestrator.redis_url import check_redis_url, redact
 
 START_SECONDS = 10.0
@@ -79,7 +82,8 @@ def open_redis(
 
     Raises:
         StoreUnavailable: nothing answers at `url`, nothing is installed, another
-            process uses the directory, or the server did not start.
+            process uses the directory, it cannot be written, or the server did not
+            start.
     """
     if url is not None:
         yield RedisServer(url, "configured", redis_version(url))
@@ -107,18 +111,17 @@ def redis_version(url: str) -> str:
         StoreUnavailable: it does not answer within two seconds.
     """
     try:
-        with Redis.from_url(
+        client = Redis.from_url(
             check_redis_url(url),
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
-        ) as client:
-            client.ping()
-            return _told_version(client)
-    except (RedisError, OSError, ValueError) as exc:
-        raise StoreUnavailable(
-            f"no Redis answers at {redact(url)} ({type(exc).__name__});"
-            " start one, or correct REDIS_URL"
-        ) from exc
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as exc:
+        raise StoreUnavailable(f"{exc}; correct REDIS_URL") from exc
+    with store_errors(address_of(client)), client:
+        client.ping()
+        return _told_version(client)
 
 
 def _told_version(client: Redis) -> str:
@@ -142,11 +145,17 @@ def _program(kind: Kind) -> str | None:
 def _private_server(program: str, kind: Kind, state: Path) -> Iterator[RedisServer]:
     with ExitStack() as stack:
         state = state.absolute()
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state.chmod(0o700)
-        lock = stack.enter_context(_locked(state))
-        socket = _socket_path(state, stack)
-        socket.unlink(missing_ok=True)
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state.chmod(0o700)
+            lock = stack.enter_context(_locked(state))
+            socket = _socket_path(state, stack)
+            socket.unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"no Redis can be kept in {state} ({exc.strerror}); choose another"
+                " state directory, or set REDIS_URL"
+            ) from exc
         log = state / "redis.log"
         process = start_child(
             [program, *_options(state, socket, log)],

@@ -159,7 +159,10 @@ class Gate(Protocol):
         ...
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
-        """Wait no longer; the task keeps its place for a while."""
+        """Wait no longer; the task keeps its place for a while.
+
+        A permit that was granted meanwhile returns; its call stays counted.
+        """
         ...
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:

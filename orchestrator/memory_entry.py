@@ -10,7 +10,7 @@ from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import TaskEvent
-from orchestrator.journal import Decision, Journal, Step, StepStart
+from orchestrator.journal import Decision, Journal, Step, StepStart, Unfinished
 from orchestrator.store import Doorbell, Lease
 from orchestrator.task import TRANSITIONS, Task, TaskStatus
 
@@ -27,6 +27,8 @@ class Entry:
     task: Task
     ordinal: int
     events: list[TaskEvent] = field(default_factory=list)
+    holds_deltas: bool = True
+    """Whether its log may hold the pieces that a text came in."""
     steps: dict[str, Step] = field(default_factory=dict)
     starts: dict[str, StepStart] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
@@ -52,6 +54,8 @@ class Entry:
     """A suspect whose process died again."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
+    saying: Unfinished | None = None
+    """What its newest completion has said, before that is a step."""
     limits: ConversationConfig | None = None
     """Of its conversation, should that expire before the turn ends."""
     rolled_back: bool = False
@@ -93,6 +97,11 @@ class Entry:
     def urgency(self) -> int:
         """Its priority, or more: see lua/dispatch.lua."""
         return min(9, self.task.priority + (_RESUMES if self.resumes else 0))
+
+    def drop_deltas(self) -> None:
+        """Drop the pieces of an ended run's texts; the rest keeps its numbers."""
+        self.events = [each for each in self.events if not each.type.is_delta]
+        self.holds_deltas = False
 
     def set(self, **changes: object) -> None:
         self.task = self.task.model_copy(update=changes)

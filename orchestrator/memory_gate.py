@@ -203,13 +203,19 @@ class InMemoryGate:
 
     def _left(self, found: _Gate, departure: Departure) -> None:
         _note(found, departure, self._now())
+        self._tell_next(found)
+
+    def _tell_next(self, found: _Gate) -> None:
         next_ones = sorted(found.waiting, key=found.waiting.__getitem__)[:3]
         for told in self._listeners:
             for token in next_ones:
                 told(token)
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
-        self._gates[gate].drop(caller.token)
+        found = self._gates[gate]
+        found.drop(caller.token)
+        if found.permits.pop(caller.token, None) is not None:
+            self._tell_next(found)
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         until = self._now() + self._lease

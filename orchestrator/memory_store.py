@@ -7,9 +7,11 @@ change there too. Nothing outlives the process.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationNotFound
@@ -43,6 +45,7 @@ from orchestrator.store import (
     TaskPage,
 )
 from orchestrator.store_limits import (
+    DELTA_TTL_SECONDS,
     DISPATCH_WINDOW,
     IDEMPOTENCY_TTL_SECONDS,
     MAX_CRASHES,
@@ -74,6 +77,7 @@ class InMemoryTaskStore(
         redact: Redact | None = None,
         payee: Payee | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
+        delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
         max_crashes: int = MAX_CRASHES,
         resend_seconds: float = RESEND_SECONDS,
@@ -81,7 +85,6 @@ class InMemoryTaskStore(
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._watched: dict[tuple[str, str], datetime] = {}
         self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
@@ -121,6 +124,7 @@ class InMemoryTaskStore(
             max_crashes=max_crashes,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
+            delta_ttl_seconds=delta_ttl_seconds,
         )
         self._cancels: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
 
@@ -158,14 +162,7 @@ class InMemoryTaskStore(
 
     async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
         with self._lock:
-            now = self._ledger.now
-            self._watched = {k: v for k, v in self._watched.items() if v > now}
-            self._watched[tenant, task_id] = now + timedelta(seconds=seconds)
-
-    async def is_watched(self, tenant: str, task_id: str) -> bool:
-        with self._lock:
-            until = self._watched.get((tenant, task_id))
-            return until is not None and until > self._ledger.now
+            self._ledger.watch((tenant, task_id), seconds)
 
     async def events(
         self,
@@ -179,7 +176,7 @@ class InMemoryTaskStore(
         def look() -> tuple[TaskEvent, ...] | None:
             with self._lock:
                 entry = self._ledger.get(tenant, task_id)
-                first = max(after, -1) + 1
+                first = bisect_right(entry.events, after, key=attrgetter("sequence"))
                 found = entry.events[first : first + limit]
                 if not found and not entry.task.status.is_terminal:
                     return None

@@ -28,6 +28,7 @@ class MemorySweep:
         max_crashes: int,
         resend_seconds: float,
         result_ttl_seconds: float,
+        delta_ttl_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._forget = forget
@@ -35,6 +36,7 @@ class MemorySweep:
         self._resend_seconds = resend_seconds
         self._max_resend_seconds = resend_seconds * LONGEST_RESEND
         self._result_ttl = timedelta(seconds=result_ttl_seconds)
+        self._delta_ttl = timedelta(seconds=delta_ttl_seconds)
 
     def run(self, *, limit: int) -> SweepReport:
         outcomes: list[Outcome] = []
@@ -44,6 +46,9 @@ class MemorySweep:
             if done[kind] < limit and self._is_overdue(entry):
                 done[kind] += 1
                 outcomes.append(self._settle(entry))
+            elif done["deltas"] < limit and self._holds_old_deltas(entry):
+                done["deltas"] += 1
+                entry.drop_deltas()
         outcomes.append(("refilled", self._ledger.dispatch.refill_all()))
         counts = Counter(outcome for outcome, _ in outcomes)
         return SweepReport(
@@ -59,6 +64,12 @@ class MemorySweep:
         instants = (entry.lease_until, entry.look_at, forget_at)
         now = self._ledger.now
         return any(each is not None and each <= now for each in instants)
+
+    def _holds_old_deltas(self, entry: Entry) -> bool:
+        finished_at = entry.task.finished_at
+        if not entry.holds_deltas or finished_at is None:
+            return False
+        return finished_at + self._delta_ttl <= self._ledger.now
 
     def _settle(self, entry: Entry) -> Outcome:
         if entry.task.status.is_terminal:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from redis.asyncio import Redis
+
 from orchestrator.dues import Dues
 from orchestrator.redis_budget import settle_call
 from orchestrator.redis_gate import leave_call
-from orchestrator.redis_scripts import ScriptCall, read_script
+from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
 
 _PARTS: Final = {"gate_leave": "gate", "budget_settle": "budget"}
 """Script → what it shares with its kind; each becomes a function of its name."""
+
+
+class RedisPayee:
+    """Takes dues in one script and one round trip."""
+
+    def __init__(self, client: Redis) -> None:
+        source = paying_functions() + read_script("pay_dues")
+        self._scripts = RedisScripts(client, sources={"pay_dues": source})
+
+    async def pay(self, dues: Dues) -> None:
+        if not dues.are_none:
+            await self._scripts.run("pay_dues", *payment(dues))
 
 
 def paying_functions() -> str:

@@ -86,7 +86,8 @@ class RedisGate:
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
         keys = redis_keys.gate_keys(gate)
-        await self._scripts.run("gate_withdraw", keys, [caller.token])
+        arguments = [caller.token, redis_keys.GATE_TURNS]
+        await self._scripts.run("gate_withdraw", keys, arguments)
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         calls = [

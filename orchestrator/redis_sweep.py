@@ -23,7 +23,7 @@ from orchestrator.redis_listing import listing_keys
 from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.store import SweepReport
 from orchestrator.task import Task, TaskStatus
-from orchestrator.task_record import task_from_fields
+from orchestrator.task_record import milliseconds, task_from_fields
 
 _NOBODY = "_"
 """A script of the whole fleet is given the keys of no task."""
@@ -51,6 +51,7 @@ class RedisSweep:
         *,
         call: TaskCall,
         max_crashes: int,
+        delta_ttl_seconds: float,
         renewal_seconds: float = 0.0,
     ) -> None:
         """Make a sweep.
@@ -60,6 +61,7 @@ class RedisSweep:
             scripts: The task scripts.
             call: Makes the call of one.
             max_crashes: Crashes after which a task is failed.
+            delta_ttl_seconds: How long after a task's end its log holds token deltas.
             renewal_seconds: When no sweep was answered for so long, Redis may have
                 been away for all; holders then get as long to renew their leases
                 before expired ones are taken back.
@@ -72,6 +74,7 @@ class RedisSweep:
         self._call = call
         self._max_crashes = max_crashes
         self._alarm = RedisAlarm(client)
+        self._delta_ttl_ms = milliseconds(delta_ttl_seconds)
         self._history: tuple[str, int] = ("", 0)
         """The epoch and count of sweeps that this process saw last."""
 
@@ -85,9 +88,7 @@ class RedisSweep:
 
     async def _run(self, limit: int) -> SweepReport:
         alarms = await self._alarm.look()
-        keys = [redis_keys.LEASES, redis_keys.DUE, redis_keys.ENDED]
-        expired, due, ended = await self._scripts.run("overdue", keys, [limit])
-        await self._forget(ended)
+        expired, due = await self._tidy(limit)
         if not await self._may_take_back():
             expired = []
         calls = [
@@ -113,6 +114,26 @@ class RedisSweep:
             went_back=history is not None and history[0] == "went_back",
             alarms=alarms,
         )
+
+    async def _tidy(self, limit: int) -> tuple[list[str], list[str]]:
+        """Forget ended tasks and token deltas; return what else is overdue."""
+        keys = [
+            redis_keys.LEASES,
+            redis_keys.DUE,
+            redis_keys.ENDED,
+            redis_keys.DELTAS,
+        ]
+        waits = [0, 0, 0, self._delta_ttl_ms]
+        expired, due, ended, wordy = await self._scripts.run(
+            "overdue", keys, [limit, *waits]
+        )
+        await self._forget(ended)
+        await self._scripts.run_each([self._dropping(member) for member in wordy])
+        return expired, due
+
+    def _dropping(self, member: str) -> ScriptCall:
+        keys = [redis_keys.log(*redis_keys.split_member(member)), redis_keys.DELTAS]
+        return ScriptCall("drop_deltas", keys, [member, self._delta_ttl_ms])
 
     async def _may_take_back(self) -> bool:
         """Whether an expired lease means that its holder is gone.
@@ -170,6 +191,7 @@ def _forgetting(
             *redis_keys.task_keys(tenant, task_id)[:3],
             redis_keys.ENDED,
             redis_keys.WEBHOOKS,
+            redis_keys.DELTAS,
             *listings,
             *(redis_keys.listing(tenant, "status", status) for status in statuses),
         ],

@@ -34,6 +34,7 @@ from conversations.conversation import (
 from conversations.json_value import Identifier, Text
 from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
+from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
@@ -173,6 +174,8 @@ class RetentionSettings(Section):
 
     result_ttl: Seconds = 7 * 86_400.0
     """Ended tasks with their results and events."""
+    delta_ttl: Seconds = 3600.0
+    """The pieces that a text came in, in the events; the whole text stays."""
     idempotency_ttl: Seconds = 86_400.0
     """How long after its end an idempotency key returns its task."""
 
@@ -214,7 +217,7 @@ class WorkerSettings(Section):
     """Seconds that runs get to reach a step boundary on SIGTERM."""
     loop_stall_limit: Seconds = 30.0
     """When code has blocked the event loop for so long, its process's runs move on."""
-    store_patience: Seconds = 30.0
+    store_patience: Seconds = 5.0
     """How long a worker that starts waits for a store that is out of reach or loads."""
 
     @model_validator(mode="after")
@@ -285,6 +288,14 @@ class Settings(BaseSettings):
         if not isinstance(agents, dict):
             return agents
         return {name: _named(name, agent) for name, agent in agents.items()}
+
+    @model_validator(mode="after")
+    def _kinds_are_known(self) -> Self:
+        for name, agent in self.agents.items():
+            problem = unknown_kind(agent.kind)
+            if problem is not None:
+                raise ValueError(f"agents.{name}: {problem}")
+        return self
 
     @model_validator(mode="after")
     def _agents_fit_the_limits(self) -> Self:

@@ -7,6 +7,8 @@ from typing import Final
 DAY_SECONDS: Final = 86_400.0
 RESULT_TTL_SECONDS: Final = 7 * DAY_SECONDS
 """How long an ended task is kept."""
+DELTA_TTL_SECONDS: Final = 3600.0
+"""How long after a task's end its log holds the pieces that its text came in."""
 IDEMPOTENCY_TTL_SECONDS: Final = DAY_SECONDS
 """How long an idempotency key is kept after its task's end."""
 MAX_CRASHES: Final = 3

@@ -16,7 +16,9 @@ from orchestrator.queue import CeleryTaskQueue
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_dues import RedisPayee
 from orchestrator.redis_gate import RedisGate
+from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
@@ -44,6 +46,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         store=RedisTaskStore(
             client,
             result_ttl_seconds=settings.retention.result_ttl,
+            delta_ttl_seconds=settings.retention.delta_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
@@ -59,12 +62,16 @@ def connect(settings: Settings) -> OrchestratorParts:
             shown_url=settings.storage.redacted_broker_url,
         ),
         directory=RedisAgentDirectory(client),
-        conversations=conversation_service(settings, RedisConversationStore(client)),
+        conversations=conversation_service(
+            settings,
+            RedisConversationStore(client, execute=SharedPipeline(client).execute),
+        ),
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
         gate=RedisGate(client),
         budget=RedisBudget(client),
+        payee=RedisPayee(client),
         budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
@@ -108,5 +115,7 @@ def defaults_of(settings: Settings) -> Defaults:
         soft_time_limit_seconds=manager.task_timeout,
         time_limit_grace_seconds=manager.time_limit_grace,
         max_input_bytes=settings.limits.max_input_bytes,
+        max_message_bytes=settings.limits.max_message_bytes,
+        client_roles=settings.services.conversations.client_roles,
         webhooks_allowed=settings.webhooks.allowed,
     )

@@ -23,6 +23,7 @@ from celery import bootsteps, signals
 from orchestrator.agent_config import WorkerInfo
 from orchestrator.errors import OrchestratorError
 from orchestrator.local_process import worker_id
+from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
@@ -34,8 +35,8 @@ from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
-from workers.log_format import show_facts
-from workers.start_check import build_manager, check_startup
+from workers.refusal import refuse
+from workers.start_check import build_manager, check_startup, wait_for_redis
 from workers.transport import lean_broker
 from workers.webhooks import WebhookDeliverer
 
@@ -293,7 +294,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 )
             asyncio.run(check_startup(load_settings()))
         except (OrchestratorError, WorkerError) as exc:
-            raise SystemExit(str(exc)) from None
+            refuse(exc)
         if pool == "prefork":
             worker_process.expect_children()
 
@@ -312,6 +313,13 @@ def _slots(worker: Any) -> int:
 
 
 def _remember(instance: Any, conf: Any, **_: Any) -> None:
+    """Take the worker on; without a Redis it ends here, before Celery's warnings."""
+    settings = load_settings()
+    if settings.storage.backend == "redis":
+        try:
+            wait_for_redis(settings)
+        except OrchestratorError as exc:
+            refuse(exc)
     worker_process.worker = instance
     conf.update(lean_broker(conf.broker_url))
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.agent_config import WorkerInfo
-from orchestrator.dues import Payee
+from orchestrator.dues import InMemoryPayee
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_gate import InMemoryGate
@@ -106,12 +106,14 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
     conversations = InMemoryConversationStore()
     directory = InMemoryAgentDirectory()
     gate, budget = InMemoryGate(), InMemoryBudget()
+    payee = InMemoryPayee(gate=gate, budget=budget)
     return OrchestratorParts(
         store=InMemoryTaskStore(
             conversations=conversations,
             directory=directory,
-            payee=Payee(gate=gate, budget=budget),
+            payee=payee,
             result_ttl_seconds=settings.retention.result_ttl,
+            delta_ttl_seconds=settings.retention.delta_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
             max_crashes=settings.worker.max_crashes,
             known_agents=frozenset(settings.agents),
@@ -126,6 +128,7 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
         defaults=defaults_of(settings),
         gate=gate,
         budget=budget,
+        payee=payee,
         budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,

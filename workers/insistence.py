@@ -22,6 +22,8 @@ STORE_PATIENCE_SECONDS: Final = 600.0
 FIRST_WAIT_SECONDS: Final = 0.25
 LONGEST_WAIT_SECONDS: Final = 2.0
 """A store that is back is noticed within this."""
+SEEN_TO_SECONDS: Final = 2.0
+"""So long a caller waits for what goes on without it."""
 
 
 class Insistence:
@@ -55,11 +57,24 @@ class Insistence:
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 
-    def meanwhile(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def see_to(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Have `call()` taken, and wait for it a little.
+
+        A caller that is cancelled meanwhile does not stop it.
+        """
+        await asyncio.wait({self.meanwhile(call)}, timeout=SEEN_TO_SECONDS)
+
+    async def settle(self) -> None:
+        """Give what is under way a moment to end."""
+        if self._meanwhile:
+            await asyncio.wait(self._meanwhile, timeout=SEEN_TO_SECONDS)
+
+    def meanwhile(self, call: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
         """Have `call()` taken while its caller goes on; nobody is told how it ended."""
         task = asyncio.get_running_loop().create_task(self._quietly(call))
         self._meanwhile.add(task)
         task.add_done_callback(self._meanwhile.discard)
+        return task
 
     async def _quietly(self, call: Callable[[], Awaitable[object]]) -> None:
         try:

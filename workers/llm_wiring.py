@@ -28,6 +28,7 @@ def open_governor(settings: Settings, parts: OrchestratorParts) -> Governor:
         Endpoints(served),
         Gatekeeper(parts.gate),
         Allowance(parts.budget, tenants=settings.budgets),
+        parts.payee,
     )
 
 

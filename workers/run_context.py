@@ -9,15 +9,15 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter
 
-from conversations.json_value import check_json
+from conversations.json_value import JsonObject, check_json
 from conversations.message import Message, ToolCall
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
@@ -46,19 +46,26 @@ from workers.errors import (
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
 from workers.llm.metered import MeteredProvider
+from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
 from workers.llm.run_provider import Answered, RunProvider
 from workers.once_call import OnceCall, UnsettledCalls
-from workers.prompt_tokens import Exchange, estimate_prompt
+from workers.prompt_tokens import Exchange
 from workers.run import Run
 from workers.run_events import (
     client_call_events,
     completion_event,
     message_events,
+    summary_event,
     tool_ended_events,
 )
 from workers.run_log import RunLog
-from workers.run_steps import completion_step, custom_step, tool_step
+from workers.run_steps import (
+    completion_step,
+    custom_step,
+    summary_step,
+    tool_step,
+)
 from workers.spent_budget import SpentBudget
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import Tool, ToolContext
@@ -79,6 +86,7 @@ class _ToolCall(NamedTuple):
 
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
+_FACTS = TypeAdapter(JsonObject)
 
 
 class JournaledRunContext:
@@ -130,8 +138,9 @@ class JournaledRunContext:
 
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
-        kinds = Counter(step.kind for step in self._steps.values())
-        usage = sum((step.usage for step in self._steps.values()), start=Usage())
+        steps = self._steps.values()
+        kinds = Counter(step.kind for step in steps)
+        usage = sum((step.usage for step in steps), start=Usage())
         return TaskStats(
             usage=usage,
             completions=kinds[StepKind.COMPLETION],
@@ -180,91 +189,89 @@ class JournaledRunContext:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
         completion = answered.completion
-        summary = summary_message(completion.message.content, covers=view.window.cut)
-        step = completion_step(
-            SUMMARY_KEY,
-            completion,
-            seconds=monotonic() - started,
-            attempt=self.task.attempt,
-        )
-        outcome = summary.model_dump(mode="json", exclude_defaults=True)
-        step = step.model_copy(update={"outcome": outcome, "said": None})
-        facts: dict[str, JsonValue] = {
-            "name": SUMMARY_KEY,
-            "covers": summary.covers,
-            "messages": len(view.to_summarise),
-            "usage": step.usage.model_dump(mode="json"),
-        }
-        events = [NewEvent(type=EventType.STEP_RECORDED, data=facts)]
-        await self._record(step, events, answered)
+        with self._keeping(answered):
+            text = completion.message.content
+            summary = summary_message(text, covers=view.window.cut)
+            took, attempt = monotonic() - started, self.task.attempt
+            step = summary_step(completion, summary, seconds=took, attempt=attempt)
+            event = summary_event(summary, step, messages=len(view.to_summarise))
+            await self._record(step, [event], answered)
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
         self._completions += 1
         number = self._completions
         key = f"completion:{number}"
-        done = self._steps.get(key)
-        if done is not None:
+        if (done := self._steps.get(key)) is not None:
             completion = Completion.model_validate(done.outcome)
-            self.exchanges.append(Exchange(request, completion))
-            self._items += bool(completion.message.content)
-            self._said = completion.message.content
+            self._note_answer(prompt_tokens(request), completion)
             return completion
         started = monotonic()
-        live = LiveText(
-            self._log, self._item_log, item_id=f"msg-{number}", index=self._items
-        )
+        live = LiveText(self._log, self._item_log, number=number, index=self._items)
         try:
-            with self._run.recording():
-                await live.load()
-            answered = await self._ask_within_budget(key, request, live)
+            answered = await self._ask_live(key, request, live)
         except Exception:
-            # The place is still free: the next completion, in this attempt or in a
-            # later one, is the one that stands in the journal.
+            # The place is free: a later completion is the one in the journal.
             if self._completions == number:
                 self._completions -= 1
             raise
-        finally:
+        with self._keeping(answered):
             await live.pause()
-        completion, seconds = answered.completion, monotonic() - started
-        self.exchanges.append(Exchange(request, completion))
-        self._items += bool(completion.message.content)
-        self._said = completion.message.content
-        recorded = completion_event(
-            completion,
-            number=number,
-            seconds=seconds,
-            estimated_tokens=estimate_prompt(request),
-        )
-        events = [*live.finish(completion.message.content), recorded]
-        step = completion_step(
-            key, completion, seconds=seconds, attempt=self.task.attempt
-        )
-        await self._record(step, events, answered)
+            completion, seconds = answered.completion, monotonic() - started
+            estimate = answered.prompt_tokens
+            self._note_answer(estimate, completion)
+            recorded = completion_event(
+                completion, number=number, seconds=seconds, estimated_tokens=estimate
+            )
+            events = [*live.finish(completion.message.content), recorded]
+            attempt, shown = self.task.attempt, live.shown_as
+            step = completion_step(
+                key, completion, seconds=seconds, attempt=attempt, shown_as=shown
+            )
+            await self._record(step, events, answered)
         return completion
 
-    async def _ask_within_budget(
+    def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
+        self.exchanges.append(Exchange(prompt_tokens, completion))
+        self._items += bool(completion.message.content)
+        self._said = completion.message.content
+
+    @contextmanager
+    def _keeping(self, answered: Answered) -> Iterator[None]:
+        """Enclose an answer's way into the journal; what does not arrive is paid."""
+        try:
+            with self._run.recording():
+                yield
+        except BaseException:
+            self._llm.pay_now(answered)
+            raise
+
+    async def _ask_live(
         self, key: str, request: CompletionRequest, live: LiveText
     ) -> Answered:
-        while True:
-            try:
-                return await self._ask(key, request, live)
-            except BudgetExceeded as exc:
-                if self._config.budget.when_spent != "wait":
-                    raise
-                await self._spent.decided(exc)
-            self._llm.allow_budget(self._spent.times)
+        try:
+            with self._run.recording():
+                await live.load()
+            while True:
+                try:
+                    return await self._ask(key, request, live)
+                except BudgetExceeded as exc:
+                    if self._config.budget.when_spent != "wait":
+                        raise
+                    await self._spent.decided(exc)
+                self._llm.allow_budget(self._spent.times)
+        except BaseException:
+            await live.leave()
+            raise
 
     async def _ask(
         self, key: str, request: CompletionRequest, live: LiveText | None = None
     ) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
-        marked = partial(self._marks.around, key, begin=live.again if live else None)
+        marked = partial(self._marks.around, key, live)
         try:
             with self._run.step("completion"):
-                is_live = live is not None and await self._log.is_watched()
-                heard = live.hear if live and is_live else None
-                return await self._llm.answer(request, around=marked, heard=heard)
+                return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
             raise
@@ -272,8 +279,7 @@ class JournaledRunContext:
     async def call_tool(
         self, call: ToolCall, *, registry: ToolRegistry | None = None
     ) -> ToolResult:
-        place = f"{self._completions}:{call.id}"
-        index = self._items
+        place, index = f"{self._completions}:{call.id}", self._items
         self._items += 1
         done = self._steps.get(f"tool:{place}")
         if done is not None:
@@ -354,22 +360,20 @@ class JournaledRunContext:
 
     async def conclude(self, content: str) -> None:
         """Show the answer as an item of its own, unless a completion has said it."""
-        if not content.strip() or content == self._said:
-            return
-        await self._item_log.load()
-        index = self._item_log.place(ANSWER_ITEM, self._items).index
-        events = message_events(content, item_id=ANSWER_ITEM, index=index)
-        await self._note(ANSWER_KEY, content, events)
+        if content.strip() and content != self._said:
+            await self._item_log.load()
+            index = self._item_log.place(ANSWER_ITEM, self._items).index
+            events = message_events(content, item_id=ANSWER_ITEM, index=index)
+            await self._note(ANSWER_KEY, content, events)
 
     async def _note(self, key: str, outcome: JsonValue, events: list[NewEvent]) -> None:
         if key in self._steps:
             return
-        name = key.partition(":")[0]
-        step = custom_step(key, name, outcome, attempt=self.task.attempt)
-        await self._record(step, events)
+        name, attempt = key.partition(":")[0], self.task.attempt
+        await self._record(custom_step(key, name, outcome, attempt=attempt), events)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
-        data: dict[str, JsonValue] = {**facts, "message": message}
+        data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
@@ -388,8 +392,6 @@ class JournaledRunContext:
         await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=data)])
 
     def _tool_context(self, place: str, llm: LLMProvider) -> ToolContext:
-        key = f"{self.task.tenant}:{self.task.id}:{place}"
-        name = self._config.name
-        return ToolContext(
-            task=self.task, agent_name=name, idempotency_key=key, llm=llm
-        )
+        task, name = self.task, self._config.name
+        key = f"{task.tenant}:{task.id}:{place}"
+        return ToolContext(task=task, agent_name=name, idempotency_key=key, llm=llm)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from conversations.json_value import JsonObject, dumps
-from conversations.message import ToolCall
+from conversations.message import Message, ToolCall
 from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import Step
 from workers.agents.agent import ToolResult
 from workers.llm.provider import Completion
 
@@ -34,6 +35,17 @@ def completion_event(
         "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
     }
     return NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)
+
+
+def summary_event(summary: Message, step: Step, *, messages: int) -> NewEvent:
+    """Return the log entry of a recorded summary."""
+    facts: dict[str, JsonValue] = {
+        "name": step.key,
+        "covers": summary.covers,
+        "messages": messages,
+        "usage": step.usage.model_dump(mode="json"),
+    }
+    return NewEvent(type=EventType.STEP_RECORDED, data=facts)
 
 
 def message_events(text: str, *, item_id: str, index: int) -> list[NewEvent]:
@@ -135,6 +147,8 @@ def tool_ended_events(
         "output": result.content[:PREVIEW_CHARACTERS],
         "error": result.error,
     }
+    if len(result.content) > PREVIEW_CHARACTERS:
+        item["output_characters"] = len(result.content)
     facts: dict[str, JsonValue] = {
         "item_id": item_id,
         "output_index": index,

@@ -1,10 +1,14 @@
-"""Finished steps as the journal keeps them: pure functions."""
+"""Finished steps as the journal keeps them: pure functions.
+
+Their parts are values that were checked when they were made, so most are not again.
+"""
 
 from __future__ import annotations
 
 from pydantic import JsonValue
 
-from orchestrator.journal import Step, StepKind
+from conversations.message import Message
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.task import Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
@@ -12,21 +16,36 @@ from workers.llm.provider import Completion
 
 
 def completion_step(
-    key: str, completion: Completion, *, seconds: float, attempt: int
+    key: str,
+    completion: Completion,
+    *,
+    seconds: float,
+    attempt: int,
+    shown_as: str | None = None,
 ) -> Step:
     """Return the step of a completion."""
-    return Step(
+    return Step.model_construct(
         key=key,
         kind=StepKind.COMPLETION,
         name=completion.model,
         outcome=completion.model_dump(mode="json", exclude_defaults=True),
         said=completion.message.content or None,
+        shown_as=shown_as,
         usage=completion.usage or Usage(),
         cost_micros=completion.cost_micros,
         waited_seconds=completion.gate_wait_seconds,
         seconds=seconds,
         attempt=attempt,
     )
+
+
+def summary_step(
+    completion: Completion, summary: Message, *, seconds: float, attempt: int
+) -> Step:
+    """Return the step of a summary; it is no part of what the run says."""
+    step = completion_step(SUMMARY_KEY, completion, seconds=seconds, attempt=attempt)
+    outcome = summary.model_dump(mode="json", exclude_defaults=True)
+    return step.model_copy(update={"outcome": outcome, "said": None})
 
 
 def tool_step(
@@ -39,7 +58,7 @@ def tool_step(
     attempt: int,
 ) -> Step:
     """Return the step of a tool call; `llm` is what the tool has asked."""
-    return Step(
+    return Step.model_construct(
         key=key,
         kind=StepKind.TOOL_CALL,
         name=name,

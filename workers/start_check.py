@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
+from orchestrator.embedded import redis_version
 from orchestrator.errors import ServiceDisabled, StoreUnavailable
 from orchestrator.settings import Settings
-from orchestrator.store import TaskStore
 from orchestrator.wiring import connect
 from workers.agent_manager import AgentManager, LocalAgentManager
 from workers.extensions import apply_extensions
@@ -21,6 +23,8 @@ from workers.tools.registry import ToolRegistry
 logger = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS: Final = 0.5
+
+T = TypeVar("T")
 
 
 def build_manager(settings: Settings, governor: Governor) -> AgentManager:
@@ -57,28 +61,41 @@ async def check_startup(settings: Settings) -> None:
     governor = open_governor(settings, parts)
     try:
         build_manager(settings, governor)
-        facts = await _ask(parts.store, patience_seconds=settings.worker.store_patience)
+        facts = await _patiently(
+            parts.store.check, seconds=settings.worker.store_patience
+        )
     finally:
         await parts.aclose()
         await governor.aclose()
     logger.info("store checked", extra={"store": facts})
 
 
-async def _ask(store: TaskStore, *, patience_seconds: float) -> dict[str, str]:
-    """Wait for a store that is away for a moment, as a worker at work does.
+def wait_for_redis(settings: Settings) -> None:
+    """Wait until Redis answers, before Celery asks it for anything.
 
-    A worker that starts while Redis restarts or loads its data would be missing
-    afterwards. What time does not heal, a wrong login say, is told at once.
+    Raises:
+        StoreUnavailable: it does not within `worker.store_patience`.
     """
-    give_up_at = monotonic() + patience_seconds
+    url = settings.storage.redis_url.get_secret_value()
+    ask = partial(asyncio.to_thread, redis_version, url)
+    asyncio.run(_patiently(ask, seconds=settings.worker.store_patience))
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    """Ask again while the store is away for a moment, as a worker at work does.
+
+    A worker that starts while Redis restarts would be missing afterwards. What time
+    does not heal, a wrong login say, is told at once.
+    """
+    give_up_at = monotonic() + seconds
     told = ""
     while True:
         try:
-            return await store.check()
+            return await ask()
         except StoreUnavailable as exc:
             if not exc.may_pass or monotonic() > give_up_at:
                 raise
             if str(exc) != told:
                 told = str(exc)
-                logger.warning("%s; waiting %g s for it", told, patience_seconds)
+                logger.warning("%s; waiting %g s for it", told, seconds)
         await asyncio.sleep(ASK_AGAIN_SECONDS)

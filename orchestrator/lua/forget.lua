@@ -2,7 +2,7 @@
 -- done it and a task of the same id may be new. Needs no task.lua.
 --
 -- KEYS  1 record, 2 event log, 3 journal, 4 ended tasks to forget (zset),
---       5 undelivered webhooks (zset), 6.. listings
+--       5 undelivered webhooks (zset), 6 logs that hold deltas (zset), 7.. listings
 -- ARGV  1 member ('tenant id'), 2 task id, 3 '1' to remove it before its time
 
 local clock = redis.call('TIME')
@@ -13,7 +13,8 @@ if not due or (due > now and ARGV[3] ~= '1') then
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('ZREM', KEYS[5], ARGV[1])
-for i = 6, #KEYS do
+redis.call('ZREM', KEYS[6], ARGV[1])
+for i = 7, #KEYS do
   redis.call('ZREM', KEYS[i], ARGV[2])
 end
 redis.call('ZREM', KEYS[4], ARGV[1])

@@ -65,3 +65,11 @@ local function keep_keys()
     redis.call('PEXPIRE', KEYS[i], KEEP)
   end
 end
+
+-- Tells those who wait in front that it may be their turn.
+local function tell_next(channel)
+  local next_ones = redis.call('ZRANGE', WAITING, 0, 2)
+  if #next_ones > 0 then
+    redis.pcall('PUBLISH', channel, table.concat(next_ones, ' '))
+  end
+end

@@ -48,8 +48,5 @@ if OUTCOME == 'refused' or OUTCOME == 'unavailable' then
   redis.call('HSET', STATE, 'trouble_ms', text(math.max(NOW, number('cool_ms') or 0)))
 end
 keep_keys()
-local next_ones = redis.call('ZRANGE', WAITING, 0, 2)
-if #next_ones > 0 then
-  redis.pcall('PUBLISH', ARGV[10], table.concat(next_ones, ' '))
-end
+tell_next(ARGV[10])
 return 1

@@ -1,8 +1,12 @@
--- Ends a wait; the task keeps its place for a while.
+-- Ends a wait; the task keeps its place for a while. A permit that was granted
+-- meanwhile returns; what its call was counted for stays counted.
 --
 -- KEYS  gate.lua's
--- ARGV  1 token
+-- ARGV  1 token   2 channel on which the next waiters are told that it is their turn
 
 redis.call('ZREM', WAITING, ARGV[1])
 redis.call('ZREM', SEEN, ARGV[1])
+if redis.call('ZREM', PERMITS, ARGV[1]) == 1 then
+  tell_next(ARGV[2])
+end
 return 1

@@ -1,14 +1,15 @@
 -- Finds what is overdue, of all tenants; changes nothing.
 --
 -- KEYS  any number of zsets whose scores are instants in ms
--- ARGV  1 how many members to return at most, of each key: none starves another
+-- ARGV  1 how many members to return at most, of each key: none starves another;
+--       2.. of each key, how long after its instant a member is overdue (ms)
 -- Returns for each key its overdue members, oldest first.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local found = {}
 for i, key in ipairs(KEYS) do
-  found[i] = redis.call('ZRANGEBYSCORE', key, '-inf', string.format('%.0f', now),
+  found[i] = redis.call('ZRANGEBYSCORE', key, '-inf', string.format('%.0f', now - tonumber(ARGV[i + 1])),
     'LIMIT', 0, ARGV[1])
 end
 return found

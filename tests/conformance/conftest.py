@@ -15,7 +15,7 @@ from conversations.redis_store import RedisConversationStore
 from conversations.store import ConversationStore
 from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
-from orchestrator.dues import Payee
+from orchestrator.dues import InMemoryPayee, Payee
 from orchestrator.gate import Gate
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
@@ -24,9 +24,12 @@ from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
+from orchestrator.redis_dues import RedisPayee
 from orchestrator.redis_gate import RedisGate
+from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import TaskStore
+from tests.conformance.conversation_steps import KINDS, open_store
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Stores:
     conversations: ConversationStore
     gate: Gate
     budget: Budget
+    payee: Payee
 
 
 OpenStores = Callable[..., Stores]
@@ -63,21 +67,29 @@ def stores(open_stores: OpenStores) -> Stores:
     return open_stores()
 
 
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
+    """A conversation store; the suites of the task store name their own so."""
+    async with open_store(request) as store:
+        yield store
+
+
 def _in_memory(**settings: Any) -> Stores:
     conversations = InMemoryConversationStore()
     directory = InMemoryAgentDirectory()
-    payee = Payee(gate=InMemoryGate(), budget=InMemoryBudget())
+    payee = InMemoryPayee(gate=InMemoryGate(), budget=InMemoryBudget())
     tasks = InMemoryTaskStore(
         conversations=conversations, directory=directory, payee=payee, **settings
     )
-    return Stores(tasks, directory, conversations, payee.gate, payee.budget)
+    return Stores(tasks, directory, conversations, payee.gate, payee.budget, payee)
 
 
 def _on_redis(client: Redis, **settings: Any) -> Stores:
     return Stores(
         RedisTaskStore(client, **settings),
         RedisAgentDirectory(client),
-        RedisConversationStore(client),
+        RedisConversationStore(client, execute=SharedPipeline(client).execute),
         RedisGate(client),
         RedisBudget(client),
+        RedisPayee(client),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from conversations import (
@@ -19,24 +17,16 @@ from conversations import (
     StoredMessage,
 )
 from tests.conformance.conversation_steps import (
-    KINDS,
     answer,
     calls,
     contents,
     created,
     keeping,
-    open_store,
     result,
     seqs,
     unlimited,
     user,
 )
-
-
-@pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
-    async with open_store(request) as store:
-        yield store
 
 
 async def messages(
@@ -125,6 +115,22 @@ class TestDeleteMessage:
         with pytest.raises(InvalidHistory):
             await store.append("default", "talk", [result("2")])
         assert seqs(await store.append("default", "talk", [user("a")])) == [3]
+
+    async def test_calls_that_end_the_log_again_await_their_results(
+        self, store: ConversationStore
+    ) -> None:
+        await created(store)
+        await store.append("default", "talk", [calls("1", "2"), result("2")])
+        await store.append("default", "talk", [user("a"), answer("b")], turn="t")
+        await store.delete_message("default", "talk", 4)
+        with pytest.raises(InvalidHistory):
+            await store.append("default", "talk", [result("1")])
+        await store.delete_message("default", "talk", 3)
+        with pytest.raises(InvalidHistory):
+            await store.append("default", "talk", [user("c")])
+        with pytest.raises(InvalidHistory):
+            await store.append("default", "talk", [result("2")])
+        await store.append("default", "talk", [result("1"), user("c")])
 
     async def test_calls_after_a_deleted_message_stay_open(
         self, store: ConversationStore

@@ -239,6 +239,16 @@ async def test_who_withdraws_holds_nobody_up_and_keeps_its_place(gate: Gate):
     await waits(gate, "3")
 
 
+async def test_who_withdraws_without_knowing_that_it_was_let_in_is_out(gate: Gate):
+    await entered(gate, "1")
+    await waits(gate, "2")
+    await gate.withdraw("g", caller("1"))
+    assert (await gate.state("g", ONE)).in_flight == 0
+    await until_entered(gate, "2")
+    await gate.withdraw("g", caller("1"))
+    assert (await gate.state("g", ONE)).in_flight == 1
+
+
 async def test_a_waiter_that_is_gone_is_passed_over(gate: Gate):
     first = await entered(gate, "1")
     await waits(gate, "gone")

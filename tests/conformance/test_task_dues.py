@@ -97,3 +97,24 @@ async def test_steps_without_dues_and_empty_dues_are_recorded(stores: Stores):
     await stores.tasks.record_step(lease, STEP, dues=Dues())
     await stores.tasks.finish(lease, completed(lease), running_seconds=1)
     assert len(await stores.tasks.steps("default", lease.task_id)) == 1
+
+
+async def test_dues_without_a_step_are_paid_once(stores: Stores):
+    dues = await owed(stores)
+    for each in (dues, dues, Dues()):
+        await stores.payee.pay(each)
+    await assert_paid(stores)
+
+
+@pytest.mark.parametrize("first", ["paid", "recorded"])
+async def test_dues_that_are_paid_and_recorded_are_paid_once(
+    stores: Stores, first: str
+):
+    lease = await running(stores.tasks)
+    dues = await owed(stores)
+    if first == "paid":
+        await stores.payee.pay(dues)
+    await stores.tasks.record_step(lease, STEP, dues=dues)
+    if first == "recorded":
+        await stores.payee.pay(dues)
+    await assert_paid(stores)

@@ -8,6 +8,7 @@ from time import monotonic
 
 from conversations.json_value import JsonObject
 from orchestrator.agent_config import AgentConfig
+from orchestrator.dues import InMemoryPayee
 from orchestrator.gate import FAILURES_TO_OPEN
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.redis_connection import connect
@@ -74,6 +75,7 @@ def governor_at(url: str, redis_url: str, held: AsyncExitStack) -> Governor:
         Endpoints((endpoint,)),
         Gatekeeper(gate),
         Allowance(InMemoryBudget(), tenants={}),
+        InMemoryPayee(gate=gate, budget=InMemoryBudget()),
     )
     held.push_async_callback(gate.aclose)
     held.push_async_callback(governor.aclose)

@@ -6,9 +6,10 @@ Says which accounts a call belongs to; the accounts are the budget's affair.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
+from functools import partial
 from uuid import uuid4
 
 from orchestrator.agent_config import AgentConfig
@@ -25,6 +26,7 @@ _UNBOUNDED_ANSWER_TOKENS = 4096
 """Reserved for an answer whose length is not limited."""
 
 
+_Reserve = Callable[[], Awaitable[Reservation | Spent]]
 _LANES = 16
 """Calls of the budget at once; more wait here than the store has connections for."""
 
@@ -78,23 +80,27 @@ class Allowance:
             async with self._lanes:
                 return await self._budget.reserve(task.tenant, token, accounts, amount)
 
-        answer = await self._insist(reserved)
+        try:
+            answer = await self._insist(reserved)
+        except (asyncio.CancelledError, StoreUnavailable):
+            await self._insist.see_to(partial(self._give_back, reserved))
+            raise
         if isinstance(answer, Spent):
             raise _exceeded(answer, amount)
         return answer
 
-    async def settle(
-        self, reservation: Reservation | None, usage: Usage, price: Price
-    ) -> None:
-        """Settle to what was taken; a settlement that fails leaves the reservation."""
-        if reservation is None:
-            return
-        amount = amount_of(usage, price)
-        try:
-            async with self._lanes:
-                await self._budget.settle(reservation, amount)
-        except StoreUnavailable:
-            return  # the whole reservation stays spent: on the safe side
+    async def aclose(self) -> None:
+        """Give what is under way a moment to end."""
+        await self._insist.settle()
+
+    async def _give_back(self, reserve: _Reserve) -> None:
+        """Undo a reservation of which nobody knows whether it was made.
+
+        A repeat with its token tells which it is.
+        """
+        made = await reserve()
+        if isinstance(made, Reservation):
+            await self._budget.settle(made, Amount())
 
     def _accounts(self, task: Task, config: AgentConfig) -> Iterator[Account]:
         limits, tenant = config.budget, self._tenants.get(task.tenant)

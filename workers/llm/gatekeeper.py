@@ -86,19 +86,28 @@ class Gatekeeper:
         watched = self._watched_until.get(gate, 0.0) > monotonic()
         if not (endpoint.limits.are_set or watched):
             return Passage(gate=gate, permit=None)
+        try:
+            permit = await self._permit(endpoint, gate, caller, may_park=may_park)
+        except BaseException:
+            # Its place is empty; a permit may be on its way to nobody.
+            await self._insist.see_to(partial(self._gate.withdraw, gate, caller))
+            raise
+        self._hold(permit)
+        return Passage(gate=gate, permit=permit)
+
+    async def _permit(
+        self, endpoint: ServedEndpoint, gate: str, caller: Caller, *, may_park: bool
+    ) -> Permit:
         give_up_at = monotonic() + self._park_after
         while True:
             answer = await self._insist(
                 partial(self._asked, gate, endpoint.limits, caller)
             )
             if isinstance(answer, Permit):
-                self._hold(answer)
-                return Passage(gate=gate, permit=answer)
+                return answer
             parks = may_park and monotonic() + answer.seconds > give_up_at
             error = _given_up(endpoint, answer) or (parks and _parked(endpoint, answer))
             if error:
-                with suppress(StoreUnavailable):  # then it is soon passed over
-                    await self._gate.withdraw(gate, caller)
                 raise error
             await self._pause(caller.token, answer.seconds)
 
@@ -109,27 +118,19 @@ class Gatekeeper:
             return await self._gate.enter(gate, limits, caller)
 
     async def leave(self, passage: Passage, departure: Departure) -> None:
-        """End a call; never fails: a permit that is not given back runs out."""
+        """Note how a call ended; its permit is given back with its other dues."""
+        if passage.permit is not None:
+            self._held.discard(passage.permit)
         if departure.outcome in _TROUBLE:
             until = monotonic() + WATCHED_SECONDS + (departure.wait_seconds or 0.0)
             self._watched_until[passage.gate] = until
-        try:
-            if passage.permit is not None:
-                self._held.discard(passage.permit)
-                async with self._lanes:
-                    await self._gate.leave(passage.permit, departure)
-            elif departure.outcome in _TROUBLE:
-                await self._gate.report(passage.gate, departure)
-        except StoreUnavailable:
-            logger.warning("permit not given back; its lease will run out")
-
-    def owe(self, passage: Passage) -> None:
-        """Leave the permit of a call that is over to who records it."""
-        if passage.permit is not None:
-            self._held.discard(passage.permit)
+            if passage.permit is None:
+                report = partial(self._gate.report, passage.gate, departure)
+                await self._insist.see_to(report)
 
     async def aclose(self) -> None:
         """Stop renewing; what is held runs out."""
+        await self._insist.settle()
         for task in (self._renewal, self._listening):
             if task is not None:
                 task.cancel()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 from conversations.window import estimate_tokens
-from orchestrator.gate import CallOutcome, Departure
+from orchestrator.budget import Reservation
+from orchestrator.dues import Dues
+from orchestrator.gate import CallOutcome, Departure, Permit
 from orchestrator.task import Usage
 from workers.errors import (
     LLMError,
@@ -15,10 +18,11 @@ from workers.errors import (
     RateLimited,
     StreamTruncated,
 )
-from workers.llm.endpoints import ServedEndpoint
+from workers.llm.allowance import amount_of
+from workers.llm.endpoints import Price, ServedEndpoint
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around, Heard
+from workers.llm.run_provider import Answered, Around
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +46,7 @@ class Plan:
 class How:
     """In which way a run asks."""
 
-    streamed: bool = False
     around: Around = nullcontext
-    heard: Heard | None = None
-    """The run's own way: each piece is told, and nothing is yielded before the end."""
     owes: bool = False
 
 
@@ -59,6 +60,21 @@ class Call:
     answered: Answered | None = None
     """There when its dues are left to who records it."""
 
+    @property
+    def price(self) -> Price:
+        """What its tokens cost."""
+        return self.choice.endpoint.price_of(self.choice.model)
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """Of its request, roughly."""
+        return prompt_tokens(self.request)
+
+    def answer(self, completion: Completion, dues: Dues | None = None) -> Answered:
+        """Return what the run is given."""
+        size = self.prompt_tokens
+        return Answered(completion=completion, prompt_tokens=size, dues=dues)
+
     def usage(self) -> Usage:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:
@@ -67,11 +83,27 @@ class Call:
         if counted.input_tokens and counted.output_tokens:
             return counted
         estimate = {
-            "input_tokens": counted.input_tokens or prompt_tokens(self.request),
+            "input_tokens": counted.input_tokens or self.prompt_tokens,
             "output_tokens": counted.output_tokens
             or estimate_tokens(self.completion.message),
         }
         return counted.model_copy(update=estimate)
+
+
+def dues_of(
+    call: Call,
+    permit: Permit | None,
+    departure: Departure,
+    reservation: Reservation | None,
+) -> Dues:
+    """Return what a call owes; a call of unknown outcome keeps all that it reserved."""
+    is_known = departure.tokens is not None
+    return Dues(
+        permit=permit,
+        departure=departure,
+        reservation=reservation if is_known else None,
+        amount=amount_of(call.usage(), call.price) if is_known else None,
+    )
 
 
 def departure_after(error: LLMError) -> Departure:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from secrets import token_hex
 from time import monotonic
-from uuid import uuid4
 
 from orchestrator.agent_config import AgentConfig, ModelChoice
-from orchestrator.budget import Reservation
-from orchestrator.dues import Dues
+from orchestrator.budget import Amount
+from orchestrator.dues import Dues, Payee
 from orchestrator.gate import Caller, CallOutcome, Departure
 from orchestrator.task import Task, Usage
 from workers.errors import (
@@ -22,14 +23,22 @@ from workers.errors import (
     LLMUnavailable,
     RateLimited,
 )
-from workers.llm.allowance import Allowance, amount_of
+from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
+from workers.llm.allowance import Allowance
 from workers.llm.context_guard import fitted, was_cut
-from workers.llm.endpoints import Endpoints, Price
-from workers.llm.gatekeeper import Gatekeeper, Passage
-from workers.llm.governed_call import Call, Choice, How, Plan, departure_after
+from workers.llm.endpoints import Endpoints
+from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_call import (
+    Call,
+    Choice,
+    How,
+    Plan,
+    departure_after,
+    dues_of,
+)
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
-from workers.llm.run_provider import Answered, Around, Heard, streamed
+from workers.llm.run_provider import Answered, Around, whole
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +54,17 @@ class Governor:
     """The rules of a process; makes the provider of each run."""
 
     def __init__(
-        self, endpoints: Endpoints, gatekeeper: Gatekeeper, allowance: Allowance
+        self,
+        endpoints: Endpoints,
+        gatekeeper: Gatekeeper,
+        allowance: Allowance,
+        payee: Payee,
     ) -> None:
         self.endpoints = endpoints
         self.gatekeeper = gatekeeper
         self.allowance = allowance
+        self._payee = payee
+        self._insist = Insistence(patience_seconds=STORE_PATIENCE_SECONDS)
         self._answer_tokens: dict[str, float] = {}
 
     def for_run(
@@ -77,8 +92,19 @@ class Governor:
         usual = self._answer_tokens.get(gate, usage.output_tokens)
         self._answer_tokens[gate] = usual + (usage.output_tokens - usual) / 8
 
+    async def pay(self, dues: Dues) -> None:
+        """Pay; a store that refuses is asked again while the run goes on."""
+        if not dues.are_none:
+            await self._insist.see_to(partial(self._payee.pay, dues))
+
+    def pay_meanwhile(self, dues: Dues) -> None:
+        """Pay without waiting for it."""
+        self._insist.meanwhile(partial(self._payee.pay, dues))
+
     async def aclose(self) -> None:
         """Close what it uses."""
+        await self._insist.settle()
+        await self.allowance.aclose()
         await self.gatekeeper.aclose()
         await self.endpoints.aclose()
 
@@ -104,6 +130,10 @@ class GovernedProvider:
         self._waited_seconds = 0.0
         """At gates, since the last completion."""
 
+    def pay_now(self, answered: Answered) -> None:
+        if answered.dues is not None:
+            self._governor.pay_meanwhile(answered.dues)
+
     def allow_budget(self, times: int) -> None:
         self._budget_times = times
 
@@ -113,44 +143,22 @@ class GovernedProvider:
         inner.allow_budget(self._budget_times)
         return inner
 
-    async def answer(
-        self,
-        request: CompletionRequest,
-        *,
-        around: Around,
-        heard: Heard | None = None,
-    ) -> Answered:
-        how = How(around=around, owes=self._may_owe, heard=heard)
-        async with aclosing(self._pieces(request, how)) as pieces:
-            [answered] = [p async for p in pieces if isinstance(p, Answered)]
-            return answered
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+        how = How(around=around, owes=self._may_owe)
+        return await self._whole(request, how)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        async with aclosing(self._pieces(request, How())) as pieces:
-            [answered] = [p async for p in pieces if isinstance(p, Answered)]
-            return answered.completion
+        return (await self._whole(request, How())).completion
 
     async def stream(
         self, request: CompletionRequest
     ) -> AsyncGenerator[TextDelta | Completion]:
-        async with aclosing(self._pieces(request, How(streamed=True))) as pieces:
-            async for piece in pieces:
-                yield piece.completion if isinstance(piece, Answered) else piece
-
-    async def aclose(self) -> None:
-        """Leave the endpoints open; they have another owner."""
-
-    async def _pieces(
-        self, request: CompletionRequest, how: How
-    ) -> AsyncGenerator[TextDelta | Answered]:
-        """Ask one model after another; wait again where one asks to wait."""
-        plan = Plan(choices=list(self._choices(request)), request=request)
+        plan = self._plan(request)
         while True:
             begun = False
             try:
-                async with aclosing(
-                    self._ask(plan.choices[0], plan.request, how)
-                ) as pieces:
+                pieces = self._pieces(plan.choices[0], plan.request)
+                async with aclosing(pieces):
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -160,6 +168,21 @@ class GovernedProvider:
                 self._replan(plan, exc)
             else:
                 return
+
+    async def aclose(self) -> None:
+        """Leave the endpoints open; they have another owner."""
+
+    async def _whole(self, request: CompletionRequest, how: How) -> Answered:
+        """Ask one model after another; wait again where one asks to wait."""
+        plan = self._plan(request)
+        while True:
+            try:
+                return await self._ask(plan.choices[0], plan.request, how)
+            except LLMError as exc:
+                self._replan(plan, exc)
+
+    def _plan(self, request: CompletionRequest) -> Plan:
+        return Plan(choices=list(self._choices(request)), request=request)
 
     def _replan(self, plan: Plan, error: LLMError) -> None:
         """Change what is asked next.
@@ -221,30 +244,30 @@ class GovernedProvider:
 
     async def _ask(
         self, choice: Choice, request: CompletionRequest, how: How
-    ) -> AsyncGenerator[TextDelta | Answered]:
-        request = request.model_copy(update={"model": choice.model})
-        context = await choice.endpoint.context_of(choice.model)
-        if context is not None:
-            request = fitted(request, context)
+    ) -> Answered:
+        request = await _fit_for(choice, request)
         provider = choice.endpoint.provider
         async with self._passage(choice, request, owes=how.owes) as call:
-            if not how.streamed:
-                async with how.around():
-                    call.completion = await (
-                        streamed(provider, request, how.heard)
-                        if how.heard
-                        else provider.complete(request)
-                    )
-            else:
-                async for piece in provider.stream(request):
-                    if isinstance(piece, Completion):
-                        call.completion = piece
-                    else:
-                        yield piece
+            async with how.around() as heard:
+                completion = await whole(provider, request, heard)
+            call.completion = completion  # to be paid, fit for use or not
+            call.completion = await self._checked(call, completion)
+        return call.answered or call.answer(call.completion)
+
+    async def _pieces(
+        self, choice: Choice, request: CompletionRequest
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        request = await _fit_for(choice, request)
+        async with self._passage(choice, request, owes=False) as call:
+            async for piece in choice.endpoint.provider.stream(request):
+                if isinstance(piece, Completion):
+                    call.completion = piece
+                else:
+                    yield piece
             if call.completion is None:
                 raise RuntimeError("a provider ends with its completion or raises")
             call.completion = await self._checked(call, call.completion)
-        yield call.answered or Answered(completion=call.completion)
+        yield call.completion
 
     async def _checked(self, call: Call, completion: Completion) -> Completion:
         """Return the completion, unless its prompt is known to have been cut.
@@ -254,9 +277,9 @@ class GovernedProvider:
         """
         choice = call.choice
         context = await choice.endpoint.context_of(choice.model)
-        if not was_cut(call.request, completion, context):
+        sent = call.prompt_tokens
+        if not was_cut(call.request, completion, context, sent=sent):
             return completion
-        sent = prompt_tokens(call.request)
         if context is not None:
             raise ContextOverflow(
                 f"{choice.endpoint.base_url} has silently cut a prompt of about {sent}"
@@ -278,13 +301,13 @@ class GovernedProvider:
     ) -> AsyncIterator[Call]:
         """Reserve and enter; whatever happens, leave and settle, or owe both."""
         call = Call(choice=choice, request=request)
-        governor, price = self._governor, choice.endpoint.price_of(choice.model)
+        governor = self._governor
         reservation = await governor.allowance.reserve(
             self._task,
             self._config,
-            prompt_tokens=prompt_tokens(request),
+            prompt_tokens=call.prompt_tokens,
             output_tokens=request.max_output_tokens,
-            price=price,
+            price=call.price,
             times=self._budget_times,
         )
         entering = monotonic()
@@ -292,83 +315,58 @@ class GovernedProvider:
             passage = await governor.gatekeeper.enter(
                 choice.endpoint,
                 choice.model,
-                self._caller(choice, request),
+                self._caller(call),
                 may_park=self._may_park,
             )
         except BaseException:
-            await governor.allowance.settle(reservation, Usage(), price)
+            await governor.pay(Dues(reservation=reservation, amount=Amount()))
             raise
         self._waited_seconds += monotonic() - entering
         departure = Departure(outcome=CallOutcome.UNKNOWN)
+        is_owed = False
         try:
             yield call
-            self._note_cost(call, price)
-            departure = self._departure(call, passage.gate)
-            if owes:
-                call.answered = self._answered(call, passage, departure, reservation)
+            is_owed = owes
         except LLMError as exc:
             departure = departure_after(exc)
-            if call.completion is not None:  # it was taken, but will not do
-                departure = self._departure(call, passage.gate)
             raise
         finally:
-            if call.answered is None:
-                await governor.gatekeeper.leave(passage, departure)
-                if departure.tokens is not None:
-                    await governor.allowance.settle(reservation, call.usage(), price)
+            if call.completion is not None:  # be it that it will not do
+                departure = self._taken(call, passage.gate)
+            dues = dues_of(call, passage.permit, departure, reservation)
+            await governor.gatekeeper.leave(passage, departure)
+            if is_owed and call.completion is not None:
+                call.answered = call.answer(call.completion, dues)
+            else:
+                await governor.pay(dues)
 
-    def _note_cost(self, call: Call, price: Price) -> None:
-        """Say in the completion what it cost and how long it waited for its permit."""
-        if call.completion is not None:
-            facts = {
-                "cost_micros": price.micros(call.usage()),
-                "gate_wait_seconds": round(self._waited_seconds, 3),
-            }
-            call.completion = call.completion.model_copy(update=facts)
-            self._waited_seconds = 0.0
-
-    def _answered(
-        self,
-        call: Call,
-        passage: Passage,
-        departure: Departure,
-        reservation: Reservation | None,
-    ) -> Answered | None:
-        """Return the answer with what is left to pay; None where that is nothing."""
-        price = call.choice.endpoint.price_of(call.choice.model)
-        dues = Dues(
-            permit=passage.permit,
-            departure=departure,
-            reservation=reservation,
-            amount=amount_of(call.usage(), price),
-        )
-        if dues.are_none or call.completion is None:
-            return None
-        self._governor.gatekeeper.owe(passage)
-        return Answered(
-            completion=call.completion,
-            dues=dues,
-        )
-
-    def _departure(self, call: Call, gate: str) -> Departure:
+    def _taken(self, call: Call, gate: str) -> Departure:
+        """Learn from an answer; say in it what it cost and how long it waited."""
         usage = call.usage()
         self._governor.learn(gate, usage)
-        wait = call.completion.endpoint_wait_seconds if call.completion else None
+        if call.completion is None:
+            raise RuntimeError("a call that was taken has its completion")
+        facts = {
+            "cost_micros": call.price.micros(usage),
+            "gate_wait_seconds": round(self._waited_seconds, 3),
+        }
+        call.completion = call.completion.model_copy(update=facts)
+        self._waited_seconds = 0.0
         return Departure(
             outcome=CallOutcome.ANSWERED,
             tokens=usage.total_tokens,
-            wait_seconds=wait,
+            wait_seconds=call.completion.endpoint_wait_seconds,
         )
 
-    def _caller(self, choice: Choice, request: CompletionRequest) -> Caller:
-        gate = choice.endpoint.gate_of(choice.model)
-        answer = self._governor.answer_tokens(gate, request.max_output_tokens)
+    def _caller(self, call: Call) -> Caller:
+        gate = call.choice.endpoint.gate_of(call.choice.model)
+        answer = self._governor.answer_tokens(gate, call.request.max_output_tokens)
         return Caller(
-            token=uuid4().hex,
+            token=token_hex(16),
             tenant=self._task.tenant,
             task_id=self._task.id,
             priority=self._task.priority,
-            tokens=prompt_tokens(request) + answer,
+            tokens=call.prompt_tokens + answer,
         )
 
     def _choices(self, request: CompletionRequest) -> Iterator[Choice]:
@@ -376,3 +374,11 @@ class GovernedProvider:
         for choice in (named, *self._config.fallback):
             endpoint = self._governor.endpoints.get(choice.endpoint)
             yield Choice(endpoint=endpoint, model=choice.model or endpoint.model)
+
+
+async def _fit_for(choice: Choice, request: CompletionRequest) -> CompletionRequest:
+    """Return the request to a model, within the context that it is known to have."""
+    if request.model != choice.model:
+        request = request.model_copy(update={"model": choice.model})
+    context = await choice.endpoint.context_of(choice.model)
+    return request if context is None else fitted(request, context)

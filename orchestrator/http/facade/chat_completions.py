@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from conversations.json_value import dumps
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
 from orchestrator.http.dependencies import (
     Celeriac,
@@ -25,12 +26,13 @@ from orchestrator.http.facade.chat_request import ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
-from orchestrator.http.facade.roles import check_roles
+from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
+from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
-from orchestrator.http.waiting import ClientGone, wait_for_end
+from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.task import StopReason, Task, TaskStatus, Usage
 
@@ -70,6 +72,7 @@ async def create_completion(
     """Ask an agent and wait for its answer."""
     opening = body.opening()
     check_roles(opening, request)
+    await admit(request, celeriac, caller)
     handle = await celeriac.submit(
         body.model,
         input_of(opening),
@@ -88,14 +91,9 @@ async def create_completion(
             on_gone=lambda: celeriac.cancel(task.id, tenant=task.tenant),
         )
     seconds = limits_of(request).max_wait
-    try:
-        task = await wait_for_end(
-            celeriac, task.id, tenant=caller.tenant, seconds=seconds, request=request
-        )
-    except ClientGone:
-        if key is None:
-            await celeriac.cancel(task.id, tenant=caller.tenant)
-        raise
+    task = await wait_for_answer(
+        celeriac, task, seconds=seconds, request=request, key=key
+    )
     _check_ended(task, seconds)
     return JSONResponse(_completion(task))
 
@@ -194,7 +192,8 @@ async def _pieces(
     celeriac: AsyncOrchestrator, task: Task, include_usage: bool
 ) -> AsyncIterator[bytes]:
     yield _chunk(task, {"role": "assistant", "content": ""})
-    async for event in follow(celeriac, task.id, after=-1, tenant=task.tenant):
+    events = follow(celeriac, task.id, after=-1, tenant=task.tenant)
+    async for event in with_whole_texts(events):
         if event is None:
             yield KEEPALIVE
         elif event.type is EventType.TEXT_DELTA:

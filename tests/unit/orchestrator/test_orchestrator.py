@@ -13,6 +13,7 @@ import pytest
 
 from conversations.conversation import ConversationConfig
 from orchestrator import AsyncOrchestrator
+from orchestrator.dues import InMemoryPayee
 from orchestrator.errors import InvalidInput, StoreUnavailable, WaitTimeout
 from orchestrator.events import TaskEvent
 from orchestrator.memory_budget import InMemoryBudget
@@ -70,6 +71,7 @@ def orchestrator(store: InMemoryTaskStore) -> AsyncOrchestrator:
             defaults=Defaults(),
             gate=InMemoryGate(),
             budget=InMemoryBudget(),
+            payee=InMemoryPayee(gate=InMemoryGate(), budget=InMemoryBudget()),
             llm=Settings().llm,
         ),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from conversations.conversation import ConversationConfig
+from orchestrator.dues import InMemoryPayee
 from orchestrator.errors import StoreUnavailable
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_gate import InMemoryGate
@@ -45,6 +46,7 @@ async def test_every_part_is_closed_when_one_cannot_be(broken: int) -> None:
         defaults=Defaults(),
         gate=InMemoryGate(),
         budget=InMemoryBudget(),
+        payee=InMemoryPayee(gate=InMemoryGate(), budget=InMemoryBudget()),
         llm=Settings().llm,
     )
     with pytest.raises(StoreUnavailable, match="away"):

@@ -9,15 +9,21 @@ from uuid import uuid4
 
 import pytest
 
+from conversations.errors import RedactionFailed
 from conversations.message import Message, Role, ToolCall
+from conversations.view import ConversationView
+from conversations.window import Window
 from orchestrator.agent_config import AgentConfig
-from orchestrator.budget import Account
+from orchestrator.budget import Account, Reservation
+from orchestrator.dues import InMemoryPayee
+from orchestrator.errors import LeaseLost, StoreFull
 from orchestrator.events import NewEvent
 from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit
 from orchestrator.journal import StepStart
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_gate import InMemoryGate
-from orchestrator.task import Task
+from orchestrator.store import Started
+from orchestrator.task import Task, Usage
 from workers.errors import GateClosed, LLMUnavailable
 from workers.llm.allowance import Allowance
 from workers.llm.endpoints import Endpoints, ServedEndpoint
@@ -51,26 +57,29 @@ class MarkLog(DetachedRunLog):
         self.steps.append(step.key)
         return step
 
-    async def start(self, start: StepStart) -> bool:
+    async def start(self, start: StepStart) -> Started:
         self.marks.append(start.key)
         spent = await self._stand.budget.spent("default", self._stand.account)
         self.at_mark.append((await self._stand.in_flight(), spent.tokens > 0))
-        return False
+        return Started(is_unknown=False, is_watched=False)
 
     async def drop_start(self, key: str) -> None:
         self.dropped.append(key)
 
-    async def emit(self, events: Sequence[NewEvent]) -> None: ...
+    async def emit(self, events: Sequence[NewEvent], *, unfinished=None) -> None: ...
 
 
 class Stand:
     """Endpoints that take one call at a time, and the context of one run."""
+
+    may_owe = False
 
     def __init__(
         self,
         *scripts: list[Any] | ScriptedLLMProvider,
         tools: Sequence[Any] = (),
         park_after: float = 3.0,
+        endpoint_class: type[ServedEndpoint] = ServedEndpoint,
     ) -> None:
         self.gate, self.budget = InMemoryGate(), InMemoryBudget()
         self.llms = [
@@ -79,7 +88,7 @@ class Stand:
         ]
         self.endpoints = Endpoints(
             tuple(
-                ServedEndpoint(
+                endpoint_class(
                     name=f"e{number}",
                     base_url=f"http://e{number}/v1",
                     model=llm.model,
@@ -103,12 +112,13 @@ class Stand:
             self.endpoints,
             Gatekeeper(self.gate, park_after_seconds=park_after),
             Allowance(self.budget, tenants={}),
+            InMemoryPayee(gate=self.gate, budget=self.budget),
         )
         self.context = JournaledRunContext(
             Run(task),
             config=config,
             log=self.log,
-            llm=governor.for_run(task, config, may_park=True),
+            llm=governor.for_run(task, config, may_park=True, may_owe=self.may_owe),
             tools=registry,
         )
 
@@ -220,3 +230,153 @@ async def test_a_closed_gate_ends_the_attempt_after_the_once_calls_beside_it():
         with pytest.raises(GateClosed):
             await gather_or_cancel(stand.context.call_tool(call) for call in calls)
     assert stand.log.steps == ["tool:0:pay"]
+
+
+class Owing(Stand):
+    """A stand whose run leaves its dues to the step's record, as a stored one."""
+
+    may_owe = True
+
+    async def tokens(self) -> int:
+        return (await self.budget.spent("default", self.account)).tokens
+
+    async def settled(self, tokens: int) -> None:
+        """Wait until nothing is out and just so much is spent."""
+        async with asyncio.timeout(SOON):
+            while (await self.in_flight(), await self.tokens()) != (0, tokens):
+                await asyncio.sleep(0.005)
+
+
+TOOK = Usage(input_tokens=30, output_tokens=12)
+
+
+def took(content: str = "yes") -> Completion:
+    return Completion(message=Message(role=Role.ASSISTANT, content=content), usage=TOOK)
+
+
+@pytest.mark.parametrize("where", ["complete", "summarise"])
+async def test_a_run_stopped_between_answer_and_record_pays_what_it_took(where: str):
+    stand = Owing([took()])
+    recording = asyncio.Event()
+
+    async def hang(step: object, events: object, *, dues: object = None) -> None:
+        assert dues is not None
+        assert await stand.in_flight() == 1
+        recording.set()
+        await asyncio.get_running_loop().create_future()
+
+    stand.log.record = hang
+    view = ConversationView(to_summarise=ASK.messages, window=Window(cut=1))
+    work = (
+        stand.context.complete(ASK)
+        if where == "complete"
+        else stand.context.summarise(view)
+    )
+    running = asyncio.create_task(work)
+    async with asyncio.timeout(SOON):
+        await recording.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await stand.settled(TOOK.total_tokens)
+
+
+@pytest.mark.parametrize(
+    "error", [LeaseLost("t", fence=1), StoreFull("full"), RedactionFailed("hook")]
+)
+async def test_a_record_that_fails_still_pays_what_its_call_took(error: Exception):
+    stand = Owing([took()])
+
+    async def refuse(step: object, events: object, *, dues: object = None) -> None:
+        raise error
+
+    stand.log.record = refuse
+    with pytest.raises(type(error)):
+        await stand.context.complete(ASK)
+    await stand.settled(TOOK.total_tokens)
+
+
+async def test_a_run_stopped_while_its_answer_is_looked_at_pays_what_it_took():
+    looked = asyncio.Event()
+
+    class Looking(ServedEndpoint):
+        async def context_of(self, model: str) -> int | None:
+            if stand.llms[0].unused:
+                return None
+            looked.set()
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError("nobody goes on")
+
+    stand = Owing([took()], endpoint_class=Looking)
+    running = asyncio.create_task(stand.context.complete(ASK))
+    async with asyncio.timeout(SOON):
+        await looked.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await stand.settled(TOOK.total_tokens)
+
+
+async def test_a_tool_that_crashes_after_its_completion_owes_nothing():
+    @tool(effect="pure")
+    async def ask(ctx: ToolContext) -> str:
+        """Ask a model."""
+        assert ctx.llm is not None
+        await ctx.llm.complete(ASK)
+        assert await stand.in_flight() == 0
+        raise ZeroDivisionError
+
+    stand = Owing([took()], tools=[ask])
+    call = ToolCall(id="c", name="ask", arguments={})
+    result = await stand.context.call_tool(call)
+    assert result.error == "tool_failed"
+    await stand.settled(TOOK.total_tokens)
+
+
+async def test_a_recorded_completion_is_not_paid_a_second_time():
+    stand = Owing([took()])
+    await stand.context.complete(ASK)
+    assert stand.log.steps == ["completion:1"]
+    assert await stand.in_flight() == 1  # this log pays nothing; the store's does
+
+
+@pytest.mark.parametrize("what", ["reserve", "enter"])
+async def test_what_was_granted_to_a_stopped_run_is_given_back(what: str):
+    stand = Owing(["no"])
+    granted = asyncio.Event()
+    part = stand.budget if what == "reserve" else stand.gate
+    grant = getattr(part, what)
+    seen: list[object] = []
+
+    async def unheard(*arguments: Any) -> object:
+        answer = await grant(*arguments)
+        if not seen:
+            seen.append(answer)
+            granted.set()
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+    setattr(part, what, unheard)
+    running = asyncio.create_task(stand.context.complete(ASK))
+    async with asyncio.timeout(SOON):
+        await granted.wait()
+    assert isinstance(seen[0], Reservation | Permit)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await stand.settled(0)
+    assert stand.llms[0].unused == ["no"]
+
+
+async def test_who_is_stopped_while_it_waits_holds_nobody_up():
+    stand = Owing(["no"])
+    permit = await stand.occupy()
+    running = asyncio.create_task(stand.context.complete(ASK))
+    async with asyncio.timeout(SOON):
+        while not (await stand.gate.state(stand.gate_name, ONE)).waiting:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await stand.gate.leave(permit, Departure(outcome=CallOutcome.ANSWERED))
+    assert await stand.occupy()

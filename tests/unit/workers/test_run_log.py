@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.budget import Account, Amount, Reservation
-from orchestrator.dues import Dues, Payee
+from orchestrator.dues import Dues, InMemoryPayee
 from orchestrator.errors import StoreFull
 from orchestrator.journal import Step, StepKind
 from orchestrator.memory_budget import InMemoryBudget
@@ -43,7 +43,7 @@ async def test_a_run_cancelled_while_it_records_still_pays_for_its_call(
     ended_first: bool,
 ) -> None:
     budget = InMemoryBudget()
-    store = FullStore(payee=Payee(gate=InMemoryGate(), budget=budget))
+    store = FullStore(payee=InMemoryPayee(gate=InMemoryGate(), budget=budget))
     lease = await running(store)
     reservation = await budget.reserve("default", "call", (DAY,), Amount(5000, 0))
     assert isinstance(reservation, Reservation)

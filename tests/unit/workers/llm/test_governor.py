@@ -12,6 +12,7 @@ from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account
 from orchestrator.budget_limits import SpendingLimits
+from orchestrator.dues import InMemoryPayee
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import GateLimits
 from orchestrator.memory_budget import InMemoryBudget
@@ -57,9 +58,10 @@ class Stand:
         *,
         park_after: float = 3.0,
         tenants: dict[str, SpendingLimits] | None = None,
+        store: tuple[CountingGate, InMemoryBudget] | None = None,
         **facts: Any,
     ) -> None:
-        self.gate, self.budget = CountingGate(), InMemoryBudget()
+        self.gate, self.budget = store or (CountingGate(), InMemoryBudget())
         self.llms = {
             name: ScriptedLLMProvider(model=f"{name}-model", replies=replies)
             for name, replies in scripts.items()
@@ -78,6 +80,7 @@ class Stand:
             Endpoints(served),
             Gatekeeper(self.gate, park_after_seconds=park_after),
             Allowance(self.budget, tenants=tenants or {}),
+            InMemoryPayee(gate=self.gate, budget=self.budget),
         )
         self.task = Task(agent_name="a")
 
@@ -170,11 +173,9 @@ class FaultyBudget(InMemoryBudget):
 
 async def test_a_store_that_refuses_for_a_moment_costs_no_attempt_and_nothing_twice():
     used = answer(input_tokens=10, output_tokens=5)
-    stand = Stand({"one": [used]}, limits=GateLimits(in_flight=1))
-    gate, budget = FaultyGate(), FaultyBudget()
+    gate, budget = store = FaultyGate(), FaultyBudget()
     gate.refusals = 1
-    stand.governor.gatekeeper = Gatekeeper(gate)
-    stand.governor.allowance = Allowance(budget, tenants={})
+    stand = Stand({"one": [used]}, limits=GateLimits(in_flight=1), store=store)
     async with asyncio.timeout(10):
         await stand.provider(budget={"tokens": 9000}).complete(ASKED)
     assert (gate.asked, budget.refusals) == (2, 0)
