@@ -322,9 +322,8 @@ class RedisConversationStore:
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
         with store_errors():
-            answer = await self._together(
-                self._read_window, (keys.head, keys.log, keys.system)
-            )
+            keys_read = (keys.head, keys.log, keys.system, keys.open)
+            answer = await self._together(self._read_window, keys_read)
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
