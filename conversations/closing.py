@@ -20,7 +20,8 @@ CLOSING_NOTES = {
 CLOSED = "closed"
 """Metadata of the mark: the way in which the turn ended."""
 MAX_SAID_BYTES = 64 * 1024
-"""How much of an unfinished answer is kept, from its end, in whole pieces."""
+"""How much of an unfinished answer is kept, from its end, in whole pieces; of a newest
+piece that is longer, its end."""
 
 
 def closing_messages(
@@ -29,7 +30,7 @@ def closing_messages(
     """Return the turn that is kept: what was asked, then the mark."""
     pieces: list[str] = []
     left = MAX_SAID_BYTES
-    for piece in reversed(said):
+    for piece in reversed([*said[:-1], *map(newest_part, said[-1:])]):
         left -= len(piece.encode("utf-8"))
         if left < 0:
             break
@@ -37,6 +38,12 @@ def closing_messages(
     content = "\n\n".join([*pieces, CLOSING_NOTES[ended]])
     mark = Message(role=Role.ASSISTANT, content=content, metadata={CLOSED: ended})
     return (*asked, mark)
+
+
+def newest_part(text: str) -> str:
+    """Return as much of a text's end as is kept."""
+    encoded = text[-MAX_SAID_BYTES:].encode("utf-8")
+    return encoded[-MAX_SAID_BYTES:].decode("utf-8", errors="ignore")
 
 
 def closing_table() -> str:

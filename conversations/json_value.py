@@ -11,6 +11,7 @@ import math
 from typing import Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, JsonValue, Strict
+from pydantic_core import to_json
 
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
@@ -106,7 +107,7 @@ def dumps(value: object) -> str:
 
 def size_of(value: object) -> int:
     """Bytes of `value` as stored JSON."""
-    return len(dumps(value).encode("utf-8"))
+    return len(to_json(value))
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

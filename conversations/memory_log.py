@@ -11,7 +11,13 @@ from operator import attrgetter
 
 from conversations.append_script import kind_of
 from conversations.conversation import Conversation
-from conversations.history import OpenCalls, check_follows, follow, starts_unit
+from conversations.history import (
+    OpenCalls,
+    check_follows,
+    follow,
+    open_after,
+    starts_unit,
+)
 from conversations.message import Message, Role, StoredMessage
 from conversations.record import Numbers, read_stored, to_ms, write_message
 
@@ -147,10 +153,11 @@ class MemoryConversation:
         stop = start + 1
         while stop < len(self.log) and self._role(stop) is Role.TOOL:
             stop += 1
-        if stop == len(self.log):
-            self.open_calls = frozenset()
+        was_last = stop == len(self.log)
         gone = self.log[start:stop]
         del self.log[start:stop]
+        if was_last:
+            self.open_calls = open_after(self._last_group())
         for entry in gone:
             self.clients.pop(entry.client_id or "", None)
         for turn in {entry.turn or "" for entry in gone}.intersection(self.turns):
@@ -163,6 +170,13 @@ class MemoryConversation:
         }
         self.head = self.head.model_copy(update=changes)
         return True
+
+    def _last_group(self) -> list[Message]:
+        """Return the last message that is no result, and the results behind it."""
+        first = len(self.log) - 1
+        while first > 0 and self._role(first) is Role.TOOL:
+            first -= 1
+        return [entry.stored().message for entry in self.log[max(first, 0) :]]
 
     def _role(self, index: int) -> Role:
         return self.log[index].stored().message.role

@@ -6,14 +6,13 @@ refuses, except the delete, which begins by freeing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
 from pydantic import JsonValue
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError
 
 from conversations.admission import MAX_PAGE, history_up_to, not_kept
 from conversations.append_script import (
@@ -29,7 +28,6 @@ from conversations.append_script import (
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import (
     ConversationNotFound,
-    ConversationStoreUnavailable,
     InvalidHistory,
     MessageNotFound,
     creation_refused,
@@ -38,8 +36,8 @@ from conversations.history import open_after
 from conversations.json_value import NotStorable, dumps
 from conversations.message import Message, Role, StoredMessage
 from conversations.record import write_limits
+from conversations.redis_errors import store_errors
 from conversations.script_values import (
-    FIELDS_PER_MESSAGE,
     creation_arguments,
     history_arguments,
     message_arguments,
@@ -51,19 +49,14 @@ from conversations.store import ConversationPage
 
 TOMBSTONE_SECONDS = 86_400
 """A day: longer than any writer that still believes in the conversation lives."""
-REFUSALS = {
-    "maxmemory": "is out of memory",
-    "read only replica": "is a read-only replica",
-    "unable to persist": "cannot write to its disk",
-    "writing to the AOF": "cannot write to its disk",
-}
-"""Words by which Redis, also from within a script, says why it refuses a write."""
 FILTER_BATCH = 200
 """Heads fetched at a time while looking for metadata."""
 PIECE = 500
 """Messages of a history that one script writes: some milliseconds of Redis' time."""
 UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
+Execute = Callable[[Sequence[Sequence[str | int]]], Awaitable[list[Any]]]
+"""Sends commands and returns their answers; what Redis refused is its exception."""
 FORK_PAGE = 10
 """Messages read at first around the end of a fork, ten times as many with each page."""
 
@@ -71,9 +64,15 @@ FORK_PAGE = 10
 class RedisConversationStore:
     """A `ConversationStore` on one Redis server."""
 
-    def __init__(self, client: Redis) -> None:
-        """Use the client; it stays the caller's to close."""
+    def __init__(self, client: Redis, *, execute: Execute | None = None) -> None:
+        """Use the client; it stays the caller's to close.
+
+        Args:
+            client: Sends whatever nothing else is said of.
+            execute: Sends what every run reads, together with what others send.
+        """
         self._client = client
+        self._execute = execute
         functions = read_lua("clock") + APPEND_FUNCTIONS
         self._append = client.register_script(functions + read_lua("append"))
         self._create = client.register_script(functions + read_lua("create"))
@@ -99,7 +98,7 @@ class RedisConversationStore:
         tenant, conversation_id = conversation.tenant, conversation.id
         keys: list[str] = [*append_keys(tenant, conversation_id)]
         arguments = creation_arguments(conversation, history, messages)
-        with _store_errors():
+        with store_errors():
             if len(history) > PIECE:
                 keys += await self._load(conversation, history)
             else:
@@ -114,10 +113,12 @@ class RedisConversationStore:
         """Bring a long history to the server in pieces; return where it stands."""
         key = append_keys(conversation.tenant, conversation.id)
         aside = ConversationKeys(*(f"{each}:_{token_hex(8)}" for each in key))
-        arguments = history_arguments(history)
-        for start in range(0, len(arguments), PIECE * FIELDS_PER_MESSAGE):
-            piece = arguments[start : start + PIECE * FIELDS_PER_MESSAGE]
-            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *piece])
+        turn: str | None = None
+        for start in range(0, len(history), PIECE):
+            piece = history[start : start + PIECE]
+            arguments = history_arguments(piece, turn_before=turn)
+            turn = piece[-1].turn
+            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *arguments])
         return aside
 
     async def fork(
@@ -147,7 +148,7 @@ class RedisConversationStore:
         ttl_ms = write_limits(copy.config)[2]
         ttl = "" if copy.config.ttl_seconds is None else repr(copy.config.ttl_seconds)
         last = "" if at is None else at
-        with _store_errors():
+        with store_errors():
             outcome, *answer = await self._fork(
                 keys=[*keys, *append_keys(tenant, copy.id)],
                 args=[token_hex(8), last, hidden, ttl_ms, ttl, in_place, *bounds],
@@ -181,7 +182,7 @@ class RedisConversationStore:
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             fields = await self._client.hgetall(keys.head)
         if not fields:
             raise ConversationNotFound(conversation_id)
@@ -215,7 +216,7 @@ class RedisConversationStore:
     async def _heads(
         self, tenant: str, below: str, limit: int
     ) -> Sequence[tuple[str, Conversation]]:
-        with _store_errors():
+        with store_errors():
             rows = await self._list(
                 keys=(index_key(tenant),),
                 args=(conversation_prefix(tenant), limit, below),
@@ -229,7 +230,7 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, metadata: Mapping[str, JsonValue]
     ) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             head = await self._update(keys=keys, args=(dumps(dict(metadata)),))
         if head is None:
             raise ConversationNotFound(conversation_id)
@@ -240,7 +241,7 @@ class RedisConversationStore:
             keys = _keys(tenant, conversation_id)
         except ConversationNotFound:
             return False
-        with _store_errors():
+        with store_errors():
             return bool(
                 await self._delete(keys=keys, args=(token_hex(8), TOMBSTONE_SECONDS))
             )
@@ -249,7 +250,7 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, seq: int
     ) -> Conversation:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             outcome, *answer = await self._delete_message(
                 keys=keys, args=(token_hex(8), seq)
             )
@@ -276,7 +277,7 @@ class RedisConversationStore:
             expected_last_seq=expected_last_seq,
             create_with=create_with,
         )
-        with _store_errors():
+        with store_errors():
             outcome, *answer = await self._append(keys=keys, args=arguments)
         if text_of(outcome) != "ok":
             raise append_error(
@@ -295,7 +296,7 @@ class RedisConversationStore:
     ) -> tuple[StoredMessage, ...]:
         keys = _keys(tenant, conversation_id)
         bounds = ["" if bound is None else bound for bound in (before, after)]
-        with _store_errors():
+        with store_errors():
             rows = await self._read(keys=(keys.head, keys.log), args=(limit, *bounds))
         if rows is None:
             raise ConversationNotFound(conversation_id)
@@ -305,7 +306,7 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str, turn: str
     ) -> tuple[StoredMessage, ...]:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
+        with store_errors():
             rows = await self._read_turn(keys=keys, args=(turn,))
         if rows is None:
             raise ConversationNotFound(conversation_id)
@@ -315,28 +316,23 @@ class RedisConversationStore:
         self, tenant: str, conversation_id: str
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
-        with _store_errors():
-            answer = await self._read_window(keys=(keys.head, keys.log, keys.system))
+        with store_errors():
+            answer = await self._window((keys.head, keys.log, keys.system))
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
         return read_head(tenant, conversation_id, head), read_messages(rows)
 
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Map the client's errors; their texts may hold an address, so they stay behind."""
-    try:
-        yield
-    except RedisError as exc:
-        reason = next(
-            (reason for words, reason in REFUSALS.items() if words in str(exc)),
-            "did not answer or refused",
-        )
-        raise ConversationStoreUnavailable(
-            f"the conversation store {reason} ({type(exc).__name__});"
-            " check that the configured Redis is reachable and accepts writes"
-        ) from exc
+    async def _window(self, keys: Sequence[str]) -> Any:
+        script = self._read_window
+        if self._execute is not None:
+            command: list[str | int] = ["EVALSHA", script.sha, len(keys), *keys]
+            (answer,) = await self._execute([command])
+            if not isinstance(answer, Exception):
+                return answer
+            if not isinstance(answer, NoScriptError):
+                raise answer
+        return await script(keys=keys)
 
 
 def _keys(tenant: str, conversation_id: str) -> ConversationKeys:

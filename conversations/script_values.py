@@ -23,8 +23,6 @@ from conversations.record import (
     write_message,
 )
 
-FIELDS_PER_MESSAGE = 8
-
 
 def creation_arguments(
     conversation: Conversation,
@@ -57,10 +55,17 @@ def message_arguments(messages: Sequence[Message]) -> list[str | int]:
     return arguments
 
 
-def history_arguments(history: Sequence[StoredMessage]) -> list[str | int]:
-    """What `create.lua` and `load.lua` are given of a history."""
+def history_arguments(
+    history: Sequence[StoredMessage], *, turn_before: str | None = None
+) -> list[str | int]:
+    """What `create.lua` and `load.lua` are given of a history, or of a part of it.
+
+    Args:
+        history: The messages.
+        turn_before: The turn of the message that stands before them.
+    """
     arguments: list[str | int] = []
-    turn: str | None = None
+    turn = turn_before
     for stored in history:
         message, continues = stored.message, stored.turn == turn
         turn = stored.turn

@@ -5,6 +5,7 @@ Knows no task, no agent and no concrete store.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
@@ -29,11 +30,13 @@ from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
 from conversations.store import ConversationPage, ConversationStore
-from conversations.transcript import read_transcript, transcript_lines
+from conversations.transcript import TranscriptReader, check_lines, transcript_lines
 from conversations.view import ConversationView, read_view
 
 MAX_MESSAGE_BYTES = 256 * 1024
 """A message is sent with every later completion; larger ones belong in documents."""
+LINES_AT_ONCE = 200
+"""Lines of an import between two looks at what else the loop has to do."""
 
 
 class StoredConversationService:
@@ -263,22 +266,23 @@ class StoredConversationService:
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        head, history, numbers, last_seq = read_transcript(lines)
-        admitted = [
-            self._admitted(stored.message, field=f"line {number}")
-            for stored, number in zip(history, numbers, strict=True)
-        ]
-        history = tuple(
-            stored.model_copy(update={"message": message})
-            for stored, message in zip(history, admitted, strict=True)
-        )
+        check_lines(lines)
+        numbered = enumerate(lines, start=1)
+        transcript = TranscriptReader(next(numbered, (1, ""))[1])
+        head, history = transcript.head, []
+        for number, line in numbered:
+            if (stored := transcript.take(line, number)) is not None:
+                message = self._admitted(stored.message, field=f"line {number}")
+                history.append(stored.model_copy(update={"message": message}))
+            if number % LINES_AT_ONCE == 0:
+                await asyncio.sleep(0)
         conversation = admit_conversation(
             conversation_id or head.id,
             config=head.config,
             metadata=self._metadata(head.metadata),
             tenant=tenant,
-        ).model_copy(update={"last_seq": last_seq})
-        return await self._store.create(conversation, history=history)
+        ).model_copy(update={"last_seq": transcript.last_seq})
+        return await self._store.create(conversation, history=tuple(history))
 
     async def import_(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -114,50 +114,32 @@ def deleted_line(first: int, last: int) -> str:
     return f"{DeletedLine(deleted=(first, last)).model_dump_json()}\n"
 
 
-class Transcript(NamedTuple):
-    """What a text holds that is whole and valid."""
+class TranscriptReader:
+    """Reads a transcript line by line; takes only what a store could hold."""
 
-    head: TranscriptHead
-    history: tuple[StoredMessage, ...]
-    lines: tuple[int, ...]
-    """Where each of its messages stands, from 1."""
-    last_seq: int
-    """The last number, whose message may have been deleted."""
+    def __init__(self, line: str) -> None:
+        """Read the first line.
 
-
-def read_transcript(lines: Iterable[str]) -> Transcript:
-    """Return head and messages of a transcript that is whole and valid.
-
-    Raises:
-        InvalidHistory: names the first line that cannot be taken, and why: it cannot
-            be read, numbers have a gap, a turn is split, a client id repeats, or the
-            messages do not fit together.
-    """
-    if not isinstance(lines, Iterable):
-        kind = type(lines).__name__
-        raise InvalidHistory(f"lines must be texts, one a line (got {kind})")
-    numbered = enumerate(lines, start=1)
-    head = _read_line(TranscriptHead, next(numbered, (1, ""))[1], "line 1")
-    log = _Log()
-    for number, line in numbered:
-        log.take(line, number)
-    return Transcript(head, tuple(log.history), tuple(log.lines), log.last_seq)
-
-
-class _Log:
-    """The messages read so far; takes the next only where a store could hold it."""
-
-    def __init__(self) -> None:
-        self.history: list[StoredMessage] = []
-        self.lines: list[int] = []
+        Raises:
+            InvalidHistory: it is no head.
+        """
+        self.head = _read_line(TranscriptHead, line, "line 1")
         self.last_seq = 0
+        """The last number, whose message may have been deleted."""
         self._begun = False
         self._turn: str | None = None
         self._turns: set[str] = set()
         self._clients: set[str] = set()
         self._open: OpenCalls = frozenset()
 
-    def take(self, line: str, number: int) -> None:
+    def take(self, line: str, number: int) -> StoredMessage | None:
+        """Read a further line; None when it only tells what was deleted.
+
+        Raises:
+            InvalidHistory: names the line and why it cannot be taken: it cannot be
+                read, numbers have a gap, a turn is split, a client id repeats, or the
+                message does not fit behind those before it.
+        """
         field = f"line {number}"
         if isinstance(line, str) and _DELETED.match(line):
             first, last = _read_line(DeletedLine, line, field).deleted
@@ -168,7 +150,7 @@ class _Log:
                     " name the first number, then the last"
                 )
             self.last_seq = last
-            return
+            return None
         stored = _read_line(StoredMessage, line, field)
         self._check_seq(stored.seq, field)
         self._check_turn(stored, field)
@@ -176,8 +158,7 @@ class _Log:
         check_follows(self._open, stored.message, field=field)
         self._open = follow(self._open, stored.message)
         self.last_seq = stored.seq
-        self.history.append(stored)
-        self.lines.append(number)
+        return stored
 
     def _check_seq(self, seq: int, field: str) -> None:
         if self._begun and seq != self.last_seq + 1:
@@ -209,6 +190,17 @@ class _Log:
                 " client ids are unique within a conversation"
             )
         self._clients.add(client_id)
+
+
+def check_lines(lines: object) -> None:
+    """Check that these are lines.
+
+    Raises:
+        InvalidHistory: they are not.
+    """
+    if not isinstance(lines, Iterable):
+        kind = type(lines).__name__
+        raise InvalidHistory(f"lines must be texts, one a line (got {kind})")
 
 
 def _read_line(model: type[Line], line: str, field: str) -> Line:

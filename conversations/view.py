@@ -51,7 +51,7 @@ async def read_view(
         context_window=config.context_window,
         context_tokens=config.context_tokens,
     )
-    covered = (window.summary.covers or 0) if window.summary else 0
+    covered = window.covered
     if config.compaction != "summarise" or window.cut <= covered:
         return ConversationView(window=window, config=config)
     left_out = await store.read(

@@ -68,6 +68,8 @@ class Window:
     """Everything after the cut."""
     cut: int = 0
     """The place up to which only what is kept is shown."""
+    covered: int = 0
+    """The place up to which the summary stands for what was said; 0 without one."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -103,9 +105,9 @@ def choose_window(
     the window is stable when the places of the messages are: pass stored messages, or
     the history from its first message.
     """
-    groups, summary = _without_summarised(list(split_groups(messages)))
+    groups, summary, covered = _without_summarised(list(split_groups(messages)))
     if not groups:
-        return Window(summary=summary)
+        return Window(summary=summary, covered=covered)
     kept = [group for group in groups if group.is_kept]
     others = [group for group in groups if not group.is_kept]
     users = [group for group in others if group.first.role is Role.USER]
@@ -123,7 +125,7 @@ def choose_window(
     always = {group.place for group in kept + users[-1:]}
     before = [group for group in groups if group.place in always and group.place <= cut]
     after = [group for group in groups if group.place > cut]
-    return Window(_flat(before), summary, _flat(after), cut)
+    return Window(_flat(before), summary, _flat(after), cut, covered)
 
 
 def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
@@ -145,11 +147,15 @@ def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
 
 def _without_summarised(
     groups: Sequence[Group],
-) -> tuple[list[Group], Message | None]:
-    """Take the newest summary out, and what it or an older one stands for."""
-    summaries = [group.first for group in groups if group.first.covers is not None]
+) -> tuple[list[Group], Message | None, int]:
+    """Take the newest summary out, and what it or an older one stands for.
+
+    Also tells up to which place: never beyond the summary's own, whatever it claims.
+    It was made of another history when its conversation has begun anew meanwhile.
+    """
+    summaries = [group for group in groups if group.first.covers is not None]
     summary = summaries[-1] if summaries else None
-    covered = (summary.covers or 0) if summary else 0
+    covered = min(summary.first.covers or 0, summary.place - 1) if summary else 0
     others = [group for group in groups if group.first.covers is None]
     users = [group for group in others if group.first.role is Role.USER]
     left = [
@@ -157,7 +163,7 @@ def _without_summarised(
         for group in others
         if group.place > covered or group.is_kept or group in users[-1:]
     ]
-    return left, summary
+    return left, summary.first if summary else None, covered
 
 
 def _flat(groups: Sequence[Group]) -> tuple[Message, ...]:

@@ -6,7 +6,14 @@ runs (it blocks that loop meanwhile).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 
@@ -129,9 +136,15 @@ class Orchestrator:
         """Yield a task's events beyond `after`, live, up to its end event."""
         return self._iterate(self._async.events(task_id, after=after, tenant=tenant))
 
-    def steps(self, task_id: str, *, tenant: str | None = None) -> tuple[Step, ...]:
-        """Return the finished steps of a task."""
-        return self._await(self._async.steps(task_id, tenant=tenant))
+    def steps(
+        self,
+        task_id: str,
+        *,
+        keys: Sequence[str] | None = None,
+        tenant: str | None = None,
+    ) -> tuple[Step, ...]:
+        """Return the finished steps of a task: all, or those with one of the keys."""
+        return self._await(self._async.steps(task_id, keys=keys, tenant=tenant))
 
     def list(
         self,

@@ -23,10 +23,13 @@ from typing import Literal
 from urllib.parse import quote
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from orchestrator.child_process import last_line, start_child, stop_child
 from orchestrator.errors import StoreUnavailable
+from orchestrator.redis_connection import address_of, store_errors
 from orchestrator.redis_url import check_redis_url, redact
 
 START_SECONDS = 10.0
@@ -107,18 +110,17 @@ def redis_version(url: str) -> str:
         StoreUnavailable: it does not answer within two seconds.
     """
     try:
-        with Redis.from_url(
+        client = Redis.from_url(
             check_redis_url(url),
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
-        ) as client:
-            client.ping()
-            return _told_version(client)
-    except (RedisError, OSError, ValueError) as exc:
-        raise StoreUnavailable(
-            f"no Redis answers at {redact(url)} ({type(exc).__name__});"
-            " start one, or correct REDIS_URL"
-        ) from exc
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as exc:
+        raise StoreUnavailable(f"{exc}; correct REDIS_URL") from exc
+    with store_errors(address_of(client)), client:
+        client.ping()
+        return _told_version(client)
 
 
 def _told_version(client: Redis) -> str:

@@ -7,6 +7,7 @@ counterpart there and are skipped by the facade.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -69,13 +70,16 @@ END_EVENTS = frozenset(
 )
 
 
-class NewEvent(BaseModel):
-    """An event before the store gives it its number and instant."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event before the store gives it its number and instant.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A run makes dozens, of values that were checked where they came from; whoever makes
+    one of others checks that they are JSON.
+    """
 
     type: EventType
-    data: JsonObject = Field(default_factory=dict)
+    data: JsonObject = field(default_factory=dict)
 
 
 class TaskEvent(BaseModel):

@@ -36,6 +36,10 @@ class FiguresStore(Protocol):
         """Return what has been counted of a tenant's tasks."""
         ...
 
+    async def unfinished(self, tenant: str) -> int:
+        """Return how many tasks of a tenant have not ended."""
+        ...
+
     async def tenants(self) -> tuple[str, ...]:
         """Return the tenants that have ever had a task, by name."""
         ...

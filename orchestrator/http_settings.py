@@ -79,6 +79,10 @@ class HttpSettings(Section):
     """The largest request body."""
     max_connections: Count = Field(default=4096, ge=1)
     """Connections at once; further ones are answered 503."""
+    max_unfinished: Count = Field(default=100_000, ge=1)
+    """Unfinished tasks of a tenant; further submits are answered 429."""
+    max_submits_per_minute: Count | None = Field(default=None, ge=1)
+    """Of a tenant at each replica; further ones are answered 429; null: unbounded."""
     header_timeout: Seconds = 10.0
     """Longest time for a request's line and headers, and for a new connection."""
     body_timeout: Seconds = 30.0

@@ -54,6 +54,8 @@ class Step(BaseModel):
     """How long it took."""
     attempt: int = Field(default=0, ge=0)
     """The attempt that did it."""
+    shown_as: Text | None = None
+    """The id of its message in the event log, where a broken try has taken its own."""
     recorded_at: datetime | None = None
     """When it was recorded, by the store's clock; None before that."""
 
@@ -75,6 +77,14 @@ class StepStart(BaseModel):
     """The attempt that began it."""
     started_at: datetime | None = None
     """When it began, by the store's clock; None before that."""
+
+
+class Unfinished(NamedTuple):
+    """What a completion has said before it is a step."""
+
+    key: str
+    """The key that its step will have."""
+    text: str
 
 
 class Action(StrEnum):

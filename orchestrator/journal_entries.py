@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from conversations.json_value import dumps
+from conversations.closing import newest_part
+from conversations.errors import RedactionFailed
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
 from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
@@ -18,12 +19,16 @@ from orchestrator.task_record import instant
 
 def step_text(step: Step, *, attempt: int) -> str:
     """A step as the journal keeps it, without its instant."""
-    stamped = step.model_copy(update={"attempt": attempt})
-    return dumps(stamped.model_dump(mode="json", exclude={"recorded_at"}))
+    if step.attempt != attempt:
+        step = step.model_copy(update={"attempt": attempt})
+    rare = set() if step.shown_as else {"shown_as"}
+    return step.model_dump_json(exclude={"recorded_at", *rare})
 
 
 def redacted_step(step: Step, redact: Redact | None) -> Step:
     """A step whose part of the answer, or summary, may enter a conversation."""
+    if redact is None:
+        return step
     if step.key == SUMMARY_KEY:
         summary = redacted(Message.model_validate(step.outcome), redact)
         kept = summary.model_dump(mode="json", exclude_defaults=True)
@@ -33,15 +38,28 @@ def redacted_step(step: Step, redact: Redact | None) -> Step:
     return step.model_copy(update={"said": redacted_text(step.said, redact)})
 
 
+def kept_unfinished(text: str, redact: Redact | None) -> str:
+    """What may be kept of an answer that is not whole: its newest part, or nothing.
+
+    A hook that cannot take a piece of an answer is asked again when that is whole.
+    """
+    if not text.strip():
+        return ""
+    try:
+        return newest_part(redacted_text(text, redact))
+    except RedactionFailed:
+        return ""
+
+
 def start_text(start: StepStart, *, attempt: int) -> str:
     """A start mark as the journal keeps it, without its instant."""
     stamped = start.model_copy(update={"attempt": attempt})
-    return dumps(stamped.model_dump(mode="json", exclude={"started_at"}))
+    return stamped.model_dump_json(exclude={"started_at"})
 
 
 def decision_text(decision: Decision) -> str:
     """A decision as the journal keeps it."""
-    return dumps(decision.model_dump(mode="json"))
+    return decision.model_dump_json()
 
 
 def step_from_entry(entry: str) -> Step:

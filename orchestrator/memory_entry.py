@@ -10,7 +10,7 @@ from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import TaskEvent
-from orchestrator.journal import Decision, Journal, Step, StepStart
+from orchestrator.journal import Decision, Journal, Step, StepStart, Unfinished
 from orchestrator.store import Doorbell, Lease
 from orchestrator.task import TRANSITIONS, Task, TaskStatus
 
@@ -54,6 +54,8 @@ class Entry:
     """A suspect whose process died again."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
+    saying: Unfinished | None = None
+    """What its newest completion has said, before that is a step."""
     limits: ConversationConfig | None = None
     """Of its conversation, should that expire before the turn ends."""
     rolled_back: bool = False

@@ -28,6 +28,13 @@ class MemoryFigures:
             )
             return Counters(self._ledger.counts.of(tenant) | unfinished)
 
+    async def unfinished(self, tenant: str) -> int:
+        with self._lock:
+            return sum(
+                entry.task.tenant == tenant and not entry.task.status.is_terminal
+                for entry in self._ledger.entries.values()
+            )
+
     async def tenants(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(sorted(self._ledger.tenants))

@@ -7,8 +7,11 @@ waiting and no coroutine.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Final
+
+from pydantic import JsonValue
 
 from conversations.json_value import JsonObject
 from orchestrator.errors import LeaseLost, TaskNotFound
@@ -53,6 +56,7 @@ class MemoryLedger:
         self.counts = MemoryCounts(most_counters)
         self.tenants: set[str] = set()
         """Those that have ever had a task."""
+        self._watched: dict[TaskKey, datetime] = {}
         self.webhooks: dict[TaskKey, datetime] = {}
         """Undelivered webhooks and when they are due."""
         resend = timedelta(seconds=resend_seconds)
@@ -126,7 +130,8 @@ class MemoryLedger:
         self._ordinal += 1
         now = self.now
         due_at = max(task.not_before or now, now)
-        entry = Entry(accepted(task, created_at=now, due_at=due_at), self._ordinal)
+        begun = accepted(task, created_at=now, due_at=due_at)
+        entry = Entry(begun.model_copy(deep=True), self._ordinal)
         self.entries[entry.key] = entry
         self.tenants.add(task.tenant)
         if task.conversation_id is not None:
@@ -159,8 +164,18 @@ class MemoryLedger:
         ended.followers.clear()
         return tuple(bells)
 
-    def record(self, entry: Entry, kind: EventType, **data: object) -> None:
-        self.append(entry, [NewEvent.model_validate({"type": kind, "data": data})])
+    def watch(self, key: TaskKey, seconds: float) -> None:
+        """Note that somebody follows a task's events for that long."""
+        now = self.now
+        self._watched = {k: until for k, until in self._watched.items() if until > now}
+        self._watched[key] = now + timedelta(seconds=seconds)
+
+    def is_watched(self, key: TaskKey) -> bool:
+        until = self._watched.get(key)
+        return until is not None and until > self.now
+
+    def record(self, entry: Entry, kind: EventType, **data: JsonValue) -> None:
+        self.append(entry, [NewEvent(type=kind, data=data)])
 
     def append(self, entry: Entry, events: Sequence[NewEvent]) -> None:
         """Number and date events, and wake who waits for them."""
@@ -171,7 +186,7 @@ class MemoryLedger:
                 type=event.type,
                 at=now,
                 attempt=entry.task.attempt,
-                data=event.model_copy(deep=True).data,
+                data=deepcopy(event.data),
             )
             for sequence, event in enumerate(events, start=len(entry.events))
         ]
@@ -214,6 +229,7 @@ class MemoryLedger:
             self.close_turn(entry, status)
         entry.superseded.clear()
         entry.inbox.clear()
+        entry.saying = None
         self._leave_turns(entry)
         turn = self.wake_next_turn(entry) if was_next else ()
         return (*bells, *turn, *self._wake_followers(entry))

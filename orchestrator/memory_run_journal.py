@@ -9,15 +9,22 @@ from conversations.json_value import JsonObject
 from conversations.redaction import Redact
 from orchestrator.dues import Dues, InMemoryPayee, Payee
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Decision, Step, StepKind, StepStart, call_key
-from orchestrator.journal_entries import redacted_step
+from orchestrator.journal import (
+    Decision,
+    Step,
+    StepKind,
+    StepStart,
+    Unfinished,
+    call_key,
+)
+from orchestrator.journal_entries import kept_unfinished, redacted_step
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_entry import Entry
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.metrics import step_counts
-from orchestrator.store import Doorbell, Lease, Recorded, Wakening
+from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
     not_awaited,
@@ -65,6 +72,8 @@ class MemoryRunJournal:
                 kept = redacted_step(step, self._redact)
                 entry.starts.pop(step.key, None)
                 entry.decisions.pop(step.key, None)
+                if entry.saying and entry.saying.key == step.key:
+                    entry.saying = None
                 entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
                 self._ledger.counts.add(lease.tenant, step_counts(step))
                 self._ledger.append(entry, events)
@@ -77,22 +86,33 @@ class MemoryRunJournal:
             step = self._turns.take(self._ledger.held(lease), key)
             return step.model_copy(deep=True) if step else None
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
+    async def append_events(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
         with self._lock:
-            self._ledger.append(self._ledger.held(lease), events)
+            entry = self._ledger.held(lease)
+            self._ledger.append(entry, events)
+            if unfinished and unfinished.key not in entry.steps:
+                text = kept_unfinished(unfinished.text, self._redact)
+                entry.saying = Unfinished(unfinished.key, text)
 
-    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
         with self._lock:
             entry = self._ledger.held(lease)
             begun = entry.starts.get(start.key)
+            is_watched = self._ledger.is_watched((lease.tenant, lease.task_id))
             if start.key in entry.steps or (begun and begun.attempt == lease.fence):
-                return False
+                return Started(is_unknown=False, is_watched=is_watched)
             entry.decisions.pop(start.key, None)
             stamp = {"attempt": lease.fence, "started_at": self._ledger.now}
             entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
             if begun and start.kind is StepKind.COMPLETION:
                 entry.set(maybe_paid=entry.task.maybe_paid + 1)
-            return begun is not None
+            return Started(is_unknown=begun is not None, is_watched=is_watched)
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         with self._lock:
@@ -101,9 +121,12 @@ class MemoryRunJournal:
             if begun and begun.attempt == lease.fence:
                 del entry.starts[key]
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
         with self._lock:
-            return self._ledger.get(tenant, task_id).journal.steps
+            steps = self._ledger.get(tenant, task_id).journal.steps
+        return tuple(step for step in steps if not keys or step.key in keys)
 
     async def park(
         self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float

@@ -85,7 +85,6 @@ class InMemoryTaskStore(
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._watched: dict[tuple[str, str], datetime] = {}
         self._conversations, self._waiters = conversations, MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
@@ -163,14 +162,7 @@ class InMemoryTaskStore(
 
     async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
         with self._lock:
-            now = self._ledger.now
-            self._watched = {k: v for k, v in self._watched.items() if v > now}
-            self._watched[tenant, task_id] = now + timedelta(seconds=seconds)
-
-    async def is_watched(self, tenant: str, task_id: str) -> bool:
-        with self._lock:
-            until = self._watched.get((tenant, task_id))
-            return until is not None and until > self._ledger.now
+            self._ledger.watch((tenant, task_id), seconds)
 
     async def events(
         self,

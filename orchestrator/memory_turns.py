@@ -45,13 +45,17 @@ class MemoryTurns:
         """Keep what a turn without an answer leaves, and those that it superseded."""
         if status is not TaskStatus.COMPLETED and not entry.rolled_back:
             said = [step.said for step in entry.steps.values() if step.said]
+            if entry.saying and entry.saying.text:
+                said.append(entry.saying.text)
             made = entry.steps.get(SUMMARY_KEY)
             summary = [Message.model_validate(made.outcome)] if made else []
-            asked = (*summary, self.asked(entry.task), *entry.steered)
-            self._append(entry, entry.task, asked, said=said, ended=status)
+            asked = (self.asked(entry.task), *entry.steered)
+            closing = closing_messages(asked, said=said, ended=status.value)
+            self._append(entry, entry.task, closing, summary=summary)
         for task in entry.superseded:
-            asked = (self.asked(task),)
-            self._append(entry, task, asked, said=(), ended=TaskStatus.CANCELLED)
+            ended = TaskStatus.CANCELLED.value
+            closing = closing_messages([self.asked(task)], said=(), ended=ended)
+            self._append(entry, task, closing)
 
     def use_conversation(self, task: Task) -> ConversationConfig | None:
         """Put the end of a task's conversation off; return its limits."""
@@ -75,23 +79,24 @@ class MemoryTurns:
         self,
         entry: Entry,
         task: Task,
-        asked: Sequence[Message],
+        closing: Sequence[Message],
         *,
-        said: Sequence[str],
-        ended: TaskStatus,
+        summary: Sequence[Message] = (),
     ) -> None:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return
         limits = entry.limits or self._config
         config = store.find_config(task.tenant, conversation_id) or limits
-        if config.on_failure == "drop":
+        dropped = config.on_failure == "drop"
+        messages = [*summary, *(() if dropped else closing)]
+        if not messages:
             return
         try:
             store.append_now(
                 task.tenant,
                 conversation_id,
-                closing_messages(asked, said=said, ended=ended.value),
+                messages,
                 turn=task.id,
                 create_with=limits,
             )
@@ -160,7 +165,7 @@ class MemoryTurns:
         )
         entry.steps[key] = step
         entry.steered += messages
-        self._ledger.record(entry, EventType.TASK_STEERED, messages=texts)
+        self._ledger.record(entry, EventType.TASK_STEERED, messages=[*texts])
         for each in joining:
             self._joined[each.key] = entry.key
             self._hand_followers(each, entry)

@@ -57,6 +57,8 @@ CONFIRM_SECONDS = 4.0
 """How long a delete waits for the worker to confirm its cancel."""
 ANSWER_SECONDS = 4.75
 """How long a submit or cancel may take with its doorbell, which then rings on alone."""
+_BOUNDED_TASKS = 1000
+"""So many tasks have the store's time limit for themselves."""
 
 
 class AsyncOrchestrator(TaskReader):
@@ -116,6 +118,7 @@ class AsyncOrchestrator(TaskReader):
 
         Raises:
             InvalidInput: a field cannot be taken; nothing is stored.
+            RoleForbidden: `input.messages` speaks in a role that is not its client's.
             AgentNotFound: agents are known, but not this one.
             IdempotencyConflict: the key belongs to another request.
             ConversationBusy: with `when_busy="reject"`.
@@ -332,7 +335,11 @@ class AsyncOrchestrator(TaskReader):
     ) -> tuple[AsyncTaskHandle, ...]:
         self._agents.check_services(requests)
         started = monotonic()
-        infos, answers = await self._bounded(self._store(requests, by_hand))
+        infos, answers, rest = await self._bounded(self._store(requests, by_hand))
+        while rest:
+            started, some = monotonic(), rest[:_BOUNDED_TASKS]
+            answers += await self._bounded(self._parts.store.create(some))
+            rest = rest[_BOUNDED_TASKS:]
         creations = [answer for answer in answers if isinstance(answer, Creation)]
         bells = [bell for made in creations for bell in made.doorbells]
         await self._ring(bells, since=started)
@@ -351,10 +358,12 @@ class AsyncOrchestrator(TaskReader):
 
     async def _store(
         self, requests: Sequence[SubmitRequest], by_hand: Task | None
-    ) -> tuple[Agents, tuple[Creation | Exception, ...]]:
+    ) -> tuple[Agents, tuple[Creation | Exception, ...], list[Task]]:
+        """Store the first tasks; return those left as well."""
         infos = await self._agents.look_up(requests)
         tasks = self._agents.build(requests, infos, by_hand=by_hand)
-        return infos, await self._parts.store.create(tasks)
+        answers = await self._parts.store.create(tasks[:_BOUNDED_TASKS])
+        return infos, answers, tasks[_BOUNDED_TASKS:]
 
     async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
         if not doorbells:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -39,6 +39,8 @@ from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 """A server on the same network answers far sooner; a dead one is told early."""
+HANDSHAKE_TIMEOUT_SECONDS: Final = 3.0
+"""A server that takes connections and says nothing is told before a person gives up."""
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
 """A submit is answered within 5 s, whatever the server does."""
 BLOCK_SLICE_SECONDS: Final = 2.0
@@ -96,11 +98,18 @@ def connect(
 
 
 class _Cancellable(AbstractConnection):
-    """Sends within the socket's timeout, and never swallows a cancel.
+    """Connects and sends within limits, and never swallows a cancel.
 
     redis-py sends by `asyncio.wait_for`, which on Python 3.11 returns as if nothing
     were when the cancel comes together with the end; it makes a task a command, too.
     """
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_SECONDS):
+                await super().on_connect_check_health(check_health=check_health)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout in the handshake") from None
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
@@ -134,7 +143,7 @@ _CANCELLABLE: Final = {
 }
 
 
-def address_of(client: Redis) -> str:
+def address_of(client: UntypedRedis) -> str:
     """Name the server as host:port or socket path, never with credentials."""
     facts = client.connection_pool.connection_kwargs
     if facts.get("path"):
@@ -142,17 +151,28 @@ def address_of(client: Redis) -> str:
     return f"{facts.get('host', 'localhost')}:{facts.get('port', 6379)}"
 
 
-@contextmanager
-def store_errors(address: str) -> Iterator[None]:
+class _StoreErrors(NamedTuple):
+    """A generator would cost each of a run's many calls as much as their packing."""
+
+    address: str
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: object
+    ) -> None:
+        if isinstance(error, (RedisError, OSError)):
+            raise _as_store_error(error, self.address) from error
+
+
+def store_errors(address: str) -> AbstractContextManager[None]:
     """Turn every error of redis-py into the orchestrator's.
 
     Raises:
         StoreUnavailable: or one of its kinds.
     """
-    try:
-        yield
-    except (RedisError, OSError) as exc:
-        raise _as_store_error(exc, address) from exc
+    return _StoreErrors(address)
 
 
 def concerns_one_call(error: Exception) -> bool:

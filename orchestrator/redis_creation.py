@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Final, NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy, ConversationNotFound
@@ -12,8 +14,10 @@ from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.redis_answers import pairs, read_doorbells
+from orchestrator.redis_connection import store_errors
 from orchestrator.redis_listing import listing_keys
-from orchestrator.store import Creation
+from orchestrator.redis_task_scripts import RedisTaskScripts
+from orchestrator.store import Creation, Doorbell
 from orchestrator.store_limits import PUSHED_CANCEL_SECONDS
 from orchestrator.task import Task
 from orchestrator.task_record import (
@@ -30,29 +34,106 @@ from orchestrator.task_record import (
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
 """Verdict, task id, record, doorbells."""
 
+_MOST_TASKS: Final = 100
+"""Of one call: what they share is looked at once, and Redis serves others between."""
+_MOST_BYTES: Final = 1024 * 1024
+"""Of one call with more than one task."""
+_TURNS_TO_SEND: Final = 3
+"""Turns of the loop after which a call is on its way."""
 
-def creation_keys(task: Task) -> list[str]:
-    """The keys beyond those of every task script."""
-    cached = task.cache_ttl_seconds is not None
+
+class CreationTerms(NamedTuple):
+    """What is the same for all tasks of a store."""
+
+    idempotency_ttl_seconds: float
+    known_agents: frozenset[str]
+    conversation_config: ConversationConfig
+    redact: Redact | None
+
+
+class _Batch(NamedTuple):
+    """Tasks of one tenant that one call creates."""
+
+    tasks: list[Task]
+    arguments: list[str | int]
+
+
+class RedisCreation(RedisTaskScripts):
+    """Accepts tasks, many in one call."""
+
+    _creation_terms: CreationTerms
+
+    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
+        created: list[Creation | Exception] = []
+        sent: asyncio.Task[list[Creation | Exception]] | None = None
+        try:
+            # Each batch is written while Redis works on the one before it.
+            for batch in _batches(tasks, self._creation_terms):
+                if len(batch.tasks) == len(tasks):
+                    return tuple(await self._create(batch))
+                created += await sent if sent is not None else ()
+                sent = asyncio.create_task(self._create(batch))
+                for _ in range(_TURNS_TO_SEND):
+                    await asyncio.sleep(0)
+            created += await sent if sent is not None else ()
+        finally:
+            if sent is not None:
+                sent.cancel()
+        return tuple(created)
+
+    async def _create(self, batch: _Batch) -> list[Creation | Exception]:
+        tenant = batch.tasks[0].tenant
+        call = self._call(
+            "create", tenant, "", batch.arguments, more_keys=[redis_keys.AGENTS]
+        )
+        answers, bells = (await self._scripts.run_many([call]))[0]
+        known: Collection[str] = self._creation_terms.known_agents
+        if any(answer[0] == "agent_not_found" for answer in answers):
+            known = {*known, *await self._registered_agents()}
+        creations = [
+            _read_creation(task, answer, known_agents=known)
+            for task, answer in zip(batch.tasks, answers, strict=True)
+        ]
+        return _with_doorbells(creations, read_doorbells(bells))
+
+    async def _registered_agents(self) -> set[str]:
+        with store_errors(self._address):
+            return set(await self._client.hkeys(redis_keys.AGENTS))
+
+
+def _batches(tasks: Sequence[Task], terms: CreationTerms) -> Iterator[_Batch]:
+    """Yield what to call the script with, in order, made when it is asked for."""
+    shared = _shared_arguments(terms)
+    batch, size = _Batch([], [*shared]), 0
+    for task in tasks:
+        request = _request(task, terms)
+        length = len(str(request[1]))  # its specification, by far the longest
+        full = len(batch.tasks) >= _MOST_TASKS or size + length > _MOST_BYTES
+        if batch.tasks and (full or batch.tasks[0].tenant != task.tenant):
+            yield batch
+            batch, size = _Batch([], [*shared]), 0
+        batch.tasks.append(task)
+        batch.arguments.extend(request)
+        size += length
+    if batch.tasks:
+        yield batch
+
+
+def _shared_arguments(terms: CreationTerms) -> list[str | int]:
     return [
-        redis_keys.AGENTS,
-        redis_keys.idempotency(task.tenant, task.idempotency_key or ""),
-        redis_keys.cache(task.tenant, cache_hash(task) if cached else ""),
-        *listing_keys(task),
+        milliseconds(terms.idempotency_ttl_seconds),
+        milliseconds(PUSHED_CANCEL_SECONDS),
+        "\n".join(write_limits(terms.conversation_config)),
     ]
 
 
-def creation_arguments(
-    task: Task,
-    *,
-    idempotency_ttl_seconds: float,
-    known: bool,
-    conversation_config: ConversationConfig,
-    redact: Redact | None,
-) -> list[str | int]:
-    """The arguments beyond those of every task script."""
+def _request(task: Task, terms: CreationTerms) -> list[str | int]:
+    """A task as `next_request` of lua/create.lua takes it."""
+    key, cached = task.idempotency_key, task.cache_ttl_seconds is not None
     not_before = task.not_before.timestamp() if task.not_before else None
+    listings = listing_keys(task)
     return [
+        task.id,
         specification(task),
         task.agent_name,
         task.queue,
@@ -63,27 +144,38 @@ def creation_arguments(
         _optional(task.expires_seconds),
         _optional(task.deadline_seconds),
         _optional(task.time_limit_seconds),
-        request_hash(task) if task.idempotency_key else "",
-        milliseconds(idempotency_ttl_seconds),
+        request_hash(task) if key else "",
+        redis_keys.idempotency(task.tenant, key) if key else "",
         _optional(task.cache_ttl_seconds),
-        int(known),
-        *_turn_arguments(task, conversation_config, redact),
-        milliseconds(PUSHED_CANCEL_SECONDS),
+        redis_keys.cache(task.tenant, cache_hash(task)) if cached else "",
+        int(task.agent_name in terms.known_agents),
+        _asked(task, terms.redact),
         "1" if task.webhook else "",
+        len(listings),
+        *listings,
+        len(task.after),
         *task.after,
     ]
 
 
-def _turn_arguments(
-    task: Task, config: ConversationConfig, redact: Redact | None
-) -> tuple[str, str]:
+def _asked(task: Task, redact: Redact | None) -> str:
     if task.conversation_id is None:
-        return "", ""
-    asked = redacted(user_message(task), redact)
-    return write_message(asked), "\n".join(write_limits(config))
+        return ""
+    return write_message(redacted(user_message(task), redact))
 
 
-def read_creation(
+def _with_doorbells(
+    creations: list[Creation | Exception], bells: tuple[Doorbell, ...]
+) -> list[Creation | Exception]:
+    """Give bells that belong to no task to whoever can carry them."""
+    for index, made in enumerate(creations) if bells else ():
+        if isinstance(made, Creation):
+            creations[index] = made._replace(doorbells=(*made.doorbells, *bells))
+            break
+    return creations
+
+
+def _read_creation(
     task: Task, answer: Answer, *, known_agents: Collection[str]
 ) -> Creation | Exception:
     """The creation, or why the task was refused."""

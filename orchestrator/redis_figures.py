@@ -10,6 +10,7 @@ from orchestrator.metrics import Counters
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.store_limits import OLDEST_LOOKED_AT
+from orchestrator.task import TaskStatus
 
 _FACTS: Final = ("agent", "due_ms", "held")
 _PROBE_SECONDS: Final = 60
@@ -22,6 +23,14 @@ class RedisFigures(RedisTaskScripts):
         with store_errors(self._address):
             fields = await self._client.hgetall(redis_keys.metrics(tenant))
         return Counters({field: int(amount) for field, amount in fields.items()})
+
+    async def unfinished(self, tenant: str) -> int:
+        statuses = [status for status in TaskStatus if not status.is_terminal]
+        with store_errors(self._address):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for status in statuses:
+                    pipeline.zcard(redis_keys.listing(tenant, "status", status))
+                return sum(await pipeline.execute())
 
     async def tenants(self) -> tuple[str, ...]:
         with store_errors(self._address):

@@ -18,11 +18,13 @@ from orchestrator.journal import (
     Step,
     StepKind,
     StepStart,
+    Unfinished,
     call_key,
 )
 from orchestrator.journal_entries import (
     decision_text,
     journal_from_entries,
+    kept_unfinished,
     recorded_step,
     redacted_step,
     start_text,
@@ -34,7 +36,7 @@ from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_dues import payment
 from orchestrator.redis_task_scripts import Arguments, RedisTaskScripts, require_name
-from orchestrator.store import Doorbell, Lease, Recorded, Wakening
+from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
     AWAITED_PREFIX,
@@ -76,13 +78,13 @@ class RedisRunJournal(RedisTaskScripts):
         recorded = recorded_step(answer[0], sent=kept, text=text, attempt=lease.fence)
         return Recorded(recorded, read_doorbells(answer[1]), bool(answer[2]))
 
-    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
         is_completion = int(start.kind is StepKind.COMPLETION)
         text = start_text(start, attempt=lease.fence)
         answer = await self._write(
             "start_step", lease, [start.key, is_completion, text]
         )
-        return bool(answer[0] == "1")
+        return Started(is_unknown=answer[0] == "1", is_watched=bool(answer[1]))
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         await self._write("drop_start", lease, [key])
@@ -91,21 +93,33 @@ class RedisRunJournal(RedisTaskScripts):
         entry = await self._write("take_messages", lease, [key])
         return step_from_entry(entry[0]) if entry else None
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
-        if events:
-            await self._write(
-                "append_events", lease, [token_hex(8), *_event_arguments(events)]
-            )
+    async def append_events(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
+        key, text = unfinished or ("", "")
+        if events or unfinished:
+            said = [key, kept_unfinished(text, self._redact)]
+            arguments = [token_hex(8), *said, *_event_arguments(events)]
+            await self._write("append_events", lease, arguments)
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
         require_name(tenant, task_id)
+        journal = redis_keys.journal(tenant, task_id)
         with store_errors(self._address):
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.exists(redis_keys.record(tenant, task_id))
-                pipeline.hgetall(redis_keys.journal(tenant, task_id))
+                pipeline.hmget(journal, keys) if keys else pipeline.hgetall(journal)
                 exists, entries = await pipeline.execute()
         if not exists:
             raise TaskNotFound(task_id)
+        if keys:
+            entries = {k: v for k, v in zip(keys, entries, strict=True) if v}
         return journal_from_entries(entries).steps
 
     async def park(

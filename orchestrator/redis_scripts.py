@@ -86,7 +86,11 @@ class RedisScripts:
         Raises:
             StoreUnavailable: it was not called, or its answer was lost.
         """
-        return (await self.run_many([ScriptCall(name, keys, arguments)]))[0]
+        with store_errors(self._address):
+            (answer,) = await self._run_batch([ScriptCall(name, keys, arguments)])
+            if isinstance(answer, Exception):
+                raise answer
+        return answer
 
     async def read(self, *command: str | int) -> Any:
         """Send one command that changes nothing along with the scripts."""

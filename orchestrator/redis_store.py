@@ -34,18 +34,13 @@ from orchestrator.journal_entries import journal_from_entries
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_check import check_server
 from orchestrator.redis_connection import store_errors
-from orchestrator.redis_creation import (
-    creation_arguments,
-    creation_keys,
-    read_creation,
-)
+from orchestrator.redis_creation import CreationTerms, RedisCreation
 from orchestrator.redis_figures import RedisFigures
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
 from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
-from orchestrator.redis_scripts import ScriptCall
 from orchestrator.redis_sweep import RedisSweep
 from orchestrator.redis_task_scripts import (
     Answer,
@@ -57,7 +52,6 @@ from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
     Claim,
-    Creation,
     Doorbell,
     Ending,
     Lease,
@@ -90,7 +84,9 @@ from orchestrator.task_record import (
 _CLAIM_PAUSE_SECONDS: Final = 0.25
 
 
-class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigures):
+class RedisTaskStore(
+    RedisCreation, RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigures
+):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
@@ -128,9 +124,12 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
             ),
             redact=redact,
         )
-        self._known_agents = frozenset(known_agents)
-        self._conversation_config = conversation_config or ConversationConfig()
-        self._idempotency_ttl_seconds = idempotency_ttl_seconds
+        self._creation_terms = CreationTerms(
+            idempotency_ttl_seconds=idempotency_ttl_seconds,
+            known_agents=frozenset(known_agents),
+            conversation_config=conversation_config or ConversationConfig(),
+            redact=redact,
+        )
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
             client,
@@ -140,31 +139,6 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
             renewal_seconds=renewal_seconds,
             delta_ttl_seconds=delta_ttl_seconds,
         )
-
-    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
-        answers = await self._scripts.run_many([self._creation(task) for task in tasks])
-        known = self._known_agents
-        if any(answer[0] == "agent_not_found" for answer in answers):
-            known = known | await self._registered_agents()
-        return tuple(
-            read_creation(task, answer, known_agents=known)
-            for task, answer in zip(tasks, answers, strict=True)
-        )
-
-    def _creation(self, task: Task) -> ScriptCall:
-        arguments = creation_arguments(
-            task,
-            idempotency_ttl_seconds=self._idempotency_ttl_seconds,
-            known=task.agent_name in self._known_agents,
-            conversation_config=self._conversation_config,
-            redact=self._redact,
-        )
-        keys = creation_keys(task)
-        return self._call("create", task.tenant, task.id, arguments, more_keys=keys)
-
-    async def _registered_agents(self) -> set[str]:
-        with store_errors(self._address):
-            return set(await self._client.hkeys(redis_keys.AGENTS))
 
     async def get(self, tenant: str, task_id: str) -> Task:
         require_name(tenant, task_id)
@@ -295,11 +269,6 @@ class RedisTaskStore(RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigure
             await self._client.set(
                 redis_keys.watched(tenant, task_id), "1", px=milliseconds(seconds)
             )
-
-    async def is_watched(self, tenant: str, task_id: str) -> bool:
-        with store_errors(self._address):
-            key = redis_keys.watched(tenant, task_id)
-            return bool(await self._scripts.read("EXISTS", key))
 
     async def release(
         self,

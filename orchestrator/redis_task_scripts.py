@@ -11,6 +11,7 @@ from conversations.append_script import APPEND_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
 from orchestrator.redis_dues import paying_functions
@@ -71,7 +72,8 @@ class ScriptConstants(NamedTuple):
     """None: the caller rings."""
 
 
-def _sources(constants: ScriptConstants) -> dict[str, str]:
+def composed_sources(constants: ScriptConstants) -> dict[str, str]:
+    """Return the text of every task script by name."""
     parts = [read_script(name) for name in _SHARED]
     message = constants.doorbell_message
     values = (
@@ -81,8 +83,9 @@ def _sources(constants: ScriptConstants) -> dict[str, str]:
         f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
     )
     shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
-    composed = {name: shared + read_script(name) for name in _TASK_SCRIPTS}
-    composed["record_step"] = shared + paying_functions() + read_script("record_step")
+    own = {name: read_script(name) for name in _TASK_SCRIPTS}
+    own["record_step"] = paying_functions() + own["record_step"]
+    composed = {name: pruned(shared, text) + text for name, text in own.items()}
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
@@ -111,7 +114,7 @@ class RedisTaskScripts:
         self._address = address_of(client)
         self._scripts = RedisScripts(
             client,
-            sources=_sources(constants),
+            sources=composed_sources(constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact
@@ -140,7 +143,7 @@ class RedisTaskScripts:
         self, name: str, tenant: str, task_id: str, arguments: Arguments
     ) -> Answer:
         call = self._call(name, tenant, task_id, arguments)
-        answer: Answer = (await self._scripts.run_many([call]))[0]
+        answer: Answer = await self._scripts.run(*call)
         return answer
 
     async def _write(
@@ -160,7 +163,7 @@ class RedisTaskScripts:
         call = self._call(
             name, tenant, task_id, [fence, *arguments], more_keys=more_keys
         )
-        verdict, *rest = (await self._scripts.run_many([call]))[0]
+        verdict, *rest = await self._scripts.run(*call)
         if verdict == "lost":
             raise LeaseLost(task_id, fence=fence)
         answer: Answer = rest

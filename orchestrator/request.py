@@ -22,6 +22,7 @@ from conversations.json_value import (
     Text,
     check_json,
 )
+from conversations.message import Role
 from orchestrator.budget_limits import TaskBudget
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput
@@ -147,6 +148,8 @@ class Defaults(BaseModel):
     soft_time_limit_seconds: float = 300.0
     time_limit_grace_seconds: float = 30.0
     max_input_bytes: int = 1024 * 1024
+    max_message_bytes: int = 256 * 1024
+    client_roles: tuple[Role, ...] = tuple(Role)
     webhooks_allowed: tuple[str, ...] = ()
 
 
@@ -160,6 +163,21 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
     Raises:
         InvalidInput: the first field that cannot be taken.
     """
+    try:
+        return SubmitRequest.model_validate(dict(fields))
+    except (ValidationError, RecursionError) as exc:
+        _check_payloads(fields)
+        if isinstance(exc, RecursionError):
+            raise
+        raise invalid_input(exc) from None
+
+
+def _check_payloads(fields: Mapping[str, object]) -> None:
+    """Name the place in a payload that cannot be stored; pydantic knows its text only.
+
+    Raises:
+        InvalidInput: there is one.
+    """
     for name in PAYLOADS:
         try:
             check_json(fields.get(name), path=name)
@@ -167,10 +185,6 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
             raise InvalidInput(exc.path, exc.reason) from None
         except RecursionError:
             raise InvalidInput(name, "refers to itself; send plain JSON") from None
-    try:
-        return SubmitRequest.model_validate(dict(fields))
-    except ValidationError as exc:
-        raise invalid_input(exc) from None
 
 
 def parse_schedule(fields: Mapping[str, object]) -> Schedule:

@@ -34,6 +34,7 @@ from conversations.conversation import (
 from conversations.json_value import Identifier, Text
 from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
+from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
@@ -285,6 +286,14 @@ class Settings(BaseSettings):
         if not isinstance(agents, dict):
             return agents
         return {name: _named(name, agent) for name, agent in agents.items()}
+
+    @model_validator(mode="after")
+    def _kinds_are_known(self) -> Self:
+        for name, agent in self.agents.items():
+            problem = unknown_kind(agent.kind)
+            if problem is not None:
+                raise ValueError(f"agents.{name}: {problem}")
+        return self
 
     @model_validator(mode="after")
     def _agents_fit_the_limits(self) -> Self:

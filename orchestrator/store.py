@@ -26,7 +26,7 @@ from orchestrator.dues import Dues
 from orchestrator.errors import InvalidInput
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.figures_store import FiguresStore
-from orchestrator.journal import Decision, Step, StepStart
+from orchestrator.journal import Decision, Step, StepStart, Unfinished
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskStatus
 from orchestrator.transition import (
@@ -39,6 +39,7 @@ from orchestrator.transition import (
     LeaseState,
     Recorded,
     RefusalReason,
+    Started,
     SweepReport,
     Turn,
     Wakening,
@@ -55,6 +56,7 @@ __all__ = [
     "LeaseState",
     "Recorded",
     "RefusalReason",
+    "Started",
     "SweepReport",
     "TaskFilter",
     "TaskPage",
@@ -203,12 +205,11 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
-    async def start_step(self, lease: Lease, start: StepStart) -> bool:
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
         """Mark a step as begun; recording it replaces the mark.
 
-        Returns whether an earlier attempt had begun it and its outcome is unknown; of
-        a completion that counts as `maybe_paid`. A decision on the step is used up.
-        Nothing happens to a finished step.
+        A completion whose outcome is unknown counts as `maybe_paid`. A decision on the
+        step is used up. Nothing happens to a finished step.
 
         Raises:
             LeaseLost: the fence is old.
@@ -233,16 +234,27 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
-    async def append_events(self, lease: Lease, events: Sequence[NewEvent]) -> None:
-        """Add events to the log.
+    async def append_events(
+        self,
+        lease: Lease,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
+        """Add events to the log, and keep what a completion has said so far.
+
+        That is part of what a turn without an answer leaves, unless the completion's
+        step is recorded before.
 
         Raises:
             LeaseLost: the fence is old.
         """
         ...
 
-    async def steps(self, tenant: str, task_id: str) -> tuple[Step, ...]:
-        """Return the journal in order of recording.
+    async def steps(
+        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
+    ) -> tuple[Step, ...]:
+        """Return the journal in order of recording, or those steps of it alone.
 
         Raises:
             TaskNotFound: none of this tenant has the id.
@@ -268,11 +280,10 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         ...
 
     async def watch(self, tenant: str, task_id: str, *, seconds: float) -> None:
-        """Note that somebody follows the task's events for that long."""
-        ...
+        """Note that somebody follows the task's events for that long.
 
-    async def is_watched(self, tenant: str, task_id: str) -> bool:
-        """Tell whether somebody does."""
+        The run is told so when it starts a step.
+        """
         ...
 
     async def release(

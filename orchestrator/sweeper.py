@@ -59,12 +59,16 @@ class Sweeper:
             )
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """Sweep until cancelled; tell an outage once, and again when it changes."""
+        told = ""
         while True:
             try:
                 await self.sweep()
+                told = ""
             except OrchestratorError as exc:
-                logger.warning("sweep missed: %s", exc)
+                if str(exc) != told:
+                    logger.warning("sweep missed: %s", exc)
+                told = str(exc)
             except Exception:
                 # The safety net must outlive whatever it did not foresee.
                 logger.exception("sweep failed")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from secrets import token_hex
 from typing import Final, Literal
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
@@ -216,6 +216,11 @@ next completion.
 """
 
 
+def new_task_id() -> str:
+    """Return an id that no other task has."""
+    return f"task-{token_hex(16)}"
+
+
 class Task(BaseModel):
     """One stored request to run an agent, with its state.
 
@@ -225,7 +230,7 @@ class Task(BaseModel):
 
     model_config = _FROZEN
 
-    id: Identifier = Field(default_factory=lambda: f"task-{uuid4().hex}")
+    id: Identifier = Field(default_factory=new_task_id)
     """Names the task within its tenant."""
     tenant: Identifier = "default"
     """Whose it is; another tenant's id is not found."""
@@ -322,7 +327,16 @@ class Task(BaseModel):
     """Why it failed or timed out, or the last attempt's error while it is retried."""
 
     @model_validator(mode="after")
-    def _limits_fit(self) -> Task:
+    def _is_consistent(self) -> Task:
+        self.require_consistency()
+        return self
+
+    def require_consistency(self) -> None:
+        """Check that the fields fit each other.
+
+        Raises:
+            ValueError: says which do not.
+        """
         soft, hard = self.soft_time_limit_seconds, self.time_limit_seconds
         if soft is not None and hard is not None and soft > hard:
             raise ValueError(
@@ -335,4 +349,3 @@ class Task(BaseModel):
                 "cache_ttl cannot be used with conversation_id:"
                 " a turn depends on its history; leave one out"
             )
-        return self

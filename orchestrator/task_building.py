@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import ValidationError
 
 from conversations.json_value import size_of
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.opening import check_opening
 from orchestrator.request import PAYLOADS, Defaults, SubmitRequest, invalid_input
-from orchestrator.task import DEFAULT_QUEUE, Task
+from orchestrator.task import DEFAULT_QUEUE, Task, new_task_id
 from orchestrator.webhook import is_allowed
+
+_SAME_NAME: Final = (
+    "input",
+    "parameters",
+    "context",
+    "conversation_id",
+    "when_busy",
+    "priority",
+    "idempotency_key",
+    "not_before",
+    "after_failure",
+    "retry",
+    "budget",
+    "tags",
+    "metadata",
+    "webhook",
+)
+"""What a task takes over from its request as it is."""
+
+_BLANK: Final = Task(agent_name="none")
 
 
 def build_task(
@@ -19,9 +42,16 @@ def build_task(
 
     Raises:
         InvalidInput: fields contradict each other.
-        PayloadTooLarge: input, parameters, context, metadata and tags are too large.
+        PayloadTooLarge: input, parameters, context, metadata and tags are too large,
+            or the question is for a conversation.
+        RoleForbidden: the input holds words that its client may not write.
     """
     _check_size(request, defaults.max_input_bytes)
+    check_opening(
+        request.input,
+        roles=defaults.client_roles,
+        max_bytes=defaults.max_message_bytes if request.conversation_id else None,
+    )
     if request.webhook and not is_allowed(request.webhook, defaults.webhooks_allowed):
         raise InvalidInput(
             "webhook",
@@ -29,35 +59,29 @@ def build_task(
             " webhooks.allowed; let the operator add it there",
         )
     soft, hard = _limits(request, agent, defaults)
+    # Each value was checked with the request, the agent or the settings: to check them
+    # again would double what a submit costs.
+    task = _BLANK.model_copy(
+        update={
+            "id": new_task_id(),
+            "tenant": request.tenant or defaults.tenant,
+            "agent_name": request.agent,
+            "agent_version": agent.version if agent else None,
+            "queue": agent.queue if agent else DEFAULT_QUEUE,
+            "after": tuple(dict.fromkeys(request.after)),
+            "expires_seconds": request.expires,
+            "deadline_seconds": request.deadline,
+            "soft_time_limit_seconds": soft,
+            "time_limit_seconds": hard,
+            "cache_ttl_seconds": request.cache_ttl,
+            **{name: getattr(request, name) for name in _SAME_NAME},
+        }
+    )
     try:
-        return Task(
-            tenant=request.tenant or defaults.tenant,
-            agent_name=request.agent,
-            agent_version=agent.version if agent else None,
-            queue=agent.queue if agent else DEFAULT_QUEUE,
-            input=request.input,
-            parameters=request.parameters,
-            context=request.context,
-            conversation_id=request.conversation_id,
-            when_busy=request.when_busy,
-            priority=request.priority,
-            idempotency_key=request.idempotency_key,
-            not_before=request.not_before,
-            after=tuple(dict.fromkeys(request.after)),
-            after_failure=request.after_failure,
-            expires_seconds=request.expires,
-            deadline_seconds=request.deadline,
-            soft_time_limit_seconds=soft,
-            time_limit_seconds=hard,
-            retry=request.retry,
-            budget=request.budget,
-            cache_ttl_seconds=request.cache_ttl,
-            tags=request.tags,
-            metadata=request.metadata,
-            webhook=request.webhook,
-        )
-    except ValidationError as exc:
-        raise invalid_input(exc) from None
+        task.require_consistency()
+    except ValueError as exc:
+        raise InvalidInput("", str(exc)) from None
+    return task
 
 
 def request_of(task: Task) -> SubmitRequest:
@@ -120,7 +144,8 @@ def _limits(
 
 
 def _check_size(request: SubmitRequest, limit: int) -> None:
-    sizes = {name: size_of(getattr(request, name)) for name in (*PAYLOADS, "tags")}
+    values = {name: getattr(request, name) for name in (*PAYLOADS, "tags")}
+    sizes = {name: size_of(value) if value else 2 for name, value in values.items()}
     total = sum(sizes.values())
     if total > limit:
         largest = max(sizes, key=lambda name: sizes[name])

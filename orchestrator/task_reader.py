@@ -6,7 +6,7 @@ Changes nothing. Reads a store that restarts until it is back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -173,14 +173,19 @@ class TaskReader:
         )
 
     async def steps(
-        self, task_id: str, *, tenant: str | None = None
+        self,
+        task_id: str,
+        *,
+        keys: Sequence[str] | None = None,
+        tenant: str | None = None,
     ) -> tuple[Step, ...]:
-        """Return the finished steps of a task.
+        """Return the finished steps of a task: all, or those with one of the keys.
 
         Raises:
             TaskNotFound: none of this tenant has the id.
         """
-        return await self._bounded(self._parts.store.steps(*self._key(tenant, task_id)))
+        name = self._key(tenant, task_id)
+        return await self._bounded(self._parts.store.steps(*name, keys=keys))
 
     async def list(
         self,
@@ -242,6 +247,10 @@ class TaskReader:
             await self._bounded(store.counters(name)),
             await self._bounded(store.oldest_due(name)),
         )
+
+    async def unfinished(self, *, tenant: str | None = None) -> int:
+        """Return how many tasks of a tenant have not ended."""
+        return await self._bounded(self._parts.store.unfinished(self._of(tenant)))
 
     async def readiness(self) -> Readiness:
         """Tell whether a task submitted now would be taken, part by part."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from conversations.json_value import JsonObject, dumps
+from conversations.json_value import JsonObject
 from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
@@ -100,13 +100,13 @@ def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
 
 def specification(task: Task) -> str:
     """The part of a task that its submitter gave, as JSON."""
-    return dumps(task.model_dump(mode="json", exclude=STATE_FIELDS))
+    return task.model_dump_json(exclude=STATE_FIELDS, exclude_none=True)
 
 
 def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     """The task as it begins, whatever state its submitter may have given it."""
     begun = {"created_at": created_at, "due_at": due_at}
-    return task.model_copy(update=_FIRST_STATE | begun, deep=True)
+    return task.model_copy(update=_FIRST_STATE | begun)
 
 
 def user_message(task: Task) -> Message:

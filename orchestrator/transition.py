@@ -84,6 +84,15 @@ class Recorded(NamedTuple):
     """Whether messages to the run waited then, to be taken before a completion."""
 
 
+class Started(NamedTuple):
+    """A step as marked."""
+
+    is_unknown: bool
+    """Whether an earlier attempt had begun it and nobody knows what came of it."""
+    is_watched: bool
+    """Whether somebody follows the run now."""
+
+
 class LeaseState(StrEnum):
     """What a renewal says of a lease."""
 

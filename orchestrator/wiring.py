@@ -18,6 +18,7 @@ from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_dues import RedisPayee
 from orchestrator.redis_gate import RedisGate
+from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
@@ -61,7 +62,10 @@ def connect(settings: Settings) -> OrchestratorParts:
             shown_url=settings.storage.redacted_broker_url,
         ),
         directory=RedisAgentDirectory(client),
-        conversations=conversation_service(settings, RedisConversationStore(client)),
+        conversations=conversation_service(
+            settings,
+            RedisConversationStore(client, execute=SharedPipeline(client).execute),
+        ),
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
@@ -111,5 +115,7 @@ def defaults_of(settings: Settings) -> Defaults:
         soft_time_limit_seconds=manager.task_timeout,
         time_limit_grace_seconds=manager.time_limit_grace,
         max_input_bytes=settings.limits.max_input_bytes,
+        max_message_bytes=settings.limits.max_message_bytes,
+        client_roles=settings.services.conversations.client_roles,
         webhooks_allowed=settings.webhooks.allowed,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from workers.agent_manager import LocalAgentManager
 from workers.in_process import open_orchestrator
 from workers.llm.scripted import Script, ScriptedLLMProvider
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import tool
+from workers.tools.tool import Tool, tool
 
 START_SECONDS = 20.0
 
@@ -52,6 +52,7 @@ async def serving(
     replicas: int = 1,
     prepare: Callable[[LocalAgentManager], None] = lambda _: None,
     http: dict[str, Any] | None = None,
+    tools: Sequence[Tool] = (),
     **settings: Any,
 ) -> AsyncIterator[Service]:
     """Serve agents `assistant` (no tools) and `forecaster` (the tool `weather`)."""
@@ -59,7 +60,7 @@ async def serving(
         http=http or {}, storage={"backend": "memory"}, agents={}, **settings
     )
     model = ScriptedLLMProvider(replies=replies)
-    manager = LocalAgentManager(model, ToolRegistry([weather]))
+    manager = LocalAgentManager(model, ToolRegistry([weather, *tools]))
     manager.register_agent(AgentConfig(name="assistant"))
     manager.register_agent(AgentConfig(name="forecaster", tools=("weather",)))
     prepare(manager)
@@ -94,7 +95,8 @@ async def _replica(
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None
-    with socket.socket() as listener:
+    # asyncio sends at once on sockets that say that they are TCP alone.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config.load()

@@ -12,14 +12,14 @@ from orchestrator.celery_settings import celery_settings
 from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 from workers.bootstrap import AgentStep
+from workers.refusal import refuse
 
 
 def _settings() -> Settings:
-    """Read the settings; Celery's command line shows no other error without a trace."""
     try:
         return load_settings()
     except InvalidSettings as exc:
-        raise SystemExit("\n".join(exc.problems)) from None
+        refuse(exc)
 
 
 def asks_for_prefork(arguments: Sequence[str]) -> bool:

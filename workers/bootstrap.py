@@ -21,8 +21,10 @@ from typing import Any
 from celery import bootsteps, signals
 
 from orchestrator.agent_config import WorkerInfo
+from orchestrator.embedded import redis_version
 from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.local_process import worker_id
+from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
@@ -37,7 +39,7 @@ from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm.governor import Governor
 from workers.llm_wiring import open_governor
-from workers.log_format import show_facts
+from workers.refusal import refuse
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
 from workers.transport import lean_broker
@@ -313,7 +315,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 )
             asyncio.run(check_startup(load_settings()))
         except (OrchestratorError, WorkerError) as exc:
-            raise SystemExit(str(exc)) from None
+            refuse(exc)
         if pool == "prefork":
             worker_process.expect_children()
 
@@ -357,6 +359,13 @@ async def check_startup(settings: Settings) -> None:
 
 
 def _remember(instance: Any, conf: Any, **_: Any) -> None:
+    """Take the worker on; without a Redis it ends here, before Celery's warnings."""
+    storage = load_settings().storage
+    if storage.backend == "redis":
+        try:
+            redis_version(storage.redis_url.get_secret_value())
+        except OrchestratorError as exc:
+            refuse(exc)
     worker_process.worker = instance
     conf.update(lean_broker(conf.broker_url))
 

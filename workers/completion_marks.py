@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
+from workers.live_text import LiveText
+from workers.llm.run_provider import Heard
 from workers.run_log import RunLog
 
 
@@ -21,15 +23,19 @@ class CompletionMarks:
 
     @asynccontextmanager
     async def around(
-        self, key: str, *, begin: Callable[[], None] | None = None
-    ) -> AsyncIterator[None]:
-        """Enclose a request by a start mark and, when it is refused, its removal."""
-        if begin is not None:
-            begin()
+        self, key: str, live: LiveText | None
+    ) -> AsyncIterator[Heard | None]:
+        """Enclose a request by a start mark and, when it is refused, its removal.
+
+        Yields what is to hear the answer as it comes, where somebody watches.
+        """
+        if live is not None:
+            live.again()
         start = StepStart(key=key, kind=StepKind.COMPLETION)
-        self.maybe_paid += await self._log.start(start)
+        started = await self._log.start(start)
+        self.maybe_paid += started.is_unknown
         try:
-            yield
+            yield live.hear if live and started.is_watched else None
         except LLMError as exc:
             if exc.status is None:
                 self._unanswered.add(key)

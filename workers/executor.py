@@ -147,6 +147,7 @@ class Executor:
                 insist=self._insist,
                 ring=self._settlement.ring,
                 watched=claim.task.parameters.get("stream") is True,
+                in_conversation=conversation_id is not None,
             ),
             journal=Journal(claim.steps, claim.starts, claim.decisions),
             view=view,

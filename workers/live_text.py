@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.events import NewEvent
+from orchestrator.journal import Unfinished
 from workers.item_log import ItemLog, OpenItem
 from workers.run_events import (
     message_begun_events,
@@ -22,17 +26,20 @@ from workers.run_log import RunLog
 
 GATHER_SECONDS = 0.1
 """Between two writes; faster than people read."""
+KEEP_SECONDS = 1.0
+"""Between two writes of the whole text, which a turn without an answer leaves: so much
+of it a killed worker may take along."""
 
 
 class LiveText:
     """One message of a run."""
 
-    def __init__(
-        self, log: RunLog, items: ItemLog, *, item_id: str, index: int
-    ) -> None:
+    def __init__(self, log: RunLog, items: ItemLog, *, number: int, index: int) -> None:
+        """Begin the message of a run's n-th completion, its item at a place."""
         self._log = log
         self._items = items
-        self._name = item_id
+        self._name = f"msg-{number}"
+        self._key = f"completion:{number}"
         self._index = index
         self._heard = ""
         self._tries = 1
@@ -40,6 +47,8 @@ class LiveText:
         self._writing: asyncio.Task[None] | None = None
         self._is_resting = False
         self._is_ending = False
+        self._kept = ""
+        self._keep_from = 0.0
 
     async def load(self) -> None:
         """Find what an earlier attempt or try has shown of it."""
@@ -71,6 +80,18 @@ class LiveText:
         if not self._writing.cancelled():
             self._writing.result()
 
+    async def leave(self) -> None:
+        """Tell and keep all that was heard: this try will not end.
+
+        A store that is away takes the rest of the text with it, no more.
+        """
+        with suppress(StoreUnavailable):
+            await self.pause()
+            self._keep_from = 0.0
+            events, unfinished = self._catch_up(is_whole=False), self._unfinished()
+            if events or unfinished:
+                await self._log.emit(events, unfinished=unfinished)
+
     def finish(self, content: str) -> list[NewEvent]:
         """Return the events that are missing to the whole message, to be recorded.
 
@@ -84,15 +105,29 @@ class LiveText:
             self._items.end(self._item)
         return events
 
+    @property
+    def shown_as(self) -> str | None:
+        """The message's id, where an earlier try that was cut has taken its own."""
+        return self._item.id if self._item is not None and self._tries > 1 else None
+
     async def _write(self) -> None:
         self._is_resting = False
         while not self._is_ending and (events := self._catch_up(is_whole=False)):
-            await self._log.emit(events)
+            await self._log.emit(events, unfinished=self._unfinished())
             if self._is_ending:
                 return
             self._is_resting = True
             await asyncio.sleep(GATHER_SECONDS)
             self._is_resting = False
+
+    def _unfinished(self) -> Unfinished | None:
+        """Return the text so far, when it is time to keep it."""
+        if self._heard in ("", self._kept) or monotonic() < self._keep_from:
+            return None
+        self._kept, self._keep_from = self._heard, monotonic() + KEEP_SECONDS
+        shown = self._item.text if self._item else ""
+        text = shown if shown.startswith(self._heard) else self._heard
+        return Unfinished(self._key, text)
 
     def _catch_up(self, *, is_whole: bool) -> Sequence[NewEvent]:
         """Return what leads from what was shown to what was heard."""

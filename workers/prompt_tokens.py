@@ -9,30 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from conversations.json_value import dumps
 from conversations.message import Message, Role
-from conversations.token_estimate import tokens_in
 from conversations.window import estimate_tokens
-from workers.llm.provider import Completion, CompletionRequest
+from workers.llm.provider import Completion
 
 RATIO_LIMITS = (0.25, 4.0)
 """A ratio beyond them says that the endpoint counts something else."""
 
 
 class Exchange(NamedTuple):
-    """One completion and the prompt that it answered."""
+    """One completion and the estimate of the prompt that it answered."""
 
-    request: CompletionRequest
+    prompt_tokens: int
     completion: Completion
-
-
-def estimate_prompt(request: CompletionRequest) -> int:
-    """Tokens of a whole prompt, tools included, by the rule for messages alone."""
-    tools = sum(
-        tokens_in(f"{tool.name}{tool.description}{dumps(tool.schema_)}")
-        for tool in request.tools
-    )
-    return tools + sum(estimate_tokens(message) for message in request.messages)
 
 
 def counted(
@@ -40,13 +29,13 @@ def counted(
 ) -> tuple[Message, ...]:
     """Return the turn with each message's tokens, where the endpoint counted any."""
     told = [
-        (request, completion, completion.usage)
-        for request, completion in exchanges
+        (estimate, completion, completion.usage)
+        for estimate, completion in exchanges
         if completion.usage is not None and completion.usage.input_tokens
     ]
     if not told:
         return tuple(turn)
-    estimated = sum(estimate_prompt(request) for request, _, _ in told)
+    estimated = sum(estimate for estimate, _, _ in told)
     lowest, highest = RATIO_LIMITS
     ratio = sum(usage.input_tokens for _, _, usage in told) / max(1, estimated)
     ratio = min(highest, max(lowest, ratio))

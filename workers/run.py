@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from time import monotonic
 from typing import Any, NoReturn
@@ -59,6 +59,7 @@ class Run:
         self._steps: dict[asyncio.Task[Any], str] = {}
         self._soft_cancelled: set[asyncio.Task[Any]] = set()
         self._recordings = 0
+        self._recording = _Recording(self)
         self.awaited: list[AwaitedCall] = []
         """Calls that a person must decide on before the run can go on."""
         self._soft_told = False
@@ -179,15 +180,16 @@ class Run:
             self._soft_cancelled.discard(current)
             self._park_soon()
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self) -> AbstractContextManager[None]:
         """Enclose the writing of a finished step, which a soft limit waits for."""
+        return self._recording
+
+    def begin_recording(self) -> None:
         self._recordings += 1
-        try:
-            yield
-        finally:
-            self._recordings -= 1
-            self._park_soon()
+
+    def end_recording(self) -> None:
+        self._recordings -= 1
+        self._park_soon()
 
     async def park(self, call: AwaitedCall) -> NoReturn:
         """Wait for a decision on a call: ends the attempt once no other step runs."""
@@ -219,3 +221,16 @@ class Run:
         self.interrupt_reason = Interrupt.DRAIN
         (self._agent_task or current).cancel()
         raise asyncio.CancelledError("the worker is shutting down")
+
+
+class _Recording:
+    """What `Run.recording` gives; entered with every step, also twice at once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._run.begin_recording()
+
+    def __exit__(self, *_: object) -> None:
+        self._run.end_recording()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter
 
-from conversations.json_value import check_json
+from conversations.json_value import JsonObject, check_json
 from conversations.message import Message, ToolCall
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
@@ -46,10 +46,11 @@ from workers.errors import (
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
 from workers.llm.metered import MeteredProvider
+from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
 from workers.llm.run_provider import Answered, RunProvider
 from workers.once_call import OnceCall, UnsettledCalls
-from workers.prompt_tokens import Exchange, estimate_prompt
+from workers.prompt_tokens import Exchange
 from workers.run import Run
 from workers.run_events import (
     client_call_events,
@@ -85,6 +86,7 @@ class _ToolCall(NamedTuple):
 
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
+_FACTS = TypeAdapter(JsonObject)
 
 
 class JournaledRunContext:
@@ -200,42 +202,39 @@ class JournaledRunContext:
         self._completions += 1
         number = self._completions
         key = f"completion:{number}"
-        done = self._steps.get(key)
-        if done is not None:
+        if (done := self._steps.get(key)) is not None:
             completion = Completion.model_validate(done.outcome)
-            self.exchanges.append(Exchange(request, completion))
-            self._items += bool(completion.message.content)
-            self._said = completion.message.content
+            self._note_answer(prompt_tokens(request), completion)
             return completion
         started = monotonic()
-        live = LiveText(
-            self._log, self._item_log, item_id=f"msg-{number}", index=self._items
-        )
+        live = LiveText(self._log, self._item_log, number=number, index=self._items)
         try:
             answered = await self._ask_live(key, request, live)
         except Exception:
-            # The place is still free: the next completion, in this attempt or in a
-            # later one, is the one that stands in the journal.
+            # The place is free: a later completion is the one in the journal.
             if self._completions == number:
                 self._completions -= 1
             raise
         with self._keeping(answered):
             await live.pause()
             completion, seconds = answered.completion, monotonic() - started
-            self.exchanges.append(Exchange(request, completion))
-            self._items += bool(completion.message.content)
-            self._said = completion.message.content
+            estimate = answered.prompt_tokens
+            self._note_answer(estimate, completion)
             recorded = completion_event(
-                completion,
-                number=number,
-                seconds=seconds,
-                estimated_tokens=estimate_prompt(request),
+                completion, number=number, seconds=seconds, estimated_tokens=estimate
             )
             events = [*live.finish(completion.message.content), recorded]
-            attempt = self.task.attempt
-            step = completion_step(key, completion, seconds=seconds, attempt=attempt)
+            attempt, shown = self.task.attempt, live.shown_as
+            step = completion_step(
+                key, completion, seconds=seconds, attempt=attempt, shown_as=shown
+            )
             await self._record(step, events, answered)
         return completion
+
+    def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
+        self.exchanges.append(Exchange(prompt_tokens, completion))
+        self._items += bool(completion.message.content)
+        self._said = completion.message.content
 
     @contextmanager
     def _keeping(self, answered: Answered) -> Iterator[None]:
@@ -262,19 +261,17 @@ class JournaledRunContext:
                     await self._spent.decided(exc)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
-            await live.pause()
+            await live.leave()
             raise
 
     async def _ask(
         self, key: str, request: CompletionRequest, live: LiveText | None = None
     ) -> Answered:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
-        marked = partial(self._marks.around, key, begin=live.again if live else None)
+        marked = partial(self._marks.around, key, live)
         try:
             with self._run.step("completion"):
-                is_live = live is not None and await self._log.is_watched()
-                heard = live.hear if live and is_live else None
-                return await self._llm.answer(request, around=marked, heard=heard)
+                return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
             raise
@@ -376,7 +373,7 @@ class JournaledRunContext:
         await self._record(custom_step(key, name, outcome, attempt=attempt), events)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
-        data: dict[str, JsonValue] = {**facts, "message": message}
+        data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 

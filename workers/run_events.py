@@ -147,6 +147,8 @@ def tool_ended_events(
         "output": result.content[:PREVIEW_CHARACTERS],
         "error": result.error,
     }
+    if len(result.content) > PREVIEW_CHARACTERS:
+        item["output_characters"] = len(result.content)
     facts: dict[str, JsonValue] = {
         "item_id": item_id,
         "output_index": index,

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
-from orchestrator.journal import Step, StepStart
-from orchestrator.store import Doorbell, Lease, TaskStore
+from orchestrator.journal import Step, StepStart, Unfinished
+from orchestrator.store import Doorbell, Lease, Started, TaskStore
 from workers.insistence import Insistence
 
 NO_MAIL_SECONDS = 0.25
@@ -31,8 +31,11 @@ class RunLog(Protocol):
         """Keep a finished step and its events, and pay dues; return it as kept."""
         ...
 
-    async def start(self, start: StepStart) -> bool:
-        """Mark a step as begun; tell whether a vanished attempt had begun it."""
+    async def start(self, start: StepStart) -> Started:
+        """Mark a step as begun; tell whether a vanished attempt had begun it.
+
+        And whether somebody follows the run, now or earlier in this attempt.
+        """
         ...
 
     async def drop_start(self, key: str) -> None:
@@ -43,16 +46,14 @@ class RunLog(Protocol):
         """Keep the messages sent to the run as a step; None when there are none."""
         ...
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
-        """Tell viewers."""
+    async def emit(
+        self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
+    ) -> None:
+        """Tell viewers, and keep what a completion has said so far."""
         ...
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
         """Return some of what viewers were told beyond a number; empty at the end."""
-        ...
-
-    async def is_watched(self) -> bool:
-        """Whether somebody follows the run, now or earlier in this attempt."""
         ...
 
 
@@ -70,6 +71,7 @@ class StoreRunLog:
         insist: Insistence,
         ring: Ring,
         watched: bool = False,
+        in_conversation: bool = False,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -77,6 +79,7 @@ class StoreRunLog:
         self._ring = ring
         self._no_mail_until = 0.0
         self._is_watched = watched
+        self._in_conversation = in_conversation
 
     async def record(
         self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
@@ -93,8 +96,10 @@ class StoreRunLog:
         await self._ring(recorded.doorbells)
         return recorded.step
 
-    async def start(self, start: StepStart) -> bool:
-        return await self._insist(lambda: self._store.start_step(self._lease, start))
+    async def start(self, start: StepStart) -> Started:
+        started = await self._insist(lambda: self._store.start_step(self._lease, start))
+        self._is_watched = self._is_watched or started.is_watched
+        return started._replace(is_watched=self._is_watched)
 
     async def drop_start(self, key: str) -> None:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
@@ -104,22 +109,19 @@ class StoreRunLog:
             return None
         return await self._insist(lambda: self._store.take_messages(self._lease, key))
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
-        await self._insist(lambda: self._store.append_events(self._lease, events))
+    async def emit(
+        self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
+    ) -> None:
+        kept = unfinished if self._in_conversation else None
+        await self._insist(
+            lambda: self._store.append_events(self._lease, events, unfinished=kept)
+        )
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
         tenant, task_id = self._lease.tenant, self._lease.task_id
         return await self._insist(
             lambda: self._store.events(tenant, task_id, after=after)
         )
-
-    async def is_watched(self) -> bool:
-        if not self._is_watched:
-            tenant, task_id = self._lease.tenant, self._lease.task_id
-            self._is_watched = await self._insist(
-                lambda: self._store.is_watched(tenant, task_id)
-            )
-        return self._is_watched
 
 
 class DetachedRunLog:
@@ -134,8 +136,8 @@ class DetachedRunLog:
     ) -> Step:
         return step
 
-    async def start(self, start: StepStart) -> bool:  # noqa: ARG002
-        return False
+    async def start(self, start: StepStart) -> Started:  # noqa: ARG002
+        return Started(is_unknown=False, is_watched=False)
 
     async def drop_start(self, key: str) -> None:
         """Nothing was marked."""
@@ -143,11 +145,13 @@ class DetachedRunLog:
     async def take(self, key: str) -> Step | None:  # noqa: ARG002
         return None
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
+    async def emit(
+        self,
+        events: Sequence[NewEvent],
+        *,
+        unfinished: Unfinished | None = None,
+    ) -> None:
         """Drop them; nobody can watch an unstored task."""
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:  # noqa: ARG002
         return ()
-
-    async def is_watched(self) -> bool:
-        return False

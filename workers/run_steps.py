@@ -1,4 +1,7 @@
-"""Finished steps as the journal keeps them: pure functions."""
+"""Finished steps as the journal keeps them: pure functions.
+
+Their parts are values that were checked when they were made, so most are not again.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,21 @@ from workers.llm.provider import Completion
 
 
 def completion_step(
-    key: str, completion: Completion, *, seconds: float, attempt: int
+    key: str,
+    completion: Completion,
+    *,
+    seconds: float,
+    attempt: int,
+    shown_as: str | None = None,
 ) -> Step:
     """Return the step of a completion."""
-    return Step(
+    return Step.model_construct(
         key=key,
         kind=StepKind.COMPLETION,
         name=completion.model,
         outcome=completion.model_dump(mode="json", exclude_defaults=True),
         said=completion.message.content or None,
+        shown_as=shown_as,
         usage=completion.usage or Usage(),
         cost_micros=completion.cost_micros,
         waited_seconds=completion.gate_wait_seconds,
@@ -49,7 +58,7 @@ def tool_step(
     attempt: int,
 ) -> Step:
     """Return the step of a tool call; `llm` is what the tool has asked."""
-    return Step(
+    return Step.model_construct(
         key=key,
         kind=StepKind.TOOL_CALL,
         name=name,

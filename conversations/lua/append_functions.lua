@@ -228,9 +228,23 @@ local function conversation_keys(tenant, id)
     head .. ':tombstone', prefix .. '_index'}
 end
 
+-- The end of a text that fits, from the beginning of a character on.
+local function conversation_newest_part(text)
+  local from = math.max(1, #text - CONVERSATION_MAX_SAID + 1)
+  while from > 1 and from <= #text do
+    local byte = string.byte(text, from)
+    if byte < 128 or byte > 191 then break end
+    from = from + 1
+  end
+  return string.sub(text, from)
+end
+
 -- The newest pieces of an unfinished answer that fit, joined.
 local function conversation_said(pieces)
   local kept, left = {}, CONVERSATION_MAX_SAID
+  if #pieces > 0 then
+    pieces[#pieces] = conversation_newest_part(pieces[#pieces])
+  end
   for i = #pieces, 1, -1 do
     left = left - #pieces[i]
     if left < 0 then break end
@@ -242,12 +256,14 @@ end
 -- Adds a turn that ended without an answer: what was asked, then a closing mark.
 -- close: turn, summary (message JSON or nil), asked (lines of message JSON), said
 -- (pieces of text), ended (a word of CONVERSATION_CLOSING_NOTES), limits (lines: config,
--- max_messages, ttl_ms, to create with). Adds nothing to a deleted conversation, for a turn that is there already, or
--- when `on_failure` is 'drop'. Comes after the caller's first write.
+-- max_messages, ttl_ms, to create with). With `on_failure` 'drop' only the summary, which
+-- is of earlier turns. Adds nothing to a deleted conversation or for a turn that is there
+-- already. Comes after the caller's first write.
 local function conversation_close(keys, close, now_ms)
   local config, max_messages, ttl_ms = string.match(close.limits, '^(.-)\n(.-)\n(.*)$')
   local policy = redis.call('HGET', keys[1], 'config') or config
-  if cjson.decode(policy).on_failure == 'drop' then return end
+  local drops = cjson.decode(policy).on_failure == 'drop'
+  if drops and not close.summary then return end
   local said = conversation_said(close.said)
   if said ~= '' then said = said .. '\n\n' end
   local argv = {close.turn, '', config, max_messages, ttl_ms}
@@ -257,10 +273,12 @@ local function conversation_close(keys, close, now_ms)
     end
   end
   if close.summary then add('system', close.summary, 'summary') end
-  for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
-  add('assistant', '{"role":"assistant","content":'
-    .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
-    .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
+  if not drops then
+    for line in string.gmatch(close.asked, '[^\n]+') do add('user', line) end
+    add('assistant', '{"role":"assistant","content":'
+      .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
+      .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
+  end
   if not conversation_append_check(keys, argv) then
     conversation_append_write(keys, argv, now_ms)
   end

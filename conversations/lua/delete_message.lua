@@ -60,7 +60,22 @@ for turn in pairs(turns) do
     redis.call('HDEL', KEYS[3], 'turn:' .. turn)
   end
 end
-if is_last then redis.call('DEL', KEYS[4]) end
+if is_last then
+  -- The calls before the last message may stand at the end again.
+  redis.call('DEL', KEYS[4])
+  local answered = {}
+  walk('XREVRANGE', '+', function(entry)
+    local message = cjson.decode(entry[2][10])
+    if message.role == 'tool' then
+      answered[message.tool_call_id] = true
+      return false
+    end
+    for _, call in ipairs(message.tool_calls or {}) do
+      if not answered[call.id] then redis.call('SADD', KEYS[4], call.id) end
+    end
+    return true
+  end)
+end
 local gone = string.match(first[1], '^%d+')
 if facts[3] == gone then
   redis.call('HSET', KEYS[1], 'user_seq',

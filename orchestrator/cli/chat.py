@@ -211,6 +211,8 @@ def _print_step(event: TaskEvent) -> None:
             arguments = one_line(shown, limit=_ARGUMENTS_SHOWN)
             click.echo(f"  · {one_line(str(item.get('name')))}({arguments})", err=True)
     elif event.type is EventType.ITEM_DONE and isinstance(item, dict):
+        if item.get("status") == "incomplete":
+            click.echo("\n  · the model was cut off and begins anew", err=True)
         if item.get("error"):
             reason = one_line(str(item.get("output") or item["error"]))
             click.echo(f"  · {reason}", err=True)

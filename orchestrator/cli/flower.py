@@ -9,7 +9,8 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.processes import become, flower_command, storage_environment
-from orchestrator.settings import load_settings
+from orchestrator.embedded import redis_version
+from orchestrator.settings import Settings, load_settings
 
 
 @click.command(
@@ -51,7 +52,9 @@ def command(
     OPTIONS are those of `celery flower`; `--conf FILE` reads yours instead of ours.
     """
     check_closed(address, has_login=bool(basic_auth or auth))
-    environment = storage_environment(load_settings())
+    settings = load_settings()
+    require_broker(settings)
+    environment = storage_environment(settings)
     if basic_auth:
         environment["FLOWER_BASIC_AUTH"] = basic_auth
     if auth:
@@ -60,6 +63,18 @@ def command(
     become(
         flower_command(f"--address={address}", f"--port={port}", *options), environment
     )
+
+
+def require_broker(settings: Settings) -> None:
+    """Refuse a broker of ours that does not answer; Flower would wait without end.
+
+    Raises:
+        StoreUnavailable: it is a Redis and does not answer.
+    """
+    storage = settings.storage
+    url = (storage.broker_url or storage.redis_url).get_secret_value()
+    if url.startswith(("redis", "unix")):
+        redis_version(url)
 
 
 def check_closed(address: str, *, has_login: bool) -> None:

@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.processes import become, storage_environment, worker_command
+from orchestrator.embedded import redis_version
 from orchestrator.settings import load_settings
 
 
@@ -22,4 +23,8 @@ def command(options: Sequence[str]) -> None:
 
     OPTIONS are those of `celery worker`, such as -c 4 or --loglevel info.
     """
-    become(worker_command(*options), storage_environment(load_settings()))
+    settings = load_settings()
+    if settings.storage.backend == "redis":
+        # Celery takes seconds, and a warning, to come to the same question.
+        redis_version(settings.storage.redis_url.get_secret_value())
+    become(worker_command(*options), storage_environment(settings))

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationError
 from orchestrator.errors import OrchestratorError
+from orchestrator.http.admission import Admission
 from orchestrator.http.auth import KeyRing
 from orchestrator.http.limits import RequestLimits
 from orchestrator.http.problem import Problem, answer_problem
@@ -86,11 +87,13 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # a route of ours that needs a key
         redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.http_settings = settings.http
     app.state.hidden_config = _hidden_config(settings)
+    app.state.admission = Admission(settings.http)
     app.state.keys = KeyRing(settings.http.keys, tenant=settings.tenant)
     for error in _ANSWERED:
         app.add_exception_handler(error, answer_problem)

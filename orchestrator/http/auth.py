@@ -105,7 +105,7 @@ async def authenticate(
     keys: KeyRing = request.app.state.keys
     if keys.is_open:
         _check_own_machine(request)
-        return keys.local()
+        return _noted(request, keys.local())
     key = shown.credentials.strip() if shown else _key_of_page(request)
     caller = keys.find(key) if key else None
     if caller is None:
@@ -115,6 +115,12 @@ async def authenticate(
             "a valid API key is needed; send it as `Authorization: Bearer <key>`",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    return _noted(request, caller)
+
+
+def _noted(request: Request, caller: Caller) -> Caller:
+    """Leave who asks where the audit finds it."""
+    request.state.caller = caller
     return caller
 
 

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.http import audit
 from orchestrator.http.problem import Problem, response_of
 from orchestrator.http_settings import HttpSettings
 
@@ -39,7 +40,8 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        marked = _marked(send, _request_id(headers))
+        scope.setdefault("state", {})
+        marked = _marked(scope, send, _request_id(headers))
         try:
             _check_url(scope)
             self._check_head(headers)
@@ -128,13 +130,14 @@ def _request_id(headers: Headers) -> str:
     return given if _SAFE_ID.fullmatch(given) else f"req_{uuid4().hex}"
 
 
-def _marked(send: Send, request_id: str) -> Send:
+def _marked(scope: Scope, send: Send, request_id: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = request_id
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            audit.note(scope, status=message["status"], request_id=request_id)
         await send(message)
 
     return sending

@@ -1,4 +1,4 @@
-"""Every router of the service, in the order of the OpenAPI document."""
+"""Every router of the service; they are tried in turn, so the busiest come first."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from orchestrator.http.page import entrance
 from orchestrator.http.page import routes as page
 
 ROUTERS: tuple[APIRouter, ...] = (
-    tasks.router,
-    agents.router,
-    schedules.router,
     responses.router,
+    tasks.router,
+    status.router,
     conversations.router,
     chat_completions.router,
     models.router,
-    status.router,
+    agents.router,
+    schedules.router,
     page.router,
     entrance.router,
 )

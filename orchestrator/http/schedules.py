@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 
 from orchestrator.http.auth import Admin, Reader
 from orchestrator.http.dependencies import Celeriac, problems
 from orchestrator.http.problem import Problem
+from orchestrator.http.roles import check_input
 from orchestrator.http.submitter import stamped
 from orchestrator.http.task_bodies import ScheduleBody, ScheduleInfo, ScheduleList
 
@@ -26,10 +27,15 @@ async def list_schedules(caller: Reader, celeriac: Celeriac) -> ScheduleList:
 
 @router.put("/{schedule_id}", responses=problems(404))
 async def put_schedule(
-    schedule_id: ScheduleId, body: ScheduleBody, caller: Admin, celeriac: Celeriac
+    schedule_id: ScheduleId,
+    body: ScheduleBody,
+    request: Request,
+    caller: Admin,
+    celeriac: Celeriac,
 ) -> ScheduleInfo:
     """Keep a schedule, over an earlier one of its id."""
     fields = body.task.fields()
+    check_input(fields.get("input", {}), request)
     fields["metadata"] = stamped(fields.get("metadata"), caller)
     schedule = await celeriac.schedule(
         schedule_id,

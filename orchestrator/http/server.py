@@ -7,6 +7,7 @@ does not bring them in time, or too many of them, is cut.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import uvicorn
@@ -15,12 +16,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from orchestrator.http.app import create_app
 from orchestrator.http.stream import ABORT
 from orchestrator.http_settings import HttpSettings
+from orchestrator.log_format import FactsFormatter
 from orchestrator.settings import Settings
 
 MAX_HEADER_BYTES = 64 * 1024
 """Of a request's line and headers; common servers take 8 to 32 kB."""
 KEEP_ALIVE_SECONDS = 75
 """Between two requests of a connection; clients commonly close theirs after 5 to 60."""
+LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 STOP_SECONDS = 5
 """For answers under way when the service is stopped; streams are cut and resumed."""
 
@@ -99,4 +102,16 @@ def serve(settings: Settings) -> None:
         ssl_certfile=http.tls_certificate,
         ssl_keyfile=http.tls_key,
     )
+    _show_own_lines()
     uvicorn.Server(config).run()
+
+
+def _show_own_lines() -> None:
+    """Write what our own rooms log, with its facts; uvicorn writes its own."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(FactsFormatter(logging.Formatter(LOG_LINE)))
+    for room in ("orchestrator", "conversations"):
+        logger = logging.getLogger(room)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

@@ -1,16 +1,17 @@
-"""Liveness, readiness, the state of the system, and metrics; nothing is changed."""
+"""Liveness, readiness, state of the system, metrics, description; changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 from pydantic import BaseModel
 
-from orchestrator.http.auth import Caller, Reader
+from orchestrator.http.auth import Caller, Reader, authenticate
 from orchestrator.http.dependencies import Celeriac, problems
 from orchestrator.http.exposition import FiguresCollector
 from orchestrator.http_settings import Scope
@@ -31,6 +32,16 @@ class Health(BaseModel):
 async def healthz() -> Health:
     """Tell that the process lives; asks nothing of Redis and needs no key."""
     return Health()
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def document(
+    request: Request,
+    _caller: Annotated[Caller, Depends(authenticate)],
+) -> JSONResponse:
+    """Describe the service; any key will do."""
+    app: FastAPI = request.app
+    return JSONResponse(app.openapi())
 
 
 @router.get(

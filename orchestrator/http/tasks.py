@@ -9,10 +9,12 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from conversations.json_value import dumps
 from orchestrator.events import TaskEvent
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Approver, Caller, Canceller, Reader, Submitter
 from orchestrator.http.dependencies import Celeriac, limits_of, problems
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
+from orchestrator.http.roles import check_input
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import check_may_decide, stamped
 from orchestrator.http.task_bodies import (
@@ -62,9 +64,10 @@ async def _seen(
 Seen = Annotated[int, Depends(_seen)]
 
 
-@router.post("", status_code=202, responses=problems(400, 404, 409))
+@router.post("", status_code=202, responses=problems(400, 404, 409, 429))
 async def submit_task(
     body: SubmitBody,
+    request: Request,
     caller: Submitter,
     celeriac: Celeriac,
     key: IdempotencyKey,
@@ -74,8 +77,10 @@ async def submit_task(
 
     A submit that equals an earlier one returns that task (`200`).
     """
+    await admit(request, celeriac, caller)
     fields = body.fields()
     fields["metadata"] = stamped(fields.get("metadata"), caller)
+    check_input(fields.get("input", {}), request)
     handle = await celeriac.submit(
         fields.pop("agent"),
         fields.pop("input", {}),
@@ -140,11 +145,16 @@ async def cancel_task(
     return TaskBody.of(task)
 
 
-@router.post("/{task_id}/retry", status_code=202, responses=problems(404, 409))
+@router.post("/{task_id}/retry", status_code=202, responses=problems(404, 409, 429))
 async def retry_task(
-    task_id: TaskId, caller: Submitter, celeriac: Celeriac, response: Response
+    task_id: TaskId,
+    request: Request,
+    caller: Submitter,
+    celeriac: Celeriac,
+    response: Response,
 ) -> TaskBody:
     """Submit an ended task's request again, as a new task; once for each task."""
+    await admit(request, celeriac, caller)
     handle = await celeriac.retry(task_id, tenant=caller.tenant)
     response.headers["Location"] = f"/tasks/{handle.id}"
     return TaskBody.of(handle.accepted, warning=handle.warning)

@@ -23,12 +23,12 @@ local function count(field, by)
   end
 end
 
--- One more or one less unfinished task of an agent. None is no field: whoever may name
+-- More or less unfinished tasks of an agent. None is no field: whoever may name
 -- agents freely could fill the hash.
 local function count_unfinished(status, agent, by)
   local field = 'tasks ' .. status .. ' ' .. agent
   local value = redis.call('HINCRBY', METRICS, field, by)
-  if value == 1 and by == 1 then
+  if value == by and by > 0 then
     redis.call('SADD', TENANTS, ARGV[1])
   elseif value == 0 then
     redis.call('HDEL', METRICS, field)

@@ -1,6 +1,8 @@
 -- Which tasks are rung for, and in which order; comes after task.lua. Nothing here
 -- knows how a run ends.
 --
+-- KEYS and ARGV are task.lua's.
+--
 -- Per queue at most window() messages are outstanding. The rest stands in line:
 --   _fleet:rung:<queue>      zset, member -> band and number of its message
 --   _fleet:ready:<queue>     zset, member -> band and share of its tenant
@@ -97,7 +99,15 @@ local function room(queue)
   return window - redis.call('ZCARD', in_fleet('rung', queue))
 end
 
--- Numbers a message that is sent for a task, which may be another tenant's.
+-- Numbers the message of a doorbell, and sends it where that is ours to do.
+local function send(bell, member)
+  local queue, band = bell[4], 9 - tonumber(bell[5])
+  local number = redis.call('HINCRBY', FLEET .. 'flow', queue .. ' number', 1)
+  redis.call('ZADD', in_fleet('rung', queue), text(band * BAND + number), member)
+  return sound(bell)
+end
+
+-- Sends a message for a task, which may be another tenant's, if it may run.
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
@@ -106,13 +116,10 @@ local function ring(member)
     or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
   end
-  local number = redis.call('HINCRBY', FLEET .. 'flow', facts[4] .. ' number', 1)
-  local urgent = urgency(facts[5], facts[7])
-  local band = 9 - urgent
-  redis.call('ZADD', in_fleet('rung', facts[4]), text(band * BAND + number), member)
   redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
   look_at(NOW + RESEND, member)
-  return sound({tenant, id, facts[3], facts[4], text(urgent)})
+  local urgent = text(urgency(facts[5], facts[7]))
+  return send({tenant, id, facts[3], facts[4], urgent}, member)
 end
 
 local function refill_suspects(queue, bells)
@@ -201,19 +208,20 @@ local function is_held()
   return (get_number('held') or 0) > 0
 end
 
--- Registers the task with those of ARGV, from `first` on, that have not ended.
-local function hold_until_ended(first)
+-- Registers the task with those of `ids` that have not ended; tells whether it waits.
+local function hold_until_ended(ids)
   local held = 0
-  for i = first, #ARGV do
-    local status = redis.call('HGET', KEYS[4] .. ARGV[i], 'status')
+  for _, id in ipairs(ids) do
+    local status = redis.call('HGET', KEYS[4] .. id, 'status')
     if status and next(TRANSITIONS[status]) then
-      held = held + redis.call('SADD', KEYS[4] .. ARGV[i] .. ':then', TASK_ID)
+      held = held + redis.call('SADD', KEYS[4] .. id .. ':then', TASK_ID)
     end
   end
   if held > 0 then
     redis.call('HSET', RECORD, 'held', text(held),
       'pending_reason', 'waits for the end of other tasks')
   end
+  return held > 0
 end
 
 -- The task has ended: offers those that waited for nothing else.

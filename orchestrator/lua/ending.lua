@@ -36,8 +36,10 @@ local function close_turns(conversation, status)
       said = pieces, ended = ended, limits = limits}, NOW)
   end
   if status ~= 'completed' and not get('rolled_back') then
-    close(TASK_ID, get('asked'), redis.call('LRANGE', RECORD .. ':said', 0, -1), status,
-      get('summary'))
+    local said = redis.call('LRANGE', RECORD .. ':said', 0, -1)
+    local saying = redis.call('HGET', RECORD .. ':saying', 'text')
+    if saying and saying ~= '' then said[#said + 1] = saying end
+    close(TASK_ID, get('asked'), said, status, get('summary'))
   end
   for line in string.gmatch(get('superseded') or '', '[^\n]+') do
     local turn, asked = string.match(line, '^(%S+) (.*)$')
@@ -52,7 +54,7 @@ local function leave_turns(conversation, status, was_next)
     close_turns(conversation, status)
   end
   redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded', 'summary')
-  redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said')
+  redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said', RECORD .. ':saying')
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
 end
 

@@ -17,6 +17,9 @@ if not is_finished(stored) then
   local place = redis.call('HINCRBY', RECORD, 'steps', 1)
   stored = text(place) .. ' ' .. text(NOW) .. ' ' .. ARGV[8]
   redis.call('HSET', JOURNAL, ARGV[7], stored)
+  if redis.call('HGET', RECORD .. ':saying', 'key') == ARGV[7] then
+    redis.call('DEL', RECORD .. ':saying')
+  end
   if ARGV[9] ~= '' and get('conversation') then
     if ARGV[7] == 'summary' then
       redis.call('HSET', RECORD, 'summary', ARGV[9])

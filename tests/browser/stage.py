@@ -143,7 +143,7 @@ async def open_stage(**http: object) -> AsyncIterator[Stage]:
             manager.register_agent(agent)
         async with open_orchestrator(settings, manager=manager) as orchestrator:
             parts = orchestrator._parts
-            with socket.socket() as listening:
+            with socket.socket(proto=socket.IPPROTO_TCP) as listening:
                 listening.bind(("127.0.0.1", 0))
                 port = listening.getsockname()[1]
                 app = create_app(settings, parts=parts)
@@ -267,6 +267,20 @@ async def failed_task(store: TaskStore) -> Task:
     failure = TaskFailure(code="quota_exhausted", message=message, attempt=1)
     ending = Ending(status=TaskStatus.FAILED, failure=failure)
     await store.finish(lease, ending, running_seconds=1)
+    return task
+
+
+async def flooded_task(store: TaskStore) -> Task:
+    """A task whose tool and model said far too much, without a space."""
+    task = Task(agent_name=NOBODY, input={"prompt": "W" * 100_000})
+    lease = await claimed(store, task, "worker-1@north", HOUR)
+    await store.record_step(lease, completion(1, asks="charge_card"))
+    outcome = {"call_id": "c1", "content": "<marquee>" * 100_000}
+    flood = Step(
+        key="tool:1:c1", kind=StepKind.TOOL_CALL, name="charge_card", outcome=outcome
+    )
+    await store.record_step(lease, flood)
+    await end(store, lease, "<marquee>" * 100_000)
     return task
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ pytestmark = [
 
 PICTURES = os.environ.get("CELERIAC_SCREENSHOTS")
 PHONE, DESK = (390, 844), (1200, 900)
+AXE = Path(__file__).parents[1] / "acceptance/js/node_modules/axe-core/axe.min.js"
 
 
 class Play:
@@ -83,22 +85,23 @@ def fits(browser: Browser) -> bool:
     return bool(browser.run(script))
 
 
-def test_every_page_fits_a_phone_and_breaks_no_rule(
-    browser: Browser, play: Play, ids: tuple[str, ...]
-) -> None:
-    talk, hostile, resumed, undecided, failed = ids
-    pages = {
+def pages_of(ids: tuple[str, ...]) -> dict[str, str]:
+    names = ("task", "hostile", "resumed", "decision", "failed")
+    tasks = {name: f"/ui/tasks/{id_}" for name, id_ in zip(names, ids, strict=True)}
+    return {
         "tasks": "/",
-        "task": f"/ui/tasks/{talk}",
-        "hostile": f"/ui/tasks/{hostile}",
-        "resumed": f"/ui/tasks/{resumed}",
-        "decision": f"/ui/tasks/{undecided}",
-        "failed": f"/ui/tasks/{failed}",
+        **tasks,
         "conversations": "/ui/conversations",
         "conversation": "/ui/conversations/customer-17",
         "agents": "/ui/agents",
         "login": "/ui/login",
     }
+
+
+def test_every_page_fits_a_phone_and_breaks_no_rule(
+    browser: Browser, play: Play, ids: tuple[str, ...]
+) -> None:
+    pages = pages_of(ids)
     for size, dimensions in (("desk", DESK), ("phone", PHONE)):
         browser.size(*dimensions)
         for name, path in pages.items():
@@ -114,6 +117,44 @@ def test_every_page_fits_a_phone_and_breaks_no_rule(
         picture(browser, "task-dark")
         browser.prefer("light")
     assert breaches(browser) == []
+
+
+def test_a_flood_of_text_fits_a_phone_and_stays_text(
+    browser: Browser, play: Play
+) -> None:
+    task: Any = play.do(lambda stage: scenes.flooded_task(stage.store))
+    for size in (DESK, PHONE):
+        browser.size(*size)
+        for path in (f"/ui/tasks/{task.id}", "/"):
+            browser.open(play.url + path)
+            assert browser.text("h1")
+            assert fits(browser)
+            assert browser.run("return document.querySelector('marquee')") is None
+    weight = browser.run("return document.documentElement.outerHTML.length")
+    assert weight < 1_000_000
+    picture(browser, "flood-phone")
+    browser.size(*DESK)
+    assert breaches(browser) == []
+
+
+@pytest.mark.skipif(
+    not AXE.exists(), reason="needs `npm ci --prefix tests/acceptance/js`"
+)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_a_rule_of_accessibility(
+    browser: Browser, play: Play, ids: tuple[str, ...], scheme: str
+) -> None:
+    check = (
+        "window.found = null; axe.run(document, {resultTypes: ['violations']})"
+        ".then(all => { window.found = all.violations.map(each => each.id + ': '"
+        " + each.nodes[0].html); })"
+    )
+    browser.prefer(scheme)
+    for path in pages_of(ids).values():
+        browser.open(play.url + path)
+        browser.run(AXE.read_text() + check)
+        assert browser.until("return window.found && [window.found]") == [[]], path
+    browser.prefer("light")
 
 
 def test_a_new_task_appears_and_moves_without_a_reload(

@@ -26,6 +26,7 @@ from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_dues import RedisPayee
 from orchestrator.redis_gate import RedisGate
+from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import TaskStore
 
@@ -79,7 +80,7 @@ def _on_redis(client: Redis, **settings: Any) -> Stores:
     return Stores(
         RedisTaskStore(client, **settings),
         RedisAgentDirectory(client),
-        RedisConversationStore(client),
+        RedisConversationStore(client, execute=SharedPipeline(client).execute),
         RedisGate(client),
         RedisBudget(client),
         RedisPayee(client),

@@ -126,6 +126,22 @@ class TestDeleteMessage:
             await store.append("default", "talk", [result("2")])
         assert seqs(await store.append("default", "talk", [user("a")])) == [3]
 
+    async def test_calls_that_end_the_log_again_await_their_results(
+        self, store: ConversationStore
+    ) -> None:
+        await created(store)
+        await store.append("default", "talk", [calls("1", "2"), result("2")])
+        await store.append("default", "talk", [user("a"), answer("b")], turn="t")
+        await store.delete_message("default", "talk", 4)
+        with pytest.raises(InvalidHistory):
+            await store.append("default", "talk", [result("1")])
+        await store.delete_message("default", "talk", 3)
+        with pytest.raises(InvalidHistory):
+            await store.append("default", "talk", [user("c")])
+        with pytest.raises(InvalidHistory):
+            await store.append("default", "talk", [result("2")])
+        await store.append("default", "talk", [result("1"), user("c")])
+
     async def test_calls_after_a_deleted_message_stay_open(
         self, store: ConversationStore
     ) -> None:

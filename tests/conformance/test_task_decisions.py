@@ -43,7 +43,7 @@ async def test_a_mark_without_an_end_is_given_to_the_next_attempt(
     stores: Stores,
 ) -> None:
     lease = await running(stores.tasks)
-    assert not await stores.tasks.start_step(lease, CALL)
+    assert not (await stores.tasks.start_step(lease, CALL)).is_unknown
     again = await released(stores, lease)
     (start,) = again.starts
     assert start.started_at is not None
@@ -63,7 +63,7 @@ async def test_a_recorded_step_replaces_its_mark(stores: Stores) -> None:
     again = await released(stores, lease)
     assert again.starts == ()
     assert [step.key for step in again.steps] == ["completion:1", "tool:1:a", "z"]
-    assert not await stores.tasks.start_step(again.lease, CALL)
+    assert not (await stores.tasks.start_step(again.lease, CALL)).is_unknown
     assert len((await released(stores, again.lease)).steps) == 3
 
 
@@ -71,12 +71,22 @@ async def test_a_completion_begun_by_two_attempts_is_maybe_paid_once(
     stores: Stores,
 ) -> None:
     lease = await running(stores.tasks)
-    assert not await stores.tasks.start_step(lease, COMPLETION)
-    assert not await stores.tasks.start_step(lease, COMPLETION)
+    assert not (await stores.tasks.start_step(lease, COMPLETION)).is_unknown
+    assert not (await stores.tasks.start_step(lease, COMPLETION)).is_unknown
     again = await released(stores, lease)
-    assert await stores.tasks.start_step(again.lease, COMPLETION)
-    assert not await stores.tasks.start_step(again.lease, COMPLETION)
+    assert (await stores.tasks.start_step(again.lease, COMPLETION)).is_unknown
+    assert not (await stores.tasks.start_step(again.lease, COMPLETION)).is_unknown
     assert (await stores.tasks.get("default", lease.task_id)).maybe_paid == 1
+
+
+async def test_a_start_tells_whether_somebody_follows(stores: Stores) -> None:
+    tasks, lease = stores.tasks, await running(stores.tasks)
+    other = await running(stores.tasks)
+    assert not (await tasks.start_step(lease, COMPLETION)).is_watched
+    await tasks.watch("default", lease.task_id, seconds=60)
+    assert (await tasks.start_step(lease, COMPLETION)).is_watched
+    assert (await tasks.start_step(lease, CALL)).is_watched
+    assert not (await tasks.start_step(other, COMPLETION)).is_watched
 
 
 async def test_a_dropped_mark_is_forgotten(stores: Stores) -> None:
@@ -86,7 +96,7 @@ async def test_a_dropped_mark_is_forgotten(stores: Stores) -> None:
     await stores.tasks.drop_start(lease, "never")
     again = await released(stores, lease)
     assert again.starts == ()
-    assert not await stores.tasks.start_step(again.lease, COMPLETION)
+    assert not (await stores.tasks.start_step(again.lease, COMPLETION)).is_unknown
     assert (await stores.tasks.get("default", lease.task_id)).maybe_paid == 0
 
 
@@ -122,7 +132,7 @@ async def test_a_decision_to_run_is_used_up_by_the_next_start(stores: Stores) ->
     run = Decision(key=CALL.key, action=Action.RUN)
     await stores.tasks.resolve("default", task.id, run)
     lease = (await claim(stores.tasks, task)).lease
-    assert not await stores.tasks.start_step(lease, CALL)
+    assert not (await stores.tasks.start_step(lease, CALL)).is_unknown
     again = await released(stores, lease)
     assert again.decisions == ()
     assert [start.key for start in again.starts] == [CALL.key]

@@ -210,3 +210,15 @@ async def test_agents_that_are_asked_for_once_fill_no_store(
     kept = await submitted(store)
     counters = await store.counters(TENANT)
     assert counters.by_labels("tasks", 2) == {("pending", kept.agent_name): 1}
+
+
+async def test_unfinished_tasks_of_a_tenant_are_counted(stores: Stores) -> None:
+    lease = await running(stores.tasks)
+    await submitted(stores.tasks)
+    await submitted(stores.tasks, tenant="acme")
+    ended = await submitted(stores.tasks)
+    await stores.tasks.cancel("default", ended.id)
+    counts = [await stores.tasks.unfinished(name) for name in ("default", "acme", "x")]
+    assert counts == [2, 1, 0]
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0.1)
+    assert await stores.tasks.unfinished("default") == 1

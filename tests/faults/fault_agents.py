@@ -30,6 +30,44 @@ def note(ctx: ToolContext, label: str, step: int) -> str:
     return "noted"
 
 
+@tool(effect="pure")
+async def hang() -> str:
+    """Never answer, politely."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@tool(effect="pure")
+def block(seconds: float) -> str:
+    """Keep a thread and wait."""
+    time.sleep(seconds)  # noqa: TID251 - the fault under test
+    return "blocked"
+
+
+@tool(effect="pure")
+def spin(seconds: float) -> str:
+    """Keep a thread and compute."""
+    return _spun(seconds)
+
+
+@tool(effect="pure")
+async def spin_on_the_loop(seconds: float) -> str:
+    """Compute where every other run of the process wants to go on."""
+    return _spun(seconds)
+
+
+def _spun(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    turns = 0
+    while time.monotonic() < end:
+        turns += 1
+    return f"{turns} turns"
+
+
+STUCK = (hang, block, spin, spin_on_the_loop)
+"""Tools that do not end by themselves within a limit."""
+
+
 class Poison:
     """Takes its worker process down."""
 
@@ -65,7 +103,12 @@ class Blocker:
 
 @extend
 def register(manager: AgentManager, tools: ToolRegistry) -> None:
-    tools.register(note)
+    for each in (note, *STUCK):
+        tools.register(each)
+    names = tuple(each.name for each in STUCK)
+    manager.register_agent(AgentConfig(name="stuck", tools=names))
+    limits = {"soft_time_limit_seconds": 1.2, "time_limit_seconds": 3.0}
+    manager.register_agent(AgentConfig(name="limited", tools=names, **limits))
     manager.register_agent(AgentConfig(name="counter", tools=("note",), max_turns=50))
     manager.register_agent(AgentConfig(name="poison"), Poison())
     manager.register_agent(AgentConfig(name="sleeper"), Sleeper())

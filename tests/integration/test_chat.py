@@ -100,6 +100,75 @@ def test_interrupts_end_the_turn_then_the_talk(stand: Stand) -> None:
         terminal.end()
 
 
+DRIPPING = HttpReply(text="one two three four " * 50, drip_seconds=0.05)
+
+
+def told(celeriac: Orchestrator, task_id: str) -> str:
+    """What the viewers of a task have read."""
+    events = celeriac.handle(task_id).events()
+    return "".join(
+        str(event.data["delta"])
+        for event in events
+        if event.type is EventType.TEXT_DELTA
+    )
+
+
+def test_what_was_said_before_an_interrupt_stays_and_the_next_turn_knows_it(
+    stand: Stand,
+) -> None:
+    with endpoint(stand, [DRIPPING, "And five."]) as double:
+        stand.start_worker()
+        terminal = Terminal(stand)
+        terminal.await_text(b"> ")
+        terminal.type("Count")
+        terminal.await_text(b"one two")
+        terminal.interrupt()
+        terminal.await_text(b" cancelled]")
+        terminal.type("Go on")
+        terminal.await_text(b"And five.")
+        terminal.end()
+        with Orchestrator(stand.settings()) as celeriac:
+            question, answer, *_ = celeriac.conversations.get_messages("talk")
+            assert (question.seq, question.message.content) == (1, "Count")
+            said, note = answer.message.content.split("\n\n")
+            assert note == "[This turn was cancelled before it ended.]"
+            assert said.startswith("one two")
+            assert said == told(celeriac, str(answer.turn))
+        prompt = [each["content"] for each in double.requests[-1].body["messages"]]
+        assert prompt[-3:] == ["Count", answer.message.content, "Go on"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "closed"), [("limit", "timed_out"), ("interrupt", "cancelled")]
+)
+def test_what_was_said_before_any_end_without_an_answer_stays(
+    stand: Stand, cause: str, closed: str
+) -> None:
+    with endpoint(stand, [DRIPPING, "Here now."]):
+        stand.start_worker()
+        limit = 3 if cause == "limit" else None
+        with Orchestrator(stand.settings()) as celeriac:
+            chat = celeriac.chat("assistant", "talk")
+            task = celeriac.submit(
+                "assistant",
+                {"prompt": "Count"},
+                conversation_id="talk",
+                time_limit=limit,
+            )
+            heard = (e for e in task.events() if e.type is EventType.TEXT_DELTA)
+            assert str(next(heard).data["delta"]).startswith("one")
+            rule = "enqueue" if limit else "interrupt"
+            chat.send("And now?", timeout=60, when_busy=rule)
+            stored = celeriac.conversations.get_messages("talk")
+            assert stored[1].message.metadata == {"closed": closed}
+            said, _note = stored[1].message.content.split("\n\n")
+            assert said == told(celeriac, task.id)
+            assert [each.message.content for each in stored[2:]] == [
+                "And now?",
+                "Here now.",
+            ]
+
+
 def test_a_second_interrupt_leaves_a_turn_whose_worker_does_not_answer(
     stand: Stand,
 ) -> None:

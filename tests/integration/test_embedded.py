@@ -59,7 +59,7 @@ def test_a_given_redis_that_is_silent_is_an_error_without_the_password(
     tmp_path: Path,
 ) -> None:
     with (
-        pytest.raises(StoreUnavailable, match="correct REDIS_URL") as error,
+        pytest.raises(StoreUnavailable, match="set REDIS_URL") as error,
         open_redis(tmp_path, url="redis://:secret@127.0.0.1:1/0"),
     ):
         pass

@@ -1,7 +1,7 @@
 """The tables of what servers do, row by row, and the tests that stand for each row.
 
-`openai:` is the table of servers' quirks (A1) and of Ollama's context (A3), `fault:` the
-matrix of endpoint faults, `budget` and `outcome` the two promises on endpoints. A row
+`openai:` is the table of servers' quirks (A1), `context:` that of Ollama's context,
+`fault:` the matrix of endpoint faults, `budget` and `outcome` the two promises. A row
 names test functions, and within one that has a table of its own the beginning of the
 entry. Rows about bytes run as one document and as a stream, unless a row says which.
 """

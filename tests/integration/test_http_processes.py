@@ -17,6 +17,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from conversations.json_value import JsonObject
+from tests.integration.test_endpoint_secrets import kept_in_redis
 from tests.stand import Stand, wait_until
 from workers.llm.double import Double
 from workers.llm.double_script import HttpReply
@@ -24,6 +25,7 @@ from workers.llm.reply import Reply
 
 pytestmark = pytest.mark.timeout(120)
 START_SECONDS = 30.0
+DELTA = "response.output_text.delta"
 TEXT = " ".join(f"word{n}" for n in range(40))
 
 
@@ -183,3 +185,85 @@ async def test_text_that_was_seen_before_the_worker_died_is_not_shown_again(
             assert kinds.count("response.output_item.added") == 1
             assert kinds[-1] == "response.completed"
             assert shown_text(seen) == TEXT == seen[-1].response.output_text
+
+
+async def test_the_answer_is_whole_after_a_replica_and_a_worker_died_in_its_middle(
+    stand: Stand,
+) -> None:
+    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
+    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
+    slow = HttpReply(text=TEXT, drip_seconds=0.05)
+    async with Double(lambda _: slow) as double:
+        stand.llm_url = double.url
+        worker = await asyncio.to_thread(stand.start_worker)
+        async with replicas(stand, 2) as ((first, client), (_, other)):
+            seen: list[Any] = []
+            stream = await client.responses.create(
+                model="assistant", input="hi", background=True, stream=True
+            )
+            await collect(stream, seen, until=DELTA)
+            first.stop()
+            with pytest.raises(Exception):  # noqa: B017, PT011 - of its HTTP library
+                await collect(stream, seen)
+            response_id, cut = seen[0].response.id, len(shown_text(seen))
+            again = await other.responses.retrieve(
+                response_id, stream=True, starting_after=seen[-1].sequence_number
+            )
+            await collect(again, seen, until=DELTA)
+            worker.process.kill()
+            await asyncio.to_thread(worker.process.wait)
+            assert 0 < cut < len(shown_text(seen)) < len(TEXT)
+            await asyncio.to_thread(stand.start_worker)
+            await collect(again, seen)
+            numbers = [event.sequence_number for event in seen]
+            assert numbers == sorted(set(numbers))
+            assert seen[-1].type == "response.completed"
+            assert shown_text(seen) == TEXT == seen[-1].response.output_text
+            whole = await other.responses.retrieve(response_id, stream=True)
+            replayed: list[Any] = []
+            await collect(whole, replayed)
+            assert replayed == seen
+
+
+async def test_what_is_deleted_over_http_is_nowhere(stand: Stand) -> None:
+    async with Double(lambda _: "canary answer") as double:
+        stand.llm_url = double.url
+        await asyncio.to_thread(stand.start_worker)
+        async with replicas(stand, 1) as ((_, client),):
+            talk = await client.conversations.create(metadata={"of": "canary"})
+            ids = [talk.id]
+            for fields in ({"conversation": talk.id}, {}):
+                response = await client.responses.create(
+                    model="assistant",
+                    input="canary question",
+                    extra_headers={"Idempotency-Key": f"canary-{len(ids)}"},
+                    **fields,
+                )
+                ids.append(response.id.removeprefix("resp_"))
+            follower = await client.responses.create(
+                model="assistant",
+                input="canary again",
+                previous_response_id=f"resp_{ids[2]}",
+            )
+            ids.append(follower.id.removeprefix("resp_"))
+            assert "canary" in kept(stand)
+            for name in (ids[1], ids[3], ids[2]):
+                await client.responses.delete(f"resp_{name}")
+            await client.conversations.delete(talk.id)
+            left = kept(stand)
+            anew = await client.responses.create(
+                model="assistant",
+                input="another question",
+                extra_headers={"Idempotency-Key": "canary-2"},
+            )
+            assert anew.id.removeprefix("resp_") not in ids
+    assert "canary" not in left
+    assert [name for name in ids[1:] if name in left] == []
+
+
+def kept(stand: Stand) -> str:
+    """All that Redis holds, as text.
+
+    But for idempotency keys, whose values name a task, its request's hash and no more.
+    """
+    return "".join(each for each in kept_in_redis(stand) if ":idempotency:" not in each)

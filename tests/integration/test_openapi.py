@@ -1,8 +1,12 @@
-"""The OpenAPI document: whole, and true for whatever it allows to be sent."""
+"""The OpenAPI document: whole, and true for whatever it allows to be sent.
+
+CELERIAC_EXAMPLES says how many calls of each operation are tried (4), always others.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +31,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+EXAMPLES = int(os.environ.get("CELERIAC_EXAMPLES", "4"))
 DOCUMENT = create_app(Settings(storage={"backend": "memory"})).openapi()
 schema = schemathesis.openapi.from_dict(DOCUMENT)
 
@@ -70,7 +75,7 @@ def test_bodies_have_examples() -> None:
 
 @schema.parametrize()
 @settings(
-    max_examples=4,
+    max_examples=EXAMPLES,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[
@@ -78,12 +83,12 @@ def test_bodies_have_examples() -> None:
         HealthCheck.filter_too_much,
         HealthCheck.data_too_large,
     ],
-    derandomize=True,
+    derandomize="CELERIAC_EXAMPLES" not in os.environ,
 )
 @pytest.mark.filterwarnings(  # schemathesis draws from `random` itself
     "ignore::hypothesis.errors.HypothesisDeprecationWarning"
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120 + EXAMPLES)
 def test_no_call_ends_in_an_error_of_ours(case: Any, url: str) -> None:
     response = case.call(base_url=url, timeout=20)
     case.validate_response(response, checks=CHECKS)

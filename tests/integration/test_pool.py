@@ -114,6 +114,16 @@ def test_stats_tell_slots_and_pool_grow_and_shrink_change_them(
     stand.until(lambda: running(stand) == 3)
 
 
+def test_a_pool_restart_disturbs_no_task_that_runs(stand: CeleryStand) -> None:
+    stand.start_worker(worker_pool_restarts=True)
+    stand.send("nap", 1.0)
+    stand.until(lambda: running(stand) == 1)
+    (answer,) = stand.producer.control.pool_restart(reply=True)
+    assert [*answer.values()] == [{"ok": "reload started"}]
+    stand.send("say", "after")
+    stand.until_notes(2)
+
+
 def test_autoscale_grows_and_shrinks_the_pool(stand: CeleryStand) -> None:
     stand.start_worker("--autoscale", "8,1")
     stand.send_many("nap", 0.5, count=8)

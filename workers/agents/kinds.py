@@ -1,23 +1,22 @@
 """Which implementations of agents there are, by the `kind` of a configuration.
 
-Ours, and those that installed packages announce in the entry point group
-`celeriac.agents`: a class or function that is called without arguments.
+What an installed package announces is a class or function that is called without
+arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Final
 
 from orchestrator.agent_config import AgentConfig
+from orchestrator.agent_kinds import announced_kinds, unknown_kind
 from workers.agents.agent import Agent
 from workers.agents.llm_agent import LLMAgent
 from workers.agents.researcher import ResearcherAgent
 from workers.agents.summarizer import SummarizerAgent
 from workers.errors import InvalidAgent
-
-ENTRY_POINT_GROUP: Final = "celeriac.agents"
 
 KINDS: Final[dict[str, Callable[[], Agent]]] = {
     "llm": LLMAgent,
@@ -36,13 +35,10 @@ def build_agent(config: AgentConfig) -> Agent:
     factory = KINDS.get(config.kind)
     if factory is not None:
         return factory()
-    announced = entry_points(group=ENTRY_POINT_GROUP)
-    if config.kind in announced.names:
-        return _load(announced[config.kind], agent=config.name)
-    known = ", ".join(sorted({*KINDS, *announced.names}))
-    raise InvalidAgent(
-        f"agent {config.name!r}: kind {config.kind!r} is not known; known are: {known}"
-    )
+    problem = unknown_kind(config.kind)
+    if problem is not None:
+        raise InvalidAgent(f"agent {config.name!r}: {problem}")
+    return _load(announced_kinds()[config.kind], agent=config.name)
 
 
 def _load(announced: EntryPoint, *, agent: str) -> Agent:

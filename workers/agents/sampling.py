@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -47,6 +48,11 @@ class Sampling(BaseModel):
     def request(
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()
     ) -> CompletionRequest:
-        return CompletionRequest(
-            messages=tuple(messages), tools=tuple(tools), **self.model_dump()
-        )
+        """Return a question to the model; messages and tools are checked already."""
+        parts = {"messages": tuple(messages), "tools": tuple(tools)}
+        return self.empty_request.model_copy(update=parts)
+
+    @cached_property
+    def empty_request(self) -> CompletionRequest:
+        """A request that asks nothing yet."""
+        return CompletionRequest(messages=(), **self.model_dump())

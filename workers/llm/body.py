@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 
 import httpx
 
@@ -24,25 +24,25 @@ def is_known(encoding: str) -> bool:
     return not encoding or encoding in _WINDOW_BITS
 
 
-def pieces_of(response: httpx.Response, encoding: str) -> AsyncIterator[bytes]:
-    """Iterate over the body; that of an unknown encoding is empty.
+def pieces_of(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Iterate over the body that comes in chunks; one of unknown encoding is empty.
 
     Raises:
-        httpx.HTTPError: it breaks off, or is not what its encoding says.
+        httpx.DecodingError: it is not what its encoding says.
     """
     if not encoding:
-        return response.aiter_raw()
-    return _inflated(response, _WINDOW_BITS.get(encoding))
+        return aiter(chunks)
+    return _inflated(chunks, _WINDOW_BITS.get(encoding))
 
 
 async def _inflated(
-    response: httpx.Response, window_bits: int | None
+    chunks: AsyncIterable[bytes], window_bits: int | None
 ) -> AsyncGenerator[bytes]:
     if window_bits is None:
         return
     inflate = zlib.decompressobj(window_bits)
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in chunks:
             rest = chunk
             while rest and not inflate.eof:
                 piece = inflate.decompress(rest, _PIECE_BYTES)
@@ -50,6 +50,6 @@ async def _inflated(
                 if piece:
                     yield piece
     except zlib.error as exc:
-        raise httpx.DecodingError(str(exc), request=response.request) from exc
+        raise httpx.DecodingError(str(exc)) from exc
     if not inflate.eof:
-        raise httpx.DecodingError("compressed body cut", request=response.request)
+        raise httpx.DecodingError("compressed body cut")

@@ -8,17 +8,18 @@ dialect that the endpoint refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
-import httpx
+import aiohttp
 from pydantic import SecretStr
 
+from conversations.json_value import dumps
 from workers.errors import LLMError
 from workers.llm.body import encoding_in, pieces_of
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.endpoint_client import encoded, open_client
+from workers.llm.endpoint_client import Sent, open_client
 from workers.llm.error_mapping import (
     Failure,
     error_from,
@@ -69,7 +70,7 @@ class ChatCompletionsProvider:
         self._is_ollama = False
         self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
-        self._url = httpx.URL(f"{self._endpoint.base_url}/chat/completions")
+        self._url = f"{self._endpoint.base_url}/chat/completions"
 
     def __repr__(self) -> str:
         return f"ChatCompletionsProvider({self.base_url!r}, model={self._model!r})"
@@ -85,18 +86,30 @@ class ChatCompletionsProvider:
         return self._model
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        pieces = self._pieces(request, stream=False)
-        async with aclosing(pieces):
-            [completion] = [p async for p in pieces if isinstance(p, Completion)]
-            return completion
+        answer = await self._answer(request, stream=False)
+        try:
+            accumulator = CompletionAccumulator()
+            while (payload := await answer.next_payload()) is not None:
+                self._look_at(payload)
+                accumulator.feed(payload)
+            return self._whole(accumulator, answer, request)
+        finally:
+            await answer.aclose()
 
     async def stream(
         self, request: CompletionRequest
     ) -> AsyncGenerator[TextDelta | Completion]:
-        pieces = self._pieces(request, stream=True)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
+        answer = await self._answer(request, stream=True)
+        try:
+            accumulator = CompletionAccumulator()
+            while (payload := await answer.next_payload()) is not None:
+                self._look_at(payload)
+                if delta := accumulator.feed(payload):
+                    yield delta
+            completion = self._whole(accumulator, answer, request)
+        finally:
+            await answer.aclose()
+        yield completion
 
     async def context_tokens(self, model: str) -> int | None:
         """Return the context length of a model that Ollama has loaded; else None.
@@ -114,26 +127,26 @@ class ChatCompletionsProvider:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _pieces(
-        self, request: CompletionRequest, *, stream: bool
-    ) -> AsyncGenerator[TextDelta | Completion]:
-        accumulator = CompletionAccumulator()
-        async with self._answer(request, stream=stream) as answer:
-            while (payload := await answer.next_payload()) is not None:
-                if payload.get("system_fingerprint") == OLLAMA_FINGERPRINT:
-                    self._is_ollama = True
-                if delta := accumulator.feed(payload):
-                    yield delta
-            try:
-                completion = accumulator.completion(ended=answer.ended)
-            except LLMError as exc:
-                exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
-                raise
-            wait = answer.endpoint_wait_seconds
-        if wait:
+    def _look_at(self, payload: Mapping[str, object]) -> None:
+        if payload.get("system_fingerprint") == OLLAMA_FINGERPRINT:
+            self._is_ollama = True
+
+    def _whole(
+        self,
+        accumulator: CompletionAccumulator,
+        answer: Answer,
+        request: CompletionRequest,
+    ) -> Completion:
+        """Return the completion of an answer that was read to its end."""
+        try:
+            completion = accumulator.completion(ended=answer.ended)
+        except LLMError as exc:
+            exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
+            raise
+        if wait := answer.endpoint_wait_seconds:
             completion = completion.model_copy(update={"endpoint_wait_seconds": wait})
         self._note_model(completion.model, request.model or self._model)
-        yield completion
+        return completion
 
     def _note_model(self, answered: str, asked: str) -> None:
         """Warn once: llama.cpp answers any name with what it has loaded."""
@@ -145,11 +158,8 @@ class ChatCompletionsProvider:
             extra={"endpoint": self.base_url, "asked": asked, "answered": answered},
         )
 
-    @asynccontextmanager
-    async def _answer(
-        self, request: CompletionRequest, *, stream: bool
-    ) -> AsyncIterator[Answer]:
-        """Hold the endpoint's answer open; leaving closes its connection."""
+    async def _answer(self, request: CompletionRequest, *, stream: bool) -> Answer:
+        """Return the endpoint's answer, to be closed by the caller."""
         model = request.model or self._model
         total = request.timeout_seconds or self._limits.total_seconds
         clock = CallClock(self._endpoint, total_seconds=total)
@@ -157,18 +167,17 @@ class ChatCompletionsProvider:
         while True:
             dialect = self._dialects.get(model, self._dialect)
             body = chat_body(request, model=model, dialect=dialect, stream=stream)
-            async with AsyncExitStack() as held:
-                response = await clock.bound(self._send(body, held), first_byte)
-                if response.is_success:
-                    yield Answer(
-                        response,
-                        endpoint=self._endpoint,
-                        model=model,
-                        limits=self._limits,
-                        clock=clock,
-                    )
-                    return
-                failure = await clock.bound(_read_error(response), total)
+            sent = await clock.bound(self._send(dumps(body).encode()), first_byte)
+            if 200 <= sent.response.status < 300:
+                return Answer(
+                    sent,
+                    endpoint=self._endpoint,
+                    model=model,
+                    limits=self._limits,
+                    clock=clock,
+                )
+            async with aclosing(sent):
+                failure = await clock.bound(_read_error(sent.response), total)
             adapted = dialect.adapted_to(failure)
             if adapted is None:
                 raise error_from(failure, endpoint=self._endpoint, model=model)
@@ -182,33 +191,35 @@ class ChatCompletionsProvider:
             )
             self._dialects[model] = adapted
 
-    async def _send(
-        self, body: Mapping[str, object], held: AsyncExitStack
-    ) -> httpx.Response:
-        content = encoded(body)
+    async def _send(self, content: bytes) -> Sent:
         try:
             try:
-                response = await self._client.post_json(self._url, content)
+                return Sent(await self._client.post_json(self._url, content))
             except FOREIGN_ERRORS as exc:
                 if not went_stale(exc):
                     raise
-                # Other idle connections may be as dead: a client of its own.
-                fresh = open_client(self._endpoint, self._limits)
-                await held.enter_async_context(fresh)
-                response = await fresh.post_json(self._url, content)
+            # Other idle connections may be as dead: a client of its own.
+            return await self._send_afresh(content)
         except FOREIGN_ERRORS as exc:
             raise transport_error(exc, endpoint=self._endpoint) from exc
-        held.push_async_callback(response.aclose)
-        return response
+
+    async def _send_afresh(self, content: bytes) -> Sent:
+        fresh = open_client(self._endpoint, self._limits)
+        try:
+            return Sent(await fresh.post_json(self._url, content), fresh)
+        except BaseException:
+            await fresh.aclose()
+            raise
 
 
-async def _read_error(response: httpx.Response) -> Failure:
+async def _read_error(response: aiohttp.ClientResponse) -> Failure:
     raw = b""
     try:
-        async for chunk in pieces_of(response, encoding_in(response.headers)):
+        chunks = response.content.iter_chunked(_ERROR_BYTES)
+        async for chunk in pieces_of(chunks, encoding_in(response.headers)):
             raw += chunk
             if len(raw) >= _ERROR_BYTES:
                 break
     except FOREIGN_ERRORS:
         pass  # what came of it will do
-    return read_failure(response.status_code, raw, headers=response.headers)
+    return read_failure(response.status, raw, headers=response.headers)

@@ -51,12 +51,16 @@ def fitted(request: CompletionRequest, context_tokens: int) -> CompletionRequest
 
 
 def was_cut(
-    request: CompletionRequest, completion: Completion, context_tokens: int | None
+    request: CompletionRequest,
+    completion: Completion,
+    context_tokens: int | None,
+    *,
+    sent: int,
 ) -> bool:
-    """Whether the endpoint has read less than it was sent."""
+    """Whether the endpoint has read less than the tokens that it was sent."""
     if completion.usage is None or not completion.usage.input_tokens:
         return False
-    read, sent = completion.usage.input_tokens, prompt_tokens(request)
+    read = completion.usage.input_tokens
     if sent < _SURE_FROM_TOKENS:
         return False
     if context_tokens is not None:

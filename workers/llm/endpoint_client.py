@@ -1,42 +1,88 @@
-"""The HTTP client of one endpoint: aiohttp's connections under httpx's names.
+"""The HTTP client of one endpoint: httpx, with aiohttp's connections below it.
 
-A completion's request takes the short way to the transport. Cookies, redirects, hooks
-and authentication flows of httpx cost as much as the sending, and are not wanted.
+A completion's request goes to those connections without httpx, whose objects cost more
+than the sending (decision 8). Proxies, TLS and limits are those of the client.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import httpx
-from httpx_aiohttp import HttpxAiohttpClient
+from aiohttp import ClientResponse, ClientSession, ClientTimeout
+from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from workers.llm.endpoint import CallLimits, Endpoint
+
+
+class _Way(NamedTuple):
+    """The connections to an address."""
+
+    session: ClientSession
+    proxy: str | None = None
+    proxy_headers: Mapping[str, str] | None = None
 
 
 class EndpointClient(HttpxAiohttpClient):
     """An `httpx.AsyncClient` with a short way for the requests that are many."""
 
     @cached_property
-    def _json_headers(self) -> httpx.Headers:
-        return httpx.Headers({**self.headers, "Content-Type": "application/json"})
+    def _ways(self) -> dict[str, _Way]:
+        return {}
 
-    async def post_json(self, url: httpx.URL, content: bytes) -> httpx.Response:
+    @cached_property
+    def _json_headers(self) -> dict[str, str]:
+        return {**self.headers, "content-type": "application/json"}
+
+    @cached_property
+    def _time_limits(self) -> ClientTimeout:
+        return ClientTimeout(sock_connect=self.timeout.connect)
+
+    async def post_json(self, url: str, content: bytes) -> ClientResponse:
         """Send a body; the response is to be read and closed by the caller.
 
         Raises:
-            httpx.HTTPError, aiohttp.ClientError, OSError: as the transport does.
+            httpx.HTTPError, aiohttp.ClientError, OSError: no answer came.
         """
-        request = httpx.Request(
-            "POST",
+        way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
+        return await way.session.post(
             url,
             headers=self._json_headers,
-            content=content,
-            extensions={"timeout": self.timeout.as_dict()},
+            data=content,
+            allow_redirects=False,
+            auto_decompress=False,
+            timeout=self._time_limits,
+            proxy=way.proxy,
+            proxy_headers=way.proxy_headers,
         )
-        return await self._transport_for_url(url).handle_async_request(request)
+
+    def _way_to(self, url: str) -> _Way:
+        transport = self._transport_for_url(httpx.URL(url))
+        if not isinstance(transport, AiohttpTransport):
+            raise TypeError("an endpoint's client has transports of aiohttp alone")
+        if not isinstance(transport.client, ClientSession):
+            transport.client = transport.get_client()
+        proxy = transport.proxy
+        if proxy is None:
+            return _Way(transport.client)
+        return _Way(transport.client, str(proxy.url), proxy.headers)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The response to a request, and the client that was made for it alone."""
+
+    response: ClientResponse
+    own_client: EndpointClient | None = None
+
+    async def aclose(self) -> None:
+        """Close what is not read; the connection of what is was given back."""
+        self.response.close()
+        if self.own_client is not None:
+            await self.own_client.aclose()
 
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> EndpointClient:
@@ -55,9 +101,3 @@ def open_client(endpoint: Endpoint, limits: CallLimits) -> EndpointClient:
         timeout=httpx.Timeout(None, connect=limits.connect_seconds),
         limits=httpx.Limits(max_connections=limits.max_connections),
     )
-
-
-def encoded(body: Mapping[str, object]) -> bytes:
-    """Return a body as compact JSON."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode()

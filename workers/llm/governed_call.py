@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 from conversations.window import estimate_tokens
 from orchestrator.budget import Reservation
@@ -21,7 +22,7 @@ from workers.llm.allowance import amount_of
 from workers.llm.endpoints import Price, ServedEndpoint
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around, Heard
+from workers.llm.run_provider import Answered, Around
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,7 @@ class Plan:
 class How:
     """In which way a run asks."""
 
-    streamed: bool = False
     around: Around = nullcontext
-    heard: Heard | None = None
-    """The run's own way: each piece is told, and nothing is yielded before the end."""
     owes: bool = False
 
 
@@ -67,6 +65,16 @@ class Call:
         """What its tokens cost."""
         return self.choice.endpoint.price_of(self.choice.model)
 
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """Of its request, roughly."""
+        return prompt_tokens(self.request)
+
+    def answer(self, completion: Completion, dues: Dues | None = None) -> Answered:
+        """Return what the run is given."""
+        size = self.prompt_tokens
+        return Answered(completion=completion, prompt_tokens=size, dues=dues)
+
     def usage(self) -> Usage:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:
@@ -75,7 +83,7 @@ class Call:
         if counted.input_tokens and counted.output_tokens:
             return counted
         estimate = {
-            "input_tokens": counted.input_tokens or prompt_tokens(self.request),
+            "input_tokens": counted.input_tokens or self.prompt_tokens,
             "output_tokens": counted.output_tokens
             or estimate_tokens(self.completion.message),
         }

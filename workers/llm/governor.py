@@ -9,8 +9,8 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from secrets import token_hex
 from time import monotonic
-from uuid import uuid4
 
 from orchestrator.agent_config import AgentConfig, ModelChoice
 from orchestrator.budget import Amount
@@ -38,7 +38,7 @@ from workers.llm.governed_call import (
 )
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
-from workers.llm.run_provider import Answered, Around, Heard, streamed
+from workers.llm.run_provider import Answered, Around, whole
 
 logger = logging.getLogger(__name__)
 
@@ -144,44 +144,22 @@ class GovernedProvider:
         inner.allow_budget(self._budget_times)
         return inner
 
-    async def answer(
-        self,
-        request: CompletionRequest,
-        *,
-        around: Around,
-        heard: Heard | None = None,
-    ) -> Answered:
-        how = How(around=around, owes=self._may_owe, heard=heard)
-        async with aclosing(self._pieces(request, how)) as pieces:
-            [answered] = [p async for p in pieces if isinstance(p, Answered)]
-            return answered
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+        how = How(around=around, owes=self._may_owe)
+        return await self._whole(request, how)
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        async with aclosing(self._pieces(request, How())) as pieces:
-            [answered] = [p async for p in pieces if isinstance(p, Answered)]
-            return answered.completion
+        return (await self._whole(request, How())).completion
 
     async def stream(
         self, request: CompletionRequest
     ) -> AsyncGenerator[TextDelta | Completion]:
-        async with aclosing(self._pieces(request, How(streamed=True))) as pieces:
-            async for piece in pieces:
-                yield piece.completion if isinstance(piece, Answered) else piece
-
-    async def aclose(self) -> None:
-        """Leave the endpoints open; they have another owner."""
-
-    async def _pieces(
-        self, request: CompletionRequest, how: How
-    ) -> AsyncGenerator[TextDelta | Answered]:
-        """Ask one model after another; wait again where one asks to wait."""
-        plan = Plan(choices=list(self._choices(request)), request=request)
+        plan = self._plan(request)
         while True:
             begun = False
             try:
-                async with aclosing(
-                    self._ask(plan.choices[0], plan.request, how)
-                ) as pieces:
+                pieces = self._pieces(plan.choices[0], plan.request)
+                async with aclosing(pieces):
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -191,6 +169,21 @@ class GovernedProvider:
                 self._replan(plan, exc)
             else:
                 return
+
+    async def aclose(self) -> None:
+        """Leave the endpoints open; they have another owner."""
+
+    async def _whole(self, request: CompletionRequest, how: How) -> Answered:
+        """Ask one model after another; wait again where one asks to wait."""
+        plan = self._plan(request)
+        while True:
+            try:
+                return await self._ask(plan.choices[0], plan.request, how)
+            except LLMError as exc:
+                self._replan(plan, exc)
+
+    def _plan(self, request: CompletionRequest) -> Plan:
+        return Plan(choices=list(self._choices(request)), request=request)
 
     def _replan(self, plan: Plan, error: LLMError) -> None:
         """Change what is asked next.
@@ -252,30 +245,30 @@ class GovernedProvider:
 
     async def _ask(
         self, choice: Choice, request: CompletionRequest, how: How
-    ) -> AsyncGenerator[TextDelta | Answered]:
-        request = request.model_copy(update={"model": choice.model})
-        context = await choice.endpoint.context_of(choice.model)
-        if context is not None:
-            request = fitted(request, context)
+    ) -> Answered:
+        request = await _fit_for(choice, request)
         provider = choice.endpoint.provider
         async with self._passage(choice, request, owes=how.owes) as call:
-            if not how.streamed:
-                async with how.around():
-                    call.completion = await (
-                        streamed(provider, request, how.heard)
-                        if how.heard
-                        else provider.complete(request)
-                    )
-            else:
-                async for piece in provider.stream(request):
-                    if isinstance(piece, Completion):
-                        call.completion = piece
-                    else:
-                        yield piece
+            async with how.around() as heard:
+                completion = await whole(provider, request, heard)
+            call.completion = completion  # to be paid, fit for use or not
+            call.completion = await self._checked(call, completion)
+        return call.answered or call.answer(call.completion)
+
+    async def _pieces(
+        self, choice: Choice, request: CompletionRequest
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        request = await _fit_for(choice, request)
+        async with self._passage(choice, request, owes=False) as call:
+            async for piece in choice.endpoint.provider.stream(request):
+                if isinstance(piece, Completion):
+                    call.completion = piece
+                else:
+                    yield piece
             if call.completion is None:
                 raise RuntimeError("a provider ends with its completion or raises")
             call.completion = await self._checked(call, call.completion)
-        yield call.answered or Answered(completion=call.completion)
+        yield call.completion
 
     async def _checked(self, call: Call, completion: Completion) -> Completion:
         """Return the completion, unless its prompt is known to have been cut.
@@ -285,11 +278,11 @@ class GovernedProvider:
         """
         choice = call.choice
         context = await choice.endpoint.context_of(choice.model)
+        sent = call.prompt_tokens
         fell = self._readings.fell(call.request, completion)
-        cut = was_cut(call.request, completion, context)
+        cut = was_cut(call.request, completion, context, sent=sent)
         if not (fell or cut):
             return completion
-        sent = prompt_tokens(call.request)
         if cut and context is not None:
             raise ContextOverflow(
                 f"{choice.endpoint.base_url} has silently cut a prompt of about {sent}"
@@ -315,7 +308,7 @@ class GovernedProvider:
         reservation = await governor.allowance.reserve(
             self._task,
             self._config,
-            prompt_tokens=prompt_tokens(request),
+            prompt_tokens=call.prompt_tokens,
             output_tokens=request.max_output_tokens,
             price=call.price,
             times=self._budget_times,
@@ -325,7 +318,7 @@ class GovernedProvider:
             passage = await governor.gatekeeper.enter(
                 choice.endpoint,
                 choice.model,
-                self._caller(choice, request),
+                self._caller(call),
                 may_park=self._may_park,
             )
         except BaseException:
@@ -346,7 +339,7 @@ class GovernedProvider:
             dues = dues_of(call, passage.permit, departure, reservation)
             await governor.gatekeeper.leave(passage, departure)
             if is_owed and call.completion is not None:
-                call.answered = Answered(completion=call.completion, dues=dues)
+                call.answered = call.answer(call.completion, dues)
             else:
                 await governor.pay(dues)
 
@@ -368,15 +361,15 @@ class GovernedProvider:
             wait_seconds=call.completion.endpoint_wait_seconds,
         )
 
-    def _caller(self, choice: Choice, request: CompletionRequest) -> Caller:
-        gate = choice.endpoint.gate_of(choice.model)
-        answer = self._governor.answer_tokens(gate, request.max_output_tokens)
+    def _caller(self, call: Call) -> Caller:
+        gate = call.choice.endpoint.gate_of(call.choice.model)
+        answer = self._governor.answer_tokens(gate, call.request.max_output_tokens)
         return Caller(
-            token=uuid4().hex,
+            token=token_hex(16),
             tenant=self._task.tenant,
             task_id=self._task.id,
             priority=self._task.priority,
-            tokens=prompt_tokens(request) + answer,
+            tokens=call.prompt_tokens + answer,
         )
 
     def _choices(self, request: CompletionRequest) -> Iterator[Choice]:
@@ -384,3 +377,11 @@ class GovernedProvider:
         for choice in (named, *self._config.fallback):
             endpoint = self._governor.endpoints.get(choice.endpoint)
             yield Choice(endpoint=endpoint, model=choice.model or endpoint.model)
+
+
+async def _fit_for(choice: Choice, request: CompletionRequest) -> CompletionRequest:
+    """Return the request to a model, within the context that it is known to have."""
+    if request.model != choice.model:
+        request = request.model_copy(update={"model": choice.model})
+    context = await choice.endpoint.context_of(choice.model)
+    return request if context is None else fitted(request, context)

@@ -40,7 +40,7 @@ async def ollama_context(
 
 async def _payload(response: httpx.Response) -> object:
     body = b""
-    async for piece in pieces_of(response, encoding_in(response.headers)):
+    async for piece in pieces_of(response.aiter_raw(), encoding_in(response.headers)):
         body += piece
         if len(body) > _MOST_BYTES:
             raise ValueError("more than a list of models")

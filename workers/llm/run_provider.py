@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.dues import Dues
+from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider
 
 Heard = Callable[[str], None]
 """Takes the pieces of an answer as they come."""
-Around = Callable[[], AbstractAsyncContextManager[None]]
-"""Makes what encloses one request to an endpoint; used anew for each."""
+Around = Callable[[], AbstractAsyncContextManager[Heard | None]]
+"""Makes what encloses one request to an endpoint; used anew for each.
+
+It gives who is to hear the answer as it comes, if anybody is.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +28,19 @@ class Answered:
     """A completion, and what it owes until its step is recorded."""
 
     completion: Completion
+    prompt_tokens: int
+    """Of what was sent, roughly."""
     dues: Dues | None = None
 
 
 class RunProvider(Protocol):
     """Answers the completions of one run."""
 
-    async def answer(
-        self,
-        request: CompletionRequest,
-        *,
-        around: Around,
-        heard: Heard | None = None,
-    ) -> Answered:
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
         """Return one completion; each request that is sent happens inside `around`.
 
-        With `heard` the answer is streamed, and every piece of its text is told; a
-        request that is sent again tells its text from the beginning.
+        Where somebody is to hear it, the answer is streamed, and every piece of its
+        text is told; a request that is sent again tells its text from the beginning.
 
         Raises:
             GateClosed: the wait is long; nothing was sent since the last failure.
@@ -71,17 +71,10 @@ class UngovernedProvider:
     def __init__(self, provider: LLMProvider) -> None:
         self._provider = provider
 
-    async def answer(
-        self,
-        request: CompletionRequest,
-        *,
-        around: Around,
-        heard: Heard | None = None,
-    ) -> Answered:
-        async with around():
-            if heard is None:
-                return Answered(completion=await self._provider.complete(request))
-            return Answered(completion=await streamed(self._provider, request, heard))
+    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
+        async with around() as heard:
+            completion = await whole(self._provider, request, heard)
+        return Answered(completion=completion, prompt_tokens=prompt_tokens(request))
 
     def pay_now(self, answered: Answered) -> None:
         """Nothing is owed."""
@@ -93,14 +86,16 @@ class UngovernedProvider:
         return self._provider
 
 
-async def streamed(
-    provider: LLMProvider, request: CompletionRequest, heard: Heard
+async def whole(
+    provider: LLMProvider, request: CompletionRequest, heard: Heard | None
 ) -> Completion:
-    """Return a completion that is streamed, telling its text on the way.
+    """Return a completion; it is streamed where somebody hears its text on the way.
 
     Raises:
         LLMError: the endpoint's error.
     """
+    if heard is None:
+        return await provider.complete(request)
     completion: Completion | None = None
     async for piece in provider.stream(request):
         if isinstance(piece, Completion):

@@ -17,6 +17,7 @@ import httpx
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, pieces_of
 from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import error_from, failure_in
 from workers.llm.event_stream import DONE, EventStream, NotJson
 from workers.llm.waits import used_up_seconds
@@ -30,7 +31,8 @@ _SPACE = b" \t\r\n\xef\xbb\xbf"
 _KEPT_BYTES = 2048
 """Of what came, for the error."""
 FOREIGN_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
-"""What httpx on aiohttp raises; not all of aiohttp's errors are mapped to httpx's."""
+"""What aiohttp raises, and httpx on top of it."""
+_CHUNK_BYTES = 16 * 1024
 
 
 class CallClock:
@@ -69,7 +71,7 @@ class Answer:
 
     def __init__(
         self,
-        response: httpx.Response,
+        sent: Sent,
         *,
         endpoint: Endpoint,
         model: str,
@@ -78,15 +80,15 @@ class Answer:
     ) -> None:
         self.ended = False
         """Whether the endpoint said that this was all."""
-        self._status = response.status_code
-        # One pass: each look into httpx's own headers goes through all of them.
-        self._headers = dict(response.headers)
+        self._sent = sent
+        self._headers = sent.response.headers
         self._endpoint = endpoint
         self._model = model
         self._limits = limits
         self._clock = clock
         self._encoding = encoding_in(self._headers)
-        self._body = pieces_of(response, self._encoding)
+        chunks = sent.response.content.iter_chunked(_CHUNK_BYTES)
+        self._body = pieces_of(chunks, self._encoding)
         self._until = limits.first_byte_seconds
         self._size = 0
         self._kept = b""
@@ -99,6 +101,10 @@ class Answer:
         self._first: bytes | None = None
         self._understood = False
         self._is_over = False
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the answer was read to its end."""
+        await self._sent.aclose()
 
     @property
     def endpoint_wait_seconds(self) -> float | None:
@@ -147,17 +153,31 @@ class Answer:
         if self._media_type and "json" not in self._media_type:
             await self._keep_a_chunk()
             raise self._malformed(f"sent {self._media_type} instead of JSON")
-        chunks = [self._first or b""]
         try:
-            while chunk := await self._next_chunk():
-                chunks.append(chunk)
+            text = self._arrived_text() or await self._text()
         except FOREIGN_ERRORS as exc:
             raise self._malformed("broke off in mid-answer") from exc
         try:
-            value = json.loads(b"".join(chunks))
+            value = json.loads(text)
         except (ValueError, RecursionError) as exc:
             raise self._malformed("sent what is not JSON") from exc
         return self._checked(value)
+
+    def _arrived_text(self) -> bytes:
+        """Return the body when it came with its head, as small ones do; else nothing.
+
+        What is there takes no time, so it needs no clock.
+        """
+        content = self._sent.response.content
+        if self._encoding or self._first is not None or not content.is_eof():
+            return b""
+        return self._counted(content.read_nowait())
+
+    async def _text(self) -> bytes:
+        chunks = [self._first or b""]
+        while chunk := await self._next_chunk():
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     async def _keep_a_chunk(self) -> None:
         """Read what the error may show."""
@@ -225,6 +245,14 @@ class Answer:
         chunk = await self._clock.bound(anext(self._body, b""), self._until)
         if not self.ended or not self._is_stream:
             self._until = self._clock.elapsed_seconds() + self._limits.idle_seconds
+        return self._counted(chunk)
+
+    def _counted(self, chunk: bytes) -> bytes:
+        """Return a chunk of the body, unless it is too much.
+
+        Raises:
+            MalformedCompletion: more came than an answer may have.
+        """
         self._size += len(chunk)
         if len(self._kept) < _KEPT_BYTES:
             self._kept += chunk[: _KEPT_BYTES - len(self._kept)]
@@ -249,7 +277,7 @@ class Answer:
             f"{self._endpoint.base_url} {what}; set OPENAI_BASE_URL to an endpoint"
             " that speaks Chat Completions",
             endpoint=self._endpoint.base_url,
-            status=self._status,
+            status=self._sent.response.status,
             body=self.kept,
         )
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from conversations.json_value import dumps
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
 from orchestrator.http.dependencies import (
     Celeriac,
@@ -25,10 +26,10 @@ from orchestrator.http.facade.chat_request import ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
-from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
+from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import ClientGone, wait_for_end
@@ -71,6 +72,7 @@ async def create_completion(
     """Ask an agent and wait for its answer."""
     opening = body.opening()
     check_roles(opening, request)
+    await admit(request, celeriac, caller)
     handle = await celeriac.submit(
         body.model,
         input_of(opening),

@@ -5,8 +5,15 @@ A response without a conversation gets a hidden one, so that a later one may fol
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationConflict, MessageNotFound
+from conversations.errors import (
+    ConversationConflict,
+    ConversationNotFound,
+    MessageNotFound,
+)
 from conversations.json_value import NotStorable, check_identifier
 from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, TaskNotFound
@@ -44,15 +51,40 @@ async def conversation_for(
         return await _branch(celeriac, previous, caller, key=key)
     if not request.is_stored:
         return None
-    made = hidden_conversation(caller.tenant, key)
-    try:
+
+    async def create(made: str) -> None:
         await celeriac.conversations.create(
             conversation_id=made, config=config, hidden=True, tenant=caller.tenant
         )
-    except ConversationConflict:
-        if key is None:
-            raise
-    return made
+
+    return await _hidden(celeriac, caller, key, make=create)
+
+
+async def _hidden(
+    celeriac: AsyncOrchestrator,
+    caller: Caller,
+    key: str | None,
+    *,
+    make: Callable[[str], Awaitable[object]],
+) -> str:
+    """Return a hidden conversation's id; the same for the same key, or tasks differ.
+
+    One that was deleted with its response is followed by another.
+    """
+    generation = 0
+    while True:
+        made = hidden_conversation(caller.tenant, key, generation=generation)
+        try:
+            await make(made)
+        except ConversationConflict:
+            if key is None:
+                raise
+        else:
+            return made
+        with suppress(ConversationNotFound):
+            await celeriac.conversations.get(made, tenant=caller.tenant)
+            return made
+        generation += 1
 
 
 async def _visible(
@@ -97,13 +129,11 @@ async def _branch(
     at = turn[-1].seq
     if key is None:
         return (await talks.branch(source, at=at, tenant=caller.tenant)).id
-    # The same key leads to the same branch, or the task would differ.
-    made = hidden_conversation(caller.tenant, key)
-    try:
+
+    async def fork(made: str) -> None:
         await talks.fork(source, at=at, new_id=made, hidden=True, tenant=caller.tenant)
-    except ConversationConflict:
-        return made
-    return made
+
+    return await _hidden(celeriac, caller, key, make=fork)
 
 
 def _check_outputs(previous: Task, opening: tuple[Message, ...]) -> None:

@@ -23,9 +23,11 @@ def task_id(given: str) -> str:
     return f"{_TASK}{rest}" if _is_hex(rest) else rest
 
 
-def hidden_conversation(tenant: str, key: str | None) -> str:
+def hidden_conversation(tenant: str, key: str | None, *, generation: int = 0) -> str:
     """Return a new hidden conversation's id; the same for the same idempotency key."""
-    unique = uuid5(NAMESPACE_URL, f"{tenant}/{key}") if key is not None else uuid4()
+    again = f"#{generation}" if generation else ""
+    name = f"{tenant}/{key}{again}"
+    unique = uuid5(NAMESPACE_URL, name) if key is not None else uuid4()
     return f"{HIDDEN}{unique.hex}"
 
 

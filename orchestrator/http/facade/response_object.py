@@ -140,7 +140,8 @@ def output_of(task: Task, steps: Iterable[Step]) -> list[Shape]:
     number = 1
     while (step := by_key.get(f"completion:{number}")) is not None:
         outcome = step.outcome if isinstance(step.outcome, dict) else {}
-        found += _completion_items(task, number, outcome, by_key)
+        shown_as = step.shown_as or f"msg-{number}"
+        found += _completion_items(task, number, outcome, by_key, shown_as=shown_as)
         number += 1
     answer = by_key.get(ANSWER_KEY)
     if answer is not None:
@@ -149,11 +150,16 @@ def output_of(task: Task, steps: Iterable[Step]) -> list[Shape]:
 
 
 def _completion_items(
-    task: Task, number: int, outcome: Mapping[str, Any], by_key: Mapping[str, Step]
+    task: Task,
+    number: int,
+    outcome: Mapping[str, Any],
+    by_key: Mapping[str, Step],
+    *,
+    shown_as: str,
 ) -> Iterator[Shape]:
     message: Mapping[str, Any] = outcome.get("message", {})
     if message.get("content"):
-        yield message_item(item_id(task.id, f"msg-{number}"), message["content"])
+        yield message_item(item_id(task.id, shown_as), message["content"])
     for call in message.get("tool_calls", ()):
         place = f"{number}:{call['id']}"
         step = by_key.get(f"tool:{place}")

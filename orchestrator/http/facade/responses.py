@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from conversations.errors import ConversationNotFound
 from orchestrator.errors import InvalidInput, TaskNotFound
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Caller, Canceller, Reader, Submitter
 from orchestrator.http.dependencies import (
     Celeriac,
@@ -35,11 +36,12 @@ from orchestrator.http.facade.response_object import (
 )
 from orchestrator.http.facade.response_request import ECHO, ResponseRequest, input_of
 from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
-from orchestrator.http.facade.roles import check_roles
 from orchestrator.http.facade.shapes import Shape
+from orchestrator.http.facade.whole_output import with_whole_output
 from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
+from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import ClientGone, wait_for_end
@@ -62,7 +64,9 @@ ANSWER: Responses = {
 }
 
 
-@router.post("", responses={**openai_problems(404, 409), **ANSWER}, response_model=None)
+@router.post(
+    "", responses={**openai_problems(404, 409, 429), **ANSWER}, response_model=None
+)
 async def create_response(
     body: ResponseRequest,
     request: Request,
@@ -106,6 +110,7 @@ async def submit_response(
     body.check()
     opening = body.opening()
     check_roles(opening, request)
+    await admit(request, celeriac, caller)
     conversation_id = await conversation_for(
         celeriac,
         body,
@@ -240,6 +245,8 @@ async def _pieces(
             shape = await _object(celeriac, ended)
             kind = TERMINAL[shape["status"]]
             yield wire(kind, event.sequence, {"response": shape})
-        elif (mapped := facade_event(event, task)) is not None:
-            yield wire(mapped[0], event.sequence, mapped[1])
+        else:
+            whole = await with_whole_output(celeriac, task, event)
+            if (mapped := facade_event(whole, task)) is not None:
+                yield wire(mapped[0], event.sequence, mapped[1])
     yield DONE

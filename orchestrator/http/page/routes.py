@@ -14,6 +14,7 @@ from conversations.errors import ConversationNotFound
 from conversations.json_value import Identifier
 from orchestrator.errors import InvalidInput
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.http.admission import admit
 from orchestrator.http.auth import Approver, Canceller, Reader, Submitter
 from orchestrator.http.dependencies import Celeriac
 from orchestrator.http.page.answering import PageRoute, form_of, to
@@ -137,8 +138,11 @@ async def cancel(task_id: TaskId, caller: Canceller, celeriac: Celeriac) -> Resp
 
 
 @router.post("/ui/tasks/{task_id}/retry")
-async def retry(task_id: TaskId, caller: Submitter, celeriac: Celeriac) -> Response:
+async def retry(
+    task_id: TaskId, request: Request, caller: Submitter, celeriac: Celeriac
+) -> Response:
     """Submit the request of an ended task again, and show the new one."""
+    await admit(request, celeriac, caller)
     handle = await celeriac.retry(task_id, tenant=caller.tenant)
     return to(_url_of(handle.id))
 

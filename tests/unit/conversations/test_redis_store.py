@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import fakeredis
 import pytest
@@ -17,6 +17,7 @@ from conversations import (
 )
 from conversations.append_script import append_arguments, append_keys
 from conversations.redis_store import RedisConversationStore
+from orchestrator.redis_pipeline import SharedPipeline
 from tests.unit.conversations.histories import calls, result, user
 
 
@@ -30,6 +31,35 @@ async def client() -> AsyncIterator[Redis]:
 async def real_client(clean_redis_url: str) -> AsyncIterator[Redis]:
     async with Redis.from_url(clean_redis_url, decode_responses=True) as client:
         yield client
+
+
+async def test_a_window_is_read_along_with_other_commands(client: Redis) -> None:
+    sent: list[str] = []
+
+    async def execute(commands: Sequence[Sequence[str | int]]) -> list[object]:
+        sent.extend(str(command[0]) for command in commands)
+        return await SharedPipeline(client).execute(commands)
+
+    store = RedisConversationStore(client, execute=execute)
+    with pytest.raises(ConversationNotFound):
+        await store.read_window("default", "talk")
+    await store.create(Conversation(id="talk"))
+    await store.append("default", "talk", [user()])
+    await client.script_flush()
+    for _ in range(2):
+        _, (stored,) = await store.read_window("default", "talk")
+        assert stored.message == user()
+    assert sent == ["EVALSHA"] * 3
+
+
+async def test_a_window_that_redis_refuses_is_told_as_ours(client: Redis) -> None:
+    store = RedisConversationStore(client, execute=SharedPipeline(client).execute)
+    await store.create(Conversation(id="talk"))
+    await store.read_window("default", "talk")
+    keys = append_keys("default", "talk")
+    await client.set(keys.log, "no stream")
+    with pytest.raises(ConversationStoreUnavailable):
+        await store.read_window("default", "talk")
 
 
 async def test_an_unreachable_server_is_told_without_its_address() -> None:

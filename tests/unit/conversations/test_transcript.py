@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 
 from conversations import Conversation, InvalidHistory, StoredMessage
-from conversations.transcript import read_transcript
+from conversations.transcript import TranscriptHead, TranscriptReader
 from tests.unit.conversations.histories import (
     AT,
     calls,
@@ -21,6 +22,26 @@ def stored(seq: int, *, turn: str | None = None, text: str = "a") -> StoredMessa
     return StoredMessage(seq=seq, turn=turn, created_at=AT, message=user(text))
 
 
+class Read(NamedTuple):
+    """What a whole transcript holds."""
+
+    head: TranscriptHead
+    history: list[StoredMessage]
+    lines: list[int]
+    last_seq: int
+
+
+def read_transcript(lines: list[str]) -> Read:
+    reader = TranscriptReader(lines[0] if lines else "")
+    taken = [
+        (reader.take(line, number), number)
+        for number, line in enumerate(lines[1:], start=2)
+    ]
+    kept = [(message, number) for message, number in taken if message is not None]
+    history = [message for message, _ in kept]
+    return Read(reader.head, history, [n for _, n in kept], reader.last_seq)
+
+
 def lines_of(*history: StoredMessage) -> list[str]:
     return transcript_of(Conversation(id="talk"), history)
 
@@ -33,9 +54,9 @@ def test_a_transcript_reads_back_as_it_was_written(
     given_head = Conversation(id="talk", metadata={"tags": [], "u": "\u2028\x00"})
     lines = transcript_of(given_head, history)
     head, read, numbers, last = read_transcript(lines)
-    assert numbers == tuple(range(2, len(history) + 2))
+    assert numbers == list(range(2, len(history) + 2))
     assert last == (history[-1].seq if history else 0)
-    assert list(read) == history
+    assert read == history
     assert (head.id, head.metadata) == ("talk", given_head.metadata)
     assert head.config == given_head.config
     assert all(json.loads(line) and line.count("\n") == 1 for line in lines)
@@ -81,7 +102,7 @@ def test_numbers_of_deleted_messages_leave_no_gap() -> None:
     deleted = ['{"deleted":[4,5]}\n', '{ "deleted" : [7, 9] }\n']
     read = read_transcript([head, lines[0], deleted[0], lines[1], deleted[1]])
     assert [each.seq for each in read.history] == [3, 6]
-    assert (read.lines, read.last_seq) == ((2, 4), 9)
+    assert (read.lines, read.last_seq) == ([2, 4], 9)
 
 
 @pytest.mark.parametrize(

@@ -182,3 +182,11 @@ def test_deleted_messages_leave_room_for_older_ones() -> None:
     seen = visible_window(kept, context_window=10)
     assert len(seen) > 5
     assert [message.content for message in seen][-2:] == ["60", "100"]
+
+
+def test_a_summary_covers_nothing_behind_itself() -> None:
+    claims = Message(role=Role.SYSTEM, content="in short", covers=1_000)
+    history = [user("old"), claims, user("new"), answer("newer"), user("newest")]
+    window = choose_window(history, context_window=10)
+    assert window.covered == 1
+    assert window.messages == (claims, *history[2:])

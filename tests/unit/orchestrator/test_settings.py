@@ -197,6 +197,10 @@ def test_every_problem_is_told_at_once() -> None:
             "agents: {slow: {soft_time_limit_seconds: 10m, time_limit_seconds: 5m}}",
             r"agents.slow: its soft limit \(10m\) must not exceed .* \(5m\)",
         ),
+        (
+            "agents: {artist: {kind: painter}}",
+            r"agents.artist: kind 'painter' is not known; known are llm, researcher,",
+        ),
         ("agents: {slow: {time_limit_seconds: 1m}}", r"agents.slow: .*\(5m\).*\(1m\)"),
         ("agents: {a: {name: b}}", "agents.a: name must equal its key"),
         ("agents: [a]", "agents: must be a mapping, not list"),

@@ -22,6 +22,7 @@ from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit
 from orchestrator.journal import StepStart
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_gate import InMemoryGate
+from orchestrator.store import Started
 from orchestrator.task import Task, Usage
 from workers.errors import GateClosed, LLMUnavailable
 from workers.llm.allowance import Allowance
@@ -56,16 +57,16 @@ class MarkLog(DetachedRunLog):
         self.steps.append(step.key)
         return step
 
-    async def start(self, start: StepStart) -> bool:
+    async def start(self, start: StepStart) -> Started:
         self.marks.append(start.key)
         spent = await self._stand.budget.spent("default", self._stand.account)
         self.at_mark.append((await self._stand.in_flight(), spent.tokens > 0))
-        return False
+        return Started(is_unknown=False, is_watched=False)
 
     async def drop_start(self, key: str) -> None:
         self.dropped.append(key)
 
-    async def emit(self, events: Sequence[NewEvent]) -> None: ...
+    async def emit(self, events: Sequence[NewEvent], *, unfinished=None) -> None: ...
 
 
 class Stand:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.events import EventType, NewEvent, TaskEvent
+from orchestrator.journal import Unfinished
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
 from workers.run_log import DetachedRunLog
@@ -19,10 +21,14 @@ class ShownLog(DetachedRunLog):
 
     def __init__(self) -> None:
         self.shown: list[NewEvent] = []
+        self.kept: list[Unfinished] = []
         self.grown = asyncio.Event()
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
+    async def emit(
+        self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
+    ) -> None:
         self.shown += events
+        self.kept += [unfinished] if unfinished else []
         self.grown.set()
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
@@ -68,7 +74,7 @@ async def heard(log: ShownLog, live: LiveText, *pieces: str) -> None:
 
 
 async def begin(log: ShownLog, items: ItemLog) -> LiveText:
-    live = LiveText(log, items, item_id="msg-1", index=0)
+    live = LiveText(log, items, number=1, index=0)
     await live.load()
     return live
 
@@ -163,3 +169,48 @@ async def test_an_item_of_an_earlier_attempt_keeps_its_place() -> None:
     assert found is not None
     assert found.index == 4
     assert items.place("call-1:b", 1).index == 5
+
+
+async def test_what_was_heard_is_kept_when_the_try_is_left() -> None:
+    log = ShownLog()
+    live = await begin(log, ItemLog(log, attempt=1))
+    live.again()
+    live.hear("One ")
+    async with asyncio.timeout(10):
+        await log.grown.wait()
+    live.hear("two")
+    await live.leave()
+    assert log.kept[-1] == Unfinished("completion:1", "One two")
+    assert log.text_of("msg-1") == "One two"
+    assert log.ended() == []
+    kept = len(log.kept)
+    await live.leave()
+    assert len(log.kept) == kept
+
+
+async def test_a_try_that_was_left_before_it_spoke_keeps_what_the_first_has_said() -> (
+    None
+):
+    log = ShownLog()
+    items = ItemLog(log, attempt=1)
+    live = await begin(log, items)
+    await heard(log, live, "One t")
+    await live.leave()
+    again = await begin(log, ItemLog(log, attempt=2))
+    again.again()
+    await again.leave()
+    again.hear("One")
+    await again.leave()
+    assert {unfinished.text for unfinished in log.kept} == {"One t"}
+
+
+async def test_a_store_that_is_away_when_a_try_is_left_is_no_error() -> None:
+    class GoneLog(ShownLog):
+        async def emit(self, events: object, **_: object) -> None:
+            raise StoreUnavailable("gone")
+
+    log = GoneLog()
+    live = await begin(log, ItemLog(log, attempt=1))
+    live.again()
+    live.hear("One")
+    await live.leave()

@@ -8,6 +8,7 @@ from conversations.message import Message, Role, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Journal, Step, StepStart
+from orchestrator.store import Started
 from orchestrator.task import Task
 from workers.llm.provider import CompletionRequest
 from workers.llm.run_provider import UngovernedProvider
@@ -34,14 +35,14 @@ class KeptLog(DetachedRunLog):
         self.events.extend(events)
         return step
 
-    async def start(self, start: StepStart) -> bool:
+    async def start(self, start: StepStart) -> Started:
         self.starts.append(start)
-        return False
+        return Started(is_unknown=False, is_watched=False)
 
     async def drop_start(self, key: str) -> None:
         self.starts = [start for start in self.starts if start.key != key]
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
+    async def emit(self, events: Sequence[NewEvent], *, unfinished=None) -> None:
         self.events.extend(events)
 
 

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.agent_config import AgentConfig
-from workers.agents.kinds import build_agent
+from orchestrator.agent_kinds import OUR_KINDS
+from orchestrator.settings import Settings
+from workers.agents.kinds import KINDS, build_agent
 from workers.agents.llm_agent import LLMAgent
 from workers.agents.researcher import ResearcherAgent
 from workers.agents.summarizer import SummarizerAgent
@@ -59,9 +62,22 @@ def test_kinds_of_installed_packages_are_built() -> None:
 @pytest.mark.usefixtures("installed_package")
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        InvalidAgent, match=r"kind 'painter' is not known; known are: .*llm.*poet"
+        InvalidAgent, match=r"kind 'painter' is not known; known are .*llm.*poet"
     ):
         build_agent(AgentConfig(name="a", kind="painter"))
+
+
+@pytest.mark.usefixtures("installed_package")
+def test_settings_know_the_kinds_without_importing_them() -> None:
+    settings = Settings(agents={"a": {"kind": "broken"}})
+    assert settings.agents["a"].kind == "broken"
+    assert "acme_agents" not in sys.modules
+    with pytest.raises(ValidationError, match=r"agents.a: kind 'peot'.*mean poet\?"):
+        Settings(agents={"a": {"kind": "peot"}})
+
+
+def test_the_names_of_our_kinds_are_those_that_are_built() -> None:
+    assert tuple(KINDS) == OUR_KINDS
 
 
 @pytest.mark.usefixtures("installed_package")

@@ -77,7 +77,8 @@ def test_a_cut_prompt_is_known_by_what_was_read(
         usage=usage,
         finish_reason=reason,
     )
-    assert was_cut(asked(8), completion, context) is cut
+    sent = prompt_tokens(asked(8))
+    assert was_cut(asked(8), completion, context, sent=sent) is cut
 
 
 async def test_a_refused_prompt_is_shortened_once_and_history_is_untouched():

@@ -1,4 +1,4 @@
-"""Worker logs with their facts: `extra` of our own records, appended as key=value.
+"""Log lines with their facts: `extra` of our own records, appended as key=value.
 
 Knows nothing of what is logged; Celery's records and other libraries' stay as they are.
 """

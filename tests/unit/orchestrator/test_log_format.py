@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from workers.log_format import MAX_VALUE_CHARACTERS, FactsFormatter
+from orchestrator.log_format import MAX_VALUE_CHARACTERS, FactsFormatter
 
 FORMATTER = FactsFormatter(logging.Formatter("%(levelname)s: %(message)s"))
 

@@ -1,0 +1,66 @@
+"""What the errors of redis-py become at the border of the conversation store.
+
+Their texts may hold an address or a password, so they stay behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    TimeoutError,  # noqa: A004 - the name that redis-py gives it
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from conversations.errors import ConversationStoreUnavailable
+
+REFUSALS: Final = {
+    "maxmemory": "is out of memory",
+    "read only replica": "is a read-only replica",
+    "unable to persist": "cannot write to its disk",
+    "writing to the AOF": "cannot write to its disk",
+}
+"""Words by which Redis, also from within a script, says why it refuses a write."""
+_LOGIN = (AuthenticationError, AuthorizationError, NoPermissionError)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn every error of redis-py into ours.
+
+    Raises:
+        ConversationStoreUnavailable: says what happened and what helps.
+    """
+    try:
+        yield
+    except RedisError as exc:
+        raise ConversationStoreUnavailable(
+            f"the conversation store {_reason(_origin(exc))}"
+        ) from exc
+
+
+def _origin(exc: BaseException) -> BaseException:
+    """What redis-py wrapped when it could not set a connection up."""
+    while isinstance(exc.__cause__, RedisError):
+        exc = exc.__cause__
+    return exc
+
+
+def _reason(exc: BaseException) -> str:
+    name = type(exc).__name__
+    for words, reason in REFUSALS.items():
+        if words in str(exc):
+            return f"{reason} ({name}); give the configured Redis room and a primary"
+    if isinstance(exc, _LOGIN):
+        return f"refuses the login ({name}); check the user, password, ACL"
+    if isinstance(exc, TimeoutError):
+        return f"did not answer in time ({name}); check the server and the network"
+    if isinstance(exc, RedisConnectionError):
+        return f"cannot be reached ({name}); start it or set REDIS_URL"
+    return f"refused ({name}); the log of the configured Redis says more"

@@ -1,0 +1,57 @@
+"""What a task's input may say as the beginning of a turn, checked before it is stored.
+
+A run that has been paid for must not fail because its question fits in no history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from pydantic import JsonValue
+
+from conversations.errors import RoleForbidden
+from conversations.json_value import size_of
+from conversations.message import Message, Role
+from conversations.record import write_message
+from orchestrator.errors import PayloadTooLarge
+from orchestrator.prompt import MESSAGES_FIELD, opening_of
+
+_OWN: Final = (Role.USER, Role.TOOL)
+"""Every client asks, and answers the calls that are its to make."""
+_GROWTH: Final = 16
+"""So many times larger than the input a message may be that shows it as JSON."""
+
+
+def check_opening(
+    data: Mapping[str, JsonValue], *, roles: Collection[Role], max_bytes: int | None
+) -> None:
+    """Check the messages that a turn would begin with.
+
+    Raises:
+        RoleForbidden: `roles` does not hold one that the input writes for others.
+        PayloadTooLarge: one exceeds `max_bytes`; None sets no bound.
+    """
+    if MESSAGES_FIELD in data:
+        check_roles(opening_of(data), roles, field=f"input.{MESSAGES_FIELD}")
+    if max_bytes is None or size_of(dict(data)) * _GROWTH <= max_bytes:
+        return
+    for place, message in enumerate(opening_of(data)):
+        size = len(write_message(message).encode())
+        if size > max_bytes:
+            field = f"input.{MESSAGES_FIELD}[{place}]"
+            given = field if MESSAGES_FIELD in data else "input"
+            raise PayloadTooLarge(given, size=size, limit=max_bytes)
+
+
+def check_roles(
+    opening: Sequence[Message], roles: Collection[Role], *, field: str
+) -> None:
+    """Refuse what a client would put into another's mouth.
+
+    Raises:
+        RoleForbidden: names the first such message.
+    """
+    for place, message in enumerate(opening):
+        if message.role not in _OWN and message.role not in roles:
+            raise RoleForbidden(f"{field}[{place}]", message.role.value, roles)

@@ -1,0 +1,119 @@
+"""Every command without a usable Redis: one sentence with the remedy, exit code 69."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from orchestrator.cli.group import run
+
+COMMANDS = {
+    "worker": ("worker",),
+    "submit": ("submit", "researcher", "Who are you?"),
+    "watch": ("watch", "t-1"),
+    "tasks": ("tasks",),
+    "show": ("show", "t-1"),
+    "cancel": ("cancel", "t-1"),
+    "resolve": ("resolve", "t-1", "c-1", "done"),
+    "retry": ("retry", "t-1"),
+    "schedules": ("schedules", "list"),
+    "status": ("status",),
+    "agents": ("agents",),
+    "endpoints": ("endpoints",),
+    "chat": ("chat", "researcher"),
+    "conversations": ("conversations", "list"),
+    "up": ("up",),
+    "flower": ("flower",),
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """A port that refuses connections."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"redis://:s3cret@127.0.0.1:{bound.getsockname()[1]}/0"
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """A server that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+def one_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert "s3cret" not in text
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nobody_listens(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with nobody() as url:
+        monkeypatch.setenv("REDIS_URL", url)
+        assert run(COMMANDS[name]) == 69
+    assert "start it or set REDIS_URL" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", ["worker", "tasks"])
+def test_a_server_that_says_nothing_is_given_up(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with black_hole() as url:
+        monkeypatch.setenv("REDIS_URL", url)
+        assert run(COMMANDS[name]) == 69
+    assert "did not answer in time" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_password(
+    name: str,
+    locked_redis: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("REDIS_URL", locked_redis)
+    assert run(COMMANDS[name]) == 69
+    assert "refuses the login" in one_line(capsys.readouterr().err)
+
+
+@pytest.fixture
+def locked_redis(redis_url: str) -> Iterator[str]:
+    """A user of the server, and another password than theirs."""
+    with Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "guest", "on", ">right", "~*", "+@all")
+        yield f"{redis_url}?username=guest&password=s3cret"
+        client.execute_command("ACL", "DELUSER", "guest")
+
+
+def test_a_stock_worker_says_it_before_celery_says_anything(tmp_path: Path) -> None:
+    with nobody() as url:
+        ended = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "workers", "worker"],
+            cwd=tmp_path,
+            env={**os.environ, "REDIS_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 69
+    assert "start it or set REDIS_URL" in one_line(ended.stderr)
+    assert ended.stdout == ""
