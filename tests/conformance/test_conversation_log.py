@@ -287,6 +287,19 @@ class TestRead:
         assert head == await store.get("default", "talk")
         assert seqs(messages) == [2, 3, 6, 7, 8]
 
+    async def test_the_window_read_holds_all_of_calls_that_await_results(
+        self, store: ConversationStore
+    ) -> None:
+        await created(store, config=unlimited(2))
+        group = [calls("1", "2", "3", "4"), result("1"), result("2"), result("3")]
+        await store.append("default", "talk", [user("a"), answer("b")])
+        await store.append("default", "talk", [user("c"), *group], turn="t")
+        _, read = await store.read_window("default", "talk")
+        assert seqs(read) == [3, 4, 5, 6, 7]
+        await store.append("default", "talk", [result("4")])
+        _, read = await store.read_window("default", "talk")
+        assert seqs(read) == [3, 7, 8]
+
     async def test_the_window_read_forgets_what_retention_dropped(
         self, store: ConversationStore
     ) -> None:
