@@ -25,10 +25,15 @@ import redis
 from benchmarks.contenders import ByHand, Celeriac
 from benchmarks.machinery import cpu_seconds, endpoint, process, pss_mib
 from benchmarks.report import Row, draw, show
+from benchmarks.tokens import measure_tokens
 from orchestrator.embedded import open_redis
 
 NUMBERS = itertools.count()
 GAP_SECONDS = 0.02
+SAMPLE_SECONDS = 0.5
+"""Between two looks at the worker's memory; the most is told."""
+LIGHT = 100
+"""Tasks that are submitted one by one, to an idle worker."""
 
 
 def redis_cpu(db: redis.Redis) -> float:
@@ -52,8 +57,10 @@ async def batch(
         os.kill(pid, signal.SIGCONT)
     began = monotonic()
     waiting = asyncio.create_task(contender.wait(handles))
-    await asyncio.wait({waiting}, timeout=1.0)
-    memory = pss_mib(pid)
+    memory = 0.0
+    while not waiting.done():
+        await asyncio.wait({waiting}, timeout=SAMPLE_SECONDS)
+        memory = max(memory, pss_mib(pid))
     running = await waiting
     return Row(
         contender=contender.name,
@@ -80,15 +87,19 @@ async def measure(
         await contender.wait(await contender.submit("noop", [next(NUMBERS)]))
         warm = await contender.submit("completion", [next(NUMBERS) for _ in range(50)])
         await contender.wait(warm)
+        idle = pss_mib(worker.pid)
         for kind, count in plan:
             rows.append(await batch(contender, kind, count, worker.pid, slots))
+            rows[-1].idle_mib = idle
             print(f"  {rows[-1].contender} {slots} {kind}", file=sys.stderr)
         if isinstance(contender, Celeriac):
             handles = []
-            for number in range(50):
+            for number in range(LIGHT):
                 await asyncio.sleep(GAP_SECONDS)
                 handles.append(await contender.submit_one(number))
             waits = [await contender.latency(handle) for handle in handles]
+            if slots == 100:
+                print(await measure_tokens(contender, worker.pid))
     await contender.close()
     return rows, sorted(waits)
 
@@ -113,13 +124,21 @@ def loop_rows(slots: int, plan: list[tuple[str, int]]) -> Iterator[Row]:
         )
 
 
+def spread(seconds: list[float], what: str) -> str:
+    """Say how long waits were; they are in order."""
+    at = {name: seconds[int(len(seconds) * name / 100)] * 1000 for name in (50, 95, 99)}
+    return f"{what}: " + ", ".join(f"p{name} {ms:.0f} ms" for name, ms in at.items())
+
+
 def plans(quick: bool) -> list[tuple[int, list[tuple[str, int]]]]:
     if quick:
         return [(100, [("noop", 500), ("completion", 500), ("agent", 200)])]
+    growth = [("noop", 500), ("noop", 2000), ("noop", 8000)]
     return [
         (10, [("noop", 500), ("completion", 200)]),
-        (100, [("noop", 2000), ("noop", 8000), ("completion", 1000), ("agent", 600)]),
-        (1000, [("noop", 2000), ("completion", 2000), ("agent", 1500)]),
+        (100, [*growth, ("completion", 2000), ("agent", 2000)]),
+        (1000, [*growth, ("completion", 2000), ("agent", 2000)]),
+        (5000, [("completion", 5000)]),
     ]
 
 
@@ -140,10 +159,7 @@ def main() -> None:
                     measure(Celeriac(server.url), slots, plan, log)
                 )
                 rows += found
-                if waits:
-                    p50, p99 = waits[len(waits) // 2] * 1e3, waits[-1] * 1e3
-                    print(f"submit to start at {slots} slots: p50 {p50:.1f} ms,"
-                          f" worst of {len(waits)} {p99:.1f} ms")  # fmt: skip
+                print(spread(waits, f"submit to start at {slots} slots"))
                 if slots == 100:
                     by_hand = [step for step in plan if step[1] <= 2000]
                     rows += asyncio.run(

@@ -1,21 +1,43 @@
 """A model endpoint that costs next to nothing and answers after a fixed time.
 
 No model is called. `python -m benchmarks.endpoint` prints its port and serves until its
-standard input closes. A prompt with tools is answered by a tool call until it holds two
-results, so that an agent task takes three completions.
+standard input closes. A prompt with tools is answered by a tool call until it has two
+results, so an agent task takes three completions. The model `tokens` takes time for
+each token; the first one that it streams is the instant of its sending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
+import time
 from contextlib import suppress
 
 ANSWER_SECONDS = 0.2
+TOKENS = 200
+TOKEN_SECONDS = 0.01
+"""Between two tokens of the model `tokens`, which streams when it is asked to."""
 TOOL_CALLS = 2
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+SPREAD_SECONDS = 0.5
+"""First tokens do not all come at one instant."""
 USAGE = {"prompt_tokens": 200, "completion_tokens": 20, "total_tokens": 220}
+
+
+def chunk(text: str, *, last: bool = False) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}}
+    choice |= {"finish_reason": "stop" if last else None}
+    facts = {"id": "x", "object": "chat.completion.chunk", "created": 0}
+    data = json.dumps({**facts, "model": "tokens", "choices": [choice]})
+    event = f"data: {data}\n\n" + ("data: [DONE]\n\n" if last else "")
+    end = "0\r\n\r\n" if last else ""
+    return (f"{len(event):x}\r\n{event}\r\n" + end).encode()
 
 
 def answer(request: dict[str, object]) -> bytes:
@@ -65,9 +87,23 @@ class Connection(asyncio.Protocol):
         if len(body) < length:
             return
         self.got.clear()
-        reply = answer(json.loads(body))
+        request = json.loads(body)
         loop = asyncio.get_running_loop()
-        loop.call_later(ANSWER_SECONDS, self.send, reply)
+        if request.get("model") != "tokens":
+            loop.call_later(ANSWER_SECONDS, self.send, answer(request))
+        elif request.get("stream"):
+            self.send(STREAM_HEAD)
+            begins = ANSWER_SECONDS + random.uniform(0, SPREAD_SECONDS)  # noqa: S311
+            loop.call_later(begins, self.stream, TOKENS)
+        else:
+            seconds = ANSWER_SECONDS + TOKENS * TOKEN_SECONDS
+            loop.call_later(seconds, self.send, answer(request))
+
+    def stream(self, left: int) -> None:
+        text = f"{time.time():.6f} " if left == TOKENS else "word "
+        self.send(chunk(text, last=left == 1))
+        if left > 1:
+            asyncio.get_running_loop().call_later(TOKEN_SECONDS, self.stream, left - 1)
 
     def send(self, reply: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -59,6 +59,7 @@ def register(manager: AgentManager, tools: ToolRegistry) -> None:
     tools.register(lookup)
     manager.register_agent(AgentConfig(name="noop"), Nothing())
     manager.register_agent(AgentConfig(name="completion", model="scripted"))
+    manager.register_agent(AgentConfig(name="tokens", model="tokens"))
     manager.register_agent(
         AgentConfig(name="agent", model="scripted", tools=("lookup",))
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 HEADER = (
     "contender", "slots", "job", "N", "jobs/s", "CPU ms", "Redis ms", "running",
-    "MiB", "submit/s", "CPU x Celery", "jobs/s x loop",
+    "idle MiB", "MiB", "submit/s", "CPU x Celery", "jobs/s x loop",
 )  # fmt: skip
 
 
@@ -25,6 +25,7 @@ class Row:
     """Of the worker, for one job."""
     redis_ms: float | None = None
     running: int = 0
+    idle_mib: float | None = None
     mib: float | None = None
     submitted_per_second: float | None = None
 
@@ -49,6 +50,7 @@ def show(rows: Sequence[Row]) -> str:
                 f"{row.cpu_ms:.2f}",
                 _number(row.redis_ms, 2),
                 str(row.running or "-"),
+                _number(row.idle_mib, 0),
                 _number(row.mib, 0),
                 _number(row.submitted_per_second, 0),
                 _number(row.cpu_ms / by_hand.cpu_ms if by_hand else None, 2),

@@ -24,7 +24,7 @@ def fit_history(
 ) -> tuple[Message, ...]:
     """Return the history without the oldest groups that keep the turn from fitting.
 
-    System and pinned messages stay.
+    System and pinned messages stay, and calls whose results the turn begins with.
     """
     left = tokens - _total(turn) - _total(history)
     if left >= 0:
@@ -34,7 +34,7 @@ def fit_history(
     for group in groups:
         if left >= tokens // ROOM_AFTER_A_CUT:
             break
-        if not group.is_kept:
+        if not (group.is_kept or group.awaits_results):
             gone.add(group.place)
             left += group.tokens
     return tuple(

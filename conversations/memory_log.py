@@ -171,12 +171,23 @@ class MemoryConversation:
         self.head = self.head.model_copy(update=changes)
         return True
 
-    def _last_group(self) -> list[Message]:
-        """Return the last message that is no result, and the results behind it."""
+    def window_start(self) -> int:
+        """Where the newest messages begin that a window is chosen from."""
+        start = max(0, len(self.log) - self.head.config.context_window)
+        return min(start, self._last_group_start()) if self.open_calls else start
+
+    def _last_group_start(self) -> int:
+        """Where the last message stands that is no result."""
         first = len(self.log) - 1
         while first > 0 and self._role(first) is Role.TOOL:
             first -= 1
-        return [entry.stored().message for entry in self.log[max(first, 0) :]]
+        return max(first, 0)
+
+    def _last_group(self) -> list[Message]:
+        """Return the last message that is no result, and the results behind it."""
+        return [
+            entry.stored().message for entry in self.log[self._last_group_start() :]
+        ]
 
     def _role(self, index: int) -> Role:
         return self.log[index].stored().message.role

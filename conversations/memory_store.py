@@ -267,7 +267,7 @@ class InMemoryConversationStore:
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         with self.lock:
             record = self._get(tenant, conversation_id)
-            start = max(0, len(record.log) - record.head.config.context_window)
+            start = record.window_start()
             earlier = [
                 entry
                 for entry in record.log[:start]

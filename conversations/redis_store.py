@@ -317,7 +317,8 @@ class RedisConversationStore:
     ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
         keys = _keys(tenant, conversation_id)
         with store_errors():
-            answer = await self._window((keys.head, keys.log, keys.system))
+            keys_read = (keys.head, keys.log, keys.system, keys.open)
+            answer = await self._window(keys_read)
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer

@@ -192,8 +192,8 @@ class ConversationStore(Protocol):
         """Return the head and what `visible_window` chooses from.
 
         These are the newest `context_window` messages and, before them, all system
-        and pinned messages, the newest summary and the newest user message. Costs what
-        it returns.
+        and pinned messages, the newest summary and the newest user message; of calls
+        that await results the whole group. Costs what it returns.
 
         Raises:
             ConversationNotFound: none of this tenant has the id.

@@ -45,6 +45,8 @@ class Group:
     place: int
     messages: tuple[Message, ...]
     tokens: int
+    awaits_results: bool = False
+    """Its calls are the client's; their outputs begin the next turn."""
 
     @property
     def first(self) -> Message:
@@ -99,11 +101,11 @@ def choose_window(
     """Choose the messages that a model is to see.
 
     At most `context_window` messages besides system messages, pinned ones and the
-    newest summary, and at most `context_tokens` in all. Only those and the newest user
-    message are kept even when they alone exceed `context_tokens`. What a summary covers
-    is not shown. Calls that await their results stay only at the very end. The start of
-    the window is stable when the places of the messages are: pass stored messages, or
-    the history from its first message.
+    newest summary, and at most `context_tokens` in all. Only those, the newest user
+    message and calls at the very end that await their results are kept even when they
+    alone exceed the bounds. What a summary covers is not shown. The start of the window
+    is stable when the places of the messages are: pass stored messages, or the history
+    from its first message.
     """
     groups, summary, covered = _without_summarised(list(split_groups(messages)))
     if not groups:
@@ -116,10 +118,14 @@ def choose_window(
     if context_tokens is not None:
         taken = 0 if summary is None else tokens_of(summary)
         bounds = bounds.with_tokens(context_tokens - taken).without(kept)
+    needed = [*users[-1:], *(g for g in others[-1:] if g.awaits_results)]
     cut = bounds.cut(others)
-    if users and users[-1].place <= cut:
-        rest = [group for group in others if group is not users[-1]]
-        cut = bounds.without(users[-1:], messages=1).cut(rest)
+    if missing := [group for group in needed if group.place <= cut]:
+        rest = [group for group in others if group not in missing]
+        taken = sum(len(group.messages) for group in missing)
+        cut = bounds.without(missing, messages=taken).cut(rest)
+    if needed and needed[-1].awaits_results:
+        cut = min(cut, needed[-1].place - 1)
     shown = [group.place for group in others if group.place > cut]
     cut = min(shown) - 1 if shown else max(cut, 0)
     always = {group.place for group in kept + users[-1:]}
@@ -246,7 +252,8 @@ def split_groups(messages: Sequence[Message | StoredMessage]) -> Iterator[Group]
         whole = not open_calls or index == len(messages)
         if whole and message.role is not Role.TOOL:
             tokens = sum(tokens_of(each) for each in group)
-            yield Group(_place(messages, first), tuple(group), tokens)
+            place = _place(messages, first)
+            yield Group(place, tuple(group), tokens, awaits_results=bool(open_calls))
 
 
 def _message(message: Message | StoredMessage) -> Message:

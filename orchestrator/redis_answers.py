@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from orchestrator.store import Doorbell
 
 
-def pairs(flat: Sequence[str]) -> dict[str, str]:
-    """A hash from its names and values in turn."""
+def pairs(flat: Sequence[str] | dict[str, str]) -> dict[str, str]:
+    """A hash from its names and values in turn; fakeredis may give the hash itself."""
+    if isinstance(flat, dict):
+        return flat
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 

@@ -143,7 +143,8 @@ class RedisTaskStore(
     async def get(self, tenant: str, task_id: str) -> Task:
         require_name(tenant, task_id)
         with store_errors(self._address):
-            fields = await self._client.hgetall(redis_keys.record(tenant, task_id))
+            key = redis_keys.record(tenant, task_id)
+            fields = pairs(await self._scripts.read("HGETALL", key))
         if not fields:
             raise TaskNotFound(task_id)
         return task_from_fields(fields)

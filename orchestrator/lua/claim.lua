@@ -6,7 +6,8 @@
 -- Returns {'claimed', record, journal, doorbells} or {refusal reason}. The same token finds its
 -- claim again when the first answer was lost.
 
-local status = get('status')
+local status, schema, due, agent, suspect, conversation, queue = unpack(redis.call('HMGET',
+  RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation', 'queue'))
 if not status then
   redis.call('ZREM', DUE, MEMBER)
   return {'unknown'}
@@ -26,7 +27,7 @@ end
 
 -- Written by a release that means something else by it: left to workers of that one.
 -- Its limits are theirs to judge too, so the next look does not come earlier for them.
-if get('schema') ~= SCHEMA then
+if schema ~= SCHEMA then
   redis.call('ZADD', DUE, text(NOW + RESEND), MEMBER)
   return {'unknown_schema'}
 end
@@ -42,26 +43,25 @@ if reason then
   end
   return {'expired'}
 end
-if get_number('due_ms') > NOW or is_held() then
+if tonumber(due) > NOW or is_held() then
   return {'not_due'}
 end
-if not is_next_turn() then
+if conversation and not is_next_turn() then
   return {'not_next_turn'}
 end
 
 local served = false
 for i = 10, #ARGV do
-  served = served or ARGV[i] == get('agent')
+  served = served or ARGV[i] == agent
 end
 if not served then
   redis.call('HSET', RECORD, 'pending_reason',
-    'the worker that was asked does not serve agent ' .. get('agent'))
+    'the worker that was asked does not serve agent ' .. agent)
   look_at(NOW + tonumber(ARGV[9]))
   return {'unserved'}
 end
 
-if get('suspect') == PRIME and aboard(ARGV[6]) then
-  local queue = get('queue')
+if suspect == PRIME and aboard(ARGV[6]) then
   redis.call('ZADD', in_fleet('suspects', queue), text(NOW), MEMBER)
   redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
   look_at(NOW + tonumber(ARGV[9]))
@@ -69,7 +69,7 @@ if get('suspect') == PRIME and aboard(ARGV[6]) then
 end
 
 move('running')
-count_time('wait', get('agent'), NOW - get_number('due_ms'))
+count_time('wait', agent, NOW - tonumber(due))
 leave_due_and_leases()
 local lease_until = text(NOW + tonumber(ARGV[7]))
 redis.call('HINCRBY', RECORD, 'attempt', 1)
@@ -77,13 +77,13 @@ redis.call('HSET', RECORD, 'worker', ARGV[6], 'claim_token', ARGV[8],
   'claimed_ms', text(NOW), 'lease_until_ms', lease_until)
 redis.call('HSETNX', RECORD, 'started_ms', text(NOW))
 redis.call('ZADD', LEASES, lease_until, MEMBER)
-if get('conversation') then
-  conversation_keep(conversation_keys(TENANT, get('conversation')))
+if conversation then
+  conversation_keep(conversation_keys(TENANT, conversation))
 end
 append_event('task.started',
   cjson.encode({worker = ARGV[6], attempt = get_number('attempt')}))
-if get('suspect') then
+if suspect then
   take_aboard(ARGV[6])
 end
 return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-  refill(get('queue'))}
+  refill(queue)}

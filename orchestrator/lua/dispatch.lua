@@ -262,12 +262,13 @@ local function take_message()
     return
   end
   redis.call('ZREM', rung, MEMBER)
-  local band = math.floor(score / BAND)
-  if NOW - flow(queue, 'at') < RESEND then
-    set_flow(queue, 'probes', 0)
+  local at, newest = queue .. ' at', queue .. ' ' .. math.floor(score / BAND)
+  local known = redis.call('HMGET', FLEET .. 'flow', at, newest)
+  local facts = {at, text(NOW), newest, text(math.max(score, tonumber(known[2] or nil) or 0))}
+  if NOW - (tonumber(known[1] or nil) or 0) < RESEND then
+    facts[5], facts[6] = queue .. ' probes', '0'
   end
-  set_flow(queue, 'at', NOW)
-  set_flow(queue, band, math.max(score, flow(queue, band)))
+  redis.call('HSET', FLEET .. 'flow', unpack(facts))
 end
 
 -- Whether a message was taken that came after this one could have been.

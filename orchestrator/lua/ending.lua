@@ -1,9 +1,8 @@
 -- How a task leaves a status; comes after task.lua and dispatch.lua, whose KEYS and ARGV
 -- it shares. It changes nothing by itself.
 
-local function settle_cache(status)
-  local key = get('cache_key')
-  if not key or redis.call('GET', key) ~= TASK_ID then
+local function settle_cache(key, status)
+  if redis.call('GET', key) ~= TASK_ID then
     return
   end
   if status == 'completed' and get('partial') ~= '1' then
@@ -14,9 +13,8 @@ local function settle_cache(status)
 end
 
 -- A key leads to its task as long as that is open, and for its time after the end.
-local function settle_idempotency()
-  local key = get('idempotency')
-  if key and string.match(redis.call('GET', key) or '', '^(%S+) ') == TASK_ID then
+local function settle_idempotency(key)
+  if string.match(redis.call('GET', key) or '', '^(%S+) ') == TASK_ID then
     redis.call('PEXPIRE', key, get('idempotency_ms'))
   end
 end
@@ -60,27 +58,29 @@ end
 
 -- Ends the task; returns the doorbells of the next turn and of the next suspect.
 local function end_task(status, data)
-  local was_next, bells = is_next_turn(), {}
-  if get('status') == 'running' then
+  local was, agent, created, ran, cached, keyed, hooked, conversation = unpack(redis.call(
+    'HMGET', RECORD, 'status', 'agent', 'created_ms', 'running_ms', 'cache_key',
+    'idempotency', 'webhook', 'conversation'))
+  local was_next, bells = not conversation or is_next_turn(), {}
+  if was == 'running' then
     bells = leave_ship(true)
   end
   move(status)
   leave_due_and_leases()
   redis.call('HSET', RECORD, 'finished_ms', text(NOW))
-  count_time('ended ' .. status, get('agent'), NOW - get_number('created_ms'))
-  count('running_ms ' .. get('agent'), get_number('running_ms') or 0)
+  count_time('ended ' .. status, agent, NOW - tonumber(created))
+  count('running_ms ' .. agent, tonumber(ran or nil) or 0)
   append_event('task.' .. status, data)
-  settle_cache(status)
-  settle_idempotency()
+  if cached then settle_cache(cached, status) end
+  if keyed then settle_idempotency(keyed) end
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
   redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
   for _, key in ipairs({RECORD, LOG, JOURNAL}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
-  if get('webhook') then
+  if hooked then
     redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)
   end
-  local conversation = get('conversation')
   if conversation then
     leave_turns(conversation, status, was_next)
   end

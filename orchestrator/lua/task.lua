@@ -82,12 +82,12 @@ end
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses.
 local function move(wanted)
-  local status = get('status')
+  local status, ordinal, agent = unpack(
+    redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
   redis.call('HSET', RECORD, 'status', wanted)
-  redis.call('ZADD', LISTING .. wanted, get('ordinal'), TASK_ID)
+  redis.call('ZADD', LISTING .. wanted, ordinal, TASK_ID)
   redis.call('ZREM', LISTING .. status, TASK_ID)
-  local agent = get('agent')
   count_unfinished(status, agent, -1)
   if next(TRANSITIONS[wanted]) then
     count_unfinished(wanted, agent, 1)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import httpx
+import pytest
 from openai import AsyncOpenAI
+from openai.types.responses import Response
 
+from conversations.message import ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.task import RetryPolicy
-from tests.acceptance.test_openai_client import client_of
+from tests.acceptance.test_openai_client import ADD, ITEM, client_of, sse
 from tests.http_service import Service, serving
 from workers.agent_manager import LocalAgentManager
-from workers.errors import StreamTruncated
-from workers.llm.provider import CompletionRequest, TextDelta
+from workers.errors import RequestRejected, StreamTruncated
+from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.reply import Reply, ScriptedCall
+from workers.llm.scripted import ScriptedAnswer
 from workers.tools.tool import tool
 
 DELTA = "response.output_text.delta"
@@ -137,3 +143,93 @@ async def test_an_item_that_began_anew_has_the_same_id_in_the_response() -> None
         final = events[-1].response
         assert final.output == ended[1:]
         assert final.output_text == "one other"
+
+
+ANSWERS: dict[str, ScriptedAnswer] = {
+    "hello": "one two three",
+    "tool": ToolCall(id="c0", name="weather", arguments={"city": "Rome"}),
+    "unknown tool": ToolCall(id="c0", name="nothing", arguments={}),
+    "client": ToolCall(id="c1", name="add", arguments={"a": 1}),
+    "long": Reply(text="cut off", finish_reason="length"),
+    "filter": Reply(text="cut off", finish_reason="content_filter"),
+    "fail": RequestRejected("no", endpoint="http://127.0.0.1:9/v1", status=400),
+}
+
+
+def by_prompt(request: CompletionRequest) -> ScriptedAnswer:
+    return ANSWERS.get(request.messages[-1].content, "done")
+
+
+ENDINGS = {
+    "hello": "completed",
+    "tool": "completed",
+    "unknown tool": "completed",
+    "client": "completed",
+    "long": "incomplete",
+    "filter": None,
+    "fail": "failed",
+    "hang": "cancelled",
+}
+STATUSES = ("completed", "incomplete", "failed", "cancelled")
+
+
+@pytest.mark.parametrize("prompt", ENDINGS)
+async def test_all_that_is_sent_fits_the_types_of_the_client_strictly(
+    prompt: str,
+) -> None:
+    async with (
+        serving(by_prompt, retention={"delta_ttl": "1s"}) as service,
+        httpx.AsyncClient(base_url=f"{service.url}/v1", timeout=30) as raw,
+    ):
+        answer = service.model.complete
+
+        async def complete(request: CompletionRequest) -> Completion:
+            if request.messages[-1].content == "hang":
+                await asyncio.Event().wait()
+            return await answer(request)
+
+        service.model.complete = complete  # type: ignore[method-assign]
+        body: dict[str, Any] = {
+            "model": "forecaster",
+            "input": prompt,
+            "tools": [ADD] if prompt == "client" else [],
+            "background": True,
+        }
+        created = await raw.post("/responses", json=body)
+        Response.model_validate_json(created.content, strict=True)
+        path = f"/responses/{created.json()['id']}"
+        if prompt == "hang":
+            cancelled = await raw.post(f"{path}/cancel")
+            Response.model_validate_json(cancelled.content, strict=True)
+        events = sse((await raw.get(f"{path}?stream=true")).text)
+        final = await raw.get(path)
+        Response.model_validate_json(final.content, strict=True)
+        assert final.json() == events[-1]["response"]
+        wanted = ENDINGS[prompt]
+        assert final.json()["status"] in ((wanted,) if wanted else STATUSES)
+        await until_deltas_have_gone(service, created.json()["id"])
+        later = sse((await raw.get(f"{path}?stream=true")).text)
+        assert later[-1] == events[-1]
+        items = await raw.get(f"{path}/input_items")
+        for item in items.json()["data"]:
+            ITEM.validate_json(json.dumps(item), strict=True)
+
+
+async def test_a_failed_call_may_come_back_with_the_history() -> None:
+    async with (
+        serving(by_prompt) as service,
+        client_of(service.url) as client,
+    ):
+        first = await client.responses.create(model="forecaster", input="unknown tool")
+        (call,) = [item for item in first.output if item.type == "mcp_call"]
+        assert call.status == "failed"
+        assert call.error is not None
+        history: Any = [
+            {"role": "user", "content": "unknown tool"},
+            *(item.to_dict() for item in first.output),
+            {"role": "user", "content": "hello"},
+        ]
+        again = await client.responses.create(model="forecaster", input=history)
+        assert again.output_text == "one two three"
+        (told,) = [m for m in service.model.requests[-1].messages if m.tool_call_id]
+        assert "nothing" in told.content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -21,24 +20,16 @@ from conversations import (
     ToolCall,
 )
 from tests.conformance.conversation_steps import (
-    KINDS,
     answer,
     calls,
     contents,
     created,
     keeping,
-    open_store,
     result,
     seqs,
     unlimited,
     user,
 )
-
-
-@pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
-    async with open_store(request) as store:
-        yield store
 
 
 class TestAppend:
@@ -286,6 +277,19 @@ class TestRead:
         head, messages = await store.read_window("default", "talk")
         assert head == await store.get("default", "talk")
         assert seqs(messages) == [2, 3, 6, 7, 8]
+
+    async def test_the_window_read_holds_all_of_calls_that_await_results(
+        self, store: ConversationStore
+    ) -> None:
+        await created(store, config=unlimited(2))
+        group = [calls("1", "2", "3", "4"), result("1"), result("2"), result("3")]
+        await store.append("default", "talk", [user("a"), answer("b")])
+        await store.append("default", "talk", [user("c"), *group], turn="t")
+        _, read = await store.read_window("default", "talk")
+        assert seqs(read) == [3, 4, 5, 6, 7]
+        await store.append("default", "talk", [result("4")])
+        _, read = await store.read_window("default", "talk")
+        assert seqs(read) == [3, 7, 8]
 
     async def test_the_window_read_forgets_what_retention_dropped(
         self, store: ConversationStore

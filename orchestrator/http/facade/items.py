@@ -244,7 +244,7 @@ def _call(item: Item, param: str, *, id_field: str = "call_id") -> ToolCall:
 def _result(item: Item, id_field: str, param: str, *, is_client: bool) -> Message:
     output = item.get("output")
     if output is None:
-        output = item.get("error") or ""
+        output = _told(item.get("error"))
     text = text_of(
         output if isinstance(output, list) else str(output), param=f"{param}.output"
     )
@@ -258,6 +258,13 @@ def _result(item: Item, id_field: str, param: str, *, is_client: bool) -> Messag
         )
     except ValidationError as exc:
         raise _invalid(exc, param) from None
+
+
+def _told(error: object) -> object:
+    """Return the text of what went wrong with a call, in whichever form it comes."""
+    if isinstance(error, Mapping):
+        error = error.get("content") or error.get("message")
+    return error or ""
 
 
 def _invalid(exc: ValidationError, param: str) -> Problem:

@@ -70,6 +70,7 @@ def function_output_item(item_id: str, call_id: str, output: str) -> Shape:
 
 
 SERVER_LABEL = "celeriac"
+TOOL_ERROR = "mcp_tool_execution_error"
 
 
 def mcp_call_item(
@@ -81,7 +82,8 @@ def mcp_call_item(
     error: str | None = None,
     status: str = "completed",
 ) -> Shape:
-    """A call of a tool that a worker ran."""
+    """A call of a tool that a worker ran; what went wrong with it is told as a text."""
+    told = [{"type": "text", "text": error}]
     return {
         "type": "mcp_call",
         "id": item_id,
@@ -89,7 +91,7 @@ def mcp_call_item(
         "name": name,
         "arguments": arguments,
         "output": output,
-        "error": error,
+        "error": {"type": TOOL_ERROR, "content": told} if error else None,
         "status": status,
         "approval_request_id": None,
     }

@@ -61,3 +61,11 @@ def test_the_biggest_tool_result_is_shortened_visibly() -> None:
 def test_a_turn_that_cannot_be_shortened_is_refused_by_name() -> None:
     with pytest.raises(ContextTooLong, match="raise context_tokens"):
         fit_turn([], [user("x" * 4000)], tokens=100)
+
+
+def test_calls_whose_results_begin_the_turn_stay_in_the_history() -> None:
+    history = [user("x" * 900), answer("y" * 900), calls("1")]
+    turn = [result("1"), user("z" * 900)]
+    fitted = fit_history(history, turn, tokens=60)
+    assert fitted == (history[-1],)
+    check_history([*fitted, *turn])
