@@ -82,7 +82,8 @@ def open_redis(
 
     Raises:
         StoreUnavailable: nothing answers at `url`, nothing is installed, another
-            process uses the directory, or the server did not start.
+            process uses the directory, it cannot be written, or the server did not
+            start.
     """
     if url is not None:
         yield RedisServer(url, "configured", redis_version(url))
@@ -144,11 +145,17 @@ def _program(kind: Kind) -> str | None:
 def _private_server(program: str, kind: Kind, state: Path) -> Iterator[RedisServer]:
     with ExitStack() as stack:
         state = state.absolute()
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state.chmod(0o700)
-        lock = stack.enter_context(_locked(state))
-        socket = _socket_path(state, stack)
-        socket.unlink(missing_ok=True)
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state.chmod(0o700)
+            lock = stack.enter_context(_locked(state))
+            socket = _socket_path(state, stack)
+            socket.unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"no Redis can be kept in {state} ({exc.strerror}); choose another"
+                " state directory, or set REDIS_URL"
+            ) from exc
         log = state / "redis.log"
         process = start_child(
             [program, *_options(state, socket, log)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 import click
@@ -88,6 +89,10 @@ def run(arguments: Sequence[str]) -> int:
         return _report(exc)
     except (click.Abort, KeyboardInterrupt):
         return exit_codes.INTERRUPTED
+    except OSError as exc:
+        if exc.errno is None:  # a timeout of ours that nobody foresaw
+            raise
+        return _report_system(exc)
     except SystemExit:
         if sys.stdout is not output:  # click wraps it when its reader is gone
             return exit_codes.OK
@@ -107,6 +112,18 @@ def _report(error: click.ClickException | OrchestratorError | ConversationError)
     for line in lines:
         click.echo(f"celeriac: {line}", err=True)
     return exit_codes.exit_code_of(error)
+
+
+def _report_system(error: OSError) -> int:
+    """Say what the system refused, such as a file on a disk that is full."""
+    where = f"{error.filename}: " if error.filename else ""
+    with suppress(OSError):  # a terminal that has been closed
+        click.echo(
+            f"celeriac: {where}{error.strerror};"
+            " check the path, its permissions and the room on the disk",
+            err=True,
+        )
+    return exit_codes.USAGE
 
 
 def _sentence(error: click.ClickException) -> str:

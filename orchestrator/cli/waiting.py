@@ -26,15 +26,8 @@ async def wait_and_print(
         TaskEndedWithoutResult: it ended without an answer (not with `as_json`).
         WaitTimeout: it has not ended; it goes on.
     """
-    task = await handle.get()
-    view = ProgressView(
-        {task.id: f"{task.agent_name} {task.id}"}, console=Console(stderr=True)
-    )
     try:
-        with view.shown():
-            result = await handle.result(
-                timeout_seconds, on_event=partial(view.apply, task.id)
-            )
+        result = await _followed(handle, timeout_seconds)
     except TaskEndedWithoutResult as exc:
         if not as_json:
             raise
@@ -49,6 +42,19 @@ async def wait_and_print(
     click.echo(plain(result.content))
     click.echo(summary(result), err=True)
     return exit_codes.OK
+
+
+async def _followed(
+    handle: AsyncTaskHandle, timeout_seconds: float | None
+) -> TaskResult:
+    task = await handle.get()
+    view = ProgressView(
+        {task.id: f"{task.agent_name} {task.id}"}, console=Console(stderr=True)
+    )
+    with view.shown():
+        return await handle.result(
+            timeout_seconds, on_event=partial(view.apply, task.id)
+        )
 
 
 def summary(result: TaskResult) -> str:

@@ -55,6 +55,22 @@ async def _nobody_listens(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
+@asynccontextmanager
+async def _serving(
+    app: FastAPI, settings: Settings, parts: OrchestratorParts
+) -> AsyncIterator[None]:
+    async with AsyncOrchestrator(settings, parts=parts) as orchestrator:
+        app.state.orchestrator = orchestrator
+        app.state.parts = parts
+        sweeping = asyncio.create_task(Sweeper(parts.store, parts.queue).run())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeping
+
+
 def create_app(
     settings: Settings | None = None, *, parts: OrchestratorParts | None = None
 ) -> FastAPI:
@@ -65,26 +81,11 @@ def create_app(
         parts: Ready-made stores and queue, instead of those of the settings.
     """
     settings = settings or load_settings()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        opened = parts or connect(settings)
-        async with AsyncOrchestrator(settings, parts=opened) as orchestrator:
-            app.state.orchestrator = orchestrator
-            app.state.parts = opened
-            sweeping = asyncio.create_task(Sweeper(opened.store, opened.queue).run())
-            try:
-                yield
-            finally:
-                sweeping.cancel()
-                with suppress(asyncio.CancelledError):
-                    await sweeping
-
     app = FastAPI(
         title="Celeriac",
         version=version("celeriac"),
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda app: _serving(app, settings, parts or connect(settings)),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # a route of ours that needs a key

@@ -45,6 +45,29 @@ async def wait_for_end(
     return waiting.result()
 
 
+async def wait_for_answer(
+    celeriac: AsyncOrchestrator,
+    task: Task,
+    *,
+    seconds: float,
+    request: Request,
+    key: str | None,
+) -> Task:
+    """Wait for what this request has submitted; without a key nobody else knows it.
+
+    Raises:
+        ClientGone: nobody waits any more; a task that nobody knows is cancelled.
+    """
+    try:
+        return await wait_for_end(
+            celeriac, task.id, tenant=task.tenant, seconds=seconds, request=request
+        )
+    except ClientGone:
+        if key is None:
+            await celeriac.cancel(task.id, tenant=task.tenant)
+        raise
+
+
 async def _wait(
     celeriac: AsyncOrchestrator, task_id: str, tenant: str, seconds: float
 ) -> Task:

@@ -29,6 +29,7 @@ from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import TaskStore
+from tests.conformance.conversation_steps import KINDS, open_store
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ async def open_stores(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore
 @pytest.fixture
 def stores(open_stores: OpenStores) -> Stores:
     return open_stores()
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
+    """A conversation store; the suites of the task store name their own so."""
+    async with open_store(request) as store:
+        yield store
 
 
 def _in_memory(**settings: Any) -> Stores:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from conversations.image import Image
 from conversations.store import ConversationStore
-from tests.conformance.conversation_steps import KINDS, created, open_store, user
+from tests.conformance.conversation_steps import created, user
 
 SEEN = Image(url="data:image/png;base64,iVBORw0KGgo=", detail="high")
-
-
-@pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
-    async with open_store(request) as store:
-        yield store
 
 
 async def test_a_message_with_pictures_comes_back_as_it_was(

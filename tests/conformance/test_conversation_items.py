@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from conversations import (
@@ -19,24 +17,16 @@ from conversations import (
     StoredMessage,
 )
 from tests.conformance.conversation_steps import (
-    KINDS,
     answer,
     calls,
     contents,
     created,
     keeping,
-    open_store,
     result,
     seqs,
     unlimited,
     user,
 )
-
-
-@pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
-    async with open_store(request) as store:
-        yield store
 
 
 async def messages(

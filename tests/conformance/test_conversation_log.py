@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -21,24 +20,16 @@ from conversations import (
     ToolCall,
 )
 from tests.conformance.conversation_steps import (
-    KINDS,
     answer,
     calls,
     contents,
     created,
     keeping,
-    open_store,
     result,
     seqs,
     unlimited,
     user,
 )
-
-
-@pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
-    async with open_store(request) as store:
-        yield store
 
 
 class TestAppend:

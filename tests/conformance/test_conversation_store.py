@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,21 +14,13 @@ from conversations import (
     ConversationStore,
 )
 from tests.conformance.conversation_steps import (
-    KINDS,
     contents,
     created,
     eventually,
-    open_store,
     seqs,
     unlimited,
     user,
 )
-
-
-@pytest.fixture(params=KINDS)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationStore]:
-    async with open_store(request) as store:
-        yield store
 
 
 class TestHeads:

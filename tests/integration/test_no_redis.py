@@ -1,4 +1,7 @@
-"""Every command without a usable Redis: one sentence with the remedy, exit code 69."""
+"""Every command without a usable Redis: one sentence with the remedy, exit code 69.
+
+And `up` where it may not write.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ COMMANDS = {
 @pytest.fixture(autouse=True)
 def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REDIS_URL", raising=False)
 
 
 @contextmanager
@@ -117,3 +121,21 @@ def test_a_stock_worker_says_it_before_celery_says_anything(tmp_path: Path) -> N
     assert ended.returncode == 69
     assert "start it or set REDIS_URL" in one_line(ended.stderr)
     assert ended.stdout == ""
+
+
+def test_up_names_a_state_directory_that_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(["up", "--state", str(tmp_path / "file" / "state")]) == 69
+    said = one_line(capsys.readouterr().err)
+    assert "file/state (Not a directory); choose another state directory" in said
+
+
+def test_what_the_system_refuses_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".celeriac" / "redis.url").mkdir(parents=True)
+    assert run(["up", "--no-http", "--no-flower"]) == 2
+    said = one_line(capsys.readouterr().err)
+    assert "redis.url: Is a directory; check the path" in said

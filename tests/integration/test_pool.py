@@ -124,11 +124,15 @@ def test_a_pool_restart_disturbs_no_task_that_runs(stand: CeleryStand) -> None:
     stand.until_notes(2)
 
 
-def test_autoscale_grows_and_shrinks_the_pool(stand: CeleryStand) -> None:
+def test_autoscale_grows_and_shrinks_the_pool(
+    stand: CeleryStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOSCALE_KEEPALIVE", "1")
     stand.start_worker("--autoscale", "8,1")
     stand.send_many("nap", 0.5, count=8)
     stand.until(lambda: running(stand) > 4)
     stand.until_notes(8)
+    stand.until(lambda: stand.ask("stats")["pool"]["max-concurrency"] == 1)
 
 
 def test_events_and_signals_tell_of_every_task(stand: CeleryStand) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, requires, version
@@ -164,3 +167,28 @@ def imported(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.split(".")[0])
     return found
+
+
+@pytest.mark.parametrize("target", ["test", "check", "demo", "up"])
+def test_make_installs_once_and_then_needs_no_network(
+    target: str, tmp_path: Path
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements-dev.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    assert "pip install" in planned(target, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    assert "pip" not in planned(target, tmp_path)
+
+
+def planned(target: str, directory: Path) -> str:
+    """What make would run there."""
+    asked = ["make", "--dry-run", "UV=", target]
+    return subprocess.run(
+        asked,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    ).stdout

@@ -32,7 +32,7 @@ from orchestrator.http.problem import Problem, openai_error
 from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
-from orchestrator.http.waiting import ClientGone, wait_for_end
+from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.task import StopReason, Task, TaskStatus, Usage
 
@@ -91,14 +91,9 @@ async def create_completion(
             on_gone=lambda: celeriac.cancel(task.id, tenant=task.tenant),
         )
     seconds = limits_of(request).max_wait
-    try:
-        task = await wait_for_end(
-            celeriac, task.id, tenant=caller.tenant, seconds=seconds, request=request
-        )
-    except ClientGone:
-        if key is None:
-            await celeriac.cancel(task.id, tenant=caller.tenant)
-        raise
+    task = await wait_for_answer(
+        celeriac, task, seconds=seconds, request=request, key=key
+    )
     _check_ended(task, seconds)
     return JSONResponse(_completion(task))
 

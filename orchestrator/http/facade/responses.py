@@ -44,7 +44,7 @@ from orchestrator.http.problem import Problem
 from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
-from orchestrator.http.waiting import ClientGone, wait_for_end
+from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.task import Task
 
@@ -81,15 +81,9 @@ async def create_response(
     if body.background:
         return JSONResponse(response_object(task, ()))
     seconds = limits_of(request).max_wait
-    try:
-        task = await wait_for_end(
-            celeriac, task.id, tenant=caller.tenant, seconds=seconds, request=request
-        )
-    except ClientGone:
-        # Nobody knows the id of this response, so nobody could read it.
-        if key is None:
-            await celeriac.cancel(task.id, tenant=caller.tenant)
-        raise
+    task = await wait_for_answer(
+        celeriac, task, seconds=seconds, request=request, key=key
+    )
     return JSONResponse(await _object(celeriac, task))
 
 
