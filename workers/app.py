@@ -13,6 +13,7 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 from workers.bootstrap import AgentStep
 from workers.refusal import refuse
+from workers.task_events import TaskEvents
 
 
 def _settings() -> Settings:
@@ -35,7 +36,7 @@ def asks_for_prefork(arguments: Sequence[str]) -> bool:
     )
 
 
-app = Celery("celeriac", include=["workers.tasks"])
+app = Celery("celeriac", include=["workers.tasks"], events=TaskEvents)
 app.config_from_object(celery_settings(_settings()))
 if asks_for_prefork(sys.argv):
     app.conf.worker_pool = "prefork"

@@ -1,11 +1,13 @@
 """Whether anybody listens to this worker's events. Knows no broker and no clock.
 
 Redis tells how many took a message. When many in a row in a short time had no
-listener, events are dropped for a moment; who begins to listen misses no more.
+listener, events are dropped for a moment, and again after each one that is for nobody
+as long as the flood goes on; who begins to listen misses no more than such a moment.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 UNHEARD_BATCHES = 10
@@ -18,7 +20,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._unheard: deque[float] = deque(maxlen=UNHEARD_BATCHES)
-        self._silent_until = 0.0
+        self._silent_until = -math.inf
 
     def are_absent(self, now: float) -> bool:
         """Whether to drop what would be sent now."""
@@ -28,8 +30,11 @@ class Listeners:
         """Take how one batch of events fared."""
         if heard:
             self._unheard.clear()
+            self._silent_until = -math.inf
             return
         self._unheard.append(now)
         is_full = len(self._unheard) == UNHEARD_BATCHES
-        if is_full and now - self._unheard[0] < UNHEARD_SECONDS:
+        is_flood = is_full and now - self._unheard[0] < UNHEARD_SECONDS
+        goes_on = now - self._silent_until < UNHEARD_SECONDS
+        if is_flood or goes_on:
             self._silent_until = now + SILENCE_SECONDS

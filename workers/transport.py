@@ -255,6 +255,11 @@ class Channel(stock.Channel):  # type: ignore[misc]
         except Exception:
             logger.exception("reply dropped", extra={"queue": queue})
 
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether events of tasks are for nobody at present."""
+        return self._listeners.are_absent(monotonic())
+
     def _put_fanout(
         self, exchange: str, message: Any, routing_key: str, **kwargs: Any
     ) -> None:
@@ -262,7 +267,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         if exchange != EVENTS_EXCHANGE or kwargs.get("_publish_batch") is not None:
             super()._put_fanout(exchange, message, routing_key, **kwargs)
             return
-        if self._listeners.are_absent(monotonic()):
+        if self.nobody_listens:
             return
         with self.conn_or_acquire() as client:
             payload = dumps(message)

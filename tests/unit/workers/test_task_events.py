@@ -1,0 +1,69 @@
+"""Events of tasks are written for who listens, and for nobody else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from workers.task_events import TaskEvents
+
+
+class Producer:
+    """Keeps what is published through it."""
+
+    def __init__(self) -> None:
+        self.channel = SimpleNamespace(nobody_listens=False)
+        self.published: list[Any] = []
+
+    def publish(self, event: Any, **_: Any) -> None:
+        self.published.append(event)
+
+
+@pytest.fixture
+def producer() -> Producer:
+    return Producer()
+
+
+def dispatcher(producer: object) -> Any:
+    app = Celery("test", broker="memory://", events=TaskEvents, set_as_current=False)
+    made = app.events.Dispatcher(app.connection_for_write(), enabled=False)
+    made.enabled, made.producer = True, producer
+    return made
+
+
+def test_events_of_tasks_reach_who_listens(producer: Producer) -> None:
+    dispatcher(producer).send("task-started", uuid="t1")
+    (event,) = producer.published
+    assert (event["type"], event["uuid"]) == ("task-started", "t1")
+
+
+def test_nothing_is_written_for_nobody(producer: Producer) -> None:
+    producer.channel.nobody_listens = True
+    events = dispatcher(producer)
+    events.send("task-started", uuid="t1")
+    events.flush()
+    assert producer.published == []
+    producer.channel.nobody_listens = False
+    events.send("task-succeeded", uuid="t1")
+    assert [event["type"] for event in producer.published] == ["task-succeeded"]
+
+
+def test_a_worker_is_always_told_of(producer: Producer) -> None:
+    producer.channel.nobody_listens = True
+    dispatcher(producer).send("worker-online")
+    assert len(producer.published) == 1
+
+
+def test_another_transport_knows_of_no_listeners(producer: Producer) -> None:
+    del producer.channel.nobody_listens
+    dispatcher(producer).send("task-started", uuid="t1")
+    assert len(producer.published) == 1
+
+
+def test_a_dispatcher_that_is_off_sends_nothing() -> None:
+    events = dispatcher(None)
+    events.disable()
+    events.send("task-started", uuid="t1")
