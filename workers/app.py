@@ -12,6 +12,7 @@ from orchestrator.celery_settings import celery_settings
 from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 from workers.bootstrap import AgentStep
+from workers.broker_link import BrokerLink
 from workers.refusal import refuse
 from workers.task_events import TaskEvents
 
@@ -36,7 +37,7 @@ def asks_for_prefork(arguments: Sequence[str]) -> bool:
     )
 
 
-app = Celery("celeriac", include=["workers.tasks"], events=TaskEvents)
+app = Celery("celeriac", include=["workers.tasks"], amqp=BrokerLink, events=TaskEvents)
 app.config_from_object(celery_settings(_settings()))
 if asks_for_prefork(sys.argv):
     app.conf.worker_pool = "prefork"

@@ -6,10 +6,13 @@ Loaded by the workers (`-I fault_agents`) from a copy in their directory.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from conversations.json_value import JsonObject
@@ -68,11 +71,29 @@ STUCK = (hang, block, spin, spin_on_the_loop)
 """Tools that do not end by themselves within a limit."""
 
 
+def overflow_the_stack() -> None:
+    """Recurse in C until the kernel ends the process."""
+    nested: list[object] = []
+    for _ in range(10_000_000):
+        nested = [nested]
+    sys.setrecursionlimit(2**31 - 1)
+    repr(nested)
+
+
+DEATHS: dict[str, Callable[[], object]] = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(3),
+    "abort": os.abort,
+    "segfault": lambda: ctypes.string_at(0),
+    "recursion": overflow_the_stack,
+}
+
+
 class Poison:
-    """Takes its worker process down."""
+    """Takes its worker process down, in one way or another."""
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
-        os.kill(os.getpid(), signal.SIGKILL)
+        DEATHS[str(agent_input.data.get("way", "kill"))]()
         raise AssertionError
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestrator import TaskFailed, TaskFilter, TaskStatus
+from tests.faults import fault_agents
 from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import broken_invariants
 from tests.faults.redis_proxy import RedisProxy
@@ -61,9 +62,12 @@ async def test_a_lone_worker_that_was_frozen_goes_on_where_it_was(fleet: Fleet) 
 
 
 @pytest.mark.slow
-async def test_a_poison_task_fails_and_its_neighbours_complete(fleet: Fleet) -> None:
+@pytest.mark.parametrize("way", fault_agents.DEATHS)
+async def test_a_poison_task_fails_and_its_neighbours_complete(
+    fleet: Fleet, way: str
+) -> None:
     worker = await fleet.start_worker("--pool", "prefork", slots=3)
-    poison = await fleet.celeriac.submit("poison", {"prompt": "die"})
+    poison = await fleet.celeriac.submit("poison", {"prompt": "die", "way": way})
     for number in range(20):
         await fleet.submit(f"t{number}", turns=1)
     await fleet.all_ended(60)

@@ -1,0 +1,24 @@
+"""A broker that was away for long is found soon after it is back."""
+
+from __future__ import annotations
+
+import pytest
+from kombu.exceptions import OperationalError
+
+from workers.app import app
+from workers.broker_link import LONGEST_PAUSE_SECONDS
+
+
+def test_the_pauses_between_attempts_stay_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the worker's consumer connects: by the application's own connection."""
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _seconds: None)
+    pauses: list[float] = []
+    with (
+        app.connection_for_read("redis://127.0.0.1:9/0") as connection,
+        pytest.raises(OperationalError),
+    ):
+        connection.ensure_connection(lambda _exc, pause: pauses.append(pause), 8)
+    assert len(pauses) == 8
+    assert max(pauses) == LONGEST_PAUSE_SECONDS

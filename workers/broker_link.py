@@ -1,0 +1,35 @@
+"""How a worker finds its broker again: soon, however long the broker was away.
+
+Celery waits two seconds longer after each attempt, up to thirty, and has no setting for
+it; a worker would stand idle for half a minute after Redis is back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+
+PAUSE_SECONDS: Final = 1
+LONGEST_PAUSE_SECONDS: Final = 3
+
+
+class PatientConnection(Connection):
+    """Asks again after a short pause, for as long as it takes."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> PatientConnection:
+        """Connect; the pauses are ours unless the caller names others."""
+        pauses = {
+            "interval_start": PAUSE_SECONDS,
+            "interval_step": PAUSE_SECONDS,
+            "interval_max": LONGEST_PAUSE_SECONDS,
+        }
+        super().ensure_connection(*args, **(pauses | kwargs))  # type: ignore[no-untyped-call]
+        return self
+
+
+class BrokerLink(AMQP):  # type: ignore[misc]
+    """Celery's own, with connections of this kind."""
+
+    Connection = PatientConnection
