@@ -41,7 +41,7 @@ async def test_an_error_or_a_cancel_ends_them_all(others: int) -> None:
         await gather_or_cancel([fail(), *(hang() for _ in range(others))])
     assert ended == others
     begun.clear()
-    together = asyncio.create_task(
+    together = asyncio.get_running_loop().create_task(
         gather_or_cancel([hang() for _ in range(others + 1)])
     )
     await begun.wait()
