@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from conversations.message import Message, ToolCall
+from orchestrator.agent_config import AgentConfig
 from tests.integration.canned import refusal, whole
 from tests.integration.llm_serving import ASKED, ask, provider_at, serving, streaming
 
@@ -154,3 +155,14 @@ async def test_24_an_odd_list_of_loaded_models_tells_nothing(body: str):
         await ask(provider)
         assert await provider.context_tokens("m") is None
     await runner.cleanup()
+
+
+@streaming
+async def test_23_an_agent_always_limits_its_answer(stream: bool):
+    """Nobody has to think of it: a looping model would block a server's only slot."""
+    most = AgentConfig(name="a").max_output_tokens
+    assert most is not None
+    async with serving(["a"]) as (double, provider):
+        asked = ASKED.model_copy(update={"max_output_tokens": most})
+        await ask(provider, stream, asked)
+    assert double.requests[0].body["max_tokens"] == most

@@ -152,3 +152,17 @@ async def test_another_model_than_asked_for_is_told_once(
         for _ in replies:
             assert (await ask(provider, stream)).model == "loaded.gguf"
     assert caplog.text.count("endpoint answers with another model") == 1
+
+
+async def test_e10_a_hundred_thousand_tiny_events_are_one_answer():
+    tiny = events(*[delta(content="x")] * 100_000, delta("stop"))
+    async with serving([tiny]) as (_, provider):
+        completion = await ask(provider, True)
+    assert len(completion.message.content) == 100_000
+
+
+async def test_e10_tiny_events_without_end_meet_the_byte_cap():
+    tiny = events(*[delta(content="x")] * 100_000)
+    error = await failing([tiny], True, max_bytes=1024 * 1024)
+    assert isinstance(error, MalformedCompletion)
+    assert "more than 1048576 bytes" in str(error)

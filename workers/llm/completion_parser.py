@@ -197,9 +197,13 @@ def _numbered(message: Mapping[str, object]) -> list[object]:
 
 
 def _content(value: object) -> str:
-    """Text, or the text parts of a content list."""
+    """Text, or the text parts of a content list; no list in a list."""
     if isinstance(value, list):
-        return "".join(_content(part.get("text")) for part in value if _is_part(part))
+        return "".join(_text(part.get("text")) for part in value if _is_part(part))
+    return _text(value)
+
+
+def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
@@ -212,7 +216,7 @@ def _thought(content: object) -> str:
     if not isinstance(content, list):
         return ""
     return "".join(
-        _content(part.get("thinking")) or _content(part.get("text"))
+        _content(part.get("thinking")) or _text(part.get("text"))
         for part in content
         if isinstance(part, dict) and part.get("type") in _THOUGHTS
     )

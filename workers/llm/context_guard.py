@@ -72,5 +72,26 @@ def was_cut(
     return is_full or read < characters / _CHARS_OF_A_LONG_TOKEN
 
 
+class Readings:
+    """How much was read of a run's prompts, one after another."""
+
+    def __init__(self) -> None:
+        self._last: tuple[CompletionRequest, int] | None = None
+
+    def fell(self, request: CompletionRequest, completion: Completion) -> bool:
+        """Whether less was read of a prompt than of its own beginning before."""
+        read = completion.usage.input_tokens if completion.usage else 0
+        if not read:
+            return False
+        last, self._last = self._last, (request, read)
+        if last is None or read >= last[1] or last[1] < _SURE_FROM_TOKENS:
+            return False
+        before = last[0]
+        return (request.model, request.tools) == (
+            before.model,
+            before.tools,
+        ) and request.messages[: len(before.messages)] == before.messages
+
+
 def _is_power_of_2(number: int) -> bool:
     return not number & (number - 1)

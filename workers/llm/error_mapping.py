@@ -25,6 +25,7 @@ from workers.errors import (
 )
 from workers.llm import vendor_words
 from workers.llm.endpoint import Endpoint
+from workers.llm.tool_calls import mend
 from workers.llm.waits import retry_after_seconds, wait_in_words
 
 _TEXT_CHARS = 300
@@ -138,7 +139,7 @@ def failure_in(payload: Mapping[str, object], *, body: str) -> Failure | None:
     if not (payload.get("error") or payload.get("object") == "error"):
         return None
     failure = failure_of(payload, status=0, body=body)
-    digits = failure.code if failure.code.isdigit() else ""
+    digits = failure.code if failure.code.isdecimal() else ""
     status = int(digits) if len(digits) == 3 else 502
     return failure_of(payload, status=status, body=body)
 
@@ -293,7 +294,7 @@ def _said(message: str) -> str:
 
 def _text(detail: Mapping[str, object], name: str) -> str:
     value = detail.get(name)
-    return "" if value is None else str(value)
+    return "" if value is None else mend(str(value))  # an error is stored
 
 
 def _message(detail: Mapping[str, object]) -> str:

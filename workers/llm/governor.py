@@ -25,7 +25,7 @@ from workers.errors import (
 )
 from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.allowance import Allowance
-from workers.llm.context_guard import fitted, was_cut
+from workers.llm.context_guard import Readings, fitted, was_cut
 from workers.llm.endpoints import Endpoints
 from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.governed_call import (
@@ -127,6 +127,7 @@ class GovernedProvider:
         self._may_park = may_park
         self._may_owe = may_owe
         self._budget_times = 1
+        self._readings = Readings()
         self._waited_seconds = 0.0
         """At gates, since the last completion."""
 
@@ -278,9 +279,11 @@ class GovernedProvider:
         choice = call.choice
         context = await choice.endpoint.context_of(choice.model)
         sent = call.prompt_tokens
-        if not was_cut(call.request, completion, context, sent=sent):
+        fell = self._readings.fell(call.request, completion)
+        cut = was_cut(call.request, completion, context, sent=sent)
+        if not (fell or cut):
             return completion
-        if context is not None:
+        if cut and context is not None:
             raise ContextOverflow(
                 f"{choice.endpoint.base_url} has silently cut a prompt of about {sent}"
                 f" tokens to the {context} tokens of model {choice.model!r}; shorten it"

@@ -20,6 +20,7 @@ from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import error_from, failure_in
 from workers.llm.event_stream import DONE, EventStream, NotJson
+from workers.llm.tool_calls import mend
 from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")
@@ -274,8 +275,8 @@ class Answer:
 
     def _malformed(self, what: str) -> MalformedCompletion:
         return MalformedCompletion(
-            f"{self._endpoint.base_url} {what}; set OPENAI_BASE_URL to an endpoint"
-            " that speaks Chat Completions",
+            f"{self._endpoint.base_url} {mend(what)}; set OPENAI_BASE_URL to an"
+            " endpoint that speaks Chat Completions",
             endpoint=self._endpoint.base_url,
             status=self._sent.response.status,
             body=self.kept,

@@ -124,3 +124,26 @@ async def test_an_answer_to_a_cut_prompt_is_not_taken_once_the_context_is_known(
 async def test_a_prompt_that_was_probably_cut_is_flagged():
     stand = Stand({"one": [answer("yes", input_tokens=200, output_tokens=5)]})
     assert (await stand.provider().complete(asked(8))).context_truncated
+
+
+@pytest.mark.parametrize(
+    ("reads", "grows", "flagged"),
+    [
+        ((9000, 8000), True, True),
+        ((9000, 9400), True, False),
+        ((9000, 8000), False, False),
+        ((990, 900), True, False),
+    ],
+    ids=["less of more", "more of more", "less of another prompt", "short prompts"],
+)
+async def test_less_read_of_a_prompt_that_only_grew_is_flagged(
+    reads: tuple[int, int], grows: bool, flagged: bool
+):
+    replies = [answer("yes", input_tokens=read, output_tokens=5) for read in reads]
+    provider = Stand({"one": replies}).provider()
+    first = asked(8 if reads[0] > 1000 else 1)
+    more = Message(role="user", content="and then?")
+    kept = first.messages if grows else first.messages[1:]
+    second = first.model_copy(update={"messages": (*kept, more)})
+    assert not (await provider.complete(first)).context_truncated
+    assert (await provider.complete(second)).context_truncated is flagged
