@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
 from conversations.admission import MAX_PAGE, history_up_to, not_kept
@@ -69,7 +70,8 @@ class RedisConversationStore:
 
         Args:
             client: Sends whatever nothing else is said of.
-            execute: Sends what every run reads, together with what others send.
+            execute: Sends what every run reads, and what begins an empty conversation,
+                together with what others send.
         """
         self._client = client
         self._execute = execute
@@ -104,7 +106,10 @@ class RedisConversationStore:
             else:
                 arguments += history_arguments(history)
                 arguments += () if history else message_arguments(messages)
-            outcome, *answer = await self._create(keys=keys, args=arguments)
+            if history or messages:
+                outcome, *answer = await self._create(keys=keys, args=arguments)
+            else:
+                outcome, *answer = await self._together(self._create, keys, arguments)
         return _created(tenant, conversation_id, text_of(outcome), answer)
 
     async def _load(
@@ -318,22 +323,24 @@ class RedisConversationStore:
         keys = _keys(tenant, conversation_id)
         with store_errors():
             keys_read = (keys.head, keys.log, keys.system, keys.open)
-            answer = await self._window(keys_read)
+            answer = await self._together(self._read_window, keys_read)
         if answer is None:
             raise ConversationNotFound(conversation_id)
         head, rows = answer
         return read_head(tenant, conversation_id, head), read_messages(rows)
 
-    async def _window(self, keys: Sequence[str]) -> Any:
-        script = self._read_window
+    async def _together(
+        self, script: AsyncScript, keys: Sequence[str], args: Sequence[str | int] = ()
+    ) -> Any:
+        """Call a script along with what others send, where that can be done."""
         if self._execute is not None:
-            command: list[str | int] = ["EVALSHA", script.sha, len(keys), *keys]
+            command = ["EVALSHA", script.sha, len(keys), *keys, *args]
             (answer,) = await self._execute([command])
             if not isinstance(answer, Exception):
                 return answer
             if not isinstance(answer, NoScriptError):
                 raise answer
-        return await script(keys=keys)
+        return await script(keys=keys, args=args)
 
 
 def _keys(tenant: str, conversation_id: str) -> ConversationKeys:

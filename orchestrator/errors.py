@@ -12,7 +12,8 @@ OrchestratorError
 ├── LeaseLost               the run's fence is old; its writes are refused
 ├── StoreUnavailable        the store did not answer
 │   ├── StoreFull           it is out of memory
-│   └── StoreReadOnly       it is a replica, or cannot write
+│   ├── StoreReadOnly       it is a replica, or cannot write
+│   └── StoreUnfit          it would lose what it is given
 ├── QueueUnavailable        the broker did not take a message
 ├── ServiceDisabled         the configuration switches the service off
 ├── OrchestratorClosed      used after close, or in a forked child
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from conversations.shown_path import shown_path
 
 if TYPE_CHECKING:
     from orchestrator.task import Task
@@ -44,7 +47,7 @@ class InvalidInput(OrchestratorError, ValueError):
     """A field of a request cannot be taken."""
 
     def __init__(self, field: str, reason: str) -> None:
-        self.field = field
+        self.field = field = shown_path(field)
         self.reason = reason
         super().__init__(f"{field}: {reason}" if field else reason)
 
@@ -154,6 +157,9 @@ class LeaseLost(OrchestratorError):
 class StoreUnavailable(OrchestratorError):
     """The store did not answer in time, or refused the connection."""
 
+    may_pass = False
+    """Whether to wait may help: it is restarting, loading its data, or out of reach."""
+
 
 class StoreFull(StoreUnavailable):
     """The store is out of memory and refuses writes."""
@@ -161,6 +167,10 @@ class StoreFull(StoreUnavailable):
 
 class StoreReadOnly(StoreUnavailable):
     """The store is a replica or cannot persist, and refuses writes."""
+
+
+class StoreUnfit(StoreUnavailable):
+    """The store answers, but would lose or not order what it is trusted with."""
 
 
 class QueueUnavailable(OrchestratorError):

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.budget import Account
 from orchestrator.budget_limits import SpendingLimits
+from orchestrator.errors import StoreUnfit
 from orchestrator.figures_store import QueueState
 from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.metrics import Counters
 from orchestrator.parts import OrchestratorParts
+from orchestrator.store import TaskStore
 
 _MICROS = 1_000_000
 _SHAPE = ConfigDict(frozen=True, use_attribute_docstrings=True)
@@ -177,7 +179,8 @@ class Overview(BaseModel):
     gates: tuple[GateOverview, ...] | None = None
     """Told to whoever operates the system."""
     store: dict[str, str] | None = None
-    """Its version, durability and warnings; told to whoever operates the system."""
+    """Its version, durability and warnings, or why it is `unfit` for tasks; told to
+    whoever operates the system."""
 
 
 async def read_overview(
@@ -202,9 +205,17 @@ async def read_overview(
             "queues": tuple(_queue(queue) for queue in queues.values()),
             "workers": tuple(map(WorkerOverview.of, workers)),
             "gates": tuple(map(GateOverview.of, await read_gates(parts))),
-            "store": await store.check(),
+            "store": await _read_store(store),
         }
     )
+
+
+async def _read_store(store: TaskStore) -> dict[str, str]:
+    """What the store says of itself; an unfit one must not hide all the rest."""
+    try:
+        return await store.check()
+    except StoreUnfit as exc:
+        return {"unfit": str(exc)}
 
 
 def _agents(

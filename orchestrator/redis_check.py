@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from orchestrator import redis_keys
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnfit
 from orchestrator.redis_connection import UntypedRedis
 from orchestrator.task_record import instant
 
@@ -18,26 +19,14 @@ async def check_server(client: UntypedRedis, address: str) -> dict[str, str]:
     """Report version, durability and warnings of a server that may be used.
 
     Raises:
-        StoreUnavailable: it evicts keys, is a replica or part of a cluster.
+        StoreUnfit: it evicts keys, is a replica or part of a cluster.
+        StoreUnavailable: it does not answer.
     """
     await client.ping()
     warnings: list[str] = []
     facts = await _ask(client, "INFO", warnings)
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise StoreUnavailable(
-            f"Redis at {address} evicts keys (maxmemory-policy {policy});"
-            " set maxmemory-policy noeviction"
-        )
-    if facts.get("role", "master") != "master":
-        raise StoreUnavailable(
-            f"Redis at {address} is a replica; point the URL at its primary"
-        )
-    if int(facts.get("cluster_enabled", 0)):
-        raise StoreUnavailable(
-            f"Redis at {address} is a cluster, whose scripts cannot span keys;"
-            " use a single primary, with replicas if needed"
-        )
+    for reason in unfit_reasons(facts, address):
+        raise StoreUnfit(reason)
     report = {
         "version": str(facts.get("redis_version", "unknown")),
         "durability": await _durability(client, facts, warnings),
@@ -51,6 +40,27 @@ async def check_server(client: UntypedRedis, address: str) -> dict[str, str]:
             f" when you have looked into it: HDEL {redis_keys.HISTORY} went_back_ms"
         )
     return report | ({"warnings": "; ".join(warnings)} if warnings else {})
+
+
+def unfit_reasons(facts: Mapping[str, Any], address: str) -> Iterator[str]:
+    """Tell by a server's INFO why it must not be trusted with tasks."""
+    if evicts(facts):
+        yield (
+            f"Redis at {address} evicts keys (maxmemory-policy"
+            f" {facts['maxmemory_policy']}); set maxmemory-policy noeviction"
+        )
+    if facts.get("role", "master") != "master":
+        yield f"Redis at {address} is a replica; point the URL at its primary"
+    if int(facts.get("cluster_enabled", 0)):
+        yield (
+            f"Redis at {address} is a cluster, whose scripts cannot span keys;"
+            " use a single primary, with replicas if needed"
+        )
+
+
+def evicts(facts: Mapping[str, Any]) -> bool:
+    """Whether the server drops keys when its memory is full."""
+    return bool(facts.get("maxmemory_policy", "noeviction") != "noeviction")
 
 
 async def _durability(

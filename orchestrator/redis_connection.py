@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import ssl
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -198,7 +199,9 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
             f"Redis at {address} refuses writes; point the URL at a primary whose"
             " disk has room"
         )
-    return StoreUnavailable(f"Redis at {address} {_reason(exc)}")
+    error = StoreUnavailable(f"Redis at {address} {_reason(exc)}")
+    error.may_pass = not _is_lasting(exc)
+    return error
 
 
 def _origin(exc: BaseException) -> BaseException:
@@ -208,9 +211,23 @@ def _origin(exc: BaseException) -> BaseException:
     return exc
 
 
-def _reason(exc: BaseException) -> str:
+def _is_lasting(exc: BaseException) -> bool:
+    """Whether only a person can change it; redis-py's classes say too little."""
+    lasting = (InvalidResponse, ResponseError, ssl.SSLError)
+    if isinstance(exc, BusyLoadingError):
+        return False
+    return isinstance(exc, lasting) or _refuses_login(exc) or "SSL" in str(exc)
+
+
+def _refuses_login(exc: BaseException) -> bool:
     refusals = (AuthenticationError, AuthorizationError, NoPermissionError)
-    if isinstance(exc, refusals) or "WRONGPASS" in str(exc) or "NOAUTH" in str(exc):
+    return isinstance(exc, refusals) or any(
+        code in str(exc) for code in ("WRONGPASS", "NOAUTH")
+    )
+
+
+def _reason(exc: BaseException) -> str:
+    if _refuses_login(exc):
         return "refuses the login; check the user, the password and its permissions"
     if isinstance(exc, BusyLoadingError):
         return "is loading its data; try again shortly"

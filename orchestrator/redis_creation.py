@@ -12,7 +12,7 @@ from conversations.errors import ConversationBusy, ConversationNotFound
 from conversations.record import write_limits, write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
-from orchestrator.errors import AgentNotFound, IdempotencyConflict
+from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_listing import listing_keys
@@ -186,6 +186,8 @@ def _read_creation(
             return AgentNotFound(task.agent_name, nearest=nearest)
         case "conversation_deleted":
             return ConversationNotFound(task.conversation_id or "")
+        case "unfit":
+            return StoreUnfit(task_id)
         case "busy":
             return ConversationBusy(task.conversation_id or "")
         case "conflict":

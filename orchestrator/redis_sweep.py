@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable, UnreadableRecord
+from orchestrator.redis_alarm import RedisAlarm
 from orchestrator.redis_answers import read_doorbells
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
 from orchestrator.redis_listing import listing_keys
@@ -72,6 +73,7 @@ class RedisSweep:
         self._scripts = scripts
         self._call = call
         self._max_crashes = max_crashes
+        self._alarm = RedisAlarm(client)
         self._delta_ttl_ms = milliseconds(delta_ttl_seconds)
         self._history: tuple[str, int] = ("", 0)
         """The epoch and count of sweeps that this process saw last."""
@@ -85,6 +87,7 @@ class RedisSweep:
         return report
 
     async def _run(self, limit: int) -> SweepReport:
+        alarms = await self._alarm.look()
         expired, due = await self._tidy(limit)
         if not await self._may_take_back():
             expired = []
@@ -109,6 +112,7 @@ class RedisSweep:
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
             went_back=history is not None and history[0] == "went_back",
+            alarms=alarms,
         )
 
     async def _tidy(self, limit: int) -> tuple[list[str], list[str]]:

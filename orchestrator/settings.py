@@ -217,6 +217,8 @@ class WorkerSettings(Section):
     """Seconds that runs get to reach a step boundary on SIGTERM."""
     loop_stall_limit: Seconds = 30.0
     """When code has blocked the event loop for so long, its process's runs move on."""
+    store_patience: Seconds = 5.0
+    """How long a worker that starts waits for a store that is out of reach or loads."""
 
     @model_validator(mode="after")
     def _lease_outlives_a_missed_heartbeat(self) -> Self:

@@ -26,6 +26,7 @@ class Sweeper:
         self._store = store
         self._queue = queue
         self._interval_seconds = interval_seconds
+        self._alarms: tuple[str, ...] = ()
 
     async def sweep(self) -> SweepReport:
         """Sweep once and ring for what is ready.
@@ -52,11 +53,21 @@ class Sweeper:
                 "the store's history went back: tasks accepted meanwhile are gone,"
                 " ended ones may run again; see `celeriac doctor`"
             )
+        self._tell_alarms(report.alarms)
         if report.recovered or report.ended:
             logger.warning(
                 "swept",
                 extra={"recovered": report.recovered, "ended": report.ended},
             )
+
+    def _tell_alarms(self, alarms: tuple[str, ...]) -> None:
+        """Tell a change, once; what lasts is told by /status and `celeriac doctor`."""
+        for alarm in alarms:
+            if alarm not in self._alarms:
+                logger.error("store alarm: %s", alarm)
+        if self._alarms and not alarms:
+            logger.warning("store alarm over: the store is fit again")
+        self._alarms = alarms
 
     async def run(self) -> None:
         """Sweep until cancelled; tell an outage once, and again when it changes."""

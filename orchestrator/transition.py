@@ -149,3 +149,5 @@ class SweepReport:
     """Pending tasks whose message had not led to a claim in time."""
     went_back: bool = False
     """The store has forgotten what this process saw: an old file, a late replica."""
+    alarms: tuple[str, ...] = ()
+    """What makes the store unfit for tasks since it was last looked at."""

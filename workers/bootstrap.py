@@ -21,8 +21,7 @@ from typing import Any
 from celery import bootsteps, signals
 
 from orchestrator.agent_config import WorkerInfo
-from orchestrator.embedded import redis_version
-from orchestrator.errors import OrchestratorError, ServiceDisabled
+from orchestrator.errors import OrchestratorError
 from orchestrator.local_process import worker_id
 from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
@@ -31,17 +30,13 @@ from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
-from workers.agent_manager import AgentManager, LocalAgentManager
 from workers.drain_pipe import DrainPipe
 from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
-from workers.extensions import apply_extensions
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
-from workers.llm.governor import Governor
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
-from workers.tools.document_summarizer import DocumentSummarizer
-from workers.tools.registry import ToolRegistry
+from workers.start_check import build_manager, check_startup, wait_for_redis
 from workers.transport import lean_broker
 from workers.webhooks import WebhookDeliverer
 
@@ -189,22 +184,6 @@ def open_webhooks(settings: Settings, store: TaskStore) -> WebhookDeliverer | No
     return WebhookDeliverer(store, settings.webhooks)
 
 
-def build_manager(settings: Settings, governor: Governor) -> AgentManager:
-    """Return a manager with the extensions' agents and the settings'.
-
-    Raises:
-        InvalidAgent: an agent's kind or tool is not known.
-    """
-    tools = ToolRegistry()
-    tools.register(DocumentSummarizer())
-    llm = governor.endpoints.default.provider
-    manager = LocalAgentManager(llm, tools, governor=governor)
-    apply_extensions(manager, tools)
-    for config in settings.agents.values():
-        manager.register_agent(config)
-    return manager
-
-
 class WorkerProcessHolder:
     """The worker process's parts, made on first use and never shared over a fork."""
 
@@ -333,37 +312,12 @@ def _slots(worker: Any) -> int:
     return 1 if _pool_of(worker) == "solo" else int(worker.concurrency)
 
 
-async def check_startup(settings: Settings) -> None:
-    """Check that this worker can serve.
-
-    The agents are built once for the check and again where they run.
-
-    Raises:
-        ServiceDisabled: the agent manager is switched off.
-        InvalidSettings: the storage backend lives in one process only.
-        InvalidAgent: an agent or tool cannot be registered.
-        InvalidEndpoint: the endpoint's URL, key or headers cannot be used.
-        StoreUnavailable: the store does not answer or must not be used.
-    """
-    if not settings.services.agent_manager.enabled:
-        raise ServiceDisabled("agent_manager")
-    parts = connect(settings)
-    governor = open_governor(settings, parts)
-    try:
-        build_manager(settings, governor)
-        facts = await parts.store.check()
-    finally:
-        await parts.aclose()
-        await governor.aclose()
-    logger.info("store checked", extra={"store": facts})
-
-
 def _remember(instance: Any, conf: Any, **_: Any) -> None:
     """Take the worker on; without a Redis it ends here, before Celery's warnings."""
-    storage = load_settings().storage
-    if storage.backend == "redis":
+    settings = load_settings()
+    if settings.storage.backend == "redis":
         try:
-            redis_version(storage.redis_url.get_secret_value())
+            wait_for_redis(settings)
         except OrchestratorError as exc:
             refuse(exc)
     worker_process.worker = instance

@@ -26,10 +26,11 @@ from orchestrator.store import Doorbell
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import conversation_service, defaults_of, redact_of
 from workers.agent_manager import AgentManager
-from workers.bootstrap import build_manager, open_webhooks
+from workers.bootstrap import open_webhooks
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
+from workers.start_check import build_manager
 
 STOP_SECONDS = 5.0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import IO, Any
 
 import click
 from pydantic import JsonValue
 
+from conversations.errors import InvalidHistory
 from conversations.message import StoredMessage
 from conversations.service import ConversationService
 from orchestrator.cli import exit_codes
@@ -113,23 +114,34 @@ def export_command(conversation_id: str, output: IO[str], tenant: str | None) ->
 
 
 @command.command("import")
-@click.argument("source", type=click.File("r", "utf-8-sig"), default="-")
+@click.argument("source", type=click.File("rb"), default="-")
 @click.option(
     "--id", "conversation_id", metavar="ID", help="Another id than the exported one."
 )
 @tenant_option
 def import_command(
-    source: IO[str], conversation_id: str | None, tenant: str | None
+    source: IO[bytes], conversation_id: str | None, tenant: str | None
 ) -> None:
     """Create a conversation of an export, from a file or standard input."""
 
     async def import_(service: ConversationService, whose: str) -> None:
         created = await service.import_lines(
-            source, conversation_id=conversation_id, tenant=whose
+            _text_of(source), conversation_id=conversation_id, tenant=whose
         )
         click.echo(created.id)
 
     _with_service(tenant, import_)
+
+
+def _text_of(source: IO[bytes]) -> Iterator[str]:
+    for number, line in enumerate(source, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as exc:
+            raise InvalidHistory(
+                f"line {number} is no UTF-8 text (byte {exc.start + 1});"
+                " convert the file to UTF-8"
+            ) from None
 
 
 @command.command("fork")

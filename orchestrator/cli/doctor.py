@@ -15,7 +15,7 @@ from orchestrator.cli.endpoint_report import ask_endpoint
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import redis_version
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnavailable, StoreUnfit
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
@@ -104,6 +104,8 @@ async def _storage_checks(settings: Settings) -> list[Check]:
         ):
             store = await _store_check(orchestrator, settings)
             return [store, *await _worker_checks(orchestrator)]
+    except StoreUnfit as exc:
+        return [Check("redis", "fail", str(exc))]
     except (StoreUnavailable, TimeoutError) as exc:
         finding = str(exc) or f"no answer within {_STORAGE_SECONDS:g} s"
         return [Check("redis", "fail", finding, _START_REDIS)]

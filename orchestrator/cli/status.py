@@ -50,6 +50,8 @@ def _print(overview: Overview, readiness: Readiness) -> None:
         echo_table(_BUDGET_HEADS, map(_budget_row, overview.budgets))
     for line in _closed_gates(overview):
         click.echo(line)
+    if warnings := (overview.store or {}).get("warnings"):
+        click.echo(f"store: {warnings}", err=True)
     for part in readiness.parts:
         if not part.ready:
             click.echo(f"not ready: {part.name}: {part.detail}", err=True)

@@ -214,6 +214,7 @@ def _of_fleet(overview: Overview) -> Iterator[Metric]:
         ("agent",),
         (((agent.name,), agent.workers) for agent in overview.agents),
     )
+    yield from _of_store(overview)
     yield from _of_workers(overview)
     yield from _of_gates(overview)
     yield _gauge(
@@ -221,6 +222,22 @@ def _of_fleet(overview: Overview) -> Iterator[Metric]:
         "The release of the HTTP service; always 1.",
         ("version",),
         [((version("celeriac"),), 1)],
+    )
+
+
+def _of_store(overview: Overview) -> Iterator[Metric]:
+    store = overview.store or {}
+    yield _gauge(
+        "celeriac_store_unfit",
+        "1 while the store would lose tasks, so that no new ones are taken.",
+        (),
+        [((), int("unfit" in store))],
+    )
+    yield _gauge(
+        "celeriac_store_durability",
+        "What the store's writes outlive: none, process or os; always 1.",
+        ("level",),
+        [((store["durability"],), 1)] if "durability" in store else [],
     )
 
 

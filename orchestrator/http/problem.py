@@ -90,6 +90,7 @@ _KINDS: tuple[tuple[type[Exception], int, str], ...] = (
     (room.ServiceDisabled, 503, "service_disabled"),
     (room.StoreFull, 503, "store_full"),
     (room.StoreReadOnly, 503, "store_read_only"),
+    (room.StoreUnfit, 503, "store_unfit"),
     (room.StoreUnavailable, 503, "store_unavailable"),
     (room.QueueUnavailable, 503, "queue_unavailable"),
     (room.UnreadableRecord, 503, "unreadable_record"),

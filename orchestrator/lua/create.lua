@@ -12,8 +12,10 @@
 -- steers is taken by the run of the conversation's next turn before a completion
 -- (take_messages.lua), and until then waits as any other turn, for when that run ends.
 -- Returns {for each request {verdict, id, record, doorbells}, doorbells of others}; of a
--- created record only its instants.
+-- created record only its instants. While a sweep has found the server unfit nothing new
+-- is taken: {'unfit', why, {}, {}}.
 
+local unfit = redis.call('GET', FLEET .. 'unfit')
 local place = 8
 local function take()
   place = place + 1
@@ -290,6 +292,9 @@ local function accept(asked)
   local id, verdict = earlier_task(asked)
   if verdict then
     return answer(verdict, id, verdict == 'repeated' and ring_if_pending(id) or {})
+  end
+  if unfit then
+    return {'unfit', unfit, {}, {}}
   end
   if asked.known ~= '1' and redis.call('HLEN', KEYS[13]) > 0
     and redis.call('HEXISTS', KEYS[13], asked.agent) == 0 then

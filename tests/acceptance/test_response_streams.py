@@ -11,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
-from conversations.message import ToolCall
+from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.task import RetryPolicy
 from tests.acceptance.test_openai_client import ADD, ITEM, client_of, sse
@@ -233,3 +233,36 @@ async def test_a_failed_call_may_come_back_with_the_history() -> None:
         assert again.output_text == "one two three"
         (told,) = [m for m in service.model.requests[-1].messages if m.tool_call_id]
         assert "nothing" in told.content
+
+
+def hide(message: Message) -> Message:
+    return message.model_copy(
+        update={"content": message.content.replace("4111", "[card]")}
+    )
+
+
+async def test_the_answer_is_true_and_its_history_redacted() -> None:
+    services = {"conversations": {"redact": f"{__name__}:hide"}}
+    async with (
+        serving(lambda _: "your card is 4111 1111", services=services) as service,
+        client_of(service.url) as client,
+    ):
+        talk = await client.conversations.create()
+        stream = await client.responses.create(
+            model="assistant",
+            input="my card is 4111",
+            conversation=talk.id,
+            stream=True,
+        )
+        events = [event async for event in stream]
+        final = events[-1].response
+        told = "".join(e.delta for e in events if e.type == DELTA)
+        assert told == final.output_text == "your card is 4111 1111"
+        items = await client.conversations.items.list(talk.id)
+        assert "4111 " not in items.model_dump_json()
+        assert items.model_dump_json().count("[card]") == 2
+        await client.responses.create(
+            model="assistant", input="again", conversation=talk.id
+        )
+        asked = [m.content for m in service.model.requests[-1].messages]
+        assert asked == ["my card is [card]", "your card is [card] 1111", "again"]

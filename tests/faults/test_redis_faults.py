@@ -18,7 +18,10 @@ from orchestrator.errors import (
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,
+    StoreUnfit,
 )
+from orchestrator.http.exposition import FiguresCollector
+from orchestrator.redis_keys import UNFIT
 from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import ANSWER_SECONDS, broken_invariants
 from tests.faults.restartable_redis import RestartableRedis
@@ -218,6 +221,50 @@ def test_a_worker_refuses_a_redis_that_evicts(
     worker = Stand(server.url, tmp_path).start_worker(wait=False)
     assert worker.wait() != 0
     assert "noeviction" in worker.text().strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+async def test_a_redis_that_begins_to_evict_is_told_and_takes_no_new_task(
+    fleet: Fleet,
+) -> None:
+    """B6: what was accepted goes on; `/readyz` and `/status` are of the same report."""
+    worker = await fleet.start_worker(*choose("async"))
+    fleet.model.delay = lambda label, number: 0.5
+    await fleet.submit("before", turns=3)
+    with fleet.server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        await fleet.until(lambda: bool(client.exists(UNFIT)), 20)
+        with pytest.raises(StoreUnfit, match="allkeys-lru"):
+            await fleet.submit("refused")
+        readiness = await fleet.celeriac.readiness()
+        unready = {part.name: part.detail for part in readiness.parts if not part.ready}
+        assert "noeviction" in unready["store"]
+        overview = await fleet.celeriac.overview(fleet=True)
+        assert "noeviction" in (overview.store or {})["unfit"]
+        told = {m.name: m.samples for m in FiguresCollector({}, overview).collect()}
+        assert [sample.value for sample in told["celeriac_store_unfit"]] == [1]
+        await fleet.until(lambda: "store alarm" in worker.text(), 20)
+        client.config_set("maxmemory-policy", "noeviction")
+        await fleet.until(lambda: not client.exists(UNFIT), 20)
+    await fleet.submit("afterwards")
+    await fleet.all_ended(30)
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["async", "prefork"])
+async def test_a_worker_that_starts_while_redis_is_away_waits_for_it(
+    fleet: Fleet, pool: str
+) -> None:
+    await fleet.submit("a")
+    fleet.server.kill()
+    worker = await fleet.start_worker(*choose(pool), wait=False)
+    await fleet.until(lambda: "cannot be reached" in worker.text(), 30)
+    fleet.server.restart()
+    await fleet.all_ended(40)
+    assert await broken_invariants(fleet) == []
+    assert worker.process.poll() is None
 
 
 @pytest.mark.slow

@@ -233,6 +233,35 @@ def test_a_conversation_goes_out_comes_back_is_forked_and_deleted(
     assert (code, "line 1" in out) == (2, True)
 
 
+HEAD = b'\xef\xbb\xbf{"id":"talk","config":{},"metadata":{}}\r\n'
+
+
+def line_of(seq: int, text: bytes) -> bytes:
+    said = b'{"role":"user","content":"%s","client_id":"%d"}' % (text, seq)
+    at = b'"created_at":"2025-01-01T00:00:00Z"'
+    return b'{"seq":%d,%s,"message":%s}\n' % (seq, at, said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([line_of(1, b"\xff")], "line 2 is no UTF-8 text (byte"),
+        ([line_of(1, b"a"), line_of(2, b"x" * 10_000_000)], "line 3 has 10000"),
+    ],
+    ids=["bytes", "size"],
+)
+def test_a_file_that_cannot_be_imported_is_refused_by_its_line(
+    stand: Stand, lines: list[bytes], said: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "talk.jsonl"
+    source.write_bytes(HEAD + b"".join(lines))
+    code, out = run(stand, "conversations", "import", str(source))
+    assert (code, said in out) == (2, True), out
+    assert len(out) < 300
+    source.write_bytes(HEAD + line_of(1, b"a"))
+    assert run(stand, "conversations", "import", str(source)) == (0, "talk\n")
+
+
 def test_the_blocking_talk_streams(stand: Stand) -> None:
     with endpoint(stand, ["Hello Ada.", "Ada."]):
         stand.start_worker()

@@ -66,7 +66,13 @@ async def test_own_agents_and_tools_are_announced_and_run(stand: Stand) -> None:
             "services.agent_manager.enabled",
         ),
         ({"CELERIAC_LLM__MODLE": "x"}, "model"),
-        ({"REDIS_URL": "redis://127.0.0.1:9/0"}, "127.0.0.1:9"),
+        (
+            {
+                "REDIS_URL": "redis://127.0.0.1:9/0",
+                "CELERIAC_WORKER__STORE_PATIENCE": "100ms",
+            },
+            "127.0.0.1:9",
+        ),
     ],
 )
 def test_a_worker_that_cannot_serve_says_why_and_does_not_start(

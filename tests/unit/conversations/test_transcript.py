@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from conversations import Conversation, InvalidHistory, StoredMessage
-from conversations.transcript import TranscriptHead, TranscriptReader
+from conversations.transcript import TranscriptHead, TranscriptReader, message_line
 from tests.unit.conversations.histories import (
     AT,
     calls,
@@ -140,6 +140,11 @@ def test_a_line_that_no_store_could_hold_is_named(field: str, value: str) -> Non
         (['{"format":"other/1","id":"talk","config":{},"metadata":{}}'], 1),
         ([*lines_of(), "{}\n"], 2),
         ([*lines_of(stored(1)), "", *lines_of(stored(2))], 3),
+        (
+            [*lines_of(stored(1)), message_line(stored(2)).replace('"a"', r'"\ud800"')],
+            3,
+        ),
+        ([*lines_of(stored(1)), '{"seq":2,\n'], 3),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(lines: list[str], line: int) -> None:

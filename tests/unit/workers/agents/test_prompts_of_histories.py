@@ -113,7 +113,7 @@ async def window_of(
     return (await read_view(store, "default", name)).messages()
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(
     histories,
     configs,

@@ -1,0 +1,101 @@
+"""Whether a worker can serve, before it takes work: its agents, endpoint and store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import monotonic
+from typing import Final, TypeVar
+
+from orchestrator.embedded import redis_version
+from orchestrator.errors import ServiceDisabled, StoreUnavailable
+from orchestrator.settings import Settings
+from orchestrator.wiring import connect
+from workers.agent_manager import AgentManager, LocalAgentManager
+from workers.extensions import apply_extensions
+from workers.llm.governor import Governor
+from workers.llm_wiring import open_governor
+from workers.tools.document_summarizer import DocumentSummarizer
+from workers.tools.registry import ToolRegistry
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS: Final = 0.5
+
+T = TypeVar("T")
+
+
+def build_manager(settings: Settings, governor: Governor) -> AgentManager:
+    """Return a manager with the extensions' agents and the settings'.
+
+    Raises:
+        InvalidAgent: an agent's kind or tool is not known.
+    """
+    tools = ToolRegistry()
+    tools.register(DocumentSummarizer())
+    llm = governor.endpoints.default.provider
+    manager = LocalAgentManager(llm, tools, governor=governor)
+    apply_extensions(manager, tools)
+    for config in settings.agents.values():
+        manager.register_agent(config)
+    return manager
+
+
+async def check_startup(settings: Settings) -> None:
+    """Check that this worker can serve.
+
+    The agents are built once for the check and again where they run.
+
+    Raises:
+        ServiceDisabled: the agent manager is switched off.
+        InvalidSettings: the storage backend lives in one process only.
+        InvalidAgent: an agent or tool cannot be registered.
+        InvalidEndpoint: the endpoint's URL, key or headers cannot be used.
+        StoreUnavailable: the store does not answer or must not be used.
+    """
+    if not settings.services.agent_manager.enabled:
+        raise ServiceDisabled("agent_manager")
+    parts = connect(settings)
+    governor = open_governor(settings, parts)
+    try:
+        build_manager(settings, governor)
+        facts = await _patiently(
+            parts.store.check, seconds=settings.worker.store_patience
+        )
+    finally:
+        await parts.aclose()
+        await governor.aclose()
+    logger.info("store checked", extra={"store": facts})
+
+
+def wait_for_redis(settings: Settings) -> None:
+    """Wait until Redis answers, before Celery asks it for anything.
+
+    Raises:
+        StoreUnavailable: it does not within `worker.store_patience`.
+    """
+    url = settings.storage.redis_url.get_secret_value()
+    ask = partial(asyncio.to_thread, redis_version, url)
+    asyncio.run(_patiently(ask, seconds=settings.worker.store_patience))
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    """Ask again while the store is away for a moment, as a worker at work does.
+
+    A worker that starts while Redis restarts would be missing afterwards. What time
+    does not heal, a wrong login say, is told at once.
+    """
+    give_up_at = monotonic() + seconds
+    told = ""
+    while True:
+        try:
+            return await ask()
+        except StoreUnavailable as exc:
+            if not exc.may_pass or monotonic() > give_up_at:
+                raise
+            if str(exc) != told:
+                told = str(exc)
+                logger.warning("%s; waiting %g s for it", told, seconds)
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
