@@ -13,6 +13,8 @@ from typing import Annotated, cast
 from pydantic import AfterValidator, BeforeValidator, JsonValue, Strict
 from pydantic_core import to_json
 
+from conversations.shown_path import shown_path
+
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
 
@@ -24,7 +26,7 @@ class NotStorable(ValueError):
     """A value cannot be stored; says where it stands, why, and what would do."""
 
     def __init__(self, path: str, reason: str) -> None:
-        self.path = path
+        self.path = path = shown_path(path)
         self.reason = reason
         super().__init__(f"{path}: {reason}" if path else reason)
 

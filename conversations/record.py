@@ -29,8 +29,11 @@ def write_message(message: Message) -> str:
 
 
 def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
-    """The message of a log entry; `turn` is empty when it was added by hand."""
-    return StoredMessage(
+    """The message of a log entry; `turn` is empty when it was added by hand.
+
+    What stands around the message was written by a script of ours.
+    """
+    return StoredMessage.model_construct(
         seq=seq,
         turn=turn or None,
         created_at=from_ms(at_ms),

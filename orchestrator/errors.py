@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from conversations.shown_path import shown_path
+
 if TYPE_CHECKING:
     from orchestrator.task import Task
 
@@ -45,7 +47,7 @@ class InvalidInput(OrchestratorError, ValueError):
     """A field of a request cannot be taken."""
 
     def __init__(self, field: str, reason: str) -> None:
-        self.field = field
+        self.field = field = shown_path(field)
         self.reason = reason
         super().__init__(f"{field}: {reason}" if field else reason)
 

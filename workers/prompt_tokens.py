@@ -39,20 +39,25 @@ def counted(
     lowest, highest = RATIO_LIMITS
     ratio = sum(usage.input_tokens for _, _, usage in told) / max(1, estimated)
     ratio = min(highest, max(lowest, ratio))
-    answers = {
-        completion.message.model_dump_json(): usage.output_tokens
-        - usage.reasoning_tokens
-        for _, completion, usage in told
-    }
+    answers = [
+        (completion.message, usage.output_tokens - usage.reasoning_tokens)
+        for _, completion, usage in reversed(told)
+    ]
     return tuple(
         message.model_copy(
             update={
-                "tokens": (
-                    message.role is Role.ASSISTANT
-                    and answers.get(message.model_dump_json())
-                )
+                "tokens": _counted_alone(message, answers)
                 or max(1, round(estimate_tokens(message) * ratio))
             }
         )
         for message in turn
     )
+
+
+def _counted_alone(
+    message: Message, answers: Sequence[tuple[Message, int]]
+) -> int | None:
+    """Return what the endpoint counted of an answer; None of another message."""
+    if message.role is not Role.ASSISTANT:
+        return None
+    return next((tokens for answer, tokens in answers if answer == message), None)

@@ -9,8 +9,8 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -189,7 +189,7 @@ class JournaledRunContext:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
         completion = answered.completion
-        with self._keeping(answered):
+        async with self._keeping(answered):
             text = completion.message.content
             summary = summary_message(text, covers=view.window.cut)
             took, attempt = monotonic() - started, self.task.attempt
@@ -199,8 +199,7 @@ class JournaledRunContext:
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        self._completions += 1
-        number = self._completions
+        number = self._completions = self._completions + 1
         key = f"completion:{number}"
         if (done := self._steps.get(key)) is not None:
             completion = Completion.model_validate(done.outcome)
@@ -215,7 +214,7 @@ class JournaledRunContext:
             if self._completions == number:
                 self._completions -= 1
             raise
-        with self._keeping(answered):
+        async with self._keeping(answered, live):
             await live.pause()
             completion, seconds = answered.completion, monotonic() - started
             estimate = answered.prompt_tokens
@@ -236,14 +235,18 @@ class JournaledRunContext:
         self._items += bool(completion.message.content)
         self._said = completion.message.content
 
-    @contextmanager
-    def _keeping(self, answered: Answered) -> Iterator[None]:
+    @asynccontextmanager
+    async def _keeping(
+        self, answered: Answered, live: LiveText | None = None
+    ) -> AsyncIterator[None]:
         """Enclose an answer's way into the journal; what does not arrive is paid."""
         try:
             with self._run.recording():
                 yield
         except BaseException:
             self._llm.pay_now(answered)
+            if live is not None:
+                await live.leave()
             raise
 
     async def _ask_live(

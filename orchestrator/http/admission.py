@@ -7,6 +7,7 @@ unfinished tasks may be passed by what all of them take within a second.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from math import ceil
 from time import monotonic
 from typing import Final
@@ -28,7 +29,11 @@ _MINUTE: Final = 60
 class Admission:
     """Counts what each tenant submits."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(
+        self, settings: HttpSettings, *, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """Count by the settings' bounds; `clock` tells seconds that only rise."""
+        self._clock = clock
         self._most_unfinished = settings.max_unfinished
         self._most_a_minute = settings.max_submits_per_minute
         self._minute = 0
@@ -41,7 +46,7 @@ class Admission:
         Raises:
             Problem: 429; the tenant has submitted too fast, or has too many tasks.
         """
-        now = monotonic()
+        now = self._clock()
         if self._most_a_minute is not None:
             self._check_rate(tenant, now, self._most_a_minute)
         until, count = self._unfinished.get(tenant, (0.0, 0))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from conversations.message import Role
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import OpenStores, Stores
-from tests.conformance.task_steps import claim, completed, submit, submitted
+from tests.conformance.task_steps import claim, completed, failed, submit, submitted
 
 TALK = "talk"
 
@@ -83,3 +84,34 @@ async def test_a_step_after_taken_messages_stands_behind_them(stores: Stores) ->
     steps = await stores.tasks.steps("default", first.id)
     assert [step.key for step in steps] == ["messages:1:1", "messages:2:1"]
     assert (await stores.tasks.get("default", first.id)).status is TaskStatus.RUNNING
+
+
+async def test_messages_to_a_run_are_said_once_over_its_attempts(
+    stores: Stores,
+) -> None:
+    """One taken before the run was given back, one not yet, one on the way."""
+    first = await asked(stores, "First")
+    lease = (await claim(stores.tasks, first)).lease
+    await asked(stores, "taken", when_busy="steer")
+    taken = await stores.tasks.take_messages(lease, "messages:1:1")
+    await asked(stores, "waiting", when_busy="steer")
+    await stores.tasks.release(lease, running_seconds=0, reason="drain")
+    late = await asked(stores, "late", when_busy="steer")
+    claimed = await claim(stores.tasks, first)
+    assert claimed.steps == (taken,)
+    again = await stores.tasks.take_messages(claimed.lease, "messages:1:1")
+    assert again == taken
+    step = await stores.tasks.take_messages(claimed.lease, "messages:1:2")
+    words = [] if step is None else [each["content"] for each in step.outcome]
+    assert words == ["waiting"]
+    assert await stores.tasks.take_messages(claimed.lease, "messages:1:3") is None
+    await stores.tasks.finish(claimed.lease, failed(), running_seconds=0)
+    await finished_late(stores, late)
+    stored = await stores.conversations.read("default", TALK)
+    questions = [m.message.content for m in stored if m.message.role is Role.USER]
+    assert questions == ["First", "taken", "waiting", "late"]
+
+
+async def finished_late(stores: Stores, task: Task) -> None:
+    lease = (await claim(stores.tasks, task)).lease
+    await stores.tasks.finish(lease, failed(), running_seconds=0)

@@ -30,7 +30,7 @@ MODULES: Final = {
     "dead": "tests.integration.test_dead_endpoint",
     "job": "tests.integration.test_main_job",
     "spent": "tests.integration.test_spent_budget",
-    "fleet": "tests.integration.test_gate_fleet",
+    "fleet": "tests.faults.test_gate_fleet",
     "accounts": "tests.conformance.test_budget",
     "dues": "tests.conformance.test_task_dues",
     "agent": f"{_UNIT}.agents.test_llm_agent",

@@ -18,7 +18,7 @@ from workers.agents.agent import AgentInput, AgentResult, RunContext
 
 IDLE = 1000
 READERS = 20
-PIECE, PIECES = "x" * 20_000, 200
+PIECE, PIECES = "x" * 20_000, 400
 HIGH_WATER = 64 * 1024
 """What asyncio holds for a connection before it asks a writer to wait."""
 

@@ -112,14 +112,20 @@ def test_a_stock_worker_says_it_before_celery_says_anything(tmp_path: Path) -> N
         ended = subprocess.run(
             [sys.executable, "-m", "celery", "-A", "workers", "worker"],
             cwd=tmp_path,
-            env={**os.environ, "REDIS_URL": url},
+            env={
+                **os.environ,
+                "REDIS_URL": url,
+                "CELERIAC_WORKER__STORE_PATIENCE": "10ms",
+            },
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
     assert ended.returncode == 69
-    assert "start it or set REDIS_URL" in one_line(ended.stderr)
+    waiting, given_up = ended.stderr.splitlines()
+    assert waiting == f"{given_up}; waiting 0.01 s for it"
+    assert "start it or set REDIS_URL" in one_line(given_up)
     assert ended.stdout == ""
 
 

@@ -72,7 +72,8 @@ def _document(ctx: RunContext, agent_input: AgentInput) -> Document:
     data = agent_input.data
     source, text = data.get("document"), data.get("text")
     if (source is None) == (text is None):
-        raise invalid("input.document", "give either document or text, and one of them")
+        reason = "give one of document (a path, or name and text) and text"
+        raise invalid("input.document", reason)
     if text is not None:
         source = {"name": "text", "text": text}
     return read_document(

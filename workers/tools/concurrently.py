@@ -15,7 +15,10 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list
     Unlike `asyncio.gather`, the first error, or the caller's own cancellation, cancels
     the others and waits for their ends. The coroutines begin in the order given.
     """
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    pending = list(coroutines)
+    if len(pending) == 1:
+        return [await pending[0]]  # as most turns have it: no task is needed
+    tasks = [asyncio.create_task(coroutine) for coroutine in pending]
     try:
         return await asyncio.gather(*tasks)
     finally:

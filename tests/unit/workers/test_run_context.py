@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+
+import pytest
 
 from conversations.message import Message, Role, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Journal, Step, StepStart
+from orchestrator.journal import Journal, Step, StepStart, Unfinished
 from orchestrator.store import Started
 from orchestrator.task import Task
 from workers.llm.provider import CompletionRequest
@@ -134,3 +137,22 @@ async def test_progress_reaches_viewers() -> None:
     (event,) = log.events
     assert event.type is EventType.PROGRESS
     assert event.data == {"message": "half way", "pages": 3}
+
+
+async def test_an_answer_that_does_not_reach_the_journal_is_kept_as_unfinished() -> (
+    None
+):
+    class CutLog(KeptLog):
+        kept: list[Unfinished | None]
+
+        async def record(self, step, events, *, dues=None):
+            raise asyncio.CancelledError
+
+        async def emit(self, events, *, unfinished=None) -> None:
+            self.kept = [unfinished]
+
+    log = CutLog()
+    ctx = make(log, ScriptedLLMProvider(replies=["Hello you"]))
+    with pytest.raises(asyncio.CancelledError):
+        await ctx.complete(ASK)
+    assert log.kept == [Unfinished("completion:1", "Hello you")]

@@ -114,8 +114,8 @@ async def test_cut_answer_is_partial() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({}, "give either document or text"),
-        ({"document": "a.md", "text": "b"}, "give either document or text"),
+        ({}, "give one of document"),
+        ({"document": "a.md", "text": "b"}, "give one of document"),
         ({"text": " "}, r"input.document.text: must be text"),
         ({"document": "../a.md"}, "outside the allowed roots"),
         ({"document": "."}, "names a directory of 2 documents"),

@@ -16,8 +16,7 @@ from tests.stand import Stand
 from workers.llm.double import Double
 
 RUNS, WORKERS, SLOTS = 200, 4, 8
-IN_FLIGHT, REQUESTS, TOKENS, WINDOW_SECONDS = 5, 100, 20_000, 6.0
-ANSWER_SECONDS = 0.32
+IN_FLIGHT, REQUESTS, TOKENS = 5, 100, 20_000
 FREE_RUNS = 10
 
 SETTINGS = f"""
@@ -26,7 +25,7 @@ llm:
     in_flight: {IN_FLIGHT}
     requests_per_minute: {REQUESTS}
     tokens_per_minute: {TOKENS}
-    window: {WINDOW_SECONDS}s
+    window: %ss
 agents:
   limited: {{kind: llm, max_output_tokens: 100}}
   free: {{kind: llm, endpoint: other}}
@@ -37,6 +36,8 @@ agents:
 class StrictEndpoint:
     """Answers 429, without saying for how long, beyond its limits."""
 
+    window_seconds: float
+    answer_seconds: float
     begun: deque[tuple[float, int]] = field(default_factory=deque)
     refused: list[float] = field(default_factory=list)
     started_at: list[float] = field(default_factory=list)
@@ -46,9 +47,9 @@ class StrictEndpoint:
         tokens = len(str(body["messages"])) // 4 + 10
         with self.lock:
             now = monotonic()
-            while self.begun and self.begun[0][0] <= now - WINDOW_SECONDS:
+            while self.begun and self.begun[0][0] <= now - self.window_seconds:
                 self.begun.popleft()
-            busy = sum(at > now - ANSWER_SECONDS for at, _ in self.begun)
+            busy = sum(at > now - self.answer_seconds for at, _ in self.begun)
             spent = sum(taken for _, taken in self.begun)
             if (
                 busy >= IN_FLIGHT
@@ -59,12 +60,24 @@ class StrictEndpoint:
                 return {"status": 429}
             self.begun.append((now, tokens))
             self.started_at.append(now)
-        return {"text": "done " * 8, "delay_seconds": ANSWER_SECONDS}
+        return {"text": "done " * 8, "delay_seconds": self.answer_seconds}
 
 
-@pytest.mark.timeout(180)
-def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(stand: Stand):
-    endpoint, loop = StrictEndpoint(), LoopThread("endpoints")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("window_seconds", "answer_seconds", "least_used"),
+    [
+        # A minute in six seconds: the moment that a busy machine takes to hand a slot
+        # on counts ten times as much as it would; the slower run has the figure.
+        pytest.param(6.0, 0.32, 0.7, id="scaled"),
+        pytest.param(24.0, 1.28, 0.95, id="slots", marks=pytest.mark.slow),
+    ],
+)
+def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(
+    stand: Stand, window_seconds: float, answer_seconds: float, least_used: float
+):
+    endpoint = StrictEndpoint(window_seconds, answer_seconds)
+    loop = LoopThread("endpoints")
     limited, other = Double(endpoint), Double(lambda _: "free")
     for double in (limited, other):
         loop.await_(double.__aenter__())
@@ -72,7 +85,7 @@ def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(stand: Stand)
         stand.llm_url = limited.url
         other_url = "CELERIAC_LLM__ENDPOINTS__OTHER__BASE_URL"
         stand.environment |= {other_url: other.url}
-        (stand.directory / "celeriac.yaml").write_text(SETTINGS)
+        (stand.directory / "celeriac.yaml").write_text(SETTINGS % window_seconds)
         for _ in range(WORKERS):
             stand.start_worker(slots=SLOTS, wait=False)
         with Orchestrator(stand.settings()) as celeriac:
@@ -86,15 +99,15 @@ def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(stand: Stand)
                 handle.result(timeout=60)
             free_done_after = len(endpoint.started_at)
             for handle in handles:
-                handle.result(timeout=120)
+                handle.result(timeout=240)
             tasks = [celeriac.get(handle.id) for handle in handles]
     finally:
         for double in (limited, other):
             loop.await_(double.__aexit__(None, None, None))
         loop.close()
 
-    began, ended = endpoint.started_at[0], endpoint.started_at[-1] + ANSWER_SECONDS
-    used = RUNS * ANSWER_SECONDS / IN_FLIGHT / (ended - began)
+    began, ended = endpoint.started_at[0], endpoint.started_at[-1] + answer_seconds
+    used = RUNS * answer_seconds / IN_FLIGHT / (ended - began)
     late = [at for at in endpoint.refused if at > began + 1]
     share = len(late) / RUNS
     print(  # noqa: T201 - the figures of the run
@@ -104,4 +117,4 @@ def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(stand: Stand)
     assert all(task.failed_attempts == 0 for task in tasks)
     assert share <= 0.01
     assert free_done_after < RUNS
-    assert used >= 0.7  # 0.95 on a machine of its own
+    assert used >= least_used
