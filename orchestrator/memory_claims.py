@@ -77,7 +77,7 @@ class MemoryClaims:
 
     def _suspicion(self, entry: Entry, worker: str) -> RefusalReason | None:
         dispatch = self._ledger.dispatch
-        if not entry.prime or dispatch.aboard(worker) is None:
+        if not entry.company or dispatch.has_berth(entry, worker):
             return None
         dispatch.stand_back(entry)
         entry.look_later(self._ledger.now + timedelta(seconds=UNSERVED_SECONDS))

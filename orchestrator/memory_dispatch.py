@@ -64,11 +64,10 @@ class MemoryDispatch:
         self._window = window
         self._resend = resend
         self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
-        self._aboard: dict[str, tuple[TaskKey, int]] = {}
-        self._crowds: defaultdict[str, set[TaskKey]] = defaultdict(set)
-        """The suspects that a worker runs, without a prime one."""
-        self._crashed: dict[str, tuple[datetime, TaskKey | int]] = {}
-        """When a worker vanished, and who is to blame: one, or one of so many."""
+        self._aboard: defaultdict[str, set[TaskKey]] = defaultdict(set)
+        """The suspects that a worker runs, prime ones too."""
+        self._crashed: dict[str, tuple[datetime, frozenset[TaskKey]]] = {}
+        """When a worker vanished, and of whom one is to blame."""
 
     def offer(self, entry: Entry) -> Bells:
         """Let a pending, due task be rung for: now when there is room."""
@@ -76,7 +75,7 @@ class MemoryDispatch:
         if entry.key in queue.rung:
             return (entry.doorbell,)
         entry.look_later(utc_now() + self._resend * LONGEST_RESEND)
-        if entry.prime:
+        if entry.company:
             if entry.key not in queue.suspects:
                 queue.suspects.append(entry.key)
         elif not queue.ready and self._room(entry.task.queue) > 0:
@@ -165,25 +164,31 @@ class MemoryDispatch:
         if entry.key in queue.suspects:
             queue.suspects.remove(entry.key)
 
-    def aboard(self, worker: str) -> Entry | None:
-        """The prime suspect that a worker runs."""
-        key, fence = self._aboard.get(worker, (("", ""), 0))
-        entry = self._entries.get(key)
-        if entry is None or not entry.prime or entry.task.attempt != fence:
-            return None
-        return entry if entry.task.status is TaskStatus.RUNNING else None
+    def has_berth(self, entry: Entry, worker: str) -> bool:
+        """Whether a worker may take a prime suspect to those that it runs."""
+        primes = self._primes(worker)
+        return len(primes) < min(each.company for each in [entry, *primes])
 
     def take_aboard(self, entry: Entry) -> None:
         """A worker begins to run a suspect."""
-        worker = entry.task.worker or ""
-        if not entry.prime:
-            self._crowds[worker].add(entry.key)
-            return
-        self._aboard[worker] = entry.key, entry.task.attempt
-        self._queues[entry.task.queue].aloud.add(entry.key)
+        self._aboard[entry.task.worker or ""].add(entry.key)
+        if entry.company:
+            self._queues[entry.task.queue].aloud.add(entry.key)
+
+    def _primes(self, worker: str) -> list[Entry]:
+        """The prime suspects that a worker runs."""
+        entries = (self._entries.get(key) for key in self._aboard.get(worker, ()))
+        return [
+            entry
+            for entry in entries
+            if entry is not None
+            and entry.company
+            and entry.task.status is TaskStatus.RUNNING
+            and entry.task.worker == worker
+        ]
 
     def stand_back(self, entry: Entry) -> None:
-        """A prime suspect met a worker that runs another one."""
+        """A prime suspect met a worker that has no berth for it."""
         queue = self._queues[entry.task.queue]
         queue.aloud.discard(entry.key)
         queue.suspects.append(entry.key)
@@ -193,34 +198,28 @@ class MemoryDispatch:
         if not entry.task.suspect:
             return ()
         worker = entry.task.worker or ""
-        self._crowds[worker].discard(entry.key)
-        if not self._crowds[worker]:
-            del self._crowds[worker]
-        if self.aboard(worker) is entry:
+        self._aboard[worker].discard(entry.key)
+        if not self._aboard[worker]:
             del self._aboard[worker]
         if cleared:
             entry.set(suspect=False)
-            entry.prime = False
+            entry.company = 0
         self._queues[entry.task.queue].aloud.discard(entry.key)
         return self.refill(entry.task.queue)
 
-    def blame(self, entry: Entry, instant: datetime) -> TaskKey | int:
-        """Who brought a run's worker down: one, or one of so many suspects.
+    def blame(self, entry: Entry, instant: datetime) -> frozenset[TaskKey]:
+        """Of whom one brought a run's worker down; of nobody in particular when empty.
 
         The first of its runs that is taken back decides for all that it ran then.
         """
         worker = entry.task.worker or ""
-        crashed_at, verdict = self._crashed.get(worker, (_NEVER, 0))
+        crashed_at, blamed = self._crashed.get(worker, (_NEVER, frozenset()))
         if entry.claimed_at is not None and entry.claimed_at <= crashed_at:
-            return verdict
-        prime, crowd = self.aboard(worker), self._crowds.get(worker, set())
-        verdict = len(crowd)
-        if prime is not None:
-            verdict = prime.key
-        elif len(crowd) == 1:
-            (verdict,) = crowd
-        self._crashed[worker] = instant, verdict
-        return verdict
+            return blamed
+        primes = frozenset(each.key for each in self._primes(worker))
+        blamed = primes or frozenset(self._aboard.pop(worker, ()))
+        self._crashed[worker] = instant, blamed
+        return blamed
 
     def _room(self, name: str) -> int:
         slots = self._directory.slots(name)
@@ -235,8 +234,12 @@ class MemoryDispatch:
     def _refill_suspects(self, queue: _Queue) -> Bells:
         bells: list[Doorbell] = []
         workers = max(1, self._directory.count())
-        while queue.suspects and len(queue.aloud) < workers:
-            key = queue.suspects.pop(0)
+        while queue.suspects:
+            key = queue.suspects[0]
+            entry = self._entries.get(key)
+            if entry and len(queue.aloud) >= workers * max(1, entry.company):
+                break
+            del queue.suspects[0]
             rung = self._ring_if_pending(key)
             if rung:
                 queue.aloud.add(key)

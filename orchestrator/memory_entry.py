@@ -50,8 +50,8 @@ class Entry:
     """The fence that blocked its loop."""
     resumes: bool = False
     """It had begun and did not fail: it goes on before others begin."""
-    prime: bool = False
-    """A suspect whose process died again."""
+    company: int = 0
+    """A suspect whose process died again: how many such may be aboard with it."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
     saying: Unfinished | None = None

@@ -92,7 +92,7 @@ class MemorySweep:
             return "ended", ledger.end(
                 entry, TaskStatus.CANCELLED, {"status": "cancelled"}
             )
-        charged, suspect, prime = self._judge(entry)
+        charged, suspect, company = self._judge(entry)
         if charged:
             entry.set(crashes=task.crashes + 1)
         verdict = self._verdict(entry)
@@ -101,7 +101,7 @@ class MemorySweep:
             bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING)
             entry.set(pending_reason=reason, suspect=suspect)
-            entry.prime, entry.resumes = prime, True
+            entry.company, entry.resumes = company, True
             ledger.record(entry, EventType.TASK_RELEASED, reason=reason)
             return "recovered", (*bells, *ledger.make_due(entry, ledger.now))
         status, code, message = verdict
@@ -109,19 +109,18 @@ class MemorySweep:
         ledger.count_run(entry, status, failure)
         return "ended", ledger.end_with_failure(entry, status, code, message)
 
-    def _judge(self, entry: Entry) -> tuple[bool, bool, bool]:
-        """Who is to blame, see lua/recover.lua: charged, a suspect, a prime one."""
-        suspect, prime = entry.task.suspect, entry.prime
+    def _judge(self, entry: Entry) -> tuple[bool, bool, int]:
+        """Who is to blame, see lua/recover.lua: charged, a suspect, in what company."""
+        suspect, company = entry.task.suspect, entry.company
         if entry.surrendered == entry.task.attempt:
             blamed = entry.blamed == entry.task.attempt
-            return blamed, suspect or blamed, prime or blamed
+            return blamed, suspect or blamed, 1 if blamed else company
         instant = entry.lease_until or self._ledger.now
-        verdict = self._ledger.dispatch.blame(entry, instant)
-        if verdict == entry.key:
-            return True, True, True
-        if verdict == 0:
-            return False, True, prime
-        return False, suspect, prime or (suspect and isinstance(verdict, int))
+        blame = self._ledger.dispatch.blame(entry, instant)
+        if entry.key not in blame:
+            return False, suspect or not blame, company
+        alone = len(blame) == 1
+        return alone, True, max(1, len(blame) // 8)
 
     def _verdict(self, entry: Entry) -> tuple[TaskStatus, str, str] | None:
         """How a task whose worker vanished ends, if it does."""

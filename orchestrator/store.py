@@ -11,8 +11,8 @@ priority, then by how many tasks their tenant has there, then by acceptance.
 
 A run whose worker vanished is a suspect until it records a step. When a worker vanishes
 with one suspect aboard, that one is charged a crash and the others are not; of several,
-each becomes a prime suspect, and a worker holds one of those at a time; with none, each
-of its runs becomes a suspect. lua/recover.lua has the rules.
+each becomes a prime suspect, of which a worker holds ever fewer at a time, one in the
+end; with none, each of its runs becomes a suspect. lua/recover.lua has the rules.
 """
 
 from __future__ import annotations

@@ -61,9 +61,8 @@ if not served then
   return {'unserved'}
 end
 
-if suspect == PRIME and aboard(ARGV[6]) then
-  redis.call('ZADD', in_fleet('suspects', queue), text(NOW), MEMBER)
-  redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
+if suspect == PRIME and not has_berth(ARGV[6]) then
+  stand_back()
   look_at(NOW + tonumber(ARGV[9]))
   return {'suspect'}
 end

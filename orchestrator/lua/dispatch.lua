@@ -8,7 +8,7 @@
 --   _fleet:ready:<queue>     zset, member -> band and share of its tenant
 --   _fleet:shares:<queue>    hash, the shares given out, while somebody is in line
 --   _fleet:suspects:<queue>  zset, prime suspects in line -> since when
---   _fleet:aloud:<queue>     zset, prime suspects rung for or running -> until when
+--   _fleet:aloud:<queue>     zset, prime suspects rung for, running or just refused -> until when
 --   _fleet:queues            set of queues where somebody may be in line
 --   _fleet:flow              hash, <queue> <fact>: how its messages have moved
 -- A band holds one urgency; 0 is the most urgent one. Within it messages are FIFO, and
@@ -20,6 +20,7 @@ local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
 local SUSPECT_PATIENCE = 60000
+local REFUSED_PATIENCE = 1000
 local LINE_PATIENCE = 3600000 -- who stands in line is reached by refills, not by a look
 local SUSPECT, PRIME = '1', '2' -- degrees of suspicion, see suspects.lua
 
@@ -122,6 +123,16 @@ local function ring(member)
   return send({tenant, id, facts[3], facts[4], urgent}, member)
 end
 
+-- How many prime suspects a worker may run when this is one of them.
+local function company_of(member)
+  return tonumber(redis.call('HGET', record_of(member), 'company') or nil) or 1
+end
+
+local function was_refused(aloud, member)
+  local loud_until = redis.call('ZSCORE', aloud, member)
+  return loud_until and tonumber(loud_until) <= NOW + REFUSED_PATIENCE
+end
+
 local function refill_suspects(queue, bells)
   local line, aloud = in_fleet('suspects', queue), in_fleet('aloud', queue)
   if redis.call('EXISTS', line) == 0 then
@@ -129,11 +140,16 @@ local function refill_suspects(queue, bells)
   end
   redis.call('ZREMRANGEBYSCORE', aloud, '-inf', text(NOW))
   local workers = math.max(1, redis.call('ZCARD', FLEET .. 'workers'))
-  for _ = redis.call('ZCARD', aloud) + 1, workers do
-    local member = redis.call('ZPOPMIN', line)[1]
-    local bell = member and ring(member)
+  local loud = redis.call('ZCARD', aloud)
+  for _ = 1, REFILL_AT_ONCE do
+    local member = redis.call('ZRANGE', line, 0, 0)[1]
+    if not member or loud >= workers * company_of(member) or was_refused(aloud, member) then
+      break
+    end
+    redis.call('ZREM', line, member)
+    local bell = ring(member)
     if bell then
-      redis.call('ZADD', aloud, text(NOW + SUSPECT_PATIENCE), member)
+      loud = loud + redis.call('ZADD', aloud, text(NOW + SUSPECT_PATIENCE), member)
       bells[#bells + 1] = bell
     end
   end

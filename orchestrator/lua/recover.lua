@@ -1,9 +1,9 @@
 -- Takes back an expired lease: the run's worker has vanished, or its loop stood still.
 --
--- Who is charged: the one prime suspect aboard, else the only suspect; then the other runs
--- of the process are innocent. Several suspects become prime ones, and where there was none
--- every run becomes a suspect, uncharged. A process that itself gave up its leases has
--- named the run whose callback blocked it.
+-- Who is charged: the only prime suspect aboard, else the only suspect; then the other runs
+-- of the process are innocent. Of several, each becomes a prime suspect in smaller company,
+-- and where there was none every run becomes a suspect, uncharged. A process that itself
+-- gave up its leases has named the run whose callback blocked it.
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 crashes after which a task is failed
@@ -25,28 +25,32 @@ if get('cancel_requested_ms') then
   return {'ended', end_task('cancelled', cancelled_data())}
 end
 
--- Returns whether it is charged, and how suspect it is from now on.
+-- Returns whether it is charged, how suspect it is from now on, and in which company.
 local function judge()
-  local degree = get('suspect')
+  local degree, company = get('suspect'), get('company')
   if get('surrendered') == get('attempt') then
-    local blamed = get('blamed') == get('attempt')
-    return blamed, blamed and PRIME or degree
+    if get('blamed') == get('attempt') then
+      return true, PRIME, '1'
+    end
+    return false, degree, company
   end
   local verdict = verdict_on(get('worker'), lease_until, get_number('claimed_ms'))
-  if verdict == MEMBER then
-    return true, PRIME
-  elseif verdict == 'many' then
-    return false, degree and PRIME
+  local guilty, size = string.match(verdict, '^(%a+) (%d+)$')
+  if verdict == 'one ' .. MEMBER then
+    return true, PRIME, '1'
+  elseif (guilty == 'crowd' and degree) or (guilty == 'primes' and degree == PRIME) then
+    return false, PRIME, text(math.max(1, math.floor(tonumber(size) / 8)))
   end
-  return false, degree or (verdict == 'none' and SUSPECT)
+  return false, degree or (verdict == 'none' and SUSPECT), company
 end
 
-local charged, degree = judge()
+local charged, degree, company = judge()
 local crashes = get_number('crashes') or 0
 if charged then
   crashes = redis.call('HINCRBY', RECORD, 'crashes', 1)
 end
 redis.call('SREM', in_fleet('crowd', get('worker')), MEMBER)
+redis.call('SREM', in_fleet('primes', get('worker')), MEMBER .. ' ' .. get('attempt'))
 redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
 local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
 local status, code, message
@@ -68,7 +72,7 @@ end
 move('pending')
 leave_due_and_leases()
 if degree then
-  redis.call('HSET', RECORD, 'suspect', degree)
+  redis.call('HSET', RECORD, 'suspect', degree, 'company', company or '1')
 end
 redis.call('HSET', RECORD, 'pending_reason', 'its worker vanished', 'resumes', '1')
 append_event('task.released', '{"reason":"its worker vanished"}')

@@ -1,34 +1,62 @@
 -- Who is to blame when a process dies; comes after dispatch.lua.
 --
 -- A run whose process died is a suspect until it records a step. Most processes die for
--- another reason than a run, so suspects run at once and together. One whose process died
--- again is a prime suspect: a process holds one of those at a time.
+-- another reason than a run, so suspects run at once and together. Those whose process died
+-- again are prime suspects, and go on in ever smaller company: an eighth of those that
+-- came down together, one at a time in the end.
+--   company (record)        how many prime suspects may be aboard with this one; 1 if absent
 --   _fleet:crowd:<worker>   set, the suspects that a worker runs
---   _fleet:aboard:<worker>  'aboard <member> <fence>': the prime suspect that it runs, or
---                           'crashed <instant> <verdict>' once it has died: who of those
---                           it ran is to blame (a member, 'many' suspects or 'none')
+--   _fleet:primes:<worker>  set, '<member> <fence>': the prime suspects that it runs
+--   _fleet:crashed:<worker> '<instant> <verdict>', once it has died: who of those that it
+--                           ran is to blame: 'one <member>', one of so many suspects
+--                           ('crowd <n>') or prime ones ('primes <n>'), or 'none'
 -- KEYS and ARGV are task.lua's.
 
-local function aboard(worker)
-  local value = redis.call('GET', in_fleet('aboard', worker))
-  local member, fence = string.match(value or '', '^aboard (%S+ %S+) (%d+)$')
-  if not member then
-    return nil
+-- The prime suspects that a worker runs: {member, the company that it may be in}.
+local function primes_aboard(worker)
+  local key, primes = in_fleet('primes', worker), {}
+  for _, entry in ipairs(redis.call('SMEMBERS', key)) do
+    local member, fence = string.match(entry, '^(%S+ %S+) (%d+)$')
+    local facts = redis.call('HMGET', record_of(member), 'status', 'attempt', 'suspect',
+      'company')
+    if facts[1] == 'running' and facts[2] == fence and facts[3] == PRIME then
+      primes[#primes + 1] = {member, tonumber(facts[4] or nil) or 1}
+    else
+      redis.call('SREM', key, entry)
+    end
   end
-  local facts = redis.call('HMGET', record_of(member), 'status', 'attempt', 'suspect')
-  return facts[1] == 'running' and facts[2] == fence and facts[3] == PRIME and member
+  return primes
+end
+
+-- Whether a worker may take this prime suspect to those that it runs.
+local function has_berth(worker)
+  local primes, berths = primes_aboard(worker), get_number('company') or 1
+  for _, prime in ipairs(primes) do
+    berths = math.min(berths, prime[2])
+  end
+  return #primes < berths
 end
 
 local function take_aboard(worker)
-  if get('suspect') == SUSPECT then
-    local crowd = in_fleet('crowd', worker)
-    redis.call('SADD', crowd, MEMBER)
-    redis.call('PEXPIRE', crowd, text(MAX_RESEND * 100))
-    return
+  local is_prime = get('suspect') == PRIME
+  local key = in_fleet(is_prime and 'primes' or 'crowd', worker)
+  redis.call('SADD', key, is_prime and MEMBER .. ' ' .. get('attempt') or MEMBER)
+  redis.call('PEXPIRE', key, text(MAX_RESEND * 100))
+  if is_prime then
+    redis.call('ZADD', in_fleet('aloud', get('queue')), text(NOW + SUSPECT_PATIENCE), MEMBER)
   end
-  redis.call('SET', in_fleet('aboard', worker),
-    'aboard ' .. MEMBER .. ' ' .. get('attempt'), 'PX', text(MAX_RESEND * 100))
-  redis.call('ZADD', in_fleet('aloud', get('queue')), text(NOW + SUSPECT_PATIENCE), MEMBER)
+end
+
+-- A prime suspect met a worker that has no berth for it. One that may be in company is
+-- not rung for again at once: the next bell may well reach the same worker.
+local function stand_back()
+  local queue = get('queue')
+  redis.call('ZADD', in_fleet('suspects', queue), text(NOW), MEMBER)
+  if (get_number('company') or 1) > 1 then
+    redis.call('ZADD', in_fleet('aloud', queue), text(NOW + REFUSED_PATIENCE), MEMBER)
+  else
+    redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
+  end
 end
 
 -- The run is above suspicion, or ends its attempt; returns the next suspects' bells.
@@ -38,15 +66,13 @@ local function leave_ship(cleared)
     return {}
   end
   if cleared then
-    redis.call('HDEL', RECORD, 'suspect')
+    redis.call('HDEL', RECORD, 'suspect', 'company')
   end
   if degree == SUSPECT then
     redis.call('SREM', in_fleet('crowd', worker), MEMBER)
     return {}
   end
-  if aboard(worker) == MEMBER then
-    redis.call('DEL', in_fleet('aboard', worker))
-  end
+  redis.call('SREM', in_fleet('primes', worker), MEMBER .. ' ' .. get('attempt'))
   redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
   return refill(get('queue'))
 end
@@ -54,14 +80,20 @@ end
 -- Who is to blame for the death of a worker that held leases until `instant`. The first
 -- of its runs that is taken back decides for all that it ran then.
 local function verdict_on(worker, instant, claimed_at)
-  local value = redis.call('GET', in_fleet('aboard', worker)) or ''
-  local crashed_at, verdict = string.match(value, '^crashed (%d+) (.+)$')
+  local key = in_fleet('crashed', worker)
+  local crashed_at, verdict = string.match(redis.call('GET', key) or '', '^(%d+) (.+)$')
   if crashed_at and claimed_at <= tonumber(crashed_at) then
     return verdict
   end
+  local primes = primes_aboard(worker)
   local crowd = redis.call('SMEMBERS', in_fleet('crowd', worker))
-  verdict = aboard(worker) or (#crowd == 1 and crowd[1]) or (#crowd > 1 and 'many') or 'none'
-  redis.call('SET', in_fleet('aboard', worker), 'crashed ' .. text(instant) .. ' ' .. verdict,
-    'PX', text(MAX_RESEND * 10))
+  if #primes > 0 then
+    verdict = #primes == 1 and 'one ' .. primes[1][1] or 'primes ' .. text(#primes)
+  elseif #crowd > 0 then
+    verdict = #crowd == 1 and 'one ' .. crowd[1] or 'crowd ' .. text(#crowd)
+  else
+    verdict = 'none'
+  end
+  redis.call('SET', key, text(instant) .. ' ' .. verdict, 'PX', text(MAX_RESEND * 10))
   return verdict
 end

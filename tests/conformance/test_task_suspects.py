@@ -18,7 +18,7 @@ from tests.conformance.task_steps import (
     worker,
 )
 
-_ALL = TaskFilter()
+_PENDING = TaskFilter(status=TaskStatus.PENDING)
 
 
 async def vanish(stores: Stores, *tasks: Task, worker: str = "w") -> list[Task]:
@@ -172,7 +172,7 @@ async def _live_until_poisoned(stores: Stores, name: str, poison: str) -> int:
     """Take all that can be had; a process that takes the poison dies with all."""
     leases: list[Lease] = []
     dead = False
-    for task in (await stores.tasks.list("default", _ALL)).tasks:
+    for task in (await stores.tasks.list("default", _PENDING, limit=500)).tasks:
         claimed = await try_claim(stores.tasks, task, worker=name)
         if isinstance(claimed, Claim):
             leases.append(claimed.lease)
@@ -204,3 +204,43 @@ async def test_leases_given_up_without_a_blocker_make_suspects(
         await sweep_until(stores.tasks, task, TaskStatus.PENDING) for task in tasks
     ]
     assert facts(given) == [(0, True), (0, True)]
+
+
+async def test_prime_suspects_go_on_in_an_eighth_of_the_company_they_died_in(
+    stores: Stores,
+) -> None:
+    """Hundreds that a poison took down twice must not queue up one by one."""
+    first, *others = await prime_suspects(stores, 17)
+    leases = [(await claim(stores.tasks, first, worker="x")).lease]
+    leases += [(await claim(stores.tasks, others[0], worker="x")).lease]
+    assert await try_claim(stores.tasks, others[1], worker="x") is RefusalReason.SUSPECT
+    await stores.tasks.record_step(leases[0], Step(key="s", kind=StepKind.CUSTOM))
+    await claim(stores.tasks, others[1], worker="x")
+    await stores.tasks.bury("x")
+    crashed = [
+        await sweep_until(stores.tasks, task, TaskStatus.PENDING)
+        for task in (first, *others[:2])
+    ]
+    assert facts(crashed) == [(0, False), (0, True), (0, True)]
+    await claim(stores.tasks, crashed[1], worker="y")
+    refused = await try_claim(stores.tasks, crashed[2], worker="y")
+    assert refused is RefusalReason.SUSPECT
+    in_company = await try_claim(stores.tasks, others[2], worker="y")
+    assert in_company is RefusalReason.SUSPECT
+
+
+async def test_a_hundred_prime_suspects_are_cleared_in_a_few_rounds(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(max_crashes=1)
+    await stores.directory.announce(worker(AGENT), ttl_seconds=30)
+    tasks = await prime_suspects(stores, 100)
+    poison = tasks[50].id
+    rounds = ended = 0
+    async with asyncio.timeout(60):
+        while ended < len(tasks):
+            rounds += 1
+            ended += await _live_until_poisoned(stores, f"w{rounds}", poison)
+    records = [await stores.tasks.get("default", task.id) for task in tasks]
+    assert [t.id for t in records if t.status is TaskStatus.FAILED] == [poison]
+    assert rounds <= 100 // 12 + 12 + 2
