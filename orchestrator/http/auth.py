@@ -209,16 +209,25 @@ def needs(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
     """Return the dependency that lets in who has a scope."""
 
     async def check(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
-        if scope not in caller.scopes and not caller.is_admin:
-            raise Problem(
-                403,
-                "insufficient_scope",
-                f"the API key does not have the scope {scope.value};"
-                " use another key, or let the operator add the scope",
-            )
+        check_scope(caller, scope)
         return caller
 
     return check
+
+
+def check_scope(caller: Caller, scope: Scope) -> None:
+    """Refuse who does not have a scope.
+
+    Raises:
+        Problem: 403.
+    """
+    if scope not in caller.scopes and not caller.is_admin:
+        raise Problem(
+            403,
+            "insufficient_scope",
+            f"the API key does not have the scope {scope.value};"
+            " use another key, or let the operator add the scope",
+        )
 
 
 Reader = Annotated[Caller, Depends(needs(Scope.READ))]
