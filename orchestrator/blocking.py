@@ -180,9 +180,17 @@ class Orchestrator:
             )
         )
 
-    def retry(self, task_id: str, *, tenant: str | None = None) -> TaskHandle:
+    def retry(
+        self,
+        task_id: str,
+        *,
+        tenant: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> TaskHandle:
         """Submit an ended task's request again, as a new task."""
-        return self._handle(self._await(self._async.retry(task_id, tenant=tenant)))
+        return self._handle(
+            self._await(self._async.retry(task_id, tenant=tenant, metadata=metadata))
+        )
 
     def schedule(
         self,

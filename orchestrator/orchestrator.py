@@ -23,6 +23,7 @@ from conversations.service import ConversationService
 from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.chat import AsyncChat
 from orchestrator.errors import (
+    IdempotencyConflict,
     InvalidTransition,
     QueueUnavailable,
     ServiceDisabled,
@@ -249,12 +250,17 @@ class AsyncOrchestrator(TaskReader):
         return answer.task
 
     async def retry(
-        self, task_id: str, *, tenant: str | None = None
+        self,
+        task_id: str,
+        *,
+        tenant: str | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
     ) -> AsyncTaskHandle:
         """Submit an ended task's request again, as a new task; once for each task.
 
         A second retry of the same task returns the first one's handle. What it
         needs the answers of is retried before it, where it ended without one.
+        `metadata` is written over that of the first request.
 
         Raises:
             TaskNotFound: none of this tenant has the id.
@@ -270,24 +276,37 @@ class AsyncOrchestrator(TaskReader):
                 "idempotency_key": f"retry:{task.id}",
                 "cache_ttl": None,
                 "not_before": None,
-                "after": await self._retried(task),
+                "after": await self._retried(task, metadata),
+                "metadata": {**task.metadata, **(metadata or {})},
             }
         )
-        return (await self._accept([request]))[0]
+        try:
+            return (await self._accept([request]))[0]
+        except IdempotencyConflict as exc:  # retried before, with other metadata
+            known = (await self.get(exc.task_id, tenant=task.tenant)).metadata
+            request = request.model_copy(update={"metadata": known})
+            return (await self._accept([request]))[0]
 
-    async def _retried(self, task: Task) -> tuple[str, ...]:
+    async def _retried(
+        self, task: Task, metadata: Mapping[str, JsonValue] | None
+    ) -> tuple[str, ...]:
         """What a retry waits for: its tasks, or retries that may still have answers."""
         if task.after_failure != "fail":
             return task.after
-        return tuple([await self._promising(each, task.tenant) for each in task.after])
+        return tuple(
+            [await self._promising(each, task.tenant, metadata) for each in task.after]
+        )
 
-    async def _promising(self, task_id: str, tenant: str) -> str:
+    async def _promising(
+        self, task_id: str, tenant: str, metadata: Mapping[str, JsonValue] | None
+    ) -> str:
         try:
             task = await self.get(task_id, tenant=tenant)
         except TaskNotFound:
             return task_id
         while task.status.is_terminal and task.result is None:
-            task = await (await self.retry(task.id, tenant=tenant)).get()
+            again = await self.retry(task.id, tenant=tenant, metadata=metadata)
+            task = await again.get()
         return task.id
 
     async def schedule(

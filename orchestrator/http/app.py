@@ -40,7 +40,6 @@ _ANSWERED = (
     ConversationError,
     RequestValidationError,
     HTTPException,
-    Exception,
 )
 
 

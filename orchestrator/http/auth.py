@@ -131,22 +131,49 @@ def _key_of_page(request: Request) -> str | None:
         Problem: another site's page has the browser change something.
     """
     key = request.cookies.get(KEY_COOKIE)
-    if key and request.method not in _SAFE_METHODS and not _is_own_page(request):
+    if key and request.method not in _SAFE_METHODS:
+        check_own_page(request)
+    return key
+
+
+def check_own_page(request: Request) -> None:
+    """Refuse what another site's page has the browser send.
+
+    Raises:
+        Problem: 403.
+    """
+    if not _is_own_page(request):
         raise Problem(
             403,
             "origin_refused",
             "a page of another origin may not use this page's login; send the API key"
             " as `Authorization: Bearer <key>`",
         )
-    return key
+
+
+def check_sender(request: Request) -> None:
+    """Refuse another site's page; a client that is no browser names no page.
+
+    Raises:
+        Problem: 403.
+    """
+    if "origin" in request.headers or "sec-fetch-site" in request.headers:
+        check_own_page(request)
 
 
 def _is_own_page(request: Request) -> bool:
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    origin = urlsplit(request.headers.get("origin", ""))
-    return origin.netloc == request.headers.get("host")
+    return _origin_place(request) == request.headers.get("host")
+
+
+def _origin_place(request: Request) -> str:
+    """Return the host and port of the page that asks; empty when there is none."""
+    try:
+        return urlsplit(request.headers.get("origin", "")).netloc
+    except ValueError:
+        return ""
 
 
 def _check_own_machine(request: Request) -> None:
@@ -163,8 +190,7 @@ def _check_own_machine(request: Request) -> None:
             "without API keys only this machine's own names are answered;"
             " use 127.0.0.1 or localhost, or set http.keys",
         )
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if "origin" in request.headers and _origin_place(request) != host:
         raise Problem(
             403,
             "origin_refused",
@@ -183,16 +209,25 @@ def needs(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
     """Return the dependency that lets in who has a scope."""
 
     async def check(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
-        if scope not in caller.scopes and not caller.is_admin:
-            raise Problem(
-                403,
-                "insufficient_scope",
-                f"the API key does not have the scope {scope.value};"
-                " use another key, or let the operator add the scope",
-            )
+        check_scope(caller, scope)
         return caller
 
     return check
+
+
+def check_scope(caller: Caller, scope: Scope) -> None:
+    """Refuse who does not have a scope.
+
+    Raises:
+        Problem: 403.
+    """
+    if scope not in caller.scopes and not caller.is_admin:
+        raise Problem(
+            403,
+            "insufficient_scope",
+            f"the API key does not have the scope {scope.value};"
+            " use another key, or let the operator add the scope",
+        )
 
 
 Reader = Annotated[Caller, Depends(needs(Scope.READ))]

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.http import audit
-from orchestrator.http.problem import Problem, response_of
+from orchestrator.http.problem import Problem, problem_of, response_of
 from orchestrator.http_settings import HttpSettings
 
 MAX_URL_BYTES = 8000
@@ -41,7 +41,7 @@ class RequestLimits:
             return
         headers = Headers(scope=scope)
         scope.setdefault("state", {})
-        marked = _marked(scope, send, _request_id(headers))
+        marked = _Marked(scope, send, _request_id(headers))
         try:
             _check_url(scope)
             self._check_head(headers)
@@ -54,6 +54,10 @@ class RequestLimits:
             await self._app(scope, body, marked)
         except ClientDisconnect:
             return
+        except Exception as exc:
+            if not marked.has_started:
+                await response_of(problem_of(exc), scope["path"])(scope, body, marked)
+            raise  # the server logs it
 
     def _check_head(self, headers: Headers) -> None:
         if headers.get("content-encoding", "identity").lower() != "identity":
@@ -130,14 +134,23 @@ def _request_id(headers: Headers) -> str:
     return given if _SAFE_ID.fullmatch(given) else f"req_{uuid4().hex}"
 
 
-def _marked(scope: Scope, send: Send, request_id: str) -> Send:
-    async def sending(message: Message) -> None:
+class _Marked:
+    """Sends an answer with the headers that every answer carries."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self.has_started = False
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.has_started = True
             headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID] = request_id
+            headers[REQUEST_ID] = self._request_id
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            audit.note(scope, status=message["status"], request_id=request_id)
-        await send(message)
-
-    return sending
+            audit.note(
+                self._scope, status=message["status"], request_id=self._request_id
+            )
+        await self._send(message)

@@ -129,8 +129,13 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "internal_error", "something went wrong; the log says more")
 
 
+_NO_JSON = "the body is no JSON that can be read"
+
+
 def _of_validation(error: RequestValidationError) -> Problem:
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return Problem(422, "invalid_input", _NO_JSON)
     field = ".".join(str(part) for part in first["loc"][1:])
     reason = str(first["msg"]).removeprefix("Value error, ")
     kind = type(first.get("input")).__name__
@@ -151,7 +156,7 @@ def _of_framework(error: HTTPException) -> Problem:
     if isinstance(error.__cause__, Problem):
         return error.__cause__
     if isinstance(error.__cause__, RecursionError | ValueError):
-        return Problem(422, "invalid_input", "the body is no JSON that can be read")
+        return Problem(422, "invalid_input", _NO_JSON)
     code, detail = _FRAMEWORK.get(
         error.status_code,
         (HTTPStatus(error.status_code).phrase.lower().replace(" ", "_"), error.detail),

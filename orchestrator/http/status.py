@@ -28,6 +28,7 @@ class Health(BaseModel):
     status: str = "ok"
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> Health:
     """Tell that the process lives; asks nothing of Redis and needs no key."""

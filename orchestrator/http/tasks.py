@@ -155,7 +155,9 @@ async def retry_task(
 ) -> TaskBody:
     """Submit an ended task's request again, as a new task; once for each task."""
     await admit(request, celeriac, caller)
-    handle = await celeriac.retry(task_id, tenant=caller.tenant)
+    handle = await celeriac.retry(
+        task_id, tenant=caller.tenant, metadata=stamped(None, caller)
+    )
     response.headers["Location"] = f"/tasks/{handle.id}"
     return TaskBody.of(handle.accepted, warning=handle.warning)
 

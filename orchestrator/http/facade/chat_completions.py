@@ -1,6 +1,7 @@
 """`/v1/chat/completions`, for clients that know nothing else: submits and waits.
 
-The connection is all that such a client has, so a run whose client leaves is cancelled.
+The connection is all that such a client has, so a run whose client leaves is cancelled,
+unless an `Idempotency-Key` lets it come back.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ async def create_completion(
         return EventStream(
             pieces,
             send_timeout=limits_of(request).send_timeout,
-            on_gone=lambda: celeriac.cancel(task.id, tenant=task.tenant),
+            on_gone=None
+            if key
+            else lambda: celeriac.cancel(task.id, tenant=task.tenant),
         )
     seconds = limits_of(request).max_wait
     task = await wait_for_answer(

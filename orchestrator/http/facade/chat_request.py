@@ -85,7 +85,7 @@ class ChatRequest(BaseModel):
             reasoning={"effort": self.reasoning_effort},
         )
         seed: dict[str, JsonValue] = {} if self.seed is None else {"seed": self.seed}
-        return {**asked.parameters(), **seed}
+        return {**asked.parameters(format_at="response_format"), **seed}
 
 
 def _items(message: dict[str, Any], param: str) -> list[dict[str, Any]]:

@@ -99,12 +99,13 @@ class _Reader:
         if kind == "message":
             self._take_message(item, param)
         elif kind == "function_call":
-            self._add_call(_call(item, param), is_client=True)
+            self._add_call(_call(item, param), param, is_client=True)
         elif kind == "function_call_output":
             self._flush()
             self._done.append(_result(item, "call_id", param, is_client=True))
         elif kind == "mcp_call":
-            self._add_call(_call(item, param, id_field="id"), is_client=False)
+            call = _call(item, param, id_field="id")
+            self._add_call(call, param, is_client=False)
             self._results.append(_result(item, "id", param, is_client=False))
         elif kind != "reasoning":
             raise refuse(
@@ -133,18 +134,21 @@ class _Reader:
         else:
             self._done.append(message)
 
-    def _add_call(self, call: ToolCall, *, is_client: bool) -> None:
+    def _add_call(self, call: ToolCall, param: str, *, is_client: bool) -> None:
         open_message = self._open or Message.model_construct(
             role=Role.ASSISTANT, content="", tool_calls=(), metadata={}
         )
         noted = set(client_calls_of(open_message)) | ({call.id} if is_client else set())
         facts: dict[str, JsonValue] = {CLIENT_FACT: [*sorted(noted)]} if noted else {}
-        self._open = Message(
-            role=Role.ASSISTANT,
-            content=open_message.content,
-            tool_calls=(*open_message.tool_calls, call),
-            metadata=facts,
-        )
+        try:
+            self._open = Message(
+                role=Role.ASSISTANT,
+                content=open_message.content,
+                tool_calls=(*open_message.tool_calls, call),
+                metadata=facts,
+            )
+        except ValidationError as exc:
+            raise _invalid(exc, param) from None
 
     def _flush(self) -> None:
         if self._open is not None:

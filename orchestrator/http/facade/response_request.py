@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -12,6 +13,9 @@ from orchestrator.prompt import MESSAGES_FIELD
 
 ECHO: str = "celeriac.response"
 """The metadata key of what the response object repeats of its request."""
+
+_FORMATS = ("text", "json_object", "json_schema")
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 MetadataText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[
@@ -109,13 +113,12 @@ class ResponseRequest(BaseModel):
         check_turn(messages, continues=continues)
         return messages
 
-    def parameters(self) -> dict[str, JsonValue]:
-        """Return the task's parameters.
+    def parameters(self, *, format_at: str = "text.format") -> dict[str, JsonValue]:
+        """Return the task's parameters; `format_at` is how the client names the format.
 
         Raises:
             Problem: a tool or format cannot be taken.
         """
-        reasoning = self.reasoning or {}
         found: dict[str, JsonValue] = {
             "instructions": self.instructions,
             "tools": self._tools(),
@@ -125,8 +128,8 @@ class ResponseRequest(BaseModel):
             "max_tool_calls": self.max_tool_calls,
             "temperature": self.temperature,
             "top_p": self.top_p,
-            "reasoning_effort": reasoning.get("effort"),
-            "output_schema": self._output_schema(),
+            "reasoning_effort": self._effort(),
+            "output_schema": self._output_schema(format_at),
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -166,13 +169,25 @@ class ResponseRequest(BaseModel):
             "tool_choice", "must be auto, none, required or one of the given functions"
         )
 
-    def _output_schema(self) -> JsonValue:
+    def _effort(self) -> JsonValue:
+        effort = (self.reasoning or {}).get("effort")
+        if effort is not None and not isinstance(effort, str):
+            raise refuse("reasoning.effort", "must be a text, as low, medium or high")
+        return effort
+
+    def _output_schema(self, param: str) -> JsonValue:
         wanted = (self.text or {}).get("format")
-        if not isinstance(wanted, dict):
+        if wanted is None:
             return None
-        if wanted.get("type") == "json_object":
-            return {"type": "object"}
-        return wanted.get("schema") if wanted.get("type") == "json_schema" else None
+        kind = wanted.get("type") if isinstance(wanted, dict) else None
+        if not isinstance(wanted, dict) or kind not in _FORMATS:
+            raise refuse(f"{param}.type", f"must be one of: {', '.join(_FORMATS)}")
+        if kind != "json_schema":
+            return {"type": "object"} if kind == "json_object" else None
+        schema = wanted.get("schema")
+        if schema is not None and not isinstance(schema, dict):
+            raise refuse(f"{param}.schema", "must be a JSON Schema object")
+        return schema
 
 
 def input_of(messages: tuple[Message, ...]) -> dict[str, JsonValue]:
@@ -188,8 +203,10 @@ def input_of(messages: tuple[Message, ...]) -> dict[str, JsonValue]:
 
 def _function(tool: dict[str, Any], *, param: str) -> JsonValue:
     name, schema = tool.get("name"), tool.get("parameters")
-    if not isinstance(name, str) or not name:
-        raise refuse(f"{param}.name", "a function needs a name")
+    if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
+        raise refuse(
+            f"{param}.name", "must be 1 to 64 letters, digits, underscores and hyphens"
+        )
     if schema is not None and not isinstance(schema, dict):
         raise refuse(f"{param}.parameters", "must be a JSON Schema object")
     description = tool.get("description")

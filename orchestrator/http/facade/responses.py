@@ -12,7 +12,13 @@ from starlette.responses import Response
 from conversations.errors import ConversationNotFound
 from orchestrator.errors import InvalidInput, TaskNotFound
 from orchestrator.http.admission import admit
-from orchestrator.http.auth import Caller, Canceller, Reader, Submitter
+from orchestrator.http.auth import (
+    Caller,
+    Canceller,
+    Reader,
+    Submitter,
+    check_scope,
+)
 from orchestrator.http.dependencies import (
     Celeriac,
     Responses,
@@ -45,6 +51,7 @@ from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
+from orchestrator.http_settings import Scope
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.task import Task
 
@@ -164,8 +171,10 @@ async def cancel_response(
 async def delete_response(
     response_id: ResponseId, caller: Submitter, celeriac: Celeriac
 ) -> DeletedResponse:
-    """Delete a response; one that has not ended is cancelled first."""
+    """Delete a response; one that has not ended is cancelled, which needs `cancel`."""
     task = await _find(celeriac, response_id, caller)
+    if not task.status.is_terminal:
+        check_scope(caller, Scope.CANCEL)
     await celeriac.delete(task.id, tenant=caller.tenant)
     conversation_id = task.conversation_id
     if conversation_id is not None and conversation_id.startswith(HIDDEN):

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from orchestrator.http.auth import KEY_COOKIE, KeyRing
+from orchestrator.http.auth import KEY_COOKIE, KeyRing, check_sender
 from orchestrator.http.page.answering import PageRoute, form_of, to
 from orchestrator.http.page.rendering import HEADERS, allows, render
 from orchestrator.http.problem import Problem
@@ -52,6 +52,7 @@ async def login_page(
 @router.post("/ui/login")
 async def login(request: Request) -> Response:
     """Keep a key that may read, in a cookie."""
+    check_sender(request)
     form = await form_of(request)
     keys: KeyRing = request.app.state.keys
     key, wanted = form.get("key", "").strip(), _own_path(form.get("next", "/"))
@@ -72,8 +73,9 @@ async def login(request: Request) -> Response:
 
 
 @router.post("/ui/logout")
-async def logout() -> Response:
+async def logout(request: Request) -> Response:
     """Forget the key."""
+    check_sender(request)
     answer = to("/ui/login")
     answer.delete_cookie(KEY_COOKIE, httponly=True, samesite="strict")
     return answer

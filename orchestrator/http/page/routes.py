@@ -22,7 +22,7 @@ from orchestrator.http.page.rendering import render
 from orchestrator.http.page.timeline import make_timeline
 from orchestrator.http.page.views import actions_of, counts_of, line_of, view_of
 from orchestrator.http.status import operates
-from orchestrator.http.submitter import check_may_decide
+from orchestrator.http.submitter import check_may_decide, stamped
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
@@ -143,7 +143,9 @@ async def retry(
 ) -> Response:
     """Submit the request of an ended task again, and show the new one."""
     await admit(request, celeriac, caller)
-    handle = await celeriac.retry(task_id, tenant=caller.tenant)
+    handle = await celeriac.retry(
+        task_id, tenant=caller.tenant, metadata=stamped(None, caller)
+    )
     return to(_url_of(handle.id))
 
 

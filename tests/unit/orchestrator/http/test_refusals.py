@@ -1,0 +1,256 @@
+"""What the doors refuse by itself, and who counts as a submitter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from orchestrator.http.auth import KEY_COOKIE
+from orchestrator.http.submitter import SUBMITTED_BY
+from orchestrator.task import Task, TaskStatus
+from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, serving
+
+_BOTH = ("read", "submit", "cancel", "approve")
+KEYS = key_settings(
+    alice=("acme", _BOTH), bob=("acme", _BOTH), writer=("acme", ("submit",))
+)
+
+
+@pytest.fixture
+async def at_home() -> AsyncIterator[Served]:
+    async with serving() as served:
+        yield served
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving(http={"keys": KEYS}, tenant="acme") as served:
+        yield served
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def ended(served: Served, **fields: object) -> Task:
+    handle = await served.orchestrator.submit(
+        "researcher",
+        {"prompt": "x"},
+        metadata={SUBMITTED_BY: "alice", "mine": 1},
+        tenant="acme",
+        **fields,  # type: ignore[arg-type]
+    )
+    return await served.orchestrator.cancel(handle.id, tenant="acme")
+
+
+@pytest.mark.parametrize("kind", ["function_call", "mcp_call"])
+async def test_a_call_id_given_twice_is_refused(at_home: Served, kind: str) -> None:
+    call = {"type": kind, "name": "f", "arguments": "{}", "call_id": "c", "id": "c"}
+    question = {"role": "user", "content": "x"}
+    body = {"model": "researcher", "input": [question, call, call]}
+    answer = await at_home.client.post("/v1/responses", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("input[2]")
+
+
+async def test_a_call_id_given_twice_in_a_chat_is_refused(at_home: Served) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [call, call]},
+    ]
+    body = {"model": "researcher", "messages": messages}
+    answer = await at_home.client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("messages[2]")
+
+
+async def test_who_retries_has_submitted_the_new_task(served: Served) -> None:
+    task = await ended(served)
+    url = f"/tasks/{task.id}/retry"
+    answer = await served.client.post(url, headers=bearer("bob"))
+    assert answer.status_code == 202
+    new = await served.orchestrator.get(answer.json()["id"], tenant="acme")
+    assert new.metadata == {SUBMITTED_BY: "bob", "mine": 1}
+    again = await served.client.post(url, headers=bearer("alice"))
+    assert again.json()["id"] == new.id
+    kept = await served.orchestrator.get(new.id, tenant="acme")
+    assert kept.metadata == new.metadata
+
+
+async def test_who_retries_on_the_page_has_submitted_the_new_task(
+    served: Served,
+) -> None:
+    task = await ended(served)
+    cookie = {"Cookie": f"{KEY_COOKIE}=bob", "Origin": BASE}
+    answer = await served.client.post(f"/ui/tasks/{task.id}/retry", headers=cookie)
+    assert answer.status_code == 303
+    new_id = answer.headers["location"].rsplit("/", 1)[1]
+    new = await served.orchestrator.get(new_id, tenant="acme")
+    assert new.metadata[SUBMITTED_BY] == "bob"
+
+
+async def test_what_a_retry_waits_for_was_submitted_by_who_retries(
+    served: Served,
+) -> None:
+    first = await ended(served)
+    second = await ended(served, after=[first.id])
+    answer = await served.client.post(
+        f"/tasks/{second.id}/retry", headers=bearer("bob")
+    )
+    new = await served.orchestrator.get(answer.json()["id"], tenant="acme")
+    before = [await served.orchestrator.get(each, tenant="acme") for each in new.after]
+    assert [task.metadata[SUBMITTED_BY] for task in before] == ["bob"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+    ],
+)
+async def test_another_sites_page_cannot_log_in_or_out(
+    served: Served, headers: dict[str, str]
+) -> None:
+    form = urlencode({"key": "bob", "next": "/"})
+    for path in ("/ui/login", "/ui/logout"):
+        answer = await served.client.post(path, content=form, headers=headers)
+        assert answer.status_code == 403, path
+        assert "set-cookie" not in answer.headers
+    own = {"Origin": BASE}
+    answer = await served.client.post("/ui/login", content=form, headers=own)
+    assert answer.status_code == 303
+
+
+async def test_an_origin_that_is_none_is_refused(at_home: Served) -> None:
+    answer = await at_home.client.get("/tasks", headers={"Origin": "http://["})
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "origin_refused"
+
+
+async def test_who_may_not_cancel_cannot_end_a_task_by_deleting_it(
+    served: Served,
+) -> None:
+    handle = await served.orchestrator.submit(
+        "researcher", {"prompt": "x"}, tenant="acme"
+    )
+    url = f"/v1/responses/{handle.id}"
+    refused = await served.client.delete(url, headers=bearer("writer"))
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "insufficient_scope"
+    task = await served.orchestrator.get(handle.id, tenant="acme")
+    assert not task.status.is_terminal
+    await served.orchestrator.cancel(handle.id, tenant="acme")
+    answer = await served.client.delete(url, headers=bearer("writer"))
+    assert answer.status_code == 200
+
+
+async def test_a_failure_of_ours_is_answered_as_all_else(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise RuntimeError("a secret detail")
+
+    served.app.add_api_route("/broken", broken, methods=["POST"])
+    transport = httpx.ASGITransport(app=served.app, raise_app_exceptions=False)
+    caplog.set_level("INFO", logger="orchestrator.http.audit")
+    async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+        answer = await client.post("/broken", headers={"X-Request-Id": "mine"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    noted = [each for each in caplog.records if each.message == "request answered"]
+    assert [vars(each)["status"] for each in noted] == [500]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (
+            {"text": {"format": {"type": "json_schema", "schema": "s"}}},
+            "text.format.schema",
+        ),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"reasoning": {"effort": 5}}, "reasoning.effort"),
+        ({"tools": [{"type": "function", "name": "bad name!"}]}, "tools[0].name"),
+    ],
+)
+async def test_values_that_are_none_are_refused_by_name(
+    at_home: Served, fields: dict[str, object], param: str
+) -> None:
+    body = {"model": "researcher", "input": "x", "background": True, **fields}
+    answer = await at_home.client.post("/v1/responses", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_a_chat_names_its_own_format(at_home: Served) -> None:
+    body = {
+        "model": "researcher",
+        "messages": [{"role": "user", "content": "x"}],
+        "response_format": {"type": "xml"},
+    }
+    answer = await at_home.client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "response_format.type"
+
+
+async def test_probes_may_ask_for_the_head_alone(at_home: Served) -> None:
+    answer = await at_home.client.head("/healthz")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_what_is_no_json_names_no_field(at_home: Served) -> None:
+    answer = await at_home.client.post(
+        "/tasks", content="{nope", headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert "field" not in answer.json()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, TaskStatus.CANCELLED), ({"Idempotency-Key": "k"}, TaskStatus.PENDING)],
+)
+async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
+    at_home: Served, headers: dict[str, str], status: TaskStatus
+) -> None:
+    body = {
+        "model": "researcher",
+        "stream": True,
+        "messages": [{"role": "user", "content": "x"}],
+    }
+    request = at_home.client.build_request(
+        "POST", "/v1/chat/completions", json=body, headers=headers
+    )
+    begun = asyncio.Event()
+    asked = iter([{"type": "http.request", "body": request.content}])
+
+    async def receive() -> dict[str, object]:
+        if (first := next(asked, None)) is not None:
+            return first
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        if message["type"] == "http.response.body":
+            begun.set()
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": request.url.path,
+        "query_string": b"",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+    }
+    await at_home.app(scope, receive, send)
+    (task,) = (await at_home.orchestrator.list()).tasks
+    assert task.status is status
