@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.utils.url import maybe_sanitize_url
 
 PAUSE_SECONDS: Final = 1
 LONGEST_PAUSE_SECONDS: Final = 3
@@ -27,6 +28,14 @@ class PatientConnection(Connection):
         }
         super().ensure_connection(*args, **(pauses | kwargs))  # type: ignore[no-untyped-call]
         return self
+
+    def info(self) -> dict[str, Any]:
+        """What a worker tells of its broker, in Flower too: without a login.
+
+        For a unix socket kombu gives the whole address as `hostname`.
+        """
+        facts: dict[str, Any] = super().info()  # type: ignore[no-untyped-call]
+        return facts | {"hostname": maybe_sanitize_url(facts["hostname"])}
 
 
 class BrokerLink(AMQP):  # type: ignore[misc]

@@ -22,3 +22,11 @@ def test_the_pauses_between_attempts_stay_short(
         connection.ensure_connection(lambda _exc, pause: pauses.append(pause), 8)
     assert len(pauses) == 8
     assert max(pauses) == LONGEST_PAUSE_SECONDS
+
+
+def test_what_a_worker_tells_of_its_broker_names_no_login() -> None:
+    address = "redis+socket://somebody:canary@/run/redis.sock"
+    with app.connection_for_read(address) as connection:
+        facts = connection.info()
+    assert "/run/redis.sock" in facts["hostname"]
+    assert "canary" not in str(facts)
