@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.bad_line import SlowLine
 from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import broken_invariants
-from tests.faults.slow_line import SlowLine
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
