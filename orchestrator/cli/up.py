@@ -108,7 +108,7 @@ def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -
         # Only now: two of them in one directory should hear of each other first.
         fleet.require_free_ports(settings)
         settings = _load(http_port, storage={"redis_url": redis.url})
-        _greet(redis)
+        _greet(redis, state)
         fleet.greet(settings)
         with _announced(redis, state):
             run_async(_run(fleet, settings, scripted=scripted))
@@ -208,15 +208,16 @@ def require_free_port(port: int, *, option: str) -> None:
             ) from None
 
 
-def _greet(redis: RedisServer) -> None:
+def _greet(redis: RedisServer, state: Path) -> None:
     click.echo(f"up       | using {redis}")
     if redis.warning:
         click.echo(f"up       | WARNING: {redis.warning}", err=True)
     if redis.kind != "configured":
-        click.echo(
-            "up       | commands in this directory find it; elsewhere:"
-            f" export REDIS_URL={redis.url}"
+        is_found = state.resolve() == STATE_DIRECTORY.resolve()
+        where = (
+            "commands in this directory find it; elsewhere" if is_found else "commands"
         )
+        click.echo(f"up       | {where}: export REDIS_URL={redis.url}")
 
 
 async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
