@@ -163,6 +163,7 @@ class MemoryDispatch:
         queue.ready = [each for each in queue.ready if each[2] != entry.key]
         if entry.key in queue.suspects:
             queue.suspects.remove(entry.key)
+        queue.aloud.discard(entry.key)
 
     def has_berth(self, entry: Entry, worker: str) -> bool:
         """Whether a worker may take a prime suspect to those that it runs."""

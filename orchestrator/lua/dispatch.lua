@@ -328,6 +328,7 @@ local function leave_line()
   local queue = get('queue')
   redis.call('ZREM', in_fleet('ready', queue), MEMBER)
   redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
+  redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
 end
 
 -- Offers the conversation's next turn.

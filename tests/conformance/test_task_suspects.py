@@ -244,3 +244,19 @@ async def test_a_hundred_prime_suspects_are_cleared_in_a_few_rounds(
     records = [await stores.tasks.get("default", task.id) for task in tasks]
     assert [t.id for t in records if t.status is TaskStatus.FAILED] == [poison]
     assert rounds <= 100 // 12 + 12 + 2
+
+
+async def test_a_prime_suspect_that_ends_before_its_claim_frees_its_place(
+    stores: Stores,
+) -> None:
+    first, *others = await prime_suspects(stores, 3)
+    lease = (await claim(stores.tasks, first, worker="x")).lease
+    for other in others:
+        await try_claim(stores.tasks, other, worker="x")
+    step = Step(key="s", kind=StepKind.CUSTOM)
+    (rung,) = (await stores.tasks.record_step(lease, step)).doorbells
+    (waiting,) = {other.id for other in others} - {rung.task_id}
+    bells = [*(await stores.tasks.cancel("default", rung.task_id)).doorbells]
+    async with asyncio.timeout(10):
+        while waiting not in {bell.task_id for bell in bells}:
+            bells += (await stores.tasks.sweep()).doorbells

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.integration.llm_serving import ASKED
-from workers.errors import InvalidEndpoint, RequestRejected
+from workers.errors import InvalidEndpoint, LLMUnavailable, RequestRejected
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import Endpoint
 
@@ -48,6 +48,29 @@ async def asked(endpoint: Endpoint) -> str:
         return (await provider.complete(ASKED)).message.content
     finally:
         await provider.aclose()
+
+
+async def test_a_proxy_of_the_environment_is_asked_with_its_login(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async with serving() as (port, heads):
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, f"http://user:word@127.0.0.1:{port}")
+        assert await asked(Endpoint(base_url="http://llm.invalid/v1")) == "hi"
+    assert heads[0].startswith(b"POST http://llm.invalid/v1/chat/completions ")
+    assert b"\nproxy-authorization: basic dxnlcjp3b3jk" in heads[0].lower()
+
+
+async def test_a_proxy_of_the_environment_opens_a_tunnel_with_its_login(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async with serving() as (port, heads):
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://user:word@127.0.0.1:{port}")
+        with pytest.raises(LLMUnavailable):  # no TLS behind this one
+            await asked(Endpoint(base_url="https://llm.invalid/v1"))
+    assert heads[0].startswith(b"CONNECT llm.invalid:443 ")
+    assert b"\nproxy-authorization: basic dxnlcjp3b3jk" in heads[0].lower()
 
 
 async def test_a_configured_proxy_is_asked_with_its_login():

@@ -25,6 +25,12 @@ _SHORTEST_SECRET = 4
 """Shorter keys are placeholders; removing them would only garble texts."""
 
 
+def proxy_login(username: str, password: str) -> dict[str, str]:
+    """Return the header that logs in to a proxy (RFC 7617)."""
+    login = f"{username}:{password}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(login).decode()}"}
+
+
 class CallLimits(BaseModel):
     """What one call may take; whatever passes a limit ends the call."""
 
@@ -88,10 +94,7 @@ class Endpoint:
         if self.proxy is None:
             return None
         url = httpx.URL(self.proxy.get_secret_value())
-        headers = {}
-        if url.userinfo:
-            login = f"{url.username}:{url.password}".encode()
-            headers["Proxy-Authorization"] = f"Basic {b64encode(login).decode()}"
+        headers = proxy_login(url.username, url.password) if url.userinfo else {}
         bare = url.copy_with(username=None, password=None)
         return httpx.Proxy(bare, headers=headers)
 

@@ -15,13 +15,14 @@ import httpx
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
-from workers.llm.endpoint import CallLimits, Endpoint
+from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 
 class _Way(NamedTuple):
     """The connections to an address."""
 
     session: ClientSession
+    headers: Mapping[str, str]
     proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = None
 
@@ -32,10 +33,6 @@ class EndpointClient(HttpxAiohttpClient):
     @cached_property
     def _ways(self) -> dict[str, _Way]:
         return {}
-
-    @cached_property
-    def _json_headers(self) -> dict[str, str]:
-        return {**self.headers, "content-type": "application/json"}
 
     @cached_property
     def _time_limits(self) -> ClientTimeout:
@@ -50,7 +47,7 @@ class EndpointClient(HttpxAiohttpClient):
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
         return await way.session.post(
             url,
-            headers=self._json_headers,
+            headers=way.headers,
             data=content,
             allow_redirects=False,
             auto_decompress=False,
@@ -66,9 +63,16 @@ class EndpointClient(HttpxAiohttpClient):
         if not isinstance(transport.client, ClientSession):
             transport.client = transport.get_client()
         proxy = transport.proxy
+        headers = {**self.headers, "content-type": "application/json"}
         if proxy is None:
-            return _Way(transport.client)
-        return _Way(transport.client, str(proxy.url), proxy.headers)
+            return _Way(transport.client, headers)
+        # httpx keeps the login of a proxy that the environment names apart.
+        login = proxy_login(*proxy.auth) if proxy.auth else {}
+        if url.startswith("http:"):
+            headers |= login  # aiohttp sends those of a proxy with CONNECT only
+        return _Way(
+            transport.client, headers, str(proxy.url), {**proxy.headers, **login}
+        )
 
 
 @dataclass(frozen=True)
