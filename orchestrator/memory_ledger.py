@@ -195,7 +195,6 @@ class MemoryLedger:
     def make_due(self, entry: Entry, due_at: datetime) -> tuple[Doorbell, ...]:
         """Let a pending task be rung for: now, or later by the sweeper."""
         entry.set(due_at=due_at)
-        entry.rings = 0
         now = self.now
         if due_at > now or entry.held or not self.is_next_turn(entry):
             entry.look_later(due_at if due_at > now else now + self.later)
