@@ -99,6 +99,7 @@ class InMemoryTaskStore(
             ledger,
             conversations=conversations,
             config=conversation_config or ConversationConfig(),
+            result_ttl_seconds=result_ttl_seconds,
             redact=redact,
         )
         MemorySchedules.__init__(self)

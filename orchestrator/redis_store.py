@@ -71,6 +71,7 @@ from orchestrator.store_limits import (
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
     UNSERVED_SECONDS,
+    hidden_config,
 )
 from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
@@ -126,10 +127,12 @@ class RedisTaskStore(
             ),
             redact=redact,
         )
+        config = conversation_config or ConversationConfig()
         self._creation_terms = CreationTerms(
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             known_agents=frozenset(known_agents),
-            conversation_config=conversation_config or ConversationConfig(),
+            conversation_config=config,
+            hidden_config=hidden_config(config, result_ttl_seconds),
             redact=redact,
         )
         self._watch = LogWatch(client)
