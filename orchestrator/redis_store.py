@@ -246,7 +246,7 @@ class RedisTaskStore(
         keys = [redis_keys.LEASES, redis_keys.ROOT]
         cursor, ended = "0", 0
         while True:
-            look = [worker, cursor, _LEASES_AT_ONCE]
+            look: list[str | int] = [worker, cursor, _LEASES_AT_ONCE]
             cursor, found = await self._scripts.run("bury", keys, look)
             ended += int(found)
             if cursor == "0":
