@@ -99,6 +99,7 @@ class InMemoryTaskStore(
             ledger,
             conversations=conversations,
             config=conversation_config or ConversationConfig(),
+            result_ttl_seconds=result_ttl_seconds,
             redact=redact,
         )
         MemorySchedules.__init__(self)
@@ -284,6 +285,7 @@ class InMemoryTaskStore(
             if not task.status.is_terminal:
                 raise InvalidTransition(task.id, status=task.status, wanted="deleted")
             del self._ledger.entries[(tenant, task_id)]
+            self._ledger.webhooks.pop((tenant, task_id), None)
             self._acceptance.forget(task)
 
     def _push_cancel(self, entry: Entry) -> None:
@@ -303,6 +305,8 @@ class InMemoryTaskStore(
 
     async def sweep(self, *, limit: int = 500) -> SweepReport:
         with self._lock:
+            if self._conversations is not None:
+                self._conversations.purge()
             return self._sweep.run(limit=limit)
 
     async def check(self) -> dict[str, str]:

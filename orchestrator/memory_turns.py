@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conversations.closing import closing_messages
-from conversations.conversation import ConversationConfig
+from conversations.conversation import ConversationConfig, is_hidden_id
 from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
@@ -18,6 +18,7 @@ from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.store import Doorbell
+from orchestrator.store_limits import RESULT_TTL_SECONDS, hidden_config
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import user_message
 
@@ -31,12 +32,14 @@ class MemoryTurns:
         *,
         conversations: InMemoryConversationStore | None,
         config: ConversationConfig,
+        result_ttl_seconds: float = RESULT_TTL_SECONDS,
         redact: Redact | None = None,
     ) -> None:
         """Close the ledger's turns; a conversation that one creates gets `config`."""
         self._ledger = ledger
         self._conversations = conversations
         self._config = config
+        self._hidden_config = hidden_config(config, result_ttl_seconds)
         self._redact = redact
         self._joined: dict[TaskKey, TaskKey] = {}
         ledger.close_turn = self.close
@@ -62,7 +65,12 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return None
-        return store.use(task.tenant, conversation_id) or self._config
+        return store.use(task.tenant, conversation_id) or self._limits(task)
+
+    def _limits(self, task: Task) -> ConversationConfig:
+        """The limits of a conversation that the task creates."""
+        hides = is_hidden_id(task.conversation_id)
+        return self._hidden_config if hides else self._config
 
     def is_deleted(self, task: Task) -> bool:
         """Tell whether a task's conversation was deleted within a day."""
@@ -86,7 +94,7 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return
-        limits = entry.limits or self._config
+        limits = entry.limits or self._limits(task)
         config = store.find_config(task.tenant, conversation_id) or limits
         dropped = config.on_failure == "drop"
         messages = [*summary, *(() if dropped else closing)]
