@@ -47,6 +47,7 @@ class MemoryRunJournal:
         redact: Redact | None,
         payee: Payee | None,
     ) -> None:
+        super().__init__()
         self._payee = payee or InMemoryPayee(
             gate=InMemoryGate(), budget=InMemoryBudget()
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 PUBLIC_FACE = "import orchestrator; orchestrator.Orchestrator"
 HELP = "from orchestrator.cli.group import run; run(['--help'])"
 
+MOST_TRIES = 8
 COST = """
 import sys, time
 began = time.process_time()
@@ -24,17 +27,20 @@ print(*{{name.partition(".")[0] for name in sys.modules}})
     ("statement", "most_seconds"), [(PUBLIC_FACE, 0.5), (HELP, 1.0)]
 )
 def test_an_import_is_quick_and_loads_no_worker_and_no_server(
-    statement: str, most_seconds: float
+    statement: str, most_seconds: float, tmp_path: Path
 ) -> None:
-    """The best of three: the first may compile, and others use the machine."""
-    costs = []
-    for _ in range(3):
+    """The first try compiles; more than one after it are for busy machines."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    costs: list[float] = []
+    while len(costs) < MOST_TRIES and min(costs, default=most_seconds) >= most_seconds:
         printed = subprocess.run(
             [sys.executable, "-c", COST.format(statement=statement)],
+            env=environment,
             capture_output=True,
             text=True,
             check=True,
         ).stdout.splitlines()
         costs.append(float(printed[-2]))
         assert not {"workers", "httpx", "fastapi"} & set(printed[-1].split())
-    assert min(costs) < most_seconds
+    assert min(costs) < most_seconds, costs
