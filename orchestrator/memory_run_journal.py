@@ -43,7 +43,6 @@ class MemoryRunJournal:
         ledger: MemoryLedger,
         *,
         turns: MemoryTurns,
-        lock: AbstractContextManager[object],
         redact: Redact | None,
         payee: Payee | None,
     ) -> None:
@@ -53,7 +52,7 @@ class MemoryRunJournal:
         )
         self._ledger = ledger
         self._turns = turns
-        self._lock = lock
+        self._lock: AbstractContextManager[object] = turns.lock
         self._redact = redact
 
     async def record_step(

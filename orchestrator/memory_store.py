@@ -6,7 +6,6 @@ change there too. Nothing outlives the process.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -95,10 +94,10 @@ class InMemoryTaskStore(
             ledger,
             conversations=conversations,
             config=conversation_config,
+            result_ttl_seconds=result_ttl_seconds,
             redact=redact,
         )
-        lock = conversations.lock if conversations else threading.RLock()
-        super().__init__(ledger, turns=turns, lock=lock, redact=redact, payee=payee)
+        super().__init__(ledger, turns=turns, redact=redact, payee=payee)
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,
@@ -252,6 +251,7 @@ class InMemoryTaskStore(
             if not task.status.is_terminal:
                 raise InvalidTransition(task.id, status=task.status, wanted="deleted")
             del self._ledger.entries[(tenant, task_id)]
+            self._ledger.webhooks.pop((tenant, task_id), None)
             self._acceptance.forget(task)
 
     async def wait_cancel_requests(
@@ -266,6 +266,7 @@ class InMemoryTaskStore(
 
     async def sweep(self, *, limit: int = 500) -> SweepReport:
         with self._lock:
+            self._turns.purge()
             return self._sweep.run(limit=limit)
 
     async def check(self) -> dict[str, str]:

@@ -87,7 +87,6 @@ class MemorySweep:
         if entry.lease_until is not None and entry.claimed_at is not None:
             held = (entry.lease_until - entry.claimed_at).total_seconds()
             entry.set(running_seconds=task.running_seconds + held)
-        ledger.counts.released(task, "lease_lost")
         if task.cancel_requested_at is not None:
             return "ended", ledger.end(
                 entry, TaskStatus.CANCELLED, {"status": "cancelled"}
@@ -98,6 +97,7 @@ class MemorySweep:
         verdict = self._verdict(entry)
         if verdict is None:
             reason = "its worker vanished"
+            ledger.counts.released(task, "lease_lost")
             bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING)
             entry.set(pending_reason=reason, suspect=suspect)

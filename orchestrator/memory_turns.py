@@ -5,10 +5,11 @@ Runs under its caller's lock, as the ledger does that it works on.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from conversations.closing import closing_messages
-from conversations.conversation import ConversationConfig
+from conversations.conversation import ConversationConfig, is_hidden_id
 from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
@@ -19,6 +20,7 @@ from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.prompt import question_of
 from orchestrator.store import Doorbell, Ending
+from orchestrator.store_limits import hidden_config
 from orchestrator.task import Task, TaskStatus
 
 
@@ -31,13 +33,17 @@ class MemoryTurns:
         *,
         conversations: InMemoryConversationStore | None,
         config: ConversationConfig | None,
+        result_ttl_seconds: float,
         redact: Redact | None,
     ) -> None:
         """Close the ledger's turns; a conversation that one creates gets `config`."""
         self._ledger = ledger
         self._conversations = conversations
-        self._config = config or ConversationConfig()
+        self._config = config = config or ConversationConfig()
+        self._hidden_config = hidden_config(config, result_ttl_seconds)
         self._redact = redact
+        self.lock = conversations.lock if conversations else threading.RLock()
+        """Guards tasks and conversations together."""
         self._joined: dict[TaskKey, TaskKey] = {}
         ledger.close_turn = self.close
 
@@ -60,6 +66,11 @@ class MemoryTurns:
             return False
         return True
 
+    def purge(self) -> None:
+        """Drop the conversations whose time is over."""
+        if self._conversations is not None:
+            self._conversations.purge()
+
     def close(self, entry: Entry, status: TaskStatus) -> None:
         """Keep what a turn without an answer leaves, and those that it superseded."""
         if status is not TaskStatus.COMPLETED and not entry.rolled_back:
@@ -81,7 +92,12 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return None
-        return store.use(task.tenant, conversation_id) or self._config
+        return store.use(task.tenant, conversation_id) or self._limits(task)
+
+    def _limits(self, task: Task) -> ConversationConfig:
+        """The limits of a conversation that the task creates."""
+        hides = is_hidden_id(task.conversation_id)
+        return self._hidden_config if hides else self._config
 
     def is_deleted(self, task: Task) -> bool:
         """Tell whether a task's conversation was deleted within a day."""
@@ -105,7 +121,7 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return
-        limits = entry.limits or self._config
+        limits = entry.limits or self._limits(task)
         config = store.find_config(task.tenant, conversation_id) or limits
         dropped = config.on_failure == "drop"
         messages = [*summary, *(() if dropped else closing)]

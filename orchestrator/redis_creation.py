@@ -48,6 +48,7 @@ class CreationTerms(NamedTuple):
     idempotency_ttl_seconds: float
     known_agents: frozenset[str]
     conversation_config: ConversationConfig
+    hidden_config: ConversationConfig
     redact: Redact | None
 
 
@@ -124,6 +125,7 @@ def _shared_arguments(terms: CreationTerms) -> list[str | int]:
         milliseconds(terms.idempotency_ttl_seconds),
         milliseconds(PUSHED_CANCEL_SECONDS),
         "\n".join(write_limits(terms.conversation_config)),
+        "\n".join(write_limits(terms.hidden_config)),
     ]
 
 

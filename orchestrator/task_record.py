@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
@@ -108,10 +109,14 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
 
 
 def request_hash(task: Task) -> str:
-    """A digest that is equal for two sendings of one request."""
-    return _digest(
-        task.model_dump(mode="json", exclude=STATE_FIELDS | _NOT_PART_OF_A_REQUEST)
-    )
+    """A digest that is equal for two sendings of one request.
+
+    Each sending may bring a hidden conversation of its own.
+    """
+    left_out = STATE_FIELDS | _NOT_PART_OF_A_REQUEST
+    if is_hidden_id(task.conversation_id):
+        left_out = left_out | {"conversation_id"}
+    return _digest(task.model_dump(mode="json", exclude=left_out))
 
 
 def cache_hash(task: Task) -> str:

@@ -1,4 +1,4 @@
-"""How a worker finds its broker again: soon, however long the broker was away.
+"""How a worker reaches its broker, and finds it again: soon, however long it was away.
 
 Celery waits two seconds longer after each attempt, up to thirty, and has no setting for
 it; a worker would stand idle for half a minute after Redis is back.
@@ -42,3 +42,20 @@ class BrokerLink(AMQP):  # type: ignore[misc]
     """Celery's own, with connections of this kind."""
 
     Connection = PatientConnection
+
+
+def lean_broker(broker_url: str) -> dict[str, str]:
+    """Return the Celery settings that put a worker on this room's transport.
+
+    They are the worker's alone: clients and Flower do as well on stock Redis. None for
+    other brokers.
+    """
+    scheme, _, rest = broker_url.partition("://")
+    if scheme in ("redis", "rediss"):
+        return {"broker_transport": "workers.transport:Transport"}
+    if scheme == "redis+socket":
+        return {
+            "broker_transport": "workers.transport:SocketTransport",
+            "broker_url": f"socket://{rest}",
+        }
+    return {}

@@ -82,6 +82,11 @@ class Failure:
         )
 
     @property
+    def rejects_order(self) -> bool:
+        """Whether the model's template refuses who speaks after whom."""
+        return self.status >= 400 and bool(vendor_words.ORDER.search(self.message))
+
+    @property
     def rejects_reasoning(self) -> bool:
         """Whether the endpoint does not want reasoning given back."""
         return (
@@ -218,6 +223,8 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
 def _remedy(failure: Failure) -> str:
     if "--enable-auto-tool-choice" in failure.message:
         return "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    if failure.rejects_order:
+        return "set the endpoint's message_order to auto, or use another chat template"
     return "check the agent's parameters and tools"
 
 
