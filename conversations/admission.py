@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue, ValidationError
 
-from conversations.conversation import Conversation, ConversationConfig
+from conversations.conversation import (
+    Conversation,
+    ConversationConfig,
+    new_hidden_id,
+)
 from conversations.errors import InvalidHistory, InvalidMessage, InvalidRequest
 from conversations.json_value import (
     NotStorable,
@@ -85,13 +89,15 @@ def admit_conversation(
     metadata: Mapping[str, JsonValue] | None = None,
     hidden: bool = False,
 ) -> Conversation:
-    """Return a new conversation; without an id it gets one.
+    """Return a new conversation; without an id it gets one, a hidden one its kind.
 
     Raises:
         InvalidRequest: id, tenant, config or metadata cannot be taken.
     """
     given = {
-        "id": conversation_id,
+        "id": new_hidden_id()
+        if hidden and conversation_id is None
+        else conversation_id,
         "tenant": tenant,
         "config": config,
         "metadata": None if metadata is None else dict(metadata),

@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
-from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.prompt import images_of, question_of
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -109,17 +108,15 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     return task.model_copy(update=_FIRST_STATE | begun)
 
 
-def user_message(task: Task) -> Message:
-    """What the user says with a task, as it stands in a conversation."""
-    pictures = images_of(task.input)
-    return Message(role=Role.USER, content=question_of(task.input), images=pictures)
-
-
 def request_hash(task: Task) -> str:
-    """A digest that is equal for two sendings of one request."""
-    return _digest(
-        task.model_dump(mode="json", exclude=STATE_FIELDS | _NOT_PART_OF_A_REQUEST)
-    )
+    """A digest that is equal for two sendings of one request.
+
+    Each sending may bring a hidden conversation of its own.
+    """
+    left_out = STATE_FIELDS | _NOT_PART_OF_A_REQUEST
+    if is_hidden_id(task.conversation_id):
+        left_out = left_out | {"conversation_id"}
+    return _digest(task.model_dump(mode="json", exclude=left_out))
 
 
 def cache_hash(task: Task) -> str:

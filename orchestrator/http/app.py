@@ -14,7 +14,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationError
 from orchestrator.errors import OrchestratorError
 from orchestrator.http.admission import Admission
@@ -30,8 +29,6 @@ from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 
 DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
-HIDDEN_MARGIN_SECONDS = 86_400.0
-"""A history may not go before its response, which is kept from its end on."""
 CLIENT_CLOSED_REQUEST = 499
 """As nginx logs it; nobody reads the answer."""
 _ANSWERED = (
@@ -41,13 +38,6 @@ _ANSWERED = (
     RequestValidationError,
     HTTPException,
 )
-
-
-def _hidden_config(settings: Settings) -> ConversationConfig:
-    """Return the limits of a history that one response has for itself."""
-    config = settings.services.conversations.conversation_config
-    ttl = settings.retention.result_ttl + HIDDEN_MARGIN_SECONDS
-    return config.model_copy(update={"ttl_seconds": ttl})
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:
@@ -92,7 +82,6 @@ def create_app(
     )
     app.state.settings = settings
     app.state.http_settings = settings.http
-    app.state.hidden_config = _hidden_config(settings)
     app.state.admission = Admission(settings.http)
     app.state.keys = KeyRing(settings.http.keys, tenant=settings.tenant)
     for error in _ANSWERED:

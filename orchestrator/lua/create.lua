@@ -7,7 +7,8 @@
 --    6 how long an idempotency entry is kept after the task's end (ms)
 --    7 how long a pushed cancel is kept (ms)
 --    8 limits of a conversation that a turn creates (lines)
---    9.. the requests, each as next_request takes it
+--    9 the same of one that is hidden
+--   10.. the requests, each as next_request takes it
 -- A task that interrupts or rolls back ends every unfinished turn before it. One that
 -- steers is taken by the run of the conversation's next turn before a completion
 -- (take_messages.lua), and until then waits as any other turn, for when that run ends.
@@ -16,7 +17,7 @@
 -- is taken: {'unfit', why, {}, {}}.
 
 local unfit = redis.call('GET', FLEET .. 'unfit')
-local place = 8
+local place = 9
 local function take()
   place = place + 1
   return ARGV[place]
@@ -196,7 +197,8 @@ local function write_record(asked, ordinal, due, talk)
     keep('conversation', asked.conversation)
     keep('asked', asked.asked)
     -- Should the conversation expire before the turn ends, it begins anew as it was.
-    keep('limits', conversation_limits(talk) or ARGV[8])
+    local limits = conversation_hides(asked.conversation) and ARGV[9] or ARGV[8]
+    keep('limits', conversation_limits(talk) or limits)
     conversation_keep(talk)
   end
   if asked.hash ~= '' then
