@@ -220,9 +220,17 @@ async def test_what_is_no_json_names_no_field(at_home: Served) -> None:
     ("headers", "status"),
     [({}, TaskStatus.CANCELLED), ({"Idempotency-Key": "k"}, TaskStatus.PENDING)],
 )
+@pytest.mark.parametrize("reader", ["leaves", "takes nothing"])
 async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
-    at_home: Served, headers: dict[str, str], status: TaskStatus
+    headers: dict[str, str], status: TaskStatus, reader: str
 ) -> None:
+    async with serving(http={"send_timeout": 0.05}) as at_home:
+        await stream_to(reader, at_home, headers)
+        (task,) = (await at_home.orchestrator.list()).tasks
+        assert task.status is status
+
+
+async def stream_to(reader: str, at_home: Served, headers: dict[str, str]) -> None:
     body = {
         "model": "researcher",
         "stream": True,
@@ -238,11 +246,15 @@ async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
         if (first := next(asked, None)) is not None:
             return first
         await begun.wait()
+        if reader == "takes nothing":
+            await asyncio.Event().wait()
         return {"type": "http.disconnect"}
 
     async def send(message: MutableMapping[str, object]) -> None:
         if message["type"] == "http.response.body":
             begun.set()
+            if reader == "takes nothing":
+                await asyncio.Event().wait()
 
     scope = {
         "type": "http",
@@ -252,5 +264,3 @@ async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
         "headers": [(name.lower(), value) for name, value in request.headers.raw],
     }
     await at_home.app(scope, receive, send)
-    (task,) = (await at_home.orchestrator.list()).tasks
-    assert task.status is status
