@@ -237,7 +237,7 @@ CHAT: dict[str, Any] = {
 async def chat_text(
     client: AsyncOpenAI, begun: Callable[[], None] = lambda: None
 ) -> tuple[str, str]:
-    """What a chat stream shows, and how it fails; `begun` is called at its first text."""
+    """What a chat stream shows, and its error; `begun` is called at its first text."""
     shown = ""
     try:
         async for chunk in await client.chat.completions.create(**CHAT):
