@@ -157,6 +157,14 @@ class InMemoryConversationStore:
             self._tombstones[key] = self._clock() + TOMBSTONE
             return True
 
+    def purge(self) -> None:
+        """Forget conversations and tombstones whose time is over."""
+        with self.lock:
+            for key in [*self._records]:
+                self._find(key)
+            for key in [*self._tombstones]:
+                self._is_deleted(key)
+
     async def delete_message(
         self, tenant: str, conversation_id: str, seq: int
     ) -> Conversation:

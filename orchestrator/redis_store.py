@@ -83,6 +83,8 @@ from orchestrator.task_record import (
 )
 
 _CLAIM_PAUSE_SECONDS: Final = 0.25
+_LEASES_AT_ONCE: Final = 500
+"""Looked at by one script call: Redis serves others between two."""
 
 
 class RedisTaskStore(
@@ -242,7 +244,13 @@ class RedisTaskStore(
 
     async def bury(self, worker: str) -> int:
         keys = [redis_keys.LEASES, redis_keys.ROOT]
-        return int(await self._scripts.run("bury", keys, [worker]))
+        cursor, ended = "0", 0
+        while True:
+            look: list[str | int] = [worker, cursor, _LEASES_AT_ONCE]
+            cursor, found = await self._scripts.run("bury", keys, look)
+            ended += int(found)
+            if cursor == "0":
+                return ended
 
     async def events(
         self,

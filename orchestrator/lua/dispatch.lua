@@ -19,7 +19,7 @@ local ROOT = KEYS[12]
 local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
-local SUSPECT_PATIENCE = 60000
+local SUSPECT_PATIENCE = 60000 -- how long a message for a prime suspect is believed
 local REFUSED_PATIENCE = 1000
 local LINE_PATIENCE = 3600000 -- who stands in line is reached by refills, not by a look
 local SUSPECT, PRIME = '1', '2' -- degrees of suspicion, see suspects.lua
@@ -133,12 +133,27 @@ local function was_refused(aloud, member)
   return loud_until and tonumber(loud_until) <= NOW + REFUSED_PATIENCE
 end
 
+-- Forgets prime suspects of whom nothing more is to be expected: a message is believed for
+-- a time, a run as long as its lease lives.
+local function hush(aloud)
+  local overdue = redis.call('ZRANGEBYSCORE', aloud, '-inf', text(NOW),
+    'LIMIT', 0, REFILL_AT_ONCE)
+  for _, member in ipairs(overdue) do
+    local lease_until = tonumber(redis.call('ZSCORE', LEASES, member) or nil) or 0
+    if lease_until > NOW then
+      redis.call('ZADD', aloud, text(lease_until), member)
+    else
+      redis.call('ZREM', aloud, member)
+    end
+  end
+end
+
 local function refill_suspects(queue, bells)
   local line, aloud = in_fleet('suspects', queue), in_fleet('aloud', queue)
   if redis.call('EXISTS', line) == 0 then
     return
   end
-  redis.call('ZREMRANGEBYSCORE', aloud, '-inf', text(NOW))
+  hush(aloud)
   local workers = math.max(1, redis.call('ZCARD', FLEET .. 'workers'))
   local loud = redis.call('ZCARD', aloud)
   for _ = 1, REFILL_AT_ONCE do
