@@ -114,8 +114,10 @@ class Message(BaseModel):
         ids = [call.id for call in self.tool_calls]
         if len(ids) != len(set(ids)):
             raise ValueError("tool_calls must have distinct ids within one message")
-        empty_allowed = self.role is Role.TOOL or (
-            self.role is Role.ASSISTANT and self.tool_calls
+        empty_allowed = (
+            self.role is Role.TOOL
+            or (self.role is Role.ASSISTANT and self.tool_calls)
+            or self.images
         )
         if not self.content.strip() and not empty_allowed:
             raise ValueError(

@@ -34,7 +34,6 @@ class Entry:
     decisions: dict[str, Decision] = field(default_factory=dict)
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
-    rings: int = 0
     rung_at: datetime | None = None
     """When its message was last sent."""
     held: int = 0

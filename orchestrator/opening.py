@@ -14,13 +14,63 @@ from conversations.errors import RoleForbidden
 from conversations.json_value import size_of
 from conversations.message import Message, Role
 from conversations.record import write_message
-from orchestrator.errors import PayloadTooLarge
-from orchestrator.prompt import MESSAGES_FIELD, opening_of
+from orchestrator.agent_kinds import OUR_KINDS
+from orchestrator.errors import InvalidInput, PayloadTooLarge
+from orchestrator.prompt import (
+    IMAGES_FIELD,
+    MESSAGES_FIELD,
+    PROMPT_FIELDS,
+    images_of,
+    opening_of,
+)
 
 _OWN: Final = (Role.USER, Role.TOOL)
 """Every client asks, and answers the calls that are its to make."""
+_ASKS: Final = (*PROMPT_FIELDS, MESSAGES_FIELD)
 _GROWTH: Final = 16
 """So many times larger than the input a message may be that shows it as JSON."""
+
+
+def check_asked(data: Mapping[str, JsonValue], kind: str) -> None:
+    """Refuse an input that asks nothing, where an agent of ours would be given it.
+
+    What a model would see of it is the JSON of an empty field. A picture alone is a
+    question, and so is no field at all: the instructions may say everything.
+
+    Raises:
+        InvalidInput: names the blank field.
+    """
+    if kind not in OUR_KINDS:
+        return
+    asks = {name: data[name] for name in _ASKS if name in data}
+    is_alone = len(asks) == len(data) or kind == "researcher"
+    if not asks or not is_alone or not all(map(_is_blank, asks.values())):
+        return
+    if not images_of(data):
+        name = next(iter(asks))
+        what = "some messages" if name == MESSAGES_FIELD else "text that is not blank"
+        raise InvalidInput(
+            f"input.{name}", f"asks nothing (got {_shown(asks[name])}); give {what}"
+        )
+
+
+def _is_blank(value: JsonValue) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_silent, value))
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_silent(value: JsonValue) -> bool:
+    """Whether it is a message of a user that neither says nor shows anything."""
+    if not isinstance(value, dict) or value.get("role") != "user":
+        return False
+    return _is_blank(value.get("content")) and not value.get(IMAGES_FIELD)
+
+
+def _shown(value: JsonValue) -> str:
+    if isinstance(value, str):
+        return f"{len(value)} characters, all blank" if value else "an empty text"
+    return "null" if value is None else "a list that says nothing"
 
 
 def check_opening(

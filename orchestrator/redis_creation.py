@@ -13,6 +13,7 @@ from conversations.record import write_limits, write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
+from orchestrator.prompt import question_of
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_listing import listing_keys
@@ -28,7 +29,6 @@ from orchestrator.task_record import (
     request_hash,
     specification,
     task_from_fields,
-    user_message,
 )
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
@@ -164,7 +164,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
 def _asked(task: Task, redact: Redact | None) -> str:
     if task.conversation_id is None:
         return ""
-    return write_message(redacted(user_message(task), redact))
+    return write_message(redacted(question_of(task.input), redact))
 
 
 def _with_doorbells(

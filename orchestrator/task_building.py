@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from conversations.json_value import size_of
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput, PayloadTooLarge
-from orchestrator.opening import check_opening
+from orchestrator.opening import check_asked, check_opening
 from orchestrator.request import PAYLOADS, Defaults, SubmitRequest, invalid_input
 from orchestrator.task import DEFAULT_QUEUE, Task, new_task_id
 from orchestrator.trace_context import present_traceparent
@@ -42,12 +42,14 @@ def build_task(
     """Make the task that a request asks for; `agent` is None when it is not known.
 
     Raises:
-        InvalidInput: fields contradict each other.
+        InvalidInput: fields contradict each other, or nothing is asked.
         PayloadTooLarge: input, parameters, context, metadata and tags are too large,
             or the question is for a conversation.
         RoleForbidden: the input holds words that its client may not write.
     """
     _check_size(request, defaults.max_input_bytes)
+    if agent is not None:
+        check_asked(request.input, agent.kind)
     check_opening(
         request.input,
         roles=defaults.client_roles,

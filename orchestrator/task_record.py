@@ -15,11 +15,9 @@ from typing import Any, Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
-from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.prompt import images_of, question_of
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -111,12 +109,6 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     """The task as it begins, whatever state its submitter may have given it."""
     begun = {"created_at": created_at, "due_at": due_at}
     return task.model_copy(update=_FIRST_STATE | begun)
-
-
-def user_message(task: Task) -> Message:
-    """What the user says with a task, as it stands in a conversation."""
-    pictures = images_of(task.input)
-    return Message(role=Role.USER, content=question_of(task.input), images=pictures)
 
 
 def request_hash(task: Task) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from conversations.errors import ConversationError
 from orchestrator.errors import OrchestratorError
@@ -96,12 +99,18 @@ def create_app(
     app.add_exception_handler(ClientGone, _nobody_listens)
     for router in ROUTERS:
         app.include_router(router)
-    if settings.http.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.http.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-        )
-    app.add_middleware(RequestLimits, settings=settings.http)
+    origins = settings.http.cors_origins
+    more: dict[str, Any] = {"wrap": _cors(origins)} if origins else {}
+    app.add_middleware(RequestLimits, settings=settings.http, **more)
     return app
+
+
+def _cors(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp]:
+    """Return what lets pages of other origins read an answer, refused or not."""
+    return partial(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After", "X-Request-Id", "X-Should-Retry"],
+    )

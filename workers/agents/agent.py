@@ -49,7 +49,7 @@ class AgentInput(BaseModel):
 
     def prompt(self) -> str:
         """Return the words for the model: a prompt field alone, else all as JSON."""
-        return question_of(self.data)
+        return question_of(self.data).content
 
     def opening(self) -> tuple[Message, ...]:
         """Return the messages that the turn begins with."""

@@ -120,7 +120,10 @@ def _message(message: Message, dialect: Dialect) -> JsonObject:
     # Never null content: Ollama refuses it in a message without tool calls.
     content: JsonValue = message.content
     if message.images:
-        content = [{"type": "text", "text": message.content}, *_pictures(message)]
+        # Some servers refuse an empty text among the parts.
+        content = _pictures(message)
+        if message.content:
+            content.insert(0, {"type": "text", "text": message.content})
     body: JsonObject = {"role": message.role.value, "content": content}
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
