@@ -30,6 +30,7 @@ from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
+from workers.broker_link import lean_broker
 from workers.drain_pipe import DrainPipe
 from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
@@ -37,13 +38,14 @@ from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
 from workers.start_check import build_manager, check_startup, wait_for_redis
-from workers.transport import lean_broker
 from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLD = 20_000
 """Objects made, less those freed, between two collections of the youngest."""
+LATE_SECONDS = 1.0
+"""A loop that stands still for so long leaves tasks to other workers until it moves."""
 CLOSE_SECONDS = 5.0
 """A run that blocks the loop must not keep the process from ending."""
 HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
@@ -106,6 +108,11 @@ class WorkerProcess:
         )
         self._heartbeat.start()
         _spare_the_collector()
+
+    @property
+    def is_on_time(self) -> bool:
+        """Whether the loop of the runs moves; a task would wait for it to do so."""
+        return self._heartbeat.late_seconds < LATE_SECONDS
 
     def run(self, tenant: str, task_id: str) -> Outcome:
         """Run a task's attempt; blocks."""
@@ -209,6 +216,11 @@ class WorkerProcessHolder:
             self._process.cancel(tenant, task_id)
         else:
             asyncio.run(_cancel_from_parent(tenant, task_id))
+
+    def may_take(self) -> bool:
+        """Whether agents that run in this process would begin another task soon."""
+        process = self._process
+        return process is None or self._pid != os.getpid() or process.is_on_time
 
     def expect_children(self) -> None:
         """Prepare for the fork of processes that run agents."""
@@ -321,7 +333,17 @@ def _remember(instance: Any, conf: Any, **_: Any) -> None:
         except OrchestratorError as exc:
             refuse(exc)
     worker_process.worker = instance
-    conf.update(lean_broker(conf.broker_url))
+    if lean := lean_broker(conf.broker_url):
+        gate = {"may_take": f"{__name__}:may_take"}
+        conf.update(lean, broker_transport_options=conf.broker_transport_options | gate)
+
+
+def may_take() -> bool:
+    """Whether a task that this process takes now would begin soon.
+
+    The transport asks by this function's name: Celery's settings are sent to Flower.
+    """
+    return worker_process.may_take()
 
 
 def _start_in_child(**_: Any) -> None:

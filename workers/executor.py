@@ -17,6 +17,7 @@ from orchestrator.errors import LeaseLost, StoreUnavailable, TaskNotFound
 from orchestrator.journal import Journal
 from orchestrator.store import Claim, RefusalReason
 from orchestrator.task import Task
+from orchestrator.trace_context import carry
 from workers.agent_manager import Execution, RunStart
 from workers.errors import AgentFailed
 from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
@@ -133,6 +134,7 @@ class Executor:
         return await self._settlement.settle(run, agent)
 
     async def _execute(self, run: Run, claim: Claim) -> Execution:
+        carry(claim.task.traceparent)
         view: ConversationView | None = None
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:

@@ -1,7 +1,8 @@
 """The process that serves the application, with limits below HTTP.
 
 uvicorn waits for a request's line and headers without end; here a connection that
-does not bring them in time, or too many of them, is cut.
+does not bring them in time, or too many of them, is cut. Where there are too many
+connections each request is marked, for `limits` to answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator.http.app import create_app
+from orchestrator.http.limits import CROWDED
 from orchestrator.http.stream import ABORT
 from orchestrator.http_settings import HttpSettings
 from orchestrator.log_format import FactsFormatter
@@ -24,19 +26,25 @@ MAX_HEADER_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75
 """Between two requests of a connection; clients commonly close theirs after 5 to 60."""
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+SPARE_CONNECTIONS = 256
+"""Beyond the bound: they are told to come again later; further ones are cut."""
 STOP_SECONDS = 5
 """For answers under way when the service is stopped; streams are cut and resumed."""
 
 
 class BoundedHeaders(HttpToolsProtocol):
-    """Cuts connections whose headers are slow or large."""
+    """Cuts connections whose headers are slow or large; marks those that are many."""
 
     header_seconds = 10.0
+    most_connections = 4096
     _timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections + SPARE_CONNECTIONS:
+            transport.abort()
+            return
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,6 +62,8 @@ class BoundedHeaders(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+        if len(self.connections) > self.most_connections:
+            self.scope["extensions"][CROWDED] = {}
         self._header_bytes = 0
         self._expect_headers()
 
@@ -76,8 +86,11 @@ class BoundedHeaders(HttpToolsProtocol):
 
 
 def protocol_of(settings: HttpSettings) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with a bound on the time and size of headers."""
-    facts = {"header_seconds": settings.header_timeout}
+    """Return uvicorn's protocol with our bounds on headers and connections."""
+    facts = {
+        "header_seconds": settings.header_timeout,
+        "most_connections": settings.max_connections,
+    }
     return type("BoundedHeaders", (BoundedHeaders,), facts)
 
 
@@ -96,7 +109,6 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=http.behind_proxy,
-        limit_concurrency=http.max_connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=http.tls_certificate,

@@ -21,6 +21,7 @@ from aiohttp import (
 )
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
+from orchestrator.trace_context import HEADER, present_traceparent
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 
@@ -45,15 +46,18 @@ class EndpointClient(HttpxAiohttpClient):
         return ClientTimeout(sock_connect=self.timeout.connect)
 
     async def post_json(self, url: str, content: bytes) -> ClientResponse:
-        """Send a body; the response is to be read and closed by the caller.
+        """Send a body, and the trace that it belongs to.
+
+        The response is to be read and closed by the caller.
 
         Raises:
             httpx.HTTPError, aiohttp.ClientError, OSError: no answer came.
         """
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
+        trace = present_traceparent()
         return await way.session.post(
             url,
-            headers=way.headers,
+            headers={**way.headers, HEADER: trace} if trace else way.headers,
             data=content,
             allow_redirects=False,
             auto_decompress=False,

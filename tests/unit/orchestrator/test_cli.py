@@ -69,6 +69,7 @@ def test_every_command_explains_itself(
         (["tasks", "--limit", "0"], "'--limit'"),
         (["tasks", "--status", "done"], "'--status'"),
         (["flower", "--address", "0.0.0.0"], "open to everybody"),  # noqa: S104
+        (["flower", "--", "--address=0.0.0.0"], "give it before `--`"),
         (["demo", "--documents", "nowhere"], "'nowhere' does not exist"),
         (["demo"], "no text files at README.md or docs"),
     ],
