@@ -90,7 +90,14 @@ class Entry:
     @property
     def doorbell(self) -> Doorbell:
         task = self.task
-        return Doorbell(task.tenant, task.id, task.agent_name, task.queue, self.urgency)
+        return Doorbell(
+            task.tenant,
+            task.id,
+            task.agent_name,
+            task.queue,
+            self.urgency,
+            task.traceparent,
+        )
 
     @property
     def urgency(self) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -29,6 +29,7 @@ from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
 from orchestrator.sweeper import Sweeper
+from orchestrator.trace_context import HEADER, carry
 from orchestrator.wiring import connect
 
 DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
@@ -45,6 +46,11 @@ _ANSWERED = (
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _carry_trace(request: Request) -> None:
+    """Let the tasks that a request submits belong to its caller's trace, if any."""
+    carry(request.headers.get(HEADER))
 
 
 @asynccontextmanager
@@ -82,6 +88,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,  # a route of ours that needs a key
         redirect_slashes=False,
+        dependencies=[Depends(_carry_trace)],
     )
     app.state.settings = settings
     app.state.http_settings = settings.http
