@@ -30,6 +30,7 @@ from orchestrator.journal import Action, Decision, call_key
 from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
+    MOST_AFTER,
     RetryPolicy,
     Task,
     WhenBusy,
@@ -100,12 +101,12 @@ class SubmitRequest(BaseModel):
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
     """Earliest start, with a time zone; within ten years."""
-    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    after: tuple[Identifier, ...] = Field(default=(), max_length=MOST_AFTER)
     """Tasks that must end first; their answers stand in its input as `results`."""
     after_failure: Literal["fail", "run"] = "fail"
     """What it does when one of them ended without an answer."""
     expires: Seconds | None = None
-    """Longest wait for the first claim."""
+    """Longest wait for the first claim, from acceptance or `not_before`."""
     deadline: Seconds | None = None
     """Longest life from acceptance to the end."""
     soft_time_limit: Seconds | None = None
