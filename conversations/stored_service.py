@@ -17,7 +17,6 @@ from conversations.admission import (
     check_address,
     check_batch,
     check_cursor,
-    check_no_nul,
     check_page,
     check_seq,
     check_turn,
@@ -305,13 +304,10 @@ class StoredConversationService:
 
     def _all_admitted(self, messages: Sequence[MessageInput]) -> tuple[Message, ...]:
         check_batch(messages)
-        admitted = tuple(
+        return tuple(
             self._admitted(message, field=f"messages[{place}]")
             for place, message in enumerate(messages)
         )
-        for place, message in enumerate(admitted):
-            check_no_nul(message, field=f"messages[{place}]")
-        return admitted
 
     def _admitted(self, message: MessageInput, *, field: str) -> Message:
         admitted = admit_message(

@@ -24,7 +24,7 @@ from orchestrator.memory_entry import Entry, TaskKey, holds
 from orchestrator.store import Doorbell, Lease
 from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import Task, TaskFailure, TaskStatus
-from orchestrator.task_record import accepted
+from orchestrator.task_record import accepted, created_event_data
 
 _END_EVENTS: Final = {
     status: EventType(f"task.{status.value}")
@@ -139,7 +139,7 @@ class MemoryLedger:
         if task.conversation_id is not None:
             turns = self._turns.setdefault((task.tenant, task.conversation_id), [])
             turns.append(entry)
-        self.record(entry, EventType.TASK_CREATED, agent_name=task.agent_name)
+        self.record(entry, EventType.TASK_CREATED, **created_event_data(task))
         self.record(entry, EventType.TASK_QUEUED, queue=task.queue)
         self._hold_until_ended(entry)
         return entry, self.make_due(entry, due_at)
@@ -197,7 +197,6 @@ class MemoryLedger:
     def make_due(self, entry: Entry, due_at: datetime) -> tuple[Doorbell, ...]:
         """Let a pending task be rung for: now, or later by the sweeper."""
         entry.set(due_at=due_at)
-        entry.rings = 0
         now = self.now
         if due_at > now or entry.held or not self.is_next_turn(entry):
             entry.look_later(due_at if due_at > now else now + self.later)

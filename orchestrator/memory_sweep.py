@@ -159,10 +159,7 @@ class MemorySweep:
         if not ledger.dispatch.doubts(entry):
             entry.look_later(now + timedelta(seconds=self._resend_seconds / 2))
             return _NOTHING
-        doublings = min(entry.rings, LONGEST_RESEND)  # keeps the power a number
-        delay = min(self._resend_seconds * 2**doublings, self._max_resend_seconds)
-        entry.look_later(now + timedelta(seconds=delay))
-        entry.rings += 1
+        entry.look_later(now + timedelta(seconds=self._resend_seconds))
         return "rung_again", (entry.doorbell,)
 
 

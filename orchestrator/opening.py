@@ -9,9 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from conversations.errors import RoleForbidden
-from conversations.json_value import size_of
+from conversations.json_value import NotStorable, check_no_nul
+from conversations.mending import ESCAPED_NUL
 from conversations.message import Message, Role
 from conversations.record import write_message
 from orchestrator.agent_kinds import OUR_KINDS
@@ -81,10 +83,16 @@ def check_opening(
     Raises:
         RoleForbidden: `roles` does not hold one that the input writes for others.
         PayloadTooLarge: one exceeds `max_bytes`; None sets no bound.
+        InvalidInput: one that enters a history, and so is bounded, holds a NUL.
     """
     if MESSAGES_FIELD in data:
         check_roles(opening_of(data), roles, field=f"input.{MESSAGES_FIELD}")
-    if max_bytes is None or size_of(dict(data)) * _GROWTH <= max_bytes:
+    if max_bytes is None:
+        return
+    text = to_json(dict(data))
+    if ESCAPED_NUL.encode() in text:
+        _check_no_nul(data)
+    if len(text) * _GROWTH <= max_bytes:
         return
     for place, message in enumerate(opening_of(data)):
         size = len(write_message(message).encode())
@@ -92,6 +100,18 @@ def check_opening(
             field = f"input.{MESSAGES_FIELD}[{place}]"
             given = field if MESSAGES_FIELD in data else "input"
             raise PayloadTooLarge(given, size=size, limit=max_bytes)
+
+
+def _check_no_nul(data: Mapping[str, JsonValue]) -> None:
+    """Refuse a NUL in what a model is given; elsewhere in an input it is data."""
+    try:
+        for message in opening_of(data):
+            check_no_nul(message.model_dump(mode="json"))
+    except NotStorable:
+        try:
+            check_no_nul(dict(data), path="input")
+        except NotStorable as exc:
+            raise InvalidInput(exc.path, exc.reason) from None
 
 
 def check_roles(

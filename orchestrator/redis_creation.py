@@ -153,6 +153,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
         int(task.agent_name in terms.known_agents),
         _asked(task, terms.redact),
         "1" if task.webhook else "",
+        task.traceparent or "",
         len(listings),
         *listings,
         len(task.after),

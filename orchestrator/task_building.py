@@ -12,6 +12,7 @@ from orchestrator.errors import InvalidInput, PayloadTooLarge
 from orchestrator.opening import check_asked, check_opening
 from orchestrator.request import PAYLOADS, Defaults, SubmitRequest, invalid_input
 from orchestrator.task import DEFAULT_QUEUE, Task, new_task_id
+from orchestrator.trace_context import present_traceparent
 from orchestrator.webhook import is_allowed
 
 _SAME_NAME: Final = (
@@ -76,6 +77,7 @@ def build_task(
             "soft_time_limit_seconds": soft,
             "time_limit_seconds": hard,
             "cache_ttl_seconds": request.cache_ttl,
+            "traceparent": request.traceparent or present_traceparent(),
             **{name: getattr(request, name) for name in _SAME_NAME},
         }
     )
@@ -126,6 +128,7 @@ def _request_of(task: Task) -> SubmitRequest:
         tags=task.tags,
         metadata=task.metadata,
         webhook=task.webhook,
+        traceparent=task.traceparent,
     )
 
 

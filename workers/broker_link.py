@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
 PAUSE_SECONDS: Final = 1
@@ -18,6 +19,15 @@ LONGEST_PAUSE_SECONDS: Final = 3
 
 class PatientConnection(Connection):
     """Asks again after a short pause, for as long as it takes."""
+
+    @property
+    def connection_errors(self) -> tuple[type[BaseException], ...]:
+        """What a worker takes for a lost connection and tries again.
+
+        Its first messages on a new connection fail with kombu's own error, which is
+        not among kombu's connection errors; the worker would end.
+        """
+        return (*super().connection_errors, OperationalError)
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> PatientConnection:
         """Connect; the pauses are ours unless the caller names others."""

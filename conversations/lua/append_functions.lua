@@ -269,7 +269,7 @@ local function conversation_close(keys, close, now_ms)
   local policy = redis.call('HGET', keys[1], 'config') or config
   local drops = cjson.decode(policy).on_failure == 'drop'
   if drops and not close.summary then return end
-  local said = conversation_said(close.said)
+  local said = string.gsub(conversation_said(close.said), '%z', '\239\191\189')
   if said ~= '' then said = said .. '\n\n' end
   local argv = {close.turn, '', config, max_messages, ttl_ms}
   local function add(role, body, kind)

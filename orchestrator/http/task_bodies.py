@@ -99,6 +99,8 @@ class TaskBody(BaseModel):
     """The answer, once completed."""
     failure: JsonObject | None
     """Why it failed, or the last attempt's error while it is retried."""
+    traceparent: str | None
+    """The W3C trace context of its submit."""
     warning: str | None = None
     """What stands in its way at acceptance, if anything."""
 
@@ -122,6 +124,7 @@ class TaskBody(BaseModel):
             awaiting=[call.model_dump(mode="json") for call in task.awaiting],
             result=task.result,
             failure=task.failure.model_dump(mode="json") if task.failure else None,
+            traceparent=task.traceparent,
             warning=warning,
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from conversations.mending import mended
 from workers.errors import (
     CompletionRefused,
     ContextOverflow,
@@ -25,7 +26,6 @@ from workers.errors import (
 )
 from workers.llm import vendor_words
 from workers.llm.endpoint import Endpoint
-from workers.llm.tool_calls import mend
 from workers.llm.waits import retry_after_seconds, wait_in_words
 
 _TEXT_CHARS = 300
@@ -301,7 +301,7 @@ def _said(message: str) -> str:
 
 def _text(detail: Mapping[str, object], name: str) -> str:
     value = detail.get(name)
-    return "" if value is None else mend(str(value))  # an error is stored
+    return "" if value is None else mended(str(value))  # an error is stored
 
 
 def _message(detail: Mapping[str, object]) -> str:

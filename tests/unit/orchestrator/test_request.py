@@ -229,6 +229,28 @@ def test_a_question_that_fits_in_no_history_is_refused_before_it_is_paid_for(
         build_task(talking, agent=None, defaults=defaults)
 
 
+NUL = {"role": "user", "content": "a\x00"}
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"prompt": "a\x00"}, "input.prompt: "),
+        ({"messages": [*FORGED, NUL]}, r"input.messages\[\d\].content: "),
+    ],
+)
+def test_a_nul_is_refused_on_its_way_into_a_history_only(
+    data: dict[str, object], field: str
+) -> None:
+    alone = SubmitRequest(agent="a", input=data)
+    build_task(alone, agent=None, defaults=Defaults())
+    talking = SubmitRequest(agent="a", input=data, conversation_id="talk")
+    with pytest.raises(InvalidInput, match=field + "holds a NUL character at index 1"):
+        build_task(talking, agent=None, defaults=Defaults())
+    rows = SubmitRequest(agent="a", input={"rows": ["\x00"]}, conversation_id="talk")
+    build_task(rows, agent=None, defaults=Defaults())  # shown as JSON, escaped
+
+
 PICTURE = {"url": "https://example.com/a.png"}
 BLANK = [
     ("llm", {"prompt": ""}, "input.prompt: .*an empty text"),
