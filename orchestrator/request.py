@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -262,6 +263,10 @@ def parse_then(then: Then) -> list[SubmitRequest]:
     return parse_requests(then, name="then")
 
 
+_COUNTED: Final = re.compile(r"item(s?) after validation")
+"""What pydantic counts of a text that we have checked before."""
+
+
 def invalid_input(error: ValidationError) -> InvalidInput:
     """Say of a pydantic error what its first finding says, without the value."""
     finding = error.errors(include_url=False, include_context=False)[0]
@@ -274,6 +279,8 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     elif finding["type"] != "value_error":
         given = finding["input"]
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
+        if isinstance(given, str):
+            reason = _COUNTED.sub(r"character\1", reason)
         reason = f"{reason} (got {type(given).__name__}{size})"
     return InvalidInput(field, reason)
 
