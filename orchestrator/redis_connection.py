@@ -36,7 +36,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conversations.redis_errors import one_line, origin, system_words
+from conversations.redis_errors import one_line, origin, system_words, tls_words
 from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -229,6 +229,8 @@ def _reason(exc: BaseException) -> str:
         return "did not answer in time; check the server and the network"
     if isinstance(exc, InvalidResponse):
         return "does not speak Redis; correct REDIS_URL"
+    if (words := tls_words(exc)) is not None:
+        return words
     if isinstance(exc, (RedisConnectionError, OSError)):
         return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
     return f"answered with {type(exc).__name__}; its log says more"
