@@ -104,8 +104,8 @@ def _reason(exc: BaseException) -> str:
         return f"refuses the login ({name}); check the user, password, ACL"
     if isinstance(exc, TimeoutError):
         return f"did not answer in time ({name}); check the server and the network"
-    if (words := tls_words(exc)) is not None:
-        return words
     if isinstance(exc, RedisConnectionError):
-        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
+        cause = system_words(exc)
+        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
+        return tls_words(exc) or unreachable
     return f"refused ({name}); the log of the configured Redis says more"

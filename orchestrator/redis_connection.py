@@ -229,8 +229,8 @@ def _reason(exc: BaseException) -> str:
         return "did not answer in time; check the server and the network"
     if isinstance(exc, InvalidResponse):
         return "does not speak Redis; correct REDIS_URL"
-    if (words := tls_words(exc)) is not None:
-        return words
     if isinstance(exc, (RedisConnectionError, OSError)):
-        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
+        cause = system_words(exc)
+        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
+        return tls_words(exc) or unreachable
     return f"answered with {type(exc).__name__}; its log says more"
