@@ -42,7 +42,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if git is None:
         pytest.skip("git is not installed")
     archive = subprocess.run(
-        [git, "-C", str(Path(__file__).parent), "archive", OLDER, ":/"],
+        [git, "-C", str(Path(__file__).parents[2]), "archive", OLDER],
         check=False,
         capture_output=True,
     )
