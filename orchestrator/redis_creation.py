@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy, ConversationNotFound
@@ -58,6 +58,13 @@ class _Batch(NamedTuple):
     arguments: list[str | int]
 
 
+class _Sent(NamedTuple):
+    """A call that Redis works on."""
+
+    batch: _Batch
+    answers: asyncio.Task[list[Any]]
+
+
 class RedisCreation(RedisTaskScripts):
     """Accepts tasks, many in one call."""
 
@@ -65,28 +72,38 @@ class RedisCreation(RedisTaskScripts):
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
         created: list[Creation | Exception] = []
-        sent: asyncio.Task[list[Creation | Exception]] | None = None
+        sent: _Sent | None = None
         try:
-            # Each batch is written while Redis works on the one before it.
+            # While Redis works on a batch, the one before it is read and the next one
+            # is written.
             for batch in _batches(tasks, self._creation_terms):
                 if len(batch.tasks) == len(tasks):
-                    return tuple(await self._create(batch))
-                created += await sent if sent is not None else ()
-                sent = asyncio.create_task(self._create(batch))
+                    return tuple(await self._read(batch, await self._send(batch)))
+                before, answers = sent, await sent.answers if sent is not None else []
+                sent = _Sent(batch, asyncio.create_task(self._send(batch)))
                 for _ in range(_TURNS_TO_SEND):
                     await asyncio.sleep(0)
-            created += await sent if sent is not None else ()
+                if before is not None:
+                    created += await self._read(before.batch, answers)
+            if sent is not None:
+                created += await self._read(sent.batch, await sent.answers)
         finally:
             if sent is not None:
-                sent.cancel()
+                sent.answers.cancel()
         return tuple(created)
 
-    async def _create(self, batch: _Batch) -> list[Creation | Exception]:
+    async def _send(self, batch: _Batch) -> list[Any]:
         tenant = batch.tasks[0].tenant
         call = self._call(
             "create", tenant, "", batch.arguments, more_keys=[redis_keys.AGENTS]
         )
-        answers, bells = (await self._scripts.run_many([call]))[0]
+        answers: list[Any] = (await self._scripts.run_many([call]))[0]
+        return answers
+
+    async def _read(
+        self, batch: _Batch, given: list[Any]
+    ) -> list[Creation | Exception]:
+        answers, bells = given
         known: Collection[str] = self._creation_terms.known_agents
         if any(answer[0] == "agent_not_found" for answer in answers):
             known = {*known, *await self._registered_agents()}
