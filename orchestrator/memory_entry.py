@@ -34,7 +34,6 @@ class Entry:
     decisions: dict[str, Decision] = field(default_factory=dict)
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
-    rings: int = 0
     rung_at: datetime | None = None
     """When its message was last sent."""
     held: int = 0
@@ -91,7 +90,14 @@ class Entry:
     @property
     def doorbell(self) -> Doorbell:
         task = self.task
-        return Doorbell(task.tenant, task.id, task.agent_name, task.queue, self.urgency)
+        return Doorbell(
+            task.tenant,
+            task.id,
+            task.agent_name,
+            task.queue,
+            self.urgency,
+            task.traceparent,
+        )
 
     @property
     def urgency(self) -> int:
@@ -132,7 +138,11 @@ class Entry:
     @property
     def expires_at(self) -> datetime | None:
         """When it is too late for the first claim."""
-        return None if self.task.attempt else self.limit(self.task.expires_seconds)
+        at = None if self.task.attempt else self.limit(self.task.expires_seconds)
+        created, earliest = self.task.created_at, self.task.not_before
+        if at is None or created is None or earliest is None:
+            return at
+        return at + max(timedelta(0), earliest - created)
 
     @property
     def deadline_at(self) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +13,7 @@ from conversations.record import write_limits, write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
+from orchestrator.prompt import question_of
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_listing import listing_keys
@@ -28,7 +29,6 @@ from orchestrator.task_record import (
     request_hash,
     specification,
     task_from_fields,
-    user_message,
 )
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
@@ -48,6 +48,7 @@ class CreationTerms(NamedTuple):
     idempotency_ttl_seconds: float
     known_agents: frozenset[str]
     conversation_config: ConversationConfig
+    hidden_config: ConversationConfig
     redact: Redact | None
 
 
@@ -62,7 +63,7 @@ class _Sent(NamedTuple):
     """A call that Redis works on."""
 
     batch: _Batch
-    answers: asyncio.Task[list[Any]]
+    answer: asyncio.Task[list[Any]]
 
 
 class RedisCreation(RedisTaskScripts):
@@ -70,52 +71,73 @@ class RedisCreation(RedisTaskScripts):
 
     _creation_terms: CreationTerms
 
-    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
-        created: list[Creation | Exception] = []
+    async def create(
+        self,
+        tasks: Sequence[Task],
+        *,
+        answers: list[Creation | Exception] | None = None,
+    ) -> tuple[Creation | Exception, ...]:
+        answers = [] if answers is None else answers
+        first = len(answers)
         sent: _Sent | None = None
         try:
             # While Redis works on a batch, the one before it is read and the next one
             # is written.
             for batch in _batches(tasks, self._creation_terms):
                 if len(batch.tasks) == len(tasks):
-                    return tuple(await self._read(batch, await self._send(batch)))
-                before, answers = sent, await sent.answers if sent is not None else []
-                sent = _Sent(batch, asyncio.create_task(self._send(batch)))
-                for _ in range(_TURNS_TO_SEND):
-                    await asyncio.sleep(0)
-                if before is not None:
-                    created += await self._read(before.batch, answers)
+                    answers += self._read(batch, await self._send(batch))
+                    break
+                answer = await sent.answer if sent is not None else []
+                before, sent = (
+                    sent,
+                    _Sent(batch, asyncio.create_task(self._send(batch))),
+                )
+                try:
+                    if before is not None:
+                        for _ in range(_TURNS_TO_SEND):
+                            await asyncio.sleep(0)
+                finally:  # also when time is up: what was answered counts
+                    answers += self._read(before.batch, answer) if before else ()
             if sent is not None:
-                created += await self._read(sent.batch, await sent.answers)
+                answers += self._read(sent.batch, await sent.answer)
         finally:
             if sent is not None:
-                sent.answers.cancel()
-        return tuple(created)
+                sent.answer.cancel()
+        await self._name_nearest(answers, first)
+        return tuple(answers[first:])
 
     async def _send(self, batch: _Batch) -> list[Any]:
         tenant = batch.tasks[0].tenant
         call = self._call(
             "create", tenant, "", batch.arguments, more_keys=[redis_keys.AGENTS]
         )
-        answers: list[Any] = (await self._scripts.run_many([call]))[0]
-        return answers
+        answer: list[Any] = (await self._scripts.run_many([call]))[0]
+        return answer
 
-    async def _read(
-        self, batch: _Batch, given: list[Any]
-    ) -> list[Creation | Exception]:
-        answers, bells = given
-        known: Collection[str] = self._creation_terms.known_agents
-        if any(answer[0] == "agent_not_found" for answer in answers):
-            known = {*known, *await self._registered_agents()}
+    def _read(self, batch: _Batch, answer: list[Any]) -> list[Creation | Exception]:
+        verdicts, bells = answer
         creations = [
-            _read_creation(task, answer, known_agents=known)
-            for task, answer in zip(batch.tasks, answers, strict=True)
+            _read_creation(task, verdict)
+            for task, verdict in zip(batch.tasks, verdicts, strict=True)
         ]
         return _with_doorbells(creations, read_doorbells(bells))
 
-    async def _registered_agents(self) -> set[str]:
+    async def _name_nearest(
+        self, answers: list[Creation | Exception], first: int
+    ) -> None:
+        """Have errors of agents that are not known name those that might be meant."""
+        known: list[str] = []
+        for place in range(first, len(answers)):
+            answer = answers[place]
+            if isinstance(answer, AgentNotFound):
+                known = known or await self._known_agents()
+                nearest = get_close_matches(answer.name, known)
+                answers[place] = AgentNotFound(answer.name, nearest=nearest)
+
+    async def _known_agents(self) -> list[str]:
         with store_errors(self._address):
-            return set(await self._client.hkeys(redis_keys.AGENTS))
+            registered = await self._client.hkeys(redis_keys.AGENTS)
+        return sorted({*self._creation_terms.known_agents, *registered})
 
 
 def _batches(tasks: Sequence[Task], terms: CreationTerms) -> Iterator[_Batch]:
@@ -141,6 +163,7 @@ def _shared_arguments(terms: CreationTerms) -> list[str | int]:
         milliseconds(terms.idempotency_ttl_seconds),
         milliseconds(PUSHED_CANCEL_SECONDS),
         "\n".join(write_limits(terms.conversation_config)),
+        "\n".join(write_limits(terms.hidden_config)),
     ]
 
 
@@ -168,6 +191,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
         int(task.agent_name in terms.known_agents),
         _asked(task, terms.redact),
         "1" if task.webhook else "",
+        task.traceparent or "",
         len(listings),
         *listings,
         len(task.after),
@@ -178,7 +202,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
 def _asked(task: Task, redact: Redact | None) -> str:
     if task.conversation_id is None:
         return ""
-    return write_message(redacted(user_message(task), redact))
+    return write_message(redacted(question_of(task.input), redact))
 
 
 def _with_doorbells(
@@ -192,15 +216,12 @@ def _with_doorbells(
     return creations
 
 
-def _read_creation(
-    task: Task, answer: Answer, *, known_agents: Collection[str]
-) -> Creation | Exception:
+def _read_creation(task: Task, answer: Answer) -> Creation | Exception:
     """The creation, or why the task was refused."""
     verdict, task_id, fields, bells = answer
     match verdict:
         case "agent_not_found":
-            nearest = get_close_matches(task.agent_name, sorted(known_agents))
-            return AgentNotFound(task.agent_name, nearest=nearest)
+            return AgentNotFound(task.agent_name)
         case "conversation_deleted":
             return ConversationNotFound(task.conversation_id or "")
         case "unfit":

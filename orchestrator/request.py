@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -30,10 +31,12 @@ from orchestrator.journal import Action, Decision, call_key
 from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
+    MOST_AFTER,
     RetryPolicy,
     Task,
     WhenBusy,
 )
+from orchestrator.trace_context import is_traceparent
 
 FURTHEST_START = timedelta(days=3650)
 """Anything later is a slip."""
@@ -62,6 +65,7 @@ class SubmitOptions(TypedDict, total=False):
     tags: tuple[str, ...] | list[str]
     metadata: dict[str, JsonValue]
     webhook: str | None
+    traceparent: str | None
 
 
 Tag = Annotated[Text, Field(min_length=1, max_length=64)]
@@ -98,12 +102,12 @@ class SubmitRequest(BaseModel):
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
     """Earliest start, with a time zone; within ten years."""
-    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    after: tuple[Identifier, ...] = Field(default=(), max_length=MOST_AFTER)
     """Tasks that must end first; their answers stand in its input as `results`."""
     after_failure: Literal["fail", "run"] = "fail"
     """What it does when one of them ended without an answer."""
     expires: Seconds | None = None
-    """Longest wait for the first claim."""
+    """Longest wait for the first claim, from acceptance or `not_before`."""
     deadline: Seconds | None = None
     """Longest life from acceptance to the end."""
     soft_time_limit: Seconds | None = None
@@ -122,6 +126,18 @@ class SubmitRequest(BaseModel):
     """The submitter's facts; no agent sees them."""
     webhook: Text | None = Field(default=None, max_length=2048)
     """Where its end is told, below one of `webhooks.allowed`."""
+    traceparent: Text | None = None
+    """The W3C trace context that it belongs to; None takes the caller's, if any."""
+
+    @field_validator("traceparent")
+    @classmethod
+    def _is_trace_context(cls, given: str | None) -> str | None:
+        if given is not None and not is_traceparent(given):
+            raise ValueError(
+                f"not a W3C traceparent ({len(given)} characters); leave it out or"
+                " pass 00-<32 hex digits>-<16 hex digits>-<2 hex digits>"
+            )
+        return given
 
     @field_validator("not_before")
     @classmethod
@@ -247,6 +263,10 @@ def parse_then(then: Then) -> list[SubmitRequest]:
     return parse_requests(then, name="then")
 
 
+_COUNTED: Final = re.compile(r"item(s?) after validation")
+"""What pydantic counts of a text that we have checked before."""
+
+
 def invalid_input(error: ValidationError) -> InvalidInput:
     """Say of a pydantic error what its first finding says, without the value."""
     finding = error.errors(include_url=False, include_context=False)[0]
@@ -259,6 +279,8 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     elif finding["type"] != "value_error":
         given = finding["input"]
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
+        if isinstance(given, str):
+            reason = _COUNTED.sub(r"character\1", reason)
         reason = f"{reason} (got {type(given).__name__}{size})"
     return InvalidInput(field, reason)
 
