@@ -88,14 +88,11 @@ class RedisCreation(RedisTaskScripts):
                     answers += self._read(batch, await self._send(batch))
                     break
                 answer = await sent.answer if sent is not None else []
-                before, sent = (
-                    sent,
-                    _Sent(batch, asyncio.create_task(self._send(batch))),
-                )
+                before = sent
+                sent = _Sent(batch, asyncio.create_task(self._send(batch)))
                 try:
-                    if before is not None:
-                        for _ in range(_TURNS_TO_SEND):
-                            await asyncio.sleep(0)
+                    for _ in range(_TURNS_TO_SEND):
+                        await asyncio.sleep(0)
                 finally:  # also when time is up: what was answered counts
                     answers += self._read(before.batch, answer) if before else ()
             if sent is not None:
