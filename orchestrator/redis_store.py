@@ -90,7 +90,12 @@ _LEASES_AT_ONCE: Final = 500
 class RedisTaskStore(
     RedisCreation, RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigures
 ):
-    """Keeps tasks in one Redis, safe for any number of processes."""
+    """Keeps tasks in one Redis, safe for any number of processes.
+
+    A conversation that begins with a turn without an answer gets
+    `conversation_config`; `redact` sees what enters one. With a `doorbell_message` the
+    scripts ring, and return no doorbells.
+    """
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
         self,
@@ -112,9 +117,7 @@ class RedisTaskStore(
         """Take over a client.
 
         `known_agents` are those of this process; `renewal_seconds` is how long holders
-        get to renew leases after Redis was away. A conversation that begins with a
-        turn without an answer gets `conversation_config`; `redact` sees what enters
-        one. With a `doorbell_message` the scripts ring, and return no doorbells.
+        get to renew leases after Redis was away.
         """
         super().__init__(
             client,
