@@ -68,12 +68,14 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
-        for name, value in self.request_headers().items():
-            if not (value.isascii() and value.isprintable()):
-                raise InvalidEndpoint(
-                    f"the value of header {name!r} holds a line break or a character"
-                    f" outside ASCII ({len(value)} characters); check the key"
-                )
+        headers = self.request_headers().items()
+        if broken := [(name, len(value)) for name, value in headers if _breaks(value)]:
+            name, length = broken[0]
+            del headers  # from what an error that is reported with its locals shows
+            raise InvalidEndpoint(
+                f"the value of header {name!r} holds a line break or a character"
+                f" outside ASCII ({length} characters); check the key"
+            )
 
     @property
     def is_loopback(self) -> bool:
@@ -143,6 +145,10 @@ class Endpoint:
     def scrub(self, text: str) -> str:
         """Return a foreign text without the key and the headers' values."""
         return self.secrets.without(text)
+
+
+def _breaks(header: str) -> bool:
+    return not (header.isascii() and header.isprintable())
 
 
 def _parts(value: str) -> Iterator[str]:

@@ -149,7 +149,8 @@ async def _ask_completions(
 def _refused(
     answer: SmallAnswer, endpoint: Endpoint, report: EndpointReport
 ) -> EndpointReport:
-    failure = read_failure(answer.status, answer.raw[:_MOST_ERROR_BYTES])
+    text = answer.raw[:_MOST_ERROR_BYTES].decode("utf-8", "replace")
+    failure = read_failure(answer.status, text)
     error = error_from(failure, endpoint=endpoint, model=report.model)
     is_busy = isinstance(error, LLMUnavailable | RateLimited)
     found = {"reachable": True, "is_busy": is_busy, "remedy": str(error)}
