@@ -29,7 +29,7 @@ from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
 from conversations.store import ConversationPage, ConversationStore
-from conversations.transcript import TranscriptReader, check_lines, transcript_lines
+from conversations.transcript import TranscriptReader, numbered_lines, transcript_lines
 from conversations.view import ConversationView, read_view
 
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -265,9 +265,8 @@ class StoredConversationService:
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        check_lines(lines)
-        numbered = enumerate(lines, start=1)
-        transcript = TranscriptReader(next(numbered, (1, ""))[1])
+        numbered = numbered_lines(lines)
+        transcript = TranscriptReader(*next(numbered, (1, "")))
         head, history = transcript.head, []
         for number, line in numbered:
             if (stored := transcript.take(line, number)) is not None:
@@ -291,7 +290,7 @@ class StoredConversationService:
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         return await self.import_lines(
-            transcript.rstrip("\n").split("\n"),
+            transcript.split("\n"),
             conversation_id=conversation_id,
             tenant=tenant,
         )

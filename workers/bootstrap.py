@@ -123,6 +123,11 @@ class WorkerProcess:
         with suppress(RuntimeError):
             self._loop.loop.call_soon_threadsafe(self._executor.drain)
 
+    def abandon(self) -> None:
+        """Take no more runs and release those in flight where they stand."""
+        with suppress(RuntimeError):
+            self._loop.loop.call_soon_threadsafe(self._executor.abandon)
+
     def cancel(self, tenant: str, task_id: str) -> None:
         """Ask for the end of a task, held here or elsewhere; does not wait."""
         asyncio.run_coroutine_threadsafe(
@@ -238,6 +243,11 @@ class WorkerProcessHolder:
             self._drain_pipe.announce()
         if self._process is not None and self._pid == os.getpid():
             self._process.drain()
+
+    def abandon(self) -> None:
+        """Release the runs of this process at once, if it runs agents."""
+        if self._process is not None and self._pid == os.getpid():
+            self._process.abandon()
 
     def close(self) -> None:
         """Close, if this process runs agents."""

@@ -100,6 +100,11 @@ class Executor:
             self._limits.shutdown_grace_seconds, self._end_grace
         )
 
+    def abandon(self) -> None:
+        """Take no more tasks and release the runs at once, where they stand."""
+        self.draining = True
+        self._end_grace()
+
     def _end_grace(self) -> None:
         self._insist.give_up()
         self._interrupt_all(Interrupt.GRACE_OVER)

@@ -62,6 +62,7 @@ class RequestLimits:
         try:
             self._check_crowd(scope)
             _check_url(scope)
+            _check_host(scope, headers)
             self._check_head(headers)
         except Problem as problem:
             problem.headers["Connection"] = "close"
@@ -162,6 +163,18 @@ def _check_url(scope: Scope) -> None:
     segments = scope["path"].split("/")
     if "\x00" in scope["path"] or any(part in (".", "..") for part in segments):
         raise Problem(404, "not_found", "there is nothing at this path")
+
+
+def _check_host(scope: Scope, headers: Headers) -> None:
+    """Refuse what two servers could read as requests to different hosts (RFC 9112)."""
+    hosts = len(headers.getlist("host"))
+    if hosts > 1 or (not hosts and scope.get("http_version") == "1.1"):
+        raise Problem(
+            400,
+            "invalid_host",
+            f"a request has exactly one Host header (got {hosts}); send one",
+            field="Host",
+        )
 
 
 def _request_id(headers: Headers) -> str:

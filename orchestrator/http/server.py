@@ -1,7 +1,7 @@
 """The process that serves the application, with limits below HTTP.
 
-uvicorn waits for a request's line and headers without end; here a connection that
-does not bring them in time, or too many of them, is cut. Where there are too many
+uvicorn waits for a request's line, headers and body without end; here a connection that
+does not bring them in time, or too many headers, is cut. Where there are too many
 connections each request is marked, for `limits` to answer.
 """
 
@@ -26,6 +26,8 @@ MAX_HEADER_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75
 """Between two requests of a connection; clients commonly close theirs after 5 to 60."""
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+BODY_MARGIN_SECONDS = 5.0
+"""Beyond `body_timeout`, after which who reads the body has answered."""
 SPARE_CONNECTIONS = 256
 """Beyond the bound: they are told to come again later; further ones are cut."""
 STOP_SECONDS = 5
@@ -36,8 +38,10 @@ class BoundedHeaders(HttpToolsProtocol):
     """Cuts connections whose headers are slow or large; marks those that are many."""
 
     header_seconds = 10.0
+    body_seconds = 35.0
     most_connections = 4096
     _timer: asyncio.TimerHandle | None = None
+    _is_in_headers = False
     _header_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -52,9 +56,9 @@ class BoundedHeaders(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        began = self._timer is not None
+        began = self._is_in_headers
         super().data_received(data)
-        if began and self._timer is not None and self.parser is not None:
+        if began and self._is_in_headers and self.parser is not None:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("The request's headers are too large.")
@@ -68,20 +72,34 @@ class BoundedHeaders(HttpToolsProtocol):
         self._expect_headers()
 
     def on_headers_complete(self) -> None:
-        self._stop_timer()
+        # A route that reads no body answers, and the rest of it may drip in for ever.
+        self._expect("body", self.body_seconds)
+        self._is_in_headers = False
         super().on_headers_complete()
 
-    def _expect_headers(self) -> None:
+    def on_message_complete(self) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(self.header_seconds, self._cut)
+        super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Close after the answer: the parser reads no request on this line any more."""
+        self.cycle.keep_alive = False
+
+    def _expect_headers(self) -> None:
+        self._is_in_headers = True
+        self._expect("headers", self.header_seconds)
+
+    def _expect(self, part: str, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._cut, part, seconds)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _cut(self) -> None:
-        self.logger.info("connection cut: no request within %g s", self.header_seconds)
+    def _cut(self, part: str, seconds: float) -> None:
+        self.logger.info("connection cut: no %s within %g s", part, seconds)
         self.transport.abort()
 
 
@@ -89,6 +107,7 @@ def protocol_of(settings: HttpSettings) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with our bounds on headers and connections."""
     facts = {
         "header_seconds": settings.header_timeout,
+        "body_seconds": settings.body_timeout + BODY_MARGIN_SECONDS,
         "most_connections": settings.max_connections,
     }
     return type("BoundedHeaders", (BoundedHeaders,), facts)
