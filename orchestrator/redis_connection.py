@@ -145,6 +145,25 @@ _CANCELLABLE: Final = {
 }
 
 
+def take_over(
+    connection: AbstractConnection, protocol: asyncio.BufferedProtocol
+) -> tuple[asyncio.WriteTransport, asyncio.BaseProtocol]:
+    """Have a protocol of ours read what a connection of redis-py receives from now on.
+
+    Returns the transport, and the protocol that must still be told of its end.
+
+    Raises:
+        RedisConnectionError: it was lost before.
+    """
+    writer = connection._writer
+    if writer is None:
+        raise RedisConnectionError("Connection lost")
+    transport = writer.transport
+    former = transport.get_protocol()
+    transport.set_protocol(protocol)
+    return transport, former
+
+
 def address_of(client: UntypedRedis) -> str:
     """Name the server as host:port or socket path, never with credentials."""
     facts = client.connection_pool.connection_kwargs
