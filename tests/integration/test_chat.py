@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import EventType, Orchestrator
-from tests.integration.test_cli import endpoint
+from tests.integration.cli_stand import endpoint
 from tests.stand import Stand, wait_until
 from workers.llm.double_script import HttpReply
 

@@ -46,7 +46,7 @@ class Failure:
     param: str = ""
     prompt_tokens: int | None = None
     context_tokens: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: str = ""
 
     @property
@@ -102,10 +102,9 @@ class Failure:
 
 
 def read_failure(
-    status: int, raw: bytes, *, headers: Mapping[str, str] | None = None
+    status: int, text: str, *, headers: Mapping[str, str] | None = None
 ) -> Failure:
     """Read an error body: nested, flat, a text, HTML or nothing."""
-    text = raw.decode("utf-8", "replace")
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):
