@@ -27,6 +27,7 @@ class MemoryClaims:
     _lock: AbstractContextManager[object]
     _use_conversation: Callable[[Task], object]
     """Puts the end of a task's conversation off."""
+    _has_mail: Callable[[Entry], bool]
 
     async def claim(
         self,
@@ -52,6 +53,7 @@ class MemoryClaims:
                 **entry.journal._asdict(),
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
                 deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
+                has_mail=self._has_mail(entry),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:

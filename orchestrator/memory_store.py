@@ -111,6 +111,7 @@ class InMemoryTaskStore(
             payee=payee,
         )
         self._use_conversation = turns.use_conversation
+        self._has_mail = turns.has_mail
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,

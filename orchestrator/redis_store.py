@@ -186,8 +186,9 @@ class RedisTaskStore(
             task=task,
             lease=Lease(tenant, task_id, task.attempt, worker),
             **journal_from_entries(pairs(answer[1]))._asdict(),
-            doorbells=read_doorbells(answer[2]),
+            doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
+            has_mail=bool(answer[2]),
         )
 
     async def _insist_on_claim(

@@ -89,6 +89,10 @@ class Allowance:
             raise _exceeded(answer, amount)
         return answer
 
+    def bounds(self, task: Task, config: AgentConfig) -> bool:
+        """Whether any account bounds a task's calls."""
+        return any(True for _ in self._accounts(task, config))
+
     async def aclose(self) -> None:
         """Give what is under way a moment to end."""
         await self._insist.settle()

@@ -109,7 +109,7 @@ def _message(message: Message, dialect: Dialect) -> JsonObject:
     content: JsonValue = message.content
     if message.images:
         content = [{"type": "text", "text": message.content}, *_pictures(message)]
-    body: JsonObject = {"role": message.role.value, "content": content}
+    body: JsonObject = {"role": message.role, "content": content}
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.role is Role.TOOL:
