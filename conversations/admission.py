@@ -10,11 +10,21 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue, ValidationError
 
-from conversations.conversation import Conversation, ConversationConfig
+from conversations.conversation import (
+    Conversation,
+    ConversationConfig,
+    new_hidden_id,
+)
 from conversations.errors import InvalidHistory, InvalidMessage, InvalidRequest
-from conversations.json_value import NotStorable, check_identifier, check_json, size_of
+from conversations.json_value import (
+    NotStorable,
+    check_identifier,
+    check_json,
+    check_no_nul,
+    size_of,
+)
+from conversations.mending import ESCAPED_NUL
 from conversations.message import MAX_SEQ, Message, Role, StoredMessage
-from conversations.record import write_message
 
 MAX_BATCH = 1000
 """Messages of one append: some milliseconds in which Redis does nothing else."""
@@ -25,7 +35,7 @@ MAX_PAGE = 1000
 def admit_message(
     message: Message | Mapping[str, object], *, field: str, max_bytes: int
 ) -> Message:
-    """Return the message when it has a valid shape and size.
+    """Return the message when it has a valid shape, text and size.
 
     Raises:
         InvalidMessage: it has not.
@@ -34,8 +44,23 @@ def admit_message(
         admitted = Message.model_validate(message)
     except ValidationError as exc:
         raise InvalidMessage(describe_problem(exc, field)) from None
-    check_message_size(admitted, field=field, max_bytes=max_bytes)
+    text = admitted.model_dump_json(exclude_defaults=True)
+    _check_message_size(text, field=field, max_bytes=max_bytes)
+    if ESCAPED_NUL in text:
+        try:
+            check_no_nul(admitted.model_dump(mode="json"), path=field)
+        except NotStorable as exc:
+            raise InvalidMessage(str(exc)) from None
     return admitted
+
+
+def _check_message_size(text: str, *, field: str, max_bytes: int) -> None:
+    size = len(text.encode("utf-8"))
+    if size > max_bytes:
+        raise InvalidMessage(
+            f"{field} has {size} bytes, the limit is {max_bytes};"
+            " shorten it, or store the text elsewhere and add a reference"
+        )
 
 
 def check_batch(messages: object) -> None:
@@ -56,45 +81,6 @@ def check_batch(messages: object) -> None:
         )
 
 
-def check_no_nul(message: Message, *, field: str) -> None:
-    """Check that no text of a message holds a NUL, which some readers end at.
-
-    Raises:
-        InvalidMessage: one does.
-    """
-    if "\\u0000" in write_message(message):  # NUL, as JSON writes it
-        _refuse_nul(message.model_dump(mode="json"), field)
-
-
-def _refuse_nul(value: object, path: str) -> None:
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidMessage(
-            f"{path} holds a NUL character at index {value.index(chr(0))};"
-            " take it out and send it again"
-        )
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _refuse_nul(name, f"a name in {path}")
-            _refuse_nul(item, f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_nul(item, f"{path}[{index}]")
-
-
-def check_message_size(message: Message, *, field: str, max_bytes: int) -> None:
-    """Check the size of the message as it is stored.
-
-    Raises:
-        InvalidMessage: it exceeds the limit.
-    """
-    size = len(write_message(message).encode("utf-8"))
-    if size > max_bytes:
-        raise InvalidMessage(
-            f"{field} has {size} bytes, the limit is {max_bytes};"
-            " shorten it, or store the text elsewhere and add a reference"
-        )
-
-
 def admit_conversation(
     conversation_id: str | None,
     *,
@@ -103,13 +89,15 @@ def admit_conversation(
     metadata: Mapping[str, JsonValue] | None = None,
     hidden: bool = False,
 ) -> Conversation:
-    """Return a new conversation; without an id it gets one.
+    """Return a new conversation; without an id it gets one, a hidden one its kind.
 
     Raises:
         InvalidRequest: id, tenant, config or metadata cannot be taken.
     """
     given = {
-        "id": conversation_id,
+        "id": new_hidden_id()
+        if hidden and conversation_id is None
+        else conversation_id,
         "tenant": tenant,
         "config": config,
         "metadata": None if metadata is None else dict(metadata),
@@ -136,6 +124,7 @@ def admit_metadata(
     plain = dict(metadata)
     try:
         check_json(plain, path="metadata")
+        check_no_nul(plain, path="metadata")
     except NotStorable as exc:
         raise InvalidRequest(str(exc)) from None
     size = size_of(plain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -18,8 +18,21 @@ MOST = 10**9
 LONGEST_TTL_SECONDS = 10 * 366 * 86_400
 """Ten years."""
 
+HIDDEN: Final = "hidden-"
+"""Begins the id of a conversation that no listing shows: one made for a single task."""
+
 Compaction = Literal["none", "drop", "summarise"]
 OnFailure = Literal["keep_user", "drop"]
+
+
+def new_hidden_id() -> str:
+    """Return an id that no other conversation has."""
+    return f"{HIDDEN}{uuid4().hex}"
+
+
+def is_hidden_id(conversation_id: str | None) -> bool:
+    """Tell whether a conversation of this id is hidden when a turn creates it."""
+    return conversation_id is not None and conversation_id.startswith(HIDDEN)
 
 
 class ConversationConfig(BaseModel):

@@ -115,8 +115,37 @@ def size_of(value: object) -> int:
     return len(to_json(value))
 
 
+def check_no_nul(value: object, *, path: str = "") -> None:
+    """Check that no text or name in a value holds a NUL, at which some readers end.
+
+    Raises:
+        NotStorable: names the path of the first one.
+    """
+    if isinstance(value, str) and "\0" in value:
+        raise NotStorable(
+            path,
+            f"holds a NUL character at index {value.index(chr(0))};"
+            " take it out and send it again",
+        )
+    if isinstance(value, dict):
+        for name, item in value.items():
+            check_no_nul(name, path=f"a name in {path}")
+            check_no_nul(item, path=f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            check_no_nul(item, path=f"{path}[{index}]")
+
+
+def _check_name(text: str) -> str:
+    check_no_nul(text)
+    return check_text(text)
+
+
 Text = Annotated[str, Strict(), AfterValidator(check_text)]
 """Text that can be stored."""
+
+Name = Annotated[str, Strict(), AfterValidator(_check_name)]
+"""Text that names something: without a NUL."""
 
 JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(check_json)]
 """A string-keyed object of plain JSON."""

@@ -14,7 +14,11 @@ from pydantic import JsonValue
 
 from conversations.admission import history_up_to
 from conversations.append_script import append_error
-from conversations.conversation import Conversation, ConversationConfig
+from conversations.conversation import (
+    Conversation,
+    ConversationConfig,
+    is_hidden_id,
+)
 from conversations.errors import (
     ConversationNotFound,
     MessageNotFound,
@@ -153,6 +157,14 @@ class InMemoryConversationStore:
             self._tombstones[key] = self._clock() + TOMBSTONE
             return True
 
+    def purge(self) -> None:
+        """Forget conversations and tombstones whose time is over."""
+        with self.lock:
+            for key in [*self._records]:
+                self._find(key)
+            for key in [*self._tombstones]:
+                self._is_deleted(key)
+
     async def delete_message(
         self, tenant: str, conversation_id: str, seq: int
     ) -> Conversation:
@@ -219,7 +231,12 @@ class InMemoryConversationStore:
             record = self._find(key)
             if record is None and create_with is not None and not self._is_deleted(key):
                 record = self._new(
-                    Conversation(id=conversation_id, tenant=tenant, config=create_with)
+                    Conversation(
+                        id=conversation_id,
+                        tenant=tenant,
+                        config=create_with,
+                        hidden=is_hidden_id(conversation_id),
+                    )
                 )
             if record is None:
                 raise ConversationNotFound(conversation_id)

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from conversations.image import MAX_IMAGES, Image
-from conversations.json_value import Identifier, JsonObject, Text
+from conversations.json_value import Identifier, JsonObject, Name, Text
 
 MAX_SEQ = 2**52
 """Lua, which gives numbers out, counts exactly up to twice that."""
@@ -37,9 +37,9 @@ class ToolCall(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
-    id: Text = Field(min_length=1, max_length=256)
+    id: Name = Field(min_length=1, max_length=256)
     """Names the call within its turn; the tool's result carries it back."""
-    name: Text = Field(min_length=1, max_length=256)
+    name: Name = Field(min_length=1, max_length=256)
     """The tool's name as the model wrote it."""
     arguments: JsonObject = Field(default_factory=dict)
     """The parsed arguments; `{}` where the model wrote something unparsable."""
@@ -81,11 +81,11 @@ class Message(BaseModel):
     """Pictures that a user shows beside the text."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls an assistant makes, in order."""
-    tool_call_id: Text | None = None
+    tool_call_id: Name | None = None
     """For a tool message: the call it answers."""
     reasoning: Text | None = None
     """An assistant's reasoning, kept apart from its content."""
-    reasoning_field: Text | None = None
+    reasoning_field: Name | None = None
     """The name under which the endpoint sent the reasoning, to replay it so."""
     client_id: Identifier | None = None
     """Chosen by the writer; a second append with the same id adds nothing."""
@@ -116,8 +116,10 @@ class Message(BaseModel):
         ids = [call.id for call in self.tool_calls]
         if len(ids) != len(set(ids)):
             raise ValueError("tool_calls must have distinct ids within one message")
-        empty_allowed = self.role is Role.TOOL or (
-            self.role is Role.ASSISTANT and self.tool_calls
+        empty_allowed = (
+            self.role is Role.TOOL
+            or (self.role is Role.ASSISTANT and self.tool_calls)
+            or self.images
         )
         if not self.content.strip() and not empty_allowed:
             raise ValueError(

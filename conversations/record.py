@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from conversations.conversation import Conversation, ConversationConfig
+from conversations.json_value import dumps
+from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, StoredMessage
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,8 +27,13 @@ def from_ms(milliseconds: int) -> datetime:
 
 
 def write_message(message: Message) -> str:
-    """JSON text of a message; what is at its default is left out."""
-    return message.model_dump_json(exclude_defaults=True)
+    """JSON text of a message; what is at its default is left out.
+
+    Holds no NUL: what a caller sends was refused for it, and what a run brings is
+    mended here, on its way into every history.
+    """
+    text = message.model_dump_json(exclude_defaults=True)
+    return dumps(mended_json(json.loads(text))) if ESCAPED_NUL in text else text
 
 
 def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:

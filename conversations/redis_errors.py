@@ -1,10 +1,13 @@
 """What the errors of redis-py become at the border of the conversation store.
 
-Their texts may hold an address or a password, so they stay behind.
+Their texts may hold an address or a password, so they stay behind: of a server that
+cannot be reached only the system's own words are told.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -40,16 +43,37 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except RedisError as exc:
-        raise ConversationStoreUnavailable(
-            f"the conversation store {_reason(_origin(exc))}"
-        ) from exc
+        said = f"the conversation store {_reason(origin(exc))}"
+        raise ConversationStoreUnavailable(said) from one_line(exc)
 
 
-def _origin(exc: BaseException) -> BaseException:
+def origin(exc: BaseException) -> BaseException:
     """What redis-py wrapped when it could not set a connection up."""
     while isinstance(exc.__cause__, RedisError):
         exc = exc.__cause__
     return exc
+
+
+def one_line(exc: BaseException) -> BaseException:
+    """Return the origin without the frames and contexts that lie inside redis-py.
+
+    A traceback then ends with where we asked, under a line of what was answered.
+    """
+    exc = origin(exc)
+    exc.__cause__ = exc.__context__ = exc.__traceback__ = None
+    return exc
+
+
+def system_words(exc: BaseException) -> str:
+    """Why the system could not connect, such as "Connection refused"; else the kind."""
+    found: BaseException | None = exc
+    while found is not None:
+        if isinstance(found, socket.gaierror):
+            return str(found.strerror)
+        if isinstance(found, OSError) and found.errno:
+            return os.strerror(found.errno)
+        found = found.__cause__ or found.__context__
+    return type(exc).__name__
 
 
 def _reason(exc: BaseException) -> str:
@@ -62,5 +86,5 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return f"did not answer in time ({name}); check the server and the network"
     if isinstance(exc, RedisConnectionError):
-        return f"cannot be reached ({name}); start it or set REDIS_URL"
+        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
     return f"refused ({name}); the log of the configured Redis says more"

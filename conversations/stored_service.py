@@ -17,7 +17,6 @@ from conversations.admission import (
     check_address,
     check_batch,
     check_cursor,
-    check_no_nul,
     check_page,
     check_seq,
     check_turn,
@@ -30,7 +29,7 @@ from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
 from conversations.store import ConversationPage, ConversationStore
-from conversations.transcript import TranscriptReader, check_lines, transcript_lines
+from conversations.transcript import TranscriptReader, numbered_lines, transcript_lines
 from conversations.view import ConversationView, read_view
 
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -266,9 +265,8 @@ class StoredConversationService:
         conversation_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
-        check_lines(lines)
-        numbered = enumerate(lines, start=1)
-        transcript = TranscriptReader(next(numbered, (1, ""))[1])
+        numbered = numbered_lines(lines)
+        transcript = TranscriptReader(*next(numbered, (1, "")))
         head, history = transcript.head, []
         for number, line in numbered:
             if (stored := transcript.take(line, number)) is not None:
@@ -292,7 +290,7 @@ class StoredConversationService:
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         return await self.import_lines(
-            transcript.rstrip("\n").split("\n"),
+            transcript.split("\n"),
             conversation_id=conversation_id,
             tenant=tenant,
         )
@@ -305,13 +303,10 @@ class StoredConversationService:
 
     def _all_admitted(self, messages: Sequence[MessageInput]) -> tuple[Message, ...]:
         check_batch(messages)
-        admitted = tuple(
+        return tuple(
             self._admitted(message, field=f"messages[{place}]")
             for place, message in enumerate(messages)
         )
-        for place, message in enumerate(admitted):
-            check_no_nul(message, field=f"messages[{place}]")
-        return admitted
 
     def _admitted(self, message: MessageInput, *, field: str) -> Message:
         admitted = admit_message(

@@ -7,7 +7,7 @@ of some that were deleted there.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -117,13 +117,17 @@ def deleted_line(first: int, last: int) -> str:
 class TranscriptReader:
     """Reads a transcript line by line; takes only what a store could hold."""
 
-    def __init__(self, line: str) -> None:
-        """Read the first line.
+    def __init__(self, number: int, line: str) -> None:
+        """Read the first line; an empty one is none.
 
         Raises:
             InvalidHistory: it is no head.
         """
-        self.head = _read_line(TranscriptHead, line, "line 1")
+        if line == "":
+            raise InvalidHistory(
+                f"line {number} is missing; give the text of an export"
+            )
+        self.head = _read_line(TranscriptHead, line, f"line {number}")
         self.last_seq = 0
         """The last number, whose message may have been deleted."""
         self._begun = False
@@ -192,15 +196,21 @@ class TranscriptReader:
         self._clients.add(client_id)
 
 
-def check_lines(lines: object) -> None:
-    """Check that these are lines.
+def numbered_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Return the lines that are not blank, each with its number from 1.
 
     Raises:
-        InvalidHistory: they are not.
+        InvalidHistory: these are no lines.
     """
     if not isinstance(lines, Iterable):
         kind = type(lines).__name__
         raise InvalidHistory(f"lines must be texts, one a line (got {kind})")
+    numbered = enumerate(lines, start=1)
+    return ((n, each) for n, each in numbered if not _is_blank(each))
+
+
+def _is_blank(line: object) -> bool:
+    return isinstance(line, str) and not line.strip()
 
 
 def _read_line(model: type[Line], line: str, field: str) -> Line:

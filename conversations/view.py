@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conversations.conversation import ConversationConfig
@@ -22,6 +23,8 @@ class ConversationView:
     to_summarise: tuple[Message, ...] = ()
     """With `compaction: summarise`, what the window has left out since the newest
     summary, which comes first; empty when nothing was."""
+    seqs: Mapping[int, int] = field(default_factory=dict)
+    """The numbers of the window's messages, by the identity of each (`id`)."""
 
     def messages(self, new_summary: Message | None = None) -> tuple[Message, ...]:
         """Return the window, with a new summary in the place of the old one."""
@@ -51,9 +54,11 @@ async def read_view(
         context_window=config.context_window,
         context_tokens=config.context_tokens,
     )
+    shown = {id(message) for message in window.messages}
+    seqs = {id(m.message): m.seq for m in messages if id(m.message) in shown}
     covered = window.covered
     if config.compaction != "summarise" or window.cut <= covered:
-        return ConversationView(window=window, config=config)
+        return ConversationView(window=window, config=config, seqs=seqs)
     left_out = await store.read(
         tenant,
         conversation_id,
@@ -67,4 +72,5 @@ async def read_view(
         if stored.message.role is not Role.SYSTEM and not stored.message.pinned
     ]
     older = (window.summary,) if window.summary and fresh else ()
-    return ConversationView(window=window, config=config, to_summarise=(*older, *fresh))
+    left = (*older, *fresh)
+    return ConversationView(window=window, config=config, to_summarise=left, seqs=seqs)

@@ -35,6 +35,7 @@ def doorbell_message() -> str:
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
+        "traceparent": "$TRACE",
     }
     properties: dict[str, Any] = {
         "correlation_id": "$TASK",
@@ -52,4 +53,7 @@ def doorbell_message() -> str:
         "headers": headers,
         "properties": properties,
     }
-    return dumps(envelope).replace('"$URGENCY"', "$URGENCY")
+    text = dumps(envelope)
+    for bare in ("$URGENCY", "$TRACE"):  # no text, or null
+        text = text.replace(f'"{bare}"', bare)
+    return text

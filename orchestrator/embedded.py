@@ -118,7 +118,7 @@ def redis_version(url: str) -> str:
             retry=Retry(NoBackoff(), 0),
         )
     except ValueError as exc:
-        raise StoreUnavailable(f"{exc}; correct REDIS_URL") from exc
+        raise StoreUnavailable(f"{exc}; correct REDIS_URL") from None
     with store_errors(address_of(client)), client:
         client.ping()
         return _told_version(client)

@@ -78,7 +78,7 @@ class HttpSettings(Section):
     max_body_bytes: Count = Field(default=8 * _MIB, ge=1024)
     """The largest request body."""
     max_connections: Count = Field(default=4096, ge=1)
-    """Connections at once; further ones are answered 503."""
+    """Connections at once; requests of further ones are answered 503."""
     max_unfinished: Count = Field(default=100_000, ge=1)
     """Unfinished tasks of a tenant; further submits are answered 429."""
     max_submits_per_minute: Count | None = Field(default=None, ge=1)

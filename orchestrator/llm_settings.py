@@ -97,6 +97,9 @@ class EndpointSettings(Section):
     """Whether reasoning is given back; `auto` stops after a refusal."""
     response_format: Literal["auto", "json_schema", "json_object", "off"] = "auto"
     """How an output schema is sent; `auto` learns it from a refusal."""
+    message_order: Literal["auto", "any", "strict", "no_system"] = "auto"
+    """`strict`: one system message first, then user and assistant in turns; `no_system`
+    has its text in the first question; `auto` learns it from a refusal."""
 
     @field_validator("base_url")
     @classmethod

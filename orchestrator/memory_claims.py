@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Final
@@ -10,9 +10,10 @@ from typing import Final
 from orchestrator.events import EventType
 from orchestrator.memory_entry import Entry, holds
 from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Claim, Lease, LeaseState, RefusalReason
 from orchestrator.store_limits import UNSERVED_SECONDS
-from orchestrator.task import Task, TaskStatus
+from orchestrator.task import TaskStatus
 
 _NOT_PENDING: Final = {
     TaskStatus.RUNNING: RefusalReason.LEASED,
@@ -25,9 +26,7 @@ class MemoryClaims:
 
     _ledger: MemoryLedger
     _lock: AbstractContextManager[object]
-    _use_conversation: Callable[[Task], object]
-    """Puts the end of a task's conversation off."""
-    _has_mail: Callable[[Entry], bool]
+    _turns: MemoryTurns
 
     async def claim(
         self,
@@ -53,7 +52,7 @@ class MemoryClaims:
                 **entry.journal._asdict(),
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
                 deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
-                has_mail=self._has_mail(entry),
+                has_mail=self._turns.has_mail(entry),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
@@ -98,7 +97,7 @@ class MemoryClaims:
         )
         if task.suspect:
             self._ledger.dispatch.take_aboard(entry)
-        self._use_conversation(task)
+        self._turns.use_conversation(task)
         entry.claimed_at = now
         entry.lease_until = now + timedelta(seconds=lease_seconds)
         self._ledger.record(

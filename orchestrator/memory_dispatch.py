@@ -252,7 +252,7 @@ class MemoryDispatch:
 
     def _ring(self, entry: Entry) -> Bells:
         self._number(self._queues[entry.task.queue], entry)
-        entry.rings, entry.rung_at = 1, utc_now()
+        entry.rung_at = utc_now()
         entry.look_later(utc_now() + self._resend)
         return (entry.doorbell,)
 

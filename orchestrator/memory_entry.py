@@ -34,7 +34,6 @@ class Entry:
     decisions: dict[str, Decision] = field(default_factory=dict)
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
-    rings: int = 0
     rung_at: datetime | None = None
     """When its message was last sent."""
     held: int = 0
@@ -91,7 +90,14 @@ class Entry:
     @property
     def doorbell(self) -> Doorbell:
         task = self.task
-        return Doorbell(task.tenant, task.id, task.agent_name, task.queue, self.urgency)
+        return Doorbell(
+            task.tenant,
+            task.id,
+            task.agent_name,
+            task.queue,
+            self.urgency,
+            task.traceparent,
+        )
 
     @property
     def urgency(self) -> int:

@@ -6,7 +6,8 @@ waiting and no coroutine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,7 +24,7 @@ from orchestrator.memory_entry import Entry, TaskKey, holds
 from orchestrator.store import Doorbell, Lease
 from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import Task, TaskFailure, TaskStatus
-from orchestrator.task_record import accepted
+from orchestrator.task_record import accepted, created_event_data
 
 _END_EVENTS: Final = {
     status: EventType(f"task.{status.value}")
@@ -42,12 +43,11 @@ class MemoryLedger:
         resend_seconds: float,
         window: int,
         most_counters: int,
-        changed: Callable[[TaskKey], None],
-        push_cancel: Callable[[Entry], None],
+        changed: Callable[[Hashable], None],
     ) -> None:
+        """Tell `changed` the key of each task that changes, and whom a cancel asks."""
         self._directory = directory
         self._changed = changed
-        self.push_cancel = push_cancel
         self.close_turn: Callable[[Entry, TaskStatus], None] = _keep_nothing
         """Keeps what a turn leaves that ends; called for the next turn only."""
         self._ordinal = 0
@@ -56,6 +56,8 @@ class MemoryLedger:
         self.counts = MemoryCounts(most_counters)
         self.tenants: set[str] = set()
         """Those that have ever had a task."""
+        self.cancels: defaultdict[str, list[TaskKey]] = defaultdict(list)
+        """The runs that each worker is to end and has not been told of."""
         self._watched: dict[TaskKey, datetime] = {}
         self.webhooks: dict[TaskKey, datetime] = {}
         """Undelivered webhooks and when they are due."""
@@ -137,7 +139,7 @@ class MemoryLedger:
         if task.conversation_id is not None:
             turns = self._turns.setdefault((task.tenant, task.conversation_id), [])
             turns.append(entry)
-        self.record(entry, EventType.TASK_CREATED, agent_name=task.agent_name)
+        self.record(entry, EventType.TASK_CREATED, **created_event_data(task))
         self.record(entry, EventType.TASK_QUEUED, queue=task.queue)
         self._hold_until_ended(entry)
         return entry, self.make_due(entry, due_at)
@@ -195,7 +197,6 @@ class MemoryLedger:
     def make_due(self, entry: Entry, due_at: datetime) -> tuple[Doorbell, ...]:
         """Let a pending task be rung for: now, or later by the sweeper."""
         entry.set(due_at=due_at)
-        entry.rings = 0
         now = self.now
         if due_at > now or entry.held or not self.is_next_turn(entry):
             entry.look_later(due_at if due_at > now else now + self.later)
@@ -265,7 +266,9 @@ class MemoryLedger:
             data: JsonObject = {"status": "cancelled"}
             return self.end(entry, TaskStatus.CANCELLED, data)
         self.record(entry, EventType.CANCEL_REQUESTED)
-        self.push_cancel(entry)
+        worker = task.worker or ""
+        self.cancels[worker].append(entry.key)
+        self._changed(worker)
         return ()
 
     def end_with_failure(

@@ -43,16 +43,16 @@ class MemoryRunJournal:
         ledger: MemoryLedger,
         *,
         turns: MemoryTurns,
-        lock: AbstractContextManager[object],
         redact: Redact | None,
         payee: Payee | None,
     ) -> None:
+        super().__init__()
         self._payee = payee or InMemoryPayee(
             gate=InMemoryGate(), budget=InMemoryBudget()
         )
         self._ledger = ledger
         self._turns = turns
-        self._lock = lock
+        self._lock: AbstractContextManager[object] = turns.lock
         self._redact = redact
 
     async def record_step(

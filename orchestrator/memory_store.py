@@ -6,25 +6,21 @@ change there too. Nothing outlives the process.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
-from conversations.redaction import Redact, redacted
+from conversations.redaction import Redact
 from orchestrator.dues import Payee
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_entry import Entry
 from orchestrator.memory_figures import MemoryFigures
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
@@ -85,7 +81,7 @@ class InMemoryTaskStore(
         most_counters: int = MOST_COUNTERS,
     ) -> None:
         """Share the lock of `conversations` and the agents of `directory`."""
-        self._conversations, self._waiters = conversations, MemoryWaiters()
+        self._waiters = MemoryWaiters()
         directory = directory or InMemoryAgentDirectory()
         ledger = MemoryLedger(
             directory=directory,
@@ -93,25 +89,15 @@ class InMemoryTaskStore(
             window=dispatch_window,
             most_counters=most_counters,
             changed=self._waiters.notify,
-            push_cancel=self._push_cancel,
         )
         turns = MemoryTurns(
             ledger,
             conversations=conversations,
-            config=conversation_config or ConversationConfig(),
+            config=conversation_config,
+            result_ttl_seconds=result_ttl_seconds,
             redact=redact,
         )
-        MemorySchedules.__init__(self)
-        MemoryRunJournal.__init__(
-            self,
-            ledger,
-            turns=turns,
-            lock=conversations.lock if conversations else threading.RLock(),
-            redact=redact,
-            payee=payee,
-        )
-        self._use_conversation = turns.use_conversation
-        self._has_mail = turns.has_mail
+        super().__init__(ledger, turns=turns, redact=redact, payee=payee)
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,
@@ -127,7 +113,6 @@ class InMemoryTaskStore(
             result_ttl_seconds=result_ttl_seconds,
             delta_ttl_seconds=delta_ttl_seconds,
         )
-        self._cancels: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
 
     async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
         with self._lock:
@@ -239,7 +224,7 @@ class InMemoryTaskStore(
                 return self._ledger.wake_next_turn(found)
             entry = self._ledger.held(lease)
             data = end_event_data(ending)
-            if not self._append_turn(entry, ending):
+            if not self._turns.append(entry, ending):
                 data["turn"] = "dropped"
             entry.finished_by = lease.fence
             self._ledger.count_run(entry, status, ending.failure)
@@ -254,25 +239,6 @@ class InMemoryTaskStore(
                 failure=ending.failure,
             )
 
-    def _append_turn(self, entry: Entry, ending: Ending) -> bool:
-        """Append the turn, if there is one; tell whether nothing was dropped."""
-        task = entry.task
-        if ending.turn is None or task.conversation_id is None:
-            return True
-        if self._conversations is None or entry.rolled_back:
-            return False
-        try:
-            self._conversations.append_now(
-                task.tenant,
-                task.conversation_id,
-                [redacted(each, self._redact) for each in ending.turn.messages],
-                turn=task.id,
-                create_with=entry.limits or ending.turn.config,
-            )
-        except ConversationNotFound:
-            return False
-        return True
-
     async def cancel(self, tenant: str, task_id: str) -> Cancellation:
         with self._lock:
             entry = self._ledger.get(tenant, task_id)
@@ -285,25 +251,22 @@ class InMemoryTaskStore(
             if not task.status.is_terminal:
                 raise InvalidTransition(task.id, status=task.status, wanted="deleted")
             del self._ledger.entries[(tenant, task_id)]
+            self._ledger.webhooks.pop((tenant, task_id), None)
             self._acceptance.forget(task)
-
-    def _push_cancel(self, entry: Entry) -> None:
-        worker = entry.task.worker or ""
-        self._cancels[worker].append(entry.key)
-        self._waiters.notify(worker)
 
     async def wait_cancel_requests(
         self, worker: str, *, wait_seconds: float
     ) -> tuple[tuple[str, str], ...]:
         def take() -> tuple[tuple[str, str], ...] | None:
             with self._lock:
-                return tuple(self._cancels.pop(worker, ())) or None
+                return tuple(self._ledger.cancels.pop(worker, ())) or None
 
         found = await self._waiters.until(worker, take, wait_seconds=wait_seconds)
         return found or ()
 
     async def sweep(self, *, limit: int = 500) -> SweepReport:
         with self._lock:
+            self._turns.purge()
             return self._sweep.run(limit=limit)
 
     async def check(self) -> dict[str, str]:

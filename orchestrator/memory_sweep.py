@@ -87,7 +87,6 @@ class MemorySweep:
         if entry.lease_until is not None and entry.claimed_at is not None:
             held = (entry.lease_until - entry.claimed_at).total_seconds()
             entry.set(running_seconds=task.running_seconds + held)
-        ledger.counts.released(task, "lease_lost")
         if task.cancel_requested_at is not None:
             return "ended", ledger.end(
                 entry, TaskStatus.CANCELLED, {"status": "cancelled"}
@@ -98,6 +97,7 @@ class MemorySweep:
         verdict = self._verdict(entry)
         if verdict is None:
             reason = "its worker vanished"
+            ledger.counts.released(task, "lease_lost")
             bells = ledger.leave(entry)
             entry.move(TaskStatus.PENDING)
             entry.set(pending_reason=reason, suspect=suspect)
@@ -159,10 +159,7 @@ class MemorySweep:
         if not ledger.dispatch.doubts(entry):
             entry.look_later(now + timedelta(seconds=self._resend_seconds / 2))
             return _NOTHING
-        doublings = min(entry.rings, LONGEST_RESEND)  # keeps the power a number
-        delay = min(self._resend_seconds * 2**doublings, self._max_resend_seconds)
-        entry.look_later(now + timedelta(seconds=delay))
-        entry.rings += 1
+        entry.look_later(now + timedelta(seconds=self._resend_seconds))
         return "rung_again", (entry.doorbell,)
 
 

@@ -5,10 +5,11 @@ Runs under its caller's lock, as the ledger does that it works on.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from conversations.closing import closing_messages
-from conversations.conversation import ConversationConfig
+from conversations.conversation import ConversationConfig, is_hidden_id
 from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
@@ -17,9 +18,10 @@ from orchestrator.events import EventType
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
-from orchestrator.store import Doorbell
+from orchestrator.prompt import question_of
+from orchestrator.store import Doorbell, Ending
+from orchestrator.store_limits import hidden_config
 from orchestrator.task import Task, TaskStatus
-from orchestrator.task_record import user_message
 
 
 class MemoryTurns:
@@ -30,16 +32,44 @@ class MemoryTurns:
         ledger: MemoryLedger,
         *,
         conversations: InMemoryConversationStore | None,
-        config: ConversationConfig,
-        redact: Redact | None = None,
+        config: ConversationConfig | None,
+        result_ttl_seconds: float,
+        redact: Redact | None,
     ) -> None:
         """Close the ledger's turns; a conversation that one creates gets `config`."""
         self._ledger = ledger
         self._conversations = conversations
-        self._config = config
+        self._config = config = config or ConversationConfig()
+        self._hidden_config = hidden_config(config, result_ttl_seconds)
         self._redact = redact
+        self.lock = conversations.lock if conversations else threading.RLock()
+        """Guards tasks and conversations together."""
         self._joined: dict[TaskKey, TaskKey] = {}
         ledger.close_turn = self.close
+
+    def append(self, entry: Entry, ending: Ending) -> bool:
+        """Append a turn with its answer, if any; tell whether nothing was dropped."""
+        task = entry.task
+        if ending.turn is None or task.conversation_id is None:
+            return True
+        if self._conversations is None or entry.rolled_back:
+            return False
+        try:
+            self._conversations.append_now(
+                task.tenant,
+                task.conversation_id,
+                [redacted(each, self._redact) for each in ending.turn.messages],
+                turn=task.id,
+                create_with=entry.limits or ending.turn.config,
+            )
+        except ConversationNotFound:
+            return False
+        return True
+
+    def purge(self) -> None:
+        """Drop the conversations whose time is over."""
+        if self._conversations is not None:
+            self._conversations.purge()
 
     def close(self, entry: Entry, status: TaskStatus) -> None:
         """Keep what a turn without an answer leaves, and those that it superseded."""
@@ -62,7 +92,12 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return None
-        return store.use(task.tenant, conversation_id) or self._config
+        return store.use(task.tenant, conversation_id) or self._limits(task)
+
+    def _limits(self, task: Task) -> ConversationConfig:
+        """The limits of a conversation that the task creates."""
+        hides = is_hidden_id(task.conversation_id)
+        return self._hidden_config if hides else self._config
 
     def is_deleted(self, task: Task) -> bool:
         """Tell whether a task's conversation was deleted within a day."""
@@ -73,7 +108,7 @@ class MemoryTurns:
 
     def asked(self, task: Task) -> Message:
         """What the user says with a task, as it may be stored."""
-        return redacted(user_message(task), self._redact)
+        return redacted(question_of(task.input), self._redact)
 
     def _append(
         self,
@@ -86,7 +121,7 @@ class MemoryTurns:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
             return
-        limits = entry.limits or self._config
+        limits = entry.limits or self._limits(task)
         config = store.find_config(task.tenant, conversation_id) or limits
         dropped = config.on_failure == "drop"
         messages = [*summary, *(() if dropped else closing)]

@@ -276,6 +276,7 @@ class AsyncOrchestrator(TaskReader):
                 "idempotency_key": f"retry:{task.id}",
                 "cache_ttl": None,
                 "not_before": None,
+                "traceparent": None,
                 "after": await self._retried(task, metadata),
                 "metadata": {**task.metadata, **(metadata or {})},
             }
@@ -339,7 +340,7 @@ class AsyncOrchestrator(TaskReader):
                 "cron": cron,
                 "time_zone": time_zone,
                 "missed": missed,
-                "task": task,
+                "task": task.model_copy(update={"traceparent": None}),
             }
         )
         return await self._bounded(self._parts.store.put_schedule(made))

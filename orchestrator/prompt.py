@@ -38,26 +38,41 @@ def opening_of(data: Mapping[str, JsonValue]) -> tuple[Message, ...]:
     return (asked(data),)
 
 
-def question_of(data: Mapping[str, JsonValue]) -> str:
-    """Return what was asked, in one text, for a history that holds no more of it."""
+def question_of(data: Mapping[str, JsonValue]) -> Message:
+    """Return what was asked in one message, for a history that holds no more of it."""
+    if MESSAGES_FIELD not in data:
+        return asked(data)
+    opening = opening_of(data)
     texts = [
         message.content
-        for message in opening_of(data)
+        for message in opening
         if message.role in (Role.USER, Role.TOOL) and message.content.strip()
     ]
-    return "\n\n".join(texts) or prompt_of(data)
+    images = [image for message in opening for image in message.images]
+    content = "\n\n".join(texts) or ("" if images else prompt_of(data))
+    return Message(role=Role.USER, content=content, images=tuple(images[:MAX_IMAGES]))
 
 
 def prompt_of(data: Mapping[str, JsonValue]) -> str:
-    """Return the words for the model: a prompt field alone, else all as JSON."""
-    words = {name: value for name, value in data.items() if name != IMAGES_FIELD}
-    if not images_of(data):
-        words = dict(data)
+    """Return the words for the model: a prompt field alone, else all as JSON.
+
+    Pictures are no words; with them a blank field, or none, says nothing.
+    """
+    words = dict(data)
+    if images_of(data):
+        words = {name: value for name, value in data.items() if _says(name, value)}
+        if not words:
+            return ""
     for field in PROMPT_FIELDS:
         value = words.get(field)
         if isinstance(value, str) and value.strip() and len(words) == 1:
             return value
     return json.dumps(words, ensure_ascii=False, indent=2)
+
+
+def _says(name: str, value: JsonValue) -> bool:
+    is_blank = isinstance(value, str) and not value.strip()
+    return name != IMAGES_FIELD and not (name in PROMPT_FIELDS and is_blank)
 
 
 def images_of(data: Mapping[str, JsonValue]) -> tuple[Image, ...]:

@@ -19,6 +19,7 @@ from kombu.messaging import Producer
 from orchestrator.celery_settings import RUN_TASK
 from orchestrator.errors import QueueUnavailable
 from orchestrator.store import Doorbell
+from orchestrator.trace_context import HEADER
 
 ENQUEUE_SECONDS = 3.0
 """How long ringing may take; the task is accepted anyway."""
@@ -145,6 +146,7 @@ class CeleryTaskQueue:
             argsrepr=f"({bell.task_id})",
             kwargsrepr=f"{{tenant: {bell.tenant}}}",
             ignore_result=True,
+            headers={HEADER: bell.traceparent},
             retry=False,
             producer=producer,
         )

@@ -15,9 +15,9 @@ def pairs(flat: Sequence[str] | dict[str, str]) -> dict[str, str]:
 
 
 def read_doorbells(bells: Sequence[Sequence[str]]) -> tuple[Doorbell, ...]:
-    """Doorbells from tenant, task id, agent, queue and priority; not those rung."""
+    """Doorbells from tenant, task id, agent, queue, priority, trace; not those rung."""
     return tuple(
-        Doorbell(tenant, task_id, agent_name, queue, int(priority))
-        for tenant, task_id, agent_name, queue, priority, *rung in bells
+        Doorbell(tenant, task_id, agent_name, queue, int(priority), trace or None)
+        for tenant, task_id, agent_name, queue, priority, trace, *rung in bells
         if not rung
     )

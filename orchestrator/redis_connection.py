@@ -36,6 +36,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from conversations.redis_errors import one_line, origin, system_words
 from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -164,7 +165,7 @@ class _StoreErrors(NamedTuple):
         self, _kind: object, error: BaseException | None, _trace: object
     ) -> None:
         if isinstance(error, (RedisError, OSError)):
-            raise _as_store_error(error, self.address) from error
+            raise _as_store_error(error, self.address) from one_line(error)
 
 
 def store_errors(address: str) -> AbstractContextManager[None]:
@@ -185,7 +186,7 @@ def concerns_one_call(error: Exception) -> bool:
 
 def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
     # redis-py drops the code from the text of an error that it has a class for.
-    exc = _origin(error)
+    exc = origin(error)
     reply = str(exc)
     if isinstance(exc, OutOfMemoryError) or "OOM " in reply:
         return StoreFull(
@@ -202,13 +203,6 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
     error = StoreUnavailable(f"Redis at {address} {_reason(exc)}")
     error.may_pass = not _is_lasting(exc)
     return error
-
-
-def _origin(exc: BaseException) -> BaseException:
-    """What redis-py wrapped when it could not set a connection up."""
-    while isinstance(exc.__cause__, RedisError):
-        exc = exc.__cause__
-    return exc
 
 
 def _is_lasting(exc: BaseException) -> bool:
@@ -236,5 +230,5 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, InvalidResponse):
         return "does not speak Redis; correct REDIS_URL"
     if isinstance(exc, (RedisConnectionError, OSError)):
-        return "cannot be reached; start it or set REDIS_URL"
+        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
     return f"answered with {type(exc).__name__}; its log says more"

@@ -13,6 +13,7 @@ from conversations.record import write_limits, write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
+from orchestrator.prompt import question_of
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_listing import listing_keys
@@ -28,7 +29,6 @@ from orchestrator.task_record import (
     request_hash,
     specification,
     task_from_fields,
-    user_message,
 )
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
@@ -48,6 +48,7 @@ class CreationTerms(NamedTuple):
     idempotency_ttl_seconds: float
     known_agents: frozenset[str]
     conversation_config: ConversationConfig
+    hidden_config: ConversationConfig
     redact: Redact | None
 
 
@@ -124,6 +125,7 @@ def _shared_arguments(terms: CreationTerms) -> list[str | int]:
         milliseconds(terms.idempotency_ttl_seconds),
         milliseconds(PUSHED_CANCEL_SECONDS),
         "\n".join(write_limits(terms.conversation_config)),
+        "\n".join(write_limits(terms.hidden_config)),
     ]
 
 
@@ -151,6 +153,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
         int(task.agent_name in terms.known_agents),
         _asked(task, terms.redact),
         "1" if task.webhook else "",
+        task.traceparent or "",
         len(listings),
         *listings,
         len(task.after),
@@ -161,7 +164,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
 def _asked(task: Task, redact: Redact | None) -> str:
     if task.conversation_id is None:
         return ""
-    return write_message(redacted(user_message(task), redact))
+    return write_message(redacted(question_of(task.input), redact))
 
 
 def _with_doorbells(

@@ -7,6 +7,7 @@ are skipped and removed when a reader meets them.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from orchestrator import redis_keys
 from orchestrator.errors import UnreadableRecord
@@ -18,7 +19,11 @@ from orchestrator.task_record import matches, read_cursor, task_from_fields
 logger = logging.getLogger(__name__)
 
 _READ_AHEAD = 100
-"""Ids looked at in one round trip."""
+"""Ids looked at in one round trip, at most."""
+_READ_FIRST = 10
+"""Ids looked at before anything is known of the size of records."""
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of the records of one page, which then ends before its limit."""
 _LEAD_MS = 3_600_000
 """How far places of acceptance may run ahead of the clock, beside one for each task: a
 place is unique, so more than a thousand tasks a second outrun it."""
@@ -54,26 +59,44 @@ async def list_tasks(
     oldest = _oldest(task_filter)
     below = await _newest(client, tenant, task_filter, cursor)
     found: list[tuple[int, Task]] = []
-    while len(found) <= limit:
+    sizes = _Sizes()
+    while len(found) <= limit and not (found and sizes.are_enough):
         places = await client.zrevrangebyscore(
-            key, below, oldest, start=0, num=_READ_AHEAD, withscores=True
+            key, below, oldest, start=0, num=sizes.next_records, withscores=True
         )
         if not places:
             break
         below = f"({int(places[-1][1])}"
         places = await _in_all(client, others, places)
-        tasks = await _records(client, tenant, key, [task_id for task_id, _ in places])
-        found += [
-            (int(ordinal), task)
-            for (_, ordinal), task in zip(places, tasks, strict=True)
-            if task and matches(task, task_filter)
-        ]
+        ids = [task_id for task_id, _ in places]
+        tasks = await _records(client, tenant, key, ids)
+        sizes.read([size for _, size in tasks])
+        for (_, ordinal), (task, size) in zip(places, tasks, strict=True):
+            if task and matches(task, task_filter):
+                found.append((int(ordinal), task))
+                sizes.found += size
     page = found[:limit]
-    more = len(found) > limit and page
+    more = page and (len(found) > limit or sizes.are_enough)
     return TaskPage(
         tasks=tuple(task for _, task in page),
         next_cursor=str(page[-1][0]) if more else None,
     )
+
+
+class _Sizes:
+    """What was found for a page, in bytes, and how many records to read at once."""
+
+    def __init__(self) -> None:
+        self.found = 0
+        self.next_records = _READ_FIRST
+
+    def read(self, sizes: Sequence[int]) -> None:
+        mean = sum(sizes) // len(sizes) if sizes else 0
+        self.next_records = max(1, min(_READ_AHEAD, _MOST_BYTES // (mean + 1)))
+
+    @property
+    def are_enough(self) -> bool:
+        return self.found >= _MOST_BYTES
 
 
 def _candidates(tenant: str, task_filter: TaskFilter) -> list[str]:
@@ -138,7 +161,8 @@ async def _in_all(
 
 async def _records(
     client: UntypedRedis, tenant: str, key: str, task_ids: list[str]
-) -> list[Task | None]:
+) -> list[tuple[Task | None, int]]:
+    """The tasks, with the sizes of their records."""
     if not task_ids:
         return []
     async with client.pipeline(transaction=False) as pipeline:
@@ -150,7 +174,10 @@ async def _records(
     ]
     if gone:
         await client.zrem(key, *gone)
-    return [_readable(fields) if fields else None for fields in records]
+    return [
+        (_readable(fields) if fields else None, sum(map(len, fields.values())))
+        for fields in records
+    ]
 
 
 def _readable(fields: dict[str, str]) -> Task | None:

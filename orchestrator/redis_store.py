@@ -71,6 +71,7 @@ from orchestrator.store_limits import (
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
     UNSERVED_SECONDS,
+    hidden_config,
 )
 from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
@@ -82,6 +83,8 @@ from orchestrator.task_record import (
 )
 
 _CLAIM_PAUSE_SECONDS: Final = 0.25
+_LEASES_AT_ONCE: Final = 500
+"""Looked at by one script call: Redis serves others between two."""
 
 
 class RedisTaskStore(
@@ -124,10 +127,12 @@ class RedisTaskStore(
             ),
             redact=redact,
         )
+        config = conversation_config or ConversationConfig()
         self._creation_terms = CreationTerms(
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             known_agents=frozenset(known_agents),
-            conversation_config=conversation_config or ConversationConfig(),
+            conversation_config=config,
+            hidden_config=hidden_config(config, result_ttl_seconds),
             redact=redact,
         )
         self._watch = LogWatch(client)
@@ -240,7 +245,13 @@ class RedisTaskStore(
 
     async def bury(self, worker: str) -> int:
         keys = [redis_keys.LEASES, redis_keys.ROOT]
-        return int(await self._scripts.run("bury", keys, [worker]))
+        cursor, ended = "0", 0
+        while True:
+            look: list[str | int] = [worker, cursor, _LEASES_AT_ONCE]
+            cursor, found = await self._scripts.run("bury", keys, look)
+            ended += int(found)
+            if cursor == "0":
+                return ended
 
     async def events(
         self,

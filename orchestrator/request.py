@@ -34,6 +34,7 @@ from orchestrator.task import (
     Task,
     WhenBusy,
 )
+from orchestrator.trace_context import is_traceparent
 
 FURTHEST_START = timedelta(days=3650)
 """Anything later is a slip."""
@@ -62,6 +63,7 @@ class SubmitOptions(TypedDict, total=False):
     tags: tuple[str, ...] | list[str]
     metadata: dict[str, JsonValue]
     webhook: str | None
+    traceparent: str | None
 
 
 Tag = Annotated[Text, Field(min_length=1, max_length=64)]
@@ -122,6 +124,18 @@ class SubmitRequest(BaseModel):
     """The submitter's facts; no agent sees them."""
     webhook: Text | None = Field(default=None, max_length=2048)
     """Where its end is told, below one of `webhooks.allowed`."""
+    traceparent: Text | None = None
+    """The W3C trace context that it belongs to; None takes the caller's, if any."""
+
+    @field_validator("traceparent")
+    @classmethod
+    def _is_trace_context(cls, given: str | None) -> str | None:
+        if given is not None and not is_traceparent(given):
+            raise ValueError(
+                f"not a W3C traceparent ({len(given)} characters); leave it out or"
+                " pass 00-<32 hex digits>-<16 hex digits>-<2 hex digits>"
+            )
+        return given
 
     @field_validator("not_before")
     @classmethod

@@ -185,7 +185,7 @@ class LimitsSettings(Section):
 
     max_input_bytes: Count = Field(default=_MIB, ge=1)
     """A task's input, parameters, context and metadata together."""
-    max_message_bytes: Count = Field(default=256 * 1024, ge=1)
+    max_message_bytes: Count = Field(default=256 * 1024, ge=1024)
     """One message of a conversation."""
     max_result_bytes: Count = Field(default=4 * _MIB, ge=1)
     """A task's result."""

@@ -140,7 +140,10 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         limit: int = 50,
         cursor: str | None = None,
     ) -> TaskPage:
-        """Return tasks that match every given field, newest first."""
+        """Return tasks that match every given field, newest first.
+
+        Where they are large a page holds fewer than its limit and names the next one.
+        """
         ...
 
     async def claim(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from conversations.conversation import LONGEST_TTL_SECONDS, ConversationConfig
+
 DAY_SECONDS: Final = 86_400.0
 RESULT_TTL_SECONDS: Final = 7 * DAY_SECONDS
 """How long an ended task is kept."""
@@ -27,3 +29,16 @@ OLDEST_LOOKED_AT: Final = 500
 """Pending tasks of a tenant that are looked at to tell since when its agents wait."""
 MOST_COUNTERS: Final = 10_000
 """Of a tenant; clients may choose the names of models, and models those of tools."""
+
+
+def hidden_ttl_seconds(result_ttl_seconds: float) -> float:
+    """Return how long a hidden history is kept: a day longer than its task."""
+    return min(result_ttl_seconds + DAY_SECONDS, LONGEST_TTL_SECONDS)
+
+
+def hidden_config(
+    config: ConversationConfig, result_ttl_seconds: float
+) -> ConversationConfig:
+    """Return the limits of a hidden conversation that a turn creates."""
+    ttl = hidden_ttl_seconds(result_ttl_seconds)
+    return config.model_copy(update={"ttl_seconds": ttl})

@@ -282,6 +282,8 @@ class Task(BaseModel):
     """The submitter's facts about the task; no agent sees them."""
     webhook: Text | None = Field(default=None, max_length=2048)
     """Where its end is told."""
+    traceparent: Text | None = Field(default=None, max_length=64)
+    """The W3C trace context of its submit; no part of the request."""
 
     status: TaskStatus = TaskStatus.PENDING
     """Where it stands."""

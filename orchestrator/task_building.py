@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from conversations.json_value import size_of
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput, PayloadTooLarge
-from orchestrator.opening import check_opening
+from orchestrator.opening import check_asked, check_opening
 from orchestrator.request import PAYLOADS, Defaults, SubmitRequest, invalid_input
 from orchestrator.task import DEFAULT_QUEUE, Task, new_task_id
+from orchestrator.trace_context import present_traceparent
 from orchestrator.webhook import is_allowed
 
 _SAME_NAME: Final = (
@@ -41,12 +42,14 @@ def build_task(
     """Make the task that a request asks for; `agent` is None when it is not known.
 
     Raises:
-        InvalidInput: fields contradict each other.
+        InvalidInput: fields contradict each other, or nothing is asked.
         PayloadTooLarge: input, parameters, context, metadata and tags are too large,
             or the question is for a conversation.
         RoleForbidden: the input holds words that its client may not write.
     """
     _check_size(request, defaults.max_input_bytes)
+    if agent is not None:
+        check_asked(request.input, agent.kind)
     check_opening(
         request.input,
         roles=defaults.client_roles,
@@ -74,6 +77,7 @@ def build_task(
             "soft_time_limit_seconds": soft,
             "time_limit_seconds": hard,
             "cache_ttl_seconds": request.cache_ttl,
+            "traceparent": request.traceparent or present_traceparent(),
             **{name: getattr(request, name) for name in _SAME_NAME},
         }
     )
@@ -124,6 +128,7 @@ def _request_of(task: Task) -> SubmitRequest:
         tags=task.tags,
         metadata=task.metadata,
         webhook=task.webhook,
+        traceparent=task.traceparent,
     )
 
 

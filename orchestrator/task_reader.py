@@ -344,8 +344,8 @@ class TaskReader:
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 return await call
-        except TimeoutError as exc:
+        except TimeoutError:
             raise StoreUnavailable(
                 f"the store did not answer within {STORE_SECONDS} s;"
                 " check that Redis is up and not overloaded"
-            ) from exc
+            ) from None

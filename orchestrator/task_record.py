@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
-from conversations.message import Message, Role
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.prompt import images_of, question_of
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
@@ -52,6 +51,9 @@ STATE_FIELDS: Final = {
     "failure",
 }
 """What the store alone writes."""
+
+_BESIDE: Final = STATE_FIELDS | {"traceparent"}
+"""What a record keeps beside the specification."""
 
 _FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_FIELDS}
 
@@ -100,7 +102,7 @@ def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
 
 def specification(task: Task) -> str:
     """The part of a task that its submitter gave, as JSON."""
-    return task.model_dump_json(exclude=STATE_FIELDS, exclude_none=True)
+    return task.model_dump_json(exclude=_BESIDE, exclude_none=True)
 
 
 def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
@@ -109,17 +111,15 @@ def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     return task.model_copy(update=_FIRST_STATE | begun)
 
 
-def user_message(task: Task) -> Message:
-    """What the user says with a task, as it stands in a conversation."""
-    pictures = images_of(task.input)
-    return Message(role=Role.USER, content=question_of(task.input), images=pictures)
-
-
 def request_hash(task: Task) -> str:
-    """A digest that is equal for two sendings of one request."""
-    return _digest(
-        task.model_dump(mode="json", exclude=STATE_FIELDS | _NOT_PART_OF_A_REQUEST)
-    )
+    """A digest that is equal for two sendings of one request.
+
+    Each sending may bring a hidden conversation of its own.
+    """
+    left_out = _BESIDE | _NOT_PART_OF_A_REQUEST
+    if is_hidden_id(task.conversation_id):
+        left_out = left_out | {"conversation_id"}
+    return _digest(task.model_dump(mode="json", exclude=left_out))
 
 
 def cache_hash(task: Task) -> str:
@@ -168,6 +168,7 @@ def _read_task(fields: Mapping[str, str]) -> Task:
         webhook_attempts=int(fields.get("webhook_attempts", 0)),
         webhook_delivered_at=find_instant(fields, "webhook_delivered_ms"),
         webhook_error=fields.get("webhook_error"),
+        traceparent=fields.get("traceparent"),
         result=_result(fields, finished_at),
         failure=_failure(fields),
     )
@@ -216,6 +217,12 @@ def event_from_entry(entry_id: str, fields: Mapping[str, str]) -> TaskEvent:
         attempt=int(fields["attempt"]),
         data=json.loads(fields["data"]),
     )
+
+
+def created_event_data(task: Task) -> JsonObject:
+    """The data of a task's first event."""
+    data: JsonObject = {"agent_name": task.agent_name}
+    return data | ({"traceparent": task.traceparent} if task.traceparent else {})
 
 
 def end_event_data(ending: Ending) -> JsonObject:

@@ -23,6 +23,8 @@ class Doorbell(NamedTuple):
     agent_name: str
     queue: str
     priority: int
+    traceparent: str | None = None
+    """The trace that the task belongs to."""
 
 
 class Creation(NamedTuple):

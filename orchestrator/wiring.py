@@ -22,6 +22,7 @@ from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
+from orchestrator.store_limits import hidden_ttl_seconds
 
 RENEWAL_MARGIN_SECONDS = 1.0
 """For a heartbeat to notice that Redis is back, beyond its own period."""
@@ -91,7 +92,7 @@ def conversation_service(
         redact=redact_of(settings),
         default_config=section.conversation_config,
         max_message_bytes=settings.limits.max_message_bytes,
-        hidden_ttl_seconds=settings.retention.result_ttl,
+        hidden_ttl_seconds=hidden_ttl_seconds(settings.retention.result_ttl),
     )
 
 

@@ -18,7 +18,7 @@ from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
-from workers.agents.kinds import build_agent
+from workers.agents.kinds import build_agent, kind_of
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
@@ -57,8 +57,8 @@ class AgentManager(Protocol):
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
         """Make an agent known; None builds it from the configuration's kind.
 
-        A second registration under the name replaces the first for runs that begin
-        later.
+        Of an object of your own the class is told as the kind. A second registration
+        under the name replaces the first for runs that begin later.
 
         Raises:
             InvalidAgent: the kind or a tool is not known.
@@ -149,8 +149,11 @@ class LocalAgentManager:
         if self._governor is not None:
             for name in (config.endpoint, *(each.endpoint for each in config.fallback)):
                 self._governor.endpoints.get(name)
-        built = build_agent(config) if agent is None else agent
-        self._agents[config.name] = _Registered(config, built)
+        if agent is None:
+            agent = build_agent(config)
+        kind = kind_of(agent, said=config.kind)
+        config = config.model_copy(update={"kind": kind})
+        self._agents[config.name] = _Registered(config, agent)
 
     def get_agent(self, name: str) -> Agent:
         return self._find(name).agent

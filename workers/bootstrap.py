@@ -30,6 +30,7 @@ from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
+from workers.broker_link import lean_broker
 from workers.drain_pipe import DrainPipe
 from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
@@ -37,13 +38,14 @@ from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
 from workers.start_check import build_manager, check_startup, wait_for_redis
-from workers.transport import lean_broker
 from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLD = 20_000
 """Objects made, less those freed, between two collections of the youngest."""
+LATE_SECONDS = 1.0
+"""A loop that stands still for so long leaves tasks to other workers until it moves."""
 CLOSE_SECONDS = 5.0
 """A run that blocks the loop must not keep the process from ending."""
 HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
@@ -107,6 +109,11 @@ class WorkerProcess:
         self._heartbeat.start()
         _spare_the_collector()
 
+    @property
+    def is_on_time(self) -> bool:
+        """Whether the loop of the runs moves; a task would wait for it to do so."""
+        return self._heartbeat.late_seconds < LATE_SECONDS
+
     def run(self, tenant: str, task_id: str) -> Outcome:
         """Run a task's attempt; blocks."""
         return self._loop.await_(self._executor.run(tenant, task_id))
@@ -115,6 +122,11 @@ class WorkerProcess:
         """Take no more runs and release those in flight at their next step."""
         with suppress(RuntimeError):
             self._loop.loop.call_soon_threadsafe(self._executor.drain)
+
+    def abandon(self) -> None:
+        """Take no more runs and release those in flight where they stand."""
+        with suppress(RuntimeError):
+            self._loop.loop.call_soon_threadsafe(self._executor.abandon)
 
     def cancel(self, tenant: str, task_id: str) -> None:
         """Ask for the end of a task, held here or elsewhere; does not wait."""
@@ -210,6 +222,11 @@ class WorkerProcessHolder:
         else:
             asyncio.run(_cancel_from_parent(tenant, task_id))
 
+    def may_take(self) -> bool:
+        """Whether agents that run in this process would begin another task soon."""
+        process = self._process
+        return process is None or self._pid != os.getpid() or process.is_on_time
+
     def expect_children(self) -> None:
         """Prepare for the fork of processes that run agents."""
         self._drain_pipe = DrainPipe()
@@ -226,6 +243,11 @@ class WorkerProcessHolder:
             self._drain_pipe.announce()
         if self._process is not None and self._pid == os.getpid():
             self._process.drain()
+
+    def abandon(self) -> None:
+        """Release the runs of this process at once, if it runs agents."""
+        if self._process is not None and self._pid == os.getpid():
+            self._process.abandon()
 
     def close(self) -> None:
         """Close, if this process runs agents."""
@@ -321,7 +343,17 @@ def _remember(instance: Any, conf: Any, **_: Any) -> None:
         except OrchestratorError as exc:
             refuse(exc)
     worker_process.worker = instance
-    conf.update(lean_broker(conf.broker_url))
+    if lean := lean_broker(conf.broker_url):
+        gate = {"may_take": f"{__name__}:may_take"}
+        conf.update(lean, broker_transport_options=conf.broker_transport_options | gate)
+
+
+def may_take() -> bool:
+    """Whether a task that this process takes now would begin soon.
+
+    The transport asks by this function's name: Celery's settings are sent to Flower.
+    """
+    return worker_process.may_take()
 
 
 def _start_in_child(**_: Any) -> None:

@@ -1,4 +1,4 @@
-"""How a worker finds its broker again: soon, however long the broker was away.
+"""How a worker reaches its broker, and finds it again: soon, however long it was away.
 
 Celery waits two seconds longer after each attempt, up to thirty, and has no setting for
 it; a worker would stand idle for half a minute after Redis is back.
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
 PAUSE_SECONDS: Final = 1
@@ -18,6 +19,15 @@ LONGEST_PAUSE_SECONDS: Final = 3
 
 class PatientConnection(Connection):
     """Asks again after a short pause, for as long as it takes."""
+
+    @property
+    def connection_errors(self) -> tuple[type[BaseException], ...]:
+        """What a worker takes for a lost connection and tries again.
+
+        Its first messages on a new connection fail with kombu's own error, which is
+        not among kombu's connection errors; the worker would end.
+        """
+        return (*super().connection_errors, OperationalError)
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> PatientConnection:
         """Connect; the pauses are ours unless the caller names others."""
@@ -42,3 +52,20 @@ class BrokerLink(AMQP):  # type: ignore[misc]
     """Celery's own, with connections of this kind."""
 
     Connection = PatientConnection
+
+
+def lean_broker(broker_url: str) -> dict[str, str]:
+    """Return the Celery settings that put a worker on this room's transport.
+
+    They are the worker's alone: clients and Flower do as well on stock Redis. None for
+    other brokers.
+    """
+    scheme, _, rest = broker_url.partition("://")
+    if scheme in ("redis", "rediss"):
+        return {"broker_transport": "workers.transport:Transport"}
+    if scheme == "redis+socket":
+        return {
+            "broker_transport": "workers.transport:SocketTransport",
+            "broker_url": f"socket://{rest}",
+        }
+    return {}

@@ -12,6 +12,8 @@ MAX_CHARACTERS = 48_000
 MAX_RESULT_CHARACTERS = 2_000
 """Of one tool result in it."""
 MAX_OUTPUT_TOKENS = 1_024
+MAX_SUMMARY_CHARACTERS = 8_000
+"""Of what a model writes that heeds neither words nor tokens."""
 INSTRUCTIONS = (
     "You shorten a conversation so that an assistant can continue it without the"
     " original. Write down what was asked and answered, decisions, names, numbers,"
@@ -45,7 +47,8 @@ def summary_request(
 
 def summary_message(text: str, *, covers: int) -> Message:
     """Return the message that stands for the history up to number `covers`."""
-    return Message(role=Role.SYSTEM, content=HEADING + text.strip(), covers=covers)
+    text = text.strip()[:MAX_SUMMARY_CHARACTERS]
+    return Message(role=Role.SYSTEM, content=HEADING + text, covers=covers)
 
 
 def _line(message: Message) -> str:

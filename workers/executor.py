@@ -17,6 +17,7 @@ from orchestrator.errors import LeaseLost, StoreUnavailable, TaskNotFound
 from orchestrator.journal import Journal
 from orchestrator.store import Claim, RefusalReason
 from orchestrator.task import Task
+from orchestrator.trace_context import carry
 from workers.agent_manager import Execution, RunStart
 from workers.errors import AgentFailed
 from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
@@ -99,6 +100,11 @@ class Executor:
             self._limits.shutdown_grace_seconds, self._end_grace
         )
 
+    def abandon(self) -> None:
+        """Take no more tasks and release the runs at once, where they stand."""
+        self.draining = True
+        self._end_grace()
+
     def _end_grace(self) -> None:
         self._insist.give_up()
         self._interrupt_all(Interrupt.GRACE_OVER)
@@ -133,6 +139,7 @@ class Executor:
         return await self._settlement.settle(run, agent)
 
     async def _execute(self, run: Run, claim: Claim) -> Execution:
+        carry(claim.task.traceparent)
         view: ConversationView | None = None
         conversation_id = claim.task.conversation_id
         if conversation_id is not None:

@@ -100,6 +100,11 @@ class Heartbeat:
         """Wait until the worker is announced; tell whether it is."""
         return self._announced.wait(timeout_seconds)
 
+    @property
+    def late_seconds(self) -> float:
+        """How long the runs' loop has owed an answer; 0 while it is on time."""
+        return self._watch.late_seconds
+
     def close(self) -> None:
         """Withdraw the worker and stop."""
 

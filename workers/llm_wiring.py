@@ -79,4 +79,6 @@ def _dialect(settings: EndpointSettings) -> Dialect:
         fixed["replay_reasoning"] = settings.replay_reasoning == "always"
     if settings.response_format != "auto":
         fixed["response_format"] = settings.response_format
+    if settings.message_order != "auto":
+        fixed["message_order"] = settings.message_order
     return Dialect(**fixed, fixed=frozenset(fixed))  # type: ignore[arg-type]

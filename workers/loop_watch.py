@@ -61,10 +61,15 @@ class LoopWatch:
         self._asked_at: float | None = None
         self._blocked = 0
 
+    @property
+    def late_seconds(self) -> float:
+        """How long the loop has owed an answer; 0 while it owes none."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else monotonic() - asked_at
+
     def report(self) -> LoopHealth:
         """Return the loop's health; what is under way counts already."""
-        under_way = 0.0 if self._asked_at is None else monotonic() - self._asked_at
-        longest, self._longest = max(self._longest, under_way), 0.0
+        longest, self._longest = max(self._longest, self.late_seconds), 0.0
         return LoopHealth(lag_seconds=round(longest, 4), blocked=self._blocked)
 
     async def run(self) -> None:

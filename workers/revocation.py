@@ -1,8 +1,9 @@
 """Celery's revoke cancels the task as its own cancel does, in every pool.
 
 Celery itself would kill a prefork child with whatever else it holds, and cannot stop a
-run in `threads`. The message's id is the task's id, so `celery control revoke
---terminate <id>` and Flower's button name our tasks.
+run in `threads`: there a cold shutdown (SIGQUIT, Ctrl-C twice) fails in the middle. The
+message's id is the task's id, so `celery control revoke --terminate <id>` and Flower's
+button name our tasks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import signals
+from celery.concurrency.base import BasePool
 from celery.worker.request import Request
 
 from orchestrator.celery_settings import RUN_TASK
@@ -22,6 +24,19 @@ class RunRequest(Request):  # type: ignore[misc]
     def terminate(self, pool: Any, signal: Any = None) -> None:  # noqa: ARG002
         """Cancel the run; the pool is left alone."""
         _cancel(self.kwargs)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Give the run up for a cold shutdown; another worker goes on with it."""
+        if _can_end_jobs(pool):
+            super().cancel(pool, signal, emit_retry)
+        else:
+            worker_process.abandon()
+
+
+def _can_end_jobs(pool: Any) -> bool:
+    """Whether a pool can end what it runs: not in `threads` and `solo`."""
+    method = getattr(pool.terminate_job, "__func__", None)
+    return method is not BasePool.terminate_job
 
 
 def _cancel_unstarted(sender: Any, request: Any, **_: Any) -> None:

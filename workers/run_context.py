@@ -60,12 +60,8 @@ from workers.run_events import (
     tool_ended_events,
 )
 from workers.run_log import RunLog
-from workers.run_steps import (
-    completion_step,
-    custom_step,
-    summary_step,
-    tool_step,
-)
+from workers.run_steps import completion_step, custom_step, summary_step, tool_step
+from workers.shown_history import ShownHistory
 from workers.spent_budget import SpentBudget
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import Tool, ToolContext
@@ -114,6 +110,7 @@ class JournaledRunContext:
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
+        self._history = ShownHistory()
         self._completions = 0
         self._items = 0
         self._item_log = ItemLog(log, attempt=run.task.attempt)
@@ -176,6 +173,7 @@ class JournaledRunContext:
         A run that began without a summary goes on without one. A model that cannot
         take the text leaves history out unsummarised.
         """
+        self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
         if done is not None:
             return Message.model_validate(done.outcome)
@@ -219,8 +217,9 @@ class JournaledRunContext:
             completion, seconds = answered.completion, monotonic() - started
             estimate = answered.prompt_tokens
             self._note_answer(estimate, completion)
+            seen = self._history.ranges_in(request.messages)
             recorded = completion_event(
-                completion, number=number, seconds=seconds, estimated_tokens=estimate
+                completion, seconds, number=number, estimated=estimate, history=seen
             )
             events = [*live.finish(completion.message.content), recorded]
             attempt, shown = self.task.attempt, live.shown_as

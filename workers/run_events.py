@@ -22,18 +22,25 @@ PREVIEW_CHARACTERS = 2000
 
 
 def completion_event(
-    completion: Completion, *, number: int, seconds: float, estimated_tokens: int
+    completion: Completion,
+    seconds: float,
+    *,
+    number: int,
+    estimated: int,
+    history: list[JsonValue],
 ) -> NewEvent:
-    """Return the log entry of a recorded completion."""
+    """Return the log entry of a recorded completion; `history` is what it was shown."""
     facts: dict[str, JsonValue] = {
         "completion": number,
         "model": completion.model,
         "finish_reason": completion.finish_reason.value,
         "seconds": round(seconds, 3),
         "tool_calls": [call.name for call in completion.message.tool_calls],
-        "estimated_input_tokens": estimated_tokens,
+        "estimated_input_tokens": estimated,
         "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
     }
+    if history:
+        facts["history"] = history
     return NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)
 
 

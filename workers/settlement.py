@@ -9,6 +9,7 @@ import asyncio
 import logging
 
 from conversations.errors import RedactionFailed
+from conversations.shortening import shortened
 from orchestrator.errors import LeaseLost, QueueUnavailable
 from orchestrator.store import Doorbell, Ending, Lease, Turn
 from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
@@ -99,12 +100,9 @@ class Settlement:
             return too_large(run, "result", size, self._limits.max_result_bytes)
         turn = None
         if run.task.conversation_id is not None:
-            sizes = (len(each.model_dump_json().encode()) for each in execution.turn)
-            size = max(sizes, default=0)
-            if size > self._limits.max_message_bytes:
-                return too_large(run, "message", size, self._limits.max_message_bytes)
+            most = self._limits.max_message_bytes
             turn = Turn(
-                messages=execution.turn,
+                messages=tuple(shortened(m, max_bytes=most) for m in execution.turn),
                 config=self._parts.conversation_config,
                 conversation_id=run.task.conversation_id,
             )

@@ -1,6 +1,6 @@
 """The lean Redis transport of our workers: batches, no books, no fear of garbage.
 
-Chosen by the settings that `lean_broker` returns. Producers may be stock.
+Chosen by the settings of `broker_link.lean_broker`. Producers may be stock.
 The store is the truth, so a message counts as handled when it was read: nothing is
 written about it, and what a dying worker held is rung for again. One that is no call of
 a task goes to `<queue>.malformed`. Leans on private names of kombu 5.7, see its tests.
@@ -20,6 +20,7 @@ from celery.worker.state import reserved_requests
 from kombu.message import Message
 from kombu.transport import redis as stock
 from kombu.transport import virtual
+from kombu.utils.imports import symbol_by_name
 from kombu.utils.json import dumps, loads
 
 from workers.listeners import Listeners
@@ -87,7 +88,16 @@ class Channel(stock.Channel):  # type: ignore[misc]
     QoS = QoS
     accept_tasks: Sequence[str] | None = None
     """Transport option: names of the only tasks that messages may call."""
-    from_transport_options = (*stock.Channel.from_transport_options, "accept_tasks")
+    may_take: str | Callable[[], bool] | None = None
+    """Transport option: tells, or names what tells, whether messages are to be taken.
+
+    Unlike a lack of slots it also returns what the pending pop still brings.
+    """
+    from_transport_options = (
+        *stock.Channel.from_transport_options,
+        "accept_tasks",
+        "may_take",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._tasks_wanted: dict[str, Callable[[TaskMessage], object]] = {}
@@ -98,6 +108,8 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._logged_at: dict[str, float] = {}
         self._listeners = Listeners()
         super().__init__(*args, **kwargs)
+        named: Callable[[], bool] | None = symbol_by_name(self.may_take)  # type: ignore[no-untyped-call]
+        self._may_take = named or (lambda: True)
         self._broken = tuple(
             error for error in self.connection_errors if error is not KeyError
         )
@@ -149,7 +161,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send the blocking pop over all queues, most urgent priority first."""
         queues = self._queue_cycle.consume(len(self.active_queues))
-        if not queues:
+        if not queues or not self._may_take():
             return
         connection = self.client.connection
         self._identify(connection)
@@ -223,6 +235,8 @@ class Channel(stock.Channel):  # type: ignore[misc]
             self._push_back(key, raw)
         elif wanted is None:
             self._deliver_reply(queue, raw)
+        elif not self._may_take():
+            self._push_back(key, raw)
         else:
             self._deliver_task(wanted, key, raw)
 
@@ -374,20 +388,3 @@ class SocketTransport(Transport):
     """
 
     can_parse_url = True
-
-
-def lean_broker(broker_url: str) -> dict[str, str]:
-    """Return the Celery settings that put a worker on this transport.
-
-    They are the worker's alone: clients and Flower do as well on stock Redis. None for
-    other brokers.
-    """
-    scheme, _, rest = broker_url.partition("://")
-    if scheme in ("redis", "rediss"):
-        return {"broker_transport": "workers.transport:Transport"}
-    if scheme == "redis+socket":
-        return {
-            "broker_transport": "workers.transport:SocketTransport",
-            "broker_url": f"socket://{rest}",
-        }
-    return {}

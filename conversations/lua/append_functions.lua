@@ -119,6 +119,11 @@ local function conversation_retain(keys, max_messages)
   end
 end
 
+-- Whether a conversation of this id, or head, is hidden when a turn creates it.
+local function conversation_hides(id)
+  return string.find(string.match(id, '[^:]*$'), '^hidden%-') ~= nil
+end
+
 -- head: config, metadata (both JSON), max_messages, ttl_ms, hidden ('1' or '')
 local function conversation_create(keys, head, now_ms)
   redis.call('HSET', keys[1], 'config', head.config, 'metadata', head.metadata,
@@ -198,8 +203,8 @@ local function conversation_append_write(keys, argv, now_ms)
     return conversation_stored_turn(keys, plan.turn, plan.turn_seq)
   end
   if redis.call('EXISTS', keys[1]) == 0 then
-    conversation_create(keys, {config = argv[3], metadata = '{}',
-      max_messages = argv[4], ttl_ms = argv[5], hidden = ''}, now_ms)
+    conversation_create(keys, {config = argv[3], metadata = '{}', max_messages = argv[4],
+      ttl_ms = argv[5], hidden = conversation_hides(keys[1]) and '1' or ''}, now_ms)
   end
   for place, message in ipairs(plan.fresh) do
     message.turn, message.at = plan.turn, now_ms
@@ -264,7 +269,7 @@ local function conversation_close(keys, close, now_ms)
   local policy = redis.call('HGET', keys[1], 'config') or config
   local drops = cjson.decode(policy).on_failure == 'drop'
   if drops and not close.summary then return end
-  local said = conversation_said(close.said)
+  local said = string.gsub(conversation_said(close.said), '%z', '\239\191\189')
   if said ~= '' then said = said .. '\n\n' end
   local argv = {close.turn, '', config, max_messages, ttl_ms}
   local function add(role, body, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import IO, Any
 
 import click
@@ -23,6 +24,9 @@ from orchestrator.cli.output import (
     plain,
 )
 from orchestrator.settings import load_settings
+
+LONGEST_LINE_BYTES = 64 * 1024 * 1024
+"""Of an import; a larger file without line ends would fill the memory."""
 
 _id_argument = click.argument("conversation_id")
 _limit_option = click.option(
@@ -126,15 +130,26 @@ def import_command(
 
     async def import_(service: ConversationService, whose: str) -> None:
         created = await service.import_lines(
-            _text_of(source), conversation_id=conversation_id, tenant=whose
+            text_of(source), conversation_id=conversation_id, tenant=whose
         )
         click.echo(created.id)
 
     _with_service(tenant, import_)
 
 
-def _text_of(source: IO[bytes]) -> Iterator[str]:
-    for number, line in enumerate(source, start=1):
+def text_of(source: IO[bytes]) -> Iterator[str]:
+    """Return the lines of a file.
+
+    Raises:
+        InvalidHistory: one is no UTF-8, or too long to be a message.
+    """
+    pieces = iter(partial(source.readline, LONGEST_LINE_BYTES + 1), b"")
+    for number, line in enumerate(pieces, start=1):
+        if len(line) > LONGEST_LINE_BYTES:
+            raise InvalidHistory(
+                f"line {number} has more than {LONGEST_LINE_BYTES} bytes, which no"
+                " message has; give a file with one message a line"
+            )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as exc:

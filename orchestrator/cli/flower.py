@@ -52,6 +52,7 @@ def command(
     OPTIONS are those of `celery flower`; `--conf FILE` reads yours instead of ours.
     """
     check_closed(address, has_login=bool(basic_auth or auth))
+    refuse_addresses(options)
     settings = load_settings()
     require_broker(settings)
     environment = storage_environment(settings)
@@ -86,6 +87,16 @@ def check_closed(address: str, *, has_login: bool) -> None:
             " 127.0.0.1",
             param_hint="--address",
         )
+
+
+def refuse_addresses(options: Sequence[str]) -> None:
+    """Refuse an address behind `--`, which Flower would take unchecked."""
+    for option in options:
+        if option.lstrip("-").startswith("address"):
+            raise click.BadParameter(
+                f"{option[:64]!r} would not be checked; give it before `--`",
+                param_hint="OPTIONS",
+            )
 
 
 def _is_loopback(address: str) -> bool:

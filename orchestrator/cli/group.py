@@ -107,7 +107,7 @@ def _report(error: click.ClickException | OrchestratorError | ConversationError)
         return error.exit_code
     if isinstance(error, click.ClickException):
         click.echo(f"celeriac: {_sentence(error)}", err=True)
-        return error.exit_code
+        return exit_codes.USAGE
     lines = error.problems if isinstance(error, InvalidSettings) else [str(error)]
     for line in lines:
         click.echo(f"celeriac: {line}", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -9,9 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
-from orchestrator.http.auth import Reader
+from orchestrator.http.auth import Caller, Reader
 from orchestrator.http.dependencies import Celeriac, problems
+from orchestrator.http.status import operates
 from orchestrator.names import nearest_names
+from orchestrator.orchestrator import AsyncOrchestrator
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -34,12 +38,12 @@ class AgentBody(BaseModel):
     tools: list[str]
     """The tools that it may call."""
     health: AgentHealth
-    """How it fares."""
+    """How it fares: the tenant's own runs, with scope `operate` those of all."""
     failure_rate: float
-    """Share of its runs that failed, 0 to 1."""
+    """Share of these runs that failed, 0 to 1."""
 
     @classmethod
-    def of(cls, info: AgentInfo) -> AgentBody:
+    def of(cls, info: AgentInfo, health: AgentHealth) -> AgentBody:
         config: AgentConfig = info.config
         return cls(
             name=config.name,
@@ -48,8 +52,8 @@ class AgentBody(BaseModel):
             kind=config.kind,
             model=config.model,
             tools=list(config.tools),
-            health=info.health,
-            failure_rate=info.health.failure_rate,
+            health=health,
+            failure_rate=health.failure_rate,
         )
 
 
@@ -60,19 +64,43 @@ class AgentList(BaseModel):
 
 
 @router.get("", responses=problems())
-async def list_agents(caller: Reader, celeriac: Celeriac) -> AgentList:  # noqa: ARG001
+async def list_agents(caller: Reader, celeriac: Celeriac) -> AgentList:
     """List every known agent with its health, by name."""
-    return AgentList(agents=[AgentBody.of(info) for info in await celeriac.agents()])
+    infos = await celeriac.agents()
+    health = await _health_of(infos, celeriac, caller)
+    return AgentList(agents=[AgentBody.of(info, health[info.name]) for info in infos])
 
 
 @router.get("/{name}", responses=problems(404))
 async def get_agent(
     name: Annotated[str, Path(max_length=256)],
-    caller: Reader,  # noqa: ARG001
+    caller: Reader,
     celeriac: Celeriac,
 ) -> AgentBody:
     """Return one agent with its health."""
     known = {info.name: info for info in await celeriac.agents()}
     if name not in known:
         raise AgentNotFound(name[:64], nearest=nearest_names(name, known))
-    return AgentBody.of(known[name])
+    health = await _health_of([known[name]], celeriac, caller)
+    return AgentBody.of(known[name], health[name])
+
+
+async def _health_of(
+    infos: Sequence[AgentInfo], celeriac: AsyncOrchestrator, caller: Caller
+) -> dict[str, AgentHealth]:
+    """Return how agents fare, as far as it is the caller's business."""
+    if operates(caller):
+        return {info.name: info.health for info in infos}
+    figures = await celeriac.figures(tenant=caller.tenant)
+    ended: Counter[tuple[str, str]] = Counter()
+    for (status, agent), times in figures.counters.times("ended", 2).items():
+        ended[status, agent] = sum(times.counts)
+    return {
+        info.name: AgentHealth(
+            served=info.health.served,
+            workers=info.health.workers,
+            successes=ended["completed", info.name],
+            failures=ended["failed", info.name] + ended["timed_out", info.name],
+        )
+        for info in infos
+    }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
-from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationError
 from orchestrator.errors import OrchestratorError
 from orchestrator.http.admission import Admission
@@ -27,11 +29,10 @@ from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
 from orchestrator.sweeper import Sweeper
+from orchestrator.trace_context import HEADER, carry
 from orchestrator.wiring import connect
 
 DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
-HIDDEN_MARGIN_SECONDS = 86_400.0
-"""A history may not go before its response, which is kept from its end on."""
 CLIENT_CLOSED_REQUEST = 499
 """As nginx logs it; nobody reads the answer."""
 _ANSWERED = (
@@ -43,15 +44,13 @@ _ANSWERED = (
 )
 
 
-def _hidden_config(settings: Settings) -> ConversationConfig:
-    """Return the limits of a history that one response has for itself."""
-    config = settings.services.conversations.conversation_config
-    ttl = settings.retention.result_ttl + HIDDEN_MARGIN_SECONDS
-    return config.model_copy(update={"ttl_seconds": ttl})
-
-
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _carry_trace(request: Request) -> None:
+    """Let the tasks that a request submits belong to its caller's trace, if any."""
+    carry(request.headers.get(HEADER))
 
 
 @asynccontextmanager
@@ -89,10 +88,10 @@ def create_app(
         redoc_url=None,
         openapi_url=None,  # a route of ours that needs a key
         redirect_slashes=False,
+        dependencies=[Depends(_carry_trace)],
     )
     app.state.settings = settings
     app.state.http_settings = settings.http
-    app.state.hidden_config = _hidden_config(settings)
     app.state.admission = Admission(settings.http)
     app.state.keys = KeyRing(settings.http.keys, tenant=settings.tenant)
     for error in _ANSWERED:
@@ -100,12 +99,18 @@ def create_app(
     app.add_exception_handler(ClientGone, _nobody_listens)
     for router in ROUTERS:
         app.include_router(router)
-    if settings.http.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.http.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-        )
-    app.add_middleware(RequestLimits, settings=settings.http)
+    origins = settings.http.cors_origins
+    more: dict[str, Any] = {"wrap": _cors(origins)} if origins else {}
+    app.add_middleware(RequestLimits, settings=settings.http, **more)
     return app
+
+
+def _cors(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp]:
+    """Return what lets pages of other origins read an answer, refused or not."""
+    return partial(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After", "X-Request-Id", "X-Should-Retry"],
+    )

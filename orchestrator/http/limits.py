@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +21,11 @@ from orchestrator.http_settings import HttpSettings
 MAX_URL_BYTES = 8000
 """More than any route needs; servers before us commonly take 8 kB."""
 REQUEST_ID = "x-request-id"
+CROWDED = "celeriac.crowded"
+"""The extension by which our server says that it has too many connections."""
+LIVENESS = "/healthz"
+"""Is answered in any crowd: who asks it would end a process that works."""
+CROWD_RETRY_SECONDS = 2
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -28,12 +34,23 @@ _SECURITY_HEADERS = {
 }
 
 
-class RequestLimits:
-    """Bounds URLs and bodies; names each request."""
+Wrap = Callable[[ASGIApp], ASGIApp]
 
-    def __init__(self, app: ASGIApp, *, settings: HttpSettings) -> None:
-        self._app = app
+
+def _as_it_is(app: ASGIApp) -> ASGIApp:
+    return app
+
+
+class RequestLimits:
+    """Bounds connections, URLs and bodies; names each request."""
+
+    def __init__(
+        self, app: ASGIApp, *, settings: HttpSettings, wrap: Wrap = _as_it_is
+    ) -> None:
+        """Guard the application; `wrap` goes around its answers and our refusals."""
+        self._app = wrap(app)
         self._settings = settings
+        self._wrap = wrap
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,11 +60,13 @@ class RequestLimits:
         scope.setdefault("state", {})
         marked = _Marked(scope, send, _request_id(headers))
         try:
+            self._check_crowd(scope)
             _check_url(scope)
+            _check_host(scope, headers)
             self._check_head(headers)
         except Problem as problem:
             problem.headers["Connection"] = "close"
-            await response_of(problem, scope["path"])(scope, receive, marked)
+            await self._refuse(problem, scope, receive, marked)
             return
         body = _BoundedBody(receive, self._settings)
         try:
@@ -56,8 +75,25 @@ class RequestLimits:
             return
         except Exception as exc:
             if not marked.has_started:
-                await response_of(problem_of(exc), scope["path"])(scope, body, marked)
+                await self._refuse(problem_of(exc), scope, body, marked)
             raise  # the server logs it
+
+    async def _refuse(
+        self, problem: Problem, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        answer = response_of(problem, scope["path"])
+        await self._wrap(answer)(scope, receive, send)
+
+    def _check_crowd(self, scope: Scope) -> None:
+        crowded = CROWDED in scope.get("extensions", {})
+        if crowded and scope["path"] != LIVENESS:
+            raise Problem(
+                503,
+                "too_many_connections",
+                f"more than {self._settings.max_connections} connections are open here;"
+                " ask again later, or another replica",
+                headers={"Retry-After": str(CROWD_RETRY_SECONDS)},
+            )
 
     def _check_head(self, headers: Headers) -> None:
         if headers.get("content-encoding", "identity").lower() != "identity":
@@ -127,6 +163,18 @@ def _check_url(scope: Scope) -> None:
     segments = scope["path"].split("/")
     if "\x00" in scope["path"] or any(part in (".", "..") for part in segments):
         raise Problem(404, "not_found", "there is nothing at this path")
+
+
+def _check_host(scope: Scope, headers: Headers) -> None:
+    """Refuse what two servers could read as requests to different hosts (RFC 9112)."""
+    hosts = len(headers.getlist("host"))
+    if hosts > 1 or (not hosts and scope.get("http_version") == "1.1"):
+        raise Problem(
+            400,
+            "invalid_host",
+            f"a request has exactly one Host header (got {hosts}); send one",
+            field="Host",
+        )
 
 
 def _request_id(headers: Headers) -> str:

@@ -1,7 +1,8 @@
 """The process that serves the application, with limits below HTTP.
 
-uvicorn waits for a request's line and headers without end; here a connection that
-does not bring them in time, or too many of them, is cut.
+uvicorn waits for a request's line, headers and body without end; here a connection that
+does not bring them in time, or too many headers, is cut. Where there are too many
+connections each request is marked, for `limits` to answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator.http.app import create_app
+from orchestrator.http.limits import CROWDED
 from orchestrator.http.stream import ABORT
 from orchestrator.http_settings import HttpSettings
 from orchestrator.log_format import FactsFormatter
@@ -24,19 +26,29 @@ MAX_HEADER_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75
 """Between two requests of a connection; clients commonly close theirs after 5 to 60."""
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+BODY_MARGIN_SECONDS = 5.0
+"""Beyond `body_timeout`, after which who reads the body has answered."""
+SPARE_CONNECTIONS = 256
+"""Beyond the bound: they are told to come again later; further ones are cut."""
 STOP_SECONDS = 5
 """For answers under way when the service is stopped; streams are cut and resumed."""
 
 
 class BoundedHeaders(HttpToolsProtocol):
-    """Cuts connections whose headers are slow or large."""
+    """Cuts connections whose headers are slow or large; marks those that are many."""
 
     header_seconds = 10.0
+    body_seconds = 35.0
+    most_connections = 4096
     _timer: asyncio.TimerHandle | None = None
+    _is_in_headers = False
     _header_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections + SPARE_CONNECTIONS:
+            transport.abort()
+            return
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,9 +56,9 @@ class BoundedHeaders(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        began = self._timer is not None
+        began = self._is_in_headers
         super().data_received(data)
-        if began and self._timer is not None and self.parser is not None:
+        if began and self._is_in_headers and self.parser is not None:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("The request's headers are too large.")
@@ -54,30 +66,50 @@ class BoundedHeaders(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+        if len(self.connections) > self.most_connections:
+            self.scope["extensions"][CROWDED] = {}
         self._header_bytes = 0
         self._expect_headers()
 
     def on_headers_complete(self) -> None:
-        self._stop_timer()
+        # A route that reads no body answers, and the rest of it may drip in for ever.
+        self._expect("body", self.body_seconds)
+        self._is_in_headers = False
         super().on_headers_complete()
 
-    def _expect_headers(self) -> None:
+    def on_message_complete(self) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(self.header_seconds, self._cut)
+        super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Close after the answer: the parser reads no request on this line any more."""
+        self.cycle.keep_alive = False
+
+    def _expect_headers(self) -> None:
+        self._is_in_headers = True
+        self._expect("headers", self.header_seconds)
+
+    def _expect(self, part: str, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._cut, part, seconds)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _cut(self) -> None:
-        self.logger.info("connection cut: no request within %g s", self.header_seconds)
+    def _cut(self, part: str, seconds: float) -> None:
+        self.logger.info("connection cut: no %s within %g s", part, seconds)
         self.transport.abort()
 
 
 def protocol_of(settings: HttpSettings) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with a bound on the time and size of headers."""
-    facts = {"header_seconds": settings.header_timeout}
+    """Return uvicorn's protocol with our bounds on headers and connections."""
+    facts = {
+        "header_seconds": settings.header_timeout,
+        "body_seconds": settings.body_timeout + BODY_MARGIN_SECONDS,
+        "most_connections": settings.max_connections,
+    }
     return type("BoundedHeaders", (BoundedHeaders,), facts)
 
 
@@ -96,7 +128,6 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=http.behind_proxy,
-        limit_concurrency=http.max_connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=http.tls_certificate,

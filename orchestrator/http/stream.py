@@ -65,12 +65,13 @@ class EventStream(Response):
         send_timeout: float,
         on_gone: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """Make the response; `on_gone` is called when the reader leaves early."""
+        """Make the response; `on_gone` is called when the reader leaves, or is cut."""
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._pieces = pieces
         self._send_timeout = send_timeout
         self._on_gone = on_gone
+        self._is_cut = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.create_task(self._pump(scope, send))
@@ -81,10 +82,18 @@ class EventStream(Response):
             for task in (pump, gone):
                 task.cancel()
             await asyncio.wait({pump, gone})
-        if pump.cancelled() and self._on_gone is not None:
-            await self._on_gone()
+        if pump.cancelled() or self._is_cut:
+            await self._tell_gone()
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
+
+    async def _tell_gone(self) -> None:
+        if self._on_gone is None:
+            return
+        try:
+            await self._on_gone()
+        except OrchestratorError as exc:
+            logger.warning("the run of a reader that has gone goes on: %s", exc)
 
     async def _pump(self, scope: Scope, send: Send) -> None:
         await send(
@@ -95,28 +104,28 @@ class EventStream(Response):
                 await self._send(send, piece)
         except TimeoutError:
             logger.info("stream cut: its reader took nothing for so long")
-            _abort(scope)
+            self._cut(scope)
             return
         except OrchestratorError as exc:
             # The reader comes back with the last number that it saw.
             logger.warning("stream cut: %s", exc)
-            _abort(scope)
+            self._cut(scope)
             return
         with suppress(TimeoutError):
             await self._send(send, b"", more=False)
 
+    def _cut(self, scope: Scope) -> None:
+        """Cut the connection, so that a client sees a break and not an end."""
+        self._is_cut = True
+        abort: Callable[[], Any] | None = (
+            scope.get("extensions", {}).get(ABORT, {}).get("call")
+        )
+        if abort is not None:
+            abort()
+
     async def _send(self, send: Send, piece: bytes, *, more: bool = True) -> None:
         async with asyncio.timeout(self._send_timeout):
             await send({"type": "http.response.body", "body": piece, "more_body": more})
-
-
-def _abort(scope: Scope) -> None:
-    """Cut the connection, so that a client sees a break and not an end."""
-    abort: Callable[[], Any] | None = (
-        scope.get("extensions", {}).get(ABORT, {}).get("call")
-    )
-    if abort is not None:
-        abort()
 
 
 async def _disconnected(receive: Receive) -> None:

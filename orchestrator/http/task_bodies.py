@@ -5,8 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+)
 
+from conversations.conversation import is_hidden_id
 from conversations.json_value import Identifier, JsonObject
 from orchestrator.events import TaskEvent
 from orchestrator.http.submitter import shown
@@ -38,6 +46,13 @@ class SubmitBody(SubmitRequest):
     """Not taken: the API key says whose task it is."""
     idempotency_key: None = Field(default=None, exclude=True)
     """Not taken: send the header `Idempotency-Key`."""
+
+    @field_validator("conversation_id")
+    @classmethod
+    def _is_the_clients(cls, conversation_id: str | None) -> str | None:
+        if is_hidden_id(conversation_id):
+            raise ValueError("ids that begin with hidden- are the service's own")
+        return conversation_id
 
     def fields(self) -> dict[str, Any]:
         """Return what was given, for `submit`."""
@@ -84,6 +99,8 @@ class TaskBody(BaseModel):
     """The answer, once completed."""
     failure: JsonObject | None
     """Why it failed, or the last attempt's error while it is retried."""
+    traceparent: str | None
+    """The W3C trace context of its submit."""
     warning: str | None = None
     """What stands in its way at acceptance, if anything."""
 
@@ -107,6 +124,7 @@ class TaskBody(BaseModel):
             awaiting=[call.model_dump(mode="json") for call in task.awaiting],
             result=task.result,
             failure=task.failure.model_dump(mode="json") if task.failure else None,
+            traceparent=task.traceparent,
             warning=warning,
         )
 

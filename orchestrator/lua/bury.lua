@@ -2,14 +2,17 @@
 -- them back as it does expired ones. Needs no task.lua.
 --
 -- KEYS  1 leases (zset), 2 prefix of every key of ours
--- ARGV  1 worker
--- Returns how many were ended. Looks at each lease of the fleet: a worker dies rarely.
+-- ARGV  1 worker, 2 where to go on looking ('0' at first), 3 about how many to look at
+-- Returns {where to go on, how many were ended}; '0' when the whole fleet's leases have been
+-- looked at. A dead worker gets no new ones, so a look in pieces misses none.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local text = string.format('%.0f', now)
+local cursor, found = unpack(redis.call('ZSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3]))
 local ended = 0
-for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+for i = 1, #found, 2 do
+  local member = found[i]
   local tenant, id = string.match(member, '^(%S+) (%S+)$')
   local record = KEYS[2] .. tenant .. ':task:' .. id
   local facts = redis.call('HMGET', record, 'status', 'worker', 'lease_until_ms')
@@ -19,4 +22,4 @@ for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     ended = ended + 1
   end
 end
-return ended
+return {cursor, ended}

@@ -37,7 +37,7 @@ if reason then
   -- A refusal carries no doorbells; who was not rung for here is by the next sweep.
   for _, bell in ipairs(end_with_failure('failed', 'expired', reason)) do
     local member = bell[1] .. ' ' .. bell[2]
-    if not bell[6] then
+    if not bell[7] then
       redis.call('ZREM', in_fleet('rung', bell[4]), member)
       redis.call('ZADD', DUE, text(NOW), member)
     end

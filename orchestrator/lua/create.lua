@@ -7,7 +7,8 @@
 --    6 how long an idempotency entry is kept after the task's end (ms)
 --    7 how long a pushed cancel is kept (ms)
 --    8 limits of a conversation that a turn creates (lines)
---    9.. the requests, each as next_request takes it
+--    9 the same of one that is hidden
+--   10.. the requests, each as next_request takes it
 -- A task that interrupts or rolls back ends every unfinished turn before it. One that
 -- steers is taken by the run of the conversation's next turn before a completion
 -- (take_messages.lua), and until then waits as any other turn, for when that run ends.
@@ -16,7 +17,7 @@
 -- is taken: {'unfit', why, {}, {}}.
 
 local unfit = redis.call('GET', FLEET .. 'unfit')
-local place = 8
+local place = 9
 local function take()
   place = place + 1
   return ARGV[place]
@@ -40,7 +41,7 @@ local function next_request()
     conversation = take(), when_busy = take(), not_before = tonumber(take()),
     expires = take_delay(), deadline = take_delay(), time_limit = take(), hash = take(), idempotency = take(),
     cache_ms = take(), cache = take(), known = take(), asked = take(), webhook = take(),
-    listings = take_list(), after = take_list(),
+    traceparent = take(), listings = take_list(), after = take_list(),
   }
 end
 
@@ -190,13 +191,15 @@ local function write_record(asked, ordinal, due, talk)
   end
   keep('time_limit_ms', asked.time_limit)
   keep('webhook', asked.webhook)
+  keep('traceparent', asked.traceparent)
   keep('expires_at_ms', asked.expires and text(asked.expires) or '')
   keep('deadline_at_ms', asked.deadline and text(asked.deadline) or '')
   if talk then
     keep('conversation', asked.conversation)
     keep('asked', asked.asked)
     -- Should the conversation expire before the turn ends, it begins anew as it was.
-    keep('limits', conversation_limits(talk) or ARGV[8])
+    local limits = conversation_hides(asked.conversation) and ARGV[9] or ARGV[8]
+    keep('limits', conversation_limits(talk) or limits)
     conversation_keep(talk)
   end
   if asked.hash ~= '' then
@@ -208,7 +211,8 @@ local function write_record(asked, ordinal, due, talk)
   end
   redis.call('HSET', RECORD, unpack(facts))
   redis.call('XADD', LOG, '0-1', 'type', 'task.created', 'attempt', '0', 'at_ms', now,
-    'data', '{"agent_name":"' .. asked.agent .. '"}')
+    'data', '{"agent_name":"' .. asked.agent .. '"' .. (asked.traceparent ~= ''
+      and ',"traceparent":"' .. asked.traceparent .. '"' or '') .. '}')
   redis.call('XADD', LOG, '0-2', 'type', 'task.queued', 'attempt', '0', 'at_ms', now,
     'data', '{"queue":"' .. asked.queue .. '"}')
 end
@@ -246,7 +250,7 @@ local function admit(asked)
   end
   line.room = line.room - 1
   redis.call('HSET', RECORD, 'rings', '1', 'rung_ms', text(NOW))
-  local bell = {TENANT, TASK_ID, asked.agent, queue, asked.priority}
+  local bell = {TENANT, TASK_ID, asked.agent, queue, asked.priority, asked.traceparent}
   return NOW + RESEND, send(bell, MEMBER)
 end
 
@@ -276,7 +280,7 @@ local function create(asked, talk, head)
   local waits = hold_until_ended(asked.after) or due > NOW
   local instant, bell = place_of(asked, due, waits)
   add(DUE, text(sooner(instant, asked)), MEMBER)
-  if bell and not bell[6] then
+  if bell and not bell[7] then
     bells[#bells + 1] = bell
   end
   if head and rule == 'steer' and may_steer(head, waits) then

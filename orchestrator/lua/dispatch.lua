@@ -19,7 +19,7 @@ local ROOT = KEYS[12]
 local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
-local SUSPECT_PATIENCE = 60000
+local SUSPECT_PATIENCE = 60000 -- how long a message for a prime suspect is believed
 local REFUSED_PATIENCE = 1000
 local LINE_PATIENCE = 3600000 -- who stands in line is reached by refills, not by a look
 local SUSPECT, PRIME = '1', '2' -- degrees of suspicion, see suspects.lua
@@ -48,6 +48,7 @@ local function record_of(member)
   return ROOT .. tenant .. ':task:' .. id, tenant, id
 end
 
+-- A bell: tenant, task, agent, queue, urgency, trace context or '', 'rung' when it was.
 -- Rings by itself where the broker is this Redis: the bell is then marked as rung, and
 -- the caller has nothing to send. DOORBELL is the message with names for its facts; none
 -- of the facts has a character that JSON would escape.
@@ -59,11 +60,12 @@ local function sound(bell)
   local step = urgency - urgency % 3
   local message = string.gsub(DOORBELL, '%$(%u+)', {
     TENANT = bell[1], TASK = bell[2], AGENT = bell[3], QUEUE = bell[4],
-    URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2]})
+    URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2],
+    TRACE = bell[6] == '' and 'null' or '"' .. bell[6] .. '"'})
   local key = step == 0 and bell[4] or bell[4] .. '\6\22' .. text(step)
   -- A queue's key may hold something else: the change that rings must not be cut in two.
   if type(redis.pcall('LPUSH', key, message)) == 'number' then
-    bell[6] = 'rung'
+    bell[7] = 'rung'
   end
   return bell
 end
@@ -87,8 +89,10 @@ local function urgency(priority, resumes)
 end
 
 local function doorbell(id)
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'agent', 'queue', 'priority', 'resumes')
-  return sound({TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4]))})
+  local facts = redis.call('HMGET', KEYS[4] .. id,
+    'agent', 'queue', 'priority', 'resumes', 'traceparent')
+  return sound({TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4])),
+    facts[5] or ''})
 end
 
 local function slots(queue)
@@ -112,7 +116,7 @@ end
 local function ring(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record,
-    'status', 'due_ms', 'agent', 'queue', 'priority', 'held', 'resumes')
+    'status', 'due_ms', 'agent', 'queue', 'priority', 'held', 'resumes', 'traceparent')
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
     or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
@@ -120,7 +124,7 @@ local function ring(member)
   redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
   look_at(NOW + RESEND, member)
   local urgent = text(urgency(facts[5], facts[7]))
-  return send({tenant, id, facts[3], facts[4], urgent}, member)
+  return send({tenant, id, facts[3], facts[4], urgent, facts[8] or ''}, member)
 end
 
 -- How many prime suspects a worker may run when this is one of them.
@@ -133,12 +137,27 @@ local function was_refused(aloud, member)
   return loud_until and tonumber(loud_until) <= NOW + REFUSED_PATIENCE
 end
 
+-- Forgets prime suspects of whom nothing more is to be expected: a message is believed for
+-- a time, a run as long as its lease lives.
+local function hush(aloud)
+  local overdue = redis.call('ZRANGEBYSCORE', aloud, '-inf', text(NOW),
+    'LIMIT', 0, REFILL_AT_ONCE)
+  for _, member in ipairs(overdue) do
+    local lease_until = tonumber(redis.call('ZSCORE', LEASES, member) or nil) or 0
+    if lease_until > NOW then
+      redis.call('ZADD', aloud, text(lease_until), member)
+    else
+      redis.call('ZREM', aloud, member)
+    end
+  end
+end
+
 local function refill_suspects(queue, bells)
   local line, aloud = in_fleet('suspects', queue), in_fleet('aloud', queue)
   if redis.call('EXISTS', line) == 0 then
     return
   end
-  redis.call('ZREMRANGEBYSCORE', aloud, '-inf', text(NOW))
+  hush(aloud)
   local workers = math.max(1, redis.call('ZCARD', FLEET .. 'workers'))
   local loud = redis.call('ZCARD', aloud)
   for _ = 1, REFILL_AT_ONCE do

@@ -20,7 +20,6 @@ end
 
 local held = math.max(0, lease_until - get_number('claimed_ms'))
 local running = redis.call('HINCRBY', RECORD, 'running_ms', text(held))
-count('released lease_lost ' .. get('agent'), 1)
 if get('cancel_requested_ms') then
   return {'ended', end_task('cancelled', cancelled_data())}
 end
@@ -70,6 +69,7 @@ if status then
   return {'ended', end_with_failure(status, code, message)}
 end
 move('pending')
+count('released lease_lost ' .. get('agent'), 1)
 leave_due_and_leases()
 if degree then
   redis.call('HSET', RECORD, 'suspect', degree, 'company', company or '1')

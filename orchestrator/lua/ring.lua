@@ -41,5 +41,5 @@ end
 local rings = get_number('rings')
 local bell = doubt == 'overtaken' and ring(MEMBER) or doorbell(TASK_ID)
 redis.call('HSET', RECORD, 'rings', text(rings + 1))
-look_at(NOW + math.min(RESEND * 2 ^ rings, MAX_RESEND))
+look_at(NOW + RESEND) -- how long silence lasts until it is doubted, message_doubt knows
 return {'rung_again', {bell}}

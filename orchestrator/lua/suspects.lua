@@ -43,7 +43,7 @@ local function take_aboard(worker)
   redis.call('SADD', key, is_prime and MEMBER .. ' ' .. get('attempt') or MEMBER)
   redis.call('PEXPIRE', key, text(MAX_RESEND * 100))
   if is_prime then
-    redis.call('ZADD', in_fleet('aloud', get('queue')), text(NOW + SUSPECT_PATIENCE), MEMBER)
+    redis.call('ZADD', in_fleet('aloud', get('queue')), get('lease_until_ms'), MEMBER)
   end
 end
 

@@ -57,15 +57,15 @@ class TestAppend:
             "f": 1.0,
         }
         messages = [
-            Message(role=Role.SYSTEM, content='\x00 NUL 🦀 \u2028 é \\ " \r\n'),
+            Message(role=Role.SYSTEM, content='\x01 🦀 \u2028 é \\ " \r\n'),
             Message(
                 role=Role.ASSISTANT,
                 content="thinking",
                 reasoning="because",
                 reasoning_field="reasoning_content",
-                tool_calls=(ToolCall(id="\x00é 1", name="f", arguments=arguments),),
+                tool_calls=(ToolCall(id="\x01é 1", name="f", arguments=arguments),),
             ),
-            Message(role=Role.TOOL, tool_call_id="\x00é 1", metadata={"a": []}),
+            Message(role=Role.TOOL, tool_call_id="\x01é 1", metadata={"a": []}),
             user("x" * 300_000),
         ]
         await store.append("default", "talk", messages)

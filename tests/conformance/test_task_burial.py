@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from orchestrator.errors import LeaseLost
-from orchestrator.store import LeaseState
-from orchestrator.task import TaskStatus
+from orchestrator.store import Creation, LeaseState, TaskFilter
+from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import Stores
 from tests.conformance.task_steps import AGENT, claim, completed, submitted, worker
 from workers.undertaker import Undertaker
@@ -37,6 +39,24 @@ async def test_the_dead_workers_runs_go_on_and_the_others_keep_theirs(
         raise AssertionError("a dead worker's fence was accepted")
     again = [await stores.tasks.get("default", task.id) for task in tasks[1:]]
     assert [(t.status, t.crashes) for t in again] == [(TaskStatus.PENDING, 0)] * 2
+
+
+async def test_a_worker_with_many_leases_among_others_loses_each(
+    stores: Stores,
+) -> None:
+    """More than one script call looks at: leases are gone through in pieces."""
+    made = await stores.tasks.create([Task(agent_name=AGENT) for _ in range(600)])
+    tasks = [creation.task for creation in made if isinstance(creation, Creation)]
+    for index, task in enumerate(tasks):
+        await claim(stores.tasks, task, worker="dead" if index % 2 else "alive")
+    assert await stores.tasks.bury("dead") == 300
+    assert await stores.tasks.bury("dead") == 0
+    recovered = 0
+    async with asyncio.timeout(30):
+        while recovered < 300:
+            recovered += (await stores.tasks.sweep()).recovered
+    page = await stores.tasks.list("default", TaskFilter(status=TaskStatus.RUNNING))
+    assert {task.worker for task in page.tasks} == {"alive"}
 
 
 async def test_burying_twice_or_a_stranger_changes_nothing(stores: Stores) -> None:

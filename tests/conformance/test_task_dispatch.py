@@ -230,6 +230,27 @@ async def test_a_lost_message_is_missed_while_slots_are_free_and_others_are_take
     await until(rung_while_others_are_taken)
 
 
+async def test_a_message_that_is_lost_again_and_again_is_missed_as_soon_each_time(
+    open_stores: OpenStores,
+) -> None:
+    """While a slot is free for it: then silence is a loss, and not a busy worker."""
+    losses, resend = 7, 0.05
+    stores = open_stores(resend_seconds=resend)
+    announced = worker(AGENT).model_copy(update={"slots": 1})
+    await stores.directory.announce(announced, ttl_seconds=60)
+    (lost,) = await fill(stores, named("lost"))
+    begun = asyncio.get_running_loop().time()
+    for _ in range(losses):
+
+        async def rung() -> bool:
+            bells = (await stores.tasks.sweep()).doorbells
+            return [bell.task_id for bell in bells] == [lost.id]
+
+        await until(rung)
+    doubling = resend * (2**losses - 1)
+    assert resend * losses * 0.9 < asyncio.get_running_loop().time() - begun < doubling
+
+
 async def test_a_lost_queue_is_found_by_its_last_message_and_rung_whole(
     open_stores: OpenStores,
 ) -> None:

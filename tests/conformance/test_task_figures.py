@@ -146,6 +146,20 @@ async def test_attempts_that_end_without_their_task_count_by_cause(
     assert await unfinished(store) == {"pending": 1}
 
 
+async def test_a_lease_lost_by_a_task_that_ends_is_no_attempt_that_goes_on(
+    open_stores: OpenStores,
+) -> None:
+    store = open_stores(max_crashes=1).tasks
+    cancelled = await submitted(store)
+    await claim(store, cancelled, lease_seconds=0.001)
+    await store.cancel(TENANT, cancelled.id)
+    await sweep_until(store, cancelled, TaskStatus.CANCELLED)
+    overdue = await submitted(store, time_limit_seconds=0.001)
+    await claim(store, overdue, lease_seconds=0.01)
+    await sweep_until(store, overdue, TaskStatus.TIMED_OUT)
+    assert await released(store) == {}
+
+
 async def test_a_tenant_sees_its_own_figures(store: TaskStore) -> None:
     await submitted(store, tenant="a")
     await submitted(store, tenant="b")

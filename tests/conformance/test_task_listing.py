@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from orchestrator import redis_listing
 from orchestrator.errors import (
     InvalidInput,
 )
+from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, TaskFilter
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import Stores
@@ -98,6 +100,29 @@ async def test_pages_hold_each_task_once_while_others_are_added(
         if cursor is None:
             break
     assert seen == accepted[::-1]
+
+
+async def test_pages_of_large_tasks_are_shorter_and_hold_all(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_listing, "_MOST_BYTES", 10_000)
+    sizes = [4_000, 10, 50_000, 10, 10, 4_000, 4_000, 4_000] + 30 * [10]
+    tasks = [
+        Task(agent_name=AGENT, input={"prompt": "x" * size}, tags=("red",))
+        for size in sizes
+    ]
+    await stores.tasks.create(tasks)
+    pages, cursor = [], None
+    while not pages or cursor is not None:
+        page = await stores.tasks.list(
+            "default", TaskFilter(tag="red"), limit=100, cursor=cursor
+        )
+        pages.append([task.id for task in page.tasks])
+        cursor = page.next_cursor
+    assert all(pages[:-1])
+    assert [each for page in pages for each in page] == [t.id for t in tasks[::-1]]
+    in_memory = isinstance(stores.tasks, InMemoryTaskStore)
+    assert (len(pages) == 1) is in_memory
 
 
 async def test_a_made_up_cursor_is_refused(stores: Stores) -> None:

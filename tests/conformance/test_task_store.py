@@ -69,9 +69,11 @@ async def test_a_created_task_is_returned_as_stored(stores: Stores) -> None:
 
 
 async def test_a_created_task_rings_with_what_a_message_needs(stores: Stores) -> None:
-    creation = await submit(stores.tasks, tenant="acme", queue="fast", priority=9)
+    creation = await submit(
+        stores.tasks, tenant="acme", queue="fast", priority=9, traceparent="t"
+    )
     (bell,) = creation.doorbells
-    assert bell == ("acme", creation.task.id, AGENT, "fast", 9)
+    assert bell == ("acme", creation.task.id, AGENT, "fast", 9, "t")
 
 
 async def test_the_first_events_are_created_and_queued(stores: Stores) -> None:
@@ -127,7 +129,12 @@ async def test_an_equal_request_with_the_same_key_returns_the_earlier_task(
     stores: Stores,
 ) -> None:
     first = await submit(stores.tasks, idempotency_key="k", input={"a": 1, "b": 2})
-    again = await submit(stores.tasks, idempotency_key="k", input={"b": 2, "a": 1})
+    again = await submit(
+        stores.tasks,
+        idempotency_key="k",
+        input={"b": 2, "a": 1},
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
     assert again.task.id == first.task.id
     assert not again.created
     assert again.doorbells == first.doorbells

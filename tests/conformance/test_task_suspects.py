@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 from orchestrator.journal import Step, StepKind
-from orchestrator.store import Claim, Lease, RefusalReason, TaskFilter
+from orchestrator.store import Claim, Doorbell, Lease, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import (
@@ -244,6 +245,44 @@ async def test_a_hundred_prime_suspects_are_cleared_in_a_few_rounds(
     records = [await stores.tasks.get("default", task.id) for task in tasks]
     assert [t.id for t in records if t.status is TaskStatus.FAILED] == [poison]
     assert rounds <= 100 // 12 + 12 + 2
+
+
+async def _one_runs_and_two_wait(stores: Stores) -> Lease:
+    """Three prime suspects; the one that runs has a lease that is nearly over."""
+    first, *others = await prime_suspects(stores, 3)
+    lease = (await claim(stores.tasks, first, worker="x", lease_seconds=0.5)).lease
+    for other in others:
+        await try_claim(stores.tasks, other, worker="x")
+    return lease
+
+
+async def test_a_prime_suspect_holds_its_place_for_as_long_as_its_lease_lives(
+    stores: Stores,
+) -> None:
+    """Steps may take minutes: nobody is rung for in vain meanwhile."""
+    lease = await _one_runs_and_two_wait(stores)
+    short = monotonic() + 0.6
+    await stores.tasks.renew([lease], lease_seconds=30)
+    bells: list[Doorbell] = []
+    while monotonic() < short:
+        bells += (await stores.tasks.sweep()).doorbells
+        await asyncio.sleep(0.02)
+    assert bells == []
+    step = Step(key="s", kind=StepKind.CUSTOM)
+    assert len((await stores.tasks.record_step(lease, step)).doorbells) == 1
+
+
+async def test_a_prime_suspect_whose_lease_ran_out_frees_its_place(
+    stores: Stores,
+) -> None:
+    await _one_runs_and_two_wait(stores)
+    bells: list[Doorbell] = []
+    async with asyncio.timeout(10):
+        while not bells:
+            bells += (await stores.tasks.sweep()).doorbells
+            await asyncio.sleep(0.02)
+    rung = await stores.tasks.get("default", bells[0].task_id)
+    await claim(stores.tasks, rung, worker="y")
 
 
 async def test_a_prime_suspect_that_ends_before_its_claim_frees_its_place(

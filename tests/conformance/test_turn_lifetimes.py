@@ -17,14 +17,16 @@ from conversations import (
     StoredMessage,
 )
 from conversations.append_script import append_keys
+from conversations.conversation import new_hidden_id
 from conversations.history import check_history
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redis_store import RedisConversationStore
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import IdempotencyConflict, InvalidInput
 from orchestrator.journal import Decision, call_key
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Creation, Ending, Lease, RefusalReason, TaskStore, Turn
+from orchestrator.store_limits import DAY_SECONDS, RESULT_TTL_SECONDS
 from orchestrator.task import AwaitedCall, Task, TaskStatus, WhenBusy
 from tests.conformance.conftest import Stores
 from tests.conformance.conversation_steps import eventually
@@ -32,6 +34,7 @@ from tests.conformance.task_steps import (
     AGENT,
     claim,
     completed,
+    submit,
     submitted,
     try_claim,
 )
@@ -218,3 +221,43 @@ class TestParked:
             await stores.tasks.resolve("default", first.id, AGAIN)
         await finish(stores, second)
         assert await said(stores) == ["Second", "done"]
+
+
+class TestHidden:
+    async def test_a_turn_that_begins_a_hidden_conversation_keeps_it_from_lists(
+        self, stores: Stores
+    ) -> None:
+        names = [new_hidden_id() for _ in range(3)]
+        ended, cancelled, waiting = [
+            await submitted(stores.tasks, conversation_id=name) for name in names
+        ]
+        with pytest.raises(ConversationNotFound):
+            await stores.conversations.get("default", names[0])
+        lease = (await claim(stores.tasks, ended)).lease
+        ending = answered(ended.model_copy(update={"input": {"prompt": "hi"}}))
+        await stores.tasks.finish(lease, ending, running_seconds=0)
+        await stores.tasks.cancel("default", cancelled.id)
+        for name in names[:2]:
+            head = await stores.conversations.get("default", name)
+            assert (head.hidden, head.last_seq) == (True, 2)
+            assert head.config.ttl_seconds == RESULT_TTL_SECONDS + DAY_SECONDS
+        with pytest.raises(ConversationNotFound):
+            await stores.conversations.get("default", waiting.conversation_id or "")
+        assert (await stores.conversations.list("default")).conversations == ()
+
+    async def test_one_request_may_be_sent_with_a_hidden_conversation_each_time(
+        self, stores: Stores
+    ) -> None:
+        first, again = [
+            await submit(
+                stores.tasks, conversation_id=new_hidden_id(), idempotency_key="k"
+            )
+            for _ in range(2)
+        ]
+        assert (first.created, again.created) == (True, False)
+        assert again.task.conversation_id == first.task.conversation_id
+        for name in ("talk", None):
+            (refused,) = await stores.tasks.create(
+                [Task(agent_name=AGENT, conversation_id=name, idempotency_key="k")]
+            )
+            assert isinstance(refused, IdempotencyConflict)

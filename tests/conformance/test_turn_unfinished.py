@@ -69,7 +69,7 @@ async def test_it_is_kept_and_marked_with_the_end(stores: Stores, status: str) -
     ending = failed() if status != "cancelled" else CANCELLED
     ending = Ending(status=TaskStatus(status), failure=ending.failure)
     await stores.tasks.finish(lease, ending, running_seconds=0)
-    assert await last(stores) == f'One "two"\n\u0000é\n\n{NOTES[status]}'
+    assert await last(stores) == f'One "two"\n\ufffdé\n\n{NOTES[status]}'
     assert (await history(stores))[-1].message.metadata == {"closed": status}
 
 

@@ -21,16 +21,40 @@ from workers import extend, tool
 from workers.agent_manager import AgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import ToolContext
+from workers.tools.tool import Outcome, ToolContext
 
 
 @tool(effect="idempotent")
 def note(ctx: ToolContext, label: str, step: int) -> str:
     """Leave a line that says that the effect took place."""
+    return _leave_line(ctx, label, step)
+
+
+def _leave_line(ctx: ToolContext, label: str, step: int) -> str:
     line = {"label": label, "step": step, "key": ctx.idempotency_key}
     with Path(os.environ["FAULT_EFFECTS"]).open("a", encoding="utf-8") as effects:
         effects.write(json.dumps(line | {"pid": os.getpid()}) + "\n")
     return "noted"
+
+
+def has_left_line(ctx: ToolContext, arguments: JsonObject) -> Outcome:
+    """Look up whether a call that a crash cut short had its effect."""
+    effects = Path(os.environ["FAULT_EFFECTS"])
+    lines = effects.read_text(encoding="utf-8").splitlines() if effects.exists() else []
+    keys = [json.loads(line)["key"] for line in lines]
+    return Outcome(done=ctx.idempotency_key in keys, output="found")
+
+
+@tool(effect="once")
+def pay(ctx: ToolContext, label: str, step: int) -> str:
+    """Leave a line that must not be left twice, and cannot be looked up."""
+    return _leave_line(ctx, label, step)
+
+
+@tool(effect="once", verify=has_left_line)
+def pay_with_receipt(ctx: ToolContext, label: str, step: int) -> str:
+    """Leave a line that must not be left twice, and can be looked up."""
+    return _leave_line(ctx, label, step)
 
 
 @tool(effect="pure")
@@ -124,13 +148,16 @@ class Blocker:
 
 @extend
 def register(manager: AgentManager, tools: ToolRegistry) -> None:
-    for each in (note, *STUCK):
+    for each in (note, pay, pay_with_receipt, *STUCK):
         tools.register(each)
     names = tuple(each.name for each in STUCK)
     manager.register_agent(AgentConfig(name="stuck", tools=names))
     limits = {"soft_time_limit_seconds": 1.2, "time_limit_seconds": 3.0}
     manager.register_agent(AgentConfig(name="limited", tools=names, **limits))
     manager.register_agent(AgentConfig(name="counter", tools=("note",), max_turns=50))
+    manager.register_agent(
+        AgentConfig(name="payer", tools=(pay.name, pay_with_receipt.name))
+    )
     manager.register_agent(AgentConfig(name="poison"), Poison())
     manager.register_agent(AgentConfig(name="sleeper"), Sleeper())
     manager.register_agent(AgentConfig(name="blocker"), Blocker())

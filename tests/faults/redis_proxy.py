@@ -90,7 +90,14 @@ class RedisProxy:
         return "pop" if verb in _POPS else verb
 
     def _learn(self, text: bytes) -> None:
-        for name in ("claim", "record_step", "finish", "release", "renew"):
+        for name in (
+            "claim",
+            "start_step",
+            "record_step",
+            "finish",
+            "release",
+            "renew",
+        ):
             if read_script(name).encode() in text:
                 digest = sha1(text, usedforsecurity=False).hexdigest()
                 self._digests[digest] = name

@@ -41,6 +41,8 @@ class CountingModel:
     seed: int = 0
     delay: Callable[[str, int], float] = lambda _label, _completion: 0.0
     hang: Callable[[str, int], bool] = lambda _label, _completion: False
+    tool: str = "note"
+    """The tool that it calls."""
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class CountingModel:
         if done >= turns:
             return HttpReply(text=f"done {label}", delay_seconds=seconds)
         arguments: JsonObject = {"label": label, "step": done + 1}
-        call = ScriptedCall(name="note", arguments=arguments, id=f"call-{done + 1}")
+        call = ScriptedCall(name=self.tool, arguments=arguments, id=f"call-{done + 1}")
         return HttpReply(tool_calls=(call,), delay_seconds=seconds)
 
     def counts(self) -> Counter[tuple[str, int]]:

@@ -204,18 +204,26 @@ async def test_workers_whose_clocks_are_wrong_by_a_day_change_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pool", ["async", "threads"])
 async def test_a_run_that_blocks_its_loop_beyond_the_limit_moves_on(
-    fleet: Fleet,
+    fleet: Fleet, pool: str
 ) -> None:
+    """And what else there is to do is left to workers whose loop moves."""
     fleet.stand.environment["CELERIAC_WORKER__LOOP_STALL_LIMIT"] = "1500ms"
-    await fleet.start_worker("--pool", "threads")
-    handle = await fleet.celeriac.submit("blocker", {"block_seconds": 12})
+    workers = [await fleet.start_worker(*choose(pool)) for _ in range(2)]
+    handle = await fleet.celeriac.submit("blocker", {"block_seconds": 100})
     fleet.accepted["blocker"] = handle.id
-    async for event in handle.events():
-        if event.type == "task.started":
-            break
-    await fleet.start_worker("--pool", "threads")
-    result = await handle.result(timeout=11)
-    assert result.content == "attempt 2"
-    await asyncio.sleep(0)
+    given_up = "its leases are given up"
+    await fleet.until(lambda: any(given_up in worker.text() for worker in workers))
+    (blocked,) = (worker for worker in workers if given_up in worker.text())
+    for number in range(10):
+        await fleet.submit(f"t{number}", turns=1)
+    assert (await handle.result(timeout=60)).content == "attempt 2"
+    await fleet.all_ended(60)
+    assert "event loop moves again" not in blocked.text()
+    with fleet.raw() as client:
+        for task_id in fleet.accepted.values():
+            rings = client.hget(f"celeriac:default:task:{task_id}", "rings")
+            assert rings == "1", "the blocked worker took the message"
+    os.killpg(blocked.pid, signal.SIGKILL)
     assert await broken_invariants(fleet) == []

@@ -195,3 +195,26 @@ async def test_a_worker_killed_in_its_shutdown_is_a_crash_like_any_other(
     assert (record.attempt, record.crashes) == (2, 0)  # the first death charges nobody
     assert fleet.model.counts() == {("a", 1): 1, ("a", 2): 2}
     assert await broken_invariants(fleet) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ALL_POOLS)
+async def test_a_cold_shutdown_costs_no_more_than_a_crash(
+    fleet: Fleet, pool: str
+) -> None:
+    """It waits for nobody, not even for the grace of a warm one."""
+    fleet.stand.environment["CELERIAC_WORKER__SHUTDOWN_GRACE"] = "100s"
+    first = await fleet.start_worker(*choose(pool))
+    workers = fleet.stand.workers
+    fleet.model.hang = lambda label, number: number == 2 and len(workers) == 1
+    handle = await fleet.submit("a", turns=2)
+    await fleet.until(fleet.requested("a", 2))
+    first.signal(signal.SIGQUIT)
+    await asyncio.to_thread(first.wait, 40)
+    assert "Traceback" not in first.text()
+    await fleet.start_worker(*choose(pool))
+    assert (await handle.result(timeout=40)).content == "done a"
+    record = await handle.get()
+    assert (record.attempt, record.crashes) == (2, 0)
+    assert fleet.model.counts() == {("a", 1): 1, ("a", 2): 2, ("a", 3): 1}
+    assert await broken_invariants(fleet) == []

@@ -16,8 +16,8 @@ import redis
 from celery import Celery, current_task, signals
 from celery.exceptions import SoftTimeLimitExceeded
 
+from workers.broker_link import lean_broker
 from workers.greenlet_bridge import await_
-from workers.transport import lean_broker
 
 ASYNC_POOL = "workers.pool:AsyncPool"
 SETTINGS_VARIABLE = "CELERIAC_TEST_CELERY"

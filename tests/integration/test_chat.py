@@ -214,6 +214,9 @@ def test_a_conversation_goes_out_comes_back_is_forked_and_deleted(
         run(stand, "chat", "assistant", "-c", "talk", text="I am Ada.")
     exported = tmp_path / "talk.jsonl"
     assert run(stand, "conversations", "export", "talk", "-o", str(exported))[0] == 0
+    assert (
+        run(stand, "conversations", "export", "talk", "-o", "/nowhere/at/all")[0] == 2
+    )
     lines = exported.read_text().removesuffix("\n").split("\n")
     assert [bool(json.loads(line)) for line in lines] == [True] * 3
     arguments = ["import", str(exported), "--id", "copy"]

@@ -291,23 +291,6 @@ def test_double_serves_until_it_is_stopped(stand: Stand) -> None:
         assert double.wait(10) == 0
 
 
-def test_flower_answers_on_loopback(stand: Stand, free_port: int) -> None:
-    url = f"http://127.0.0.1:{free_port}/healthcheck"
-
-    def healthy() -> bool:
-        try:
-            with urlopen(url, timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    with process(stand, "flower", "--port", str(free_port)) as (flower, log):
-        wait_until(healthy, 30, log.read_text)
-        flower.terminate()
-        flower.wait(15)
-    assert f"http://127.0.0.1:{free_port}" in log.read_text()
-
-
 def test_up_keeps_everything_running_until_it_is_stopped(
     stand: Stand, celeriac: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,3 +213,33 @@ async def test_a_list_with_one_error_is_that_error(stream: bool):
         ):
             with pytest.raises(LLMUnavailable, match="overloaded"):
                 await ask(provider, stream)
+
+
+CHUNKED = "\r\nTransfer-Encoding: chunked"
+BROKEN_CHUNKS = {
+    "no size": b"zz\r\n",
+    "a negative size": b"-5\r\nabcde\r\n",
+    "a size beyond counting": b"fffffffffffffffffff\r\nabc\r\n",
+    "more than its size": b"3\r\n   abc",
+}
+
+
+@streaming
+@pytest.mark.parametrize("broken", BROKEN_CHUNKS)
+async def test_a_broken_chunk_ends_the_call_at_once(broken: str, stream: bool):
+    """Not at its time limit, although the server keeps the connection open."""
+
+    async def break_off(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(BROKEN_CHUNKS[broken])
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    kind = head(SSE if stream else JSON) + CHUNKED
+    body = STREAM[:30] if stream else WHOLE[:30]
+    async with (
+        raw_server(kind, b"%x\r\n%s\r\n" % (len(body), body), after=break_off) as url,
+        provider_at(url) as provider,
+    ):
+        with pytest.raises((MalformedCompletion, StreamTruncated)):
+            await ask(provider, stream)

@@ -121,6 +121,20 @@ async def test_36_a_schema_is_sent_and_a_refused_format_weakened_for_good(stream
     assert kinds == ["json_schema", "json_object", None, None]
 
 
+ROLES = refusal(
+    500, {"error": {"message": "Jinja Exception: Conversation roles must alternate"}}
+)
+
+
+@streaming
+async def test_an_order_that_is_refused_is_changed_for_good(stream: bool):
+    asked = ASKED.model_copy(update={"messages": 2 * ASKED.messages})
+    async with serving([ROLES, "a", "b"]) as (double, provider):
+        for _ in range(2):
+            await ask(provider, stream, asked)
+    assert [len(seen.body["messages"]) for seen in double.requests] == [2, 1, 1]
+
+
 async def test_24_ollama_is_asked_for_the_context_of_a_loaded_model_once():
     ollama = whole({"content": "a"}, system_fingerprint="fp_ollama")
     async with serving([ollama]) as (double, provider):

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Event
-from time import monotonic
 from typing import Any
 
-import httpx
 import pytest
 import redis
 
 from orchestrator import Orchestrator, TaskFailed
 from orchestrator.loop_thread import LoopThread
+from tests.integration.flower_stand import flower
 from tests.stand import Stand
 from workers.llm.double import Double
 
@@ -32,6 +28,7 @@ REPEATS = {"status": 401, "text": "no: canary-other-key canary-header"}
 MOVED = "http://127.0.0.1:9/v1?key=canary-other-key"
 REDIRECTS = {"status": 307, "text": MOVED, "headers": {"location": MOVED}}
 LOGIN = "watcher:flower-password"
+_ENDED = ("SUCCESS", "FAILURE")
 SETTINGS = """
 llm:
   limits: {in_flight: 2}
@@ -40,47 +37,6 @@ agents:
   two: {kind: llm, endpoint: other, retry: {max_attempts: 1}}
   three: {kind: llm, endpoint: proxied, retry: {max_attempts: 1}}
 """
-
-
-@contextmanager
-def flower(stand: Stand, port: int) -> Iterator[str]:
-    """A Flower on the stand's broker, ready; yields its address with the login."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "flower", "--port", str(port)],
-        cwd=stand.directory,
-        env={**stand.variables(), "FLOWER_BASIC_AUTH": LOGIN},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: fetched(f"{url}/healthcheck"), process)
-        yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)
-
-
-def fetched(url: str) -> str:
-    """Return what an address of Flower shows; nothing while it does not answer."""
-    user, _, password = LOGIN.partition(":")
-    try:
-        answer = httpx.get(url, auth=(user, password), timeout=10, trust_env=False)
-    except httpx.HTTPError:
-        return ""
-    return answer.text if answer.is_success else ""
-
-
-def wait_for(look: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    deadline = monotonic() + 60
-    while not look():
-        assert process.poll() is None, "Flower has ended"
-        assert monotonic() < deadline, "Flower did not show it in time"
-        Event().wait(0.1)
 
 
 @pytest.mark.timeout(180)
@@ -96,7 +52,7 @@ def test_no_key_is_kept_anywhere(stand: Stand, unused_tcp_port: int):
         (stand.directory / "celeriac.yaml").write_text(SETTINGS)
         worker = stand.start_worker()
         with (
-            flower(stand, unused_tcp_port) as flower_url,
+            flower(stand, unused_tcp_port, login=LOGIN) as watching,
             Orchestrator(stand.settings()) as celeriac,
         ):
             first = celeriac.submit("one", {"prompt": "go"})
@@ -106,7 +62,7 @@ def test_no_key_is_kept_anywhere(stand: Stand, unused_tcp_port: int):
                 task_id, told = failed(celeriac, agent)
                 ids.append(task_id)
                 seen += told
-            seen += shown_by(flower_url, *ids)
+            seen += watching.everything(dict.fromkeys(ids, _ENDED))
         seen += [command(stand, "endpoints"), command(stand, "config")]
         seen.append(command(stand, "doctor", "--json", check=False))
         gates = json.loads(command(stand, "endpoints", "--json"))
@@ -136,21 +92,6 @@ def failed(celeriac: Orchestrator, agent: str) -> tuple[str, list[str]]:
 def kept_in_redis(stand: Stand) -> list[str]:
     with redis.Redis.from_url(stand.redis_url) as client:
         return [dump(client, key) for key in client.scan_iter(count=1000)]
-
-
-def shown_by(url: str, *task_ids: str) -> list[str]:
-    """Return Flower's API and pages, once it has seen that the tasks ended."""
-    deadline = monotonic() + 60
-    while True:
-        tasks = json.loads(fetched(f"{url}/api/tasks") or "{}")
-        states = {task_id: tasks.get(task_id, {}).get("state") for task_id in task_ids}
-        if all(state in {"SUCCESS", "FAILURE"} for state in states.values()):
-            break
-        assert monotonic() < deadline, f"Flower shows {states}"
-        Event().wait(0.1)
-    pages = [fetched(f"{url}/task/{task_id}") for task_id in task_ids]
-    assert all(task_id in page for task_id, page in zip(task_ids, pages, strict=True))
-    return [json.dumps(tasks), fetched(f"{url}/api/workers"), *pages]
 
 
 def assert_told(gates: list[dict[str, Any]]) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,63 @@ async def test_the_answer_is_whole_after_a_replica_and_a_worker_died_in_its_midd
             replayed: list[Any] = []
             await collect(whole, replayed)
             assert replayed == seen
+
+
+CHAT: dict[str, Any] = {
+    "model": "assistant",
+    "messages": [{"role": "user", "content": "hi"}],
+    "stream": True,
+    "extra_headers": {"Idempotency-Key": "once"},
+}
+
+
+async def chat_text(
+    client: AsyncOpenAI, begun: Callable[[], None] = lambda: None
+) -> tuple[str, str]:
+    """What a chat stream shows, and its error; `begun` is called at its first text."""
+    shown = ""
+    try:
+        async for chunk in await client.chat.completions.create(**CHAT):
+            text = chunk.choices[0].delta.content or ""
+            if text and not shown:
+                await asyncio.to_thread(begun)
+            shown += text
+    except openai.APIError as exc:
+        return shown, str(exc)
+    return shown, ""
+
+
+@pytest.mark.parametrize("again", [TEXT, "It is another text now."])
+async def test_a_chat_whose_worker_died_shows_its_answer_once_or_says_so(
+    stand: Stand, again: str
+) -> None:
+    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
+    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
+    said = chain([TEXT], repeat(again))
+    async with Double(
+        lambda _: HttpReply(text=next(said), drip_seconds=0.05)
+    ) as double:
+        stand.llm_url = double.url
+        worker = await asyncio.to_thread(stand.start_worker)
+
+        def replace() -> None:
+            worker.process.kill()
+            worker.process.wait()
+            stand.start_worker()
+
+        async with replicas(stand, 1) as ((_, client),), asyncio.timeout(60):
+            shown, error = await chat_text(client, replace)
+            later = await chat_text(client)
+            assert later == (again, "")
+            if again == TEXT:
+                assert (shown, error) == later
+                return
+            assert 0 < len(shown) < len(TEXT)
+            assert TEXT.startswith(shown)
+            found = re.search(r"resp_\w+", error)
+            assert found is not None, error
+            stored = await client.responses.retrieve(found[0])
+            assert stored.output_text == again
 
 
 async def test_what_is_deleted_over_http_is_nowhere(stand: Stand) -> None:

@@ -35,6 +35,9 @@ from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double
 from workers.llm.provider import TextDelta
 
+DEADLINE_SECONDS = 30.0
+"""What hangs passes it; nothing else does, however loaded the machine is."""
+
 
 @streaming
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ async def test_a_refused_connection_names_the_remedy_at_once(unused_tcp_port: in
     provider = ChatCompletionsProvider(
         f"http://localhost:{unused_tcp_port}/v1", model="m"
     )
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         with pytest.raises(LLMUnavailable) as caught:
             await provider.complete(ASKED)
     await provider.aclose()
@@ -138,9 +141,6 @@ async def test_a_refused_connection_names_the_remedy_at_once(unused_tcp_port: in
         f"no LLM endpoint answers at http://localhost:{unused_tcp_port}/v1;"
         " start it (`ollama serve`) or set OPENAI_BASE_URL"
     )
-
-
-DEADLINE_SECONDS = 5.0
 
 
 async def test_a_plain_endpoint_asked_for_encryption_is_named():
@@ -168,7 +168,7 @@ async def test_the_total_bounds_every_call(
     if reply.get("drip_seconds") == 0.15 and not stream:
         reply = {**reply, "drip_seconds": 0.5}
     async with serving([reply], **limits) as (double, provider):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             with pytest.raises(LLMUnavailable, match="did not answer in time"):
                 await ask(provider, stream)
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -187,7 +187,7 @@ async def test_the_total_bounds_every_call(
 async def test_a_stream_has_limits_of_its_own(
     reply: dict[str, Any], limits: dict[str, float]
 ):
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         error = await failing([reply], True, **limits)
     assert isinstance(error, LLMUnavailable)
 

@@ -16,9 +16,21 @@ from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.settings import load_settings
 from orchestrator.store import Doorbell, RefusalReason
+from orchestrator.task import TaskStatus
 from orchestrator.wiring import connect
-from tests.conformance.task_steps import claim, submit, submitted, try_claim, until
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    submit,
+    submitted,
+    sweep_until,
+    try_claim,
+    until,
+)
 from workers.task_message import parse_task_call
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def taken(url: str, queue: str = "celeriac") -> dict[str, list[bytes]]:
@@ -45,18 +57,26 @@ def comparable(raw: bytes) -> dict[str, Any]:
     return dict(message)
 
 
+@pytest.mark.parametrize("trace", [None, TRACE])
 @pytest.mark.parametrize("priority", range(10))
 async def test_a_script_rings_as_celery_would(
-    clean_redis_url: str, priority: int
+    clean_redis_url: str, priority: int, trace: str | None
 ) -> None:
     settings = load_settings(storage={"redis_url": clean_redis_url})
     parts = connect(settings)
     try:
-        creation = await submit(parts.store, tenant="acme", priority=priority)
+        creation = await submit(
+            parts.store, tenant="acme", priority=priority, traceparent=trace
+        )
         assert creation.doorbells == ()
         by_script = taken(clean_redis_url)
         bell = Doorbell(
-            "acme", creation.task.id, creation.task.agent_name, "celeriac", priority
+            "acme",
+            creation.task.id,
+            creation.task.agent_name,
+            "celeriac",
+            priority,
+            trace,
         )
         await parts.queue.enqueue([bell])
         by_celery = taken(clean_redis_url)
@@ -71,6 +91,36 @@ async def test_a_script_rings_as_celery_would(
         for found in (by_script, by_celery)
     )
     assert comparable(mine) == comparable(theirs)
+
+
+async def test_every_message_of_a_task_names_its_trace(clean_redis_url: str) -> None:
+    """The first one, one after a crash, and those of tasks that waited."""
+    store = RedisTaskStore(
+        connect_redis(clean_redis_url), doorbell_message=doorbell_message()
+    )
+
+    def traces() -> list[str | None]:
+        return [
+            parse_task_call(raw, accept=None).labels.get("traceparent")
+            for raws in taken(clean_redis_url).values()
+            for raw in raws
+        ]
+
+    try:
+        task = await submitted(store, traceparent=TRACE)
+        assert traces() == [TRACE]
+        await submitted(store, after=(task.id,), traceparent=TRACE.replace("7", "8"))
+        await submitted(store, after=(task.id,))
+        await claim(store, task, lease_seconds=0.001)
+        await sweep_until(store, task, TaskStatus.PENDING)
+        assert traces() == [TRACE]
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease), running_seconds=0)
+        assert set(traces()) == {TRACE.replace("7", "8"), None}
+        events = await store.events("default", task.id)
+        assert events[0].data == {"agent_name": AGENT, "traceparent": TRACE}
+    finally:
+        await store.aclose()
 
 
 def rings(url: str) -> dict[str, int]:

@@ -16,7 +16,8 @@ from kombu import Connection, Consumer, Queue
 from orchestrator.redis_url import for_kombu
 from tests.stand import wait_until
 from workers import transport
-from workers.transport import Channel, TaskMessage, lean_broker
+from workers.broker_link import lean_broker
+from workers.transport import Channel, TaskMessage
 
 PATIENCE_SECONDS = 20.0
 """What is told at once takes far less on any machine."""
@@ -25,10 +26,12 @@ Taken = Callable[[TaskMessage], object]
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Connection]:
+def connected(url: str, **options: Any) -> Iterator[Connection]:
     settings = lean_broker(for_kombu(url))
     with Connection(
-        settings["broker_url"], transport=settings["broker_transport"]
+        settings["broker_url"],
+        transport=settings["broker_transport"],
+        transport_options=options,
     ) as connection:
         yield connection
 
@@ -38,7 +41,7 @@ def consuming(
     url: str, take: Taken, slots: int = 0, **options: Any
 ) -> Iterator[Channel]:
     """A channel that consumes queue `q` with so many slots."""
-    with connected(url) as connection, connection.channel() as channel:
+    with connected(url, **options) as connection, connection.channel() as channel:
         consumer = Consumer(channel, [Queue("q")], on_message=take)
         consumer.qos(prefetch_count=slots)
         with consumer:
@@ -161,6 +164,26 @@ def test_a_message_that_came_before_the_end_goes_back(
         wait_until(lambda: not pops(client), 5)
     assert taken == []
     assert queued(client) == ["a"]
+
+
+def test_what_may_not_be_taken_is_left_to_others(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    may_take = [True]
+    taken: list[TaskMessage] = []
+    with consuming(
+        clean_redis_url, taken.append, may_take=lambda: may_take[0]
+    ) as channel:
+        drain(channel)
+        assert pops(client) == 1
+        may_take[0] = False
+        push(client, "came to the pending pop")
+        drain(channel)
+        assert queued(client) == ["came to the pending pop"]
+        assert (taken, pops(client)) == ([], 0)
+        may_take[0] = True
+        drain(channel)
+        assert len(taken) == 1
 
 
 def test_fewer_slots_end_a_pop_that_could_take_too_many(

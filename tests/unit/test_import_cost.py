@@ -1,4 +1,8 @@
-"""What a client pays for importing the public face, in processor time."""
+"""What a client pays for importing the public face, in processor time.
+
+Measured against what it is built on, at the same moment: a processor that others use
+as well takes twice the time for both.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import sys
 import pytest
 
 PUBLIC_FACE = "import orchestrator; orchestrator.Orchestrator"
+BUILT_ON = "import celery.app, redis.asyncio, pydantic"
 HELP = "from orchestrator.cli.group import run; run(['--help'])"
 
 COST = """
@@ -20,21 +25,25 @@ print(*{{name.partition(".")[0] for name in sys.modules}})
 """
 
 
-@pytest.mark.parametrize(
-    ("statement", "most_seconds"), [(PUBLIC_FACE, 0.5), (HELP, 1.0)]
-)
+@pytest.mark.parametrize(("statement", "most_times"), [(PUBLIC_FACE, 2.5), (HELP, 1.0)])
 def test_an_import_is_quick_and_loads_no_worker_and_no_server(
-    statement: str, most_seconds: float
+    statement: str, most_times: float
 ) -> None:
     """The best of three: the first may compile, and others use the machine."""
-    costs = []
+    times = []
     for _ in range(3):
-        printed = subprocess.run(
-            [sys.executable, "-c", COST.format(statement=statement)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        costs.append(float(printed[-2]))
-        assert not {"workers", "httpx", "fastapi"} & set(printed[-1].split())
-    assert min(costs) < most_seconds
+        built_on, _ = cost_of(BUILT_ON)
+        cost, loaded = cost_of(statement)
+        times.append(cost / built_on)
+        assert not {"workers", "httpx", "fastapi"} & loaded
+    assert min(times) < most_times
+
+
+def cost_of(statement: str) -> tuple[float, set[str]]:
+    printed = subprocess.run(
+        [sys.executable, "-c", COST.format(statement=statement)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    return float(printed[-2]), set(printed[-1].split())

@@ -7,11 +7,19 @@ named step that goes through it is journaled and is not done again on a later at
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    Strict,
+)
 
-from conversations.json_value import Json, JsonObject, Text
+from conversations.json_value import Json, JsonObject
+from conversations.mending import mended
 from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.prompt import opening_of, question_of
@@ -49,7 +57,7 @@ class AgentInput(BaseModel):
 
     def prompt(self) -> str:
         """Return the words for the model: a prompt field alone, else all as JSON."""
-        return question_of(self.data)
+        return question_of(self.data).content
 
     def opening(self) -> tuple[Message, ...]:
         """Return the messages that the turn begins with."""
@@ -61,8 +69,8 @@ class AgentResult(BaseModel):
 
     model_config = _FROZEN
 
-    content: Text = ""
-    """The answer as text."""
+    content: Annotated[str, Strict(), AfterValidator(mended)] = ""
+    """The answer as text; what no text may hold becomes U+FFFD."""
     output: Json = None
     """The answer as data."""
     stop_reason: StopReason = StopReason.END_TURN

@@ -6,7 +6,6 @@ arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from typing import Final
 
@@ -18,7 +17,9 @@ from workers.agents.researcher import ResearcherAgent
 from workers.agents.summarizer import SummarizerAgent
 from workers.errors import InvalidAgent
 
-KINDS: Final[dict[str, Callable[[], Agent]]] = {
+KINDS: Final[
+    dict[str, type[LLMAgent] | type[ResearcherAgent] | type[SummarizerAgent]]
+] = {
     "llm": LLMAgent,
     "researcher": ResearcherAgent,
     "summarizer": SummarizerAgent,
@@ -39,6 +40,17 @@ def build_agent(config: AgentConfig) -> Agent:
     if problem is not None:
         raise InvalidAgent(f"agent {config.name!r}: {problem}")
     return _load(announced_kinds()[config.kind], agent=config.name)
+
+
+def kind_of(agent: Agent, *, said: str) -> str:
+    """Name what an agent is: what its configuration says, unless that is another's.
+
+    An object that is none of ours is told by its class, as in `celeriac agents`.
+    """
+    if said not in KINDS:
+        return said
+    ours = [name for name, kind in KINDS.items() if type(agent) is kind]
+    return ours[0] if ours else type(agent).__name__
 
 
 def _load(announced: EntryPoint, *, agent: str) -> Agent:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from conversations.mending import mended
 from conversations.message import Message, Role
 from orchestrator.task import Usage
 from workers.errors import (
@@ -17,7 +18,7 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.provider import Completion, FinishReason, TextDelta
-from workers.llm.tool_calls import ToolCallAccumulator, mend
+from workers.llm.tool_calls import ToolCallAccumulator
 
 _THOUGHTS = ("thinking", "reasoning")
 """Types of the parts of a content list that are reasoning."""
@@ -69,7 +70,7 @@ class CompletionAccumulator:
         """Take one chunk; return the text that it adds, if it does."""
         model, usage = payload.get("model"), payload.get("usage")
         if isinstance(model, str) and model:
-            self._model = mend(model)
+            self._model = mended(model)
         if isinstance(usage, dict):
             self._usage = _usage(usage) or self._usage
         choices = payload.get("choices")
@@ -106,7 +107,7 @@ class CompletionAccumulator:
             self._calls.feed([{"index": "function_call", "function": old}])
         if not (text or reasoning):
             return None
-        return TextDelta(text=mend(text), reasoning=mend(reasoning))
+        return TextDelta(text=mended(text), reasoning=mended(reasoning))
 
     def completion(self, *, ended: bool) -> Completion:
         """Return the completion; `ended` says that the endpoint said it was all.
@@ -121,10 +122,10 @@ class CompletionAccumulator:
                 " endpoint that speaks Chat Completions"
             )
         calls, invalid = self._calls.finish()
-        text = mend("".join(self._text))
+        text = mended("".join(self._text))
         if not (calls or text.strip()):
             raise self._without_answer()
-        reasoning = mend("".join(self._reasoning))
+        reasoning = mended("".join(self._reasoning))
         return Completion(
             message=Message(
                 role=Role.ASSISTANT,
@@ -172,7 +173,7 @@ class CompletionAccumulator:
         return FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
 
     def _without_answer(self) -> CompletionRefused | EmptyCompletion:
-        refusal = mend("".join(self._refusal)).strip()
+        refusal = mended("".join(self._refusal)).strip()
         if refusal or self._is_filtered:
             words = f": {refusal[:300]}" if refusal else ""
             return CompletionRefused(

@@ -6,15 +6,22 @@ than the sending (decision 8). Proxies, TLS and limits are those of the client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from asyncio import Future
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import httpx
-from aiohttp import ClientResponse, ClientSession, ClientTimeout
+from aiohttp import (
+    ClientPayloadError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    StreamReader,
+)
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
+from orchestrator.trace_context import HEADER, present_traceparent
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 
@@ -39,15 +46,18 @@ class EndpointClient(HttpxAiohttpClient):
         return ClientTimeout(sock_connect=self.timeout.connect)
 
     async def post_json(self, url: str, content: bytes) -> ClientResponse:
-        """Send a body; the response is to be read and closed by the caller.
+        """Send a body, and the trace that it belongs to.
+
+        The response is to be read and closed by the caller.
 
         Raises:
             httpx.HTTPError, aiohttp.ClientError, OSError: no answer came.
         """
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
+        trace = present_traceparent()
         return await way.session.post(
             url,
-            headers=way.headers,
+            headers={**way.headers, HEADER: trace} if trace else way.headers,
             data=content,
             allow_redirects=False,
             auto_decompress=False,
@@ -75,18 +85,51 @@ class EndpointClient(HttpxAiohttpClient):
         )
 
 
-@dataclass(frozen=True)
 class Sent:
     """The response to a request, and the client that was made for it alone."""
 
-    response: ClientResponse
-    own_client: EndpointClient | None = None
+    def __init__(
+        self, response: ClientResponse, own_client: EndpointClient | None = None
+    ) -> None:
+        self.response = response
+        self._own_client = own_client
+        self._unwatch = _watched(response)
 
     async def aclose(self) -> None:
         """Close what is not read; the connection of what is was given back."""
+        self._unwatch()
         self.response.close()
-        if self.own_client is not None:
-            await self.own_client.aclose()
+        if self._own_client is not None:
+            await self._own_client.aclose()
+
+
+def _watched(response: ClientResponse) -> Callable[[], object]:
+    """Have a body fail that its connection does not outlive; return what stops that.
+
+    aiohttp closes a connection whose chunks are broken and does not tell the body: who
+    reads it would wait for the time limit.
+    """
+    connection = response.connection  # none when the body came with the head
+    protocol = connection.protocol if connection is not None else None
+    closed = protocol.closed if protocol is not None else None
+    if closed is None:
+        return lambda: None
+    closed.remove_done_callback(_take_error)  # of the connection's last answer
+    closed.add_done_callback(_take_error)
+    fail = partial(_fail, response.content)
+    closed.add_done_callback(fail)
+    return partial(closed.remove_done_callback, fail)
+
+
+def _take_error(closed: Future[None]) -> None:
+    """Let nobody miss the error of a connection that was lost while it was idle."""
+    if not closed.cancelled():
+        closed.exception()
+
+
+def _fail(body: StreamReader, _: Future[None]) -> None:
+    if not body.is_eof() and body.exception() is None:
+        body.set_exception(ClientPayloadError("the connection ended before the body"))
 
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> EndpointClient:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from conversations.mending import mended
 from workers.errors import (
     CompletionRefused,
     ContextOverflow,
@@ -25,7 +26,6 @@ from workers.errors import (
 )
 from workers.llm import vendor_words
 from workers.llm.endpoint import Endpoint
-from workers.llm.tool_calls import mend
 from workers.llm.waits import retry_after_seconds, wait_in_words
 
 _TEXT_CHARS = 300
@@ -80,6 +80,11 @@ class Failure:
         return self.status >= 400 and bool(
             vendor_words.FORMAT.search(self.message + self.param)
         )
+
+    @property
+    def rejects_order(self) -> bool:
+        """Whether the model's template refuses who speaks after whom."""
+        return self.status >= 400 and bool(vendor_words.ORDER.search(self.message))
 
     @property
     def rejects_reasoning(self) -> bool:
@@ -221,6 +226,8 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
 def _remedy(failure: Failure) -> str:
     if "--enable-auto-tool-choice" in failure.message:
         return "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    if failure.rejects_order:
+        return "set the endpoint's message_order to auto, or use another chat template"
     return "check the agent's parameters and tools"
 
 
@@ -297,7 +304,7 @@ def _said(message: str) -> str:
 
 def _text(detail: Mapping[str, object], name: str) -> str:
     value = detail.get(name)
-    return "" if value is None else mend(str(value))  # an error is stored
+    return "" if value is None else mended(str(value))  # an error is stored
 
 
 def _message(detail: Mapping[str, object]) -> str:

@@ -14,10 +14,13 @@ from pydantic import JsonValue
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role, ToolCall
 from workers.llm.error_mapping import Failure
+from workers.llm.message_order import in_strict_order
 from workers.llm.provider import CompletionRequest, ToolSpec
 
 _WEAKER_FORMAT = {"json_schema": "json_object", "json_object": "off"}
 """What to ask for when a format is refused; the prompt names the schema anyway."""
+_STRICTER_ORDER = {"any": "strict", "strict": "no_system"}
+"""What to do when the order of a prompt's messages is refused."""
 _OPTIONAL = frozenset({"temperature", "top_p", "seed", "tool_choice", "stream_options"})
 """Fields that an answer can be had without."""
 
@@ -29,6 +32,9 @@ class Dialect:
     output_limit_field: str = "max_tokens"
     replay_reasoning: bool = True
     response_format: str = "json_schema"
+    message_order: str = "any"
+    """`strict`: one system message, then users and assistants in turns; `no_system`:
+    the same, with the rules in the first question."""
     left_out: frozenset[str] = frozenset()
     """Optional fields that it does not know or take."""
     fixed: frozenset[str] = frozenset()
@@ -42,6 +48,8 @@ class Dialect:
             return self._with(replay_reasoning=False)
         if self.response_format != "off" and failure.rejects_response_format:
             return self._with(response_format=_WEAKER_FORMAT[self.response_format])
+        if self.message_order != "no_system" and failure.rejects_order:
+            return self._with(message_order=_STRICTER_ORDER[self.message_order])
         rejected = failure.rejected_field(_OPTIONAL - self.left_out)
         if rejected is not None:
             return self._with(left_out=self.left_out | {rejected})
@@ -64,9 +72,13 @@ def chat_body(
     request: CompletionRequest, *, model: str, dialect: Dialect, stream: bool
 ) -> JsonObject:
     """Return the body of `POST /chat/completions`."""
+    messages = request.messages
+    if dialect.message_order != "any":
+        has_role = dialect.message_order == "strict"
+        messages = in_strict_order(messages, system_role=has_role)
     body: JsonObject = {
         "model": model,
-        "messages": [_message(message, dialect) for message in request.messages],
+        "messages": [_message(message, dialect) for message in messages],
     }
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -108,7 +120,10 @@ def _message(message: Message, dialect: Dialect) -> JsonObject:
     # Never null content: Ollama refuses it in a message without tool calls.
     content: JsonValue = message.content
     if message.images:
-        content = [{"type": "text", "text": message.content}, *_pictures(message)]
+        # Some servers refuse an empty text among the parts.
+        content = _pictures(message)
+        if message.content:
+            content.insert(0, {"type": "text", "text": message.content})
     body: JsonObject = {"role": message.role, "content": content}
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]

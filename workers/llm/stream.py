@@ -14,13 +14,13 @@ from typing import TypeVar
 import aiohttp
 import httpx
 
+from conversations.mending import mended
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, pieces_of
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, EventStream, NotJson
-from workers.llm.tool_calls import mend
 from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")
@@ -275,7 +275,7 @@ class Answer:
 
     def _malformed(self, what: str) -> MalformedCompletion:
         return MalformedCompletion(
-            f"{self._endpoint.base_url} {mend(what)}; set OPENAI_BASE_URL to an"
+            f"{self._endpoint.base_url} {mended(what)}; set OPENAI_BASE_URL to an"
             " endpoint that speaks Chat Completions",
             endpoint=self._endpoint.base_url,
             status=self._sent.response.status,

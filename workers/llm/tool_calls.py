@@ -14,6 +14,7 @@ from uuid import uuid4
 from pydantic import JsonValue
 
 from conversations.json_value import JsonObject, check_json
+from conversations.mending import mended
 from conversations.message import ToolCall
 from workers.errors import MalformedCompletion
 
@@ -150,11 +151,4 @@ _ARGUMENTS = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_co
 
 def _text(value: object) -> str:
     """Text that can be stored; anything else counts as absent."""
-    return mend(value) if isinstance(value, str) else ""
-
-
-def mend(text: str) -> str:
-    """Join surrogate halves that a stream tore apart; replace what has no other."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return mended(value) if isinstance(value, str) else ""

@@ -54,3 +54,13 @@ NO_CREDIT = re.compile(
 FILTERED = re.compile(r"content_filter|content_policy|content management policy")
 REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
 FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured out")
+ORDER = re.compile(
+    r"roles? (must|should) alternate|should alternate with|successive (user|assistant)"
+    r"|system (role|messages?) (is |are )?not supported"
+    r"|system (role|messages?) must be (at the beginning|(the )?first)"
+    r"|only user(,| and)[^.]{0,40} roles are supported|unexpected role '\w+' after role"
+    r"|(first message must (be|use)|must (start|begin) with) [^.]{0,20}user"
+    r"|alphanumeric strings with length 9",
+    re.IGNORECASE,
+)
+"""The words of chat templates (Mistral, Gemma, Llama 2, Qwen) and of strict vendors."""

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from conversations.json_value import dumps
+from conversations.mending import mended
 from conversations.message import ToolCall
 from workers.errors import InvalidAgent, ToolError, UnknownTool
 from workers.llm.provider import ToolSpec
@@ -102,7 +103,7 @@ def _unknown(name: str, known: Iterable[str]) -> UnknownTool:
 
 
 def _shown(text: str) -> str:
-    data = text.encode("utf-8", "backslashreplace")
+    data = mended(text).encode("utf-8")
     if len(data) <= MAX_RESULT_BYTES:
         return data.decode("utf-8")
     head = data[:MAX_RESULT_BYTES].decode("utf-8", "ignore")

@@ -26,6 +26,7 @@ from conversations.json_value import (
     check_json,
     dumps,
 )
+from conversations.mending import mended_json
 from conversations.message import Message, Role
 from orchestrator.task import Task
 from workers.errors import (
@@ -241,7 +242,9 @@ class Tool:
 
     def _checked_result(self, result: object) -> JsonValue:
         try:
-            text = dumps(check_json(result, path="result"))
+            # A call that has had its effect does not fail for a character.
+            mended = mended_json(cast("JsonValue", result))
+            text = dumps(check_json(mended, path="result"))
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
         # Through text, so that tuples and subclasses are what a resumed run reads.

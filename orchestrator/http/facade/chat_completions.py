@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from conversations.json_value import dumps
-from orchestrator.events import EventType, TaskEvent
 from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
 from orchestrator.http.dependencies import (
@@ -25,8 +24,10 @@ from orchestrator.http.dependencies import (
 )
 from orchestrator.http.facade.chat_request import ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
+from orchestrator.http.facade.ids import response_id
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
+from orchestrator.http.facade.shown_text import AnswerChanged, ShownText, given_up
 from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
@@ -85,7 +86,9 @@ async def create_completion(
     task = handle.accepted
     if body.stream:
         options = body.stream_options
-        pieces = _pieces(celeriac, task, bool(options and options.include_usage))
+        with_usage = bool(options and options.include_usage)
+        shown = ShownText(() if handle.created else await _given_up(celeriac, task))
+        pieces = _pieces(celeriac, task, shown, include_usage=with_usage)
         return EventStream(
             pieces,
             send_timeout=limits_of(request).send_timeout,
@@ -191,27 +194,55 @@ def _head(task: Task, kind: str) -> dict[str, Any]:
     }
 
 
+async def _given_up(celeriac: AsyncOrchestrator, task: Task) -> set[str]:
+    """Return the items of an earlier request's run that another has replaced."""
+    found: set[str] = set()
+    after = -1
+    while events := await celeriac.read_events(
+        task.id, after=after, tenant=task.tenant
+    ):
+        found |= given_up(events)
+        after = events[-1].sequence
+    return found
+
+
 async def _pieces(
-    celeriac: AsyncOrchestrator, task: Task, include_usage: bool
+    celeriac: AsyncOrchestrator, task: Task, shown: ShownText, *, include_usage: bool
 ) -> AsyncIterator[bytes]:
     yield _chunk(task, {"role": "assistant", "content": ""})
     events = follow(celeriac, task.id, after=-1, tenant=task.tenant)
-    async for event in with_whole_texts(events):
-        if event is None:
-            yield KEEPALIVE
-        elif event.type is EventType.TEXT_DELTA:
-            yield _chunk(task, {"content": event.data.get("delta", "")})
-        elif event.type.is_end:
-            ended = await celeriac.get(task.id, tenant=task.tenant)
-            for piece in _ending(ended, event, include_usage):
-                yield piece
+    try:
+        async for event in with_whole_texts(events):
+            if event is None:
+                yield KEEPALIVE
+            elif event.type.is_end:
+                ended = await celeriac.get(task.id, tenant=task.tenant)
+                for piece in _ending(ended, shown, include_usage=include_usage):
+                    yield piece
+            elif text := shown.take(event):
+                yield _chunk(task, {"content": text})
+    except AnswerChanged:
+        yield _error(_changed(task))
     yield DONE
 
 
-def _ending(task: Task, _event: TaskEvent, include_usage: bool) -> list[bytes]:
+def _error(problem: Problem) -> bytes:
+    return f"data: {dumps(openai_error(problem))}\n\n".encode()
+
+
+def _changed(task: Task) -> Problem:
+    return Problem(
+        500,
+        "answer_changed",
+        "the model was cut off and has then answered differently from what was sent;"
+        f" read the answer at /v1/responses/{response_id(task.id)}",
+    )
+
+
+def _ending(task: Task, shown: ShownText, *, include_usage: bool) -> list[bytes]:
     if task.status is not TaskStatus.COMPLETED or task.result is None:
-        body = dumps(openai_error(_failed(task)))
-        return [f"data: {body}\n\n".encode()]
+        return [_error(_failed(task))]
+    shown.finish()
     calls = [{"index": n, **call} for n, call in enumerate(_calls(task))]
     pieces = [_chunk(task, {"tool_calls": calls})] if calls else []
     finish = _FINISH.get(task.result.stop_reason, "stop")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.message import Message
 from orchestrator.http.facade.items import check_turn, messages_of, refuse
-from orchestrator.http.facade.response_request import Metadata, ResponseRequest
+from orchestrator.http.facade.response_request import (
+    FieldNames,
+    Metadata,
+    ResponseRequest,
+)
+
+_CHAT: Final = FieldNames(
+    "response_format", "response_format.json_schema.schema", ".function"
+)
 
 
 class StreamOptions(BaseModel):
@@ -85,7 +93,7 @@ class ChatRequest(BaseModel):
             reasoning={"effort": self.reasoning_effort},
         )
         seed: dict[str, JsonValue] = {} if self.seed is None else {"seed": self.seed}
-        return {**asked.parameters(format_at="response_format"), **seed}
+        return {**asked.parameters(_CHAT), **seed}
 
 
 def _items(message: dict[str, Any], param: str) -> list[dict[str, Any]]:

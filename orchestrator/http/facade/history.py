@@ -5,20 +5,26 @@ A response without a conversation gets a hidden one, so that a later one may fol
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
-from conversations.conversation import ConversationConfig
+from conversations.conversation import new_hidden_id
 from conversations.errors import (
-    ConversationConflict,
+    ConversationError,
     ConversationNotFound,
     MessageNotFound,
 )
 from conversations.json_value import NotStorable, check_identifier
 from conversations.message import Message, Role
-from orchestrator.errors import InvalidInput, TaskNotFound
+from orchestrator.errors import (
+    InvalidInput,
+    OrchestratorError,
+    StoreUnavailable,
+    TaskNotFound,
+)
 from orchestrator.http.auth import Caller
-from orchestrator.http.facade.ids import hidden_conversation, task_id
+from orchestrator.http.facade.ids import task_id
 from orchestrator.http.facade.items import refuse
 from orchestrator.http.facade.response_request import ResponseRequest
 from orchestrator.http.problem import Problem
@@ -26,65 +32,67 @@ from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.task import StopReason, Task
 
 
-async def conversation_for(
+class History(NamedTuple):
+    """Where a task's history lies."""
+
+    conversation_id: str | None
+    is_fork: bool = False
+    """Whether it was copied for this task alone, and is worth nothing without it."""
+
+
+async def history_for(
     celeriac: AsyncOrchestrator,
     request: ResponseRequest,
     caller: Caller,
     *,
     opening: tuple[Message, ...],
-    key: str | None,
-    config: ConversationConfig,
-) -> str | None:
+) -> History:
     """Return the conversation that the response's task continues.
 
-    `config` is that of a hidden one, which lives as long as its response.
+    A hidden one that begins with the task comes into being with its turn.
 
     Raises:
         Problem: the response or conversation that it names cannot be continued.
         ConversationNotFound: none of this tenant has the id.
     """
     if request.conversation_id is not None:
-        return await _visible(celeriac, request.conversation_id, caller)
+        return History(await _visible(celeriac, request.conversation_id, caller))
     if request.previous_response_id is not None:
         previous = await _previous(celeriac, request.previous_response_id, caller)
         _check_outputs(previous, opening)
-        return await _branch(celeriac, previous, caller, key=key)
-    if not request.is_stored:
-        return None
-
-    async def create(made: str) -> None:
-        await celeriac.conversations.create(
-            conversation_id=made, config=config, hidden=True, tenant=caller.tenant
-        )
-
-    return await _hidden(celeriac, caller, key, make=create)
+        return await _branch(celeriac, previous, caller)
+    return History(new_hidden_id() if request.is_stored else None)
 
 
-async def _hidden(
-    celeriac: AsyncOrchestrator,
-    caller: Caller,
-    key: str | None,
-    *,
-    make: Callable[[str], Awaitable[object]],
-) -> str:
-    """Return a hidden conversation's id; the same for the same key, or tasks differ.
+@asynccontextmanager
+async def taken_by_a_task(
+    celeriac: AsyncOrchestrator, history: History, caller: Caller
+) -> AsyncIterator[list[Task]]:
+    """Delete a fork that no task has taken; who submits one puts it into the list.
 
-    One that was deleted with its response is followed by another.
+    A store that did not answer may have accepted the task, so its fork is left, as it
+    is when this process dies in between: then it expires.
     """
-    generation = 0
-    while True:
-        made = hidden_conversation(caller.tenant, key, generation=generation)
-        try:
-            await make(made)
-        except ConversationConflict:
-            if key is None:
-                raise
-        else:
-            return made
-        with suppress(ConversationNotFound):
-            await celeriac.conversations.get(made, tenant=caller.tenant)
-            return made
-        generation += 1
+    tasks: list[Task] = []
+    try:
+        yield tasks
+    except StoreUnavailable:
+        raise
+    except (OrchestratorError, ConversationError):
+        await _discard(celeriac, history, caller)
+        raise
+    if any(task.conversation_id != history.conversation_id for task in tasks):
+        await _discard(celeriac, history, caller)
+
+
+async def _discard(
+    celeriac: AsyncOrchestrator, history: History, caller: Caller
+) -> None:
+    if history.is_fork and history.conversation_id is not None:
+        with suppress(ConversationError):
+            await celeriac.conversations.delete(
+                history.conversation_id, tenant=caller.tenant
+            )
 
 
 async def _visible(
@@ -95,6 +103,8 @@ async def _visible(
     except NotStorable:
         raise refuse("conversation", "there is no conversation of this id") from None
     found = await celeriac.conversations.get(conversation_id, tenant=caller.tenant)
+    if found.hidden:
+        raise ConversationNotFound(conversation_id)
     return found.id
 
 
@@ -108,8 +118,8 @@ async def _previous(
 
 
 async def _branch(
-    celeriac: AsyncOrchestrator, previous: Task, caller: Caller, *, key: str | None
-) -> str:
+    celeriac: AsyncOrchestrator, previous: Task, caller: Caller
+) -> History:
     source = previous.conversation_id
     if source is None:
         raise _not_found(previous.id)
@@ -124,16 +134,10 @@ async def _branch(
     talks = celeriac.conversations
     try:
         turn = await talks.get_turn(source, previous.id, tenant=caller.tenant)
-    except MessageNotFound:
+        branch = await talks.branch(source, at=turn[-1].seq, tenant=caller.tenant)
+    except (ConversationNotFound, MessageNotFound):
         raise _not_found(previous.id) from None
-    at = turn[-1].seq
-    if key is None:
-        return (await talks.branch(source, at=at, tenant=caller.tenant)).id
-
-    async def fork(made: str) -> None:
-        await talks.fork(source, at=at, new_id=made, hidden=True, tenant=caller.tenant)
-
-    return await _hidden(celeriac, caller, key, make=fork)
+    return History(branch.id, is_fork=branch.id != source)
 
 
 def _check_outputs(previous: Task, opening: tuple[Message, ...]) -> None:

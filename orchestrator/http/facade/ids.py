@@ -7,8 +7,6 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 RESPONSE = "resp_"
 _TASK = "task-"
-HIDDEN = "hidden-"
-"""Begins the id of a conversation that holds one response's history and no client's."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -21,14 +19,6 @@ def task_id(given: str) -> str:
     """Return the id of a response's task."""
     rest = given.removeprefix(RESPONSE)
     return f"{_TASK}{rest}" if _is_hex(rest) else rest
-
-
-def hidden_conversation(tenant: str, key: str | None, *, generation: int = 0) -> str:
-    """Return a new hidden conversation's id; the same for the same idempotency key."""
-    again = f"#{generation}" if generation else ""
-    name = f"{tenant}/{key}{again}"
-    unique = uuid5(NAMESPACE_URL, name) if key is not None else uuid4()
-    return f"{HIDDEN}{unique.hex}"
 
 
 _KINDS = {"msg": "msg", "call": "mcp", "client": "fc"}

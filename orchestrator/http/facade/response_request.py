@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
@@ -21,6 +21,17 @@ MetadataText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], MetadataText], Field(max_length=16)
 ]
+
+
+class FieldNames(NamedTuple):
+    """What a client calls fields that may be refused."""
+
+    format: str
+    schema: str
+    function: str
+
+
+RESPONSES: Final = FieldNames("text.format", "text.format.schema", "")
 
 
 class ConversationRef(BaseModel):
@@ -113,15 +124,15 @@ class ResponseRequest(BaseModel):
         check_turn(messages, continues=continues)
         return messages
 
-    def parameters(self, *, format_at: str = "text.format") -> dict[str, JsonValue]:
-        """Return the task's parameters; `format_at` is how the client names the format.
+    def parameters(self, names: FieldNames = RESPONSES) -> dict[str, JsonValue]:
+        """Return the task's parameters; refusals name fields as the client does.
 
         Raises:
             Problem: a tool or format cannot be taken.
         """
         found: dict[str, JsonValue] = {
             "instructions": self.instructions,
-            "tools": self._tools(),
+            "tools": self._tools(names),
             "tool_choice": self._tool_choice(),
             "parallel_tool_calls": self.parallel_tool_calls,
             "max_output_tokens": self.max_output_tokens,
@@ -129,7 +140,7 @@ class ResponseRequest(BaseModel):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "reasoning_effort": self._effort(),
-            "output_schema": self._output_schema(format_at),
+            "output_schema": self._output_schema(names),
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -142,7 +153,7 @@ class ResponseRequest(BaseModel):
         )
         return {**given, "has_conversation": self.conversation is not None}
 
-    def _tools(self) -> list[JsonValue] | None:
+    def _tools(self, names: FieldNames) -> list[JsonValue] | None:
         if not self.tools:
             return None
         found: list[JsonValue] = []
@@ -153,7 +164,7 @@ class ResponseRequest(BaseModel):
                     "only function tools are taken; an agent's own tools are in its"
                     " configuration",
                 )
-            found.append(_function(tool, param=f"tools[{index}]"))
+            found.append(_function(tool, param=f"tools[{index}]{names.function}"))
         return found
 
     def _tool_choice(self) -> JsonValue:
@@ -175,18 +186,20 @@ class ResponseRequest(BaseModel):
             raise refuse("reasoning.effort", "must be a text, as low, medium or high")
         return effort
 
-    def _output_schema(self, param: str) -> JsonValue:
+    def _output_schema(self, names: FieldNames) -> JsonValue:
         wanted = (self.text or {}).get("format")
         if wanted is None:
             return None
         kind = wanted.get("type") if isinstance(wanted, dict) else None
         if not isinstance(wanted, dict) or kind not in _FORMATS:
-            raise refuse(f"{param}.type", f"must be one of: {', '.join(_FORMATS)}")
+            raise refuse(
+                f"{names.format}.type", f"must be one of: {', '.join(_FORMATS)}"
+            )
         if kind != "json_schema":
             return {"type": "object"} if kind == "json_object" else None
         schema = wanted.get("schema")
-        if schema is not None and not isinstance(schema, dict):
-            raise refuse(f"{param}.schema", "must be a JSON Schema object")
+        if not isinstance(schema, dict):
+            raise refuse(names.schema, "must be a JSON Schema object")
         return schema
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from conversations.conversation import is_hidden_id
 from conversations.errors import ConversationNotFound
 from orchestrator.errors import InvalidInput, TaskNotFound
 from orchestrator.http.admission import admit
@@ -25,8 +26,8 @@ from orchestrator.http.dependencies import (
     limits_of,
     openai_problems,
 )
-from orchestrator.http.facade.history import conversation_for
-from orchestrator.http.facade.ids import HIDDEN, task_id
+from orchestrator.http.facade.history import history_for, taken_by_a_task
+from orchestrator.http.facade.ids import task_id
 from orchestrator.http.facade.paging import ItemPage, Paging, page_of
 from orchestrator.http.facade.response_events import (
     DONE,
@@ -112,27 +113,23 @@ async def submit_response(
     opening = body.opening()
     check_roles(opening, request)
     await admit(request, celeriac, caller)
-    conversation_id = await conversation_for(
-        celeriac,
-        body,
-        caller,
-        opening=opening,
-        key=key,
-        config=request.app.state.hidden_config,
-    )
-    handle = await celeriac.submit(
-        body.model,
-        input_of(opening),
-        parameters={**body.parameters(), **({"stream": True} if body.stream else {})},
-        conversation_id=conversation_id,
-        metadata={
-            **(body.metadata or {}),
-            ECHO: body.echo(),
-            SUBMITTED_BY: caller.name,
-        },
-        idempotency_key=key,
-        tenant=caller.tenant,
-    )
+    parameters = body.parameters()
+    history = await history_for(celeriac, body, caller, opening=opening)
+    async with taken_by_a_task(celeriac, history, caller) as tasks:
+        handle = await celeriac.submit(
+            body.model,
+            input_of(opening),
+            parameters={**parameters, **({"stream": True} if body.stream else {})},
+            conversation_id=history.conversation_id,
+            metadata={
+                **(body.metadata or {}),
+                ECHO: body.echo(),
+                SUBMITTED_BY: caller.name,
+            },
+            idempotency_key=key,
+            tenant=caller.tenant,
+        )
+        tasks.append(handle.accepted)
     return handle.accepted
 
 
@@ -177,7 +174,7 @@ async def delete_response(
         check_scope(caller, Scope.CANCEL)
     await celeriac.delete(task.id, tenant=caller.tenant)
     conversation_id = task.conversation_id
-    if conversation_id is not None and conversation_id.startswith(HIDDEN):
+    if conversation_id is not None and is_hidden_id(conversation_id):
         await _delete_history(celeriac, conversation_id, task)
     return DeletedResponse(id=response_id)
 

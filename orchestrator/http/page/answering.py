@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from orchestrator.errors import InvalidInput
 from orchestrator.http.page.rendering import HEADERS, render
 from orchestrator.http.problem import problem_of
 
@@ -62,7 +63,15 @@ def to(url: str) -> RedirectResponse:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """Return the fields of a plain form."""
+    """Return the fields of a plain form.
+
+    Raises:
+        InvalidInput: it has more than any form here.
+    """
     text = (await request.body()).decode("utf-8", "replace")
-    fields = parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    try:
+        fields = parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        reason = f"more than {_MOST_FIELDS} fields; send those of the page's form"
+        raise InvalidInput("", reason) from None
     return {name: values[-1] for name, values in fields.items()}

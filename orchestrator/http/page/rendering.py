@@ -42,7 +42,8 @@ HEADERS: Final = {
 SHOWN_CHARACTERS: Final = 20_000
 """Of one text; the API has it whole."""
 _INVISIBLE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2028\u2029"
+    "\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
 )
 _MICROS: Final = 1_000_000
 _NOTHING: Final = "\N{EN DASH}"

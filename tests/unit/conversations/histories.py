@@ -45,7 +45,8 @@ def transcript_of(
     return [head_line(conversation), *map(message_line, history)]
 
 
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=80).filter(str.strip)
+_characters = st.characters(codec="utf-8", exclude_characters="\0")
+texts = st.text(_characters, min_size=1, max_size=80).filter(str.strip)
 json_values = st.recursive(
     st.none()
     | st.booleans()

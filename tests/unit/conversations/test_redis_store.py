@@ -65,7 +65,9 @@ async def test_a_window_that_redis_refuses_is_told_as_ours(client: Redis) -> Non
 async def test_an_unreachable_server_is_told_without_its_address() -> None:
     async with Redis.from_url("redis://:s3cret@127.0.0.1:1/0") as client:
         store = RedisConversationStore(client)
-        with pytest.raises(ConversationStoreUnavailable, match="ConnectionError") as e:
+        with pytest.raises(
+            ConversationStoreUnavailable, match="Connection refused"
+        ) as e:
             await store.get("default", "talk")
     assert "s3cret" not in str(e.value)
     assert "127.0.0.1" not in str(e.value)

@@ -32,7 +32,7 @@ class Read(NamedTuple):
 
 
 def read_transcript(lines: list[str]) -> Read:
-    reader = TranscriptReader(lines[0] if lines else "")
+    reader = TranscriptReader(1, lines[0] if lines else "")
     taken = [
         (reader.take(line, number), number)
         for number, line in enumerate(lines[1:], start=2)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import click
 import pytest
 
-from conversations.errors import ConversationNotFound, ConversationStoreUnavailable
+from conversations.errors import (
+    ConversationNotFound,
+    ConversationStoreUnavailable,
+    InvalidHistory,
+)
 from orchestrator.cli.connection import announce_url
+from orchestrator.cli.conversations import LONGEST_LINE_BYTES, text_of
 from orchestrator.cli.exit_codes import Unavailable, exit_code_of
 from orchestrator.cli.flower import check_closed
 from orchestrator.cli.group import celeriac, run
@@ -69,6 +75,7 @@ def test_every_command_explains_itself(
         (["tasks", "--limit", "0"], "'--limit'"),
         (["tasks", "--status", "done"], "'--status'"),
         (["flower", "--address", "0.0.0.0"], "open to everybody"),  # noqa: S104
+        (["flower", "--", "--address=0.0.0.0"], "give it before `--`"),
         (["demo", "--documents", "nowhere"], "'nowhere' does not exist"),
         (["demo"], "no text files at README.md or docs"),
     ],
@@ -209,3 +216,30 @@ def test_an_up_on_a_given_redis_leaves_the_address_of_another_alone(
     with _announced(RedisServer("unix:///own", "redis-server", ""), tmp_path):
         assert (tmp_path / "redis.url").read_text() == "unix:///own"
     assert not (tmp_path / "redis.url").exists()
+
+
+def test_an_import_stops_reading_a_line_that_is_too_long_for_any_message() -> None:
+    class Endless(io.RawIOBase):
+        """A file without a line end, as a disk image piped in by mistake."""
+
+        read_bytes = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: bytearray) -> int:
+            self.read_bytes += len(buffer)
+            buffer[:] = b"x" * len(buffer)
+            return len(buffer)
+
+    source = Endless()
+    with pytest.raises(InvalidHistory, match="line 1 has more than"):
+        list(text_of(io.BufferedReader(source, 2**20)))
+    assert source.read_bytes <= LONGEST_LINE_BYTES + 2**21
+
+
+def test_an_import_takes_a_byte_order_mark_and_names_what_is_no_utf8() -> None:
+    lines = text_of(io.BytesIO(b"\xef\xbb\xbfa\r\nb\n"))
+    assert [line.strip() for line in lines] == ["a", "b"]
+    with pytest.raises(InvalidHistory, match=r"line 2 is no UTF-8 text \(byte 3\)"):
+        list(text_of(io.BytesIO(b"a\nbc\xff")))

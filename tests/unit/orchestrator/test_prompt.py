@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.prompt import asked, images_of, prompt_of
+from orchestrator.prompt import asked, images_of, prompt_of, question_of
 
 URL = "https://example.com/a.png"
 
@@ -18,6 +18,8 @@ URL = "https://example.com/a.png"
         ({"prompt": "hello"}, "hello"),
         ({"query": "hello", "images": [URL]}, "hello"),
         ({"prompt": "hello", "images": [{"url": URL, "detail": "low"}]}, "hello"),
+        ({"images": [URL]}, ""),
+        ({"prompt": " ", "images": [URL]}, ""),
     ],
 )
 def test_a_prompt_stands_alone_with_or_without_pictures(
@@ -39,3 +41,10 @@ def test_images_that_are_none_are_data_like_any_other(images: Any):
 def test_other_data_is_shown_as_json_without_its_pictures():
     data = {"city": "Oslo", "images": [URL]}
     assert json.loads(prompt_of(data)) == {"city": "Oslo"}
+
+
+def test_pictures_in_messages_are_asked_about():
+    shown = {"role": "user", "content": "", "images": [{"url": URL}]}
+    data = {"messages": [{"role": "system", "content": "Be kind."}, shown]}
+    question = question_of(data)
+    assert (question.content, [image.url for image in question.images]) == ("", [URL])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 
 import pytest
 from redis import exceptions
@@ -42,6 +43,27 @@ def test_every_error_becomes_one_sentence_with_the_address(
     assert type(mapped.value) is kind
     assert "host:6379" in str(mapped.value)
     assert mapped.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://:canary@127.0.0.1:{port}/0", "Connection refused"),
+        ("unix:///nowhere/redis.sock?password=canary", "No such file or directory"),
+    ],
+)
+async def test_what_could_not_be_reached_says_why_in_a_short_traceback(
+    url: str, words: str, unused_tcp_port: int
+) -> None:
+    client = connect(url.format(port=unused_tcp_port))
+    said = pytest.raises(StoreUnavailable, match=rf"reached \({words}\)")
+    with said as told, store_errors("host:6379"):
+        await client.ping()
+    await client.aclose()
+    shown = "".join(traceback.format_exception(told.value))
+    assert "redis.exceptions.ConnectionError: Error" in shown
+    assert "site-packages" not in shown
+    assert "canary" not in shown
 
 
 @pytest.mark.parametrize(

@@ -227,3 +227,69 @@ def test_a_question_that_fits_in_no_history_is_refused_before_it_is_paid_for(
     talking = SubmitRequest(agent="a", input=data, conversation_id="talk")
     with pytest.raises(PayloadTooLarge, match=field + r"\d+ bytes exceed"):
         build_task(talking, agent=None, defaults=defaults)
+
+
+NUL = {"role": "user", "content": "a\x00"}
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"prompt": "a\x00"}, "input.prompt: "),
+        ({"messages": [*FORGED, NUL]}, r"input.messages\[\d\].content: "),
+    ],
+)
+def test_a_nul_is_refused_on_its_way_into_a_history_only(
+    data: dict[str, object], field: str
+) -> None:
+    alone = SubmitRequest(agent="a", input=data)
+    build_task(alone, agent=None, defaults=Defaults())
+    talking = SubmitRequest(agent="a", input=data, conversation_id="talk")
+    with pytest.raises(InvalidInput, match=field + "holds a NUL character at index 1"):
+        build_task(talking, agent=None, defaults=Defaults())
+    rows = SubmitRequest(agent="a", input={"rows": ["\x00"]}, conversation_id="talk")
+    build_task(rows, agent=None, defaults=Defaults())  # shown as JSON, escaped
+
+
+PICTURE = {"url": "https://example.com/a.png"}
+BLANK = [
+    ("llm", {"prompt": ""}, "input.prompt: .*an empty text"),
+    ("llm", {"query": " \n\t"}, "input.query: .*3 characters, all blank"),
+    ("llm", {"prompt": "", "text": None}, "input.prompt: "),
+    ("llm", {"message": None}, "input.message: .*null"),
+    ("llm", {"messages": []}, "input.messages: .*a list that.* some messages"),
+    ("llm", {"messages": [{"role": "user", "content": " "}]}, "input.messages: "),
+    ("researcher", {"query": "", "documents": ["docs"]}, "input.query: "),
+    ("summarizer", {"text": ""}, "input.text: "),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "said"), BLANK)
+def test_who_asks_nothing_is_told_before_anything_is_stored(
+    kind: str, data: dict[str, object], said: str
+) -> None:
+    agent = AgentConfig(name="a", kind=kind)
+    request = SubmitRequest(agent="a", input=data)
+    with pytest.raises(InvalidInput, match=said):
+        build_task(request, agent=agent, defaults=Defaults())
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("llm", {}),
+        ("llm", {"prompt": "", "order": 17}),
+        ("llm", {"images": [PICTURE]}),
+        ("llm", {"prompt": "", "images": [PICTURE]}),
+        ("llm", {"messages": [{"role": "tool", "tool_call_id": "c", "content": ""}]}),
+        ("llm", {"messages": [{"role": "user", "content": "", "images": [PICTURE]}]}),
+        ("llm", {"input": [{"rows": 3}]}),
+        ("researcher", {"query": "", "question": "Why?"}),
+        ("summarizer", {"document": "a.md", "text": ""}),
+        ("WordCount", {"text": ""}),
+        (None, {"prompt": ""}),
+    ],
+)
+def test_what_may_be_meant_is_taken(kind: str | None, data: dict[str, object]) -> None:
+    agent = AgentConfig(name="a", kind=kind) if kind else None
+    build_task(SubmitRequest(agent="a", input=data), agent=agent, defaults=Defaults())

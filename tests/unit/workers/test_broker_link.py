@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from kombu.exceptions import OperationalError
 
 from workers.app import app
@@ -22,6 +23,17 @@ def test_the_pauses_between_attempts_stay_short(
         connection.ensure_connection(lambda _exc, pause: pauses.append(pause), 8)
     assert len(pauses) == 8
     assert max(pauses) == LONGEST_PAUSE_SECONDS
+
+
+def test_a_line_that_is_cut_in_the_first_message_is_a_lost_connection() -> None:
+    """What is raised where Celery greets other workers, before its loop begins."""
+    with app.connection_for_read("redis://127.0.0.1:9/0") as connection:
+        retried = connection.connection_errors
+        with (
+            pytest.raises(retried),
+            connection._reraise_as_library_errors(),  # type: ignore[no-untyped-call]
+        ):
+            raise redis.ConnectionError("Connection closed by server.")
 
 
 def test_what_a_worker_tells_of_its_broker_names_no_login() -> None:

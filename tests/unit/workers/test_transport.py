@@ -14,6 +14,7 @@ from kombu.messaging import Consumer
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 
+from workers.broker_link import lean_broker
 from workers.task_message import TaskCall
 from workers.transport import (
     MAX_BATCH,
@@ -22,7 +23,6 @@ from workers.transport import (
     SocketTransport,
     TaskMessage,
     Transport,
-    lean_broker,
 )
 
 

@@ -211,3 +211,25 @@ async def test_stored_messages_know_what_the_endpoint_counted() -> None:
     await talk.run("A question")
     stored = await talk.conversations.read("default", "c")
     assert all(each.message.tokens for each in stored)
+
+
+async def test_each_completion_tells_which_stored_messages_it_was_shown() -> None:
+    talk = Talk(lambda request: "Yes.")
+    head = Conversation(id="c", config=ConversationConfig(context_window=4))
+    await talk.conversations.create(head)
+    rules = Message(role=Role.SYSTEM, content="Be brief.")
+    await talk.conversations.append("default", "c", [rules])
+    for number in range(5):
+        await talk.run(f"Question {number}")
+    page = await talk.store.list("default", TaskFilter(), limit=10)
+    shown = []
+    for task in reversed(page.tasks):
+        events = await talk.store.events("default", task.id)
+        shown += [e.data.get("history") for e in events if "finish_reason" in e.data]
+    prompts = [[m.content for m in request.messages] for request in talk.llm.requests]
+    stored = await talk.conversations.read("default", "c")
+    said = {each.seq: each.message.content for each in stored}
+    assert shown[-1] == [[1, 1], [7, 9]]
+    for ranges, prompt in zip(shown, prompts, strict=True):
+        seqs = [n for first, last in ranges for n in range(first, last + 1)]
+        assert [said[seq] for seq in seqs] == prompt[:-1]

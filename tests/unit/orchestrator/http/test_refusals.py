@@ -15,6 +15,7 @@ from orchestrator.task import Task, TaskStatus
 from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, serving
 
 _BOTH = ("read", "submit", "cancel", "approve")
+BAD_SCHEMA = {"name": "f", "parameters": 1}
 KEYS = key_settings(
     alice=("acme", _BOTH), bob=("acme", _BOTH), writer=("acme", ("submit",))
 )
@@ -179,6 +180,7 @@ async def test_a_failure_of_ours_is_answered_as_all_else(
             {"text": {"format": {"type": "json_schema", "schema": "s"}}},
             "text.format.schema",
         ),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"reasoning": {"effort": 5}}, "reasoning.effort"),
         ({"tools": [{"type": "function", "name": "bad name!"}]}, "tools[0].name"),
@@ -192,15 +194,31 @@ async def test_values_that_are_none_are_refused_by_name(
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-async def test_a_chat_names_its_own_format(at_home: Served) -> None:
-    body = {
-        "model": "researcher",
-        "messages": [{"role": "user", "content": "x"}],
-        "response_format": {"type": "xml"},
-    }
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "bad name!"}}]},
+            "tools[0].function.name",
+        ),
+        (
+            {"tools": [{"type": "function", "function": BAD_SCHEMA}]},
+            "tools[0].function.parameters",
+        ),
+    ],
+)
+async def test_a_chat_names_its_own_fields(
+    at_home: Served, fields: dict[str, object], param: str
+) -> None:
+    question = [{"role": "user", "content": "x"}]
+    body = {"model": "researcher", "messages": question, **fields}
     answer = await at_home.client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "response_format.type"
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 async def test_probes_may_ask_for_the_head_alone(at_home: Served) -> None:
@@ -220,9 +238,17 @@ async def test_what_is_no_json_names_no_field(at_home: Served) -> None:
     ("headers", "status"),
     [({}, TaskStatus.CANCELLED), ({"Idempotency-Key": "k"}, TaskStatus.PENDING)],
 )
+@pytest.mark.parametrize("reader", ["leaves", "takes nothing"])
 async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
-    at_home: Served, headers: dict[str, str], status: TaskStatus
+    headers: dict[str, str], status: TaskStatus, reader: str
 ) -> None:
+    async with serving(http={"send_timeout": 0.05}) as at_home:
+        await stream_to(reader, at_home, headers)
+        (task,) = (await at_home.orchestrator.list()).tasks
+        assert task.status is status
+
+
+async def stream_to(reader: str, at_home: Served, headers: dict[str, str]) -> None:
     body = {
         "model": "researcher",
         "stream": True,
@@ -238,11 +264,15 @@ async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
         if (first := next(asked, None)) is not None:
             return first
         await begun.wait()
+        if reader == "takes nothing":
+            await asyncio.Event().wait()
         return {"type": "http.disconnect"}
 
     async def send(message: MutableMapping[str, object]) -> None:
         if message["type"] == "http.response.body":
             begun.set()
+            if reader == "takes nothing":
+                await asyncio.Event().wait()
 
     scope = {
         "type": "http",
@@ -252,5 +282,3 @@ async def test_a_stream_that_may_be_asked_for_again_is_not_cancelled(
         "headers": [(name.lower(), value) for name, value in request.headers.raw],
     }
     await at_home.app(scope, receive, send)
-    (task,) = (await at_home.orchestrator.list()).tasks
-    assert task.status is status

@@ -10,11 +10,15 @@ from pydantic import ValidationError
 from orchestrator.agent_config import AgentConfig
 from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.settings import Settings
+from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import Agent, AgentInput, AgentResult, RunContext
 from workers.agents.kinds import KINDS, build_agent
 from workers.agents.llm_agent import LLMAgent
 from workers.agents.researcher import ResearcherAgent
 from workers.agents.summarizer import SummarizerAgent
 from workers.errors import InvalidAgent
+from workers.llm.scripted import ScriptedLLMProvider
+from workers.tools.registry import ToolRegistry
 
 
 @pytest.fixture
@@ -74,6 +78,36 @@ def test_settings_know_the_kinds_without_importing_them() -> None:
     assert "acme_agents" not in sys.modules
     with pytest.raises(ValidationError, match=r"agents.a: kind 'peot'.*mean poet\?"):
         Settings(agents={"a": {"kind": "peot"}})
+
+
+class Parrot:
+    """An agent of somebody else's."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        return AgentResult(content=agent_input.prompt())
+
+
+class Polite(LLMAgent):
+    """One of ours, changed."""
+
+
+@pytest.mark.parametrize(
+    ("agent", "said", "kind"),
+    [
+        (None, "researcher", "researcher"),
+        (LLMAgent(instructions="Be kind."), "llm", "llm"),
+        (ResearcherAgent(), "llm", "researcher"),
+        (Parrot(), "llm", "Parrot"),
+        (Parrot(), "bird", "bird"),
+        (Polite(), "llm", "Polite"),
+    ],
+)
+def test_an_object_is_told_as_what_it_is(
+    agent: Agent | None, said: str, kind: str
+) -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    manager.register_agent(AgentConfig(name="a", kind=said), agent)
+    assert manager.get_config("a").kind == kind
 
 
 def test_the_names_of_our_kinds_are_those_that_are_built() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from conversations.memory_store import InMemoryConversationStore
 from conversations.view import read_view
 from conversations.window import tokens_of
 from tests.unit.workers.agents.strict_server import check_messages
+from tests.unit.workers.agents.strict_templates import check_strict
 from workers.agents.agent import AgentInput
 from workers.agents.turn_messages import opening_of_turn
 from workers.llm.provider import CompletionRequest
@@ -56,6 +59,12 @@ steered = st.builds(lambda a, b, c: [user(a), user(b), answer(c)], texts, texts,
 with_tools = st.builds(
     lambda q, n, r, a: [user(q), calls(n), *results(n[::-1], r), answer(a)],
     *(texts, ids, texts, texts),
+)
+# May be told to answer now, or be steered, right after its tools.
+under_way = st.builds(
+    lambda work, orders: [*work[:-1], *orders, work[-1]],
+    with_tools,
+    st.lists(texts.map(user), max_size=1),
 )
 cut_short = st.builds(
     lambda q, said, ended: list(closing_messages([user(q)], said=said, ended=ended)),
@@ -120,7 +129,7 @@ async def window_of(
     st.integers(min_value=0, max_value=60),
     st.integers(min_value=0, max_value=60),
     st.booleans(),
-    with_tools,
+    under_way,
 )
 def test_every_prompt_is_valid_for_a_strict_server(
     turns: list[list[Message]],
@@ -149,8 +158,21 @@ def test_every_prompt_is_valid_for_a_strict_server(
             return
         assert sum(map(tokens_of, [*head, *messages])) <= tokens
     request = CompletionRequest(messages=(*head, *messages))
-    body = chat_body(request, model="m", dialect=Dialect(), stream=False)
-    check_messages(body["messages"])
+    check_messages(sent(request, "any"))
+    for order in ("strict", "no_system"):
+        prompt = sent(request, order)
+        check_messages(prompt)
+        check_strict(prompt, system_role=order == "strict")
+        assert words(prompt) >= words(sent(request, "any"))
+
+
+def sent(request: CompletionRequest, order: str) -> list[dict[str, Any]]:
+    dialect = Dialect(message_order=order)
+    return chat_body(request, model="m", dialect=dialect, stream=False)["messages"]
+
+
+def words(prompt: list[dict[str, Any]]) -> Counter[str]:
+    return Counter(word for message in prompt for word in message["content"].split())
 
 
 def test_outputs_of_a_clients_calls_find_them_in_the_smallest_window() -> None:

@@ -174,3 +174,6 @@ def test_images_go_as_parts_beside_the_text_and_only_where_there_are_any():
         },
         {"role": "user", "content": "weather?"},
     ]
+    alone = shown.model_copy(update={"content": ""})
+    (sent,) = body_of(alone)["messages"]
+    assert [part["type"] for part in sent["content"]] == ["image_url"]

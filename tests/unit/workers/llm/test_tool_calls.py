@@ -8,7 +8,7 @@ import pytest
 
 from conversations.message import ToolCall
 from workers.errors import MalformedCompletion
-from workers.llm.tool_calls import ToolCallAccumulator, mend, parse_arguments
+from workers.llm.tool_calls import ToolCallAccumulator, parse_arguments
 
 
 def delta(
@@ -142,9 +142,3 @@ def test_arguments_that_are_no_plain_object_are_told(text: str, problem: str):
     arguments, told = parse_arguments(text)
     assert arguments == {}
     assert problem in told
-
-
-def test_halves_of_a_surrogate_pair_are_joined_and_a_lone_one_is_replaced():
-    assert mend("\ud83d" + "\ude00") == "😀"
-    assert mend("a\ud83d") == "a\ufffd"
-    assert mend("plain") == "plain"

@@ -93,7 +93,7 @@ async def test_error_text_that_cannot_be_stored_is_made_so() -> None:
         raise ToolFailed("bad \ud800 text")
 
     result = await call(ToolRegistry([fail]), "fail")
-    assert result.content == "bad \\ud800 text"
+    assert result.content == "bad \ufffd text"
 
 
 async def test_cancellation_passes() -> None:

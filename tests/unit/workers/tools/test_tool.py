@@ -215,7 +215,6 @@ async def test_long_exception_texts_are_cut() -> None:
     [
         (object(), "type object"),
         ({"a": float("nan")}, "result.a: not JSON"),
-        ("\ud800", "lone surrogate"),
         ({1: 2}, "a key of type int"),
     ],
 )

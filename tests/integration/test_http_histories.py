@@ -1,0 +1,187 @@
+"""Histories that responses have for themselves: they come and go with their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from conversations.memory_store import InMemoryConversationStore
+from orchestrator.errors import StoreUnavailable
+from orchestrator.http.app import create_app
+from orchestrator.settings import load_settings
+from tests.http_service import Service, serving
+
+BASE = "http://127.0.0.1:8000"
+KEY = {"Idempotency-Key": "once"}
+ASK: dict[str, Any] = {"model": "assistant", "input": "hi"}
+
+
+@asynccontextmanager
+async def service() -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    async with (
+        serving(lambda request: f"to {request.messages[-1].content}") as running,
+        httpx.AsyncClient(base_url=running.url, timeout=20) as client,
+    ):
+        yield running, client
+
+
+async def ask(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
+    headers = fields.pop("headers", {})
+    answer = await client.post("/v1/responses", json=ASK | fields, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def histories(service: Service) -> int:
+    """How many conversations there are, hidden ones too."""
+    store = service.celeriac.conversations._store  # type: ignore[attr-defined]
+    assert isinstance(store, InMemoryConversationStore)
+    return len(store._records)
+
+
+REFUSED = {
+    "no such agent": ({"model": "nobody"}, 404),
+    "a key of another request": ({"input": "else", "headers": KEY}, 400),
+    "too large": ({"input": "x" * 300_000}, 413),
+    "a bad tool": ({"tools": [{"type": "function", "name": "?"}]}, 400),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_refused_request_leaves_no_history(case: str) -> None:
+    fields, status = REFUSED[case]
+    async with service() as (running, client):
+        first = await ask(client, headers=KEY)
+        follower = {"previous_response_id": first["id"]}
+        await ask(client, **follower)
+        before = histories(running)
+        for more in ({}, follower):
+            body = {k: v for k, v in fields.items() if k != "headers"}
+            answer = await client.post(
+                "/v1/responses",
+                json=ASK | body | more,
+                headers=fields.get("headers"),
+            )
+            assert answer.status_code == status, answer.text
+            assert histories(running) == before
+
+
+async def test_a_repeated_request_leaves_no_second_history() -> None:
+    async with service() as (running, client):
+        first = await ask(client)
+        follower: dict[str, Any] = {"previous_response_id": first["id"], "headers": KEY}
+        one = await ask(client, **follower)
+        before = histories(running)
+        assert (await ask(client, **follower))["id"] == one["id"]
+        assert histories(running) == before
+        refused = await client.post(
+            "/v1/responses",
+            json=ASK | {"previous_response_id": one["id"]},
+            headers=KEY,
+        )
+        assert refused.json()["error"]["code"] == "idempotency_conflict"
+        third = await ask(client, previous_response_id=one["id"])
+        asked = [m.content for m in running.model.requests[-1].messages]
+        assert asked == ["hi", "to hi"] * 2 + ["hi"]
+        assert third["id"] != one["id"]
+
+
+async def test_a_store_that_did_not_answer_keeps_the_history_of_what_it_may_have_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with service() as (running, client):
+        first = await ask(client)
+        await ask(client, previous_response_id=first["id"])
+        store, before = running.celeriac._parts.store, histories(running)
+        create = store.create
+
+        async def silent(tasks: Any) -> Any:
+            await create(tasks)
+            raise StoreUnavailable("no answer")
+
+        monkeypatch.setattr(store, "create", silent)
+        lost = await client.post(
+            "/v1/responses", json=ASK | {"previous_response_id": first["id"]}
+        )
+        assert lost.status_code == 503
+        assert histories(running) == before + 1
+
+
+async def test_a_key_that_is_used_again_when_it_is_free_meets_no_old_history() -> None:
+    async with (
+        serving(lambda _: "ok", retention={"idempotency_ttl": "1ms"}) as running,
+        httpx.AsyncClient(base_url=running.url, timeout=20) as client,
+    ):
+        first = await ask(client, headers=KEY)
+        again = await ask(client, headers=KEY)
+        assert first["id"] != again["id"]
+        asked = [m.content for m in running.model.requests[-1].messages]
+        assert asked == ["hi"]
+
+
+async def test_in_redis_a_history_comes_into_being_with_its_end(
+    clean_redis_url: str,
+) -> None:
+    settings = load_settings(storage={"redis_url": clean_redis_url}, agents={})
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
+    ):
+        store = app.state.parts.store
+        made = await client.post("/v1/responses", json=ASK | {"background": True})
+        assert made.status_code == 200, made.text
+        keys = [
+            key async for key in store._client.scan_iter("*:default:conversation:*")
+        ]
+        assert keys == []
+        path = f"/v1/responses/{made.json()['id']}"
+        await client.post(f"{path}/cancel")
+        keys = [
+            key
+            async for key in store._client.scan_iter("*:default:conversation:hidden-*")
+        ]
+        assert keys
+        assert all([await store._client.pttl(key) > 0 for key in keys])
+        await client.delete(path)
+        keys = [
+            key async for key in store._client.scan_iter("*:default:conversation:*")
+        ]
+        assert [key for key in keys if not key.endswith(":tombstone")] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/tasks", "/v1/conversations/{}"])
+async def test_a_history_of_ours_is_no_conversation_of_a_client(path: str) -> None:
+    async with service() as (running, client):
+        first = await ask(client)
+        task = await running.celeriac.get(f"task-{first['id'].removeprefix('resp_')}")
+        name = task.conversation_id
+        bodies = {
+            "/v1/responses": ASK | {"conversation": name},
+            "/tasks": {"agent": "assistant", "conversation_id": name},
+        }
+        if path in bodies:
+            answer = await client.post(path, json=bodies[path])
+        else:
+            answer = await client.get(path.format(name))
+        assert answer.status_code == (422 if path == "/tasks" else 404), answer.text
+        assert len((await running.celeriac.list()).tasks) == 1
+
+
+async def test_a_history_that_has_expired_names_the_previous_response() -> None:
+    async with service() as (running, client):
+        first = await ask(client)
+        task = await running.celeriac.get(f"task-{first['id'].removeprefix('resp_')}")
+        await running.celeriac.conversations.delete(task.conversation_id or "")
+        answer = await client.post(
+            "/v1/responses", json=ASK | {"previous_response_id": first["id"]}
+        )
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["code"] == "previous_response_not_found"
+        assert error["param"] == "previous_response_id"

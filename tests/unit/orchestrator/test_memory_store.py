@@ -1,0 +1,34 @@
+"""What only the task store in memory must do itself: give its memory back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from conversations.conversation import Conversation, ConversationConfig
+from conversations.memory_store import InMemoryConversationStore
+from orchestrator.memory_store import InMemoryTaskStore
+
+
+async def test_a_sweep_forgets_conversations_whose_time_is_over() -> None:
+    """Nobody may ever look them up again; Redis forgets them by itself."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    conversations = InMemoryConversationStore(clock=lambda: now)
+    store = InMemoryTaskStore(conversations=conversations)
+    short = ConversationConfig(ttl_seconds=60)
+    for name in ("deleted", "short", "kept"):
+        config = short if name == "short" else ConversationConfig()
+        await conversations.create(Conversation(id=name, config=config))
+    await conversations.delete("default", "deleted")
+
+    def remembered() -> tuple[int, int]:
+        return len(conversations._records), len(conversations._tombstones)
+
+    now += timedelta(seconds=59)
+    await store.sweep()
+    assert remembered() == (2, 1)
+    now += timedelta(seconds=2)
+    await store.sweep()
+    assert remembered() == (1, 1)
+    now += timedelta(days=1)
+    await store.sweep()
+    assert remembered() == (1, 0)

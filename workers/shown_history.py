@@ -1,0 +1,38 @@
+"""Which stored messages a prompt shows, for those who ask why a model said so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import JsonValue
+
+from conversations.message import Message
+from conversations.view import ConversationView
+
+
+class ShownHistory:
+    """The messages of a run's window, known again in its prompts.
+
+    They are the same objects there: nobody on the way copies a message that stays as it
+    is. One that an agent has made anew, or that was shortened, is none of them.
+    """
+
+    def __init__(self, view: ConversationView | None = None) -> None:
+        self._view = view  # keeps them, so that no other object takes their place
+        self._seqs = {} if view is None else dict(view.seqs)
+
+    def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
+        """Return the numbers of the stored messages in a prompt, as first and last."""
+        found = (self._seqs.get(id(message)) for message in prompt)
+        ranges: list[JsonValue] = []
+        first = last = None
+        for seq in sorted(seq for seq in found if seq is not None):
+            if last is not None and seq == last + 1:
+                last = seq
+                continue
+            if last is not None:
+                ranges.append([first, last])
+            first = last = seq
+        if last is not None:
+            ranges.append([first, last])
+        return ranges
