@@ -35,12 +35,29 @@ if TYPE_CHECKING:
     from orchestrator.task import Task
 
 
+_NAMED_IDS = 3
+"""Written out in a message; all are in its attribute."""
 _LONGEST_IDENTIFIER = 100
 """Of what is shown; ids are shorter."""
 
 
 class OrchestratorError(Exception):
     """Anything that the orchestrator refuses or reports."""
+
+    accepted: tuple[str, ...] = ()
+    """Ids of the tasks that a `submit_many` had accepted when this stopped it."""
+
+
+def tell_accepted(error: Exception, task_ids: Sequence[str], *, of: int) -> None:
+    """Let the error of a submit of many tasks name those that are accepted."""
+    if not task_ids or of < 2:
+        return
+    more = len(task_ids) - _NAMED_IDS
+    named = ", ".join(task_ids[:_NAMED_IDS]) + (f" and {more} more" if more > 0 else "")
+    text = f"{error}; {len(task_ids)} of {of} tasks are accepted all the same: {named}"
+    error.args = (text,)
+    if isinstance(error, OrchestratorError):
+        error.accepted = tuple(task_ids)
 
 
 class InvalidInput(OrchestratorError, ValueError):

@@ -138,7 +138,11 @@ class Entry:
     @property
     def expires_at(self) -> datetime | None:
         """When it is too late for the first claim."""
-        return None if self.task.attempt else self.limit(self.task.expires_seconds)
+        at = None if self.task.attempt else self.limit(self.task.expires_seconds)
+        created, earliest = self.task.created_at, self.task.not_before
+        if at is None or created is None or earliest is None:
+            return at
+        return at + max(timedelta(0), earliest - created)
 
     @property
     def deadline_at(self) -> datetime | None:

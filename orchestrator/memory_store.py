@@ -114,9 +114,18 @@ class InMemoryTaskStore(
             delta_ttl_seconds=delta_ttl_seconds,
         )
 
-    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
+    async def create(
+        self,
+        tasks: Sequence[Task],
+        *,
+        answers: list[Creation | Exception] | None = None,
+    ) -> tuple[Creation | Exception, ...]:
+        answers = [] if answers is None else answers
+        first = len(answers)
         with self._lock:
-            return tuple(self._acceptance.accept(task) for task in tasks)
+            for task in tasks:
+                answers.append(self._acceptance.accept(task))
+        return tuple(answers[first:])
 
     async def get(self, tenant: str, task_id: str) -> Task:
         with self._lock:

@@ -6,12 +6,10 @@ and directory by their protocols only; `wiring` names the concrete ones.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import (
     Iterable,
     Mapping,
-    Sequence,
 )
 from time import monotonic
 from types import TracebackType
@@ -20,12 +18,10 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from pydantic import JsonValue
 
 from conversations.service import ConversationService
-from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
 from orchestrator.chat import AsyncChat
 from orchestrator.errors import (
     IdempotencyConflict,
     InvalidTransition,
-    QueueUnavailable,
     ServiceDisabled,
     TaskNotFound,
 )
@@ -44,11 +40,10 @@ from orchestrator.request import (
 )
 from orchestrator.schedule import Missed, Schedule
 from orchestrator.settings import Settings, load_settings
-from orchestrator.store import Creation, Doorbell
 from orchestrator.task import Task
 from orchestrator.task_building import request_of
 from orchestrator.task_handle import AsyncTaskHandle
-from orchestrator.task_reader import TaskReader
+from orchestrator.task_submission import TaskSubmission
 from orchestrator.wiring import connect
 
 T = TypeVar("T")
@@ -56,13 +51,9 @@ logger = logging.getLogger(__name__)
 
 CONFIRM_SECONDS = 4.0
 """How long a delete waits for the worker to confirm its cancel."""
-ANSWER_SECONDS = 4.75
-"""How long a submit or cancel may take with its doorbell, which then rings on alone."""
-_BOUNDED_TASKS = 1000
-"""So many tasks have the store's time limit for themselves."""
 
 
-class AsyncOrchestrator(TaskReader):
+class AsyncOrchestrator(TaskSubmission):
     """Submits tasks and reads them. `async with` closes it."""
 
     def __init__(
@@ -78,7 +69,6 @@ class AsyncOrchestrator(TaskReader):
             parts: Ready-made stores and queue, instead of those of the settings.
         """
         super().__init__(parts or connect(settings or load_settings()))
-        self._agents = KnownAgents(self._parts)
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,21 +137,18 @@ class AsyncOrchestrator(TaskReader):
         of the caller in the middle leaves the first of them accepted; submit again
         with the same idempotency keys to complete the rest.
 
+        An error that leaves some accepted names them, and holds their ids as
+        `accepted`, where it is an `OrchestratorError`.
+
         Raises:
             InvalidInput: names the request by its index; nothing is stored.
             AgentNotFound, IdempotencyConflict, ConversationBusy: of the first refused
                 request; the others are accepted.
+            StoreUnavailable: what was stored before runs; of the others nothing is
+                known.
         """
         parsed = parse_requests(requests, name="requests")
-        chain = parse_then(then)
-        handles = await self._accept(parsed)
-        first = tuple(handle.id for handle in handles)
-        for request in chain:
-            after = tuple(dict.fromkeys((*request.after, *first)))
-            following = request.model_copy(update={"after": after})
-            (handle,) = await self._accept([following])
-            handles, first = (*handles, handle), (handle.id,)
-        return handles
+        return await self._accept_chain(parsed, parse_then(then))
 
     async def execute_async(self, task: Task) -> str:
         """Accept a task made by hand; return its id.
@@ -182,19 +169,6 @@ class AsyncOrchestrator(TaskReader):
         """
         task = await self.get(task_id, tenant=tenant)
         return AsyncTaskHandle(self, task)
-
-    async def cancel(self, task_id: str, *, tenant: str | None = None) -> Task:
-        """Ask for the end of a task; return it as it now stands.
-
-        Raises:
-            TaskNotFound: none of this tenant has the id.
-        """
-        started = monotonic()
-        answer = await self._bounded(
-            self._parts.store.cancel(*self._key(tenant, task_id))
-        )
-        await self._ring(answer.doorbells, since=started)
-        return answer.task
 
     async def delete(self, task_id: str, *, tenant: str | None = None) -> None:
         """Forget a task, its steps and events; one that has not ended is cancelled.
@@ -349,47 +323,3 @@ class AsyncOrchestrator(TaskReader):
         """End a schedule; tell whether there was one. Its tasks go on."""
         store = self._parts.store
         return await self._bounded(store.drop_schedule(self._of(tenant), schedule_id))
-
-    async def _accept(
-        self, requests: Sequence[SubmitRequest], *, by_hand: Task | None = None
-    ) -> tuple[AsyncTaskHandle, ...]:
-        self._agents.check_services(requests)
-        started = monotonic()
-        infos, answers, rest = await self._bounded(self._store(requests, by_hand))
-        while rest:
-            started, some = monotonic(), rest[:_BOUNDED_TASKS]
-            answers += await self._bounded(self._parts.store.create(some))
-            rest = rest[_BOUNDED_TASKS:]
-        creations = [answer for answer in answers if isinstance(answer, Creation)]
-        bells = [bell for made in creations for bell in made.doorbells]
-        await self._ring(bells, since=started)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return tuple(
-            AsyncTaskHandle(
-                self,
-                creation.task,
-                created=creation.created,
-                warning=warn_unserved(creation.task, infos),
-            )
-            for creation in creations
-        )
-
-    async def _store(
-        self, requests: Sequence[SubmitRequest], by_hand: Task | None
-    ) -> tuple[Agents, tuple[Creation | Exception, ...], list[Task]]:
-        """Store the first tasks; return those left as well."""
-        infos = await self._agents.look_up(requests)
-        tasks = self._agents.build(requests, infos, by_hand=by_hand)
-        answers = await self._parts.store.create(tasks[:_BOUNDED_TASKS])
-        return infos, answers, tasks[_BOUNDED_TASKS:]
-
-    async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
-        if not doorbells:
-            return
-        try:
-            async with asyncio.timeout(since + ANSWER_SECONDS - monotonic()):
-                await self._parts.queue.enqueue(doorbells)
-        except (QueueUnavailable, TimeoutError) as exc:
-            logger.warning("doorbell not rung yet", extra={"error": str(exc)})

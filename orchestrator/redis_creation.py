@@ -64,23 +64,30 @@ class RedisCreation(RedisTaskScripts):
 
     _creation_terms: CreationTerms
 
-    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
-        created: list[Creation | Exception] = []
+    async def create(
+        self,
+        tasks: Sequence[Task],
+        *,
+        answers: list[Creation | Exception] | None = None,
+    ) -> tuple[Creation | Exception, ...]:
+        answers = [] if answers is None else answers
+        first = len(answers)
         sent: asyncio.Task[list[Creation | Exception]] | None = None
         try:
             # Each batch is written while Redis works on the one before it.
             for batch in _batches(tasks, self._creation_terms):
                 if len(batch.tasks) == len(tasks):
-                    return tuple(await self._create(batch))
-                created += await sent if sent is not None else ()
+                    answers += await self._create(batch)
+                    break
+                answers += await sent if sent is not None else ()
                 sent = asyncio.create_task(self._create(batch))
                 for _ in range(_TURNS_TO_SEND):
                     await asyncio.sleep(0)
-            created += await sent if sent is not None else ()
+            answers += await sent if sent is not None else ()
         finally:
             if sent is not None:
                 sent.cancel()
-        return tuple(created)
+        return tuple(answers[first:])
 
     async def _create(self, batch: _Batch) -> list[Creation | Exception]:
         tenant = batch.tasks[0].tenant

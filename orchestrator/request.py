@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -30,6 +31,7 @@ from orchestrator.journal import Action, Decision, call_key
 from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
+    MOST_AFTER,
     RetryPolicy,
     Task,
     WhenBusy,
@@ -100,12 +102,12 @@ class SubmitRequest(BaseModel):
     """0 to 9; 9 is most urgent."""
     not_before: datetime | None = None
     """Earliest start, with a time zone; within ten years."""
-    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    after: tuple[Identifier, ...] = Field(default=(), max_length=MOST_AFTER)
     """Tasks that must end first; their answers stand in its input as `results`."""
     after_failure: Literal["fail", "run"] = "fail"
     """What it does when one of them ended without an answer."""
     expires: Seconds | None = None
-    """Longest wait for the first claim."""
+    """Longest wait for the first claim, from acceptance or `not_before`."""
     deadline: Seconds | None = None
     """Longest life from acceptance to the end."""
     soft_time_limit: Seconds | None = None
@@ -261,6 +263,10 @@ def parse_then(then: Then) -> list[SubmitRequest]:
     return parse_requests(then, name="then")
 
 
+_COUNTED: Final = re.compile(r"item(s?) after validation")
+"""What pydantic counts of a text that we have checked before."""
+
+
 def invalid_input(error: ValidationError) -> InvalidInput:
     """Say of a pydantic error what its first finding says, without the value."""
     finding = error.errors(include_url=False, include_context=False)[0]
@@ -273,6 +279,8 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     elif finding["type"] != "value_error":
         given = finding["input"]
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
+        if isinstance(given, str):
+            reason = _COUNTED.sub(r"character\1", reason)
         reason = f"{reason} (got {type(given).__name__}{size})"
     return InvalidInput(field, reason)
 

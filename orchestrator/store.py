@@ -103,7 +103,12 @@ class TaskPage(NamedTuple):
 class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
     """Keeps tasks, their journals and event logs, and decides what may run."""
 
-    async def create(self, tasks: Sequence[Task]) -> tuple[Creation | Exception, ...]:
+    async def create(
+        self,
+        tasks: Sequence[Task],
+        *,
+        answers: list[Creation | Exception] | None = None,
+    ) -> tuple[Creation | Exception, ...]:
         """Accept tasks; each is whole or absent, none depends on another.
 
         Writes record, idempotency, cache entry, turn order, due index and the first
@@ -119,8 +124,11 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         the message waits for `take_messages`, and for a turn of its own when that
         task ends before.
 
+        Each answer is added to `answers` as soon as it is known, so that a call that
+        fails or is cancelled in the middle has told of those before.
+
         Raises:
-            StoreUnavailable: nothing is known of any of them.
+            StoreUnavailable: nothing is known of those without an answer.
         """
         ...
 

@@ -16,6 +16,8 @@ from conversations.json_value import Identifier, Json, JsonObject, Text
 from orchestrator.budget_limits import TaskBudget
 
 DEFAULT_QUEUE: Final = "celeriac"
+MOST_AFTER: Final = 10_000
+"""Tasks that one may wait for."""
 DEFAULT_PRIORITY: Final = 4
 """Middle of 0 to 9; 9 is most urgent."""
 
@@ -256,12 +258,12 @@ class Task(BaseModel):
     """A second submit with the same key and request returns this task."""
     not_before: datetime | None = None
     """Earliest start (aware)."""
-    after: tuple[Identifier, ...] = Field(default=(), max_length=10_000)
+    after: tuple[Identifier, ...] = Field(default=(), max_length=MOST_AFTER)
     """Tasks of the tenant that must end first; their answers are its `results`."""
     after_failure: Literal["fail", "run"] = "fail"
     """What it does when one of them ended without an answer."""
     expires_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Longest wait for the first claim, in seconds from acceptance."""
+    """Longest wait for the first claim, in seconds from acceptance or `not_before`."""
     deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Longest life from acceptance to the end, in seconds."""
     soft_time_limit_seconds: float | None = Field(
@@ -344,6 +346,8 @@ class Task(BaseModel):
             raise ValueError(
                 f"soft_time_limit ({soft} s) must not exceed time_limit ({hard} s)"
             )
+        if self.id in self.after:
+            raise ValueError("after must not name the task itself")
         if self.not_before is not None and self.not_before.tzinfo is None:
             raise ValueError("not_before must carry a time zone")
         if self.cache_ttl_seconds is not None and self.conversation_id is not None:

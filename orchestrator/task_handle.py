@@ -9,7 +9,7 @@ from orchestrator.events import TaskEvent
 from orchestrator.task import Task, TaskResult, TaskStatus
 
 if TYPE_CHECKING:
-    from orchestrator.orchestrator import AsyncOrchestrator
+    from orchestrator.task_submission import TaskSubmission
 
 
 class AsyncTaskHandle:
@@ -17,7 +17,7 @@ class AsyncTaskHandle:
 
     def __init__(
         self,
-        orchestrator: AsyncOrchestrator,
+        orchestrator: TaskSubmission,
         task: Task,
         *,
         created: bool = False,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -87,14 +88,14 @@ async def _patiently(ask: Callable[[], Awaitable[T]], *, seconds: float) -> T:
     A worker that starts while Redis restarts would be missing afterwards. What time
     does not heal, a wrong login say, is told at once.
     """
-    give_up_at = monotonic() + seconds
-    told = ""
+    give_up_at, told = inf, ""
     while True:
         try:
             return await ask()
         except StoreUnavailable as exc:
             if not exc.may_pass or monotonic() > give_up_at:
                 raise
+            give_up_at = min(give_up_at, monotonic() + seconds)
             if str(exc) != told:
                 told = str(exc)
                 logger.warning("%s; waiting %g s for it", told, seconds)

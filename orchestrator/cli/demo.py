@@ -29,7 +29,7 @@ from orchestrator.settings import load_settings
 from orchestrator.task import TaskStatus
 from orchestrator.task_handle import AsyncTaskHandle
 
-_QUESTION = "How is a task found again when its worker or its message is lost?"
+_QUESTION = "How does the sweeper find what is due after a lost message?"
 _SUMMARIES = 20
 _RESEARCHER, _SUMMARIZER = "researcher", "summarizer"
 
@@ -85,17 +85,14 @@ def _announce_redis(redis: RedisServer) -> None:
 
 
 def _announce_endpoint(report: EndpointReport) -> None:
-    if report.usable and not report.is_double:
+    if report.usable:
         click.echo(f"Endpoint  {report}: it answers and is used")
-        return
-    if not report.usable:
+        told = "this is a scripted endpoint, whose script answers."
+    else:
         click.echo(f"Endpoint  {report} cannot be used: {report.remedy}")
-    click.secho(
-        "          NO MODEL IS CALLED: a scripted endpoint stands in. What it prints"
-        " is quoted from the documents.",
-        fg="yellow",
-        bold=True,
-    )
+        told = "a scripted endpoint stands in, which quotes the documents."
+    if report.is_double or not report.usable:
+        click.secho(f"          NO MODEL IS CALLED: {told}", fg="yellow", bold=True)
 
 
 async def _work(

@@ -37,7 +37,7 @@ def print_answer(task: Task, events: Sequence[TaskEvent], *, scripted: bool) -> 
 
 
 def _whose(scripted: bool) -> str:
-    return " (quoted by the scripted endpoint, no model answered)" if scripted else ""
+    return " (from the scripted endpoint, no model answered)" if scripted else ""
 
 
 def _print_step(event: TaskEvent) -> None:

@@ -269,6 +269,8 @@ end
 
 local function create(asked, talk, head)
   local due = math.max(NOW, asked.not_before or NOW)
+  -- The wait for the first claim begins when that is possible.
+  asked.expires = asked.expires and asked.expires + due - NOW
   local ordinal, rule, bells = next_ordinal(asked.listings[1]), asked.when_busy, {}
   -- An ended task of this id may have expired before it was forgotten.
   redis.call('ZREM', KEYS[9], MEMBER)

@@ -12,9 +12,9 @@ from orchestrator import redis_keys
 from orchestrator.errors import StoreFull
 from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import LeaseState, RefusalReason
-from orchestrator.task import TaskStatus
-from tests.conformance.task_steps import claim, submitted, sweep_until, try_claim
+from orchestrator.store import Creation, LeaseState, RefusalReason, TaskFilter
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.task_steps import AGENT, claim, submitted, sweep_until, try_claim
 
 TINY = 0.02
 RENEWAL_SECONDS = 0.6
@@ -60,6 +60,24 @@ async def test_while_writes_are_refused_and_just_after_no_lease_is_taken_back(
         assert (await store.sweep()).recovered == 0
         task = await store.get(lease.tenant, lease.task_id)
         assert task.status is TaskStatus.RUNNING
+
+
+async def test_what_a_redis_took_before_it_was_full_is_told(
+    client: Redis, store: RedisTaskStore
+) -> None:
+    tasks = [Task(agent_name=AGENT, input={"text": "x" * 20_000}) for _ in range(500)]
+    answers: list[Creation | Exception] = []
+    used = int((await client.info("memory"))["used_memory"])
+    await client.config_set("maxmemory", used + 4_000_000)
+    try:
+        with pytest.raises(StoreFull):
+            await store.create(tasks, answers=answers)
+    finally:
+        await client.config_set("maxmemory", 0)
+    told = {made.task.id for made in answers if isinstance(made, Creation)}
+    page = await store.list("default", TaskFilter(), limit=1000)
+    assert 0 < len(told) < len(tasks)
+    assert {task.id for task in page.tasks} == told
 
 
 async def test_a_record_of_another_release_is_not_claimed(

@@ -28,7 +28,7 @@ from orchestrator.redis_keys import HISTORY, LEASES
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Ending, TaskFilter
 from orchestrator.task import Task, TaskStatus
-from tests.conformance.cutting_proxy import CuttingProxy
+from tests.conformance.losing_line import LosingLine
 from tests.conformance.task_steps import (
     AGENT,
     WORKER,
@@ -66,26 +66,26 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def proxy(clean_redis_url: str, directory: Path) -> AsyncIterator[CuttingProxy]:
+async def line(clean_redis_url: str, directory: Path) -> AsyncIterator[LosingLine]:
     target = Path(clean_redis_url.removeprefix("unix://").partition("?")[0])
-    async with CuttingProxy(target, directory / "proxy.sock") as proxy:
-        yield proxy
+    async with LosingLine(target, directory / "line.sock") as line:
+        yield line
 
 
 @pytest.fixture
-async def cut_store(proxy: CuttingProxy) -> AsyncIterator[RedisTaskStore]:
+async def cut_store(line: LosingLine) -> AsyncIterator[RedisTaskStore]:
     """A store that has run its first script and can now lose an answer."""
-    store = RedisTaskStore(connect(f"unix://{proxy.path}?db=1"))
+    store = RedisTaskStore(connect(f"{line.url}?db=1"))
     await store.sweep()
     yield store
-    assert proxy.lost == 1
+    assert line.lost == 1
     await store.aclose()
 
 
 async def test_create_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     creation = await submit(cut_store, idempotency_key="k", conversation_id="c")
     assert creation.doorbells
     page = await cut_store.list("default", TaskFilter())
@@ -94,10 +94,10 @@ async def test_create_is_safe_to_repeat_when_its_answer_was_lost(
 
 
 async def test_claim_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
     task = await submitted(cut_store)
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     lease = (await claim(cut_store, task)).lease
     assert lease.fence == 1
     await cut_store.finish(lease, completed(lease), running_seconds=0)
@@ -105,14 +105,14 @@ async def test_claim_is_safe_to_repeat_when_its_answer_was_lost(
 
 
 async def test_a_claim_is_found_again_after_more_losses_than_the_client_repeats(
-    proxy: CuttingProxy, store: RedisTaskStore
+    line: LosingLine, store: RedisTaskStore
 ) -> None:
     task = await submitted(store)
-    cut = RedisTaskStore(connect(f"unix://{proxy.path}?db=1"))
+    cut = RedisTaskStore(connect(f"{line.url}?db=1"))
     await cut.sweep()
-    proxy.lose_answers(12)
+    line.lose_answers(12)
     lease = (await claim(cut, task)).lease
-    assert (lease.fence, proxy.lost) == (1, 12)
+    assert (lease.fence, line.lost) == (1, 12)
     await cut.finish(lease, completed(lease), running_seconds=0)
     ended = await store.get("default", task.id)
     assert (ended.status, ended.crashes) == (TaskStatus.COMPLETED, 0)
@@ -121,12 +121,12 @@ async def test_a_claim_is_found_again_after_more_losses_than_the_client_repeats(
 
 
 async def test_a_claim_gives_up_once_its_lease_would_have_run_out(
-    proxy: CuttingProxy, store: RedisTaskStore
+    line: LosingLine, store: RedisTaskStore
 ) -> None:
     task = await submitted(store)
-    cut = RedisTaskStore(connect(f"unix://{proxy.path}?db=1"))
+    cut = RedisTaskStore(connect(f"{line.url}?db=1"))
     await cut.sweep()
-    proxy.lose_answers(1_000)
+    line.lose_answers(1_000)
     async with asyncio.timeout(10):
         with pytest.raises(StoreUnavailable):
             await claim(cut, task, lease_seconds=0.5)
@@ -134,10 +134,10 @@ async def test_a_claim_gives_up_once_its_lease_would_have_run_out(
 
 
 async def test_steps_and_events_are_safe_to_repeat_when_an_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
     lease = await running(cut_store)
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     await cut_store.append_events(lease, [PROGRESS, PROGRESS])
     step = Step(key="s", kind=StepKind.CUSTOM)
     await cut_store.record_step(lease, step, [PROGRESS])
@@ -145,10 +145,10 @@ async def test_steps_and_events_are_safe_to_repeat_when_an_answer_was_lost(
 
 
 async def test_a_step_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
     lease = await running(cut_store)
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     step = Step(key="s", kind=StepKind.CUSTOM)
     recorded = await cut_store.record_step(lease, step, [PROGRESS])
     assert await cut_store.steps("default", lease.task_id) == (recorded.step,)
@@ -156,10 +156,10 @@ async def test_a_step_is_safe_to_repeat_when_its_answer_was_lost(
 
 
 async def test_release_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
     lease = await running(cut_store)
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     failure = failed().failure
     bells = await cut_store.release(
         lease, running_seconds=2, reason="retry", failure=failure
@@ -170,24 +170,24 @@ async def test_release_is_safe_to_repeat_when_its_answer_was_lost(
 
 
 async def test_a_cancelling_release_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
     lease = await running(cut_store, conversation_id="c")
     waiting = await submitted(cut_store, conversation_id="c")
     await cut_store.cancel("default", lease.task_id)
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     bells = await cut_store.release(lease, running_seconds=2, reason="drain")
     assert [bell.task_id for bell in bells] == [waiting.id]
 
 
 async def test_finish_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy, client: Redis
+    cut_store: RedisTaskStore, line: LosingLine, client: Redis
 ) -> None:
     lease = await running(cut_store, conversation_id="c")
     waiting = await submitted(cut_store, conversation_id="c")
     ending = Ending(status=TaskStatus.COMPLETED, turn=turn("hello"))
     await client.hget("warm", "up")
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     bells = await cut_store.finish(lease, ending, running_seconds=2)
     assert [bell.task_id for bell in bells] == [waiting.id]
     task = await cut_store.get("default", lease.task_id)
@@ -197,10 +197,10 @@ async def test_finish_is_safe_to_repeat_when_its_answer_was_lost(
 
 
 async def test_cancel_is_safe_to_repeat_when_its_answer_was_lost(
-    cut_store: RedisTaskStore, proxy: CuttingProxy
+    cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
     lease = await running(cut_store)
-    proxy.lose_next_answer()
+    line.lose_next_answer()
     await cut_store.cancel("default", lease.task_id)
     pushed = await cut_store.wait_cancel_requests(WORKER, wait_seconds=5)
     assert pushed == (("default", lease.task_id),)

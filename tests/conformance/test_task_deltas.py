@@ -35,6 +35,12 @@ async def spoken(stores: Stores) -> Lease:
     return lease
 
 
+async def ended(stores: Stores) -> Lease:
+    lease = await spoken(stores)
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0.1)
+    return lease
+
+
 async def log(stores: Stores, lease: Lease) -> tuple[TaskEvent, ...]:
     return await stores.tasks.events(lease.tenant, lease.task_id)
 
@@ -49,8 +55,7 @@ async def test_deltas_go_after_the_end_and_all_else_keeps_its_numbers(
     open_stores: OpenStores,
 ) -> None:
     stores = open_stores(delta_ttl_seconds=TINY)
-    lease = await spoken(stores)
-    await stores.tasks.finish(lease, completed(lease), running_seconds=0.1)
+    lease = await ended(stores)
     before = await log(stores, lease)
     assert [event.sequence for event in before] == list(range(len(before)))
     after = await swept_log(stores, lease)
@@ -62,8 +67,7 @@ async def test_readers_go_on_at_any_number_of_what_was_dropped(
     open_stores: OpenStores,
 ) -> None:
     stores = open_stores(delta_ttl_seconds=TINY)
-    lease = await spoken(stores)
-    await stores.tasks.finish(lease, completed(lease), running_seconds=0.1)
+    lease = await ended(stores)
     kept = await swept_log(stores, lease)
     for place in (-5, 0, 3, 4, 80, 155, kept[-1].sequence, 10_000):
         found = await stores.tasks.events(lease.tenant, lease.task_id, after=place)
@@ -77,16 +81,13 @@ async def test_deltas_stay_while_the_task_runs_and_for_their_time(
     lease = await spoken(stores)
     assert len(await swept_log(stores, lease)) > len(PIECES)
     patient = open_stores(delta_ttl_seconds=3600)
-    lease = await spoken(patient)
-    await patient.tasks.finish(lease, completed(lease), running_seconds=0.1)
+    lease = await ended(patient)
     assert len(await swept_log(patient, lease)) > len(PIECES)
 
 
 async def test_a_sweep_drops_of_so_many_logs_only(open_stores: OpenStores) -> None:
     stores = open_stores(delta_ttl_seconds=TINY)
-    leases = [await spoken(stores) for _ in range(3)]
-    for lease in leases:
-        await stores.tasks.finish(lease, completed(lease), running_seconds=0.1)
+    leases = [await ended(stores) for _ in range(3)]
     await asyncio.sleep(TINY * 1.5)
     for left in (2, 1, 0):
         await stores.tasks.sweep(limit=1)

@@ -6,20 +6,13 @@ import asyncio
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from tests.redis_line import Ends, RedisLine
 
 
 @dataclass
-class BadLine:
-    """Forwards a unix socket; `carry` does the harm."""
-
-    target: Path
-    path: Path
-    _writers: set[asyncio.StreamWriter] = field(default_factory=set, init=False)
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.path}"
+class BadLine(RedisLine):
+    """`carry` does the harm."""
 
     async def carry(
         self, chunk: bytes, sink: asyncio.StreamWriter, left: list[int]
@@ -31,33 +24,18 @@ class BadLine:
         """How many bytes a new connection may carry."""
         return 0
 
-    async def __aenter__(self) -> BadLine:
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        above, below = await asyncio.open_unix_connection(self.target)
-        self._writers |= {writer, below}
+    async def join(self, client: Ends, server: Ends) -> None:
         left = [self.lifetime()]
         ways = [
-            asyncio.create_task(self._copy(reader, below, left)),
-            asyncio.create_task(self._copy(above, writer, left)),
+            asyncio.create_task(self._copy(client.reader, server.writer, left)),
+            asyncio.create_task(self._copy(server.reader, client.writer, left)),
         ]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        for each in (writer, below):
-            self._writers.discard(each)
-            each.transport.abort()
+        for end in (client, server):
+            end.writer.transport.abort()
 
     async def _copy(
         self,

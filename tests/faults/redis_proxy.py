@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import sha1
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from orchestrator.redis_scripts import read_script
+from tests.redis_line import Ends, RedisLine
 
 Side = Literal["before", "after"]
 _POPS = ("BRPOP", "BLMPOP")
@@ -26,52 +27,31 @@ class Boundary(NamedTuple):
     nth: int = 1
 
 
-class RedisProxy:
-    """Forwards a unix socket; `hold` chooses where to stop."""
+@dataclass
+class RedisProxy(RedisLine):
+    """`hold` chooses where to stop."""
 
-    def __init__(self, target: Path, path: Path) -> None:
-        self._target = target
-        self.url = f"unix://{path}"
-        self._path = path
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._digests: dict[str, str] = {}
-        self._boundary: Boundary | None = None
-        self._passed = 0
-        self.reached = asyncio.Event()
-        self.open = asyncio.Event()
-        """Cleared, nothing passes either way and nothing is closed."""
+    reached: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    open: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Cleared, nothing passes either way and nothing is closed."""
+    _digests: dict[str, str] = field(default_factory=dict, init=False)
+    _boundary: Boundary | None = field(default=None, init=False)
+    _passed: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
         self.open.set()
 
     def hold(self, boundary: Boundary) -> None:
         """Stop the connection that comes to the boundary; `reached` tells."""
         self._boundary, self._passed = boundary, 0
 
-    async def __aenter__(self) -> RedisProxy:
-        self._server = await asyncio.start_unix_server(self._serve, self._path)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        above, below = await asyncio.open_unix_connection(self._target)
-        self._writers |= {writer, below}
+    async def join(self, client: Ends, server: Ends) -> None:
         connection = _Connection(self)
         with suppress(OSError, asyncio.IncompleteReadError):
             await asyncio.gather(
-                connection.forward_commands(reader, below),
-                connection.forward_answers(above, writer),
+                connection.forward_commands(client.reader, server.writer),
+                connection.forward_answers(server.reader, client.writer),
             )
-        for each in (writer, below):
-            self._writers.discard(each)
-            each.close()
 
     def side_of(self, command: list[bytes]) -> Side | None:
         """Whether this call is the boundary, counting it."""

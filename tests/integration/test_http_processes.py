@@ -19,15 +19,16 @@ from openai import AsyncOpenAI
 
 from conversations.json_value import JsonObject
 from tests.integration.test_endpoint_secrets import kept_in_redis
-from tests.stand import Stand, wait_until
+from tests.stand import RunningWorker, Stand, wait_until
 from workers.llm.double import Double
-from workers.llm.double_script import HttpReply
+from workers.llm.double_script import HttpReply, Script
 from workers.llm.reply import Reply
 
 pytestmark = pytest.mark.timeout(120)
 START_SECONDS = 30.0
 DELTA = "response.output_text.delta"
 TEXT = " ".join(f"word{n}" for n in range(40))
+DRIPPING = HttpReply(text=TEXT, drip_seconds=0.05)
 
 
 @dataclass
@@ -79,6 +80,16 @@ async def replicas(
             )
             found.append((replica, await stack.enter_async_context(client)))
         yield found
+
+
+@asynccontextmanager
+async def missed_soon(stand: Stand, model: Script) -> AsyncIterator[RunningWorker]:
+    """A worker before a model; its runs go on elsewhere soon after its end."""
+    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
+    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
+    async with Double(model) as double:
+        stand.llm_url = double.url
+        yield await asyncio.to_thread(stand.start_worker)
 
 
 class Held:
@@ -137,93 +148,85 @@ async def test_a_killed_replica_is_left_for_another_and_nothing_is_missed(
 
 async def test_a_killed_worker_leaves_the_stream_whole(stand: Stand) -> None:
     model = Held()
-    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
-    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
-    async with Double(model) as double:
-        stand.llm_url = double.url
-        worker = await asyncio.to_thread(stand.start_worker)
-        async with replicas(stand, 1) as ((_, client),):
-            seen: list[Any] = []
-            stream = await client.responses.create(
-                model="assistant", input="hi", background=True, stream=True
-            )
-            await collect(stream, seen, until="response.in_progress")
-            async with asyncio.timeout(30):
-                while not model.asked:
-                    await asyncio.sleep(0.01)
-            worker.process.kill()
-            await asyncio.to_thread(worker.process.wait)
-            model.go.set()
-            await asyncio.to_thread(stand.start_worker)
-            await collect(stream, seen)
-            kinds = [event.type for event in seen]
-            assert kinds.count("response.in_progress") == 1
-            assert kinds[-1] == "response.completed"
-            assert shown_text(seen) == TEXT == seen[-1].response.output_text
+    async with (
+        missed_soon(stand, model) as worker,
+        replicas(stand, 1) as ((_, client),),
+    ):
+        seen: list[Any] = []
+        stream = await client.responses.create(
+            model="assistant", input="hi", background=True, stream=True
+        )
+        await collect(stream, seen, until="response.in_progress")
+        async with asyncio.timeout(30):
+            while not model.asked:
+                await asyncio.sleep(0.01)
+        worker.process.kill()
+        await asyncio.to_thread(worker.process.wait)
+        model.go.set()
+        await asyncio.to_thread(stand.start_worker)
+        await collect(stream, seen)
+        kinds = [event.type for event in seen]
+        assert kinds.count("response.in_progress") == 1
+        assert kinds[-1] == "response.completed"
+        assert shown_text(seen) == TEXT == seen[-1].response.output_text
 
 
 async def test_text_that_was_seen_before_the_worker_died_is_not_shown_again(
     stand: Stand,
 ) -> None:
-    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
-    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
-    slow = HttpReply(text=TEXT, drip_seconds=0.05)
-    async with Double(lambda _: slow) as double:
-        stand.llm_url = double.url
-        worker = await asyncio.to_thread(stand.start_worker)
-        async with replicas(stand, 1) as ((_, client),):
-            seen: list[Any] = []
-            stream = await client.responses.create(
-                model="assistant", input="hi", background=True, stream=True
-            )
-            await collect(stream, seen, until="response.output_text.delta")
-            worker.process.kill()
-            await asyncio.to_thread(worker.process.wait)
-            assert len(shown_text(seen)) < len(TEXT)
-            await asyncio.to_thread(stand.start_worker)
-            await collect(stream, seen)
-            kinds = [event.type for event in seen]
-            assert kinds.count("response.output_item.added") == 1
-            assert kinds[-1] == "response.completed"
-            assert shown_text(seen) == TEXT == seen[-1].response.output_text
+    async with (
+        missed_soon(stand, lambda _: DRIPPING) as worker,
+        replicas(stand, 1) as ((_, client),),
+    ):
+        seen: list[Any] = []
+        stream = await client.responses.create(
+            model="assistant", input="hi", background=True, stream=True
+        )
+        await collect(stream, seen, until="response.output_text.delta")
+        worker.process.kill()
+        await asyncio.to_thread(worker.process.wait)
+        assert len(shown_text(seen)) < len(TEXT)
+        await asyncio.to_thread(stand.start_worker)
+        await collect(stream, seen)
+        kinds = [event.type for event in seen]
+        assert kinds.count("response.output_item.added") == 1
+        assert kinds[-1] == "response.completed"
+        assert shown_text(seen) == TEXT == seen[-1].response.output_text
 
 
 async def test_the_answer_is_whole_after_a_replica_and_a_worker_died_in_its_middle(
     stand: Stand,
 ) -> None:
-    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
-    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
-    slow = HttpReply(text=TEXT, drip_seconds=0.05)
-    async with Double(lambda _: slow) as double:
-        stand.llm_url = double.url
-        worker = await asyncio.to_thread(stand.start_worker)
-        async with replicas(stand, 2) as ((first, client), (_, other)):
-            seen: list[Any] = []
-            stream = await client.responses.create(
-                model="assistant", input="hi", background=True, stream=True
-            )
-            await collect(stream, seen, until=DELTA)
-            first.stop()
-            with pytest.raises(Exception):  # noqa: B017, PT011 - of its HTTP library
-                await collect(stream, seen)
-            response_id, cut = seen[0].response.id, len(shown_text(seen))
-            again = await other.responses.retrieve(
-                response_id, stream=True, starting_after=seen[-1].sequence_number
-            )
-            await collect(again, seen, until=DELTA)
-            worker.process.kill()
-            await asyncio.to_thread(worker.process.wait)
-            assert 0 < cut < len(shown_text(seen)) < len(TEXT)
-            await asyncio.to_thread(stand.start_worker)
-            await collect(again, seen)
-            numbers = [event.sequence_number for event in seen]
-            assert numbers == sorted(set(numbers))
-            assert seen[-1].type == "response.completed"
-            assert shown_text(seen) == TEXT == seen[-1].response.output_text
-            whole = await other.responses.retrieve(response_id, stream=True)
-            replayed: list[Any] = []
-            await collect(whole, replayed)
-            assert replayed == seen
+    async with (
+        missed_soon(stand, lambda _: DRIPPING) as worker,
+        replicas(stand, 2) as ((first, client), (_, other)),
+    ):
+        seen: list[Any] = []
+        stream = await client.responses.create(
+            model="assistant", input="hi", background=True, stream=True
+        )
+        await collect(stream, seen, until=DELTA)
+        first.stop()
+        with pytest.raises(Exception):  # noqa: B017, PT011 - of its HTTP library
+            await collect(stream, seen)
+        response_id, cut = seen[0].response.id, len(shown_text(seen))
+        again = await other.responses.retrieve(
+            response_id, stream=True, starting_after=seen[-1].sequence_number
+        )
+        await collect(again, seen, until=DELTA)
+        worker.process.kill()
+        await asyncio.to_thread(worker.process.wait)
+        assert 0 < cut < len(shown_text(seen)) < len(TEXT)
+        await asyncio.to_thread(stand.start_worker)
+        await collect(again, seen)
+        numbers = [event.sequence_number for event in seen]
+        assert numbers == sorted(set(numbers))
+        assert seen[-1].type == "response.completed"
+        assert shown_text(seen) == TEXT == seen[-1].response.output_text
+        whole = await other.responses.retrieve(response_id, stream=True)
+        replayed: list[Any] = []
+        await collect(whole, replayed)
+        assert replayed == seen
 
 
 CHAT: dict[str, Any] = {

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -80,12 +80,6 @@ def starved_seconds() -> float:
         return 0.0
 
 
-def refused(name: str) -> None:
-    """Have a command find that its Redis is of no use."""
-    with within_promised_seconds():
-        assert run(COMMANDS[name]) == 69
-
-
 def one_line(text: str) -> str:
     lines = text.splitlines()
     assert len(lines) == 1, text
@@ -93,36 +87,39 @@ def one_line(text: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_nobody_listens(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with nobody() as url:
+Refusal = Callable[[str, str], str]
+
+
+@pytest.fixture
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refusal:
+    """Has a command find that a Redis is of no use; returns its sentence."""
+
+    def run_with(url: str, name: str) -> str:
         monkeypatch.setenv("REDIS_URL", url)
-        refused(name)
-    assert "start it or set REDIS_URL" in one_line(capsys.readouterr().err)
+        with within_promised_seconds():
+            assert run(COMMANDS[name]) == 69
+        return one_line(capsys.readouterr().err)
+
+    return run_with
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nobody_listens(name: str, refusal: Refusal) -> None:
+    with nobody() as url:
+        assert "start it or set REDIS_URL" in refusal(url, name)
 
 
 @pytest.mark.parametrize("name", ["worker", "submit"])
-def test_a_server_that_says_nothing_is_given_up(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_says_nothing_is_given_up(name: str, refusal: Refusal) -> None:
     with black_hole() as url:
-        monkeypatch.setenv("REDIS_URL", url)
-        refused(name)
-    assert "did not answer in time" in one_line(capsys.readouterr().err)
+        assert "did not answer in time" in refusal(url, name)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_wrong_password(
-    name: str,
-    locked_redis: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("REDIS_URL", locked_redis)
-    refused(name)
-    assert "refuses the login" in one_line(capsys.readouterr().err)
+def test_a_wrong_password(name: str, locked_redis: str, refusal: Refusal) -> None:
+    assert "refuses the login" in refusal(locked_redis, name)
 
 
 @pytest.fixture

@@ -58,12 +58,14 @@ class AwayStore(InMemoryTaskStore):
         raise StoreUnavailable("away")
 
 
-def orchestrator(store: InMemoryTaskStore) -> AsyncOrchestrator:
+def orchestrator(
+    store: InMemoryTaskStore, *, queue: DeafQueue | None = None
+) -> AsyncOrchestrator:
     return AsyncOrchestrator(
         Settings(),
         parts=OrchestratorParts(
             store=store,
-            queue=DeafQueue(),
+            queue=queue or DeafQueue(),
             directory=InMemoryAgentDirectory(),
             conversations=None,
             conversation_config=ConversationConfig(),

@@ -54,7 +54,7 @@ def cyclic() -> dict[str, object]:
         ({"agent": "a", "tags": ["x"] * 33}, "tags: .*32"),
         ({"agent": "a", "conversation_id": "a b"}, "conversation_id"),
         ({"agent": "a", "tenant": "_fleet"}, "tenant"),
-        ({"agent": "a", "idempotency_key": ""}, "idempotency_key"),
+        ({"agent": "a", "idempotency_key": ""}, "idempotency_key: .* 1 character,"),
         ({"agent": "a", "not_before": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
         ({"agent": "a", "not_before": datetime.max.replace(tzinfo=UTC)}, "ten years"),
         ({"agent": "a", "prioritty": 1}, "prioritty: not a known field; known are: a"),

@@ -1,0 +1,148 @@
+"""How requests become accepted tasks, in pieces, and how tasks are cancelled.
+
+Stores first, rings second, whatever interrupts: who was stored is rung for. Knows
+stores, queue and directory by their protocols only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from time import monotonic
+
+from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
+from orchestrator.errors import InvalidInput, QueueUnavailable, tell_accepted
+from orchestrator.parts import OrchestratorParts
+from orchestrator.request import SubmitRequest
+from orchestrator.store import Creation, Doorbell
+from orchestrator.task import MOST_AFTER, Task
+from orchestrator.task_handle import AsyncTaskHandle
+from orchestrator.task_reader import TaskReader
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 4.75
+"""How long a submit or cancel may take with its doorbell, which then rings on alone."""
+_BOUNDED_TASKS = 1000
+"""So many tasks have the store's time limit for themselves."""
+
+
+class TaskSubmission(TaskReader):
+    """The part of the orchestrator that accepts and cancels tasks."""
+
+    def __init__(self, parts: OrchestratorParts) -> None:
+        super().__init__(parts)
+        self._agents = KnownAgents(parts)
+
+    async def cancel(self, task_id: str, *, tenant: str | None = None) -> Task:
+        """Ask for the end of a task; return it as it now stands.
+
+        Raises:
+            TaskNotFound: none of this tenant has the id.
+        """
+        started = monotonic()
+        answer = await self._bounded(
+            self._parts.store.cancel(*self._key(tenant, task_id))
+        )
+        await self._ring(answer.doorbells, since=started)
+        return answer.task
+
+    async def _accept(
+        self, requests: Sequence[SubmitRequest], *, by_hand: Task | None = None
+    ) -> tuple[AsyncTaskHandle, ...]:
+        self._agents.check_services(requests)
+        answers: list[Creation | Exception] = []
+        started = monotonic()
+        try:
+            call = self._store(requests, by_hand, answers)
+            infos, rest = await self._bounded(call)
+            while rest:
+                started, some = monotonic(), rest[:_BOUNDED_TASKS]
+                await self._bounded(self._parts.store.create(some, answers=answers))
+                rest = rest[_BOUNDED_TASKS:]
+        except Exception as exc:
+            tell_accepted(exc, _ids(answers), of=len(requests))
+            raise
+        finally:
+            creations = [each for each in answers if isinstance(each, Creation)]
+            bells = [bell for made in creations for bell in made.doorbells]
+            await self._ring(bells, since=started)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                tell_accepted(answer, _ids(answers), of=len(requests))
+                raise answer
+        return tuple(
+            AsyncTaskHandle(
+                self,
+                creation.task,
+                created=creation.created,
+                warning=warn_unserved(creation.task, infos),
+            )
+            for creation in creations
+        )
+
+    async def _accept_chain(
+        self, requests: Sequence[SubmitRequest], chain: Sequence[SubmitRequest]
+    ) -> tuple[AsyncTaskHandle, ...]:
+        """Accept requests, then what runs after all of them, one after the other."""
+        if chain:
+            self._check_chain(requests, chain)
+        handles = await self._accept(requests)
+        first = tuple(handle.id for handle in handles)
+        for request in chain:
+            after = tuple(dict.fromkeys((*request.after, *first)))
+            following = request.model_copy(update={"after": after})
+            try:
+                (handle,) = await self._accept([following])
+            except Exception as exc:
+                accepted = [handle.id for handle in handles]
+                tell_accepted(exc, accepted, of=len(requests) + len(chain))
+                raise
+            handles, first = (*handles, handle), (handle.id,)
+        return handles
+
+    def _check_chain(
+        self, requests: Sequence[SubmitRequest], chain: Sequence[SubmitRequest]
+    ) -> None:
+        """Refuse what could not be stored or read once the first are.
+
+        Raises:
+            InvalidInput: says why.
+        """
+        for index, request in enumerate(chain):
+            before = len(requests) if index == 0 else 1
+            most = MOST_AFTER - len(request.after)
+            if before > most:
+                raise InvalidInput(
+                    f"then[{index}]",
+                    f"would wait for {before + len(request.after)} tasks, at most"
+                    f" {MOST_AFTER}; join them in groups",
+                )
+        if len({self._of(request.tenant) for request in (*requests, *chain)}) > 1:
+            raise InvalidInput("then", "must be of the tenant of what it waits for")
+
+    async def _store(
+        self,
+        requests: Sequence[SubmitRequest],
+        by_hand: Task | None,
+        answers: list[Creation | Exception],
+    ) -> tuple[Agents, list[Task]]:
+        """Store the first tasks; return those that are left."""
+        infos = await self._agents.look_up(requests)
+        tasks = self._agents.build(requests, infos, by_hand=by_hand)
+        await self._parts.store.create(tasks[:_BOUNDED_TASKS], answers=answers)
+        return infos, tasks[_BOUNDED_TASKS:]
+
+    async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
+        if not doorbells:
+            return
+        try:
+            async with asyncio.timeout(since + ANSWER_SECONDS - monotonic()):
+                await self._parts.queue.enqueue(doorbells)
+        except (QueueUnavailable, TimeoutError) as exc:
+            logger.warning("doorbell not rung yet", extra={"error": str(exc)})
+
+
+def _ids(answers: Sequence[Creation | Exception]) -> list[str]:
+    return [each.task.id for each in answers if isinstance(each, Creation)]

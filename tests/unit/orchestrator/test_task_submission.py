@@ -1,0 +1,114 @@
+"""What is stored is rung for and told of, whatever stops a submit of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from orchestrator.errors import IdempotencyConflict, InvalidInput, StoreFull
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.store import Creation, Doorbell
+from orchestrator.task import MOST_AFTER, Task
+from tests.unit.orchestrator.test_orchestrator import DeafQueue, orchestrator
+
+ASK = {"agent": "a"}
+
+
+class FillsUp(InMemoryTaskStore):
+    """Takes so many tasks, then no more."""
+
+    room = 1200
+
+    async def create(
+        self,
+        tasks: Sequence[Task],
+        *,
+        answers: list[Creation | Exception] | None = None,
+    ) -> tuple[Creation | Exception, ...]:
+        taken = tasks[: self.room]
+        made = await super().create(taken, answers=answers)
+        self.room -= len(taken)
+        if len(taken) < len(tasks):
+            raise StoreFull("full")
+        return made
+
+
+class Listening(DeafQueue):
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
+        self.rung += [bell.task_id for bell in doorbells]
+
+
+async def stored(celeriac: AsyncOrchestrator) -> set[str]:
+    found: set[str] = set()
+    cursor = None
+    while True:
+        page = await celeriac.list(limit=1000, cursor=cursor)
+        found |= {task.id for task in page.tasks}
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+async def test_who_was_stored_before_the_failure_is_rung_for_and_named() -> None:
+    queue = Listening()
+    store = FillsUp(dispatch_window=5000)
+    async with orchestrator(store, queue=queue) as celeriac:
+        with pytest.raises(StoreFull, match="1200 of 2500 tasks are accepted") as told:
+            await celeriac.submit_many([ASK] * 2500)
+        assert len(told.value.accepted) == 1200
+        assert set(told.value.accepted) == set(queue.rung) == await stored(celeriac)
+        assert all(name in str(told.value) for name in told.value.accepted[:3])
+        with pytest.raises(StoreFull) as alone:
+            await celeriac.submit("a", {})
+        assert alone.value.accepted == ()
+
+
+async def test_a_chain_that_breaks_names_what_comes_before() -> None:
+    store = FillsUp()
+    store.room = 3
+    async with orchestrator(store) as celeriac:
+        with pytest.raises(StoreFull, match="3 of 4 tasks are accepted") as told:
+            await celeriac.submit_many([ASK, ASK], then=[ASK, ASK])
+        assert set(told.value.accepted) == await stored(celeriac)
+
+
+async def test_the_others_of_a_refused_request_are_named() -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        known = await celeriac.submit("a", {}, idempotency_key="k")
+        conflict = {**ASK, "input": {"other": 1}, "idempotency_key": "k"}
+        with pytest.raises(IdempotencyConflict, match="2 of 3 tasks are") as told:
+            await celeriac.submit_many([ASK, conflict, ASK])
+        assert {*told.value.accepted, known.id} == await stored(celeriac)
+
+
+@pytest.mark.parametrize(
+    ("requests", "then", "field"),
+    [
+        ([ASK] * (MOST_AFTER + 1), [ASK], "then[0]"),
+        (
+            [ASK],
+            [ASK, {**ASK, "after": [f"t{n}" for n in range(MOST_AFTER)]}],
+            "then[1]",
+        ),
+        ([ASK], {**ASK, "tenant": "other"}, "then"),
+        ([ASK, {**ASK, "tenant": "other"}], ASK, "then"),
+    ],
+)
+async def test_a_chain_that_could_not_run_is_refused_before_anything_is_stored(
+    requests: list[dict[str, object]], then: object, field: str
+) -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        with pytest.raises(InvalidInput) as told:
+            await celeriac.submit_many(requests, then=then)
+        assert told.value.field == field
+        assert await stored(celeriac) == set()
+
+
+def test_a_task_cannot_wait_for_itself() -> None:
+    with pytest.raises(ValueError, match="must not name the task itself"):
+        Task(id="t", agent_name="a", after=("t",))
