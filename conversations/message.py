@@ -101,7 +101,7 @@ class Message(BaseModel):
 
     @model_validator(mode="after")
     def _shape_fits_role(self) -> Message:
-        if self.role is not Role.TOOL and self._is_plain() and self.content.strip():
+        if self.role is not Role.TOOL and self.is_plain and self.content.strip():
             return self
         self._require_role("tool_calls", Role.ASSISTANT)
         self._require_role("images", Role.USER)
@@ -127,7 +127,8 @@ class Message(BaseModel):
             )
         return self
 
-    def _is_plain(self) -> bool:
+    @property
+    def is_plain(self) -> bool:
         """Whether it is a text and nothing else, as most are: any role may say it."""
         return not (
             self.tool_calls

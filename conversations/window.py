@@ -114,7 +114,12 @@ def choose_window(
     is stable when the places of the messages are: pass stored messages, or the history
     from its first message.
     """
-    groups, summary, covered = _without_summarised(list(split_groups(messages)))
+    all_groups = list(split_groups(messages))
+    if context_tokens is None and len(messages) < context_window:
+        whole = _whole(all_groups)
+        if whole is not None:
+            return whole
+    groups, summary, covered = _without_summarised(all_groups)
     if not groups:
         return Window(summary=summary, covered=covered)
     kept = [group for group in groups if group.is_kept]
@@ -139,6 +144,20 @@ def choose_window(
     before = [group for group in groups if group.place in always and group.place <= cut]
     after = [group for group in groups if group.place > cut]
     return Window(_flat(before), summary, _flat(after), cut, covered)
+
+
+def _whole(groups: Sequence[Group]) -> Window | None:
+    """Return the window of a history that fits and has no summary; None of another.
+
+    It is cut before the first message that is not kept anyway.
+    """
+    if any(group.first.covers is not None for group in groups):
+        return None
+    for index, group in enumerate(groups):
+        if not group.is_kept:
+            before, after = _flat(groups[:index]), _flat(groups[index:])
+            return Window(before=before, after=after, cut=group.place - 1)
+    return None
 
 
 def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:

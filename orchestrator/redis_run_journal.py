@@ -184,4 +184,4 @@ def _enters_history(step: Step) -> str:
 
 
 def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
-    return [text for event in events for text in (event.type.value, dumps(event.data))]
+    return [text for event in events for text in (f"{event.type}", dumps(event.data))]

@@ -42,15 +42,18 @@ class CompletionMarks:
         self._open_calls -= 1
         if self._open_calls or not (self._run.goes_on and self._llm.asks_at_once):
             return None
-        return StepStart(key=next_key, kind=StepKind.COMPLETION)
+        return self._start(next_key)
 
     async def begin(self, key: str, live: LiveText | None) -> Heard | None:
         if live is not None:
             live.again()
-        start = StepStart(key=key, kind=StepKind.COMPLETION)
-        started = await self._log.start(start)
+        started = await self._log.start(self._start(key))
         self.maybe_paid += started.is_unknown
         return live.hear if live and started.is_watched else None
+
+    def _start(self, key: str) -> StepStart:
+        attempt = self._run.task.attempt
+        return StepStart(key=key, kind=StepKind.COMPLETION, attempt=attempt)
 
     async def fail(self, key: str, error: LLMError) -> None:
         if error.status is None:

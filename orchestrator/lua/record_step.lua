@@ -8,7 +8,7 @@
 --       how many counts and the field and amount of each, then type and data of events
 -- Returns {'recorded', entry, doorbells, how many messages wait for the run}, with a
 -- completion that follows also what start_step returns of it, or {'lost'}; an entry is
--- '<place> <ms> <step JSON>'.
+-- '<place> <ms> <step JSON>', without the step where this call has written it.
 
 local COUNTS = pay(12, 13)
 if not holds_lease(ARGV[6]) then
@@ -17,8 +17,8 @@ end
 local stored = redis.call('HGET', JOURNAL, ARGV[7])
 if not is_finished(stored) then
   local place = redis.call('HINCRBY', RECORD, 'steps', 1)
-  stored = text(place) .. ' ' .. text(NOW) .. ' ' .. ARGV[8]
-  redis.call('HSET', JOURNAL, ARGV[7], stored)
+  stored = text(place) .. ' ' .. text(NOW)
+  redis.call('HSET', JOURNAL, ARGV[7], stored .. ' ' .. ARGV[8])
   if redis.call('HGET', RECORD .. ':saying', 'key') == ARGV[7] then
     redis.call('DEL', RECORD .. ':saying')
   end

@@ -22,6 +22,7 @@ from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.endpoints import Price
 
 _MICROS = 1_000_000
+_NO_BUDGET = TaskBudget()
 _UNBOUNDED_ANSWER_TOKENS = 4096
 """Reserved for an answer whose length is not limited."""
 
@@ -108,7 +109,7 @@ class Allowance:
 
     def _accounts(self, task: Task, config: AgentConfig) -> Iterator[Account]:
         limits, tenant = config.budget, self._tenants.get(task.tenant)
-        asked = task.budget or TaskBudget()
+        asked = task.budget or _NO_BUDGET
         tokens = _smaller(asked.tokens, limits.tokens)
         cost = _smaller(_micros(asked.cost), _micros(limits.cost))
         if tokens is not None or cost is not None:
