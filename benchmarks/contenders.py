@@ -48,7 +48,7 @@ class Celeriac:
                 [
                     {
                         "agent": kind,
-                        "input": {"prompt": "Compare two places."},
+                        "input": {"prompt": jobs.QUESTION},
                         **({"conversation_id": f"c{n}"} if kind == "agent" else {}),
                     }
                     for n in numbers

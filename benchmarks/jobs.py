@@ -35,6 +35,7 @@ CALL = {
         "parameters": {"type": "object", "properties": {"place": {"type": "string"}}},
     },
 }
+QUESTION = "Compare two places."
 HISTORY = [
     {"role": role, "content": f"{role} says: " + "what about that place? " * 6}
     for role in ("user", "assistant") * 5
@@ -101,7 +102,7 @@ def by_hand(kind: str, number: int) -> str:
     http, db = clients()
     key = f"talk:{number}"
     messages = [json.loads(line) for line in db.lrange(key, 0, -1)]
-    messages.append({"role": "user", "content": "Compare two places."})
+    messages.append({"role": "user", "content": QUESTION})
     while True:
         url, body = f"{ENDPOINT}/chat/completions", body_of(kind, messages)
         reply = http.post(url, json=body).json()["choices"][0]["message"]
@@ -120,7 +121,7 @@ async def bare_loop(kind: str, count: int, slots: int) -> None:
 
         async def one() -> None:
             messages = list(HISTORY) if kind == "agent" else []
-            messages.append({"role": "user", "content": "Compare two places."})
+            messages.append({"role": "user", "content": QUESTION})
             async with gate:
                 while True:
                     url, body = f"{ENDPOINT}/chat/completions", body_of(kind, messages)

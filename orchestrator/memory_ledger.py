@@ -204,15 +204,18 @@ class MemoryLedger:
         return self.dispatch.offer(entry)
 
     def overdue(self, entry: Entry) -> str | None:
-        """Why the task may no longer begin, if so."""
-        now = self.now
+        """Why the task may no longer begin, and what it waited for; None if it may."""
+        now, waited = self.now, entry.task.pending_reason
+        waited = f" ({waited})" if waited else ""
         if entry.expires_at is not None and entry.expires_at <= now:
             return (
-                "no worker began the task within its expires limit;"
+                f"no worker began the task within its expires limit{waited};"
                 " add workers or raise expires"
             )
         if entry.deadline_at is not None and entry.deadline_at <= now:
-            return "the deadline passed before the task had ended; raise deadline"
+            return (
+                f"the deadline passed before the task had ended{waited}; raise deadline"
+            )
         return None
 
     def end(

@@ -40,7 +40,8 @@ class MemoryWebhooks:
             else:
                 later = timedelta(seconds=again_after_seconds)
                 ledger.webhooks[key] = ledger.now + later
-            if entry is not None:
+            tried = error is not None or again_after_seconds is None
+            if entry is not None and tried:
                 entry.set(
                     webhook_attempts=entry.task.webhook_attempts + 1,
                     webhook_error=error,

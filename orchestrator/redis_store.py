@@ -6,11 +6,8 @@ is allowed, and what it touches, is the scripts' business.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
-from secrets import token_hex
 from time import monotonic
-from typing import Final
 
 from redis.asyncio import Redis
 
@@ -24,18 +21,15 @@ from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
-    StoreFull,
-    StoreReadOnly,
-    StoreUnavailable,
     TaskNotFound,
 )
 from orchestrator.events import TaskEvent
-from orchestrator.journal_entries import journal_from_entries
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_check import check_server
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_creation import CreationTerms, RedisCreation
 from orchestrator.redis_figures import RedisFigures
+from orchestrator.redis_leases import RedisLeases
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
 from orchestrator.redis_log_watch import LogWatch
@@ -43,7 +37,6 @@ from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_sweep import RedisSweep
 from orchestrator.redis_task_scripts import (
-    Answer,
     Arguments,
     ScriptConstants,
     require_name,
@@ -51,12 +44,9 @@ from orchestrator.redis_task_scripts import (
 from orchestrator.redis_webhooks import RedisWebhooks
 from orchestrator.store import (
     Cancellation,
-    Claim,
     Doorbell,
     Ending,
     Lease,
-    LeaseState,
-    RefusalReason,
     SweepReport,
     TaskFilter,
     TaskPage,
@@ -70,25 +60,23 @@ from orchestrator.store_limits import (
     PUSHED_CANCEL_SECONDS,
     RESEND_SECONDS,
     RESULT_TTL_SECONDS,
-    UNSERVED_SECONDS,
     hidden_config,
 )
-from orchestrator.task import Task, TaskFailure
+from orchestrator.task import Task
 from orchestrator.task_record import (
-    deadline_left_seconds,
     end_event_data,
     milliseconds,
-    release_event_data,
     task_from_fields,
 )
 
-_CLAIM_PAUSE_SECONDS: Final = 0.25
-_LEASES_AT_ONCE: Final = 500
-"""Looked at by one script call: Redis serves others between two."""
-
 
 class RedisTaskStore(
-    RedisCreation, RedisRunJournal, RedisSchedules, RedisWebhooks, RedisFigures
+    RedisCreation,
+    RedisLeases,
+    RedisRunJournal,
+    RedisSchedules,
+    RedisWebhooks,
+    RedisFigures,
 ):
     """Keeps tasks in one Redis, safe for any number of processes."""
 
@@ -167,92 +155,6 @@ class RedisTaskStore(
                 self._client, tenant, task_filter, limit=limit, cursor=cursor
             )
 
-    async def claim(
-        self,
-        tenant: str,
-        task_id: str,
-        *,
-        worker: str,
-        serves: Sequence[str],
-        lease_seconds: float,
-    ) -> Claim | RefusalReason:
-        if not redis_keys.may_name_a_task(tenant, task_id):
-            return RefusalReason.UNKNOWN
-        lease, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
-        arguments: Arguments = [worker, lease, token_hex(8), unserved, *serves]
-        verdict, *answer = await self._insist_on_claim(
-            tenant, task_id, arguments, patience_seconds=lease_seconds
-        )
-        if verdict != "claimed":
-            return RefusalReason(verdict)
-        fields = pairs(answer[0])
-        task = task_from_fields(fields)
-        return Claim(
-            task=task,
-            lease=Lease(tenant, task_id, task.attempt, worker),
-            **journal_from_entries(pairs(answer[1]))._asdict(),
-            doorbells=read_doorbells(answer[3]),
-            deadline_left_seconds=deadline_left_seconds(fields),
-            has_mail=bool(answer[2]),
-        )
-
-    async def _insist_on_claim(
-        self,
-        tenant: str,
-        task_id: str,
-        arguments: Arguments,
-        *,
-        patience_seconds: float,
-    ) -> Answer:
-        """Repeat a claim with its own token, which finds it if its answer was lost.
-
-        Else its lease would run out with nobody to hold it, as after a crash. After
-        `patience_seconds`, the lease's time, there is nothing left to find.
-        """
-        give_up_at = monotonic() + patience_seconds
-        while True:
-            try:
-                return await self._run("claim", tenant, task_id, arguments)
-            except (StoreFull, StoreReadOnly):
-                raise
-            except StoreUnavailable:
-                if monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
-                    raise
-            await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
-
-    async def renew(
-        self, leases: Sequence[Lease], *, lease_seconds: float
-    ) -> tuple[LeaseState, ...]:
-        if not leases:
-            return ()
-        keys = [redis_keys.LEASES]
-        arguments: list[str | int] = [milliseconds(lease_seconds)]
-        for lease in leases:
-            keys.append(redis_keys.record(lease.tenant, lease.task_id))
-            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
-        states = await self._scripts.run("renew", keys, arguments)
-        return tuple(LeaseState(state) for state in states)
-
-    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
-        keys = [redis_keys.LEASES]
-        arguments: list[str | int] = [int(blamed is not None)]
-        for lease in leases:
-            keys.append(redis_keys.record(lease.tenant, lease.task_id))
-            member = redis_keys.member(lease.tenant, lease.task_id)
-            arguments += [member, lease.fence, int(lease == blamed)]
-        if leases:
-            await self._scripts.run("surrender", keys, arguments)
-
-    async def bury(self, worker: str) -> int:
-        keys = [redis_keys.LEASES, redis_keys.ROOT]
-        cursor, ended = "0", 0
-        while True:
-            look: list[str | int] = [worker, cursor, _LEASES_AT_ONCE]
-            cursor, found = await self._scripts.run("bury", keys, look)
-            ended += int(found)
-            if cursor == "0":
-                return ended
-
     async def events(
         self,
         tenant: str,
@@ -282,24 +184,6 @@ class RedisTaskStore(
             await self._client.set(
                 redis_keys.watched(tenant, task_id), "1", px=milliseconds(seconds)
             )
-
-    async def release(
-        self,
-        lease: Lease,
-        *,
-        running_seconds: float,
-        delay_seconds: float = 0.0,
-        reason: str,
-        failure: TaskFailure | None = None,
-    ) -> tuple[Doorbell, ...]:
-        arguments: Arguments = [
-            milliseconds(running_seconds),
-            milliseconds(delay_seconds),
-            reason,
-            failure.model_dump_json() if failure else "",
-            dumps(release_event_data(reason, delay_seconds, failure)),
-        ]
-        return read_doorbells((await self._write("release", lease, arguments))[0])
 
     async def finish(
         self, lease: Lease, ending: Ending, *, running_seconds: float

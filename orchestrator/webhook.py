@@ -20,7 +20,14 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 def is_allowed(url: str, allowed: Sequence[str]) -> bool:
     """Whether a URL has scheme, host, port and begin of path of one of the allowed."""
+    if not url.isprintable() or " " in url:  # `urlsplit` would leave such out
+        return False
     return any(_covers(prefix, url) for prefix in allowed)
+
+
+def receiver_of(url: str) -> str:
+    """Return what names the server of a URL."""
+    return url.split("/", 3)[2] if url.count("/") > 1 else ""
 
 
 def webhook_body(task: Task) -> bytes:

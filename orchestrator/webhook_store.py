@@ -25,5 +25,8 @@ class WebhookStore(Protocol):
         error: str | None,
         again_after_seconds: float | None = None,
     ) -> None:
-        """Note how a delivery went; without a delay there is no other attempt."""
+        """Note how a delivery went; without a delay there is no other attempt.
+
+        A delay without an error puts one off that was not tried.
+        """
         ...

@@ -2,6 +2,7 @@
 -- KEYS: head, log. ARGV: limit, before ('' none), after ('' none).
 -- Returns nil when there is no conversation, else rows {seq, turn, at, message JSON}.
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if ARGV[2] == '0' then return {} end -- nothing precedes it, not even for Redis
 local before = ARGV[2] == '' and '+' or '(' .. ARGV[2] .. '-0'
 if ARGV[3] ~= '' then
   local entries =

@@ -109,15 +109,20 @@ local function move(wanted)
   end
 end
 
--- Why the task may no longer begin, or nil.
+local function waited_for()
+  local reason = get('pending_reason')
+  return reason and ' (' .. reason .. ')' or ''
+end
+
+-- Why the task may no longer begin, and what it waited for; or nil.
 local function overdue()
   local expires = get_number('expires_at_ms')
   if expires and expires <= NOW and get('attempt') == '0' then
-    return 'no worker began the task within its expires limit;'
-      .. ' add workers or raise expires'
+    return 'no worker began the task within its expires limit' .. waited_for()
+      .. '; add workers or raise expires'
   end
   local deadline = get_number('deadline_at_ms')
   if deadline and deadline <= NOW then
-    return 'the deadline passed before the task had ended; raise deadline'
+    return 'the deadline passed before the task had ended' .. waited_for() .. '; raise deadline'
   end
 end

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import fakeredis
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, given, settings
+from redis.asyncio import Redis
 
 from conversations import (
     Conversation,
@@ -148,12 +151,29 @@ async def check_sound(store: ConversationStore) -> None:
             open_calls = follow(open_calls, message)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@pytest.fixture
+def open_redis(request: pytest.FixtureRequest, kind: str) -> Callable[[], Redis]:
+    """Opens an empty server; a real one copies a fork otherwise than fakeredis."""
+    if kind == "fakeredis":
+        return lambda: fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
+    url = request.getfixturevalue("clean_redis_url")
+    return lambda: Redis.from_url(url)
+
+
+@settings(
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(st.lists(acts, max_size=25))
-def test_the_stores_answer_alike(steps: list[Act]) -> None:
+@pytest.mark.parametrize("kind", ["fakeredis", "redis"])
+def test_the_stores_answer_alike(
+    open_redis: Callable[[], Redis], steps: list[Act]
+) -> None:
     async def run() -> None:
         memory: ConversationStore = InMemoryConversationStore()
-        async with fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer()) as client:
+        async with open_redis() as client:
+            await client.flushdb()
             redis: ConversationStore = RedisConversationStore(client)
             for act in [create("talk", 6, False), *steps]:
                 assert await outcome(act, memory) == await outcome(act, redis)

@@ -139,3 +139,20 @@ async def test_a_history_of_many_pieces_is_created_whole(
     assert len(window) == 50
     with pytest.raises(ConversationConflict):
         await store.create(copy, history=history)
+
+
+@pytest.mark.parametrize("at", [3, 5, 6])
+async def test_a_fork_drops_whole_turns_as_its_source_does(
+    store: ConversationStore, at: int
+) -> None:
+    """Numbers beyond the fork are given out again, where others were taken out."""
+    await created(store, config=keeping(6))
+    for number in range(1, 7):
+        await store.append("default", "talk", [user(str(number))])
+    await fork(store, at)
+    for number in range(at + 1, at + 12):
+        await store.append("default", "side", [user(str(number))])
+        kept = await store.read("default", "side")
+        assert contents(kept) == [str(n) for n in range(max(1, number - 5), number + 1)]
+        head = await store.get("default", "side")
+        assert head.message_count == len(kept)

@@ -87,3 +87,20 @@ async def test_a_record_of_another_release_is_not_claimed(
     await client.hset(redis_keys.record(task.tenant, task.id), "schema", "2")
     assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
     assert (await store.get(task.tenant, task.id)).attempt == 0
+
+
+@pytest.mark.parametrize("entry", ["% of a later release", '1 2 {"key": "only"}'])
+async def test_a_journal_that_cannot_be_read_is_left_to_those_who_can(
+    client: Redis, store: RedisTaskStore, entry: str
+) -> None:
+    """Nobody is charged with a crash, and the next who asks may be of that release."""
+    task = await submitted(store)
+    journal = redis_keys.journal(task.tenant, task.id)
+    await client.hset(journal, "later", entry)
+    assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
+    left = await store.get(task.tenant, task.id)
+    assert (left.status, left.attempt, left.crashes) == (TaskStatus.PENDING, 1, 0)
+    assert "another release" in (left.pending_reason or "")
+    await client.hdel(journal, "later")
+    await client.hset(redis_keys.record(task.tenant, task.id), "due_ms", "0")
+    assert (await claim(store, task)).task.attempt == 2

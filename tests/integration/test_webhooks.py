@@ -10,7 +10,6 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import httpx
 import pytest
 
 from orchestrator import AsyncOrchestrator
@@ -19,7 +18,7 @@ from orchestrator.settings import WebhookSettings
 from orchestrator.task import Task
 from tests.stand import Stand
 from workers.llm.double import Double
-from workers.webhooks import WebhookDeliverer
+from workers.webhooks import AT_ONCE, AT_ONCE_TO_ONE, WebhookDeliverer
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -80,8 +79,13 @@ async def ended(url: str) -> tuple[InMemoryTaskStore, Task]:
 
 
 async def deliver(store: InMemoryTaskStore, given: WebhookSettings) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        assert await WebhookDeliverer(store, given).deliver_due(client) == 1
+    """Let a deliverer make its first attempt at the only webhook."""
+    running = asyncio.create_task(WebhookDeliverer(store, given).run())
+    async with asyncio.timeout(30):
+        while not any(e.task.webhook_attempts for e in store._ledger.entries.values()):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_a_worker_tells_the_end_of_a_task(
@@ -176,3 +180,33 @@ async def test_a_failure_that_nobody_foresaw_ends_no_other_delivery(
             await asyncio.sleep(0.05)
     assert not running.done()
     running.cancel()
+
+
+async def test_a_receiver_that_hangs_keeps_no_other_waiting(receiver: Receiver) -> None:
+    async def hang(_: object, writer: asyncio.StreamWriter) -> None:
+        hanging.append(writer)
+
+    hanging: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    dead, healthy = f"http://127.0.0.1:{port}/hooks/end", receiver.url
+    store = InMemoryTaskStore()
+    tasks = [Task(agent_name="a", webhook=dead) for _ in range(AT_ONCE * 3)]
+    tasks.append(Task(agent_name="a", webhook=healthy))
+    await store.create(tasks)
+    for task in tasks:
+        await store.cancel("default", task.id)
+    allowed = (f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{receiver.port}/")
+    given = settings(receiver, allowed=allowed, timeout=60)
+    running = asyncio.create_task(WebhookDeliverer(store, given).run())
+    async with asyncio.timeout(30):
+        while not receiver.received:
+            await asyncio.sleep(0.05)
+    assert len(hanging) <= AT_ONCE_TO_ONE
+    waits = [await store.get("default", task.id) for task in tasks[:-1]]
+    assert {task.webhook_attempts for task in waits} == {0}
+    running.cancel()
+    await asyncio.wait({running})
+    for writer in hanging:
+        writer.close()
+    server.close()

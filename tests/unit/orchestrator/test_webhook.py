@@ -50,6 +50,10 @@ def test_a_url_below_an_allowed_one_is_taken(url: str) -> None:
         "http://[::ffff:127.0.0.1]:9000/",
         "file:///etc/passwd",
         "http://127.0.0.1:x/",
+        " https://hooks.example.com/celeriac/a",
+        "https://hooks.example.com/cele\nriac/a",
+        "https://hooks.example.com\\@evil.org/celeriac/a",
+        "https://hooks.example.com\t/celeriac/a",
         "",
     ],
 )

@@ -1,0 +1,171 @@
+"""The part of the Redis task store that gives tasks to workers and takes them back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from secrets import token_hex
+from time import monotonic
+from typing import Final
+
+from conversations.json_value import dumps
+from orchestrator import redis_keys
+from orchestrator.errors import (
+    LeaseLost,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    UnreadableRecord,
+)
+from orchestrator.journal_entries import journal_from_entries
+from orchestrator.redis_answers import pairs, read_doorbells
+from orchestrator.redis_task_scripts import Answer, Arguments, RedisTaskScripts
+from orchestrator.store import Claim, Doorbell, Lease, LeaseState, RefusalReason
+from orchestrator.store_limits import RESEND_SECONDS, UNSERVED_SECONDS
+from orchestrator.task import TaskFailure
+from orchestrator.task_record import (
+    deadline_left_seconds,
+    milliseconds,
+    release_event_data,
+    task_from_fields,
+)
+
+logger = logging.getLogger(__name__)
+
+_CLAIM_PAUSE_SECONDS: Final = 0.25
+_LEASES_AT_ONCE: Final = 500
+"""Looked at by one script call: Redis serves others between two."""
+
+
+class RedisLeases(RedisTaskScripts):
+    """Hands out leases, renews and ends them."""
+
+    async def claim(
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        worker: str,
+        serves: Sequence[str],
+        lease_seconds: float,
+    ) -> Claim | RefusalReason:
+        if not redis_keys.may_name_a_task(tenant, task_id):
+            return RefusalReason.UNKNOWN
+        lease_ms, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
+        arguments: Arguments = [worker, lease_ms, token_hex(8), unserved, *serves]
+        verdict, *answer = await self._insist_on_claim(
+            tenant, task_id, arguments, patience_seconds=lease_seconds
+        )
+        if verdict != "claimed":
+            return RefusalReason(verdict)
+        fields = pairs(answer[0])
+        lease = Lease(tenant, task_id, int(fields["attempt"]), worker)
+        try:
+            task = task_from_fields(fields)
+            journal = journal_from_entries(pairs(answer[1]))
+        except (UnreadableRecord, ValueError, KeyError):
+            await self._give_back(lease)
+            return RefusalReason.UNKNOWN_SCHEMA
+        return Claim(
+            task=task,
+            lease=lease,
+            **journal._asdict(),
+            doorbells=read_doorbells(answer[3]),
+            deadline_left_seconds=deadline_left_seconds(fields),
+            has_mail=bool(answer[2]),
+        )
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Leave a task to workers of the release that wrote what this one cannot read.
+
+        Without a word its lease would run out, and it would be charged with a crash.
+        """
+        logger.warning(
+            "record or journal cannot be read: another release wrote it",
+            extra={"task_id": lease.task_id, "attempt": lease.fence},
+        )
+        with suppress(LeaseLost):
+            await self.release(
+                lease,
+                running_seconds=0,
+                delay_seconds=RESEND_SECONDS,
+                reason="another release wrote what the worker that was asked cannot"
+                " read; workers of that release go on with it",
+            )
+
+    async def _insist_on_claim(
+        self,
+        tenant: str,
+        task_id: str,
+        arguments: Arguments,
+        *,
+        patience_seconds: float,
+    ) -> Answer:
+        """Repeat a claim with its own token, which finds it if its answer was lost.
+
+        Else its lease would run out with nobody to hold it, as after a crash. After
+        `patience_seconds`, the lease's time, there is nothing left to find.
+        """
+        give_up_at = monotonic() + patience_seconds
+        while True:
+            try:
+                return await self._run("claim", tenant, task_id, arguments)
+            except (StoreFull, StoreReadOnly):
+                raise
+            except StoreUnavailable:
+                if monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
+                    raise
+            await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
+
+    async def renew(
+        self, leases: Sequence[Lease], *, lease_seconds: float
+    ) -> tuple[LeaseState, ...]:
+        if not leases:
+            return ()
+        keys = [redis_keys.LEASES]
+        arguments: list[str | int] = [milliseconds(lease_seconds)]
+        for lease in leases:
+            keys.append(redis_keys.record(lease.tenant, lease.task_id))
+            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
+        states = await self._scripts.run("renew", keys, arguments)
+        return tuple(LeaseState(state) for state in states)
+
+    async def surrender(self, leases: Sequence[Lease], *, blamed: Lease | None) -> None:
+        keys = [redis_keys.LEASES]
+        arguments: list[str | int] = [int(blamed is not None)]
+        for lease in leases:
+            keys.append(redis_keys.record(lease.tenant, lease.task_id))
+            member = redis_keys.member(lease.tenant, lease.task_id)
+            arguments += [member, lease.fence, int(lease == blamed)]
+        if leases:
+            await self._scripts.run("surrender", keys, arguments)
+
+    async def bury(self, worker: str) -> int:
+        keys = [redis_keys.LEASES, redis_keys.ROOT]
+        cursor, ended = "0", 0
+        while True:
+            look: list[str | int] = [worker, cursor, _LEASES_AT_ONCE]
+            cursor, found = await self._scripts.run("bury", keys, look)
+            ended += int(found)
+            if cursor == "0":
+                return ended
+
+    async def release(
+        self,
+        lease: Lease,
+        *,
+        running_seconds: float,
+        delay_seconds: float = 0.0,
+        reason: str,
+        failure: TaskFailure | None = None,
+    ) -> tuple[Doorbell, ...]:
+        arguments: Arguments = [
+            milliseconds(running_seconds),
+            milliseconds(delay_seconds),
+            reason,
+            failure.model_dump_json() if failure else "",
+            dumps(release_event_data(reason, delay_seconds, failure)),
+        ]
+        return read_doorbells((await self._write("release", lease, arguments))[0])
