@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import NamedTuple
 
 import httpx
 from aiohttp import (
@@ -26,13 +26,14 @@ from orchestrator.trace_context import HEADER, present_traceparent
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 
-class _Way(NamedTuple):
-    """The connections to an address."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The connections to an address; its repr shows no secret."""
 
     session: ClientSession
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     proxy: str | None = None
-    proxy_headers: Mapping[str, str] | None = None
+    proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 class EndpointClient(HttpxAiohttpClient):

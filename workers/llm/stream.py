@@ -59,12 +59,13 @@ class CallClock:
         try:
             async with asyncio.timeout_at(self._started_at + limit):
                 return await awaitable
-        except TimeoutError as exc:
+        except TimeoutError:
+            # Not from it: the frames that were waiting hold the headers.
             raise LLMUnavailable(
                 f"{self._endpoint.base_url} did not answer in time (gave up after"
                 f" {limit:.4g} s); use a faster model or raise the limits of the call",
                 endpoint=self._endpoint.base_url,
-            ) from exc
+            ) from None
 
 
 class Answer:

@@ -78,7 +78,7 @@ def mapped(
     headers: dict[str, str] | None = None,
 ) -> LLMError:
     raw = body if isinstance(body, str) else json.dumps(body)
-    failure = read_failure(status, raw.encode(), headers=headers)
+    failure = read_failure(status, raw, headers=headers)
     return error_from(failure, endpoint=endpoint, model="gpt-x")
 
 
@@ -215,7 +215,7 @@ def test_overflow_s_numbers_are_read_from_words(text: str, numbers: tuple[int, i
     "words", ["maximum context length is %s tokens", "try again in %ss", "wait %s"]
 )
 def test_numbers_without_end_say_nothing(status: int, words: str):
-    body = json.dumps({"error": {"message": words % ("9" * 5000)}}).encode()
+    body = json.dumps({"error": {"message": words % ("9" * 5000)}})
     failure = read_failure(status, body, headers={"retry-after": "9" * 5000 + "s"})
     assert failure.context_tokens is None
     assert failure.asked_wait_seconds is None
