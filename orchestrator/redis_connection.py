@@ -36,7 +36,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conversations.redis_errors import one_line, origin, system_words
+from conversations.redis_errors import one_line, origin, system_words, tls_words
 from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -249,5 +249,7 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, InvalidResponse):
         return "does not speak Redis; correct REDIS_URL"
     if isinstance(exc, (RedisConnectionError, OSError)):
-        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
+        cause = system_words(exc)
+        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
+        return tls_words(exc) or unreachable
     return f"answered with {type(exc).__name__}; its log says more"
