@@ -143,10 +143,13 @@ def failure_of(
     )
 
 
-def failure_in(payload: Mapping[str, object], *, body: str) -> Failure | None:
-    """Return the error that an answer with status 200 carries, if it does."""
-    if not (payload.get("error") or payload.get("object") == "error"):
-        return None
+def has_failed(payload: Mapping[str, object]) -> bool:
+    """Whether an answer with status 200 carries an error."""
+    return bool(payload.get("error")) or payload.get("object") == "error"
+
+
+def failure_in(payload: Mapping[str, object], *, body: str) -> Failure:
+    """Return the error that an answer with status 200 carries."""
     failure = failure_of(payload, status=0, body=body)
     digits = failure.code if failure.code.isdecimal() else ""
     status = int(digits) if len(digits) == 3 else 502

@@ -156,7 +156,7 @@ def _message(message: Message, dialect: Dialect) -> JsonObject:
         content = _pictures(message)
         if message.content:
             content.insert(0, {"type": "text", "text": message.content})
-    body: JsonObject = {"role": message.role.value, "content": content}
+    body: JsonObject = {"role": f"{message.role}", "content": content}
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.role is Role.TOOL:
