@@ -17,6 +17,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    DummyCookieJar,
     StreamReader,
 )
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
@@ -72,7 +73,7 @@ class EndpointClient(HttpxAiohttpClient):
         if not isinstance(transport, AiohttpTransport):
             raise TypeError("an endpoint's client has transports of aiohttp alone")
         if not isinstance(transport.client, ClientSession):
-            transport.client = transport.get_client()
+            transport.client = _without_cookies(transport.get_client())
         proxy = transport.proxy
         headers = {**self.headers, "content-type": "application/json"}
         if proxy is None:
@@ -84,6 +85,13 @@ class EndpointClient(HttpxAiohttpClient):
         return _Way(
             transport.client, headers, str(proxy.url), {**proxy.headers, **login}
         )
+
+
+def _without_cookies(session: ClientSession) -> ClientSession:
+    """Return a session on the same connections; runs of all users share it."""
+    connector = session.connector
+    session.detach()
+    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
 
 class Sent:
