@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -30,7 +30,7 @@ from redis.retry import Retry
 from orchestrator.child_process import last_line, start_child, stop_child
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_connection import address_of, store_errors
-from orchestrator.redis_url import check_redis_url, redact
+from orchestrator.redis_url import check_redis_url, redact, servers_in
 
 START_SECONDS = 10.0
 """How long a private server may take to answer; loading a large file takes longest."""
@@ -122,6 +122,19 @@ def redis_version(url: str) -> str:
     with store_errors(address_of(client)), client:
         client.ping()
         return _told_version(client)
+
+
+def broker_version(url: str) -> str:
+    """Return the version of the first server of a Redis broker that answers.
+
+    Raises:
+        StoreUnavailable: none of them does; what the last one says.
+    """
+    *spare, last = servers_in(url)
+    for server in spare:
+        with suppress(StoreUnavailable):
+            return redis_version(server)
+    return redis_version(last)
 
 
 def _told_version(client: Redis) -> str:

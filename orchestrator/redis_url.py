@@ -6,6 +6,7 @@ Celeriac keeps redis-py's form; `for_kombu` is the one place that translates.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+socket")
@@ -21,6 +22,11 @@ def check_redis_url(url: str) -> str:
     Raises:
         ValueError: it names no Redis server; the message never shows the URL.
     """
+    if ";" in url:
+        raise ValueError(
+            "holds a `;`, which would name another server; name one, and write the `;`"
+            " of a password as %3B"
+        )
     try:
         parts = urlsplit(url)
         valid = parts.scheme in _SCHEMES and parts.port != 0
@@ -43,12 +49,21 @@ def check_redis_url(url: str) -> str:
     return _of_redis_py(parts.netloc, parts.path, parts.query)
 
 
+def servers_in(url: str) -> list[str]:
+    """Return the addresses of a broker's servers; most have one."""
+    return re.split(r";(?=[a-z+]+://)", url)
+
+
 def for_kombu(url: str) -> str:
     """Return a checked URL as Celery and kombu want it; other brokers' unchanged.
 
     kombu fails on options that are redis-py's own, such as `socket_timeout`: they are
     left out, since Celery's settings say what they would.
     """
+    return ";".join(map(_of_kombu, servers_in(url)))
+
+
+def _of_kombu(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
         return url
@@ -77,7 +92,14 @@ def _join(scheme: str, netloc: str, path: str, query: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Return `url` without what could be secret: password and query."""
+    """Return `url` without what could be secret: passwords and query.
+
+    A broker's may name several servers, with a `;` between each.
+    """
+    return ";".join(map(_redacted, servers_in(url)))
+
+
+def _redacted(url: str) -> str:
     try:
         parts = urlsplit(url)
         userinfo, at, host = parts.netloc.rpartition("@")

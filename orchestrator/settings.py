@@ -41,7 +41,7 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.http_settings import HttpSettings
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
-from orchestrator.redis_url import check_redis_url, for_kombu, redact
+from orchestrator.redis_url import check_redis_url, for_kombu, redact, servers_in
 from orchestrator.settings_problems import describe
 from orchestrator.settings_section import Count, Section
 from orchestrator.settings_sources import ABSENT, Origin, read_layers
@@ -55,10 +55,14 @@ def _redis_url(secret: SecretStr) -> SecretStr:
 
 
 def _broker_url(secret: SecretStr) -> SecretStr:
-    url = secret.get_secret_value()
-    if "://" not in url:
+    servers = servers_in(secret.get_secret_value())
+    if any("://" not in url for url in servers):
         raise ValueError("must be a broker URL such as redis://host:6379/0")
-    return _redis_url(secret) if url.startswith(("redis", "unix")) else secret
+    checked = (
+        check_redis_url(url) if url.startswith(("redis", "unix")) else url
+        for url in servers
+    )
+    return SecretStr(";".join(checked))
 
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

@@ -45,7 +45,7 @@ class Layer:
     """The values of one place; earlier layers win."""
 
     name: str
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
     is_committed: bool = False
     """True for the file that belongs under version control."""
 

@@ -13,6 +13,8 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
+from orchestrator.redis_url import redact
+
 PAUSE_SECONDS: Final = 1
 LONGEST_PAUSE_SECONDS: Final = 3
 
@@ -42,10 +44,15 @@ class PatientConnection(Connection):
     def info(self) -> dict[str, Any]:
         """What a worker tells of its broker, in Flower too: without a login.
 
-        For a unix socket kombu gives the whole address as `hostname`.
+        For a unix socket kombu gives the whole address as `hostname`, and the other
+        servers of several as `alternates`.
         """
         facts: dict[str, Any] = super().info()  # type: ignore[no-untyped-call]
-        return facts | {"hostname": maybe_sanitize_url(facts["hostname"])}
+        bare = {
+            "hostname": maybe_sanitize_url(facts["hostname"]),
+            "alternates": [redact(url) for url in facts["alternates"] or ()],
+        }
+        return facts | bare
 
 
 class BrokerLink(AMQP):  # type: ignore[misc]

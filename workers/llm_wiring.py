@@ -7,8 +7,7 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings
 from workers.llm.allowance import Allowance
 from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.endpoint import CallLimits
-from workers.llm.endpoint_settings import endpoint_of
+from workers.llm.endpoint_settings import endpoint_of, limits_of
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.governor import Governor
@@ -37,7 +36,7 @@ def _served(name: str, settings: EndpointSettings) -> ServedEndpoint:
     provider = ChatCompletionsProvider(
         endpoint,
         model=settings.model,
-        limits=_call_limits(settings),
+        limits=limits_of(settings),
         dialect=_dialect(settings),
     )
     return ServedEndpoint(
@@ -58,16 +57,6 @@ def _served(name: str, settings: EndpointSettings) -> ServedEndpoint:
         },
         context_tokens=settings.context_tokens,
         ask_context_tokens=provider.context_tokens,
-    )
-
-
-def _call_limits(settings: EndpointSettings) -> CallLimits:
-    return CallLimits(
-        connect_seconds=settings.connect_timeout,
-        first_byte_seconds=settings.first_byte_timeout,
-        idle_seconds=settings.idle_timeout,
-        total_seconds=settings.total_timeout,
-        max_bytes=settings.max_response_bytes,
     )
 
 

@@ -14,7 +14,7 @@ from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.endpoint_report import ask_endpoint
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
-from orchestrator.embedded import redis_version
+from orchestrator.embedded import broker_version
 from orchestrator.errors import StoreUnavailable, StoreUnfit
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -135,7 +135,7 @@ def _broker_checks(settings: Settings) -> list[Check]:
     if not url.startswith(("redis", "unix")):
         return [Check("broker", "warn", f"{shown} is no Redis and was not checked")]
     try:
-        return [Check("broker", "ok", f"{shown}, version {redis_version(url)}")]
+        return [Check("broker", "ok", f"{shown}, version {broker_version(url)}")]
     except StoreUnavailable as exc:
         return [Check("broker", "fail", str(exc), "correct CELERY_BROKER_URL")]
 

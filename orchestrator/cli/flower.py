@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.processes import become, flower_command, storage_environment
-from orchestrator.embedded import redis_version
+from orchestrator.embedded import broker_version
 from orchestrator.settings import Settings, load_settings
 
 
@@ -75,7 +75,7 @@ def require_broker(settings: Settings) -> None:
     storage = settings.storage
     url = (storage.broker_url or storage.redis_url).get_secret_value()
     if url.startswith(("redis", "unix")):
-        redis_version(url)
+        broker_version(url)
 
 
 def check_closed(address: str, *, has_login: bool) -> None:

@@ -13,6 +13,10 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """For zlib. Nothing is asked for; some proxies compress nevertheless."""
 
 
+class BodyTooLarge(Exception):
+    """More came than the reader takes."""
+
+
 def encoding_in(headers: Mapping[str, str]) -> str:
     """Return the encoding of a body; an empty text where there is none."""
     encoding = headers.get("content-encoding", "").strip().lower()
@@ -33,6 +37,27 @@ def pieces_of(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[byte
     if not encoding:
         return aiter(chunks)
     return _inflated(chunks, _WINDOW_BITS.get(encoding))
+
+
+async def gathered(
+    chunks: AsyncIterable[bytes], headers: Mapping[str, str], *, most_bytes: int
+) -> bytes:
+    """Read a body that comes in chunks to its end.
+
+    Raises:
+        BodyTooLarge: more came.
+        httpx.DecodingError: it is not what its encoding says, or of an unknown one.
+    """
+    encoding = encoding_in(headers)
+    if not is_known(encoding):
+        raise httpx.DecodingError(f"unknown encoding {encoding[:40]!r}")
+    pieces, size = [], 0
+    async for piece in pieces_of(chunks, encoding):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most_bytes:
+            raise BodyTooLarge
+    return b"".join(pieces)
 
 
 async def _inflated(

@@ -177,7 +177,7 @@ class ChatCompletionsProvider:
                     clock=clock,
                 )
             async with aclosing(sent):
-                failure = await clock.bound(_read_error(sent.response), total)
+                failure = await clock.bound(self._read_error(sent.response), total)
             adapted = dialect.adapted_to(failure)
             if adapted is None:
                 raise error_from(failure, endpoint=self._endpoint, model=model)
@@ -201,7 +201,9 @@ class ChatCompletionsProvider:
             # Other idle connections may be as dead: a client of its own.
             return await self._send_afresh(content)
         except FOREIGN_ERRORS as exc:
-            raise transport_error(exc, endpoint=self._endpoint) from exc
+            # Its frames hold the headers, for whoever reports errors with locals.
+            bare = exc.with_traceback(None)
+            raise transport_error(exc, endpoint=self._endpoint) from bare
 
     async def _send_afresh(self, content: bytes) -> Sent:
         fresh = open_client(self._endpoint, self._limits)
@@ -211,15 +213,16 @@ class ChatCompletionsProvider:
             await fresh.aclose()
             raise
 
-
-async def _read_error(response: aiohttp.ClientResponse) -> Failure:
-    raw = b""
-    try:
-        chunks = response.content.iter_chunked(_ERROR_BYTES)
-        async for chunk in pieces_of(chunks, encoding_in(response.headers)):
-            raw += chunk
-            if len(raw) >= _ERROR_BYTES:
-                break
-    except FOREIGN_ERRORS:
-        pass  # what came of it will do
-    return read_failure(response.status, raw, headers=response.headers)
+    async def _read_error(self, response: aiohttp.ClientResponse) -> Failure:
+        """Read an error's body; what it repeats of our secrets is gone at once."""
+        raw = b""
+        try:
+            chunks = response.content.iter_chunked(_ERROR_BYTES)
+            async for chunk in pieces_of(chunks, encoding_in(response.headers)):
+                raw += chunk
+                if len(raw) >= _ERROR_BYTES:
+                    break
+        except FOREIGN_ERRORS:
+            pass  # what came of it will do
+        text = self._endpoint.scrub(raw.decode("utf-8", "replace"))
+        return read_failure(response.status, text, headers=response.headers)

@@ -5,10 +5,13 @@ Owns what may be shown of an endpoint; sends nothing.
 
 from __future__ import annotations
 
+import re
 import ssl
-from base64 import b64encode
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,12 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator.loopback import is_loopback
 from workers.errors import InvalidEndpoint
+from workers.llm.secret_text import Secrets
 
 DEFAULT_BASE_URL = "http://localhost:11434/v1"
 DEFAULT_MODEL = "gpt-oss:20b"
 _OLLAMA_PORT = 11434
-_SHORTEST_SECRET = 4
-"""Shorter keys are placeholders; removing them would only garble texts."""
 
 
 def proxy_login(username: str, password: str) -> dict[str, str]:
@@ -66,12 +68,14 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
-        for name, value in self.request_headers().items():
-            if not (value.isascii() and value.isprintable()):
-                raise InvalidEndpoint(
-                    f"the value of header {name!r} holds a line break or a character"
-                    f" outside ASCII ({len(value)} characters); check the key"
-                )
+        headers = self.request_headers().items()
+        if broken := [(name, len(value)) for name, value in headers if _breaks(value)]:
+            name, length = broken[0]
+            del headers  # from what an error that is reported with its locals shows
+            raise InvalidEndpoint(
+                f"the value of header {name!r} holds a line break or a character"
+                f" outside ASCII ({length} characters); check the key"
+            )
 
     @property
     def is_loopback(self) -> bool:
@@ -127,16 +131,46 @@ class Endpoint:
             headers |= {"Authorization": f"Bearer {key}"}
         return headers
 
+    @cached_property
+    def secrets(self) -> Secrets:
+        """What may stand in no text that is kept or shown."""
+        parts = [part for v in self.request_headers().values() for part in _parts(v)]
+        if self.proxy is not None:
+            url = self.proxy.get_secret_value()
+            login = httpx.URL(url)
+            given = _split(url).password or ""
+            parts += [given, login.password, *_parts_of_login(login)]
+        return Secrets(parts)
+
     def scrub(self, text: str) -> str:
         """Return a foreign text without the key and the headers' values."""
-        values = self.request_headers().values()
-        secrets = {part for value in values for part in (value, *value.split()[-1:])}
-        if self.proxy is not None:
-            secrets |= {_split(self.proxy.get_secret_value()).password or ""}
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "[secret]")
-        return text
+        return self.secrets.without(text)
+
+
+def _breaks(header: str) -> bool:
+    return not (header.isascii() and header.isprintable())
+
+
+def _parts(value: str) -> Iterator[str]:
+    """Yield what of a header's value is secret: all of it, and what it is made of."""
+    for part in (value, *re.split(r"[;,]\s*", value)):
+        yield part.strip()
+        scheme, _, last = part.strip().rpartition(" ")
+        yield last
+        yield part.partition("=")[2].strip()
+        if scheme.lower() == "basic":
+            yield from _password_in(last)
+
+
+def _password_in(login: str) -> Iterator[str]:
+    with suppress(ValueError):
+        yield b64decode(login, validate=True).decode().partition(":")[2]
+
+
+def _parts_of_login(url: httpx.URL) -> Iterator[str]:
+    if url.userinfo:
+        for value in proxy_login(url.username, url.password).values():
+            yield from _parts(value)
 
 
 def _checked_url(base_url: str) -> str:

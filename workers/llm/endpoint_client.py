@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import NamedTuple
 
 import httpx
 from aiohttp import (
@@ -17,6 +17,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    DummyCookieJar,
     StreamReader,
 )
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
@@ -25,13 +26,14 @@ from orchestrator.trace_context import HEADER, present_traceparent
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 
-class _Way(NamedTuple):
-    """The connections to an address."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The connections to an address; its repr shows no secret."""
 
     session: ClientSession
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     proxy: str | None = None
-    proxy_headers: Mapping[str, str] | None = None
+    proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 class EndpointClient(HttpxAiohttpClient):
@@ -71,7 +73,7 @@ class EndpointClient(HttpxAiohttpClient):
         if not isinstance(transport, AiohttpTransport):
             raise TypeError("an endpoint's client has transports of aiohttp alone")
         if not isinstance(transport.client, ClientSession):
-            transport.client = transport.get_client()
+            transport.client = _without_cookies(transport.get_client())
         proxy = transport.proxy
         headers = {**self.headers, "content-type": "application/json"}
         if proxy is None:
@@ -83,6 +85,13 @@ class EndpointClient(HttpxAiohttpClient):
         return _Way(
             transport.client, headers, str(proxy.url), {**proxy.headers, **login}
         )
+
+
+def _without_cookies(session: ClientSession) -> ClientSession:
+    """Return a session on the same connections; runs of all users share it."""
+    connector = session.connector
+    session.detach()
+    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
 
 class Sent:

@@ -1,9 +1,9 @@
-"""From the settings of an endpoint to where it answers."""
+"""From the settings of an endpoint to where it answers, and within which limits."""
 
 from __future__ import annotations
 
 from orchestrator.llm_settings import EndpointSettings
-from workers.llm.endpoint import Endpoint
+from workers.llm.endpoint import CallLimits, Endpoint
 
 
 def endpoint_of(settings: EndpointSettings) -> Endpoint:
@@ -19,4 +19,15 @@ def endpoint_of(settings: EndpointSettings) -> Endpoint:
         proxy=settings.proxy,
         ca_file=settings.ca_file,
         client_certificate=settings.client_certificate,
+    )
+
+
+def limits_of(settings: EndpointSettings) -> CallLimits:
+    """Return what one call to it may take."""
+    return CallLimits(
+        connect_seconds=settings.connect_timeout,
+        first_byte_seconds=settings.first_byte_timeout,
+        idle_seconds=settings.idle_timeout,
+        total_seconds=settings.total_timeout,
+        max_bytes=settings.max_response_bytes,
     )

@@ -46,7 +46,7 @@ class Failure:
     param: str = ""
     prompt_tokens: int | None = None
     context_tokens: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: str = ""
 
     @property
@@ -87,6 +87,11 @@ class Failure:
         return self.status >= 400 and bool(vendor_words.ORDER.search(self.message))
 
     @property
+    def rejects_pictures(self) -> bool:
+        """Whether the model takes text alone."""
+        return self.status >= 400 and bool(vendor_words.PICTURES.search(self.message))
+
+    @property
     def rejects_reasoning(self) -> bool:
         """Whether the endpoint does not want reasoning given back."""
         return (
@@ -97,10 +102,9 @@ class Failure:
 
 
 def read_failure(
-    status: int, raw: bytes, *, headers: Mapping[str, str] | None = None
+    status: int, text: str, *, headers: Mapping[str, str] | None = None
 ) -> Failure:
     """Read an error body: nested, flat, a text, HTML or nothing."""
-    text = raw.decode("utf-8", "replace")
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):
@@ -139,10 +143,13 @@ def failure_of(
     )
 
 
-def failure_in(payload: Mapping[str, object], *, body: str) -> Failure | None:
-    """Return the error that an answer with status 200 carries, if it does."""
-    if not (payload.get("error") or payload.get("object") == "error"):
-        return None
+def has_failed(payload: Mapping[str, object]) -> bool:
+    """Whether an answer with status 200 carries an error."""
+    return bool(payload.get("error")) or payload.get("object") == "error"
+
+
+def failure_in(payload: Mapping[str, object], *, body: str) -> Failure:
+    """Return the error that an answer with status 200 carries."""
     failure = failure_of(payload, status=0, body=body)
     digits = failure.code if failure.code.isdecimal() else ""
     status = int(digits) if len(digits) == 3 else 502
@@ -223,6 +230,8 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
 def _remedy(failure: Failure) -> str:
     if "--enable-auto-tool-choice" in failure.message:
         return "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    if failure.rejects_pictures:
+        return "send no images, or use a model that takes them"
     if failure.rejects_order:
         return "set the endpoint's message_order to auto, or use another chat template"
     return "check the agent's parameters and tools"

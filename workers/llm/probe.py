@@ -1,7 +1,7 @@
 """Looks whether a model endpoint answers, and what stands in the way if it does not.
 
 `python -m workers.llm.probe --json` for other processes; the exit code is 0 when the
-model can be asked, 69 when nobody answers, 78 when the key or the model must change.
+model can be asked, 69 when nobody answers (now), 78 when key or model must change.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Mapping
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from conversations.mending import mended
 from conversations.message import Message, Role
 from orchestrator.errors import InvalidSettings
 from orchestrator.llm_settings import DEFAULT_ENDPOINT, EndpointSettings
 from orchestrator.settings import load_settings
-from workers.errors import InvalidEndpoint, LLMError
+from workers.errors import InvalidEndpoint, LLMError, LLMUnavailable, RateLimited
+from workers.llm.body import BodyTooLarge
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import open_client
@@ -27,10 +29,14 @@ from workers.llm.error_mapping import error_from, read_failure, transport_error
 from workers.llm.provider import CompletionRequest, ToolSpec
 from workers.llm.reply_body import OWNER
 from workers.llm.server_facts import ServerFacts, advice, read_facts
+from workers.llm.small_answer import MOST_BYTES, SmallAnswer, ask_small
 from workers.llm.stream import FOREIGN_ERRORS
 
 _EX_UNAVAILABLE = 69
 _EX_CONFIG = 78
+_STANDS_IN_THE_WAY = (401, 402, 403, 407, 429, 502, 503, 504)
+"""As the answer to an empty request; other refusals are what is expected of it."""
+_MOST_ERROR_BYTES = 64 * 1024
 _MOST_NAMES = 8
 """Models that a remedy lists; a hosted endpoint has hundreds."""
 
@@ -48,6 +54,8 @@ class EndpointReport(BaseModel):
     """The model that was looked for."""
     reachable: bool = False
     """Something answers in HTTP."""
+    is_busy: bool = False
+    """It answers, but with a failure that may pass."""
     usable: bool = False
     """Nothing that the probe can see stands in the way of a completion."""
     models: tuple[str, ...] = ()
@@ -74,7 +82,8 @@ class EndpointReport(BaseModel):
         """As sysexits.h has it."""
         if self.usable:
             return 0
-        return _EX_CONFIG if self.reachable else _EX_UNAVAILABLE
+        is_there = self.reachable and not self.is_busy
+        return _EX_CONFIG if is_there else _EX_UNAVAILABLE
 
 
 async def probe(
@@ -92,48 +101,60 @@ async def probe(
             asyncio.timeout(timeout_seconds),
             open_client(endpoint, limits) as client,
         ):
-            response = await client.get(f"{endpoint.base_url}/models")
-            if response.status_code == 404:
+            answer = await ask_small(client, "GET", f"{endpoint.base_url}/models")
+            if answer.status == 404:
                 return await _ask_completions(client, endpoint, report)
-            report = _read_models(response, endpoint, report)
+            report = _read_models(answer, endpoint, report)
             if report.usable and not report.is_double:
-                listed = _listed(response, model)
+                listed = _listed(answer, model)
                 facts = await read_facts(client, endpoint, model=model, listed=listed)
                 report = _with_facts(report, facts, in_flight)
-    except FOREIGN_ERRORS as exc:
-        if isinstance(exc, TimeoutError):
-            remedy = (
-                f"{endpoint.base_url} did not answer within {timeout_seconds:g} s;"
-                f" {endpoint.how_to_reach}"
-            )
-        else:
-            remedy = str(transport_error(exc, endpoint=endpoint))
+    except BodyTooLarge:
         if not report.reachable:
-            return report.model_copy(update={"remedy": remedy})
+            return _no_endpoint(report, f"answers with more than {MOST_BYTES} bytes")
+    except FOREIGN_ERRORS as exc:
+        if not report.reachable:
+            return _not_reached(exc, endpoint, report, timeout_seconds)
     return report
+
+
+def _not_reached(
+    exc: Exception, endpoint: Endpoint, report: EndpointReport, seconds: float
+) -> EndpointReport:
+    remedy = str(transport_error(exc, endpoint=endpoint))
+    if isinstance(exc, TimeoutError):
+        remedy = (
+            f"{endpoint.base_url} did not answer within {seconds:g} s;"
+            f" {endpoint.how_to_reach}"
+        )
+    return report.model_copy(update={"remedy": remedy})
 
 
 async def _ask_completions(
     client: httpx.AsyncClient, endpoint: Endpoint, report: EndpointReport
 ) -> EndpointReport:
     """Send an empty request, to be refused: some proxies have no list of models."""
-    url = f"{endpoint.base_url}/chat/completions"
-    response = await client.post(url, json={})
-    if response.status_code in (404, 405):
+    answer = await ask_small(
+        client, "POST", f"{endpoint.base_url}/chat/completions", {}
+    )
+    if answer.status in (404, 405):
         return _no_endpoint(report, "has no /models and no /chat/completions")
-    if response.status_code in (401, 403):
-        return _refused(response, endpoint, report)
-    if response.is_success and not _object(response):
+    if answer.status in _STANDS_IN_THE_WAY or 300 <= answer.status < 400:
+        return _refused(answer, endpoint, report)
+    if answer.is_success and not answer.told():
         return _no_endpoint(report, "answers /chat/completions with what is no JSON")
     return report.model_copy(update={"reachable": True, "usable": True})
 
 
 def _refused(
-    response: httpx.Response, endpoint: Endpoint, report: EndpointReport
+    answer: SmallAnswer, endpoint: Endpoint, report: EndpointReport
 ) -> EndpointReport:
-    failure = read_failure(response.status_code, response.content)
+    text = answer.raw[:_MOST_ERROR_BYTES].decode("utf-8", "replace")
+    failure = read_failure(answer.status, text)
     error = error_from(failure, endpoint=endpoint, model=report.model)
-    return report.model_copy(update={"reachable": True, "remedy": str(error)})
+    is_busy = isinstance(error, LLMUnavailable | RateLimited)
+    found = {"reachable": True, "is_busy": is_busy, "remedy": str(error)}
+    return report.model_copy(update=found)
 
 
 def _no_endpoint(report: EndpointReport, what: str) -> EndpointReport:
@@ -145,27 +166,39 @@ def _no_endpoint(report: EndpointReport, what: str) -> EndpointReport:
 
 
 def _read_models(
-    response: httpx.Response, endpoint: Endpoint, report: EndpointReport
+    answer: SmallAnswer, endpoint: Endpoint, report: EndpointReport
 ) -> EndpointReport:
-    if not response.is_success:
-        return _refused(response, endpoint, report)
-    listed = _object(response).get("data")
-    if not isinstance(listed, list):
+    if not answer.is_success:
+        return _refused(answer, endpoint, report)
+    told = answer.told()
+    has_none = told.get("object") == "list" and told.get("data", "") is None  # Ollama
+    if not (has_none or isinstance(told.get("data"), list)):
         return _no_endpoint(report, "answers /models without a `data` list")
-    entries = [entry for entry in listed if isinstance(entry, dict)]
-    names = tuple(str(entry.get("id")) for entry in entries)
-    owners = {entry.get("owned_by") for entry in entries}
+    entries = _entries(answer)
+    names = tuple(entries)
+    owners = {str(entry.get("owned_by")) for entry in entries.values()}
     kind = "llama.cpp" if "llamacpp" in owners else "other"
+    is_present = _is_present(report.model, names) if names or has_none else None
     found = report.model_copy(
         update={
             "reachable": True,
             "models": names,
-            "model_present": _is_present(report.model, names) if names else None,
+            "model_present": is_present,
             "is_double": OWNER in owners,
             "kind": "double" if OWNER in owners else kind,
         }
     )
     return _judged(found, endpoint)
+
+
+def _entries(answer: SmallAnswer) -> dict[str, Mapping[str, object]]:
+    """Return the models of a list by name; what has none is none."""
+    listed = answer.told().get("data")
+    return {
+        mended(entry["id"]): entry
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+    }
 
 
 def _judged(report: EndpointReport, endpoint: Endpoint) -> EndpointReport:
@@ -182,6 +215,8 @@ def _judged(report: EndpointReport, endpoint: Endpoint) -> EndpointReport:
 
 
 def _some(names: tuple[str, ...]) -> str:
+    if not names:
+        return "none yet"
     rest = len(names) - _MOST_NAMES
     more = f" and {rest} more" if rest > 0 else ""
     return ", ".join(names[:_MOST_NAMES]) + more
@@ -201,13 +236,10 @@ def _with_facts(
     )
 
 
-def _listed(response: httpx.Response, model: str) -> Mapping[str, object]:
+def _listed(answer: SmallAnswer, model: str) -> Mapping[str, object]:
     """Return the model's entry in the list, if it has one."""
-    entries = _object(response).get("data") if response.is_success else None
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and _is_present(model, (str(entry.get("id")),)):
-            return entry
-    return {}
+    entries = _entries(answer)
+    return entries.get(model) or entries.get(f"{model}:latest") or {}
 
 
 async def ask_for_tool_call(
@@ -231,14 +263,6 @@ async def ask_for_tool_call(
 
 def _is_present(model: str, names: tuple[str, ...]) -> bool:
     return model in names or f"{model}:latest" in names
-
-
-def _object(response: httpx.Response) -> Mapping[str, object]:
-    try:
-        payload = response.json()
-    except ValueError:
-        return {}
-    return payload if isinstance(payload, dict) else {}
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,8 +2,9 @@
 
 `python -m workers.llm.recorder answers.yaml` serves on loopback, passes each request on
 to the endpoint of the settings and prints its own address as the double does. Only
-answers are kept: status, content type, the waits that limits ask for, and the body
-without the key and the headers' values.
+answers are kept: status, content type, the waits that limits ask for, and the body.
+None is written of which it cannot be shown that it is without the key, the headers'
+values and the proxy's login.
 """
 
 from __future__ import annotations
@@ -13,61 +14,96 @@ import asyncio
 import json
 import signal
 import sys
+from contextlib import aclosing
 from pathlib import Path
 
 import yaml
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, dumps
 from orchestrator.errors import InvalidSettings
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.settings import load_settings
-from workers.errors import InvalidEndpoint
+from workers.errors import InvalidEndpoint, LLMError
+from workers.llm.body import BodyTooLarge, gathered
 from workers.llm.double import HEADER, Double
 from workers.llm.double_script import HttpReply
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.endpoint_client import open_client
-from workers.llm.endpoint_settings import endpoint_of
+from workers.llm.endpoint_client import Sent, open_client
+from workers.llm.endpoint_settings import endpoint_of, limits_of
 from workers.llm.error_mapping import transport_error
-from workers.llm.stream import FOREIGN_ERRORS
+from workers.llm.recorded_answer import MayHoldSecret, kept_body, kept_text
+from workers.llm.stream import FOREIGN_ERRORS, CallClock
 
 _KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
+_CHUNK_BYTES = 64 * 1024
 _KEPT_PREFIX = "x-ratelimit-"
 
 
 class Recorder:
     """A double's script that asks an endpoint, and writes down each answer."""
 
-    def __init__(self, endpoint: Endpoint, path: Path) -> None:
+    def __init__(
+        self, endpoint: Endpoint, path: Path, *, limits: CallLimits | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._path = path
-        self._client = open_client(endpoint, CallLimits())
+        self._limits = limits or CallLimits()
+        self._client = open_client(endpoint, self._limits)
         path.write_text("", encoding="utf-8")
 
     async def __call__(self, body: JsonObject) -> HttpReply:
-        url = f"{self._endpoint.base_url}/chat/completions"
+        clock = CallClock(self._endpoint, total_seconds=self._limits.total_seconds)
         try:
-            response = await self._client.post(url, json=body)
+            kept = await clock.bound(self._asked(body), float("inf"))
+        except LLMError as exc:
+            return _not_recorded(str(exc))
         except FOREIGN_ERRORS as exc:
-            error = transport_error(exc, endpoint=self._endpoint)
-            return HttpReply(status=502, text=str(error))
-        headers = {
-            name: self._endpoint.scrub(value)
-            for name, value in response.headers.items()
-            if name in _KEPT_HEADERS or name.startswith(_KEPT_PREFIX)
-        }
-        reply = HttpReply(
-            status=response.status_code,
-            headers=headers,
-            body=self._endpoint.scrub(response.text),
-        )
-        fields = reply.model_dump(include={"status", "headers", "body"})
+            return _not_recorded(str(transport_error(exc, endpoint=self._endpoint)))
+        except BodyTooLarge:
+            return _not_recorded(
+                f"{self._endpoint.base_url} sent more than {self._limits.max_bytes}"
+                " bytes; raise max_response_bytes"
+            )
+        except MayHoldSecret as exc:
+            return _not_recorded(
+                f"the answer of {self._endpoint.base_url} {exc}; it was not recorded:"
+                " ask in another way, or record with a key that you then withdraw"
+            )
         with self._path.open("a", encoding="utf-8") as file:
-            yaml.safe_dump([fields], file, allow_unicode=True, sort_keys=False)
-        return reply.model_copy(update={"headers": {**headers, HEADER: "recording"}})
+            yaml.safe_dump([kept], file, allow_unicode=True, sort_keys=False)
+        reply = HttpReply.model_validate(kept)
+        headers = {**reply.headers, HEADER: "recording"}
+        return reply.model_copy(update={"headers": headers})
+
+    async def _asked(self, body: JsonObject) -> dict[str, object]:
+        """Pass a request on; return what is kept of the answer."""
+        url = f"{self._endpoint.base_url}/chat/completions"
+        sent = Sent(await self._client.post_json(url, dumps(body).encode()))
+        async with aclosing(sent):
+            response, secrets = sent.response, self._endpoint.secrets
+            raw = await gathered(
+                response.content.iter_chunked(_CHUNK_BYTES),
+                response.headers,
+                most_bytes=self._limits.max_bytes,
+            )
+            headers = {
+                name.lower(): kept_text(value, secrets)
+                for name, value in response.headers.items()
+                if name.lower() in _KEPT_HEADERS
+                or name.lower().startswith(_KEPT_PREFIX)
+            }
+            kept = kept_body(raw, secrets)
+            return {"status": response.status, "headers": headers, "body": kept}
 
     async def aclose(self) -> None:
         """Close the connections to the endpoint."""
         await self._client.aclose()
+
+
+def _not_recorded(why: str) -> HttpReply:
+    """Tell the client and who watches the recorder."""
+    sys.stderr.write(f"recorder: {why}\n")
+    return HttpReply(status=502, text=why)
 
 
 def _arguments() -> argparse.Namespace:
@@ -88,7 +124,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    recorder = Recorder(endpoint_of(settings), arguments.file)
+    recorder = Recorder(
+        endpoint_of(settings), arguments.file, limits=limits_of(settings)
+    )
     try:
         async with Double(recorder, port=arguments.port) as double:
             sys.stdout.write(json.dumps({"url": double.url}) + "\n")

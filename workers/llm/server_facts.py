@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 import httpx
 
 from workers.llm.endpoint import Endpoint
+from workers.llm.small_answer import ask_small
 
+_MOST = 10**9
+"""A number beyond it is none."""
 SHORT_CONTEXT_TOKENS = 16_384
 """Below it, an agent with tools soon runs out of room."""
 
@@ -88,7 +91,7 @@ def advice(facts: ServerFacts, *, model: str, in_flight: int | None) -> tuple[st
         facts.parallel
     ):
         lines.append(
-            f"it answers {facts.parallel} requests at once; set limits.in_flight:"
+            f"it answers {_requests(facts.parallel)} at a time; set limits.in_flight:"
             f" {facts.parallel}"
         )
     if facts.tools is False:
@@ -98,14 +101,15 @@ def advice(facts: ServerFacts, *, model: str, in_flight: int | None) -> tuple[st
     return tuple(lines)
 
 
+def _requests(count: int) -> str:
+    return "one request" if count == 1 else f"{count} requests"
+
+
 async def _ask(
     client: httpx.AsyncClient, method: str, url: str, body: object = None
 ) -> Mapping[str, object]:
-    response = await client.request(method, url, json=body)
-    try:
-        return _mapping(response.json() if response.is_success else None)
-    except ValueError:
-        return {}
+    answer = await ask_small(client, method, url, body)
+    return answer.told() if answer.is_success else {}
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -114,4 +118,4 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _count(facts: Mapping[str, object], name: str) -> int | None:
     value = facts.get(name)
-    return value if isinstance(value, int) and value > 0 else None
+    return value if isinstance(value, int) and 0 < value <= _MOST else None

@@ -19,7 +19,7 @@ from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, pieces_of
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
-from workers.llm.error_mapping import error_from, failure_in
+from workers.llm.error_mapping import error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, EventStream, NotJson
 from workers.llm.waits import used_up_seconds
 
@@ -59,12 +59,13 @@ class CallClock:
         try:
             async with asyncio.timeout_at(self._started_at + limit):
                 return await awaitable
-        except TimeoutError as exc:
+        except TimeoutError:
+            # Not from it: the frames that were waiting hold the headers.
             raise LLMUnavailable(
                 f"{self._endpoint.base_url} did not answer in time (gave up after"
                 f" {limit:.4g} s); use a faster model or raise the limits of the call",
                 endpoint=self._endpoint.base_url,
-            ) from exc
+            ) from None
 
 
 class Answer:
@@ -268,8 +269,8 @@ class Answer:
             raise self._malformed(
                 f"sent JSON of type {type(payload).__name__} instead of an object"
             )
-        failure = failure_in(payload, body=self.kept)
-        if failure is not None:
+        if has_failed(payload):
+            failure = failure_in(payload, body=self.kept)
             raise error_from(failure, endpoint=self._endpoint, model=self._model)
         return payload
 

@@ -55,13 +55,20 @@ def test_both_clients_read_the_same_database(url: str) -> None:
     assert Connection(for_kombu(checked)).virtual_host == str(ours) == "2"
 
 
+def test_each_server_of_several_is_written_for_kombu() -> None:
+    given = "redis://h/1?socket_timeout=1;unix:///a/b?db=2;sentinel://g"
+    kombu = "redis://h/1;redis+socket:///a/b?virtual_host=2;sentinel://g"
+    assert for_kombu(given) == kombu
+
+
 def test_other_brokers_urls_are_left_alone() -> None:
     assert for_kombu("amqp://u:p@h//") == "amqp://u:p@h//"
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:6379", "http://:secret@h", "redis://:secret@[::1",
+    ["", "localhost:6379", "http://:secret@h", "redis://:se;cret@h",
+     "redis://:secret@h;redis://:secret@h", "redis://:secret@[::1",
      "redis://:secret@h:99999", "unix://:secret@", "redis://:secret@h:x"],
 )  # fmt: skip
 def test_what_is_no_redis_url_is_refused_without_showing_it(url: str) -> None:
@@ -78,6 +85,12 @@ def test_what_is_no_redis_url_is_refused_without_showing_it(url: str) -> None:
         ("redis://user:se@cret@h/2?password=secret&db=3", "redis://user:***@h/2?db=3"),
         ("unix:///a/b?db=1", "unix:///a/b?db=1"),
         ("redis://[secret", "(not a URL)"),
+        ("redis://:secret@h;redis://u:secret@g/1", "redis://:***@h;redis://u:***@g/1"),
+        (
+            "sentinel://:secret@h;sentinel://:secret@g",
+            "sentinel://:***@h;sentinel://:***@g",
+        ),
+        ("redis://:se;cret@h", "redis://:***@h"),
     ],
 )
 def test_a_shown_url_holds_no_secret(url: str, shown: str) -> None:

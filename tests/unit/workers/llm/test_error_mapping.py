@@ -25,6 +25,7 @@ from workers.llm.endpoint import Endpoint
 from workers.llm.error_mapping import (
     error_from,
     failure_in,
+    has_failed,
     read_failure,
     retry_after_seconds,
     transport_error,
@@ -77,7 +78,7 @@ def mapped(
     headers: dict[str, str] | None = None,
 ) -> LLMError:
     raw = body if isinstance(body, str) else json.dumps(body)
-    failure = read_failure(status, raw.encode(), headers=headers)
+    failure = read_failure(status, raw, headers=headers)
     return error_from(failure, endpoint=endpoint, model="gpt-x")
 
 
@@ -214,7 +215,7 @@ def test_overflow_s_numbers_are_read_from_words(text: str, numbers: tuple[int, i
     "words", ["maximum context length is %s tokens", "try again in %ss", "wait %s"]
 )
 def test_numbers_without_end_say_nothing(status: int, words: str):
-    body = json.dumps({"error": {"message": words % ("9" * 5000)}}).encode()
+    body = json.dumps({"error": {"message": words % ("9" * 5000)}})
     failure = read_failure(status, body, headers={"retry-after": "9" * 5000 + "s"})
     assert failure.context_tokens is None
     assert failure.asked_wait_seconds is None
@@ -367,8 +368,8 @@ def test_a_date_to_wait_for_counts_from_now():
 def test_an_error_with_status_200_is_an_error(
     payload: dict[str, object], leaf: type[LLMError]
 ):
+    assert has_failed(payload)
     failure = failure_in(payload, body="")
-    assert failure is not None
     assert type(error_from(failure, endpoint=REMOTE, model="m")) is leaf
 
 
@@ -376,7 +377,7 @@ def test_an_error_with_status_200_is_an_error(
     "payload", [{}, {"error": None}, {"object": "chat.completion"}]
 )
 def test_an_answer_without_an_error_is_none(payload: dict[str, object]):
-    assert failure_in(payload, body="") is None
+    assert not has_failed(payload)
 
 
 def test_a_name_that_does_not_resolve_names_the_address():
