@@ -17,7 +17,9 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    DummyCookieJar,
     StreamReader,
+    TCPConnector,
 )
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
@@ -72,7 +74,7 @@ class EndpointClient(HttpxAiohttpClient):
         if not isinstance(transport, AiohttpTransport):
             raise TypeError("an endpoint's client has transports of aiohttp alone")
         if not isinstance(transport.client, ClientSession):
-            transport.client = transport.get_client()
+            transport.client = _session(transport)
         proxy = transport.proxy
         headers = {**self.headers, "content-type": "application/json"}
         if proxy is None:
@@ -84,6 +86,19 @@ class EndpointClient(HttpxAiohttpClient):
         return _Way(
             transport.client, headers, str(proxy.url), {**proxy.headers, **login}
         )
+
+
+def _session(transport: AiohttpTransport) -> ClientSession:
+    """Return connections as the transport would make them; no cookie is kept.
+
+    One that a server sets for a task would go along with the next one's request.
+    """
+    connector = TCPConnector(
+        limit=transport.limits.max_connections or 0,
+        keepalive_timeout=transport.limits.keepalive_expiry,
+        ssl=transport.ssl_context,
+    )
+    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
 
 class Sent:
