@@ -6,7 +6,6 @@ no limits of its own; limits come from the caller.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, cast
 
@@ -103,16 +102,17 @@ def _check_scalar(value: object, path: str) -> None:
 
 
 def dumps(value: object) -> str:
-    """Compact JSON text, the one form in which records are written."""
-    return _ENCODER.encode(value)
+    """Compact JSON text, the one form in which records are written.
+
+    For values that were checked where they came from; a number that JSON does not know
+    would become null.
+    """
+    return to_json(value, inf_nan_mode="null").decode()
 
 
 def size_of(value: object) -> int:
     """Bytes of `value` as stored JSON."""
     return len(to_json(value))
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def check_no_nul(value: object, *, path: str = "") -> None:

@@ -101,6 +101,8 @@ class Message(BaseModel):
 
     @model_validator(mode="after")
     def _shape_fits_role(self) -> Message:
+        if self.role is not Role.TOOL and self.is_plain and self.content.strip():
+            return self
         self._require_role("tool_calls", Role.ASSISTANT)
         self._require_role("images", Role.USER)
         if (self.tool_call_id is not None) != (self.role is Role.TOOL):
@@ -124,6 +126,18 @@ class Message(BaseModel):
                 f"content must not be blank in a message of role {self.role.value}"
             )
         return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a text and nothing else, as most are: any role may say it."""
+        return not (
+            self.tool_calls
+            or self.images
+            or self.pinned
+            or self.tool_call_id is not None
+            or self.reasoning is not None
+            or self.covers is not None
+        )
 
     def _require_role(self, field: str, role: Role) -> None:
         if getattr(self, field) not in ((), None) and self.role is not role:

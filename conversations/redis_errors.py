@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -64,6 +65,24 @@ def one_line(exc: BaseException) -> BaseException:
     return exc
 
 
+def tls_words(exc: BaseException) -> str | None:
+    """Why an encrypted connection was not set up; None when that was not the matter."""
+    found: BaseException | None = exc
+    while found is not None:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return (
+                f"has a certificate that is not accepted ({found.verify_message});"
+                " correct its host, or name who vouches for it: ?ssl_ca_certs=FILE"
+            )
+        if isinstance(found, ssl.SSLError):
+            return (
+                f"does not speak TLS as asked ({found.reason});"
+                " use redis:// where it speaks none"
+            )
+        found = found.__cause__ or found.__context__
+    return None
+
+
 def system_words(exc: BaseException) -> str:
     """Why the system could not connect, such as "Connection refused"; else the kind."""
     found: BaseException | None = exc
@@ -86,5 +105,7 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return f"did not answer in time ({name}); check the server and the network"
     if isinstance(exc, RedisConnectionError):
-        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
+        cause = system_words(exc)
+        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
+        return tls_words(exc) or unreachable
     return f"refused ({name}); the log of the configured Redis says more"

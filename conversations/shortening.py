@@ -10,6 +10,8 @@ from conversations.json_value import size_of
 from conversations.message import Message, ToolCall
 from conversations.record import write_message
 
+_BYTES_OF_A_CHARACTER = 6
+"""Of one that JSON escapes."""
 _NOTE_BYTES = 128
 """More than the note of what is missing takes."""
 
@@ -19,7 +21,7 @@ def shortened(message: Message, *, max_bytes: int) -> Message:
 
     Before text is cut, reasoning, pictures, metadata and large arguments are left out.
     """
-    if _size(message) <= max_bytes:
+    if _is_small(message, max_bytes) or _size(message) <= max_bytes:
         return message
     facts = {k: v for k, v in message.metadata.items() if k == CLIENT_FACT}
     share = max_bytes // (2 * max(1, len(message.tool_calls)))
@@ -30,6 +32,12 @@ def shortened(message: Message, *, max_bytes: int) -> Message:
         return bare
     room = max_bytes - _size(bare.model_copy(update={"content": ""})) - _NOTE_BYTES
     return bare.model_copy(update={"content": _beginning(message.content, room)})
+
+
+def _is_small(message: Message, max_bytes: int) -> bool:
+    """Whether a text cannot come near the limit, however it is written."""
+    most = _NOTE_BYTES + _BYTES_OF_A_CHARACTER * len(message.content)
+    return message.is_plain and not message.metadata and 2 * most <= max_bytes
 
 
 def _size(message: Message) -> int:

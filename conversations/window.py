@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from conversations.conversation import Conversation
 from conversations.errors import ContextTooLong
@@ -26,6 +27,8 @@ TOKENS_PER_MESSAGE = 4
 
 def estimate_tokens(message: Message) -> int:
     """Tokens that a message costs in a prompt, roughly."""
+    if not (message.tool_calls or message.images or message.reasoning):
+        return TOKENS_PER_MESSAGE + tokens_in(message.content)
     images = TOKENS_PER_IMAGE * len(message.images)
     texts = [message.content, message.reasoning or ""]
     for call in message.tool_calls:
@@ -44,9 +47,13 @@ class Group:
 
     place: int
     messages: tuple[Message, ...]
-    tokens: int
     awaits_results: bool = False
     """Its calls are the client's; their outputs begin the next turn."""
+
+    @cached_property
+    def tokens(self) -> int:
+        """What its messages cost; most windows are bounded by their number alone."""
+        return sum(map(tokens_of, self.messages))
 
     @property
     def first(self) -> Message:
@@ -107,7 +114,12 @@ def choose_window(
     is stable when the places of the messages are: pass stored messages, or the history
     from its first message.
     """
-    groups, summary, covered = _without_summarised(list(split_groups(messages)))
+    all_groups = list(split_groups(messages))
+    if context_tokens is None and len(messages) < context_window:
+        whole = _whole(all_groups)
+        if whole is not None:
+            return whole
+    groups, summary, covered = _without_summarised(all_groups)
     if not groups:
         return Window(summary=summary, covered=covered)
     kept = [group for group in groups if group.is_kept]
@@ -132,6 +144,20 @@ def choose_window(
     before = [group for group in groups if group.place in always and group.place <= cut]
     after = [group for group in groups if group.place > cut]
     return Window(_flat(before), summary, _flat(after), cut, covered)
+
+
+def _whole(groups: Sequence[Group]) -> Window | None:
+    """Return the window of a history that fits and has no summary; None of another.
+
+    It is cut before the first message that is not kept anyway.
+    """
+    if any(group.first.covers is not None for group in groups):
+        return None
+    for index, group in enumerate(groups):
+        if not group.is_kept:
+            before, after = _flat(groups[:index]), _flat(groups[index:])
+            return Window(before=before, after=after, cut=group.place - 1)
+    return None
 
 
 def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
@@ -251,9 +277,8 @@ def split_groups(messages: Sequence[Message | StoredMessage]) -> Iterator[Group]
             index += 1
         whole = not open_calls or index == len(messages)
         if whole and message.role is not Role.TOOL:
-            tokens = sum(tokens_of(each) for each in group)
             place = _place(messages, first)
-            yield Group(place, tuple(group), tokens, awaits_results=bool(open_calls))
+            yield Group(place, tuple(group), awaits_results=bool(open_calls))
 
 
 def _message(message: Message | StoredMessage) -> Message:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 AGENT_MEMORY_SECONDS = 2.0
 """How long a submit trusts what it has read of an agent that is served."""
+UNSERVED_MEMORY_SECONDS = 0.1
+"""The same of one that is not served: a burst of submits asks once."""
 _REMEMBERED_AGENTS = 1000
 
 Agents = Mapping[str, AgentInfo | None]
@@ -31,7 +33,7 @@ class KnownAgents:
 
     def __init__(self, parts: OrchestratorParts) -> None:
         self._parts = parts
-        self._seen: dict[str, tuple[float, AgentInfo]] = {}
+        self._seen: dict[str, tuple[float, AgentInfo | None]] = {}
 
     def check_services(self, requests: Sequence[SubmitRequest]) -> None:
         """Refuse what a service that is switched off would do.
@@ -86,16 +88,17 @@ class KnownAgents:
     async def _look_up(self, name: str) -> AgentInfo | None:
         now = monotonic()
         until, seen = self._seen.get(name, (0.0, None))
-        if seen is not None and until > now:
+        if until > now:
             return seen
         info = await self._parts.directory.find(name)
         config = self._parts.agents.get(name)
         if info is None and config is not None:
             info = AgentInfo(config=config)
-        if info is not None and info.health.served:
-            if len(self._seen) >= _REMEMBERED_AGENTS:
-                self._seen.clear()
-            self._seen[name] = (now + AGENT_MEMORY_SECONDS, info)
+        if len(self._seen) >= _REMEMBERED_AGENTS:
+            self._seen.clear()
+        served = info is not None and info.health.served
+        seconds = AGENT_MEMORY_SECONDS if served else UNSERVED_MEMORY_SECONDS
+        self._seen[name] = (now + seconds, info)
         return info
 
 

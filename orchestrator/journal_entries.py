@@ -53,8 +53,9 @@ def kept_unfinished(text: str, redact: Redact | None) -> str:
 
 def start_text(start: StepStart, *, attempt: int) -> str:
     """A start mark as the journal keeps it, without its instant."""
-    stamped = start.model_copy(update={"attempt": attempt})
-    return stamped.model_dump_json(exclude={"started_at"})
+    if start.attempt != attempt:
+        start = start.model_copy(update={"attempt": attempt})
+    return start.model_dump_json(exclude={"started_at"})
 
 
 def decision_text(decision: Decision) -> str:
@@ -69,9 +70,12 @@ def step_from_entry(entry: str) -> Step:
 
 
 def recorded_step(entry: str, *, sent: Step, text: str, attempt: int) -> Step:
-    """Read the entry of a step that was just written, by this call or one before it."""
-    _place, recorded, stored = entry.split(" ", 2)
-    if stored != text:
+    """Read the entry of a step that was just written, by this call or one before it.
+
+    That of this call comes without its text, which may be long.
+    """
+    _place, recorded, *stored = entry.split(" ", 2)
+    if stored and stored != [text]:
         return step_from_entry(entry)
     stamp = {"attempt": attempt, "recorded_at": instant(recorded)}
     return sent.model_copy(update=stamp)

@@ -52,6 +52,7 @@ class MemoryClaims:
                 **entry.journal._asdict(),
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
                 deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
+                has_mail=self._turns.has_mail(entry),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:

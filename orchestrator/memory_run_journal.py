@@ -62,6 +62,7 @@ class MemoryRunJournal:
         events: Sequence[NewEvent] = (),
         *,
         dues: Dues | None = None,
+        then: StepStart | None = None,
     ) -> Recorded:
         if dues is not None:
             await self._payee.pay(dues)
@@ -79,7 +80,9 @@ class MemoryRunJournal:
                 self._ledger.append(entry, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             recorded = entry.steps[step.key].model_copy(deep=True)
-            return Recorded(recorded, bells, self._turns.has_mail(entry))
+            has_mail = self._turns.has_mail(entry)
+            begun = self._mark(entry, then, lease) if then is not None else None
+            return Recorded(recorded, bells, has_mail, begun)
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:
         with self._lock:
@@ -102,17 +105,19 @@ class MemoryRunJournal:
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         with self._lock:
-            entry = self._ledger.held(lease)
-            begun = entry.starts.get(start.key)
-            is_watched = self._ledger.is_watched((lease.tenant, lease.task_id))
-            if start.key in entry.steps or (begun and begun.attempt == lease.fence):
-                return Started(is_unknown=False, is_watched=is_watched)
-            entry.decisions.pop(start.key, None)
-            stamp = {"attempt": lease.fence, "started_at": self._ledger.now}
-            entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
-            if begun and start.kind is StepKind.COMPLETION:
-                entry.set(maybe_paid=entry.task.maybe_paid + 1)
-            return Started(is_unknown=begun is not None, is_watched=is_watched)
+            return self._mark(self._ledger.held(lease), start, lease)
+
+    def _mark(self, entry: Entry, start: StepStart, lease: Lease) -> Started:
+        begun = entry.starts.get(start.key)
+        is_watched = self._ledger.is_watched((lease.tenant, lease.task_id))
+        if start.key in entry.steps or (begun and begun.attempt == lease.fence):
+            return Started(is_unknown=False, is_watched=is_watched)
+        entry.decisions.pop(start.key, None)
+        stamp = {"attempt": lease.fence, "started_at": self._ledger.now}
+        entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
+        if begun and start.kind is StepKind.COMPLETION:
+            entry.set(maybe_paid=entry.task.maybe_paid + 1)
+        return Started(is_unknown=begun is not None, is_watched=is_watched)
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         with self._lock:

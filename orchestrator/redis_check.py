@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from redis.asyncio.connection import SSLConnection
 from redis.exceptions import ResponseError
 
 from orchestrator import redis_keys
 from orchestrator.errors import StoreUnfit
+from orchestrator.loopback import is_loopback
 from orchestrator.redis_connection import UntypedRedis
 from orchestrator.task_record import instant
 
@@ -24,6 +26,11 @@ async def check_server(client: UntypedRedis, address: str) -> dict[str, str]:
     """
     await client.ping()
     warnings: list[str] = []
+    if in_the_clear(client):
+        warnings.append(
+            f"Redis at {address} is another machine's and is reached in the clear;"
+            " use rediss://, or a network that nobody else reads"
+        )
     facts = await _ask(client, "INFO", warnings)
     for reason in unfit_reasons(facts, address):
         raise StoreUnfit(reason)
@@ -56,6 +63,14 @@ def unfit_reasons(facts: Mapping[str, Any], address: str) -> Iterator[str]:
             f"Redis at {address} is a cluster, whose scripts cannot span keys;"
             " use a single primary, with replicas if needed"
         )
+
+
+def in_the_clear(client: UntypedRedis) -> bool:
+    """Whether a network that others may read carries what is said to the server."""
+    pool = client.connection_pool
+    host = pool.connection_kwargs.get("host")
+    encrypted = issubclass(pool.connection_class, SSLConnection)
+    return host is not None and not encrypted and not is_loopback(host)
 
 
 def evicts(facts: Mapping[str, Any]) -> bool:

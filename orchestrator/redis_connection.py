@@ -36,7 +36,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conversations.redis_errors import one_line, origin, system_words
+from conversations.redis_errors import one_line, origin, system_words, tls_words
 from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -145,6 +145,25 @@ _CANCELLABLE: Final = {
 }
 
 
+def take_over(
+    connection: AbstractConnection, protocol: asyncio.BufferedProtocol
+) -> tuple[asyncio.WriteTransport, asyncio.BaseProtocol]:
+    """Have a protocol of ours read what a connection of redis-py receives from now on.
+
+    Returns the transport, and the protocol that must still be told of its end.
+
+    Raises:
+        RedisConnectionError: it was lost before.
+    """
+    writer = connection._writer
+    if writer is None:
+        raise RedisConnectionError("Connection lost")
+    transport = writer.transport
+    former = transport.get_protocol()
+    transport.set_protocol(protocol)
+    return transport, former
+
+
 def address_of(client: UntypedRedis) -> str:
     """Name the server as host:port or socket path, never with credentials."""
     facts = client.connection_pool.connection_kwargs
@@ -230,5 +249,7 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, InvalidResponse):
         return "does not speak Redis; correct REDIS_URL"
     if isinstance(exc, (RedisConnectionError, OSError)):
-        return f"cannot be reached ({system_words(exc)}); start it or set REDIS_URL"
+        cause = system_words(exc)
+        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
+        return tls_words(exc) or unreachable
     return f"answered with {type(exc).__name__}; its log says more"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy, ConversationNotFound
@@ -59,6 +59,13 @@ class _Batch(NamedTuple):
     arguments: list[str | int]
 
 
+class _Sent(NamedTuple):
+    """A call that Redis works on."""
+
+    batch: _Batch
+    answer: asyncio.Task[list[Any]]
+
+
 class RedisCreation(RedisTaskScripts):
     """Accepts tasks, many in one call."""
 
@@ -72,41 +79,62 @@ class RedisCreation(RedisTaskScripts):
     ) -> tuple[Creation | Exception, ...]:
         answers = [] if answers is None else answers
         first = len(answers)
-        sent: asyncio.Task[list[Creation | Exception]] | None = None
+        sent: _Sent | None = None
         try:
-            # Each batch is written while Redis works on the one before it.
+            # While Redis works on a batch, the one before it is read and the next one
+            # is written.
             for batch in _batches(tasks, self._creation_terms):
                 if len(batch.tasks) == len(tasks):
-                    answers += await self._create(batch)
+                    answers += self._read(batch, await self._send(batch))
                     break
-                answers += await sent if sent is not None else ()
-                sent = asyncio.create_task(self._create(batch))
-                for _ in range(_TURNS_TO_SEND):
-                    await asyncio.sleep(0)
-            answers += await sent if sent is not None else ()
+                answer = await sent.answer if sent is not None else []
+                before = sent
+                sent = _Sent(batch, asyncio.create_task(self._send(batch)))
+                try:
+                    for _ in range(_TURNS_TO_SEND):
+                        await asyncio.sleep(0)
+                finally:  # also when time is up: what was answered counts
+                    answers += self._read(before.batch, answer) if before else ()
+            if sent is not None:
+                answers += self._read(sent.batch, await sent.answer)
         finally:
             if sent is not None:
-                sent.cancel()
+                sent.answer.cancel()
+        await self._name_nearest(answers, first)
         return tuple(answers[first:])
 
-    async def _create(self, batch: _Batch) -> list[Creation | Exception]:
+    async def _send(self, batch: _Batch) -> list[Any]:
         tenant = batch.tasks[0].tenant
         call = self._call(
             "create", tenant, "", batch.arguments, more_keys=[redis_keys.AGENTS]
         )
-        answers, bells = (await self._scripts.run_many([call]))[0]
-        known: Collection[str] = self._creation_terms.known_agents
-        if any(answer[0] == "agent_not_found" for answer in answers):
-            known = {*known, *await self._registered_agents()}
+        answer: list[Any] = (await self._scripts.run_many([call]))[0]
+        return answer
+
+    def _read(self, batch: _Batch, answer: list[Any]) -> list[Creation | Exception]:
+        verdicts, bells = answer
         creations = [
-            _read_creation(task, answer, known_agents=known)
-            for task, answer in zip(batch.tasks, answers, strict=True)
+            _read_creation(task, verdict)
+            for task, verdict in zip(batch.tasks, verdicts, strict=True)
         ]
         return _with_doorbells(creations, read_doorbells(bells))
 
-    async def _registered_agents(self) -> set[str]:
+    async def _name_nearest(
+        self, answers: list[Creation | Exception], first: int
+    ) -> None:
+        """Have errors of agents that are not known name those that might be meant."""
+        known: list[str] = []
+        for place in range(first, len(answers)):
+            answer = answers[place]
+            if isinstance(answer, AgentNotFound):
+                known = known or await self._known_agents()
+                nearest = get_close_matches(answer.name, known)
+                answers[place] = AgentNotFound(answer.name, nearest=nearest)
+
+    async def _known_agents(self) -> list[str]:
         with store_errors(self._address):
-            return set(await self._client.hkeys(redis_keys.AGENTS))
+            registered = await self._client.hkeys(redis_keys.AGENTS)
+        return sorted({*self._creation_terms.known_agents, *registered})
 
 
 def _batches(tasks: Sequence[Task], terms: CreationTerms) -> Iterator[_Batch]:
@@ -185,15 +213,12 @@ def _with_doorbells(
     return creations
 
 
-def _read_creation(
-    task: Task, answer: Answer, *, known_agents: Collection[str]
-) -> Creation | Exception:
+def _read_creation(task: Task, answer: Answer) -> Creation | Exception:
     """The creation, or why the task was refused."""
     verdict, task_id, fields, bells = answer
     match verdict:
         case "agent_not_found":
-            nearest = get_close_matches(task.agent_name, sorted(known_agents))
-            return AgentNotFound(task.agent_name, nearest=nearest)
+            return AgentNotFound(task.agent_name)
         case "conversation_deleted":
             return ConversationNotFound(task.conversation_id or "")
         case "unfit":

@@ -6,6 +6,7 @@ table with types, lifetimes and growth is docs/redis-keys.md.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 
 from conversations.json_value import NotStorable, check_identifier
@@ -115,11 +116,16 @@ def control(worker_id: str) -> str:
 
 def task_keys(tenant: str, task_id: str) -> list[str]:
     """The keys that every task script is given, in the order of lua/task.lua."""
-    return [
-        record(tenant, task_id),
-        log(tenant, task_id),
-        journal(tenant, task_id),
-        f"{_ROOT}:{tenant}:task:",
+    of_records, *shared = _shared_task_keys(tenant)
+    own = of_records + task_id
+    return [own, f"{own}:events", f"{own}:journal", of_records, *shared]
+
+
+@lru_cache
+def _shared_task_keys(tenant: str) -> tuple[str, ...]:
+    """Those that are the same for every task of a tenant; built for each write."""
+    return (
+        record(tenant, ""),
         f"{_ROOT}:{tenant}:turns:",
         f"{_ROOT}:{tenant}:tasks:status:",
         DUE,
@@ -128,7 +134,7 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
         _HEALTH,
         _CONTROL,
         ROOT,
-    ]
+    )
 
 
 def gate_keys(gate: str) -> list[str]:

@@ -72,8 +72,9 @@ class RedisLeases(RedisTaskScripts):
             task=task,
             lease=lease,
             **journal._asdict(),
-            doorbells=read_doorbells(answer[2]),
+            doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
+            has_mail=bool(answer[2]),
         )
 
     async def _give_back(self, lease: Lease) -> None:

@@ -1,51 +1,42 @@
 """Commands of many coroutines in one round trip.
 
-What comes while a pipeline is under way goes with the next one, so a busy process
-writes and reads a socket once for dozens of runs. Redis answers each command for
-itself; the order of the commands of one caller is kept.
+What comes while a batch is under way goes with the next one, so a busy process writes
+and reads a socket once for dozens of runs. Redis answers each command for itself; the
+order of the commands of one caller is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from orchestrator.redis_connection import UntypedRedis
+from orchestrator.redis_line import RedisLine, Sending
 
 Command = Sequence[str | int]
 
 LANES: Final = 2
-"""Pipelines under way at once: one is with the server while the next one fills."""
+"""Batches under way at once: one is with the server while the next one fills."""
 MAX_COMMANDS: Final = 200
-"""Of one pipeline; bounds how long the server is kept from other clients."""
+"""Of one batch; bounds how long the server is kept from other clients."""
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""What callers share one pipeline for: large ones must not use up each other's time."""
-
-
-class _Sending(NamedTuple):
-    commands: Sequence[bytes]
-    size: int
-    answers: asyncio.Future[list[Any]]
+"""What callers share one batch for: large ones must not use up each other's time."""
 
 
 class SharedPipeline:
     """Sends commands through one client, on one event loop."""
 
     def __init__(self, client: Redis) -> None:
-        self._client: UntypedRedis = client
-        self._waiting: deque[_Sending] = deque()
-        self._open_lanes = 0
-        self._kept: list[AbstractConnection] = []
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Sending] = deque()
+        self._idle = [_Lane(client, self) for _ in range(LANES)]
+        self._is_called = False
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Return the answers; one that Redis refused is its `ResponseError`.
@@ -63,65 +54,26 @@ class SharedPipeline:
             for command in commands
         ]
         loop = asyncio.get_running_loop()
-        sending = _Sending(packed, sum(map(len, packed)), loop.create_future())
+        sending = Sending(packed, loop.create_future())
         self._waiting.append(sending)
-        if self._open_lanes < LANES:
-            self._open_lanes += 1
-            lane = loop.create_task(self._send_all())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
-        return await sending.answers
+        if self._idle and not self._is_called:  # others may follow in this turn
+            self._is_called = True
+            loop.call_soon(self._hand_out)
+        return await sending.answered
 
-    async def _send_all(self) -> None:
-        """Send until nothing waits.
+    def take_back(self, lane: _Lane) -> None:
+        """Have a lane serve those who wait."""
+        self._idle.append(lane)
+        self._hand_out()
 
-        Nothing may be awaited between that finding and the lane being counted as
-        closed: what comes then would be nobody's.
-        """
-        try:
-            while batch := self._take():
-                try:
-                    connection = await self._connection()
-                except BaseException as exc:
-                    _fail(batch, exc)
-                    if not isinstance(exc, Exception):
-                        raise
-                else:
-                    await self._send_batch(connection, batch)
-                    self._kept.append(connection)
-        finally:
-            self._open_lanes -= 1
+    def _hand_out(self) -> None:
+        self._is_called = False
+        while self._idle and (batch := self._take()):
+            self._idle.pop().carry(batch)
 
-    async def _connection(self) -> AbstractConnection:
-        """Return a connection that no other lane uses.
-
-        They are kept: giving one back to the pool and taking it again costs as much as
-        a round trip. A lost one is made again when it is used; the client's end ends
-        them.
-        """
-        if self._kept:
-            return self._kept.pop()
-        connection: AbstractConnection = (
-            await self._client.connection_pool.get_connection()
-        )
-        return connection
-
-    async def _send_batch(
-        self, connection: AbstractConnection, batch: Sequence[_Sending]
-    ) -> None:
-        commands = [command for each in batch for command in each.commands]
-        try:
-            answers = await self._send(connection, commands)
-        except BaseException as exc:
-            _fail(batch, exc)
-            if not isinstance(exc, Exception):
-                raise
-        else:
-            _answer(batch, answers)
-
-    def _take(self) -> list[_Sending]:
-        """Take what fits into one pipeline and is still wanted."""
-        batch: list[_Sending] = []
+    def _take(self) -> list[Sending]:
+        """Take what fits into one batch and is still wanted."""
+        batch: list[Sending] = []
         count = size = 0
         while self._waiting:
             sending = self._waiting[0]
@@ -130,60 +82,110 @@ class SharedPipeline:
             if batch and (count > MAX_COMMANDS or size > MAX_BYTES):
                 break
             self._waiting.popleft()
-            if sending.answers.done():
+            if sending.answered.done():
                 count -= len(sending.commands)
                 size -= sending.size
             else:
                 batch.append(sending)
         return batch
 
-    async def _send(
-        self, connection: AbstractConnection, commands: Sequence[bytes]
-    ) -> list[Any]:
-        async def attempt() -> list[Any]:
-            return await _round_trip(connection, commands)
+
+class _Lane:
+    """Carries one batch at a time over a connection that no other lane uses.
+
+    The connection is kept: giving it back to the pool and taking it again costs as much
+    as a round trip. A lost one is made again when it is used; the client's end ends it.
+    """
+
+    def __init__(self, client: Redis, pipeline: SharedPipeline) -> None:
+        self._client: UntypedRedis = client
+        self._pipeline = pipeline
+        self._connection: AbstractConnection | None = None
+        self._line: RedisLine | None = None
+        self._batch: list[Sending] = []
+        self._repair: asyncio.Task[None] | None = None
+        self._awaited: asyncio.Future[None] | None = None
+
+    def carry(self, batch: list[Sending]) -> None:
+        """Send a batch; the lane comes back to its pipeline when all is answered."""
+        self._batch = batch
+        if self._line is not None and self._line.is_open:
+            self._line.send(batch)
+        else:
+            self._begin_repair()
+
+    def _ended(self, error: Exception | None) -> None:
+        awaited = self._awaited
+        if awaited is not None:
+            _tell(awaited, error)
+        elif isinstance(error, RedisConnectionError):
+            self._begin_repair()
+        else:
+            self._finish(error)
+
+    def _begin_repair(self) -> None:
+        self._repair = asyncio.get_running_loop().create_task(self._connect_and_send())
+        self._repair.add_done_callback(self._repaired)
+
+    def _repaired(self, repair: asyncio.Task[None]) -> None:
+        self._repair = self._awaited = None
+        if repair.cancelled():
+            for sending in self._batch:
+                sending.answered.cancel()
+        self._finish(None if repair.cancelled() else repair.exception())
+
+    def _finish(self, error: BaseException | None) -> None:
+        if error is not None:
+            for sending in self._batch:
+                if not sending.answered.done():
+                    sending.answered.set_exception(error)
+        self._batch = []
+        self._pipeline.take_back(self)
+
+    async def _connect_and_send(self) -> None:
+        """Send what is not answered, as often as redis-py connects again."""
+        if self._connection is None:
+            pool = self._client.connection_pool
+            self._connection = await pool.get_connection()
+        connection = self._connection
+
+        async def attempt() -> None:
+            if self._line is None or not self._line.is_open:
+                self._line = await self._new_line(connection)
+            left = [each for each in self._batch if not each.answered.done()]
+            for sending in left:
+                sending.answers.clear()
+            await self._send(self._line, left)
 
         async def disconnect(_: Exception) -> None:
-            await connection.disconnect()
+            await connection.disconnect(nowait=True)
 
-        answers: list[Any] = await connection.retry.call_with_retry(attempt, disconnect)
-        return answers
+        await connection.retry.call_with_retry(attempt, disconnect)
 
+    async def _new_line(self, connection: AbstractConnection) -> RedisLine:
+        if self._line is not None:
+            await connection.disconnect(nowait=True)
+        await connection.connect_check_health(check_health=False)
+        return RedisLine(connection, ended=self._ended)
 
-async def _round_trip(
-    connection: AbstractConnection, commands: Sequence[bytes]
-) -> list[Any]:
-    await connection.send_packed_command(commands)
-    answers: list[Any] = []
-    try:
-        async with asyncio.timeout(connection.socket_timeout):
-            for _ in commands:
-                try:
-                    # One time limit for all, not one for each: it costs more than
-                    # the reading.
-                    answers.append(await connection.read_response(timeout=math.inf))
-                except ResponseError as exc:
-                    answers.append(exc)
-    except TimeoutError as exc:
-        await connection.disconnect(nowait=True)
-        raise RedisTimeoutError("Timeout reading from socket") from exc
-    return answers
+    async def _send(self, line: RedisLine, batch: list[Sending]) -> None:
+        if not batch:
+            return
+        self._awaited = asyncio.get_running_loop().create_future()
+        try:
+            line.send(batch)
+            await self._awaited
+        except asyncio.CancelledError:
+            line.abort()
+            raise
+        finally:
+            self._awaited = None
 
 
-def _answer(batch: Sequence[_Sending], answers: Sequence[Any]) -> None:
-    start = 0
-    for sending in batch:
-        end = start + len(sending.commands)
-        if not sending.answers.done():
-            sending.answers.set_result(list(answers[start:end]))
-        start = end
-
-
-def _fail(batch: Sequence[_Sending], error: BaseException) -> None:
-    for sending in batch:
-        if sending.answers.done():
-            continue
-        if isinstance(error, Exception):
-            sending.answers.set_exception(error)
-        else:
-            sending.answers.cancel()
+def _tell(awaited: asyncio.Future[None], error: Exception | None) -> None:
+    if awaited.done():
+        return
+    if error is None:
+        awaited.set_result(None)
+    else:
+        awaited.set_exception(error)

@@ -35,7 +35,12 @@ from orchestrator.metrics import step_counts
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_dues import payment
-from orchestrator.redis_task_scripts import Arguments, RedisTaskScripts, require_name
+from orchestrator.redis_task_scripts import (
+    Answer,
+    Arguments,
+    RedisTaskScripts,
+    require_name,
+)
 from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
@@ -60,6 +65,7 @@ class RedisRunJournal(RedisTaskScripts):
         events: Sequence[NewEvent] = (),
         *,
         dues: Dues | None = None,
+        then: StepStart | None = None,
     ) -> Recorded:
         kept = redacted_step(step, self._redact)
         text = step_text(kept, attempt=lease.fence)
@@ -69,6 +75,7 @@ class RedisRunJournal(RedisTaskScripts):
             step.key,
             text,
             _enters_history(kept),
+            *(("", "") if then is None else _start(then, lease)),
             *owed,
             len(counts),
             *(part for count in counts for part in count),
@@ -76,15 +83,15 @@ class RedisRunJournal(RedisTaskScripts):
         ]
         answer = await self._write("record_step", lease, arguments, more_keys=keys)
         recorded = recorded_step(answer[0], sent=kept, text=text, attempt=lease.fence)
-        return Recorded(recorded, read_doorbells(answer[1]), bool(answer[2]))
+        begun = _started(answer[3:]) if then is not None else None
+        return Recorded(recorded, read_doorbells(answer[1]), bool(answer[2]), begun)
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         is_completion = int(start.kind is StepKind.COMPLETION)
-        text = start_text(start, attempt=lease.fence)
-        answer = await self._write(
-            "start_step", lease, [start.key, is_completion, text]
+        key, text = _start(start, lease)
+        return _started(
+            await self._write("start_step", lease, [key, is_completion, text])
         )
-        return Started(is_unknown=answer[0] == "1", is_watched=bool(answer[1]))
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         await self._write("drop_start", lease, [key])
@@ -160,6 +167,15 @@ class RedisRunJournal(RedisTaskScripts):
         return Wakening(task, read_doorbells(answer[1]))
 
 
+def _start(start: StepStart, lease: Lease) -> tuple[str, str]:
+    return start.key, start_text(start, attempt=lease.fence)
+
+
+def _started(answer: Answer) -> Started:
+    is_unknown, is_watched = answer
+    return Started(is_unknown=is_unknown == "1", is_watched=bool(is_watched))
+
+
 def _enters_history(step: Step) -> str:
     """What a turn without an answer keeps of a step."""
     if step.key == SUMMARY_KEY:
@@ -168,4 +184,4 @@ def _enters_history(step: Step) -> str:
 
 
 def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
-    return [text for event in events for text in (event.type.value, dumps(event.data))]
+    return [text for event in events for text in (f"{event.type}", dumps(event.data))]

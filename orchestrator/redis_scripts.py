@@ -87,7 +87,10 @@ class RedisScripts:
             StoreUnavailable: it was not called, or its answer was lost.
         """
         with store_errors(self._address):
-            (answer,) = await self._run_batch([ScriptCall(name, keys, arguments)])
+            call = ScriptCall(name, keys, arguments)
+            answer = await self._run_one(call) if self._loads else None
+            if answer is None or isinstance(answer, NoScriptError):
+                (answer,) = await self._run_batch([call])
             if isinstance(answer, Exception):
                 raise answer
         return answer
@@ -129,6 +132,11 @@ class RedisScripts:
             _none_if_failed(call, answer)
             for call, answer in zip(calls, answers, strict=True)
         ]
+
+    async def _run_one(self, call: ScriptCall) -> Any:
+        """Call a script that is most likely loaded; scripts never answer nothing."""
+        (answer,) = await self._pipeline.execute([self._command(call)])
+        return answer
 
     async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
         answers: list[Any] = []
@@ -173,12 +181,11 @@ class RedisScripts:
         ]
 
     async def _send(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        return await self._pipeline.execute(
-            [
-                ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
-                for name, keys, arguments in calls
-            ]
-        )
+        return await self._pipeline.execute([self._command(call) for call in calls])
+
+    def _command(self, call: ScriptCall) -> tuple[str | int, ...]:
+        name, keys, arguments = call
+        return ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
     async def _load(self) -> None:
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD

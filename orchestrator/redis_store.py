@@ -78,7 +78,12 @@ class RedisTaskStore(
     RedisWebhooks,
     RedisFigures,
 ):
-    """Keeps tasks in one Redis, safe for any number of processes."""
+    """Keeps tasks in one Redis, safe for any number of processes.
+
+    A conversation that begins with a turn without an answer gets
+    `conversation_config`; `redact` sees what enters one. With a `doorbell_message` the
+    scripts ring, and return no doorbells.
+    """
 
     def __init__(  # noqa: PLR0913 - settings, each with a default
         self,
@@ -100,9 +105,7 @@ class RedisTaskStore(
         """Take over a client.
 
         `known_agents` are those of this process; `renewal_seconds` is how long holders
-        get to renew leases after Redis was away. A conversation that begins with a
-        turn without an answer gets `conversation_config`; `redact` sees what enters
-        one. With a `doorbell_message` the scripts ring, and return no doorbells.
+        get to renew leases after Redis was away.
         """
         super().__init__(
             client,

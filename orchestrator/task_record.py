@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
@@ -83,6 +84,7 @@ def milliseconds(seconds: float) -> int:
     return math.ceil(seconds * 1000)
 
 
+@lru_cache(maxsize=256)  # many tasks that are made together share theirs
 def instant(milliseconds_text: str) -> datetime:
     """The aware instant of a stored number of milliseconds."""
     return datetime.fromtimestamp(int(milliseconds_text) / 1000, UTC)

@@ -74,6 +74,17 @@ class Claim(NamedTuple):
     """Of tasks in line that there is room for now."""
     deadline_left_seconds: float | None = None
     """From the claim to the task's deadline, by the store's clock."""
+    has_mail: bool = True
+    """Whether messages to the run wait, to be taken before its first completion."""
+
+
+class Started(NamedTuple):
+    """A step as marked."""
+
+    is_unknown: bool
+    """Whether an earlier attempt had begun it and nobody knows what came of it."""
+    is_watched: bool
+    """Whether somebody follows the run now."""
 
 
 class Recorded(NamedTuple):
@@ -84,15 +95,8 @@ class Recorded(NamedTuple):
     """Of suspects that may run now that this run is none any more."""
     has_mail: bool
     """Whether messages to the run waited then, to be taken before a completion."""
-
-
-class Started(NamedTuple):
-    """A step as marked."""
-
-    is_unknown: bool
-    """Whether an earlier attempt had begun it and nobody knows what came of it."""
-    is_watched: bool
-    """Whether somebody follows the run now."""
+    then: Started | None = None
+    """The completion that follows at once, as marked."""
 
 
 class LeaseState(StrEnum):

@@ -80,6 +80,24 @@ def clean_redis_url(redis_url: str) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PEM file with a certificate of this machine and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    make = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    about = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    subprocess.run(
+        [openssl, *make, *about, "-keyout", path, "-out", f"{path}.crt"],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
 @pytest.fixture
 def stand(clean_redis_url: str, tmp_path: Path) -> Iterator[Stand]:
     """A database, and the workers that a test starts on it."""

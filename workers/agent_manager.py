@@ -196,6 +196,8 @@ class LocalAgentManager:
         except Exception as exc:
             entry.health = _failed(entry.health, describe(exc, attempt=0).code)
             raise
+        finally:
+            await context.aclose()
         entry.health = _succeeded(entry.health)
         result = TaskResult(
             task_id=start.run.task.id,

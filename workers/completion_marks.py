@@ -2,43 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
 from workers.live_text import LiveText
-from workers.llm.run_provider import Heard
+from workers.llm.provider import Completion
+from workers.llm.run_provider import Answered, Heard, RunProvider
+from workers.run import Run
 from workers.run_log import RunLog
 
 
 class CompletionMarks:
     """Marks a completion as begun for as long as nobody knows its outcome."""
 
-    def __init__(self, log: RunLog) -> None:
+    def __init__(self, run: Run, log: RunLog, llm: RunProvider) -> None:
+        self._run = run
         self._log = log
+        self._llm = llm
+        self._open_calls = 0
         self._unanswered: set[str] = set()
         self.maybe_paid = 0
         """Completions asked for again whose first answer a crash hid."""
 
-    @asynccontextmanager
-    async def around(
-        self, key: str, live: LiveText | None
-    ) -> AsyncIterator[Heard | None]:
-        """Enclose a request by a start mark and, when it is refused, its removal.
+    def around(self, key: str, live: LiveText | None) -> Marked:
+        """Return what encloses a request by a start mark."""
+        return Marked(self, key, live)
 
-        Yields what is to hear the answer as it comes, where somebody watches.
+    def note_answer(self, completion: Completion) -> None:
+        """Note how many calls are to be made before the next completion."""
+        self._open_calls = len(completion.message.tool_calls)
+
+    def after_call(self, next_key: str) -> StepStart | None:
+        """Note that a call has ended; return the completion that follows it at once.
+
+        It is marked with the call's record, where nothing stands before it: no other
+        call, gate or budget, and nothing that has asked the run to stop.
         """
+        self._open_calls -= 1
+        if self._open_calls or not (self._run.goes_on and self._llm.asks_at_once):
+            return None
+        return self._start(next_key)
+
+    async def begin(self, key: str, live: LiveText | None) -> Heard | None:
         if live is not None:
             live.again()
-        start = StepStart(key=key, kind=StepKind.COMPLETION)
-        started = await self._log.start(start)
+        started = await self._log.start(self._start(key))
         self.maybe_paid += started.is_unknown
-        try:
-            yield live.hear if live and started.is_watched else None
-        except LLMError as exc:
-            if exc.status is None:
-                self._unanswered.add(key)
-            elif key not in self._unanswered:
-                await self._log.drop_start(key)
-            raise
+        return live.hear if live and started.is_watched else None
+
+    def _start(self, key: str) -> StepStart:
+        attempt = self._run.task.attempt
+        return StepStart(key=key, kind=StepKind.COMPLETION, attempt=attempt)
+
+    async def fail(self, key: str, error: LLMError) -> None:
+        if error.status is None:
+            self._unanswered.add(key)
+        elif key not in self._unanswered:
+            await self._log.drop_start(key)
+
+
+class Marked:
+    """Encloses a request by a start mark and, when it is refused, its removal.
+
+    Gives what is to hear the answer as it comes, where somebody watches. No generator,
+    as `Keeping` is none: a run enters several for each completion.
+    """
+
+    def __init__(self, marks: CompletionMarks, key: str, live: LiveText | None) -> None:
+        self._marks = marks
+        self._key = key
+        self._live = live
+
+    async def __aenter__(self) -> Heard | None:
+        return await self._marks.begin(self._key, self._live)
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, LLMError):
+            await self._marks.fail(self._key, error)
+
+
+class Keeping:
+    """Encloses an answer's way into the journal; what does not arrive is paid."""
+
+    def __init__(
+        self, run: Run, llm: RunProvider, answered: Answered, live: LiveText | None
+    ) -> None:
+        self._run = run
+        self._llm = llm
+        self._answered = answered
+        self._live = live
+
+    async def __aenter__(self) -> None:
+        self._run.begin_recording()
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._run.end_recording()
+        if error is None:
+            return
+        self._llm.pay_now(self._answered)
+        if self._live is not None:
+            await self._live.leave()

@@ -60,4 +60,7 @@ def _counted_alone(
     """Return what the endpoint counted of an answer; None of another message."""
     if message.role is not Role.ASSISTANT:
         return None
-    return next((tokens for answer, tokens in answers if answer == message), None)
+    for answer, tokens in answers:
+        if answer is message or answer == message:
+            return tokens
+    return None

@@ -76,6 +76,11 @@ class Run:
         """True once the agent was told of the soft limit."""
         return self._soft_told
 
+    @property
+    def goes_on(self) -> bool:
+        """False once anything has asked it to stop or to pause."""
+        return self.interrupt_reason is None and not self._drain_asked
+
     def is_of(self, task: asyncio.Task[Any]) -> bool:
         """Whether an asyncio task is this run's agent or one of its steps."""
         return task is self._agent_task or task in self._steps

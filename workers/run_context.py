@@ -9,8 +9,8 @@ must be started in the same order on every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -35,7 +35,7 @@ from orchestrator.journal import (
 from orchestrator.task import Task, TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.compaction import summary_message, summary_request
-from workers.completion_marks import CompletionMarks
+from workers.completion_marks import CompletionMarks, Keeping
 from workers.errors import (
     BudgetExceeded,
     CompletionRefused,
@@ -107,7 +107,7 @@ class JournaledRunContext:
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal, record=self._decided)
         llm.allow_budget(self._spent.times)
-        self._marks = CompletionMarks(log)
+        self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
         self._history = ShownHistory()
@@ -233,20 +233,10 @@ class JournaledRunContext:
         self.exchanges.append(Exchange(prompt_tokens, completion))
         self._items += bool(completion.message.content)
         self._said = completion.message.content
+        self._marks.note_answer(completion)
 
-    @asynccontextmanager
-    async def _keeping(
-        self, answered: Answered, live: LiveText | None = None
-    ) -> AsyncIterator[None]:
-        """Enclose an answer's way into the journal; what does not arrive is paid."""
-        try:
-            with self._run.recording():
-                yield
-        except BaseException:
-            self._llm.pay_now(answered)
-            if live is not None:
-                await live.leave()
-            raise
+    def _keeping(self, answered: Answered, live: LiveText | None = None) -> Keeping:
+        return Keeping(self._run, self._llm, answered, live)
 
     async def _ask_live(
         self, key: str, request: CompletionRequest, live: LiveText
@@ -285,6 +275,7 @@ class JournaledRunContext:
         self._items += 1
         done = self._steps.get(f"tool:{place}")
         if done is not None:
+            self._marks.after_call(self._next_key)
             return ToolResult.model_validate(done.outcome)
         source = registry or self._registry
         allowed = registry.names if registry else self._config.tools
@@ -332,8 +323,18 @@ class JournaledRunContext:
         )
         events = [*await telling.take_back(), *events]
         self._item_log.end(item)
-        await self._record(step, events)
+        with self._run.recording():
+            then = self._marks.after_call(self._next_key)
+            self._steps[step.key] = await self._log.record(step, events, then=then)
         return result
+
+    @property
+    def _next_key(self) -> str:
+        return f"completion:{self._completions + 1}"
+
+    async def aclose(self) -> None:
+        """Leave no mark of what was not begun."""
+        await self._log.take_back()
 
     async def step(
         self, name: str, function: Callable[[], Awaitable[JsonValue]]
@@ -346,9 +347,8 @@ class JournaledRunContext:
         started = monotonic()
         with self._run.step(name):
             outcome = check_json(await function(), path=f"outcome of step {name!r}")
-        seconds = monotonic() - started
-        step = custom_step(key, name, outcome, attempt=self.task.attempt)
-        step = step.model_copy(update={"seconds": seconds})
+        seconds, attempt = monotonic() - started, self.task.attempt
+        step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)
         await self._tell(step, seconds=round(seconds, 3))
         return outcome
 

@@ -12,6 +12,8 @@ from orchestrator.dues import Dues
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.journal import Step, StepStart, Unfinished
 from orchestrator.store import Doorbell, Lease, Started, TaskStore
+from orchestrator.task import Task
+from workers.begun_ahead import BegunAhead
 from workers.insistence import Insistence
 
 NO_MAIL_SECONDS = 0.25
@@ -26,9 +28,18 @@ class RunLog(Protocol):
     """Takes what a run has done."""
 
     async def record(
-        self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
+        self,
+        step: Step,
+        events: Sequence[NewEvent],
+        *,
+        dues: Dues | None = None,
+        then: StepStart | None = None,
     ) -> Step:
-        """Keep a finished step and its events, and pay dues; return it as kept."""
+        """Keep a finished step and its events, and pay dues; return it as kept.
+
+        Along with it, the completion that follows at once is marked as begun: its
+        `start` costs nothing then. One that does not follow is to be taken back.
+        """
         ...
 
     async def start(self, start: StepStart) -> Started:
@@ -40,6 +51,10 @@ class RunLog(Protocol):
 
     async def drop_start(self, key: str) -> None:
         """Remove the mark of a step that is known to have had no effect."""
+        ...
+
+    async def take_back(self) -> None:
+        """Remove the mark of a completion that was to follow and was never asked."""
         ...
 
     async def take(self, key: str) -> Step | None:
@@ -70,39 +85,70 @@ class StoreRunLog:
         lease: Lease,
         insist: Insistence,
         ring: Ring,
-        watched: bool = False,
-        in_conversation: bool = False,
+        task: Task | None = None,
+        has_mail: bool = True,
     ) -> None:
+        """Write for the holder of a lease.
+
+        Args:
+            store: Takes what is written.
+            lease: Names the run.
+            insist: Asks the store again.
+            ring: Rings for tasks that a write makes ready.
+            task: The run's; whoever asked for its stream watches from the start.
+            has_mail: Whether messages to the run may wait.
+        """
         self._store = store
         self._lease = lease
         self._insist = insist
         self._ring = ring
-        self._no_mail_until = 0.0
-        self._is_watched = watched
-        self._in_conversation = in_conversation
+        self._note_mail(has_mail=has_mail)
+        self._is_watched = task is not None and task.parameters.get("stream") is True
+        self._in_conversation = task is not None and task.conversation_id is not None
+        self._ahead = BegunAhead(partial(store.drop_start, lease))
+
+    def _note_mail(self, *, has_mail: bool) -> None:
+        self._no_mail_until = 0.0 if has_mail else monotonic() + NO_MAIL_SECONDS
 
     async def record(
-        self, step: Step, events: Sequence[NewEvent], *, dues: Dues | None = None
+        self,
+        step: Step,
+        events: Sequence[NewEvent],
+        *,
+        dues: Dues | None = None,
+        then: StepStart | None = None,
     ) -> Step:
-        write = partial(self._store.record_step, self._lease, step, events, dues=dues)
+        write = partial(
+            self._store.record_step, self._lease, step, events, dues=dues, then=then
+        )
+        if then is not None:
+            self._ahead.expect(then.key)
         try:
             recorded = await self._insist(write)
         except asyncio.CancelledError:
             if dues is not None:  # the call was made, whoever stops the run
                 self._insist.meanwhile(write)
             raise
-        seen_empty = not recorded.has_mail
-        self._no_mail_until = monotonic() + NO_MAIL_SECONDS if seen_empty else 0.0
+        self._note_mail(has_mail=recorded.has_mail)
+        if recorded.then is not None:
+            self._ahead.begin(recorded.then)
         await self._ring(recorded.doorbells)
         return recorded.step
 
     async def start(self, start: StepStart) -> Started:
-        started = await self._insist(lambda: self._store.start_step(self._lease, start))
+        started = await self._ahead.follow(start.key)
+        if started is None:
+            started = await self._insist(
+                lambda: self._store.start_step(self._lease, start)
+            )
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
 
     async def drop_start(self, key: str) -> None:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
+
+    async def take_back(self) -> None:
+        await self._ahead.take_back()
 
     async def take(self, key: str) -> Step | None:
         if monotonic() < self._no_mail_until:
@@ -133,6 +179,7 @@ class DetachedRunLog:
         events: Sequence[NewEvent],  # noqa: ARG002
         *,
         dues: Dues | None = None,  # noqa: ARG002 - an unstored run has none
+        then: StepStart | None = None,  # noqa: ARG002
     ) -> Step:
         return step
 
@@ -140,6 +187,9 @@ class DetachedRunLog:
         return Started(is_unknown=False, is_watched=False)
 
     async def drop_start(self, key: str) -> None:
+        """Nothing was marked."""
+
+    async def take_back(self) -> None:
         """Nothing was marked."""
 
     async def take(self, key: str) -> Step | None:  # noqa: ARG002

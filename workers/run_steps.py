@@ -72,12 +72,15 @@ def tool_step(
     )
 
 
-def custom_step(key: str, name: str, outcome: JsonValue, *, attempt: int) -> Step:
+def custom_step(
+    key: str, name: str, outcome: JsonValue, *, attempt: int, seconds: float = 0.0
+) -> Step:
     """Return a step of the agent's own, or of the run itself."""
     return Step(
         key=key,
         kind=StepKind.CUSTOM,
         name=name,
         outcome=outcome,
+        seconds=seconds,
         attempt=attempt,
     )

@@ -23,10 +23,13 @@ class ShownHistory:
 
     def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
         """Return the numbers of the stored messages in a prompt, as first and last."""
-        found = (self._seqs.get(id(message)) for message in prompt)
+        seqs = self._seqs
+        found = sorted(seqs[id(each)] for each in prompt if id(each) in seqs)
+        if found and found[-1] - found[0] == len(found) - 1:
+            return [[found[0], found[-1]]]  # as most prompts show it, without a gap
         ranges: list[JsonValue] = []
         first = last = None
-        for seq in sorted(seq for seq in found if seq is not None):
+        for seq in found:
             if last is not None and seq == last + 1:
                 last = seq
                 continue

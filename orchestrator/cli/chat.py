@@ -101,23 +101,19 @@ async def _greet(orchestrator: AsyncOrchestrator, chat: AsyncChat, tenant: str) 
 async def _lines() -> AsyncIterator[str]:
     """Yield what is typed, until the end of input or Ctrl-C at the prompt."""
     prompt = "> " if sys.stdin.isatty() else ""
-    rest = b""
-    while True:
+    rest, is_over = b"", False
+    while not is_over:
         if b"\n" not in rest:
             click.echo(prompt, nl=False, err=True)
-        while b"\n" not in rest:
+        while b"\n" not in rest and not is_over:
             typed = await _read()
-            if not typed:
-                break
             rest += typed
+            is_over = not typed
         line, _, rest = rest.partition(b"\n")
-        text = line.decode("utf-8", "replace").strip()
-        if text:
+        if text := line.decode("utf-8", "replace").strip():
             yield text
-        elif not line and not rest:
-            if prompt:
-                click.echo(err=True)  # the shell's prompt gets a line of its own
-            return
+    if prompt:
+        click.echo(err=True)  # the shell's prompt gets a line of its own
 
 
 async def _read() -> bytes:

@@ -3,8 +3,8 @@
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
 --       9 delay before an unserved task is rung again (ms), 10.. agents served
--- Returns {'claimed', record, journal, doorbells} or {refusal reason}. The same token finds its
--- claim again when the first answer was lost.
+-- Returns {'claimed', record, journal, how many messages wait for the run, doorbells} or
+-- {refusal reason}. The same token finds its claim again when the first answer was lost.
 
 local status, schema, due, agent, suspect, conversation, queue = unpack(redis.call('HMGET',
   RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation', 'queue'))
@@ -13,7 +13,8 @@ if not status then
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL), {}}
+    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
+      redis.call('LLEN', RECORD .. ':inbox'), {}}
   end
   take_message()
   return {'leased'}
@@ -85,4 +86,4 @@ if suspect then
   take_aboard(ARGV[6])
 end
 return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-  refill(queue)}
+  redis.call('LLEN', RECORD .. ':inbox'), refill(queue)}

@@ -45,9 +45,10 @@ local function next_request()
   }
 end
 
--- What is written for many tasks at once: members by key, new tasks by agent, and how much
--- room each queue has. Whoever looks at another task's place must call `settle` before.
-local added, born, lines, newest = {}, {}, {}, nil
+-- What is written for many tasks at once: members by key, new tasks by agent, ids that may
+-- have belonged to ended tasks, and each queue's room and the shares given out in its line.
+-- Whoever looks at another task's place must call `settle` before.
+local added, born, reborn, lines, newest = {}, {}, {}, {}, nil
 
 local function add(key, score, member)
   local list = added[key] or {}
@@ -63,10 +64,16 @@ local function settle()
   for agent, number in pairs(born) do
     count_unfinished('pending', agent, number)
   end
+  if #reborn > 0 then
+    redis.call('ZREM', KEYS[9], unpack(reborn))
+  end
   local bells, queues = {}, lines
-  added, born, lines = {}, {}, {}
+  added, born, reborn, lines = {}, {}, {}, {}
   for queue, line in pairs(queues) do
-    if line.grown then join(bells, refill(queue)) end
+    for field, share in pairs(line.given) do
+      redis.call('HSET', in_fleet('shares', queue), field, text(share))
+    end
+    if next(line.given) then join(bells, refill(queue)) end
   end
   return bells
 end
@@ -234,18 +241,30 @@ local function write_places(asked, ordinal)
   born[asked.agent] = (born[asked.agent] or 0) + 1
 end
 
+-- As stand_in_line does it, for many.
+local function join_line(line, queue, band)
+  local field, share = line.fields[band]
+  if field then
+    share = line.given[field] + 1
+  else
+    share, field = next_share(queue, band)
+    line.fields[band] = field
+  end
+  line.given[field] = share
+  add(in_fleet('ready', queue), text(band * BAND + share), MEMBER)
+end
+
 -- Where a task that may run now stands: rung for while there is room, else in line.
 local function admit(asked)
   local queue, line = asked.queue, lines[asked.queue]
   if not line then
     redis.call('SADD', FLEET .. 'queues', queue)
     local waiting = redis.call('EXISTS', in_fleet('ready', queue)) == 1
-    line = {room = waiting and 0 or room(queue), grown = false}
+    line = {room = waiting and 0 or room(queue), fields = {}, given = {}}
     lines[queue] = line
   end
   if line.room <= 0 then
-    line.grown = true
-    stand_in_line(queue, tonumber(asked.priority), MEMBER)
+    join_line(line, queue, 9 - tonumber(asked.priority))
     return NOW + LINE_PATIENCE, nil
   end
   line.room = line.room - 1
@@ -273,7 +292,7 @@ local function create(asked, talk, head)
   asked.expires = asked.expires and asked.expires + due - NOW
   local ordinal, rule, bells = next_ordinal(asked.listings[1]), asked.when_busy, {}
   -- An ended task of this id may have expired before it was forgotten.
-  redis.call('ZREM', KEYS[9], MEMBER)
+  reborn[#reborn + 1] = MEMBER
   write_record(asked, ordinal, due, talk)
   if head and (rule == 'interrupt' or rule == 'rollback') then
     bells = supersede(asked.conversation, rule == 'rollback')

@@ -192,15 +192,21 @@ local function refill(queue)
   return bells
 end
 
--- Puts a task in line: by urgency, then by how many its tenant has there, then by
--- acceptance. A tenant that comes late begins where the served ones are.
-local function stand_in_line(queue, urgent, member)
-  local shares, band = in_fleet('shares', queue), 9 - urgent
-  local field = text(band) .. ' ' .. TENANT
+-- The next share of the tenant in a band, and the field that keeps it. A tenant that comes
+-- late begins where the served ones are.
+local function next_share(queue, band)
+  local shares, field = in_fleet('shares', queue), text(band) .. ' ' .. TENANT
   local served = tonumber(redis.call('HGET', shares, text(band)) or nil) or 0
   local share = tonumber(redis.call('HGET', shares, field) or nil) or 0
-  share = math.max(served, share) + 1
-  redis.call('HSET', shares, field, text(share))
+  return math.max(served, share) + 1, field
+end
+
+-- Puts a task in line: by urgency, then by how many its tenant has there, then by
+-- acceptance.
+local function stand_in_line(queue, urgent, member)
+  local band = 9 - urgent
+  local share, field = next_share(queue, band)
+  redis.call('HSET', in_fleet('shares', queue), field, text(share))
   redis.call('ZADD', in_fleet('ready', queue), text(band * BAND + share), member)
 end
 

@@ -9,15 +9,5 @@
 if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
-local watched = redis.call('EXISTS', RECORD .. ':watched')
-local stored = redis.call('HGET', JOURNAL, ARGV[7])
-local begun_by = stored and string.match(stored, '^%? %d+ (%d+) ')
-if is_finished(stored) or begun_by == ARGV[6] then
-  return {'started', '0', watched}
-end
-redis.call('HSET', JOURNAL, ARGV[7],
-  '? ' .. text(NOW) .. ' ' .. ARGV[6] .. ' ' .. ARGV[9])
-if begun_by and ARGV[8] == '1' then
-  redis.call('HINCRBY', RECORD, 'maybe_paid', 1)
-end
-return {'started', begun_by and '1' or '0', watched}
+return {'started', begin_step(ARGV[7], ARGV[8], ARGV[9]),
+  redis.call('EXISTS', RECORD .. ':watched')}

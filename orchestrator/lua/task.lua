@@ -79,6 +79,21 @@ local function is_finished(entry)
   return entry and string.match(entry, '^%d') ~= nil
 end
 
+-- Marks a step as begun by the attempt that ARGV[6] names, unless it is finished or was
+-- begun by it. Returns '1' when an earlier attempt had begun it, else '0'.
+local function begin_step(key, is_completion, start)
+  local stored = redis.call('HGET', JOURNAL, key)
+  local begun_by = stored and string.match(stored, '^%? %d+ (%d+) ')
+  if is_finished(stored) or begun_by == ARGV[6] then
+    return '0'
+  end
+  redis.call('HSET', JOURNAL, key, '? ' .. text(NOW) .. ' ' .. ARGV[6] .. ' ' .. start)
+  if begun_by and is_completion == '1' then
+    redis.call('HINCRBY', RECORD, 'maybe_paid', 1)
+  end
+  return begun_by and '1' or '0'
+end
+
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses.
 local function move(wanted)

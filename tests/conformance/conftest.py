@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import fakeredis
 import pytest
 from redis.asyncio import Redis
 
@@ -30,6 +29,7 @@ from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import TaskStore
 from tests.conformance.conversation_steps import KINDS, open_store
+from tests.fake_redis import fake_redis
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ async def open_stores(request: pytest.FixtureRequest) -> AsyncIterator[OpenStore
     if request.param == "redis":
         client = connect(request.getfixturevalue("clean_redis_url"))
     else:
-        server = fakeredis.FakeServer()
-        client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True)
+        client = fake_redis()
     yield lambda **settings: _on_redis(client, **settings)
     await client.aclose()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import fakeredis
 import pytest
 
 from orchestrator.budget import Account, Amount, Budget, Reservation, Spent
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
+from tests.fake_redis import fake_redis
 
 TASK = Account(kind="task", name="t", max_tokens=100)
 DAY = Account(kind="tenant", name="a", daily=True, max_micros=1000)
@@ -25,7 +25,7 @@ async def budget(request: pytest.FixtureRequest) -> AsyncIterator[Budget]:
     if request.param == "redis":
         client = connect(request.getfixturevalue("clean_redis_url"))
     else:
-        client = fakeredis.FakeAsyncRedis(decode_responses=True)
+        client = fake_redis()
     yield RedisBudget(client)
     await client.aclose()
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 
-import fakeredis
 import pytest
 
 from orchestrator.gate import (
@@ -23,6 +22,7 @@ from orchestrator.gate import (
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.redis_connection import connect
 from orchestrator.redis_gate import RedisGate
+from tests.fake_redis import fake_redis
 
 OpenGate = Callable[..., Gate]
 ONE = GateLimits(in_flight=1)
@@ -39,7 +39,7 @@ async def open_gate(request: pytest.FixtureRequest) -> AsyncIterator[OpenGate]:
     if request.param == "redis":
         client = connect(request.getfixturevalue("clean_redis_url"))
     else:
-        client = fakeredis.FakeAsyncRedis(decode_responses=True)
+        client = fake_redis()
     yield lambda **options: RedisGate(client, **options)
     await client.aclose()
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import InvalidInput, LeaseLost, TaskNotFound
 from orchestrator.journal import Action, Decision, Step, StepKind, StepStart
-from orchestrator.store import Claim, Lease, RefusalReason
+from orchestrator.store import Claim, Lease, RefusalReason, Started
 from orchestrator.task import AwaitedCall, Task, TaskStatus
 from tests.conformance.conftest import Stores
 from tests.conformance.task_steps import (
@@ -77,6 +77,39 @@ async def test_a_completion_begun_by_two_attempts_is_maybe_paid_once(
     assert (await stores.tasks.start_step(again.lease, COMPLETION)).is_unknown
     assert not (await stores.tasks.start_step(again.lease, COMPLETION)).is_unknown
     assert (await stores.tasks.get("default", lease.task_id)).maybe_paid == 1
+
+
+async def test_a_completion_that_follows_is_marked_along_with_the_step_before_it(
+    stores: Stores,
+) -> None:
+    tasks, lease = stores.tasks, await running(stores.tasks)
+    tool, other = (Step(key=f"tool:1:{n}", kind=StepKind.TOOL_CALL) for n in "ab")
+    assert (await tasks.record_step(lease, other)).then is None
+    recorded = await tasks.record_step(lease, tool, then=COMPLETION)
+    assert recorded.then == Started(is_unknown=False, is_watched=False)
+    assert not (await tasks.start_step(lease, COMPLETION)).is_unknown
+    await tasks.watch("default", lease.task_id, seconds=60)
+    again = await released(stores, lease)
+    assert [start.key for start in again.starts] == [COMPLETION.key]
+    third = Step(key="tool:1:c", kind=StepKind.TOOL_CALL)
+    for is_unknown in (True, False):  # a repeat finds its own mark
+        recorded = await tasks.record_step(again.lease, third, then=COMPLETION)
+        assert recorded.then == Started(is_unknown=is_unknown, is_watched=True)
+    assert (await tasks.get("default", lease.task_id)).maybe_paid == 1
+
+
+async def test_a_repeated_record_marks_no_completion_that_has_ended(
+    stores: Stores,
+) -> None:
+    tasks, lease = stores.tasks, await running(stores.tasks)
+    tool = Step(key=CALL.key, kind=StepKind.TOOL_CALL)
+    await tasks.record_step(lease, tool, then=COMPLETION)
+    done = Step(key=COMPLETION.key, kind=StepKind.COMPLETION)
+    await tasks.record_step(lease, done)
+    await tasks.record_step(lease, tool, then=COMPLETION)
+    again = await released(stores, lease)
+    assert again.starts == ()
+    assert [step.key for step in again.steps] == [CALL.key, COMPLETION.key]
 
 
 async def test_a_start_tells_whether_somebody_follows(stores: Stores) -> None:

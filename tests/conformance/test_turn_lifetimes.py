@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import fakeredis
 import pytest
 
 from conversations import (
@@ -38,6 +37,7 @@ from tests.conformance.task_steps import (
     submitted,
     try_claim,
 )
+from tests.fake_redis import fake_redis
 
 TALK = "talk"
 BRIEF = ConversationConfig(context_window=7, ttl_seconds=0.3)
@@ -131,9 +131,7 @@ class TestExpired:
         await eventually(stores.conversations, gone=TALK)
 
     async def test_a_turn_in_redis_puts_the_end_off(self) -> None:
-        client = fakeredis.FakeAsyncRedis(
-            server=fakeredis.FakeServer(), decode_responses=True
-        )
+        client = fake_redis()
         keys = append_keys("default", TALK)
         tasks = RedisTaskStore(client)
         conversations = RedisConversationStore(client)

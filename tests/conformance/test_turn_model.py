@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-import fakeredis
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from orchestrator.store import Claim, Creation, Ending, Lease, TaskStore, Turn
 from orchestrator.task import Task, TaskResult, TaskStatus, WhenBusy
 from tests.conformance.task_steps import AGENT, failed
 from tests.conformance.turn_model import ModelTalk, ModelTurn
+from tests.fake_redis import fake_redis
 
 TALK = "talk"
 KEEPS_ALL = ConversationConfig(max_messages=None)
@@ -207,8 +207,7 @@ async def play(script: Sequence[Event], kind: str) -> None:
         for word, number in script:
             await talk.do(word, number)
         return
-    server = fakeredis.FakeServer()
-    async with fakeredis.FakeAsyncRedis(server=server, decode_responses=True) as client:
+    async with fake_redis() as client:
         talk = Talk(RedisTaskStore(client, **options), RedisConversationStore(client))
         for word, number in script:
             await talk.do(word, number)

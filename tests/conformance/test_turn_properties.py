@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import get_args
 
-import fakeredis
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,6 +32,7 @@ from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim, Creation, Ending, TaskStore, Turn
 from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus, WhenBusy
+from tests.fake_redis import fake_redis
 
 TENANTS = ("ada", "bob")
 TALK = "talk"
@@ -206,7 +206,7 @@ def answered(task: Task) -> Ending:
 async def play(script: Sequence[tuple[str, str, int]], kind: str) -> None:
     conversations: ConversationStore
     tasks: TaskStore
-    client = fakeredis.FakeAsyncRedis(decode_responses=True)
+    client = fake_redis()
     if kind == "memory":
         conversations = InMemoryConversationStore()
         tasks = InMemoryTaskStore(

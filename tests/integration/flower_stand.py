@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.integration.cli_stand import process
 from tests.stand import Stand, wait_until
 
 SECONDS = 60.0
@@ -63,18 +62,8 @@ class Watching:
 @contextmanager
 def flower(stand: Stand, port: int, *, login: str = "") -> Iterator[Watching]:
     """Run a Flower on the stand's broker; without a login its API is open, too."""
-    log = stand.directory / "flower.log"
-    environment = {"FLOWER_UNAUTHENTICATED_API": "true"}
-    if login:
-        environment = {"FLOWER_BASIC_AUTH": login}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", "flower", "--port", str(port)],
-            cwd=stand.directory,
-            env={**stand.variables(), **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    name = "FLOWER_BASIC_AUTH" if login else "FLOWER_UNAUTHENTICATED_API"
+    stand.environment[name] = login or "true"
     user, _, password = login.partition(":")
     client = httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
@@ -82,20 +71,12 @@ def flower(stand: Stand, port: int, *, login: str = "") -> Iterator[Watching]:
         timeout=10,
         trust_env=False,
     )
-    try:
-        with client:
-            watching = Watching(client, log)
+    with process(stand, "flower", "--port", str(port)) as (running, log), client:
+        watching = Watching(client, log)
 
-            def healthy() -> bool:
-                assert process.poll() is None, log.read_text()
-                return bool(watching.page("/healthcheck"))
+        def healthy() -> bool:
+            assert running.poll() is None, log.read_text()
+            return bool(watching.page("/healthcheck"))
 
-            wait_until(healthy, SECONDS, log.read_text)
-            yield watching
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)
+        wait_until(healthy, SECONDS, log.read_text)
+        yield watching

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import EventType, Orchestrator
-from tests.integration.test_cli import endpoint
+from tests.integration.cli_stand import endpoint
 from tests.stand import Stand, wait_until
 from workers.llm.double_script import HttpReply
 
@@ -90,13 +90,15 @@ def test_interrupts_end_the_turn_then_the_talk(stand: Stand) -> None:
         stand.start_worker()
         terminal = Terminal(stand)
         terminal.await_text(b"> ")
+        terminal.type("")  # asks nothing and ends nothing
+        terminal.await_text(b"> ", times=2)
         terminal.type("Are you there?")
         wait_until(lambda: bool(double.requests), 30)
         terminal.interrupt()
         terminal.await_text(b" cancelled]")
         terminal.type("And now?")
         terminal.await_text(b"Here now.")
-        terminal.await_text(b"> ", times=3)
+        terminal.await_text(b"> ", times=4)
         terminal.end()
 
 

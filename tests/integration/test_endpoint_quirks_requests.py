@@ -9,6 +9,8 @@ from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
 from tests.integration.canned import refusal, whole
 from tests.integration.llm_serving import ASKED, ask, provider_at, serving, streaming
+from workers.errors import LLMError
+from workers.llm.request_body import PICTURE_LEFT_OUT
 
 LIMITED = ASKED.model_copy(update={"max_output_tokens": 9})
 THOUGHT = ASKED.model_copy(
@@ -133,6 +135,26 @@ async def test_an_order_that_is_refused_is_changed_for_good(stream: bool):
         for _ in range(2):
             await ask(provider, stream, asked)
     assert [len(seen.body["messages"]) for seen in double.requests] == [2, 1, 1]
+
+
+SHOWN = Message(
+    role="user", content="What is it?", images=({"url": "https://example.com/a.png"},)
+)
+MULTIMODAL = refusal(400, {"error": {"message": "m is not a multimodal model"}})
+IMAGES = refusal(500, {"error": {"message": "image input is not supported"}})
+
+
+@streaming
+async def test_a_picture_that_is_refused_does_not_end_the_talk(stream: bool):
+    shown = ASKED.model_copy(update={"messages": (SHOWN,)})
+    later = ASKED.model_copy(update={"messages": (SHOWN, *ASKED.messages)})
+    async with serving([MULTIMODAL, IMAGES, "a"]) as (double, provider):
+        with pytest.raises(LLMError, match=r"image|multimodal"):
+            await ask(provider, stream, shown)
+        await ask(provider, stream, later)
+    first, again, third = (seen.body["messages"] for seen in double.requests)
+    assert first == again
+    assert third[0]["content"] == f"What is it?\n{PICTURE_LEFT_OUT}"
 
 
 async def test_24_ollama_is_asked_for_the_context_of_a_loaded_model_once():

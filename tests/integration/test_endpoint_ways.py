@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -82,24 +80,6 @@ async def test_a_configured_proxy_is_asked_with_its_login():
     assert b"\nproxy-authorization: basic " in heads[0].lower()
     assert "proxy-canary" not in repr(endpoint)
     assert endpoint.scrub("said proxy-canary") == "said [secret]"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PEM file with a certificate of this machine and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl on PATH to make a certificate with")
-    path = tmp_path_factory.mktemp("tls") / "own.pem"
-    make = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
-    about = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
-    subprocess.run(
-        [openssl, *make, *about, "-keyout", path, "-out", f"{path}.crt"],
-        check=True,
-        capture_output=True,
-    )
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
 
 
 async def test_an_authority_of_ones_own_is_trusted_and_a_certificate_shown(

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator, TaskFailed
-from orchestrator.loop_thread import LoopThread
+from tests.integration.cli_stand import endpoint
 from tests.integration.flower_stand import flower
 from tests.stand import Stand
-from workers.llm.double import Double
 
 CANARY = "canary"
 TASK = {"prompt": f"What is a {CANARY}?", "customer": f"{CANARY} & Sons"}
@@ -36,26 +35,19 @@ def test_it_shows_one_name_per_agent_the_state_and_ids_only(
 ) -> None:
     (stand.directory / "celeriac.yaml").write_text(SETTINGS)
     stand.environment["OPENAI_API_KEY"] = f"{CANARY}-api-key"
-    loop, double = LoopThread("endpoint"), Double([f"A {CANARY} sings."])
-    loop.await_(double.__aenter__())
-    stand.llm_url = double.url
-    try:
+    with (
+        endpoint(stand, [f"A {CANARY} sings."]),
+        flower(stand, unused_tcp_port) as watching,
+        Orchestrator(stand.settings()) as celeriac,
+    ):
         stand.start_worker()
-        with (
-            flower(stand, unused_tcp_port) as watching,
-            Orchestrator(stand.settings()) as celeriac,
-        ):
-            answered = celeriac.submit("desk", TASK, **OPTIONS)
-            assert answered.result(timeout=60).content == f"A {CANARY} sings."
-            failing = celeriac.submit("lost", TASK)
-            with pytest.raises(TaskFailed):
-                failing.result(timeout=60)
-            states = {answered.id: ["SUCCESS"], failing.id: ["FAILURE"]}
-            tasks = watching.tasks(states)
-            pages = watching.pages(list(tasks))
-    finally:
-        loop.await_(double.__aexit__(None, None, None))
-        loop.close()
+        answered = celeriac.submit("desk", TASK, **OPTIONS)
+        assert answered.result(timeout=60).content == f"A {CANARY} sings."
+        failing = celeriac.submit("lost", TASK)
+        with pytest.raises(TaskFailed):
+            failing.result(timeout=60)
+        tasks = watching.tasks({answered.id: ["SUCCESS"], failing.id: ["FAILURE"]})
+        pages = watching.pages(list(tasks))
     assert_told(tasks, answered.id, name="agent.desk", result="'completed'")
     assert_told(tasks, failing.id, name="agent.lost", result=None)
     assert "llm_unavailable" in tasks[failing.id]["exception"]

@@ -22,6 +22,7 @@ from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.endpoints import Price
 
 _MICROS = 1_000_000
+_NO_BUDGET = TaskBudget()
 _UNBOUNDED_ANSWER_TOKENS = 4096
 """Reserved for an answer whose length is not limited."""
 
@@ -89,6 +90,10 @@ class Allowance:
             raise _exceeded(answer, amount)
         return answer
 
+    def bounds(self, task: Task, config: AgentConfig) -> bool:
+        """Whether any account bounds a task's calls."""
+        return any(True for _ in self._accounts(task, config))
+
     async def aclose(self) -> None:
         """Give what is under way a moment to end."""
         await self._insist.settle()
@@ -104,7 +109,7 @@ class Allowance:
 
     def _accounts(self, task: Task, config: AgentConfig) -> Iterator[Account]:
         limits, tenant = config.budget, self._tenants.get(task.tenant)
-        asked = task.budget or TaskBudget()
+        asked = task.budget or _NO_BUDGET
         tokens = _smaller(asked.tokens, limits.tokens)
         cost = _smaller(_micros(asked.cost), _micros(limits.cost))
         if tokens is not None or cost is not None:

@@ -19,7 +19,6 @@ from aiohttp import (
     ClientTimeout,
     DummyCookieJar,
     StreamReader,
-    TCPConnector,
 )
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
@@ -74,7 +73,7 @@ class EndpointClient(HttpxAiohttpClient):
         if not isinstance(transport, AiohttpTransport):
             raise TypeError("an endpoint's client has transports of aiohttp alone")
         if not isinstance(transport.client, ClientSession):
-            transport.client = _session(transport)
+            transport.client = _without_cookies(transport.get_client())
         proxy = transport.proxy
         headers = {**self.headers, "content-type": "application/json"}
         if proxy is None:
@@ -88,16 +87,10 @@ class EndpointClient(HttpxAiohttpClient):
         )
 
 
-def _session(transport: AiohttpTransport) -> ClientSession:
-    """Return connections as the transport would make them; no cookie is kept.
-
-    One that a server sets for a task would go along with the next one's request.
-    """
-    connector = TCPConnector(
-        limit=transport.limits.max_connections or 0,
-        keepalive_timeout=transport.limits.keepalive_expiry,
-        ssl=transport.ssl_context,
-    )
+def _without_cookies(session: ClientSession) -> ClientSession:
+    """Return a session on the same connections; runs of all users share it."""
+    connector = session.connector
+    session.detach()
     return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
 

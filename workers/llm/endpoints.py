@@ -23,11 +23,16 @@ class Price:
 
     def micros(self, usage: Usage) -> int:
         """Return what a usage costs, rounded up."""
+        if self == _FREE:
+            return 0
         cached = min(usage.cached_tokens, usage.input_tokens)
         per_cached = self.input if self.cached_input is None else self.cached_input
         cost = self.input * (usage.input_tokens - cached) + per_cached * cached
         cost += self.output * usage.output_tokens
         return int(cost.to_integral_value(rounding=ROUND_CEILING))
+
+
+_FREE = Price()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ class ServedEndpoint:
 
     def price_of(self, model: str) -> Price:
         """Return what a model costs: its price, that of `*`, or nothing."""
-        return self.prices.get(model) or self.prices.get("*") or Price()
+        return self.prices.get(model) or self.prices.get("*") or _FREE
 
 
 class Endpoints:

@@ -88,6 +88,11 @@ class Failure:
         return self.status >= 400 and bool(vendor_words.ORDER.search(self.message))
 
     @property
+    def rejects_pictures(self) -> bool:
+        """Whether the model takes text alone."""
+        return self.status >= 400 and bool(vendor_words.PICTURES.search(self.message))
+
+    @property
     def rejects_reasoning(self) -> bool:
         """Whether the endpoint does not want reasoning given back."""
         return (
@@ -139,10 +144,13 @@ def failure_of(
     )
 
 
-def failure_in(payload: Mapping[str, object], *, body: str) -> Failure | None:
-    """Return the error that an answer with status 200 carries, if it does."""
-    if not (payload.get("error") or payload.get("object") == "error"):
-        return None
+def has_failed(payload: Mapping[str, object]) -> bool:
+    """Whether an answer with status 200 carries an error."""
+    return bool(payload.get("error")) or payload.get("object") == "error"
+
+
+def failure_in(payload: Mapping[str, object], *, body: str) -> Failure:
+    """Return the error that an answer with status 200 carries."""
     failure = failure_of(payload, status=0, body=body)
     digits = failure.code if failure.code.isdecimal() else ""
     status = int(digits) if len(digits) == 3 else 502
@@ -223,6 +231,8 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
 def _remedy(failure: Failure) -> str:
     if "--enable-auto-tool-choice" in failure.message:
         return "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    if failure.rejects_pictures:
+        return "send no images, or use a model that takes them"
     if failure.rejects_order:
         return "set the endpoint's message_order to auto, or use another chat template"
     if failure.status == 407:

@@ -71,10 +71,18 @@ class Gatekeeper:
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self._listening: asyncio.Task[None] | None = None
 
+    def find_open(self, endpoint: ServedEndpoint, model: str) -> Passage | None:
+        """Return the passage of a gate that need not be asked; None of another."""
+        gate = endpoint.gate_of(model)
+        watched = self._watched_until.get(gate, 0.0) > monotonic()
+        if endpoint.limits.are_set or watched:
+            return None
+        return Passage(gate=gate, permit=None)
+
     async def enter(
         self, endpoint: ServedEndpoint, model: str, caller: Caller, *, may_park: bool
     ) -> Passage:
-        """Wait until a call may be made.
+        """Wait until a call may be made through a gate that is asked.
 
         Raises:
             GateClosed: the wait is long; come back later.
@@ -83,9 +91,6 @@ class Gatekeeper:
             StoreUnavailable: the gate's store refuses, for longer than the patience.
         """
         gate = endpoint.gate_of(model)
-        watched = self._watched_until.get(gate, 0.0) > monotonic()
-        if not (endpoint.limits.are_set or watched):
-            return Passage(gate=gate, permit=None)
         try:
             permit = await self._permit(endpoint, gate, caller, may_park=may_park)
         except BaseException:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 from conversations.window import estimate_tokens
+from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Reservation
 from orchestrator.dues import Dues
 from orchestrator.gate import CallOutcome, Departure, Permit
@@ -19,8 +21,9 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.allowance import amount_of
-from workers.llm.endpoints import Price, ServedEndpoint
-from workers.llm.prompt_size import prompt_tokens
+from workers.llm.context_guard import fitted
+from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
+from workers.llm.prompt_size import PromptSizes
 from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.run_provider import Answered, Around
 
@@ -56,6 +59,7 @@ class Call:
 
     choice: Choice
     request: CompletionRequest
+    sizes: PromptSizes
     completion: Completion | None = None
     answered: Answered | None = None
     """There when its dues are left to who records it."""
@@ -68,7 +72,7 @@ class Call:
     @cached_property
     def prompt_tokens(self) -> int:
         """Of its request, roughly."""
-        return prompt_tokens(self.request)
+        return self.sizes.tokens(self.request)
 
     def answer(self, completion: Completion, dues: Dues | None = None) -> Answered:
         """Return what the run is given."""
@@ -123,3 +127,22 @@ def departure_after(error: LLMError) -> Departure:
     if isinstance(error, MalformedCompletion | StreamTruncated):
         return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
     return Departure(outcome=CallOutcome.ANSWERED, tokens=0)
+
+
+def choices_of(
+    endpoints: Endpoints, config: AgentConfig, request: CompletionRequest
+) -> Iterator[Choice]:
+    """Return the models that an agent's completion may ask, in order."""
+    named = (config.endpoint, request.model)
+    others = [(other.endpoint, other.model) for other in config.fallback]
+    for name, model in (named, *others):
+        endpoint = endpoints.get(name)
+        yield Choice(endpoint=endpoint, model=model or endpoint.model)
+
+
+async def fit_for(choice: Choice, request: CompletionRequest) -> CompletionRequest:
+    """Return the request to a model, within the context that it is known to have."""
+    if request.model != choice.model:
+        request = request.model_copy(update={"model": choice.model})
+    context = await choice.endpoint.context_of(choice.model)
+    return request if context is None else fitted(request, context)

@@ -6,13 +6,13 @@ A `GovernedProvider` is a run's own; the `Governor` is the process's and knows n
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from secrets import token_hex
 from time import monotonic
 
-from orchestrator.agent_config import AgentConfig, ModelChoice
+from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Amount
 from orchestrator.dues import Dues, Payee
 from orchestrator.gate import Caller, CallOutcome, Departure
@@ -25,18 +25,21 @@ from workers.errors import (
 )
 from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.allowance import Allowance
+from workers.llm.calling import Calling, Passed
 from workers.llm.context_guard import Readings, fitted, was_cut
 from workers.llm.endpoints import Endpoints
-from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.gatekeeper import Gatekeeper, Passage
 from workers.llm.governed_call import (
     Call,
     Choice,
     How,
     Plan,
+    choices_of,
     departure_after,
     dues_of,
+    fit_for,
 )
-from workers.llm.prompt_size import prompt_tokens
+from workers.llm.prompt_size import PromptSizes
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.run_provider import Answered, Around, whole
 
@@ -128,8 +131,18 @@ class GovernedProvider:
         self._may_owe = may_owe
         self._budget_times = 1
         self._readings = Readings()
+        self._sizes = PromptSizes()
         self._waited_seconds = 0.0
         """At gates, since the last completion."""
+
+    @property
+    def asks_at_once(self) -> bool:
+        governor, config = self._governor, self._config
+        endpoint = governor.endpoints.get(config.endpoint)
+        model = config.model or endpoint.model
+        return not governor.allowance.bounds(self._task, config) and (
+            governor.gatekeeper.find_open(endpoint, model) is not None
+        )
 
     def pay_now(self, answered: Answered) -> None:
         if answered.dues is not None:
@@ -183,7 +196,8 @@ class GovernedProvider:
                 self._replan(plan, exc)
 
     def _plan(self, request: CompletionRequest) -> Plan:
-        return Plan(choices=list(self._choices(request)), request=request)
+        choices = choices_of(self._governor.endpoints, self._config, request)
+        return Plan(choices=list(choices), request=request)
 
     def _replan(self, plan: Plan, error: LLMError) -> None:
         """Change what is asked next.
@@ -205,7 +219,7 @@ class GovernedProvider:
         Raises:
             ContextOverflow: nothing is left to leave out.
         """
-        wanted = prompt_tokens(request)
+        wanted = self._sizes.tokens(request)
         fits = overflow.context_tokens
         if fits and (overflow.prompt_tokens or 0) > fits:
             # In our tokens, which are estimates.
@@ -246,9 +260,10 @@ class GovernedProvider:
     async def _ask(
         self, choice: Choice, request: CompletionRequest, how: How
     ) -> Answered:
-        request = await _fit_for(choice, request)
+        request = await fit_for(choice, request)
         provider = choice.endpoint.provider
-        async with self._passage(choice, request, owes=how.owes) as call:
+        asked = Call(choice=choice, request=request, sizes=self._sizes)
+        async with Calling(self, asked, owes=how.owes) as call:
             async with how.around() as heard:
                 completion = await whole(provider, request, heard)
             call.completion = completion  # to be paid, fit for use or not
@@ -258,8 +273,9 @@ class GovernedProvider:
     async def _pieces(
         self, choice: Choice, request: CompletionRequest
     ) -> AsyncGenerator[TextDelta | Completion]:
-        request = await _fit_for(choice, request)
-        async with self._passage(choice, request, owes=False) as call:
+        request = await fit_for(choice, request)
+        asked = Call(choice=choice, request=request, sizes=self._sizes)
+        async with Calling(self, asked, owes=False) as call:
             async for piece in choice.endpoint.provider.stream(request):
                 if isinstance(piece, Completion):
                     call.completion = piece
@@ -298,50 +314,47 @@ class GovernedProvider:
         )
         return completion.model_copy(update={"context_truncated": True})
 
-    @asynccontextmanager
-    async def _passage(
-        self, choice: Choice, request: CompletionRequest, *, owes: bool
-    ) -> AsyncIterator[Call]:
-        """Reserve and enter; whatever happens, leave and settle, or owe both."""
-        call = Call(choice=choice, request=request)
+    async def begin(self, call: Call) -> Passed:
         governor = self._governor
         reservation = await governor.allowance.reserve(
             self._task,
             self._config,
             prompt_tokens=call.prompt_tokens,
-            output_tokens=request.max_output_tokens,
+            output_tokens=call.request.max_output_tokens,
             price=call.price,
             times=self._budget_times,
         )
         entering = monotonic()
         try:
-            passage = await governor.gatekeeper.enter(
-                choice.endpoint,
-                choice.model,
-                self._caller(call),
-                may_park=self._may_park,
-            )
+            passage = await self._enter(call)
         except BaseException:
             await governor.pay(Dues(reservation=reservation, amount=Amount()))
             raise
         self._waited_seconds += monotonic() - entering
+        return Passed(passage, reservation)
+
+    async def end(
+        self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool
+    ) -> None:
         departure = Departure(outcome=CallOutcome.UNKNOWN)
-        is_owed = False
-        try:
-            yield call
-            is_owed = owes
-        except LLMError as exc:
-            departure = departure_after(exc)
-            raise
-        finally:
-            if call.completion is not None:  # be it that it will not do
-                departure = self._taken(call, passage.gate)
-            dues = dues_of(call, passage.permit, departure, reservation)
-            await governor.gatekeeper.leave(passage, departure)
-            if is_owed and call.completion is not None:
-                call.answered = call.answer(call.completion, dues)
-            else:
-                await governor.pay(dues)
+        if isinstance(error, LLMError):
+            departure = departure_after(error)
+        if call.completion is not None:  # be it that it will not do
+            departure = self._taken(call, passed.passage.gate)
+        dues = dues_of(call, passed.passage.permit, departure, passed.reservation)
+        await self._governor.gatekeeper.leave(passed.passage, departure)
+        if owes and error is None and call.completion is not None:
+            call.answered = call.answer(call.completion, dues)
+        else:
+            await self._governor.pay(dues)
+
+    async def _enter(self, call: Call) -> Passage:
+        """Pass the gate; one that is not asked costs nothing."""
+        endpoint, model = call.choice.endpoint, call.choice.model
+        keeper = self._governor.gatekeeper
+        return keeper.find_open(endpoint, model) or await keeper.enter(
+            endpoint, model, self._caller(call), may_park=self._may_park
+        )
 
     def _taken(self, call: Call, gate: str) -> Departure:
         """Learn from an answer; say in it what it cost and how long it waited."""
@@ -353,7 +366,8 @@ class GovernedProvider:
             "cost_micros": call.price.micros(usage),
             "gate_wait_seconds": round(self._waited_seconds, 3),
         }
-        call.completion = call.completion.model_copy(update=facts)
+        if any(facts.values()):
+            call.completion = call.completion.model_copy(update=facts)
         self._waited_seconds = 0.0
         return Departure(
             outcome=CallOutcome.ANSWERED,
@@ -371,17 +385,3 @@ class GovernedProvider:
             priority=self._task.priority,
             tokens=call.prompt_tokens + answer,
         )
-
-    def _choices(self, request: CompletionRequest) -> Iterator[Choice]:
-        named = ModelChoice(endpoint=self._config.endpoint, model=request.model)
-        for choice in (named, *self._config.fallback):
-            endpoint = self._governor.endpoints.get(choice.endpoint)
-            yield Choice(endpoint=endpoint, model=choice.model or endpoint.model)
-
-
-async def _fit_for(choice: Choice, request: CompletionRequest) -> CompletionRequest:
-    """Return the request to a model, within the context that it is known to have."""
-    if request.model != choice.model:
-        request = request.model_copy(update={"model": choice.model})
-    context = await choice.endpoint.context_of(choice.model)
-    return request if context is None else fitted(request, context)

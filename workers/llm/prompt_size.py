@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from conversations.json_value import dumps
-from conversations.token_estimate import tokens_in
+from conversations.message import Message
 from conversations.window import estimate_tokens
 from workers.llm.provider import CompletionRequest
-
-_TOKENS_OF_A_TOOL = 16
-"""What templates put around a tool's description and parameters."""
 
 
 def prompt_tokens(request: CompletionRequest) -> int:
     """Return roughly how many tokens a request's messages and tools take."""
-    tools = sum(
-        _TOKENS_OF_A_TOOL + tokens_in(tool.description) + tokens_in(dumps(tool.schema_))
-        for tool in request.tools
-    )
-    return tools + sum(map(estimate_tokens, request.messages))
+    return PromptSizes().tokens(request)
+
+
+class PromptSizes:
+    """Measures the prompts of one run, each message once in however many it stands."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Message, int]] = {}
+        """By identity, which holds as long as the message is kept here."""
+
+    def tokens(self, request: CompletionRequest) -> int:
+        """Return roughly how many tokens a request's messages and tools take."""
+        tools = sum(tool.prompt_tokens for tool in request.tools)
+        return tools + sum(map(self._tokens_of, request.messages))
+
+    def _tokens_of(self, message: Message) -> int:
+        known = self._known.get(id(message))
+        if known is None:
+            known = self._known[id(message)] = (message, estimate_tokens(message))
+        return known[1]

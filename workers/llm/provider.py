@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, dumps
 from conversations.message import Message
+from conversations.token_estimate import tokens_in
 from orchestrator.task import Usage
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+_TOKENS_OF_A_TOOL = 16
+"""What templates put around a tool's description and parameters."""
 
 
 class ToolSpec(BaseModel):
@@ -32,6 +36,12 @@ class ToolSpec(BaseModel):
     """JSON Schema of its arguments, an object."""
     client: bool = False
     """The client runs it, not this worker."""
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """What it takes of a prompt, roughly."""
+        described = tokens_in(self.description)
+        return _TOKENS_OF_A_TOOL + described + tokens_in(dumps(self.schema_))
 
 
 class FinishReason(StrEnum):

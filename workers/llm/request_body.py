@@ -6,6 +6,7 @@ Owns the outgoing quirks: what a server is known to want is a `Dialect`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from workers.llm.provider import CompletionRequest, ToolSpec
 
 _WEAKER_FORMAT = {"json_schema": "json_object", "json_object": "off"}
 """What to ask for when a format is refused; the prompt names the schema anyway."""
+PICTURE_LEFT_OUT = "[A picture was shown here; this model takes none.]"
 _STRICTER_ORDER = {"any": "strict", "strict": "no_system"}
 """What to do when the order of a prompt's messages is refused."""
 _OPTIONAL = frozenset({"temperature", "top_p", "seed", "tool_choice", "stream_options"})
@@ -35,6 +37,8 @@ class Dialect:
     message_order: str = "any"
     """`strict`: one system message, then users and assistants in turns; `no_system`:
     the same, with the rules in the first question."""
+    older_pictures: bool = True
+    """False: pictures stay with the newest question alone, where they are refused."""
     left_out: frozenset[str] = frozenset()
     """Optional fields that it does not know or take."""
     fixed: frozenset[str] = frozenset()
@@ -42,18 +46,25 @@ class Dialect:
 
     def adapted_to(self, failure: Failure) -> Dialect | None:
         """Return the dialect to ask again in; None when asking again is no use."""
-        if self.output_limit_field == "max_tokens" and failure.rejects_max_tokens:
-            return self._with(output_limit_field="max_completion_tokens")
+        learned = self._of_messages(failure) or self._of_fields(failure)
+        return self._with(**learned) if learned else None
+
+    def _of_messages(self, failure: Failure) -> dict[str, Any]:
         if self.replay_reasoning and failure.rejects_reasoning:
-            return self._with(replay_reasoning=False)
-        if self.response_format != "off" and failure.rejects_response_format:
-            return self._with(response_format=_WEAKER_FORMAT[self.response_format])
+            return {"replay_reasoning": False}
         if self.message_order != "no_system" and failure.rejects_order:
-            return self._with(message_order=_STRICTER_ORDER[self.message_order])
+            return {"message_order": _STRICTER_ORDER[self.message_order]}
+        if self.older_pictures and failure.rejects_pictures:
+            return {"older_pictures": False}
+        return {}
+
+    def _of_fields(self, failure: Failure) -> dict[str, Any]:
+        if self.output_limit_field == "max_tokens" and failure.rejects_max_tokens:
+            return {"output_limit_field": "max_completion_tokens"}
+        if self.response_format != "off" and failure.rejects_response_format:
+            return {"response_format": _WEAKER_FORMAT[self.response_format]}
         rejected = failure.rejected_field(_OPTIONAL - self.left_out)
-        if rejected is not None:
-            return self._with(left_out=self.left_out | {rejected})
-        return None
+        return {} if rejected is None else {"left_out": self.left_out | {rejected}}
 
     def _with(self, **learned: Any) -> Dialect | None:
         return None if self.fixed & learned.keys() else replace(self, **learned)
@@ -72,13 +83,11 @@ def chat_body(
     request: CompletionRequest, *, model: str, dialect: Dialect, stream: bool
 ) -> JsonObject:
     """Return the body of `POST /chat/completions`."""
-    messages = request.messages
-    if dialect.message_order != "any":
-        has_role = dialect.message_order == "strict"
-        messages = in_strict_order(messages, system_role=has_role)
     body: JsonObject = {
         "model": model,
-        "messages": [_message(message, dialect) for message in messages],
+        "messages": [
+            _message(message, dialect) for message in _shaped(request, dialect)
+        ],
     }
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -103,6 +112,29 @@ def chat_body(
     return {name: body[name] for name in body if name not in dialect.left_out}
 
 
+def _shaped(request: CompletionRequest, dialect: Dialect) -> Sequence[Message]:
+    messages = request.messages
+    if not dialect.older_pictures:
+        messages = _without_older_pictures(messages)
+    if dialect.message_order != "any":
+        has_role = dialect.message_order == "strict"
+        messages = in_strict_order(messages, system_role=has_role)
+    return messages
+
+
+def _without_older_pictures(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Leave out what was shown to a model before one that takes no pictures."""
+    places = [n for n, message in enumerate(messages) if message.role is Role.USER]
+    return tuple(
+        message.model_copy(
+            update={"images": (), "content": f"{message.content}\n{PICTURE_LEFT_OUT}"}
+        )
+        if message.images and place != places[-1]
+        else message
+        for place, message in enumerate(messages)
+    )
+
+
 def _forced(name: str) -> JsonObject:
     return {"type": "function", "function": {"name": name}}
 
@@ -124,7 +156,7 @@ def _message(message: Message, dialect: Dialect) -> JsonObject:
         content = _pictures(message)
         if message.content:
             content.insert(0, {"type": "text", "text": message.content})
-    body: JsonObject = {"role": message.role.value, "content": content}
+    body: JsonObject = {"role": f"{message.role}", "content": content}
     if message.tool_calls:
         body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.role is Role.TOOL:

@@ -48,6 +48,11 @@ class RunProvider(Protocol):
         """
         ...
 
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether no gate and no budget stands before the next request, as it seems."""
+        ...
+
     def pay_now(self, answered: Answered) -> None:
         """Pay what an answer owes that is not recorded; the run goes on meanwhile."""
         ...
@@ -75,6 +80,10 @@ class UngovernedProvider:
         async with around() as heard:
             completion = await whole(self._provider, request, heard)
         return Answered(completion=completion, prompt_tokens=prompt_tokens(request))
+
+    @property
+    def asks_at_once(self) -> bool:
+        return True
 
     def pay_now(self, answered: Answered) -> None:
         """Nothing is owed."""

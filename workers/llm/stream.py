@@ -19,7 +19,7 @@ from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, pieces_of
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
-from workers.llm.error_mapping import error_from, failure_in
+from workers.llm.error_mapping import error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, EventStream, NotJson
 from workers.llm.waits import used_up_seconds
 
@@ -269,8 +269,8 @@ class Answer:
             raise self._malformed(
                 f"sent JSON of type {type(payload).__name__} instead of an object"
             )
-        failure = failure_in(payload, body=self.kept)
-        if failure is not None:
+        if has_failed(payload):
+            failure = failure_in(payload, body=self.kept)
             raise error_from(failure, endpoint=self._endpoint, model=self._model)
         return payload
 

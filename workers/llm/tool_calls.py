@@ -122,13 +122,7 @@ def parse_arguments(text: str) -> tuple[JsonObject, str]:
             f" {_MAX_ARGUMENT_CHARS}; write less"
         )
     try:
-        value = check_json(
-            json.loads(
-                text.strip() or "{}",
-                object_pairs_hook=_distinct,
-                parse_constant=_no_constant,
-            )
-        )
+        value = check_json(_ARGUMENTS.decode(text.strip() or "{}"))
     except RecursionError:
         return {}, "the arguments are nested too deep; flatten them"
     except ValueError as exc:
@@ -150,6 +144,9 @@ def _distinct(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
 
 def _no_constant(name: str) -> JsonValue:
     raise ValueError(f"{name} is no JSON number")
+
+
+_ARGUMENTS = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)
 
 
 def _text(value: object) -> str:

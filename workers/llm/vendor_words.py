@@ -64,3 +64,9 @@ ORDER = re.compile(
     re.IGNORECASE,
 )
 """The words of chat templates (Mistral, Gemma, Llama 2, Qwen) and of strict vendors."""
+PICTURES = re.compile(
+    r"(image|vision)[^.]{0,40} (not|only) supported|not a multimodal model|mmproj"
+    r"|(not|n't) support (image|vision|multimodal)|unknown[^.]{0,24}image_url"
+    r"|no endpoints found that support image",
+    re.IGNORECASE,
+)

@@ -163,6 +163,7 @@ class Tool:
             )
         self.effect = effect
         self._verify = verify
+        self._is_async = inspect.iscoroutinefunction(function)
         self.timeout_seconds = timeout_seconds
         self._signature = read_signature(function, context=ToolContext)
         self._threads = DaemonThreads(MAX_THREADS, name=f"tool-{self.name}")
@@ -233,6 +234,8 @@ class Tool:
         self, function: Callable[..., Any], bound: Callable[[], Any]
     ) -> object:
         """Run an async function here, a plain one in a thread."""
+        if function is self.function and self._is_async:
+            return await bound()
         if inspect.iscoroutinefunction(function):
             return await bound()
         result = await asyncio.wrap_future(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 
-import fakeredis
 import pytest
 from redis.asyncio import Redis
 
@@ -18,12 +17,13 @@ from conversations import (
 from conversations.append_script import append_arguments, append_keys
 from conversations.redis_store import RedisConversationStore
 from orchestrator.redis_pipeline import SharedPipeline
+from tests.fake_redis import fake_redis
 from tests.unit.conversations.histories import calls, result, user
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Redis]:
-    async with fakeredis.FakeAsyncRedis(decode_responses=True) as client:
+    async with fake_redis() as client:
         yield client
 
 

@@ -51,10 +51,13 @@ class MarkLog(DetachedRunLog):
         self.marks: list[str] = []
         self.dropped: list[str] = []
         self.steps: list[str] = []
+        self.ahead: list[str] = []
         self.at_mark: list[tuple[int, bool]] = []
 
-    async def record(self, step, events, *, dues=None):
+    async def record(self, step, events, *, dues=None, then=None):
         self.steps.append(step.key)
+        if then is not None:
+            self.ahead.append(then.key)
         return step
 
     async def start(self, start: StepStart) -> Started:
@@ -80,6 +83,8 @@ class Stand:
         tools: Sequence[Any] = (),
         park_after: float = 3.0,
         endpoint_class: type[ServedEndpoint] = ServedEndpoint,
+        limits: GateLimits = ONE,
+        tokens: int | None = 100_000,
     ) -> None:
         self.gate, self.budget = InMemoryGate(), InMemoryBudget()
         self.llms = [
@@ -93,7 +98,7 @@ class Stand:
                     base_url=f"http://e{number}/v1",
                     model=llm.model,
                     provider=llm,
-                    limits=ONE,
+                    limits=limits,
                 )
                 for number, llm in enumerate(self.llms)
             )
@@ -105,7 +110,7 @@ class Stand:
         config = AgentConfig(
             name="a",
             tools=registry.names,
-            budget={"tokens": 100_000},
+            budget={"tokens": tokens},
             fallback=[{"endpoint": f"e{n}"} for n in range(1, len(scripts))],
         )
         governor = Governor(
@@ -380,3 +385,21 @@ async def test_who_is_stopped_while_it_waits_holds_nobody_up():
         await running
     await stand.gate.leave(permit, Departure(outcome=CallOutcome.ANSWERED))
     assert await stand.occupy()
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens", "ahead"),
+    [
+        (ONE, None, []),
+        (GateLimits(), 100_000, []),
+        (GateLimits(), None, ["completion:2"]),
+    ],
+)
+async def test_a_completion_behind_a_gate_or_a_budget_is_not_marked_ahead(
+    limits: GateLimits, tokens: int | None, ahead: list[str]
+) -> None:
+    call = ToolCall(id="c", name="unknown")
+    stand = Stand([[call]], limits=limits, tokens=tokens)
+    await stand.context.complete(ASK)
+    await stand.context.call_tool(call)
+    assert stand.log.ahead == ahead

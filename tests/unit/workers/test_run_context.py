@@ -16,7 +16,7 @@ from orchestrator.task import Task
 from workers.llm.provider import CompletionRequest
 from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import ScriptedLLMProvider
-from workers.run import Run
+from workers.run import Interrupt, Run
 from workers.run_context import JournaledRunContext
 from workers.run_log import DetachedRunLog
 from workers.tools.registry import ToolRegistry
@@ -32,9 +32,12 @@ class KeptLog(DetachedRunLog):
         self.steps: list[Step] = []
         self.events: list[NewEvent] = []
         self.starts: list[StepStart] = []
+        self.marked_with: dict[str, str] = {}
 
-    async def record(self, step, events, *, dues=None):
+    async def record(self, step, events, *, dues=None, then=None):
         self.steps.append(step)
+        if then is not None:
+            self.marked_with[step.key] = then.key
         self.events.extend(events)
         return step
 
@@ -110,6 +113,52 @@ async def test_each_item_has_the_next_output_index() -> None:
     assert added == done == [0, 1]
 
 
+def calls_of(*ids: str) -> list[ToolCall]:
+    return [ToolCall(id=each, name="unknown") for each in ids]
+
+
+async def test_the_last_call_of_a_turn_marks_the_completion_that_follows() -> None:
+    log, calls = KeptLog(), calls_of("a", "b")
+    ctx = make(log, ScriptedLLMProvider(replies=[calls, "Done."]))
+    await ctx.complete(ASK)
+    for call in calls:
+        assert log.marked_with == {}
+        await ctx.call_tool(call)
+    assert log.marked_with == {"tool:1:b": "completion:2"}
+    await ctx.complete(ASK)
+    await ctx.call_tool(ToolCall(id="own", name="unknown"))  # that no model asked for
+    assert log.marked_with == {"tool:1:b": "completion:2"}
+
+
+async def test_a_resumed_run_counts_the_calls_that_were_made_before() -> None:
+    log, calls = KeptLog(), calls_of("a", "b")
+    first = make(log, ScriptedLLMProvider(replies=[calls]))
+    await first.complete(ASK)
+    await first.call_tool(calls[0])
+    resumed_log = KeptLog()
+    resumed = make(resumed_log, ScriptedLLMProvider(replies=[]), log.steps)
+    await resumed.complete(ASK)
+    for call in calls:
+        await resumed.call_tool(call)
+    assert resumed_log.marked_with == {"tool:1:b": "completion:2"}
+
+
+async def test_a_run_that_is_to_stop_marks_nothing_ahead() -> None:
+    log, calls = KeptLog(), calls_of("a")
+    ctx = make(log, ScriptedLLMProvider(replies=[calls]))
+    await ctx.complete(ASK)
+
+    @tool(effect="pure")
+    async def last() -> str:
+        ctx._run.interrupt(Interrupt.DRAIN)
+        return "done"
+
+    call = ToolCall(id="a", name="last")
+    await ctx.call_tool(call, registry=ToolRegistry([last]))
+    assert [step.key for step in log.steps] == ["completion:1", "tool:1:a"]
+    assert log.marked_with == {}
+
+
 async def test_an_unknown_tool_is_told_to_the_model_and_journaled() -> None:
     log = KeptLog()
     ctx = make(log, ScriptedLLMProvider())
@@ -145,7 +194,7 @@ async def test_an_answer_that_does_not_reach_the_journal_is_kept_as_unfinished()
     class CutLog(KeptLog):
         kept: list[Unfinished | None]
 
-        async def record(self, step, events, *, dues=None):
+        async def record(self, step, events, *, dues=None, then=None):
             raise asyncio.CancelledError
 
         async def emit(self, events, *, unfinished=None) -> None:

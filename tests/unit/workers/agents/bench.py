@@ -24,7 +24,9 @@ class RecordingLog(DetachedRunLog):
         self.steps: list[Step] = []
         self.recorded = asyncio.Condition()
 
-    async def record(self, step: Step, events: Any, *, dues: Any = None) -> Step:
+    async def record(
+        self, step: Step, events: Any, *, dues: Any = None, then: Any = None
+    ) -> Step:
         async with self.recorded:
             self.steps.append(step)
             self.recorded.notify_all()

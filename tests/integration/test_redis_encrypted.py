@@ -1,0 +1,159 @@
+"""Redis over TLS: its certificate is checked, and what is in the clear is told."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import redis
+
+from orchestrator import AsyncOrchestrator, load_settings
+from orchestrator.errors import StoreUnavailable
+from orchestrator.redis_check import in_the_clear
+from orchestrator.redis_connection import connect
+from tests.conftest import find_server
+from tests.integration.redis_server import free_port
+from tests.stand import wait_until
+
+x509 = pytest.importorskip("cryptography.x509")
+from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+
+PASSWORD = "canary-password"  # noqa: S105
+
+
+@dataclass
+class Encrypted:
+    """A Redis that speaks TLS alone."""
+
+    port: int
+    certificate: Path
+
+    def url(self, host: str, *options: str) -> str:
+        return f"rediss://:{PASSWORD}@{host}:{self.port}/0?{'&'.join(options)}"
+
+
+def write_certificate(directory: Path) -> None:
+    """A certificate of 127.0.0.1 that nobody but itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(addresses, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (directory / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(
+            pem,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def encrypted() -> Iterator[Encrypted]:
+    program = find_server()
+    assert program, "no Redis server found; install one"
+    with tempfile.TemporaryDirectory(prefix="clc-") as name:
+        directory, port = Path(name), free_port()
+        write_certificate(directory)
+        command = [program, "--port", "0", "--bind", "127.0.0.1", "--dir", name]
+        command += ["--tls-port", str(port), "--tls-auth-clients", "no"]
+        command += ["--tls-cert-file", str(directory / "cert.pem")]
+        command += ["--tls-key-file", str(directory / "key.pem")]
+        command += ["--requirepass", PASSWORD, "--save", ""]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        server = Encrypted(port, directory / "cert.pem")
+
+        def answers() -> bool:
+            if process.poll() is not None:
+                pytest.skip("this Redis was built without TLS")
+            url = server.url("127.0.0.1", "ssl_cert_reqs=none")
+            with redis.Redis.from_url(url) as client:
+                try:
+                    return bool(client.ping())
+                except redis.ConnectionError:
+                    return False
+
+        try:
+            wait_until(answers, 20)
+            yield server
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def submit(url: str) -> str:
+    settings = load_settings(storage={"redis_url": url}, agents={})
+    async with AsyncOrchestrator(settings) as celeriac:
+        handle = await celeriac.submit("assistant", {"prompt": "hi"})
+        return (await celeriac.get(handle.id)).status.value
+
+
+async def test_a_task_goes_over_tls_to_a_server_that_is_vouched_for(
+    encrypted: Encrypted,
+) -> None:
+    url = encrypted.url("127.0.0.1", f"ssl_ca_certs={encrypted.certificate}")
+    assert await submit(url) == "pending"
+
+
+@pytest.mark.parametrize("case", ["nobody vouches", "another name"])
+async def test_a_certificate_that_does_not_fit_is_refused_and_tells_no_password(
+    encrypted: Encrypted, case: str
+) -> None:
+    if case == "nobody vouches":
+        url = encrypted.url("127.0.0.1")
+    else:
+        url = encrypted.url("localhost", f"ssl_ca_certs={encrypted.certificate}")
+    with pytest.raises(StoreUnavailable) as refused:
+        await submit(url)
+    assert PASSWORD not in str(refused.value)
+    assert "certificate" in str(refused.value).lower()
+
+
+async def test_no_login_is_sent_in_the_clear_to_a_server_that_speaks_tls(
+    encrypted: Encrypted,
+) -> None:
+    with pytest.raises(StoreUnavailable) as refused:
+        await submit(f"redis://:{PASSWORD}@127.0.0.1:{encrypted.port}/0")
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "clear"),
+    [
+        ("redis://:secret@10.0.0.5:6379/0", True),
+        ("redis://redis.example:6379", True),
+        ("redis://[2001:db8::1]:6379/0", True),
+        ("redis://127.0.0.1.evil.example/0", True),
+        ("rediss://redis.example:6379", False),
+        ("redis://127.0.0.1:6379/0", False),
+        ("redis://localhost:6379/0", False),
+        ("redis://[::1]:6379/0", False),
+        ("unix:///run/redis.sock", False),
+    ],
+)
+async def test_what_crosses_a_network_in_the_clear_is_told(
+    url: str, clear: bool
+) -> None:
+    client = connect(url)
+    assert in_the_clear(client) is clear
+    await client.aclose()
