@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import CancelledError
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -50,16 +51,17 @@ class LoopThread:
         Raises:
             TimeoutError: it did not end within `timeout` seconds and was cancelled.
         """
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(
-            _telling(coroutine, ended), self._loop
-        )
+        call = _Call(coroutine, self._loop)
+        has_ended = False
         try:
-            return future.result(timeout)
-        except BaseException:
-            if future.cancel():
-                ended.wait(STOP_SECONDS)
-            raise
+            has_ended = call.wait(-1 if timeout is None else timeout)
+        finally:
+            if not has_ended:
+                self._loop.call_soon_threadsafe(call.cancel)
+                call.wait(STOP_SECONDS)
+        if not has_ended:
+            raise TimeoutError
+        return call.result()
 
     def close(self) -> None:
         """Cancel what runs, stop the loop and join its thread."""
@@ -93,12 +95,41 @@ class LoopThread:
         return True
 
 
-async def _telling(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
-    """Await the coroutine; tell when it has really ended, not when it was asked to."""
-    try:
-        return await coroutine
-    finally:
-        ended.set()
+class _Call(Generic[T]):
+    """A coroutine that another thread waits for.
+
+    A future of `concurrent.futures` costs as much as the way to the thread and back.
+    """
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._coroutine = coroutine
+        self._task: asyncio.Task[T] | None = None
+        self._running = threading.Lock()
+        self._running.acquire()
+        loop.call_soon_threadsafe(self._start)
+
+    def wait(self, seconds: float) -> bool:
+        """Block until it has ended, not only been asked to; -1 waits for ever."""
+        return self._running.acquire(timeout=seconds)
+
+    def result(self) -> T:
+        """Return or raise what it did, once it has ended."""
+        assert self._task is not None  # noqa: S101
+        try:
+            return self._task.result()
+        except asyncio.CancelledError:
+            raise CancelledError from None
+
+    def cancel(self) -> None:
+        """Ask it to end; on the loop."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._task.add_done_callback(lambda _: self._running.release())
 
 
 async def _cancel_all() -> None:
