@@ -29,7 +29,12 @@ from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
 from conversations.store import ConversationPage, ConversationStore
-from conversations.transcript import TranscriptReader, numbered_lines, transcript_lines
+from conversations.transcript import (
+    TranscriptReader,
+    lines_of,
+    numbered_lines,
+    transcript_lines,
+)
 from conversations.view import ConversationView, read_view
 
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -290,7 +295,7 @@ class StoredConversationService:
         tenant: str = DEFAULT_TENANT,
     ) -> Conversation:
         return await self.import_lines(
-            transcript.split("\n"),
+            lines_of(transcript),
             conversation_id=conversation_id,
             tenant=tenant,
         )

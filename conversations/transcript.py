@@ -196,6 +196,18 @@ class TranscriptReader:
         self._clients.add(client_id)
 
 
+def lines_of(transcript: object) -> list[str]:
+    """Return the lines of a text.
+
+    Raises:
+        InvalidHistory: it is none.
+    """
+    if not isinstance(transcript, str):
+        kind = type(transcript).__name__
+        raise InvalidHistory(f"transcript must be text (got {kind}); decode it")
+    return transcript.split("\n")
+
+
 def numbered_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Return the lines that are not blank, each with its number from 1.
 

@@ -46,6 +46,7 @@ from orchestrator.settings_problems import describe
 from orchestrator.settings_section import Count, Section
 from orchestrator.settings_sources import ABSENT, Origin, read_layers
 from orchestrator.shipped_agents import shipped_agents
+from orchestrator.unpriced import unpriced
 
 _MIB = 1024 * 1024
 
@@ -336,7 +337,7 @@ class Settings(BaseSettings):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What works but should be changed, one sentence each."""
-        return tuple(
+        exposed = (
             f"{path}: a secret stands in {layer.name}; set it in the environment,"
             " .env or the secrets directory instead"
             for layer in self._origin.layers
@@ -345,6 +346,7 @@ class Settings(BaseSettings):
             for path in (f"{endpoint}.api_key", f"{endpoint}.headers")
             if layer.value_at(path) not in (ABSENT, None, {})
         )
+        return (*exposed, *unpriced(self.llm, self.agents, self.budgets))
 
 
 def _named(name: object, agent: object) -> object:

@@ -235,13 +235,14 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
     if not (prompt or output or total):
         return None
     prompt = prompt or max(0, total - output)
+    output = output or max(0, total - prompt)
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
     return Usage(
         input_tokens=prompt,
-        output_tokens=output or max(0, total - prompt),
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(
-            usage.get("completion_tokens_details"), "reasoning_tokens"
-        ),
+        output_tokens=output,
+        cached_tokens=min(cached, prompt),  # they are parts of the others
+        reasoning_tokens=min(thought, output),
     )
 
 

@@ -180,12 +180,25 @@ def _checked_url(base_url: str) -> str:
             f"base_url must be an http or https address ({len(base_url)} characters"
             f" given); use one such as {DEFAULT_BASE_URL}"
         )
+    if not _can_be_called(base_url.strip(), parts.hostname):
+        raise InvalidEndpoint(
+            "base_url holds a blank, a control character or a name that no host can"
+            f" have ({len(base_url)} characters given); correct it"
+        )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidEndpoint(
             f"base_url of host {parts.hostname!r} must not carry a user, a password,"
             " a query or a fragment; pass secrets as api_key or headers"
         )
     return base_url.strip().rstrip("/")
+
+
+def _can_be_called(url: str, host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return url.isprintable() and " " not in url
 
 
 def _split(url: str) -> SplitResult:

@@ -32,7 +32,8 @@ _TEXT_CHARS = 300
 """Of a provider's own words in a message; the rest stands in `LLMError.body`."""
 _MOST_DIGITS = 12
 """Of a number of tokens; more is none."""
-_TEMPORARY = frozenset({408, 409, 425})
+_TEMPORARY = frozenset({408, 409, 425, 498, 499})
+"""Of the 4xx; 498 is Groq's lack of capacity, 499 a call that the server gave up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +235,10 @@ def _remedy(failure: Failure) -> str:
         return "send no images, or use a model that takes them"
     if failure.rejects_order:
         return "set the endpoint's message_order to auto, or use another chat template"
+    if failure.status == 407:
+        return "give the proxy's login in `proxy` or in the proxy variables"
+    if failure.status in {405, 410}:
+        return "set OPENAI_BASE_URL to an address that ends in /v1"
     return "check the agent's parameters and tools"
 
 
@@ -258,9 +263,10 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
     if isinstance(
         cause, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)
     ):
+        error = RequestRejected(_distrust(cause, where))
+    elif isinstance(cause, aiohttp.InvalidURL):
         error = RequestRejected(
-            f"the certificate of {where} is not trusted;"
-            " install its authority and set SSL_CERT_FILE"
+            f"{where} is no address that can be called; set OPENAI_BASE_URL"
         )
     elif isinstance(cause, aiohttp.ClientConnectorDNSError):
         error = LLMUnavailable(
@@ -287,6 +293,20 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
         )
     error.endpoint = where
     return error
+
+
+def _distrust(cause: BaseException, where: str) -> str:
+    """Say why a certificate is refused, and what helps."""
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        cause = cause.certificate_error
+    why = getattr(cause, "verify_message", "")
+    helps = "install its authority and set SSL_CERT_FILE, or set ca_file"
+    if "expired" in why or "not yet valid" in why:
+        helps = "have it renewed, and check this machine's clock"
+    elif "mismatch" in why:
+        helps = "use the name that it is made for"
+    reason = f" ({why.rstrip('.')})" if why else ""
+    return f"the certificate of {where} is not trusted{reason}; {helps}"
 
 
 def went_stale(exc: Exception) -> bool:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import aiohttp
 import httpx
+from aiohttp import StreamReader
 
 from conversations.mending import mended
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
@@ -61,11 +62,57 @@ class CallClock:
                 return await awaitable
         except TimeoutError:
             # Not from it: the frames that were waiting hold the headers.
-            raise LLMUnavailable(
-                f"{self._endpoint.base_url} did not answer in time (gave up after"
-                f" {limit:.4g} s); use a faster model or raise the limits of the call",
-                endpoint=self._endpoint.base_url,
-            ) from None
+            raise self._too_late(limit) from None
+
+    def watch(self, body: StreamReader, *, until_seconds: float) -> Watch:
+        """Have the reading of a body fail at that time, or at the call's total."""
+        return Watch(self, body, until_seconds)
+
+    def instant(self, until_seconds: float) -> float:
+        """Return by the loop's clock when so many seconds, or the total, are over."""
+        return self._started_at + min(until_seconds, self._total)
+
+    def _too_late(self, seconds: float) -> LLMUnavailable:
+        return LLMUnavailable(
+            f"{self._endpoint.base_url} did not answer in time (gave up after"
+            f" {seconds:.4g} s); use a faster model or raise the limits of the call",
+            endpoint=self._endpoint.base_url,
+        )
+
+    def end(self, body: StreamReader, at: float) -> None:
+        """Have whoever reads a body learn that its time is up."""
+        body.set_exception(self._too_late(at - self._started_at))
+
+
+class Watch:
+    """The time limit of a body: one timer, however often the limit is moved.
+
+    A timer for each piece would cost more than reading it.
+    """
+
+    def __init__(self, clock: CallClock, body: StreamReader, until: float) -> None:
+        self._clock = clock
+        self._body = body
+        self._loop = asyncio.get_running_loop()
+        self._at = clock.instant(until)
+        self._timer = self._loop.call_at(self._at, self._look)
+
+    def move(self, until_seconds: float) -> None:
+        """Set another limit."""
+        self._at = self._clock.instant(until_seconds)
+        if self._at < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._at, self._look)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._loop.time() < self._at:
+            self._timer = self._loop.call_at(self._at, self._look)
+        else:
+            self._clock.end(self._body, self._at)
 
 
 class Answer:
@@ -92,6 +139,7 @@ class Answer:
         chunks = sent.response.content.iter_chunked(_CHUNK_BYTES)
         self._body = pieces_of(chunks, self._encoding)
         self._until = limits.first_byte_seconds
+        self._watch: Watch | None = None
         self._size = 0
         self._kept = b""
         self._media_type = _media_type(self._headers)
@@ -106,6 +154,8 @@ class Answer:
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end."""
+        if self._watch is not None:
+            self._watch.stop()
         await self._sent.aclose()
 
     @property
@@ -224,7 +274,7 @@ class Answer:
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
-            self._until = self._clock.elapsed_seconds() + _DRAIN_SECONDS
+            self._wait_until(self._clock.elapsed_seconds() + _DRAIN_SECONDS)
 
     async def _read_on(self) -> bool:
         """Read on; False when it broke off: it may have said its finish before."""
@@ -244,10 +294,18 @@ class Answer:
         return True
 
     async def _next_chunk(self) -> bytes:
-        chunk = await self._clock.bound(anext(self._body, b""), self._until)
+        if self._watch is None:
+            content = self._sent.response.content
+            self._watch = self._clock.watch(content, until_seconds=self._until)
+        chunk = await anext(self._body, b"")
         if not self.ended or not self._is_stream:
-            self._until = self._clock.elapsed_seconds() + self._limits.idle_seconds
+            self._wait_until(self._clock.elapsed_seconds() + self._limits.idle_seconds)
         return self._counted(chunk)
+
+    def _wait_until(self, seconds: float) -> None:
+        self._until = seconds
+        if self._watch is not None:
+            self._watch.move(seconds)
 
     def _counted(self, chunk: bytes) -> bytes:
         """Return a chunk of the body, unless it is too much.

@@ -74,7 +74,7 @@ def _wait_until(text: str) -> float | None:
 def used_up_seconds(headers: Mapping[str, str]) -> float | None:
     """Return the wait until what `x-ratelimit-*` says is used up comes back."""
     waits = [
-        _duration(headers.get(f"x-ratelimit-reset-{name}", ""))
+        _wait_until(headers.get(f"x-ratelimit-reset-{name}", "").strip())
         for name in _RESOURCES
         if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
     ]
@@ -82,7 +82,10 @@ def used_up_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def _longest_reset(headers: Mapping[str, str]) -> float | None:
-    waits = [_duration(headers.get(f"x-ratelimit-reset-{n}", "")) for n in _RESOURCES]
+    waits = [
+        _wait_until(headers.get(f"x-ratelimit-reset-{name}", "").strip())
+        for name in _RESOURCES
+    ]
     return max((wait for wait in waits if wait is not None), default=None)
 
 

@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from tests.faults.figures import cancels, cost, flush, kills, recovery
+from benchmarks import durability
+from tests.faults.figures import cancels, flush, kills, recovery
 
 
 def main() -> None:
     arguments = _arguments()
     everything: dict[str, Coroutine[Any, Any, None]] = {
-        "cost": cost.measure(arguments.tasks // 4),
         "cancels": cancels.measure(arguments.tasks // 10),
         "flush": flush.measure(arguments.tasks // 2),
         "recovery": recovery.measure(arguments.runs),
@@ -24,11 +24,14 @@ def main() -> None:
             pause=arguments.pause,
         ),
     }
+    chosen = arguments.only or (*everything, "cost")
     for name, measurement in everything.items():
-        if name in (arguments.only or everything):
+        if name in chosen:
             asyncio.run(measurement)
         else:
             measurement.close()
+    if "cost" in chosen:
+        durability.main(arguments.tasks // 5, rounds=3)
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from conversations import ConversationNotFound, StoredConversationService
+import pytest
+
+from conversations import (
+    ConversationNotFound,
+    InvalidHistory,
+    StoredConversationService,
+)
 from conversations.memory_store import InMemoryConversationStore
 from tests.unit.conversations.histories import user
 
@@ -26,3 +32,10 @@ async def test_an_import_lets_others_work_and_shows_nothing_before_its_end() -> 
         await asyncio.sleep(0)
     assert (await importing).message_count == 2000
     assert looks >= 10
+
+
+@pytest.mark.parametrize("transcript", [None, 5, b"{}", ["{}"], {"a": 1}])
+async def test_what_is_no_text_is_no_transcript(transcript: object) -> None:
+    service = StoredConversationService(InMemoryConversationStore())
+    with pytest.raises(InvalidHistory, match=r"transcript must be text \(got "):
+        await service.import_(transcript)

@@ -94,3 +94,33 @@ def test_what_cannot_be_used_is_named(change: tuple[str, str], words: str) -> No
 )
 def test_this_machine_is_allowed_where_others_are_not(url: str) -> None:
     assert LLMSettings(base_url=url, loopback_only=True).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("yaml", "free"),
+    [
+        ("budget: {cost: 1}", "model 'm' of endpoint 'default'"),
+        ("budget: {daily_cost: 1}, model: priced", None),
+        ("budget: {tokens: 5}", None),
+        (
+            "budget: {cost: 1}, model: priced, fallback: [{model: n}]",
+            "model 'n' of endpoint 'default'",
+        ),
+        ("budget: {cost: 1}, endpoint: any", None),
+        ("budget: {cost: 1}, endpoint: free", "model 'f' of endpoint 'free'"),
+    ],
+)
+def test_a_budget_of_money_for_a_model_without_a_price_is_told(
+    yaml: str, free: str | None
+) -> None:
+    endpoints = "any: {prices: {'*': {input: 1}}}, free: {model: f}"
+    llm = f"{{model: m, prices: {{priced: {{input: 1}}}}, endpoints: {{{endpoints}}}}}"
+    settings = read(f"llm: {llm}\nagents: {{a: {{kind: llm, {yaml}}}}}")
+    told = " ".join(settings.warnings)
+    assert ("counts as free" in told) is (free is not None)
+    assert (free or "") in told
+
+
+def test_a_tenants_money_needs_prices_for_every_agent() -> None:
+    settings = read("budgets: {acme: {daily_cost: 1}}\nagents: {a: {kind: llm}}")
+    assert any("agents.a" in line for line in settings.warnings)

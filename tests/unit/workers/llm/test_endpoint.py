@@ -74,3 +74,19 @@ def test_the_repr_shows_no_secret():
         headers={"x-key": SecretStr("canary")},
     )
     assert "canary" not in repr(endpoint)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a b/v1",
+        "http://h/v1\nX: y",
+        "http://h/a b",
+        "http://a..b/v1",
+        f"http://{'a' * 64}/v1",
+        "http://h/\x7f",
+    ],
+)
+def test_an_address_that_cannot_be_called_is_refused(url: str):
+    with pytest.raises(InvalidEndpoint, match="no host can have"):
+        Endpoint(base_url=url)

@@ -1,0 +1,308 @@
+"""What servers and the way to them do beside the tables: one named outcome each.
+
+Bytes go over a socket as they stand. A row is an answer, or what is said of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.integration.canned import call, delta, events
+from tests.integration.llm_serving import EVENT, KEY, ask, streaming
+from workers.errors import (
+    LLMError,
+    LLMUnavailable,
+    MalformedCompletion,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    StreamTruncated,
+)
+from workers.llm.chat_completions import ChatCompletionsProvider
+from workers.llm.endpoint import Endpoint
+
+Behaviour = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
+"""Answers the n-th request of a connection; False closes it."""
+JSON, SSE = "content-type: application/json", "content-type: text/event-stream"
+DONE = (events(delta(content="hi"), delta("stop")).body or "").encode()
+
+
+def document(**fields: Any) -> bytes:
+    choice = {"message": {"content": "hi"}, "finish_reason": "stop"}
+    return json.dumps({"choices": [choice], **fields}).encode()
+
+
+WHOLE = document()
+
+
+def answer(
+    body: bytes, *fields: str, status: str = "200 OK", version: str = "1.1"
+) -> bytes:
+    """An answer; its length is told unless the fields say how it ends."""
+    ends = any("transfer-encoding" in each or "close" in each for each in fields)
+    length = () if ends or version == "1.0" else (f"content-length: {len(body)}",)
+    head = "\r\n".join((f"HTTP/{version} {status}", *fields, *length, "", ""))
+    return head.encode() + body
+
+
+@asynccontextmanager
+async def server(
+    behave: Behaviour, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Yield the port and the heads of what was asked."""
+    heads: list[bytes] = []
+    serving: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        number = 0
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                heads.append(head)
+                size = int(head.lower().split(b"content-length:")[1].split()[0])
+                await reader.readexactly(size)
+                number += 1
+                if not await behave(writer, number):
+                    break
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    running = await asyncio.start_server(serve, host, 0)
+    try:
+        yield running.sockets[0].getsockname()[1], heads
+    finally:
+        running.close()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*serving)  # they end when the client has left
+
+
+def sending(raw: bytes) -> Behaviour:
+    async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
+        writer.write(raw)
+        return False
+
+    return behave
+
+
+@asynccontextmanager
+async def provider_of(url: str) -> AsyncIterator[ChatCompletionsProvider]:
+    endpoint = Endpoint(base_url=url, api_key=SecretStr(KEY))
+    provider = ChatCompletionsProvider(endpoint, model="m")
+    try:
+        yield provider
+    finally:
+        await provider.aclose()
+
+
+async def outcome(behave: Behaviour, stream: bool, calls: int = 1) -> list[object]:
+    """Return what each call came to: the text, or the error."""
+    found: list[object] = []
+    async with (
+        server(behave) as (port, _),
+        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+    ):
+        for _ in range(calls):
+            try:
+                found.append((await ask(provider, stream)).message.content)
+            except LLMError as exc:
+                found.append(type(exc))
+    return found
+
+
+CHUNKS = b"%x;name=value\r\n%s\r\n0\r\nx-trailer: 1\r\n\r\n" % (len(WHOLE), WHOLE)
+ANSWERS: dict[str, tuple[bytes, object]] = {
+    "HTTP/1.0, a document": (answer(WHOLE, JSON, version="1.0"), "hi"),
+    "HTTP/1.0, a stream": (answer(DONE, SSE, version="1.0"), "hi"),
+    "HTTP/1.0, a cut document": (
+        answer(WHOLE[:-5], JSON, version="1.0"),
+        MalformedCompletion,
+    ),
+    "HTTP/1.0, a cut stream": (
+        answer(EVENT.encode(), SSE, version="1.0"),
+        StreamTruncated,
+    ),
+    "ends with its connection": (answer(WHOLE, JSON, "connection: close"), "hi"),
+    "100 first": (b"HTTP/1.1 100 Continue\r\n\r\n" + answer(WHOLE, JSON), "hi"),
+    "103 first": (
+        b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + answer(WHOLE, JSON),
+        "hi",
+    ),
+    "102 again and again": (
+        b"HTTP/1.1 102 Processing\r\n\r\n" * 50 + answer(WHOLE, JSON),
+        "hi",
+    ),
+    "100 and nothing": (b"HTTP/1.1 100 Continue\r\n\r\n", LLMUnavailable),
+    "another protocol": (
+        b"HTTP/1.1 101 Switch\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        LLMUnavailable,
+    ),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", StreamTruncated),
+    "accepted for later": (
+        answer(b'{"id": "x", "status": "queued"}', JSON, status="202 Accepted"),
+        MalformedCompletion,
+    ),
+    "two lengths": (
+        answer(WHOLE, JSON, "content-length: 3"),
+        MalformedCompletion,
+    ),
+    "a length beyond counting": (
+        answer(WHOLE, JSON, f"content-length: {'9' * 30}", "connection: close"),
+        MalformedCompletion,
+    ),
+    "a negative length": (
+        answer(WHOLE, JSON, "content-length: -1", "connection: close"),
+        MalformedCompletion,
+    ),
+    "a giant header": (answer(WHOLE, JSON, "x: " + "a" * 99_999), MalformedCompletion),
+    "headers without end": (answer(WHOLE, JSON, *["x: 1"] * 2000), MalformedCompletion),
+    "HTTP/2": (answer(WHOLE, JSON, version="2"), MalformedCompletion),
+    "an alert of TLS": (b"\x15\x03\x01\x00\x02\x02\x28", MalformedCompletion),
+    "trailers": (answer(CHUNKS, JSON, "transfer-encoding: Chunked"), "hi"),
+    "a byte order mark": (answer(b"\xef\xbb\xbf" + DONE, SSE), "hi"),
+    "CR alone": (answer(DONE.replace(b"\n", b"\r"), SSE), "hi"),
+    "data without a blank": (answer(DONE.replace(b"data: ", b"data:"), SSE), "hi"),
+    "two documents": (answer(WHOLE * 2, JSON), MalformedCompletion),
+    "the Responses API": (
+        answer(b'{"object": "response", "output": []}', JSON),
+        MalformedCompletion,
+    ),
+    "Ollama's own API": (
+        answer(b'{"message": {"content": "hi"}, "done": true}', JSON),
+        MalformedCompletion,
+    ),
+    "the old API": (
+        answer(b'{"choices": [{"text": "hi"}]}', JSON),
+        MalformedCompletion,
+    ),
+    "null choices": (answer(document(choices=None), JSON), MalformedCompletion),
+    "no choice but usage": (
+        answer(document(choices=[], usage={"prompt_tokens": 1}), JSON),
+        MalformedCompletion,
+    ),
+    "a call without a name": (
+        answer(
+            (events(delta(tool_calls=[call("{}", name=None)])).body or "").encode(), SSE
+        ),
+        MalformedCompletion,
+    ),
+    "an error that is none": (answer(document(error={}), JSON), "hi"),
+    "an error beside an answer": (
+        answer(document(error={"message": "no"}), JSON),
+        LLMUnavailable,
+    ),
+}
+STATUSES: dict[type[LLMError], tuple[int, ...]] = {
+    RequestRejected: (300, 401, 403, 404, 405, 406, 407, 410, 413, 415, 421, 451),
+    QuotaExhausted: (402,),
+    RateLimited: (429,),
+    LLMUnavailable: (408, 409, 425, 498, 499, 501, 507, 520, 524, 529, 599, 999),
+}
+
+
+@streaming
+@pytest.mark.parametrize("row", ANSWERS)
+async def test_an_odd_answer_has_one_named_outcome(row: str, stream: bool):
+    raw, expected = ANSWERS[row]
+    assert await outcome(sending(raw), stream) == [expected]
+
+
+@pytest.mark.parametrize("leaf", STATUSES)
+async def test_an_odd_status_has_one_named_outcome(leaf: type[LLMError]):
+    for status in STATUSES[leaf]:
+        raw = answer(b'{"error": {"message": "m"}}', JSON, status=f"{status} X")
+        assert await outcome(sending(raw), stream=False) == [leaf], status
+
+
+@streaming
+async def test_a_connection_reset_on_reuse_costs_no_attempt(stream: bool):
+    """Nothing of an answer had come, and the server takes its requests anew."""
+
+    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
+        if number == 2:
+            writer.transport.abort()
+        else:
+            writer.write(answer(DONE, SSE) if stream else answer(WHOLE, JSON))
+        return number == 1
+
+    assert await outcome(behave, stream, calls=4) == ["hi"] * 4
+
+
+async def test_half_of_a_head_on_reuse_is_not_asked_again_unseen():
+    """The request may have been taken: who asks again is the task's affair."""
+
+    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(answer(WHOLE, JSON) if number == 1 else b"HTTP/1.1 20")
+        return number == 1
+
+    found = await outcome(behave, stream=False, calls=2)
+    assert found == ["hi", LLMUnavailable]
+
+
+async def test_a_second_answer_to_one_request_is_nobodys():
+    other = answer(WHOLE.replace(b"hi", b"of another"), JSON)
+
+    async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
+        writer.write(answer(WHOLE, JSON) + other)
+        return True
+
+    found = await outcome(behave, stream=False, calls=3)
+    assert "of another" not in found
+
+
+async def test_no_cookie_goes_from_one_call_to_the_next():
+    async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
+        writer.write(answer(WHOLE, JSON, "set-cookie: session=one; path=/"))
+        return True
+
+    async with (
+        server(behave) as (port, heads),
+        provider_of(f"http://localhost:{port}/v1") as provider,
+    ):
+        for _ in range(3):
+            await ask(provider)
+    assert len(heads) == 3
+    assert not any(b"cookie" in head.lower() for head in heads)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_key_follows_a_redirect(status: int):
+    async with server(sending(answer(WHOLE, JSON))) as (other, asked):
+        place = f"location: http://127.0.0.1:{other}/v1/chat/completions"
+        raw = answer(b"", place, status=f"{status} X")
+        assert await outcome(sending(raw), stream=False) == [RequestRejected]
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [
+        ("http://127.0.0.1:{}", b"/chat/completions"),
+        ("http://127.0.0.1:{}/v1/", b"/v1/chat/completions"),
+        ("http://127.0.0.1:{}/a/b%20c//", b"/a/b%20c/chat/completions"),
+        ("HTTP://localhost:{}/v1", b"/v1/chat/completions"),
+        ("http://[::1]:{}/v1", b"/v1/chat/completions"),
+    ],
+)
+async def test_an_address_is_called_as_it_is_written(base: str, path: bytes):
+    host = "::1" if "[" in base else "127.0.0.1"
+    with socket.socket(socket.AF_INET6 if "[" in base else socket.AF_INET) as look:
+        try:
+            look.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+    async with (
+        server(sending(answer(WHOLE, JSON)), host) as (port, heads),
+        provider_of(base.format(port)) as provider,
+    ):
+        assert (await ask(provider)).message.content == "hi"
+    assert heads[0].split()[1] == path
