@@ -87,6 +87,8 @@ def _steps_are_paid_once(
     extra = len(mine) - len(recorded)
     if extra > max(0, task.attempt - 1) + (not task.result):
         yield f"{extra} requests beyond the journal in {task.attempt} attempts"
+    if task.result and extra > task.maybe_paid:
+        yield f"{extra} requests beyond the journal, {task.maybe_paid} were counted"
 
 
 def _effects_have_one_key(fleet: Fleet) -> Iterable[str]:

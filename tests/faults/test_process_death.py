@@ -130,6 +130,33 @@ async def test_after_the_grace_a_run_within_a_step_is_released_too(
 
 
 @pytest.mark.slow
+async def test_a_time_limit_counts_over_workers_that_are_killed(fleet: Fleet) -> None:
+    """A killed attempt counts to the end of its lease, 2 to 3 s later, at most."""
+    fleet.model.hang = lambda label, number: True
+    handle = await fleet.submit("a", turns=0, time_limit=8)
+    for death in range(1, 4):
+        worker = await fleet.start_worker()
+        async with asyncio.timeout(30):
+            while (task := await handle.get()).attempt < death:
+                if task.status.is_terminal:
+                    break
+                await asyncio.sleep(0.05)
+        if task.status.is_terminal:
+            break
+        await asyncio.sleep(2)
+        worker.signal(signal.SIGKILL)
+        await asyncio.to_thread(worker.wait)
+    else:
+        await fleet.start_worker()
+    await fleet.all_ended(30)
+    task = await handle.get()
+    assert task.failure is not None
+    assert (task.status, task.failure.code) == (TaskStatus.TIMED_OUT, "time_limit")
+    assert task.attempt >= 2
+    assert await broken_invariants(fleet) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 async def test_celerys_revoke_with_terminate_cancels_the_run_alone(
     fleet: Fleet, pool: str

@@ -18,14 +18,12 @@ from workers.llm.double_script import HttpReply
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.mark.parametrize("pool", [None, "threads"])
 async def test_the_endpoint_is_told_the_trace_of_the_task_it_is_asked_for(
-    stand: Stand, pool: str | None
+    stand: Stand,
 ) -> None:
     """Two traces at once, one of a span and one given, and a task without any."""
-    chosen = ("--pool", pool, "-c", "3") if pool else ()
     replies = [HttpReply(text="Done.", delay_seconds=0.2)] * 4
-    async with running(stand, replies, *chosen) as (_, double):
+    async with running(stand, replies) as (_, double):
 
         def submit_all() -> None:
             with Orchestrator(stand.settings()) as celeriac:
