@@ -203,8 +203,8 @@ class RedisTaskStore(
         arguments: Arguments = [
             ending.status.value,
             milliseconds(running_seconds),
-            dumps(result.model_dump(mode="json")) if result else "",
-            dumps(failure.model_dump(mode="json")) if failure else "",
+            result.model_dump_json() if result else "",
+            failure.model_dump_json() if failure else "",
             failure.code if failure else "",
             int(result is not None and result.partial),
             dumps(data),
