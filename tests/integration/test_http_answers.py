@@ -106,6 +106,18 @@ async def test_pages_may_use_the_methods_that_there_are(method: str) -> None:
         assert "x-request-id" in answer.headers
 
 
+async def test_of_a_key_that_stands_twice_the_last_counts() -> None:
+    """As with every common parser; a gateway before us must read it so too."""
+    async with service() as (running, client):
+        content = b'{"agent": "nobody", "agent": "assistant", "input": {}}'
+        answer = await client.post(
+            "/tasks", content=content, headers={"content-type": "application/json"}
+        )
+        assert answer.json()["agent"] == "assistant"
+        (task,) = (await running.celeriac.list()).tasks
+        assert task.agent_name == "assistant"
+
+
 async def test_a_tenant_sees_how_its_own_runs_fared_and_no_others() -> None:
     refused = RequestRejected("no", endpoint="http://127.0.0.1:9/v1", status=400)
     operator = keys()["mine"] | {"scopes": ["read", "operate"]}

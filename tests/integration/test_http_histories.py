@@ -99,8 +99,8 @@ async def test_a_store_that_did_not_answer_keeps_the_history_of_what_it_may_have
         store, before = running.celeriac._parts.store, histories(running)
         create = store.create
 
-        async def silent(tasks: Any) -> Any:
-            await create(tasks)
+        async def silent(*given: Any, **more: Any) -> Any:
+            await create(*given, **more)
             raise StoreUnavailable("no answer")
 
         monkeypatch.setattr(store, "create", silent)

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field, JsonValue
 
+from conversations.conversation import is_hidden_id
 from conversations.errors import ConversationNotFound
 from conversations.json_value import Identifier
 from orchestrator.errors import InvalidInput
@@ -25,7 +26,7 @@ from orchestrator.http.status import operates
 from orchestrator.http.submitter import check_may_decide, stamped
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.store import TaskFilter
-from orchestrator.task import TaskStatus
+from orchestrator.task import Task, TaskStatus
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -110,11 +111,19 @@ async def task_page(
         "task_part.html" if part else "task.html",
         caller=caller,
         task=task,
+        has_history=_has_history(task),
         view=view_of(task, steps, events, now=now, caller=caller),
         timeline=make_timeline(events, steps, now=now),
         actions=actions_of(task, caller),
         event_types=_EVENT_TYPES,
     )
+
+
+def _has_history(task: Task) -> bool:
+    """Whether its conversation can be shown; a hidden one begins with its end."""
+    if is_hidden_id(task.conversation_id):
+        return task.status.is_terminal
+    return task.conversation_id is not None
 
 
 async def _events(

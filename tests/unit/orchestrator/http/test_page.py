@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from urllib.parse import urlencode
@@ -34,6 +35,9 @@ HOSTILE = (
     "\u202etxt.exe\u2066\x1b]0;x\x07",
     "a" * 300_000,
 )
+
+
+HISTORY = r'href="(/ui/conversations/[^"]+)"'
 
 
 class Markup(HTMLParser):
@@ -391,3 +395,17 @@ async def test_the_static_files_are_these_alone(at_home: Served) -> None:
     for name in ("base.html", "..%2f__init__.py", "%2e%2e", "page.css%00", ""):
         answer = await client.get(f"/ui/static/{name}")
         assert answer.status_code in (404, 405), name
+
+
+async def test_a_task_leads_to_a_history_that_can_be_shown(at_home: Served) -> None:
+    talk = (await at_home.client.post("/v1/conversations", json={})).json()["id"]
+    ask = {"model": "researcher", "input": "hi", "background": True}
+    for more, shown_before in (({}, False), ({"conversation": talk}, True)):
+        made = await at_home.client.post("/v1/responses", json=ask | more)
+        url = f"/ui/tasks/task-{made.json()['id'].removeprefix('resp_')}"
+        found = re.search(HISTORY, (await at_home.client.get(url)).text)
+        assert (found is not None) is shown_before
+        await at_home.client.post(f"/v1/responses/{made.json()['id']}/cancel")
+        found = re.search(HISTORY, (await at_home.client.get(url)).text)
+        assert found is not None
+        assert (await at_home.client.get(found[1])).status_code == 200
