@@ -28,8 +28,12 @@ def queue_names(settings: Settings) -> tuple[str, ...]:
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration."""
+    broker_url = settings.storage.kombu_url
     return {
-        "broker_url": settings.storage.kombu_url,
+        "broker_url": broker_url,
+        # Celery reads CELERY_BROKER_URL itself, as it stands, but for these two.
+        "broker_read_url": broker_url,
+        "broker_write_url": broker_url,
         "result_backend": None,
         "accept_content": ["json"],
         "task_serializer": "json",

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
-from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy, ConversationNotFound
-from conversations.record import write_limits, write_message
+from conversations.record import write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
@@ -47,8 +46,10 @@ class CreationTerms(NamedTuple):
 
     idempotency_ttl_seconds: float
     known_agents: frozenset[str]
-    conversation_config: ConversationConfig
-    hidden_config: ConversationConfig
+    limits: str
+    """Of a conversation that a turn creates, as lines."""
+    hidden_limits: str
+    """Of one that only responses continue."""
     redact: Redact | None
 
 
@@ -159,8 +160,8 @@ def _shared_arguments(terms: CreationTerms) -> list[str | int]:
     return [
         milliseconds(terms.idempotency_ttl_seconds),
         milliseconds(PUSHED_CANCEL_SECONDS),
-        "\n".join(write_limits(terms.conversation_config)),
-        "\n".join(write_limits(terms.hidden_config)),
+        terms.limits,
+        terms.hidden_limits,
     ]
 
 

@@ -17,6 +17,7 @@ from conversations.append_script import (
 )
 from conversations.conversation import ConversationConfig
 from conversations.json_value import dumps
+from conversations.record import write_limits
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import (
@@ -122,8 +123,10 @@ class RedisTaskStore(
         self._creation_terms = CreationTerms(
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             known_agents=frozenset(known_agents),
-            conversation_config=config,
-            hidden_config=hidden_config(config, result_ttl_seconds),
+            limits="\n".join(write_limits(config)),
+            hidden_limits="\n".join(
+                write_limits(hidden_config(config, result_ttl_seconds))
+            ),
             redact=redact,
         )
         self._watch = LogWatch(client)

@@ -343,7 +343,7 @@ def _remember(instance: Any, conf: Any, **_: Any) -> None:
         except OrchestratorError as exc:
             refuse(exc)
     worker_process.worker = instance
-    if lean := lean_broker(conf.broker_url):
+    if lean := lean_broker(conf.broker_read_url):
         gate = {"may_take": f"{__name__}:may_take"}
         conf.update(lean, broker_transport_options=conf.broker_transport_options | gate)
 

@@ -71,8 +71,9 @@ def lean_broker(broker_url: str) -> dict[str, str]:
     if scheme in ("redis", "rediss"):
         return {"broker_transport": "workers.transport:Transport"}
     if scheme == "redis+socket":
+        names = ("broker_url", "broker_read_url", "broker_write_url")
         return {
             "broker_transport": "workers.transport:SocketTransport",
-            "broker_url": f"socket://{rest}",
+            **dict.fromkeys(names, f"socket://{rest}"),
         }
     return {}

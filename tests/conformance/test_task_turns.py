@@ -108,7 +108,7 @@ async def test_what_an_unfinished_turn_had_said_is_kept_and_marked(
     )
     assert (await said(stores))[-1] == (
         "assistant",
-        'First / "part"\n\u0000é\n\nSecond part\n\n'
+        'First / "part"\n\ufffdé\n\nSecond part\n\n'
         "[This turn was cancelled before it ended.]",
     )
 

@@ -74,7 +74,7 @@ def guarded(stand: Stand) -> Iterator[Stand]:
         stand.environment |= {
             **KEYS,
             "REDIS_URL": url,
-            "CELERIAC_STORAGE__BROKER_URL": f"{url};{other}",
+            "CELERY_BROKER_URL": f"{url};{other}",
             "CELERIAC_SECRETS_DIR": str(secrets),
         }
         yield stand

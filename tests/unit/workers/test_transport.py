@@ -124,6 +124,8 @@ def test_without_prefetch_a_full_batch_may_come() -> None:
             {
                 "broker_transport": "workers.transport:SocketTransport",
                 "broker_url": "socket:///run/r.sock?virtual_host=1",
+                "broker_read_url": "socket:///run/r.sock?virtual_host=1",
+                "broker_write_url": "socket:///run/r.sock?virtual_host=1",
             },
         ),
         ("sentinel://h", {}),
