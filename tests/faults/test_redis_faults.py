@@ -139,6 +139,8 @@ async def test_a_deleted_queue_and_repeated_messages_change_nothing(
 async def test_what_was_acknowledged_in_a_burst_outlives_the_servers_death(
     fleet: Fleet,
 ) -> None:
+    with fleet.server.client() as server:  # `everysec` answers while a disk is busy
+        server.config_set("appendfsync", "always")
     acknowledged: set[str] = set()
     keys = [f"key-{number}" for number in range(200)]
 
