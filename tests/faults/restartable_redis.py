@@ -58,7 +58,7 @@ class RestartableRedis:
         assert serving == self.process.pid, "another program's Redis answers here"
 
     def kill(self) -> None:
-        """End it as a crash would; an idle disk has what was answered with the kernel."""
+        """End it as a crash would: what an idle disk was sent is with the kernel."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(START_SECONDS)
