@@ -156,7 +156,7 @@ def take_over(
         RedisConnectionError: it was lost before.
     """
     writer = connection._writer
-    if writer is None or writer.transport.is_closing():
+    if writer is None:
         raise RedisConnectionError("Connection lost")
     transport = writer.transport
     former = transport.get_protocol()
