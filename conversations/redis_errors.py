@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Final
 
 from redis.exceptions import (
@@ -56,13 +57,12 @@ def origin(exc: BaseException) -> BaseException:
 
 
 def one_line(exc: BaseException) -> BaseException:
-    """Return the origin without the frames and contexts that lie inside redis-py.
+    """Return a copy of the origin, without redis-py's frames and contexts.
 
-    A traceback then ends with where we asked, under a line of what was answered.
+    A traceback then ends with where we asked, under a line of what was answered. The
+    callers of one round trip share the origin, and each finds its reason in it.
     """
-    exc = origin(exc)
-    exc.__cause__ = exc.__context__ = exc.__traceback__ = None
-    return exc
+    return copy(origin(exc))
 
 
 def tls_words(exc: BaseException) -> str | None:

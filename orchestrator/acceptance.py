@@ -33,7 +33,7 @@ class KnownAgents:
 
     def __init__(self, parts: OrchestratorParts) -> None:
         self._parts = parts
-        self._seen: dict[str, tuple[float, AgentInfo | None]] = {}
+        self._seen: dict[str, tuple[float, AgentInfo]] = {}
 
     def check_services(self, requests: Sequence[SubmitRequest]) -> None:
         """Refuse what a service that is switched off would do.
@@ -87,16 +87,18 @@ class KnownAgents:
 
     async def _look_up(self, name: str) -> AgentInfo | None:
         now = monotonic()
-        until, seen = self._seen.get(name, (0.0, None))
-        if until > now:
-            return seen
+        seen = self._seen.get(name)
+        if seen is not None and seen[0] > now:
+            return seen[1]
         info = await self._parts.directory.find(name)
         config = self._parts.agents.get(name)
         if info is None and config is not None:
             info = AgentInfo(config=config)
+        if info is None:  # a worker that makes it known now says its queue and limits
+            return None
         if len(self._seen) >= _REMEMBERED_AGENTS:
             self._seen.clear()
-        served = info is not None and info.health.served
+        served = info.health.served
         seconds = AGENT_MEMORY_SECONDS if served else UNSERVED_MEMORY_SECONDS
         self._seen[name] = (now + seconds, info)
         return info

@@ -46,9 +46,9 @@ class CreationTerms(NamedTuple):
 
     idempotency_ttl_seconds: float
     known_agents: frozenset[str]
-    limits: str
-    """Of a conversation that a turn creates, as lines."""
-    hidden_limits: str
+    limits: tuple[str, str, str]
+    """Of a conversation that a turn creates."""
+    hidden_limits: tuple[str, str, str]
     """Of one that only responses continue."""
     redact: Redact | None
 
@@ -160,8 +160,8 @@ def _shared_arguments(terms: CreationTerms) -> list[str | int]:
     return [
         milliseconds(terms.idempotency_ttl_seconds),
         milliseconds(PUSHED_CANCEL_SECONDS),
-        terms.limits,
-        terms.hidden_limits,
+        "\n".join(terms.limits),
+        "\n".join(terms.hidden_limits),
     ]
 
 

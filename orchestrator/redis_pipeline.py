@@ -48,6 +48,8 @@ class SharedPipeline:
             RedisError, OSError: nothing is known of any of the commands.
             ValueError, TypeError: an argument cannot be written; nothing was sent.
         """
+        if not commands:
+            return []
         # Here, so that what cannot be written is its caller's own error.
         packed = [
             pack_command(tuple(command))  # type: ignore[arg-type] # says: of one item
@@ -150,9 +152,11 @@ class _Lane:
         connection = self._connection
 
         async def attempt() -> None:
+            left = [each for each in self._batch if not each.answered.done()]
+            if not left:  # a closed client would log in again for nobody
+                return
             if self._line is None or not self._line.is_open:
                 self._line = await self._new_line(connection)
-            left = [each for each in self._batch if not each.answered.done()]
             for sending in left:
                 sending.answers.clear()
             await self._send(self._line, left)
@@ -169,8 +173,6 @@ class _Lane:
         return RedisLine(connection, ended=self._ended)
 
     async def _send(self, line: RedisLine, batch: list[Sending]) -> None:
-        if not batch:
-            return
         self._awaited = asyncio.get_running_loop().create_future()
         try:
             line.send(batch)

@@ -123,10 +123,8 @@ class RedisTaskStore(
         self._creation_terms = CreationTerms(
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             known_agents=frozenset(known_agents),
-            limits="\n".join(write_limits(config)),
-            hidden_limits="\n".join(
-                write_limits(hidden_config(config, result_ttl_seconds))
-            ),
+            limits=write_limits(config),
+            hidden_limits=write_limits(hidden_config(config, result_ttl_seconds)),
             redact=redact,
         )
         self._watch = LogWatch(client)

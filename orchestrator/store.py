@@ -18,17 +18,15 @@ end; with none, each of its runs becomes a suspect. lua/recover.lua has the rule
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from orchestrator.dues import Dues
-from orchestrator.errors import InvalidInput
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.figures_store import FiguresStore
 from orchestrator.journal import Decision, Step, StepStart, Unfinished
 from orchestrator.schedule_store import ScheduleStore
-from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskStatus
+from orchestrator.task import AwaitedCall, Task, TaskFailure
+from orchestrator.task_listing import TaskFilter, TaskPage
 from orchestrator.transition import (
     Cancellation,
     Claim,
@@ -64,40 +62,6 @@ __all__ = [
     "Turn",
     "Wakening",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskFilter:
-    """Which tasks to list; None does not filter."""
-
-    status: TaskStatus | None = None
-    agent_name: str | None = None
-    conversation_id: str | None = None
-    tag: str | None = None
-    created_after: datetime | None = None
-    """Accepted then or later; aware."""
-    created_before: datetime | None = None
-    """Accepted earlier than that; aware."""
-
-    def __post_init__(self) -> None:
-        """Refuse instants that mean another one on each machine.
-
-        Raises:
-            InvalidInput: names the field.
-        """
-        for name in ("created_after", "created_before"):
-            at = getattr(self, name)
-            if at is not None and at.tzinfo is None:
-                raise InvalidInput(
-                    name, "has no time zone; give one, as in datetime.now(UTC)"
-                )
-
-
-class TaskPage(NamedTuple):
-    """Some tasks, newest first, and where the next page starts."""
-
-    tasks: tuple[Task, ...]
-    next_cursor: str | None
 
 
 class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):

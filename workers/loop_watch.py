@@ -83,9 +83,11 @@ class LoopWatch:
         self._asked_at = asked_at = monotonic()
         self._watched.call_soon_threadsafe(self._answer, answered)
         await asyncio.sleep(0.01)
-        if not answered.is_set():
-            await self._look_closer(answered, asked_at)
-        self._asked_at = None
+        try:
+            if not answered.is_set():
+                await self._look_closer(answered, asked_at)
+        finally:
+            self._asked_at = None  # a worker whose loop owes an answer takes no task
         self._longest = max(self._longest, self._answered_at - asked_at)
 
     def _answer(self, answered: threading.Event) -> None:

@@ -79,6 +79,11 @@ local function conversation_row(entry)
   return {string.match(entry[1], '^%d+'), fields[2], fields[6], fields[10]}
 end
 
+local function conversation_is_summary(entry)
+  local body = entry[2][10]
+  return string.match(body, '^{"role":"system"') and cjson.decode(body).covers
+end
+
 local function conversation_stored_turn(keys, turn, first)
   local rows, from = {}, first
   while true do

@@ -81,9 +81,7 @@ if facts[3] == gone then
   redis.call('HSET', KEYS[1], 'user_seq',
     newest(function(entry) return role(entry) == 'user' end))
 elseif facts[4] == gone then
-  redis.call('HSET', KEYS[1], 'summary_seq', newest(function(entry)
-    return role(entry) == 'system' and cjson.decode(entry[2][10]).covers
-  end))
+  redis.call('HSET', KEYS[1], 'summary_seq', newest(conversation_is_summary))
 end
 redis.call('HINCRBY', KEYS[1], 'deleted', #group)
 redis.call('HSET', KEYS[1], 'deletion', ARGV[1])

@@ -90,6 +90,19 @@ local function cut_tail()
   end
 end
 
+-- The newest summary of the copy, where the source's stands beyond its end.
+local function newest_summary()
+  local from = '+'
+  while true do
+    local page = redis.call('XREVRANGE', keys[2], from, '-', 'COUNT', PAGE)
+    for _, entry in ipairs(page) do
+      if conversation_is_summary(entry) then return string.match(entry[1], '^%d+') end
+    end
+    if #page < PAGE then return '0' end
+    from = '(' .. page[#page][1]
+  end
+end
+
 if copies then
   for i = 2, 5 do redis.call('COPY', source[i], keys[i]) end
 else
@@ -104,7 +117,9 @@ if tonumber(at) < tonumber(head.last_seq) then
   redis.call('DEL', keys[4])
   for i = 9, 8 + tonumber(ARGV[8]) do redis.call('SADD', keys[4], ARGV[i]) end
   head.user_seq = ARGV[7]
-  if tonumber(head.summary_seq or 0) > tonumber(at) then head.summary_seq = '0' end
+  if tonumber(head.summary_seq or 0) > tonumber(at) then
+    head.summary_seq = newest_summary()
+  end
 end
 redis.call('HSET', keys[1], 'creator', ARGV[1], 'last_seq', at,
   'user_seq', head.user_seq, 'summary_seq', head.summary_seq or '0',

@@ -107,7 +107,7 @@ class EventStream(Response):
             self._cut(scope)
             return
         except OrchestratorError as exc:
-            # The reader comes back with the last number that it saw.
+            # A reader of events comes back with the last number that it saw.
             logger.warning("stream cut: %s", exc)
             self._cut(scope)
             return

@@ -294,7 +294,7 @@ def test_a_service_that_is_away_is_told_and_comes_back(
     back = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser.devtools("Network.emulateNetworkConditions", {"offline": False, **back})
     browser.until("return document.querySelector('#connection').hidden")
-    browser.log()
+    browser.log()  # being away was meant; the next test begins without its errors
 
 
 def test_with_keys_the_page_asks_for_one(browser: Browser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import fakeredis
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from redis.asyncio import Redis
 
 from conversations import (
@@ -160,6 +160,7 @@ def open_redis(request: pytest.FixtureRequest, kind: str) -> Callable[[], Redis]
     return lambda: Redis.from_url(url)
 
 
+@pytest.mark.timeout(180)
 @settings(
     deadline=None,
     max_examples=200,
@@ -171,6 +172,7 @@ def test_the_stores_answer_alike(
     open_redis: Callable[[], Redis], steps: list[Act]
 ) -> None:
     async def run() -> None:
+        note(repr(steps))
         memory: ConversationStore = InMemoryConversationStore()
         async with open_redis() as client:
             await client.flushdb()

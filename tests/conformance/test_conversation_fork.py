@@ -31,6 +31,20 @@ async def fork(store: ConversationStore, at: int | None = None) -> Conversation:
     return await store.fork("default", "talk", Conversation(id="side"), at=at)
 
 
+async def test_a_fork_below_the_newest_summary_shows_the_one_before_it(
+    store: ConversationStore,
+) -> None:
+    await created(store, config=unlimited(window=3))
+    for seq in (1, 3):
+        summary = Message(role=Role.SYSTEM, content=f"up to {seq}", covers=seq)
+        await store.append("default", "talk", [user(f"question {seq}"), summary])
+    await fork(store, at=2)
+    for text in "abc":
+        await store.append("default", "side", [user(text)])
+    _, window = await store.read_window("default", "side")
+    assert "up to 1" in contents(window)
+
+
 @pytest.mark.parametrize("at", [None, 2, 3])
 async def test_a_fork_has_the_history_up_to_a_message_and_goes_its_own_way(
     store: ConversationStore, at: int | None

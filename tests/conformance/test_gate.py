@@ -187,10 +187,10 @@ async def test_the_permit_of_a_worker_that_is_gone_returns(open_gate: OpenGate):
 async def test_a_renewed_permit_is_kept_and_a_returned_one_is_not_revived(
     open_gate: OpenGate,
 ):
-    gate = open_gate(lease_seconds=0.4)
+    gate = open_gate(lease_seconds=1.0)
     first = await entered(gate, "1")
     for _ in range(4):
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.3)
         await gate.renew((first,))
     await waits(gate, "2")
     await gate.leave(first, ANSWERED)

@@ -15,9 +15,10 @@ from redis.exceptions import BusyLoadingError, InvalidResponse, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from orchestrator.redis_connection import connect
+from orchestrator.redis_connection import connect, store_errors
 from orchestrator.redis_line import READ_BYTES
-from orchestrator.redis_pipeline import SharedPipeline
+from orchestrator.redis_pipeline import LANES, SharedPipeline
+from tests.integration.redis_server import free_port
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
@@ -283,3 +284,49 @@ async def test_a_client_that_is_closed_waits_for_no_line() -> None:
         assert await ping(pipeline) == ["PONG"]
         async with asyncio.timeout(1.5):  # redis-py waits 2 s for a lost end
             await client.aclose()
+
+
+async def test_callers_of_one_round_trip_are_each_told_the_reason() -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0")
+    pipeline = SharedPipeline(client)
+
+    async def call() -> None:
+        with store_errors("here"):
+            await ping(pipeline)
+
+    errors = await asyncio.gather(*(call() for _ in range(3)), return_exceptions=True)
+    await client.aclose()
+    assert len({str(error) for error in errors}) == 1
+    assert "Connection refused" in str(errors[0])
+
+
+async def test_nothing_asked_is_nothing_answered() -> None:
+    async def script(peer: Peer, _: int) -> None:
+        await forever(peer)
+
+    async with scripted(script) as (pipeline, _):
+        answers = await asyncio.gather(pipeline.execute([]), ping(pipeline))
+    assert answers == [[], ["PONG"]]
+
+
+async def test_no_connection_is_made_for_callers_who_have_gone() -> None:
+    connections: list[int] = []
+    lost = asyncio.Event()
+
+    async def script(peer: Peer, number: int) -> None:
+        connections.append(number)
+        await peer.take()
+        await lost.wait()
+
+    async with scripted(script) as (pipeline, _):
+        call = asyncio.create_task(ping(pipeline))
+        async with asyncio.timeout(10):
+            while not connections:
+                await asyncio.sleep(0.01)
+        call.cancel()
+        await asyncio.wait({call})
+        lost.set()
+        async with asyncio.timeout(10):
+            while len(pipeline._idle) < LANES:
+                await asyncio.sleep(0.01)
+    assert connections == [1]

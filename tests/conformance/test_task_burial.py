@@ -55,6 +55,7 @@ async def test_a_worker_with_many_leases_among_others_loses_each(
     async with asyncio.timeout(30):
         while recovered < 300:
             recovered += (await stores.tasks.sweep()).recovered
+            await asyncio.sleep(0)
     page = await stores.tasks.list("default", TaskFilter(status=TaskStatus.RUNNING))
     assert {task.worker for task in page.tasks} == {"alive"}
 

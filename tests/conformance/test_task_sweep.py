@@ -176,8 +176,6 @@ async def test_a_delayed_task_expires_by_its_wait_after_the_delay(
     ended = await sweep_until(stores.tasks, expires, TaskStatus.FAILED)
     assert ended.failure is not None
     assert ended.failure.code == "expired"
-    assert ended.finished_at is not None
-    assert ended.finished_at >= near
     still = await stores.tasks.get("default", waits.id)
     assert still.status is TaskStatus.PENDING
 

@@ -112,15 +112,3 @@ def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path, field: str):
     endpoint = Endpoint(base_url="https://llm.invalid/v1", **{field: path})
     with pytest.raises(InvalidEndpoint, match="readable PEM files"):
         ChatCompletionsProvider(endpoint, model="m")
-
-
-async def test_no_cookie_of_one_run_is_sent_with_the_next():
-    marking = ANSWER.replace(b"content-type", b"set-cookie: who=me\r\ncontent-type", 1)
-    async with serving(answer=marking) as (port, heads):
-        url = f"http://localhost:{port}/v1"
-        provider = ChatCompletionsProvider(Endpoint(base_url=url), model="m")
-        for _ in range(2):
-            await provider.complete(ASKED)
-        await provider.aclose()
-    assert len(heads) == 2
-    assert b"cookie" not in heads[1].lower()

@@ -78,23 +78,21 @@ async def test_an_order_in_a_tools_output_runs_nothing_that_the_agent_may_not(
         for request in running.model.requests:
             for message in request.messages:
                 assert message.role is not Role.SYSTEM or "wipe" not in message.content
-                if message.role is Role.TOOL and message.tool_call_id == "c0":
-                    assert message.content == order or "wipe" in message.content
 
 
 @pytest.mark.parametrize(
-    ("tool_of_client", "param"),
+    "tool_of_client",
     [
-        ({"type": "mcp", "server_label": "x", "server_url": "http://e/"}, "type"),
-        ({"type": "web_search"}, "type"),
-        ({"type": "code_interpreter", "container": {"type": "auto"}}, "type"),
-        ({"type": "file_search", "vector_store_ids": ["v"]}, "type"),
-        ({"type": "computer_use_preview"}, "type"),
-        ({"type": "shell"}, "type"),
+        {"type": "mcp", "server_label": "x", "server_url": "http://e/"},
+        {"type": "web_search"},
+        {"type": "code_interpreter", "container": {"type": "auto"}},
+        {"type": "file_search", "vector_store_ids": ["v"]},
+        {"type": "computer_use_preview"},
+        {"type": "shell"},
     ],
 )
 async def test_a_client_brings_no_tool_that_would_be_run_here(
-    tool_of_client: dict[str, Any], param: str
+    tool_of_client: dict[str, Any],
 ) -> None:
     async with (
         serving(lambda _: "ok") as running,
@@ -103,7 +101,7 @@ async def test_a_client_brings_no_tool_that_would_be_run_here(
         body = {"model": "assistant", "input": "hi", "tools": [tool_of_client]}
         answer = await client.post("/v1/responses", json=body)
         assert answer.status_code == 400
-        assert answer.json()["error"]["param"] == f"tools[0].{param}"
+        assert answer.json()["error"]["param"] == "tools[0].type"
         assert (await running.celeriac.list()).tasks == ()
 
 

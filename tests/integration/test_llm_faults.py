@@ -33,7 +33,7 @@ from workers.errors import (
 )
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double
-from workers.llm.provider import TextDelta
+from workers.llm.provider import Completion, TextDelta
 
 DEADLINE_SECONDS = 30.0
 """What hangs passes it; nothing else does, however loaded the machine is."""
@@ -190,6 +190,21 @@ async def test_a_stream_has_limits_of_its_own(
     async with asyncio.timeout(DEADLINE_SECONDS):
         error = await failing([reply], True, **limits)
     assert isinstance(error, LLMUnavailable)
+
+
+async def test_a_reader_that_is_slow_loses_nothing_that_has_arrived():
+    reply = {"text": "one two three", "drip_seconds": 0.01}
+    async with serving([reply], idle_seconds=0.5) as (_, provider):
+        pieces = provider.stream(ASKED)
+        seen = [await anext(pieces)]
+        await asyncio.sleep(0.8)  # the limit passes while the reader is elsewhere
+        seen += [piece async for piece in pieces]
+    assert [piece.text for piece in seen if isinstance(piece, TextDelta)] == [
+        "one ",
+        "two ",
+        "three",
+    ]
+    assert isinstance(seen[-1], Completion)
 
 
 async def test_the_request_may_set_its_own_total():

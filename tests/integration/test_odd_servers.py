@@ -256,6 +256,7 @@ async def test_a_second_answer_to_one_request_is_nobodys():
         return True
 
     found = await outcome(behave, stream=False, calls=3)
+    assert found[0] == "hi"
     assert "of another" not in found
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -20,10 +18,6 @@ from orchestrator.redis_connection import connect
 from tests.conftest import find_server
 from tests.integration.redis_server import free_port
 from tests.stand import wait_until
-
-x509 = pytest.importorskip("cryptography.x509")
-from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
 PASSWORD = "canary-password"  # noqa: S105
 
@@ -39,49 +33,20 @@ class Encrypted:
         return f"rediss://:{PASSWORD}@{host}:{self.port}/0?{'&'.join(options)}"
 
 
-def write_certificate(directory: Path) -> None:
-    """A certificate of 127.0.0.1 that nobody but itself vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=2))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(addresses, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (directory / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (directory / "key.pem").write_bytes(
-        key.private_bytes(
-            pem,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-
-
 @pytest.fixture(scope="module")
-def encrypted() -> Iterator[Encrypted]:
+def encrypted(certificate: Path) -> Iterator[Encrypted]:
     program = find_server()
     assert program, "no Redis server found; install one"
     with tempfile.TemporaryDirectory(prefix="clc-") as name:
-        directory, port = Path(name), free_port()
-        write_certificate(directory)
-        command = [program, "--port", "0", "--bind", "127.0.0.1", "--dir", name]
+        port = free_port()
+        command = [program, "--port", "0", "--dir", name]
+        command += ["--bind", "127.0.0.1", "127.0.0.2"]
         command += ["--tls-port", str(port), "--tls-auth-clients", "no"]
-        command += ["--tls-cert-file", str(directory / "cert.pem")]
-        command += ["--tls-key-file", str(directory / "key.pem")]
+        command += ["--tls-cert-file", str(certificate)]
+        command += ["--tls-key-file", str(certificate)]
         command += ["--requirepass", PASSWORD, "--save", ""]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        server = Encrypted(port, directory / "cert.pem")
+        server = Encrypted(port, certificate)
 
         def answers() -> bool:
             if process.poll() is not None:
@@ -122,7 +87,7 @@ async def test_a_certificate_that_does_not_fit_is_refused_and_tells_no_password(
     if case == "nobody vouches":
         url = encrypted.url("127.0.0.1")
     else:
-        url = encrypted.url("localhost", f"ssl_ca_certs={encrypted.certificate}")
+        url = encrypted.url("127.0.0.2", f"ssl_ca_certs={encrypted.certificate}")
     with pytest.raises(StoreUnavailable) as refused:
         await submit(url)
     assert PASSWORD not in str(refused.value)

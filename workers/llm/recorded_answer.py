@@ -13,11 +13,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.event_stream import DONE, EventStream, NotJson
 from workers.llm.secret_text import Secrets
 
 _Path = tuple[str, ...]
 _NAME = "(name)"
+_PART = "(part)"
 _TOO_DEEP = "holds what may be a key, which cannot be taken out of it"
 
 
@@ -118,9 +120,15 @@ def _strings(value: object, path: _Path = ()) -> Iterator[tuple[_Path, str]]:
 
 
 def _place(position: int, entry: object) -> str:
-    """Name an entry: a tool call stands alone in each event's list, with its index."""
-    index = entry.get("index") if isinstance(entry, dict) else None
-    return str(position if index is None else index)
+    """Name an entry: a tool call stands alone in each event's list, with its index.
+
+    The parts of a list of content are pieces of one text.
+    """
+    if not isinstance(entry, dict):
+        return str(position)
+    if (index := entry.get("index")) is not None:
+        return str(index)
+    return _PART if isinstance(entry.get("text"), str) else str(position)
 
 
 def _by_path(values: list[object]) -> dict[_Path, list[str]]:
@@ -134,7 +142,16 @@ def _by_path(values: list[object]) -> dict[_Path, list[str]]:
 def _is_clean(values: list[object], text: str, secrets: Secrets) -> bool:
     """Whether neither the text as it stands nor what its pieces make holds one."""
     joined = ("".join(pieces) for pieces in _by_path(values).values())
-    return not any(secrets.may_stand_in(each) for each in (text, *joined))
+    read = _read_by_client(values)
+    return not any(secrets.may_stand_in(each) for each in (text, *joined, *read))
+
+
+def _read_by_client(values: list[object]) -> Iterator[str]:
+    """Yield the answer and the reasoning that the values make, wherever they stand."""
+    parser = CompletionAccumulator()
+    fed = [parser.feed(value) for value in values if isinstance(value, dict)]
+    yield "".join(delta.text for delta in fed if delta)
+    yield "".join(delta.reasoning for delta in fed if delta)
 
 
 def _replaced(value: object, clean: Mapping[_Path, Iterator[str]], path: _Path) -> Any:

@@ -87,7 +87,8 @@ class CallClock:
 class Watch:
     """The time limit of a body: one timer, however often the limit is moved.
 
-    A timer for each piece would cost more than reading it.
+    A timer for each piece would cost more than reading it. Only reading is bounded:
+    what arrived while the reader did something else is still its own.
     """
 
     def __init__(self, clock: CallClock, body: StreamReader, until: float) -> None:
@@ -95,23 +96,37 @@ class Watch:
         self._body = body
         self._loop = asyncio.get_running_loop()
         self._at = clock.instant(until)
+        self._is_reading = False
         self._timer = self._loop.call_at(self._at, self._look)
 
     def move(self, until_seconds: float) -> None:
         """Set another limit."""
         self._at = self._clock.instant(until_seconds)
         if self._at < self._timer.when():
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._at, self._look)
+            self._set()
+
+    async def read(self, piece: Awaitable[T]) -> T:
+        """Await a piece of the body; the limit ends no other time."""
+        self._is_reading = True
+        if self._timer.when() <= self._loop.time():  # it came due while nobody read
+            self._set()
+        try:
+            return await piece
+        finally:
+            self._is_reading = False
 
     def stop(self) -> None:
         """Watch no longer."""
         self._timer.cancel()
 
+    def _set(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._at, self._look)
+
     def _look(self) -> None:
         if self._loop.time() < self._at:
-            self._timer = self._loop.call_at(self._at, self._look)
-        else:
+            self._set()
+        elif self._is_reading:
             self._clock.end(self._body, self._at)
 
 
@@ -297,7 +312,7 @@ class Answer:
         if self._watch is None:
             content = self._sent.response.content
             self._watch = self._clock.watch(content, until_seconds=self._until)
-        chunk = await anext(self._body, b"")
+        chunk = await self._watch.read(anext(self._body, b""))
         if not self.ended or not self._is_stream:
             self._wait_until(self._clock.elapsed_seconds() + self._limits.idle_seconds)
         return self._counted(chunk)

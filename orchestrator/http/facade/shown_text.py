@@ -22,13 +22,19 @@ class AnswerChanged(Exception):
 
 
 class ShownText:
-    """The text of one stream; items of `given_up` are known to have been replaced."""
+    """The text of one stream; items of `given_up` are known to have been replaced.
+
+    Of messages that are under way together, the first is shown and the others wait.
+    """
 
     def __init__(self, given_up: Collection[str] = ()) -> None:
         self._given_up = frozenset(given_up)
-        self._message = ""
+        self._heard: dict[str, str] = {}
+        """Of each message that is not shown whole, in the order of their beginnings."""
+        self._ended: set[str] = set()
         self._sent = ""
-        self._heard = ""
+        """Of the first of them."""
+        self._is_cut = False
         self._between = ""
 
     def take(self, event: TaskEvent) -> str:
@@ -40,17 +46,19 @@ class ShownText:
         item = _item_of(event)
         if item.get("id") in self._given_up:
             return ""
+        # A message that is begun anew has its name with a number behind a point.
+        name = str(item.get("id", "")).partition(".")[0]
         match event.type:
             case EventType.ITEM_ADDED:
-                self._begin(item)
+                self._begin(name, is_message=item.get("type") == "message")
             case EventType.TEXT_DELTA:
-                self._heard += str(event.data.get("delta", ""))
-                return self._rest() or ""
+                text = self._heard.get(name, "")
+                self._heard[name] = text + str(event.data.get("delta", ""))
             case EventType.ITEM_DONE if item.get("type") == "message":
-                return self._end(item)
+                self._end(name, item)
             case _:
-                pass
-        return ""
+                return ""
+        return self._release()
 
     def finish(self) -> None:
         """Check that what was shown is a part of the answer.
@@ -61,39 +69,57 @@ class ShownText:
         if self._sent:
             raise AnswerChanged
 
-    def _begin(self, item: dict[str, Any]) -> None:
-        # A message that is begun anew has its name with a number behind a point.
-        message = str(item.get("id", "")).partition(".")[0]
-        if message != self._message:
-            self._leave()
-            self._message = message
-        self._heard = ""
+    @property
+    def _first(self) -> str:
+        return next(iter(self._heard), "")
 
-    def _end(self, item: dict[str, Any]) -> str:
-        if item.get("status") == INCOMPLETE:
-            self._heard = ""
-            return ""
-        self._heard = str(item.get("text", ""))
-        rest = self._rest()
-        if rest is None:
-            raise AnswerChanged
-        self._leave()
-        return rest
+    def _begin(self, name: str, *, is_message: bool) -> None:
+        if self._is_cut and name != self._first:
+            self._leave(self._first)
+        self._is_cut = False
+        if is_message:
+            self._heard[name] = ""
+
+    def _end(self, name: str, item: dict[str, Any]) -> None:
+        if item.get("status") != INCOMPLETE:
+            self._heard[name] = str(item.get("text", ""))
+            self._ended.add(name)
+        elif self._sent and name == self._first:
+            self._heard[name] = ""
+            self._is_cut = True
+        else:
+            self._heard.pop(name, None)
+
+    def _release(self) -> str:
+        """Return what can be shown now, up to the first message that goes on."""
+        shown = ""
+        while first := self._first:
+            rest = self._rest()
+            if first not in self._ended:
+                return shown + (rest or "")
+            if rest is None:
+                raise AnswerChanged
+            shown += rest
+            self._leave(first)
+        return shown
 
     def _rest(self) -> str | None:
         """Return what is heard beyond what was sent; None when it does not go on so."""
-        if not self._heard.startswith(self._sent):
+        heard = self._heard[self._first]
+        if not heard.startswith(self._sent):
             return None
-        rest = self._heard[len(self._sent) :]
+        rest = heard[len(self._sent) :]
         if rest and not self._sent:
             rest, self._between = self._between + rest, ""
-        self._sent = self._heard
+        self._sent = heard
         return rest
 
-    def _leave(self) -> None:
+    def _leave(self, first: str) -> None:
         if self._sent:
             self._between = BETWEEN
         self._sent = ""
+        self._heard.pop(first)
+        self._ended.discard(first)
 
 
 def given_up(events: Collection[TaskEvent]) -> set[str]:

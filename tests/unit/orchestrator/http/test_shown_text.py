@@ -91,6 +91,34 @@ def test_a_second_reader_sees_nothing_of_what_was_given_up() -> None:
     assert show(first, second, without=known) == ["two"]
 
 
+def interleaved(*messages: list[NewEvent]) -> list[NewEvent]:
+    """Their events in turn, as of completions that are under way together."""
+    return [event for events in zip(*messages, strict=True) for event in events]
+
+
+def test_messages_that_come_together_are_shown_one_after_the_other() -> None:
+    both = interleaved(said("msg-1", "A0 ", "A1"), said("msg-2", "B0 ", "B1"))
+    assert show(both) == ["A0 ", "A1", "\n\nB0 B1"]
+
+
+def test_one_that_ends_before_the_first_waits_for_it() -> None:
+    first, second = said("msg-1", "A0 ", "A1"), said("msg-2", "B")
+    together = [*first[:3], *second, *first[3:]]
+    assert show(together, said("msg-3", "C")) == ["A0 ", "A1", "\n\nB", "\n\nC"]
+
+
+def test_one_that_is_cut_unseen_holds_nobody_up() -> None:
+    first, second = said("msg-1", "A0 ", "A1"), tried("msg-2", "B")
+    together = interleaved(first[:4], second[:4])
+    assert show(together, first[4:], said("msg-3", "C")) == ["A0 ", "A1", "\n\nC"]
+
+
+def test_both_that_a_crash_cut_go_on() -> None:
+    cut = interleaved(tried("msg-1", "A0 "), tried("msg-2", "B0 "))
+    again = interleaved(said("msg-1.2", "A0 ", "A1"), said("msg-2.2", "B0 ", "B1"))
+    assert "".join(show(cut, again)) == "A0 A1\n\nB0 B1"
+
+
 @given(st.lists(st.lists(st.sampled_from("ab"), min_size=1), min_size=1, max_size=4))
 def test_what_was_shown_is_the_answer_or_known_not_to_be(
     tries: list[list[str]],

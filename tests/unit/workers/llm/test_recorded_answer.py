@@ -116,6 +116,30 @@ def test_a_key_in_pieces_leaves_the_text_around_it():
     assert text == "the key is [secret] and no more"
 
 
+def in_parts(*pieces: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": piece} for piece in pieces]
+
+
+def test_a_key_in_the_parts_of_one_content_is_taken_out():
+    for holder in ("message", "delta"):
+        choice = {"index": 0, holder: {"content": in_parts("k " + KEY[:9], KEY[9:])}}
+        text = json.dumps({"choices": [choice]})
+        body = text if holder == "message" else f"data: {text}\n\n"
+        kept = kept_body(body.encode(), Secrets([KEY]))
+        assert "k [secret]" in kept
+        assert in_json(KEY[9:]) not in kept
+
+
+def test_a_key_that_a_reader_joins_of_two_places_is_not_kept():
+    whole = {"message": {"content": KEY[9:]}}
+    parts = {"delta": {"content": in_parts(KEY[9:])}}
+    for last in (whole, parts):
+        event = json.dumps({"choices": [{"index": 0, **last}]})
+        body = stream([KEY[:9]]).removesuffix("data: [DONE]\n\n")
+        with pytest.raises(MayHoldSecret):
+            kept_body(f"{body}data: {event}\n\n".encode(), Secrets([KEY]))
+
+
 @pytest.mark.parametrize(
     "body",
     [
