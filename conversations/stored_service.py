@@ -290,6 +290,7 @@ class StoredConversationService:
                 history.append(stored.model_copy(update={"message": message}))
             if number % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        transcript.check_whole()
         conversation = admit_conversation(
             conversation_id or head.id,
             config=head.config,
