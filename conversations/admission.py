@@ -195,13 +195,13 @@ def check_turn(turn: str) -> None:
         raise InvalidRequest(f"turn: {exc}") from None
 
 
-def without_repeats(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages without those whose client id stands before them."""
+def without_repeats(messages: Sequence[Message]) -> dict[int, Message]:
+    """Return those whose client id does not stand before them, by their places."""
     known: set[str] = set()
-    fresh: list[Message] = []
-    for message in messages:
+    fresh: dict[int, Message] = {}
+    for place, message in enumerate(messages):
         if message.client_id is None or message.client_id not in known:
-            fresh.append(message)
+            fresh[place] = message
             known.add(message.client_id or "")
     return fresh
 

@@ -6,7 +6,7 @@ rule stands in `lua/append_functions.lua` for the Redis store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from conversations.errors import InvalidHistory
 from conversations.message import Message, Role
@@ -59,26 +59,32 @@ def unanswered_calls(field: str, role: Role, count: int) -> InvalidHistory:
     )
 
 
-def check_history(
-    messages: Sequence[Message], *, may_end_open: bool = False
+def check_places(
+    messages: Mapping[int, Message], open_calls: OpenCalls = frozenset()
 ) -> OpenCalls:
-    """Check that a server would accept the messages; return the calls left open.
+    """Check that messages may stand where these calls are open; return those after.
 
-    With `may_end_open` the last calls may await their results.
+    Raises:
+        InvalidHistory: names the first message that does not fit by its place.
+    """
+    for place, message in messages.items():
+        check_follows(open_calls, message, field=f"messages[{place}]")
+        open_calls = follow(open_calls, message)
+    return open_calls
+
+
+def check_history(messages: Sequence[Message]) -> None:
+    """Check that a server would accept the messages.
 
     Raises:
         InvalidHistory: names the first message that does not fit.
     """
-    open_calls: OpenCalls = frozenset()
-    for place, message in enumerate(messages):
-        check_follows(open_calls, message, field=f"messages[{place}]")
-        open_calls = follow(open_calls, message)
-    if open_calls and not may_end_open:
+    open_calls = check_places(dict(enumerate(messages)))
+    if open_calls:
         raise InvalidHistory(
             f"messages end with {len(open_calls)} tool call(s) without a result;"
             " add their tool messages"
         )
-    return open_calls
 
 
 def starts_unit(message: Message, *, turn: str | None, continues_turn: bool) -> bool:

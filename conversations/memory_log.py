@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -13,7 +13,6 @@ from conversations.append_script import kind_of
 from conversations.conversation import Conversation
 from conversations.history import (
     OpenCalls,
-    check_follows,
     follow,
     open_after,
     starts_unit,
@@ -75,17 +74,6 @@ class MemoryConversation:
                 fresh[place] = message
                 added.add(client_id or "")
         return fresh
-
-    def check_places(self, messages: Mapping[int, Message]) -> None:
-        """Check that the messages may follow the log; an error names the place.
-
-        Raises:
-            InvalidHistory: a tool result or a tool call stands alone.
-        """
-        open_calls = self.open_calls
-        for place, message in messages.items():
-            check_follows(open_calls, message, field=f"messages[{place}]")
-            open_calls = follow(open_calls, message)
 
     def index(self, seq: int) -> int:
         """Where a message stands, or the next one when it is gone."""

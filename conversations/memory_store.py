@@ -24,6 +24,7 @@ from conversations.errors import (
     MessageNotFound,
     creation_refused,
 )
+from conversations.history import check_places
 from conversations.memory_log import MemoryConversation
 from conversations.message import Message, StoredMessage
 from conversations.record import Numbers, from_ms, numbers_of, to_ms
@@ -251,7 +252,7 @@ class InMemoryConversationStore:
                     "conflict", conversation_id, expected_last_seq=expected_last_seq
                 )
             if turn is None:
-                record.check_places(fresh)
+                check_places(fresh, record.open_calls)
             self._records[key] = record
             return record.extend(messages, turn=turn, now=self._now())
 

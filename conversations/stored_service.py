@@ -25,7 +25,7 @@ from conversations.admission import (
 )
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import MessageNotFound, RoleForbidden
-from conversations.history import check_history
+from conversations.history import check_places
 from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
@@ -110,8 +110,8 @@ class StoredConversationService:
             config = conversation.config.model_copy(update=ttl)
             conversation = conversation.model_copy(update={"config": config})
         first = without_repeats(self._all_admitted(messages))
-        check_history(first, may_end_open=True)
-        return await self._store.create(conversation, messages=first)
+        check_places(first)
+        return await self._store.create(conversation, messages=[*first.values()])
 
     async def get(
         self, conversation_id: str, *, tenant: str | None = None

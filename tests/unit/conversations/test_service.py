@@ -308,6 +308,8 @@ async def test_a_conversation_begins_with_messages_or_not_at_all(
     ):
         with pytest.raises(error, match=r"messages\[[01]\]"):
             await service.create(conversation_id="other", messages=bad)
+    with pytest.raises(InvalidHistory, match=r"^messages\[3\]\.tool_call_id"):
+        await service.create(messages=[first[0], first[0], user(), result("1")])
     with pytest.raises(ConversationNotFound):
         await service.get("other")
     assert (await service.create(messages=first)).last_seq == 2
