@@ -22,7 +22,10 @@ from conversations.errors import (
 from conversations.message import Message, Role, StoredMessage, ToolCall
 from conversations.service import ConversationService
 from conversations.store import ConversationPage, ConversationStore
-from conversations.stored_service import StoredConversationService
+from conversations.stored_service import (
+    ConversationDefaults,
+    StoredConversationService,
+)
 from conversations.view import ConversationView
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "ConversationBusy",
     "ConversationConfig",
     "ConversationConflict",
+    "ConversationDefaults",
     "ConversationError",
     "ConversationNotFound",
     "ConversationPage",

@@ -23,6 +23,7 @@ from conversations.errors import (
     ConversationNotFound,
     InvalidHistory,
 )
+from conversations.history import orphan_result, unanswered_calls
 from conversations.json_value import check_identifier
 from conversations.message import Message, Role
 from conversations.record import write_limits, write_message
@@ -115,7 +116,7 @@ def kind_of(message: Message) -> str:
 def append_error(
     refusal: str, conversation_id: str, *, expected_last_seq: int | None = None
 ) -> ConversationError:
-    """The error for a word that `conversation_append_check` returned."""
+    """The error for a word of `conversation_append_check` that has no place."""
     match refusal:
         case "conflict":
             return ConversationConflict(
@@ -124,18 +125,19 @@ def append_error(
                 " and decide again",
                 conversation_id=conversation_id,
             )
-        case "orphan_result":
-            return InvalidHistory(
-                f"tool_call_id of a tool message names no open call of conversation"
-                f" {conversation_id!r}; add it right after the assistant's call"
-            )
-        case "unanswered_call":
-            return InvalidHistory(
-                f"the last tool call of conversation {conversation_id!r} has no result;"
-                " add its tool message before any other message"
-            )
         case _:
             return ConversationNotFound(conversation_id)
+
+
+def place_error(
+    refusal: str, messages: Sequence[Message], place: int, open_calls: int
+) -> InvalidHistory | None:
+    """The error for a word of `conversation_append_check` that has a place, or None."""
+    if refusal == "orphan_result":
+        return orphan_result(f"messages[{place}]")
+    if refusal == "unanswered_calls":
+        return unanswered_calls(f"messages[{place}]", messages[place].role, open_calls)
+    return None
 
 
 def _repeat_mark(message: Message, turn: str | None) -> str:

@@ -82,9 +82,9 @@ class RoleForbidden(ConversationError):
     code = "role_forbidden"
 
     def __init__(self, field: str, role: str, allowed: Iterable[str]) -> None:
-        self.role = role
+        self.role = str(role)
         super().__init__(
-            f"{field}.role {role!r} may not be written here, only"
+            f"{field}.role {str(role)!r} may not be written here, only"
             f" {', '.join(sorted(allowed)) or 'none'};"
             " send it as one of these, or allow it in client_roles"
         )

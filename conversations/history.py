@@ -38,15 +38,25 @@ def check_follows(open_calls: OpenCalls, message: Message, *, field: str) -> Non
     """
     if message.role is Role.TOOL:
         if message.tool_call_id not in open_calls:
-            raise InvalidHistory(
-                f"{field}.tool_call_id has no call in the assistant message before it;"
-                " put each tool message after the call that it answers"
-            )
+            raise orphan_result(field)
     elif open_calls:
-        raise InvalidHistory(
-            f"{field} is a {message.role.value} message, but {len(open_calls)} tool"
-            " call(s) before it have no result; add their tool messages first"
-        )
+        raise unanswered_calls(field, message.role, len(open_calls))
+
+
+def orphan_result(field: str) -> InvalidHistory:
+    """The error for a tool message that answers no open call."""
+    return InvalidHistory(
+        f"{field}.tool_call_id has no call in the assistant message before it;"
+        " put each tool message after the call that it answers"
+    )
+
+
+def unanswered_calls(field: str, role: Role, count: int) -> InvalidHistory:
+    """The error for a message that stands where tool messages are awaited."""
+    return InvalidHistory(
+        f"{field} has the role {role.value}, but {count} tool call(s) before it have"
+        " no result; add their tool messages first"
+    )
 
 
 def check_history(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -63,27 +63,27 @@ class MemoryConversation:
         touched = max(touched, self.used_at or touched)
         return touched + timedelta(seconds=ttl)
 
-    def unknown(self, messages: Sequence[Message]) -> list[Message]:
-        """Those of the messages whose client ids are not in the log, each once."""
-        fresh: list[Message] = []
+    def unknown(self, messages: Sequence[Message]) -> dict[int, Message]:
+        """Those whose client ids are not in the log, each once, by their places."""
+        fresh: dict[int, Message] = {}
         added: set[str] = set()
-        for message in messages:
+        for place, message in enumerate(messages):
             client_id = message.client_id
             if client_id is None or (
                 client_id not in added and client_id not in self.clients
             ):
-                fresh.append(message)
+                fresh[place] = message
                 added.add(client_id or "")
         return fresh
 
-    def check_places(self, messages: Sequence[Message]) -> None:
-        """Check that the messages may follow the log.
+    def check_places(self, messages: Mapping[int, Message]) -> None:
+        """Check that the messages may follow the log; an error names the place.
 
         Raises:
             InvalidHistory: a tool result or a tool call stands alone.
         """
         open_calls = self.open_calls
-        for place, message in enumerate(messages):
+        for place, message in messages.items():
             check_follows(open_calls, message, field=f"messages[{place}]")
             open_calls = follow(open_calls, message)
 

@@ -24,6 +24,7 @@ from conversations.append_script import (
     append_keys,
     conversation_prefix,
     index_key,
+    place_error,
     read_lua,
 )
 from conversations.conversation import Conversation, ConversationConfig
@@ -284,9 +285,10 @@ class RedisConversationStore:
         )
         with store_errors():
             outcome, *answer = await self._append(keys=keys, args=arguments)
-        if text_of(outcome) != "ok":
-            raise append_error(
-                text_of(outcome), conversation_id, expected_last_seq=expected_last_seq
+        refusal = text_of(outcome)
+        if refusal != "ok":
+            raise place_error(refusal, messages, *answer) or append_error(
+                refusal, conversation_id, expected_last_seq=expected_last_seq
             )
         return read_messages(answer[0])
 

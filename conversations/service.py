@@ -20,6 +20,8 @@ MessageInput = Message | Mapping[str, object]
 class ConversationService(Protocol):
     """Keeps message histories. An unknown id is another tenant's, expired, or deleted.
 
+    A call that names no tenant means the service's own: that of the settings.
+
     Every method may raise `ConversationStoreUnavailable`; those that take an id raise
     `ConversationNotFound`; all raise `InvalidRequest` for arguments out of range.
     """
@@ -32,7 +34,7 @@ class ConversationService(Protocol):
         metadata: Mapping[str, JsonValue] | None = None,
         messages: Sequence[MessageInput] = (),
         hidden: bool = False,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Start a conversation, empty or with messages; without an id it gets one.
 
@@ -44,7 +46,7 @@ class ConversationService(Protocol):
         ...
 
     async def get(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> Conversation:
         """Return the head."""
         ...
@@ -55,7 +57,7 @@ class ConversationService(Protocol):
         metadata: Mapping[str, JsonValue] | None = None,
         limit: int = 50,
         cursor: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> ConversationPage:
         """Return conversations whose metadata equals every given pair, newest first.
 
@@ -68,7 +70,7 @@ class ConversationService(Protocol):
         conversation_id: str,
         metadata: Mapping[str, JsonValue],
         *,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Replace the metadata."""
         ...
@@ -79,7 +81,7 @@ class ConversationService(Protocol):
         message: MessageInput,
         *,
         expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> StoredMessage:
         """Append one message; see `add_messages`."""
         ...
@@ -90,7 +92,7 @@ class ConversationService(Protocol):
         messages: Sequence[MessageInput],
         *,
         expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> tuple[StoredMessage, ...]:
         """Append all messages together, or none.
 
@@ -113,7 +115,7 @@ class ConversationService(Protocol):
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> tuple[StoredMessage, ...]:
         """Return messages in order: the first ones after `after`, else the last ones.
 
@@ -122,7 +124,7 @@ class ConversationService(Protocol):
         ...
 
     async def get_message(
-        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, seq: int, *, tenant: str | None = None
     ) -> StoredMessage:
         """Return one message.
 
@@ -132,7 +134,7 @@ class ConversationService(Protocol):
         ...
 
     async def get_turn(
-        self, conversation_id: str, turn: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, turn: str, *, tenant: str | None = None
     ) -> tuple[StoredMessage, ...]:
         """Return what a task has added, by its id; the last one is where it ended.
 
@@ -142,7 +144,7 @@ class ConversationService(Protocol):
         ...
 
     async def delete_message(
-        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, seq: int, *, tenant: str | None = None
     ) -> Conversation:
         """Take one message out for good; return the head.
 
@@ -155,7 +157,7 @@ class ConversationService(Protocol):
         ...
 
     async def window(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> tuple[Message, ...]:
         """Return the messages that a model is to see, within the configured bounds.
 
@@ -165,7 +167,7 @@ class ConversationService(Protocol):
         ...
 
     async def view(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> ConversationView:
         """Return the window with the bounds, and what a run is to summarise first.
 
@@ -181,7 +183,7 @@ class ConversationService(Protocol):
         at: int | None = None,
         new_id: str | None = None,
         hidden: bool = False,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Copy the conversation up to message `at` (or all of it) into a new one.
 
@@ -192,7 +194,7 @@ class ConversationService(Protocol):
         ...
 
     async def branch(
-        self, conversation_id: str, *, at: int, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, at: int, tenant: str | None = None
     ) -> Conversation:
         """Return a hidden conversation that ends at message `at`, to go on in.
 
@@ -205,7 +207,7 @@ class ConversationService(Protocol):
         ...
 
     def export_lines(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> AsyncIterator[str]:
         """Yield head and all kept messages as JSON Lines, read in pieces.
 
@@ -216,9 +218,7 @@ class ConversationService(Protocol):
         """
         ...
 
-    async def export(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> str:
+    async def export(self, conversation_id: str, *, tenant: str | None = None) -> str:
         """Return the lines of `export_lines` as one text."""
         ...
 
@@ -227,7 +227,7 @@ class ConversationService(Protocol):
         lines: Iterable[str],
         *,
         conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Create a conversation of exported lines, under its own id or another.
 
@@ -248,13 +248,11 @@ class ConversationService(Protocol):
         transcript: str,
         *,
         conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Create a conversation of an exported text; see `import_lines`."""
         ...
 
-    async def delete(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> bool:
+    async def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
         """Delete head and messages; tell whether it was there."""
         ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -43,6 +44,19 @@ LINES_AT_ONCE = 200
 """Lines of an import between two looks at what else the loop has to do."""
 
 
+@dataclass(frozen=True)
+class ConversationDefaults:
+    """What holds where a call says nothing."""
+
+    tenant: str = DEFAULT_TENANT
+    """Whose conversations these are."""
+    config: ConversationConfig = field(default_factory=ConversationConfig)
+    """The limits of a conversation created without any."""
+    hidden_ttl_seconds: float | None = None
+    """After so long hidden conversations go that have no time to live of their own;
+    nobody could find them to delete them."""
+
+
 class StoredConversationService:
     """The `ConversationService` on a `ConversationStore`."""
 
@@ -50,30 +64,29 @@ class StoredConversationService:
         self,
         store: ConversationStore,
         *,
-        default_config: ConversationConfig | None = None,
+        defaults: ConversationDefaults | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         client_roles: Collection[Role] = frozenset(Role),
         redact: Redact | None = None,
-        hidden_ttl_seconds: float | None = None,
     ) -> None:
         """Serve from a store.
 
         Args:
             store: Where conversations are kept.
-            default_config: The limits of a conversation created without any.
+            defaults: What holds where a call says nothing.
             max_message_bytes: Of one message, as it is stored.
             client_roles: Whose words may be added or imported through this service;
                 turns enter by their tasks and are not asked.
             redact: Takes out of each message what must not be stored.
-            hidden_ttl_seconds: After so long hidden conversations go that have no time
-                to live of their own; nobody could find them to delete them.
         """
         self._store = store
-        self._default_config = default_config or ConversationConfig()
+        self._defaults = defaults or ConversationDefaults()
         self._max_message_bytes = max_message_bytes
         self._client_roles = frozenset(client_roles)
         self._redact = redact
-        self._hidden_config = ConversationConfig(ttl_seconds=hidden_ttl_seconds)
+        self._hidden_config = ConversationConfig(
+            ttl_seconds=self._defaults.hidden_ttl_seconds
+        )
 
     async def create(
         self,
@@ -83,13 +96,13 @@ class StoredConversationService:
         metadata: Mapping[str, JsonValue] | None = None,
         messages: Sequence[MessageInput] = (),
         hidden: bool = False,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         conversation = admit_conversation(
             conversation_id,
-            config=self._default_config if config is None else config,
+            config=self._defaults.config if config is None else config,
             metadata=self._metadata({} if metadata is None else metadata),
-            tenant=tenant,
+            tenant=self._owner(tenant),
             hidden=hidden,
         )
         if hidden and conversation.config.ttl_seconds is None:
@@ -101,9 +114,9 @@ class StoredConversationService:
         return await self._store.create(conversation, messages=first)
 
     async def get(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> Conversation:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         return await self._store.get(tenant, conversation_id)
 
     async def list(
@@ -112,9 +125,9 @@ class StoredConversationService:
         metadata: Mapping[str, JsonValue] | None = None,
         limit: int = 50,
         cursor: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> ConversationPage:
-        check_address(tenant)
+        tenant = self._owner(tenant)
         check_page(limit)
         check_cursor(cursor)
         return await self._store.list(
@@ -129,9 +142,9 @@ class StoredConversationService:
         conversation_id: str,
         metadata: Mapping[str, JsonValue],
         *,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         return await self._store.update_metadata(
             tenant, conversation_id, self._metadata(metadata)
         )
@@ -142,7 +155,7 @@ class StoredConversationService:
         message: MessageInput,
         *,
         expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> StoredMessage:
         (stored,) = await self.add_messages(
             conversation_id,
@@ -158,9 +171,9 @@ class StoredConversationService:
         messages: Sequence[MessageInput],
         *,
         expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> tuple[StoredMessage, ...]:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         if expected_last_seq is not None:
             check_seq(expected_last_seq, field="expected_last_seq")
         return await self._store.append(
@@ -177,18 +190,18 @@ class StoredConversationService:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> tuple[StoredMessage, ...]:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         check_page(limit, before=before, after=after)
         return await self._store.read(
             tenant, conversation_id, limit=limit, before=before, after=after
         )
 
     async def get_message(
-        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, seq: int, *, tenant: str | None = None
     ) -> StoredMessage:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         check_seq(seq)
         found = await self._store.read(
             tenant, conversation_id, limit=1, after=max(0, seq - 1), before=seq + 1
@@ -198,9 +211,9 @@ class StoredConversationService:
         return found[0]
 
     async def get_turn(
-        self, conversation_id: str, turn: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, turn: str, *, tenant: str | None = None
     ) -> tuple[StoredMessage, ...]:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         check_turn(turn)
         found = await self._store.read_turn(tenant, conversation_id, turn)
         if not found:
@@ -208,21 +221,21 @@ class StoredConversationService:
         return found
 
     async def delete_message(
-        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, seq: int, *, tenant: str | None = None
     ) -> Conversation:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         check_seq(seq)
         return await self._store.delete_message(tenant, conversation_id, seq)
 
     async def window(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> tuple[Message, ...]:
         return (await self.view(conversation_id, tenant=tenant)).messages()
 
     async def view(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> ConversationView:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         return await read_view(self._store, tenant, conversation_id)
 
     async def fork(
@@ -232,9 +245,9 @@ class StoredConversationService:
         at: int | None = None,
         new_id: str | None = None,
         hidden: bool = False,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         if at is not None:
             check_seq(at, field="at")
         config = self._hidden_config if hidden else ConversationConfig()
@@ -242,9 +255,9 @@ class StoredConversationService:
         return await self._store.fork(tenant, conversation_id, copy, at=at)
 
     async def branch(
-        self, conversation_id: str, *, at: int, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, at: int, tenant: str | None = None
     ) -> Conversation:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         check_seq(at, field="at")
         copy = admit_conversation(
             None, tenant=tenant, config=self._hidden_config, hidden=True
@@ -252,14 +265,12 @@ class StoredConversationService:
         return await self._store.branch(tenant, conversation_id, copy, at=at)
 
     def export_lines(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> AsyncIterator[str]:
-        check_address(tenant, conversation_id)
+        tenant = self._owner(tenant, conversation_id)
         return transcript_lines(self._store, tenant, conversation_id)
 
-    async def export(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> str:
+    async def export(self, conversation_id: str, *, tenant: str | None = None) -> str:
         lines = self.export_lines(conversation_id, tenant=tenant)
         return "".join([line async for line in lines])
 
@@ -268,7 +279,7 @@ class StoredConversationService:
         lines: Iterable[str],
         *,
         conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         numbered = numbered_lines(lines)
         transcript = TranscriptReader(*next(numbered, (1, "")))
@@ -279,11 +290,12 @@ class StoredConversationService:
                 history.append(stored.model_copy(update={"message": message}))
             if number % LINES_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        transcript.check_whole()
         conversation = admit_conversation(
             conversation_id or head.id,
             config=head.config,
             metadata=self._metadata(head.metadata),
-            tenant=tenant,
+            tenant=self._owner(tenant),
         ).model_copy(update={"last_seq": transcript.last_seq})
         return await self._store.create(conversation, history=tuple(history))
 
@@ -292,7 +304,7 @@ class StoredConversationService:
         transcript: str,
         *,
         conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         return await self.import_lines(
             lines_of(transcript),
@@ -300,11 +312,15 @@ class StoredConversationService:
             tenant=tenant,
         )
 
-    async def delete(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> bool:
-        check_address(tenant, conversation_id)
+    async def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
+        tenant = self._owner(tenant, conversation_id)
         return await self._store.delete(tenant, conversation_id)
+
+    def _owner(self, tenant: str | None, conversation_id: str = "any") -> str:
+        """Whose conversation a call means; checks tenant and id."""
+        owner = self._defaults.tenant if tenant is None else tenant
+        check_address(owner, conversation_id)
+        return owner
 
     def _all_admitted(self, messages: Sequence[MessageInput]) -> tuple[Message, ...]:
         check_batch(messages)

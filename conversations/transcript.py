@@ -47,6 +47,10 @@ class TranscriptHead(BaseModel):
     """When the original was created."""
     updated_at: datetime | None = None
     """When the original last changed."""
+    messages: int | None = Field(default=None, ge=0)
+    """How many lines of messages follow; older exports do not say it."""
+    last_seq: int | None = Field(default=None, ge=0, le=MAX_SEQ)
+    """The last number, whose message may have been deleted."""
 
 
 class DeletedLine(BaseModel):
@@ -100,6 +104,8 @@ def head_line(conversation: Conversation) -> str:
         metadata=conversation.metadata,
         created_at=conversation.created_at,
         updated_at=conversation.updated_at,
+        messages=conversation.message_count,
+        last_seq=conversation.last_seq,
     )
     return f"{head.model_dump_json()}\n"
 
@@ -130,6 +136,7 @@ class TranscriptReader:
         self.head = _read_line(TranscriptHead, line, f"line {number}")
         self.last_seq = 0
         """The last number, whose message may have been deleted."""
+        self._count = 0
         self._begun = False
         self._turn: str | None = None
         self._turns: set[str] = set()
@@ -162,7 +169,26 @@ class TranscriptReader:
         check_follows(self._open, stored.message, field=field)
         self._open = follow(self._open, stored.message)
         self.last_seq = stored.seq
+        self._count += 1
         return stored
+
+    def check_whole(self) -> None:
+        """Check after the last line that no line is missing, where the head tells it.
+
+        Raises:
+            InvalidHistory: the transcript was cut off.
+        """
+        told, last = self.head.messages, self.head.last_seq
+        if told is not None and told != self._count:
+            raise InvalidHistory(
+                f"the transcript holds {self._count} of {told} messages: it was cut"
+                " off or changed; export it again, or correct `messages` in its head"
+            )
+        if last is not None and last != self.last_seq:
+            raise InvalidHistory(
+                f"the transcript ends at seq {self.last_seq} of {last}: it was cut"
+                " off or changed; export it again, or correct `last_seq` in its head"
+            )
 
     def _check_seq(self, seq: int, field: str) -> None:
         if self._begun and seq != self.last_seq + 1:

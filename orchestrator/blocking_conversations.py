@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.message import Message, StoredMessage
-from conversations.service import DEFAULT_TENANT, ConversationService, MessageInput
+from conversations.service import ConversationService, MessageInput
 from conversations.store import ConversationPage
 
 Await = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -39,7 +39,7 @@ class BlockingConversations:
         metadata: Mapping[str, JsonValue] | None = None,
         messages: Sequence[MessageInput] = (),
         hidden: bool = False,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Start a conversation, empty or with messages."""
         created: Conversation = self._await(
@@ -54,9 +54,7 @@ class BlockingConversations:
         )
         return created
 
-    def get(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
-    ) -> Conversation:
+    def get(self, conversation_id: str, *, tenant: str | None = None) -> Conversation:
         """Return the head."""
         head: Conversation = self._await(
             self._service.get(conversation_id, tenant=tenant)
@@ -69,7 +67,7 @@ class BlockingConversations:
         metadata: Mapping[str, JsonValue] | None = None,
         limit: int = 50,
         cursor: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> ConversationPage:
         """Return conversations, newest first."""
         page: ConversationPage = self._await(
@@ -84,7 +82,7 @@ class BlockingConversations:
         conversation_id: str,
         metadata: Mapping[str, JsonValue],
         *,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Replace the metadata."""
         head: Conversation = self._await(
@@ -98,7 +96,7 @@ class BlockingConversations:
         message: MessageInput,
         *,
         expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> StoredMessage:
         """Append one message."""
         stored: StoredMessage = self._await(
@@ -117,7 +115,7 @@ class BlockingConversations:
         messages: Sequence[MessageInput],
         *,
         expected_last_seq: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> tuple[StoredMessage, ...]:
         """Append all messages together, or none."""
         stored: tuple[StoredMessage, ...] = self._await(
@@ -137,7 +135,7 @@ class BlockingConversations:
         limit: int = 50,
         before: int | None = None,
         after: int | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> tuple[StoredMessage, ...]:
         """Return messages in order."""
         messages: tuple[StoredMessage, ...] = self._await(
@@ -152,7 +150,7 @@ class BlockingConversations:
         return messages
 
     def get_message(
-        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, seq: int, *, tenant: str | None = None
     ) -> StoredMessage:
         """Return one message."""
         stored: StoredMessage = self._await(
@@ -161,7 +159,7 @@ class BlockingConversations:
         return stored
 
     def get_turn(
-        self, conversation_id: str, turn: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, turn: str, *, tenant: str | None = None
     ) -> tuple[StoredMessage, ...]:
         """Return what a task has added."""
         messages: tuple[StoredMessage, ...] = self._await(
@@ -170,7 +168,7 @@ class BlockingConversations:
         return messages
 
     def delete_message(
-        self, conversation_id: str, seq: int, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, seq: int, *, tenant: str | None = None
     ) -> Conversation:
         """Take one message out; return the head."""
         head: Conversation = self._await(
@@ -185,7 +183,7 @@ class BlockingConversations:
         at: int | None = None,
         new_id: str | None = None,
         hidden: bool = False,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Begin a conversation with the history of another up to message `at`."""
         copy: Conversation = self._await(
@@ -196,7 +194,7 @@ class BlockingConversations:
         return copy
 
     def branch(
-        self, conversation_id: str, *, at: int, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, at: int, tenant: str | None = None
     ) -> Conversation:
         """Return a hidden conversation that ends at message `at`."""
         head: Conversation = self._await(
@@ -205,7 +203,7 @@ class BlockingConversations:
         return head
 
     def window(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> tuple[Message, ...]:
         """Return the messages that a model is to see."""
         messages: tuple[Message, ...] = self._await(
@@ -214,7 +212,7 @@ class BlockingConversations:
         return messages
 
     def export_lines(
-        self, conversation_id: str, *, tenant: str = DEFAULT_TENANT
+        self, conversation_id: str, *, tenant: str | None = None
     ) -> Iterator[str]:
         """Yield head and messages as JSON Lines, read in pieces."""
         lines = self._service.export_lines(conversation_id, tenant=tenant)
@@ -226,7 +224,7 @@ class BlockingConversations:
         lines: Iterable[str],
         *,
         conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Create a conversation of exported lines."""
         created: Conversation = self._await(
@@ -236,7 +234,7 @@ class BlockingConversations:
         )
         return created
 
-    def export(self, conversation_id: str, *, tenant: str = DEFAULT_TENANT) -> str:
+    def export(self, conversation_id: str, *, tenant: str | None = None) -> str:
         """Return head and messages as JSON Lines text."""
         text: str = self._await(self._service.export(conversation_id, tenant=tenant))
         return text
@@ -246,7 +244,7 @@ class BlockingConversations:
         transcript: str,
         *,
         conversation_id: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
     ) -> Conversation:
         """Create a conversation of an exported text."""
         created: Conversation = self._await(
@@ -256,7 +254,7 @@ class BlockingConversations:
         )
         return created
 
-    def delete(self, conversation_id: str, *, tenant: str = DEFAULT_TENANT) -> bool:
+    def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
         """Delete it; tell whether it was there."""
         deleted: bool = self._await(
             self._service.delete(conversation_id, tenant=tenant)

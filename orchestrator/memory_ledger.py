@@ -223,6 +223,7 @@ class MemoryLedger:
     ) -> tuple[Doorbell, ...]:
         """End a task; return the doorbell of the turn that may run next."""
         was_next = self.is_next_turn(entry)
+        data = data | _late_messages(entry)
         bells = self.leave(entry, cleared=True)
         entry.move(status, **{"finished_at": self.now} | changes)
         self.counts.ended(entry.task)
@@ -301,6 +302,13 @@ class MemoryLedger:
         self, entry: Entry, status: TaskStatus, failure: TaskFailure | None
     ) -> None:
         self._directory.count_run(entry.task.agent_name, status, failure)
+
+
+def _late_messages(entry: Entry) -> JsonObject:
+    """The tasks whose messages came too late to steer a run: turns of their own."""
+    pending = TaskStatus.PENDING
+    late = [each.task.id for each in entry.inbox if each.task.status is pending]
+    return {"not_joined": [*late]} if late else {}
 
 
 def _keep_nothing(entry: Entry, status: TaskStatus) -> None:

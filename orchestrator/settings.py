@@ -280,7 +280,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     """The HTTP service."""
     tenant: Identifier = "default"
-    """Whose tasks these are, unless a call names another tenant."""
+    """Whose tasks and conversations these are, unless a call names another tenant."""
 
     _origin: Origin = PrivateAttr(default=Origin())
 

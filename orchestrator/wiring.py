@@ -7,7 +7,10 @@ from conversations.redaction import Redact, load_redact
 from conversations.redis_store import RedisConversationStore
 from conversations.service import ConversationService
 from conversations.store import ConversationStore
-from conversations.stored_service import StoredConversationService
+from conversations.stored_service import (
+    ConversationDefaults,
+    StoredConversationService,
+)
 from orchestrator.celery_settings import celery_settings
 from orchestrator.doorbell_message import doorbell_message
 from orchestrator.errors import InvalidSettings
@@ -90,9 +93,12 @@ def conversation_service(
         store,
         client_roles=section.client_roles,
         redact=redact_of(settings),
-        default_config=section.conversation_config,
+        defaults=ConversationDefaults(
+            tenant=settings.tenant,
+            config=section.conversation_config,
+            hidden_ttl_seconds=hidden_ttl_seconds(settings.retention.result_ttl),
+        ),
         max_message_bytes=settings.limits.max_message_bytes,
-        hidden_ttl_seconds=hidden_ttl_seconds(settings.retention.result_ttl),
     )
 
 

@@ -36,17 +36,20 @@ local function conversation_messages(argv)
   return messages
 end
 
--- Moves the set of open calls past a message; tells what is wrong with its place.
+-- Moves the set of open calls past a message; tells what is wrong with its place, and
+-- how many calls were open.
 local function conversation_follow(open, message)
   if message.role == 'tool' then
-    if not open[message.answers] then return 'orphan_result' end
+    if not open[message.answers] then return 'orphan_result', 0 end
     open[message.answers] = nil
     return nil
   end
-  local wrong = next(open) and 'unanswered_call' or nil
-  for id in pairs(open) do open[id] = nil end
+  local calls = 0
+  for id in pairs(open) do
+    calls, open[id] = calls + 1, nil
+  end
   for _, id in ipairs(message.calls) do open[id] = true end
-  return wrong
+  return calls > 0 and 'unanswered_calls' or nil, calls
 end
 
 -- What an append would do: which messages are new, where each stands, what is wrong.
@@ -58,7 +61,7 @@ local function conversation_plan(keys, argv)
   plan.last_seq = tonumber(redis.call('HGET', keys[1], 'last_seq') or 0)
   for _, id in ipairs(redis.call('SMEMBERS', keys[4])) do plan.open[id] = true end
   local seq, added = plan.last_seq, {}
-  for _, message in ipairs(conversation_messages(argv)) do
+  for place, message in ipairs(conversation_messages(argv)) do
     local known = message.client ~= ''
       and (added[message.client]
         or redis.call('HGET', keys[3], 'client:' .. message.client))
@@ -66,8 +69,8 @@ local function conversation_plan(keys, argv)
       seq = seq + 1
       known, added[message.client], message.seq = seq, seq, seq
       plan.fresh[#plan.fresh + 1] = message
-      local wrong = conversation_follow(plan.open, message)
-      plan.wrong = plan.wrong or wrong
+      local wrong, calls = conversation_follow(plan.open, message)
+      plan.wrong = plan.wrong or wrong and {wrong, place - 1, calls}
     end
     plan.seqs[#plan.seqs + 1] = tonumber(known)
   end
@@ -195,16 +198,17 @@ local function conversation_limits(keys)
   return limits[1] and table.concat(limits, '\n') or nil
 end
 
--- Returns nil, or why the append is refused: 'deleted', 'not_found', 'conflict',
--- 'orphan_result', 'unanswered_call'. Writes nothing. A turn is never refused for the
--- calls before it: it has happened.
+-- Returns nil, or why the append is refused: 'deleted', 'not_found', 'conflict', or
+-- 'orphan_result' or 'unanswered_calls' with the place of the message (from 0) and how
+-- many calls are open before it. Writes nothing. A turn is never refused for the calls
+-- before it: it has happened.
 local function conversation_append_check(keys, argv)
   if redis.call('EXISTS', keys[6]) == 1 then return 'deleted' end
   if argv[3] == '' and redis.call('EXISTS', keys[1]) == 0 then return 'not_found' end
   local plan = conversation_plan(keys, argv)
   if #plan.fresh == 0 then return nil end
   if argv[2] ~= '' and tonumber(argv[2]) ~= plan.last_seq then return 'conflict' end
-  if plan.turn == '' then return plan.wrong end
+  if plan.turn == '' and plan.wrong then return unpack(plan.wrong) end
   return nil
 end
 

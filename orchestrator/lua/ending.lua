@@ -56,6 +56,18 @@ local function leave_turns(conversation, status, was_next)
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
 end
 
+-- Adds to the end's data the tasks whose messages came too late to steer this run: each
+-- is a turn of its own.
+local function name_late_messages(data)
+  local late = {}
+  for _, id in ipairs(redis.call('LRANGE', RECORD .. ':inbox', 0, -1)) do
+    local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'steers')
+    if facts[1] == 'pending' and facts[2] == TASK_ID then late[#late + 1] = id end
+  end
+  if #late == 0 then return data end
+  return string.sub(data, 1, -2) .. ',"not_joined":' .. cjson.encode(late) .. '}'
+end
+
 -- Ends the task; returns the doorbells of the next turn and of the next suspect.
 local function end_task(status, data)
   local was, agent, created, ran, cached, keyed, hooked, conversation = unpack(redis.call(
@@ -70,7 +82,7 @@ local function end_task(status, data)
   redis.call('HSET', RECORD, 'finished_ms', text(NOW))
   count_time('ended ' .. status, agent, NOW - tonumber(created))
   count('running_ms ' .. agent, tonumber(ran or nil) or 0)
-  append_event('task.' .. status, data)
+  append_event('task.' .. status, conversation and name_late_messages(data) or data)
   if cached then settle_cache(cached, status) end
   if keyed then settle_idempotency(keyed) end
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)

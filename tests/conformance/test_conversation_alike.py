@@ -118,7 +118,7 @@ async def outcome(act: Act, store: ConversationStore) -> object:
     try:
         return timeless(await act(store))
     except ConversationError as exc:
-        return type(exc)
+        return type(exc), str(exc)
 
 
 async def state(store: ConversationStore) -> list[object]:

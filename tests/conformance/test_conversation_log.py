@@ -166,6 +166,31 @@ class TestAppend:
         await store.append("default", "talk", [result("1"), user("next")])
         assert seqs(await store.read("default", "talk")) == [1, 2, 3, 4]
 
+    async def test_an_error_names_the_message_that_does_not_fit(
+        self, store: ConversationStore
+    ) -> None:
+        await created(store)
+        known = user("known", client_id="a")
+        await store.append("default", "talk", [known])
+        for messages, problem in (
+            (
+                [known, user("b"), known, result("9")],
+                "messages[3].tool_call_id has no call in the assistant message before"
+                " it; put each tool message after the call that it answers",
+            ),
+            (
+                [known, calls("1", "2"), answer("soon"), result("7")],
+                "messages[2] has the role assistant, but 2 tool call(s) before it have"
+                " no result; add their tool messages first",
+            ),
+        ):
+            with pytest.raises(InvalidHistory) as refused:
+                await store.append("default", "talk", messages)
+            assert str(refused.value) == problem
+        await store.append("default", "talk", [calls("1")])
+        with pytest.raises(InvalidHistory, match=r"^messages\[0\] has the role user"):
+            await store.append("default", "talk", [user("impatient")])
+
     async def test_a_turn_is_stored_although_calls_stand_open_before_it(
         self, store: ConversationStore
     ) -> None:

@@ -367,6 +367,34 @@ async def test_a_steering_message_that_came_too_late_runs_as_the_next_turn(
     late = await stores.tasks.get("default", bell.task_id)
     assert late.input == {"prompt": "In red"}
     await claim(stores.tasks, late)
+    assert (await end_data(stores, first))["not_joined"] == [late.id]
+
+
+async def end_data(stores: Stores, task: Task) -> dict[str, object]:
+    return dict((await stores.tasks.events("default", task.id))[-1].data)
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled"])
+async def test_the_end_names_only_messages_that_go_on_by_themselves(
+    stores: Stores, ending: str
+) -> None:
+    first = await asked(stores, "First")
+    lease = (await claim(stores.tasks, first)).lease
+    ids = ["taken", "ended", "late-1", "late-2"]
+    for each in ids:
+        await asked(stores, each, when_busy="steer", id=each)
+        if each == "taken":
+            await stores.tasks.take_messages(lease, "messages:1:1")
+    await stores.tasks.cancel("default", "ended")
+    how = failed() if ending == "failed" else Ending(status=TaskStatus.CANCELLED)
+    await stores.tasks.finish(lease, how, running_seconds=0)
+    assert (await end_data(stores, first))["not_joined"] == ["late-1", "late-2"]
+    late = await stores.tasks.get("default", "late-1")
+    await stores.tasks.finish(
+        (await claim(stores.tasks, late)).lease, answered(late), running_seconds=0
+    )
+    assert "not_joined" not in await end_data(stores, late)
+    assert late.conversation_id == TALK
 
 
 async def test_steer_without_a_running_turn_is_an_ordinary_turn(

@@ -42,7 +42,10 @@ def result(call_id: str, text: str = "found") -> Message:
 def transcript_of(
     conversation: Conversation, history: Sequence[StoredMessage]
 ) -> list[str]:
-    return [head_line(conversation), *map(message_line, history)]
+    last = history[-1].seq if history else 0
+    changes = {"last_seq": last, "dropped_messages": last - len(history)}
+    head = head_line(conversation.model_copy(update=changes))
+    return [head, *map(message_line, history)]
 
 
 _characters = st.characters(codec="utf-8", exclude_characters="\0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 
 import pytest
@@ -39,3 +40,43 @@ async def test_what_is_no_text_is_no_transcript(transcript: object) -> None:
     service = StoredConversationService(InMemoryConversationStore())
     with pytest.raises(InvalidHistory, match=r"transcript must be text \(got "):
         await service.import_(transcript)
+
+
+async def exported() -> list[str]:
+    """Lines of an export whose last message was deleted."""
+    service = StoredConversationService(InMemoryConversationStore())
+    messages = [user(text) for text in "abcd"]
+    await service.create(conversation_id="talk", messages=messages)
+    await service.delete_message("talk", 4)
+    return (await service.export("talk")).splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("kept", "problem"),
+    [
+        (slice(0, 1), "the transcript holds 0 of 3 messages: it was cut off"),
+        (slice(0, 3), "the transcript holds 2 of 3 messages: it was cut off"),
+        (slice(0, 4), "the transcript ends at seq 3 of 4: it was cut off"),
+        ([0, 2, 3, 4], "the transcript holds 2 of 3 messages: it was cut off"),
+    ],
+)
+async def test_an_import_that_was_cut_off_between_lines_is_refused(
+    kept: slice | list[int], problem: str
+) -> None:
+    lines = await exported()
+    left = lines[kept] if isinstance(kept, slice) else [lines[n] for n in kept]
+    service = StoredConversationService(InMemoryConversationStore())
+    with pytest.raises(InvalidHistory, match=f"^{problem}"):
+        await service.import_lines(left)
+    with pytest.raises(ConversationNotFound):
+        await service.get("talk")
+    assert (await service.import_lines(lines)).message_count == 3
+
+
+async def test_an_export_whose_head_tells_no_count_is_taken() -> None:
+    head, *lines = await exported()
+    older = json.loads(head)
+    del older["messages"], older["last_seq"]
+    service = StoredConversationService(InMemoryConversationStore())
+    made = await service.import_lines([json.dumps(older), *lines])
+    assert (made.message_count, made.last_seq) == (3, 4)

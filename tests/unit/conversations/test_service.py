@@ -8,6 +8,7 @@ from hypothesis import given
 from conversations import (
     ConversationConfig,
     ConversationConflict,
+    ConversationDefaults,
     ConversationNotFound,
     InvalidHistory,
     InvalidMessage,
@@ -39,7 +40,7 @@ def service() -> StoredConversationService:
 async def test_a_new_conversation_takes_the_default_configuration() -> None:
     default = ConversationConfig(max_messages=9, context_window=4)
     service = StoredConversationService(
-        InMemoryConversationStore(), default_config=default
+        InMemoryConversationStore(), defaults=ConversationDefaults(config=default)
     )
     assert (await service.create()).config == default
     own = await service.create(config={"context_window": 2})
@@ -314,7 +315,8 @@ async def test_a_conversation_begins_with_messages_or_not_at_all(
 
 async def test_hidden_conversations_go_by_themselves() -> None:
     service = StoredConversationService(
-        InMemoryConversationStore(), hidden_ttl_seconds=60
+        InMemoryConversationStore(),
+        defaults=ConversationDefaults(hidden_ttl_seconds=60),
     )
     await service.create(conversation_id="talk", messages=[user()])
     hidden = [

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 
 from conversations import Conversation, InvalidHistory, StoredMessage
-from conversations.transcript import TranscriptHead, TranscriptReader, message_line
+from conversations.transcript import (
+    TranscriptHead,
+    TranscriptReader,
+    head_line,
+    message_line,
+)
 from tests.unit.conversations.histories import (
     AT,
     calls,
@@ -37,6 +42,7 @@ def read_transcript(lines: list[str]) -> Read:
         (reader.take(line, number), number)
         for number, line in enumerate(lines[1:], start=2)
     ]
+    reader.check_whole()
     kept = [(message, number) for message, number in taken if message is not None]
     history = [message for message, _ in kept]
     return Read(reader.head, history, [n for _, n in kept], reader.last_seq)
@@ -98,7 +104,9 @@ def test_a_turn_may_have_passed_over_open_calls_as_in_the_store() -> None:
 
 
 def test_numbers_of_deleted_messages_leave_no_gap() -> None:
-    head, *lines = lines_of(stored(3), stored(6))
+    _, *lines = lines_of(stored(3), stored(6))
+    numbers = {"last_seq": 9, "dropped_messages": 2, "deleted_messages": 5}
+    head = head_line(Conversation(id="talk", **numbers))
     deleted = ['{"deleted":[4,5]}\n', '{ "deleted" : [7, 9] }\n']
     read = read_transcript([head, lines[0], deleted[0], lines[1], deleted[1]])
     assert [each.seq for each in read.history] == [3, 6]
