@@ -51,6 +51,8 @@ class InMemoryConversationStore:
         self._records: dict[tuple[str, str], MemoryConversation] = {}
         self._tombstones: dict[tuple[str, str], datetime] = {}
         self._created = 0
+        self.is_awaited: Callable[[str, str], bool] = lambda *_: False
+        """Whether a tenant's conversation has unfinished turns; called under `lock`."""
 
     async def create(
         self,
@@ -151,9 +153,10 @@ class InMemoryConversationStore:
     async def delete(self, tenant: str, conversation_id: str) -> bool:
         key = tenant, conversation_id
         with self.lock:
-            if self._find(key) is None:
+            gone = self._find(key) is None
+            if gone and (self._is_deleted(key) or not self.is_awaited(*key)):
                 return False
-            del self._records[key]
+            self._records.pop(key, None)
             self._tombstones[key] = self._clock() + TOMBSTONE
             return True
 

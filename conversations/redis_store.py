@@ -66,15 +66,24 @@ FORK_PAGE = 10
 class RedisConversationStore:
     """A `ConversationStore` on one Redis server."""
 
-    def __init__(self, client: Redis, *, execute: Execute | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        execute: Execute | None = None,
+        awaited_key: Callable[[str, str], str] | None = None,
+    ) -> None:
         """Use the client; it stays the caller's to close.
 
         Args:
             client: Sends whatever nothing else is said of.
             execute: Sends what every run reads, and what begins an empty conversation,
                 together with what others send.
+            awaited_key: The key that exists while a conversation of a tenant has
+                unfinished turns, whose conversation a delete finds before it is stored.
         """
         self._client = client
+        self._awaited_key = awaited_key
         self._execute = execute
         functions = read_lua("clock") + APPEND_FUNCTIONS
         self._append = client.register_script(functions + read_lua("append"))
@@ -244,9 +253,11 @@ class RedisConversationStore:
 
     async def delete(self, tenant: str, conversation_id: str) -> bool:
         try:
-            keys = _keys(tenant, conversation_id)
+            keys: list[str] = [*_keys(tenant, conversation_id)]
         except ConversationNotFound:
             return False
+        if self._awaited_key is not None:
+            keys.append(self._awaited_key(tenant, conversation_id))
         with store_errors():
             return bool(
                 await self._delete(keys=keys, args=(token_hex(8), TOMBSTONE_SECONDS))

@@ -254,5 +254,9 @@ class ConversationService(Protocol):
         ...
 
     async def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
-        """Delete head and messages; tell whether it was there."""
+        """Delete head and messages; tell whether it was there or was to begin.
+
+        Turns that have not ended enter nothing, nor does a first one, before whose end
+        nothing is stored.
+        """
         ...

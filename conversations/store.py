@@ -109,10 +109,11 @@ class ConversationStore(Protocol):
         ...
 
     async def delete(self, tenant: str, conversation_id: str) -> bool:
-        """Remove it and its messages; tell whether it was there.
+        """Remove it and its messages; tell whether it was there or was to begin.
 
         A tombstone stays behind for a day, so that a late writer is refused
-        rather than bringing the key back.
+        rather than bringing the key back. A store that knows of unfinished turns
+        leaves one also for a conversation whose first turn has not ended yet.
         """
         ...
 

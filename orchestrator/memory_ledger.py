@@ -122,6 +122,10 @@ class MemoryLedger:
         """The unfinished tasks of a task's conversation, in order."""
         return tuple(self._turns.get((task.tenant, task.conversation_id), ()))
 
+    def has_turns(self, tenant: str, conversation_id: str) -> bool:
+        """Whether a conversation has unfinished turns."""
+        return (tenant, conversation_id) in self._turns
+
     def is_next_turn(self, entry: Entry) -> bool:
         return entry.task.conversation_id is None or (
             self.next_turn(entry.task) is entry

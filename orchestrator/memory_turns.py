@@ -46,6 +46,8 @@ class MemoryTurns:
         """Guards tasks and conversations together."""
         self._joined: dict[TaskKey, TaskKey] = {}
         ledger.close_turn = self.close
+        if conversations is not None:
+            conversations.is_awaited = ledger.has_turns
 
     def append(self, entry: Entry, ending: Ending) -> bool:
         """Append a turn with its answer, if any; tell whether nothing was dropped."""

@@ -55,6 +55,10 @@ def log(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:events"
 
 
+def turns(tenant: str, conversation_id: str) -> str:
+    return f"{_ROOT}:{tenant}:turns:{conversation_id}"
+
+
 def watched(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:watched"
 
@@ -126,7 +130,7 @@ def _shared_task_keys(tenant: str) -> tuple[str, ...]:
     """Those that are the same for every task of a tenant; built for each write."""
     return (
         record(tenant, ""),
-        f"{_ROOT}:{tenant}:turns:",
+        turns(tenant, ""),
         f"{_ROOT}:{tenant}:tasks:status:",
         DUE,
         LEASES,

@@ -11,6 +11,7 @@ from conversations.stored_service import (
     ConversationDefaults,
     StoredConversationService,
 )
+from orchestrator import redis_keys
 from orchestrator.celery_settings import celery_settings
 from orchestrator.doorbell_message import doorbell_message
 from orchestrator.errors import InvalidSettings
@@ -68,7 +69,11 @@ def connect(settings: Settings) -> OrchestratorParts:
         directory=RedisAgentDirectory(client),
         conversations=conversation_service(
             settings,
-            RedisConversationStore(client, execute=SharedPipeline(client).execute),
+            RedisConversationStore(
+                client,
+                execute=SharedPipeline(client).execute,
+                awaited_key=redis_keys.turns,
+            ),
         ),
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 from pydantic import JsonValue
 
-from conversations.errors import InvalidHistory
+from conversations.errors import ConversationNotFound, InvalidHistory
 from conversations.message import StoredMessage
 from conversations.service import ConversationService
 from orchestrator.cli import exit_codes
@@ -187,9 +187,8 @@ def delete_command(conversation_id: str, yes: bool, tenant: str | None) -> int:
 
     async def delete(service: ConversationService, whose: str) -> int:
         if not yes and sys.stdin.isatty():
-            head = await service.get(conversation_id, tenant=whose)
-            question = f"Delete {conversation_id} with {head.message_count} messages?"
-            click.confirm(question, abort=True, err=True)
+            held = await _what_it_holds(service, conversation_id, whose)
+            click.confirm(f"Delete {conversation_id} {held}?", abort=True, err=True)
         if await service.delete(conversation_id, tenant=whose):
             click.echo(f"conversation {conversation_id} is deleted", err=True)
             return exit_codes.OK
@@ -197,6 +196,16 @@ def delete_command(conversation_id: str, yes: bool, tenant: str | None) -> int:
         return exit_codes.USAGE
 
     return int(_with_service(tenant, delete))
+
+
+async def _what_it_holds(
+    service: ConversationService, conversation_id: str, whose: str
+) -> str:
+    try:
+        head = await service.get(conversation_id, tenant=whose)
+    except ConversationNotFound:
+        return "(nothing is stored yet)"  # its first turn may be under way
+    return f"with {head.message_count} messages"
 
 
 def _with_service(tenant: str | None, work: Any) -> Any:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redis_store import RedisConversationStore
 from conversations.store import ConversationStore
+from orchestrator import redis_keys
 from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
 from orchestrator.dues import InMemoryPayee, Payee
@@ -87,7 +88,11 @@ def _on_redis(client: Redis, **settings: Any) -> Stores:
     return Stores(
         RedisTaskStore(client, **settings),
         RedisAgentDirectory(client),
-        RedisConversationStore(client, execute=SharedPipeline(client).execute),
+        RedisConversationStore(
+            client,
+            execute=SharedPipeline(client).execute,
+            awaited_key=redis_keys.turns,
+        ),
         RedisGate(client),
         RedisBudget(client),
         RedisPayee(client),

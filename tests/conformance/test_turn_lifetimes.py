@@ -10,6 +10,7 @@ from conversations import (
     Conversation,
     ConversationBusy,
     ConversationConfig,
+    ConversationConflict,
     ConversationNotFound,
     Message,
     Role,
@@ -113,6 +114,29 @@ class TestDeleted:
             ended = await stores.tasks.get("default", task.id)
             assert ended.status is TaskStatus.COMPLETED
         assert await history(stores) == []
+        with pytest.raises(ConversationNotFound):
+            await stores.conversations.get("default", TALK)
+
+    async def test_one_whose_first_turn_is_unfinished_is_deleted(
+        self, stores: Stores
+    ) -> None:
+        running = await asked(stores.tasks, "running")
+        waiting = await asked(stores.tasks, "waiting")
+        lease = (await claim(stores.tasks, running)).lease
+        assert not await stores.conversations.delete("bob", TALK)
+        assert not await stores.conversations.delete("default", "other")
+        assert await stores.conversations.delete("default", TALK)
+        assert not await stores.conversations.delete("default", TALK)
+        late = Task(agent_name=AGENT, conversation_id=TALK, input={"prompt": "a"})
+        (refused,) = await stores.tasks.create([late])
+        assert isinstance(refused, ConversationNotFound)
+        with pytest.raises(ConversationConflict, match="was deleted"):
+            await stores.conversations.create(Conversation(id=TALK))
+        await stores.tasks.finish(lease, answered(running), running_seconds=0)
+        await finish(stores, waiting)
+        for task in (running, waiting):
+            ended = await stores.tasks.get("default", task.id)
+            assert ended.status is TaskStatus.COMPLETED
         with pytest.raises(ConversationNotFound):
             await stores.conversations.get("default", TALK)
 

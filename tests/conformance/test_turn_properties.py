@@ -27,6 +27,7 @@ from conversations.closing import CLOSED
 from conversations.history import check_history
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redis_store import RedisConversationStore
+from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.redis_store import RedisTaskStore
@@ -213,7 +214,7 @@ async def play(script: Sequence[tuple[str, str, int]], kind: str) -> None:
             conversations=conversations, conversation_config=KEEPS_ALL, max_crashes=2
         )
     else:
-        conversations = RedisConversationStore(client)
+        conversations = RedisConversationStore(client, awaited_key=redis_keys.turns)
         tasks = RedisTaskStore(client, conversation_config=KEEPS_ALL, max_crashes=2)
     worlds = {tenant: World(tenant, tasks, conversations) for tenant in TENANTS}
     for tenant, word, number in script:

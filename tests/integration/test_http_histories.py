@@ -155,6 +155,42 @@ async def test_in_redis_a_history_comes_into_being_with_its_end(
         assert [key for key in keys if not key.endswith(":tombstone")] == []
 
 
+async def test_in_redis_a_conversation_is_deleted_before_its_first_turn_ends(
+    clean_redis_url: str,
+) -> None:
+    settings = load_settings(storage={"redis_url": clean_redis_url}, agents={})
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
+    ):
+        turn = {
+            "agent": "assistant",
+            "input": {"prompt": "hi"},
+            "conversation_id": "talk",
+        }
+        made = await client.post("/tasks", json=turn)
+        assert made.status_code in (200, 201, 202), made.text
+        hidden = await client.post("/v1/responses", json=ASK | {"background": True})
+        task_id = f"task-{hidden.json()['id'].removeprefix('resp_')}"
+        task = await app.state.parts.store.get("default", task_id)
+        for name, status in (
+            ("talk", 200),
+            ("talk", 404),
+            ("other", 404),
+            ("a%3Ab", 404),
+            (task.conversation_id, 404),
+        ):
+            answer = await client.delete(f"/v1/conversations/{name}")
+            assert answer.status_code == status, (name, answer.text)
+        late = await client.post("/tasks", json=turn)
+        assert late.status_code == 404, late.text
+        await app.state.parts.store.cancel("default", made.json()["id"])
+        found = await client.get("/v1/conversations/talk")
+        assert found.status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/tasks", "/v1/conversations/{}"])
 async def test_a_history_of_ours_is_no_conversation_of_a_client(path: str) -> None:
     async with service() as (running, client):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from conversations.conversation import Conversation
+from conversations.conversation import Conversation, is_hidden_id
 from conversations.errors import ConversationNotFound, MessageNotFound
 from conversations.json_value import NotStorable, check_identifier
 from conversations.message import Message
@@ -127,8 +127,11 @@ async def delete_conversation(
     conversation_id: ConversationId, caller: Submitter, celeriac: Celeriac
 ) -> DeletedConversation:
     """Delete a conversation with its items; tasks go on and are kept."""
-    await _find(celeriac, conversation_id, caller)
-    await celeriac.conversations.delete(conversation_id, tenant=caller.tenant)
+    found = await _head(celeriac, conversation_id, caller)
+    hidden = is_hidden_id(conversation_id) if found is None else found.hidden
+    # One whose first turn is under way has no head yet, and can be deleted.
+    if hidden or not await _deleted(celeriac, conversation_id, caller):
+        raise _not_found(conversation_id)
     return DeletedConversation(id=conversation_id)
 
 
@@ -213,19 +216,40 @@ async def _find(
     celeriac: AsyncOrchestrator, conversation_id: str, caller: Caller
 ) -> Conversation:
     """Return a conversation that a client may see; hidden ones are not found."""
+    found = await _head(celeriac, conversation_id, caller)
+    if found is None or found.hidden:
+        raise _not_found(conversation_id)
+    return found
+
+
+async def _head(
+    celeriac: AsyncOrchestrator, conversation_id: str, caller: Caller
+) -> Conversation | None:
     try:
-        found = await celeriac.conversations.get(
+        return await celeriac.conversations.get(
             check_identifier(conversation_id), tenant=caller.tenant
         )
     except (ConversationNotFound, NotStorable):
-        found = None
-    if found is None or found.hidden:
-        raise Problem(
-            404,
-            "conversation_not_found",
-            f"Conversation with id '{conversation_id[:80]}' not found.",
+        return None
+
+
+async def _deleted(
+    celeriac: AsyncOrchestrator, conversation_id: str, caller: Caller
+) -> bool:
+    try:
+        return await celeriac.conversations.delete(
+            check_identifier(conversation_id), tenant=caller.tenant
         )
-    return found
+    except NotStorable:
+        return False
+
+
+def _not_found(conversation_id: str) -> Problem:
+    return Problem(
+        404,
+        "conversation_not_found",
+        f"Conversation with id '{conversation_id[:80]}' not found.",
+    )
 
 
 def _no_item(item_id: str) -> Problem:
