@@ -1,4 +1,4 @@
-"""Could a task be taken now? Asks the store, the broker and who serves the agents."""
+"""Could a task be taken now? Asks settings, store, broker and workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, ServiceDisabled
 from orchestrator.parts import OrchestratorParts
 
 PART_SECONDS: Final = 3.0
@@ -21,7 +21,7 @@ class ReadinessPart(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     name: str
-    """`store`, `broker` or `workers`."""
+    """`agent_manager`, `store`, `broker` or `workers`."""
     ready: bool
     """Whether it would do its part."""
     detail: str
@@ -46,7 +46,8 @@ async def read_readiness(parts: OrchestratorParts) -> Readiness:
         _asked("broker", _reachable(parts)),
         _asked("workers", _served(parts)),
     )
-    return Readiness(ready=all(part.ready for part in found), parts=tuple(found))
+    told = (_switched_on(parts), *found)
+    return Readiness(ready=all(part.ready for part in told), parts=told)
 
 
 async def _asked(name: str, question: Awaitable[ReadinessPart]) -> ReadinessPart:
@@ -58,6 +59,12 @@ async def _asked(name: str, question: Awaitable[ReadinessPart]) -> ReadinessPart
     except TimeoutError:
         detail = f"it did not answer within {PART_SECONDS:g} s"
         return ReadinessPart(name=name, ready=False, detail=detail)
+
+
+def _switched_on(parts: OrchestratorParts) -> ReadinessPart:
+    enabled = parts.agent_manager_enabled
+    detail = "enabled" if enabled else str(ServiceDisabled("agent_manager"))
+    return ReadinessPart(name="agent_manager", ready=enabled, detail=detail)
 
 
 async def _writable(parts: OrchestratorParts) -> ReadinessPart:

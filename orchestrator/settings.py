@@ -37,7 +37,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
-from orchestrator.errors import InvalidSettings
+from orchestrator.errors import InvalidSettings, ServiceDisabled
 from orchestrator.http_settings import HttpSettings
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
@@ -139,6 +139,15 @@ class ServicesSettings(Section):
     """How workers run tasks."""
     conversations: ConversationsSettings = ConversationsSettings()
     """How much history is kept and how much of it a model sees."""
+
+    def require_agent_manager(self) -> None:
+        """Refuse to bring up what runs tasks while that is switched off.
+
+        Raises:
+            ServiceDisabled: it is.
+        """
+        if not self.agent_manager.enabled:
+            raise ServiceDisabled("agent_manager")
 
 
 class StorageSettings(Section):

@@ -18,7 +18,8 @@ from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
-from workers.agents.kinds import build_agent, kind_of
+from workers.agents.kinds import build_agent, can_run, kind_of
+from workers.agents.structured import schema_problem
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
@@ -61,7 +62,8 @@ class AgentManager(Protocol):
         under the name replaces the first for runs that begin later.
 
         Raises:
-            InvalidAgent: the kind or a tool is not known.
+            InvalidAgent: the kind or a tool is not known, the output schema is none,
+                or an argument is of another type.
         """
         ...
 
@@ -139,6 +141,7 @@ class LocalAgentManager:
         self._agents: dict[str, _Registered] = {}
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
+        _check_arguments(config, agent)
         unknown = [name for name in config.tools if self._tools.find_tool(name) is None]
         if unknown:
             known = ", ".join(self._tools.names) or "none"
@@ -225,6 +228,30 @@ class LocalAgentManager:
         if entry is None:
             raise AgentNotFound(name, nearest=nearest_names(name, self._agents))
         return entry
+
+
+def _check_arguments(config: object, agent: object) -> None:
+    """Refuse what is no configuration or no agent, or asks for a form that is none."""
+    if not isinstance(config, AgentConfig):
+        raise InvalidAgent(
+            f"register_agent takes an AgentConfig (got {_named(config)}); give it"
+            " AgentConfig(name=…), which says how the agent works"
+        )
+    if agent is not None and not can_run(agent):
+        raise InvalidAgent(
+            f"agent {config.name!r}: {_named(agent)} is no agent; give an object with"
+            " a method `async def run(self, ctx, agent_input)`, or none to build one"
+        )
+    if config.output_schema is not None:
+        problem = schema_problem(config.output_schema)
+        if problem:
+            raise InvalidAgent(f"agent {config.name!r}: {problem}")
+
+
+def _named(given: object) -> str:
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return type(given).__name__
 
 
 def _checked(answer: object) -> AgentResult:

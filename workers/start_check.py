@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from orchestrator.embedded import redis_version
-from orchestrator.errors import ServiceDisabled, StoreUnavailable
+from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.wiring import connect
 from workers.agent_manager import AgentManager, LocalAgentManager
@@ -56,8 +56,7 @@ async def check_startup(settings: Settings) -> None:
         InvalidEndpoint: the endpoint's URL, key or headers cannot be used.
         StoreUnavailable: the store does not answer or must not be used.
     """
-    if not settings.services.agent_manager.enabled:
-        raise ServiceDisabled("agent_manager")
+    settings.services.require_agent_manager()
     parts = connect(settings)
     governor = open_governor(settings, parts)
     try:

@@ -21,12 +21,17 @@ async def _agents(*, as_json: bool) -> None:
     async with open_orchestrator() as orchestrator:
         agents = await orchestrator.agents()
     if as_json:
-        echo_json([agent.model_dump(mode="json") for agent in agents])
+        echo_json([_described(agent) for agent in agents])
         return
     echo_table(
         ("agent", "kind", "workers", "done", "failed", "last answer", "description"),
         (_row(agent) for agent in agents),
     )
+
+
+def _described(agent: AgentInfo) -> dict[str, object]:
+    told = agent.model_dump(mode="json")
+    return told | {"failure_rate": agent.health.failure_rate}
 
 
 def _row(agent: AgentInfo) -> tuple[object, ...]:

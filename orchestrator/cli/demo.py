@@ -49,15 +49,21 @@ def command(question: str, paths: Sequence[Path]) -> int:
     Brings up a Redis, a worker and, when no endpoint answers, a scripted one that
     calls no model; stops them all at the end.
     """
+    settings = load_settings()
+    settings.services.require_agent_manager()
     documents = read_documents(paths or DEFAULT_PATHS)
     sections = pick_sections(documents, count=_SUMMARIES)
-    return run_async(_demo(question, documents, sections), farewell="stopping")
+    demo = _demo(question, documents, sections, url=configured_url(settings))
+    return run_async(demo, farewell="stopping")
 
 
 async def _demo(
-    question: str, documents: Sequence[NamedText], sections: Sequence[NamedText]
+    question: str,
+    documents: Sequence[NamedText],
+    sections: Sequence[NamedText],
+    *,
+    url: str | None,
 ) -> int:
-    url = configured_url(load_settings())
     with (
         tempfile.TemporaryDirectory(prefix="celeriac-demo-") as name,
         open_redis(Path(name), url=url) as redis,

@@ -48,7 +48,11 @@ def command(as_json: bool, ask: bool) -> int:
     Ends with 69 when something is missing that tasks cannot do without.
     """
     settings = load_settings()
-    checks = [*run_async(_examine(settings, ask=ask)), *_settings_checks(settings)]
+    checks = [
+        *run_async(_examine(settings, ask=ask)),
+        *_service_checks(settings),
+        *_settings_checks(settings),
+    ]
     rows = list(setting_rows(settings))
     failed = any(check.state == "fail" for check in checks)
     if as_json:
@@ -180,6 +184,20 @@ async def _endpoint_checks(name: str, *, ask: bool) -> list[Check]:
     if not report.advice:
         return [Check("endpoint", "ok", about)]
     return [Check("endpoint", "warn", about, line) for line in report.advice]
+
+
+def _service_checks(settings: Settings) -> list[Check]:
+    """Tell what is switched off; one may well do without conversations."""
+    services, found = settings.services, []
+    if not services.agent_manager.enabled:
+        finding = "agent_manager is disabled: no task is taken and no worker starts"
+        remedy = "set services.agent_manager.enabled: true to use it"
+        found.append(Check("services", "fail", finding, remedy))
+    if not services.conversations.enabled:
+        finding = "conversations is disabled: tasks with a conversation are refused"
+        remedy = "set services.conversations.enabled: true to use it"
+        found.append(Check("services", "warn", finding, remedy))
+    return found
 
 
 def _settings_checks(settings: Settings) -> list[Check]:

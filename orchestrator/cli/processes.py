@@ -17,7 +17,9 @@ from typing import IO, NoReturn
 
 from orchestrator import flower_settings
 from orchestrator.child_process import tied
+from orchestrator.cli import exit_codes
 from orchestrator.cli.output import echo_if_heard, plain
+from orchestrator.errors import OrchestratorError
 from orchestrator.settings import Settings
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -26,6 +28,16 @@ LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
 """A process that ran for so long starts again after the first pause."""
 _LONGEST_LINE_BYTES = 1024 * 1024
+
+
+class ChildRefused(OrchestratorError):
+    """A child cannot take its settings or options: another start ends the same."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} ended with code {exit_codes.USAGE}: it cannot take its settings or"
+            " options; correct what its last lines say and start again"
+        )
 
 
 def worker_command(*options: str) -> list[str]:
@@ -118,11 +130,17 @@ async def keep_running(
     *,
     grace_seconds: float,
 ) -> NoReturn:
-    """Run a child until cancelled, again with a growing pause whenever it ends."""
+    """Run a child until cancelled, again with a growing pause whenever it ends.
+
+    Raises:
+        ChildRefused: it ended with the code for settings that cannot be taken.
+    """
     pause = FIRST_PAUSE_SECONDS
     while True:
         started = monotonic()
         code = await _run_once(name, command, environment, grace_seconds=grace_seconds)
+        if code == exit_codes.USAGE:
+            raise ChildRefused(name)
         if monotonic() - started >= _STEADY_SECONDS:
             pause = FIRST_PAUSE_SECONDS
         _log("up", f"{name} ended with code {code}; starts again in {pause:g} s")

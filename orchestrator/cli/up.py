@@ -95,9 +95,11 @@ def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -
     """Keep Redis, workers, HTTP and Flower running until Ctrl-C.
 
     Uses REDIS_URL when it is set, else starts a private Redis that keeps its data in
-    the state directory. A process that ends is started again, ever more slowly.
+    the state directory. A process that ends is started again, ever more slowly; one
+    that cannot take its settings or options ends them all.
     """
     settings = _load(http_port)
+    settings.services.require_agent_manager()
     wanted["http"] = wanted["http"] and packages_are_there()
     fleet = _Fleet(**wanted)
     if settings.storage.backend != "redis":

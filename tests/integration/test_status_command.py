@@ -49,6 +49,7 @@ def test_status_tells_what_ran_and_who_works(stand: Stand) -> None:
     assert assistant["expected_wait_seconds"] == 0
     assert [worker["slots"] for worker in told["workers"]] == [3]
     assert {part["name"]: part["ready"] for part in told["readiness"]["parts"]} == {
+        "agent_manager": True,
         "store": True,
         "broker": True,
         "workers": True,

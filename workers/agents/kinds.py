@@ -61,9 +61,14 @@ def _load(announced: EntryPoint, *, agent: str) -> Agent:
             f"agent {agent!r}: kind {announced.name!r} ({announced.value}) cannot be"
             f" loaded: {type(exc).__name__}: {exc}"
         ) from exc
-    if not callable(getattr(built, "run", None)):
+    if not can_run(built):
         raise InvalidAgent(
             f"agent {agent!r}: kind {announced.name!r} ({announced.value}) gives a"
             f" {type(built).__name__}, which has no method run"
         )
     return built
+
+
+def can_run(agent: object) -> bool:
+    """Whether it is an object with a method `run`; a class is none yet."""
+    return not isinstance(agent, type) and callable(getattr(agent, "run", None))

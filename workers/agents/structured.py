@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from functools import cached_property
+from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.exceptions import best_match
 from pydantic import JsonValue
+from referencing import Resource
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from conversations.json_value import JsonObject, check_json
 from workers.errors import AgentFailed
@@ -20,6 +24,43 @@ _ORDER = (
 )
 
 
+def schema_problem(schema: JsonObject) -> str:
+    """Say what keeps an `output_schema` from being one, or ''.
+
+    What it refers to must stand in it: nothing is fetched for a schema.
+    """
+    try:
+        Draft202012Validator.check_schema(schema)
+        _check_references(DRAFT202012.create_resource(schema))
+    except SchemaError as exc:
+        problem = f"{exc.message[:300]} (at {exc.json_path})"
+    except Unresolvable as exc:
+        problem = f"$ref {str(exc.ref)[:300]!r} is not found in it"
+    except (RecursionError, TypeError, ValueError) as exc:
+        problem = f"it is nested too deeply or refers to no place ({str(exc)[:200]})"
+    else:
+        return ""
+    return f"output_schema is not a JSON Schema: {problem}; correct it"
+
+
+def _check_references(root: Resource[Any]) -> None:
+    """Look up what the schema refers to.
+
+    Raises:
+        Unresolvable: some of it is nowhere.
+    """
+    found = [(root, EMPTY_REGISTRY.resolver_with_root(root))]
+    while found:
+        resource, resolver = found.pop()
+        if isinstance(resource.contents, dict):
+            for key in ("$ref", "$dynamicRef"):
+                if key in resource.contents:
+                    resolver.lookup(resource.contents[key])
+        found += [
+            (each, resolver.in_subresource(each)) for each in resource.subresources()
+        ]
+
+
 class OutputFormat:
     """The schema of an agent's answer."""
 
@@ -29,14 +70,8 @@ class OutputFormat:
         Raises:
             AgentFailed: it is none; says where.
         """
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as exc:
-            raise AgentFailed(
-                f"output_schema is not a JSON Schema: {exc.message[:300]} (at"
-                f" {exc.json_path}); correct the agent's output_schema",
-                code="invalid_output_schema",
-            ) from exc
+        if problem := schema_problem(schema):
+            raise AgentFailed(problem, code="invalid_output_schema")
         self.schema = schema
 
     @property
@@ -46,7 +81,7 @@ class OutputFormat:
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
-        return Draft202012Validator(self.schema)
+        return Draft202012Validator(self.schema, registry=EMPTY_REGISTRY)
 
     def read(self, text: str) -> tuple[JsonValue, str]:
         """Return the value that a text holds and what is wrong with it, or ''."""

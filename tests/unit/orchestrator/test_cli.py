@@ -12,6 +12,8 @@ from conversations.errors import (
     ConversationStoreUnavailable,
     InvalidHistory,
 )
+from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
+from orchestrator.cli.agents import _described
 from orchestrator.cli.connection import announce_url
 from orchestrator.cli.conversations import LONGEST_LINE_BYTES, text_of
 from orchestrator.cli.exit_codes import Unavailable, exit_code_of
@@ -108,6 +110,13 @@ def test_without_redis_reading_ends_with_69(
     monkeypatch.setenv("REDIS_URL", "unix:///nowhere/redis.sock")
     assert run(name.split()) == 69
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_agent_is_told_with_the_share_of_its_runs_that_failed() -> None:
+    health = AgentHealth(successes=3, failures=1)
+    told = _described(AgentInfo(config=AgentConfig(name="a"), health=health))
+    assert told["failure_rate"] == 0.25
+    assert json.loads(json.dumps(told))["health"]["failures"] == 1
 
 
 def test_errors_have_documented_exit_codes() -> None:

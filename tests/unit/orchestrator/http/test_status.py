@@ -106,9 +106,33 @@ async def test_an_agent_that_nobody_serves_is_named(at_home: Served) -> None:
     await at_home.parts.directory.announce(worker, ttl_seconds=60)
     answer = await at_home.client.get("/readyz")
     assert answer.status_code == 503
-    detail = answer.json()["parts"][2]["detail"]
+    parts = {part["name"]: part["detail"] for part in answer.json()["parts"]}
+    detail = parts["workers"]
     assert agents[1].name in detail
     assert agents[0].name not in detail
+
+
+async def test_without_the_agent_manager_nothing_is_ready_for_a_task() -> None:
+    async with serving(services={"agent_manager": {"enabled": False}}) as off:
+        await announce(off)
+        answer = await off.client.get("/readyz")
+        refused = await off.client.post("/tasks", json={"agent": "assistant"})
+    assert answer.status_code == 503
+    (part,) = [part for part in answer.json()["parts"] if not part["ready"]]
+    assert part["name"] == "agent_manager"
+    assert "set services.agent_manager.enabled: true" in part["detail"]
+    assert (refused.status_code, refused.json()["code"]) == (503, "service_disabled")
+
+
+async def test_without_conversations_tasks_are_taken_and_histories_refused() -> None:
+    async with serving(services={"conversations": {"enabled": False}}) as off:
+        await announce(off)
+        ready = await off.client.get("/readyz")
+        taken = await off.client.post("/tasks", json={"agent": "assistant"})
+        body = {"agent": "assistant", "conversation_id": "c"}
+        refused = await off.client.post("/tasks", json=body)
+    assert (ready.status_code, taken.is_success) == (200, True)
+    assert (refused.status_code, refused.json()["code"]) == (503, "service_disabled")
 
 
 async def test_a_tenant_is_told_its_own_figures_alone(served: Served) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -108,6 +109,47 @@ def test_an_object_is_told_as_what_it_is(
     manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
     manager.register_agent(AgentConfig(name="a", kind=said), agent)
     assert manager.get_config("a").kind == kind
+
+
+@pytest.mark.parametrize("config", ["x", None, {"name": "x"}, AgentConfig])
+def test_what_is_no_configuration_is_refused_with_the_remedy(config: object) -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    with pytest.raises(InvalidAgent, match=r"got .*give it AgentConfig\(name=…\)"):
+        manager.register_agent(config)
+
+
+@pytest.mark.parametrize("agent", [Parrot, "LLMAgent", 7])
+def test_what_is_no_agent_is_refused_with_the_remedy(agent: object) -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    with pytest.raises(InvalidAgent, match=r"agent 'a': .* is no agent; give an obj"):
+        manager.register_agent(AgentConfig(name="a"), agent)
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"type": "nope"}, r"'nope' is not valid .*\$\.type"),
+        ({"properties": {"a": {"pattern": "["}}}, "not a 'regex'"),
+        ({"items": {"$ref": "#/$defs/a"}}, r"\$ref '/\$defs/a' is not found"),
+        ({"$ref": "http://127.0.0.1:9/schema"}, r"\$ref 'http://.*' is not found"),
+        ({"$id": "http://[", "$ref": "a"}, "refers to no place"),
+    ],
+)
+def test_a_form_of_answers_that_is_none_is_refused_at_registration(
+    schema: dict[str, Any], told: str
+) -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    with pytest.raises(InvalidAgent, match=f"'a': output_schema is .*{told}"):
+        manager.register_agent(AgentConfig(name="a", output_schema=schema))
+    assert manager.names == ()
+
+
+def test_a_form_of_answers_may_refer_to_its_own_places() -> None:
+    tree = {"type": "object", "properties": {"next": {"$ref": "#/$defs/tree"}}}
+    schema = {"$defs": {"tree": tree}, "$ref": "#/$defs/tree"}
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    manager.register_agent(AgentConfig(name="a", output_schema=schema))
+    assert manager.names == ("a",)
 
 
 def test_the_names_of_our_kinds_are_those_that_are_built() -> None:
