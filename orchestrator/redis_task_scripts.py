@@ -154,18 +154,18 @@ class RedisTaskScripts:
         *,
         more_keys: Sequence[str] = (),
     ) -> Answer:
-        """Call a script that names the fence.
+        """Call a script that names the lease.
 
         Raises:
-            LeaseLost: the fence is old.
+            LeaseLost: it is another's by now.
         """
-        tenant, task_id, fence, _worker = lease
+        tenant, task_id = lease.tenant, lease.task_id
         call = self._call(
-            name, tenant, task_id, [fence, *arguments], more_keys=more_keys
+            name, tenant, task_id, [lease.right, *arguments], more_keys=more_keys
         )
         verdict, *rest = await self._scripts.run(*call)
         if verdict == "lost":
-            raise LeaseLost(task_id, fence=fence)
+            raise LeaseLost(task_id, fence=lease.fence)
         answer: Answer = rest
         return answer
 
