@@ -14,7 +14,7 @@ from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
-from orchestrator.redis_dues import paying_functions
+from orchestrator.redis_dues import admitting_functions, paying_functions
 from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
@@ -30,6 +30,7 @@ _TASK_SCRIPTS: Final = (
     "claim",
     "record_step",
     "start_step",
+    "admit_step",
     "drop_start",
     "take_messages",
     "append_events",
@@ -84,6 +85,7 @@ def composed_sources(constants: ScriptConstants) -> dict[str, str]:
     )
     shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
     own = {name: read_script(name) for name in _TASK_SCRIPTS}
+    own["admit_step"] = admitting_functions() + own["admit_step"]
     own["record_step"] = paying_functions() + own["record_step"]
     composed = {name: pruned(shared, text) + text for name, text in own.items()}
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
