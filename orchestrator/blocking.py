@@ -1,7 +1,7 @@
 """The blocking face: the same methods, driven on a loop of its own.
 
 Repeats signatures, never logic. Usable from any thread, also where another event loop
-runs (it blocks that loop meanwhile), but not in coroutines of a worker's tools and agents.
+runs (it blocks that loop meanwhile), but in no coroutine of a worker's agents or tools.
 """
 
 from __future__ import annotations

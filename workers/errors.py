@@ -34,7 +34,7 @@ def text_of(error: BaseException) -> str:
     """Return an error's text, also of one that cannot be turned into any."""
     try:
         return str(error)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - it is a stranger's
         return f"(no text: its __str__ raised {type(exc).__name__})"
 
 

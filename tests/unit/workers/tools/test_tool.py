@@ -184,7 +184,7 @@ class OfNoFamily(BaseException):
     """What libraries raise that are sure not to be caught."""
 
 
-class WithoutText(Exception):  # noqa: N818
+class WithoutText(Exception):
     """An error whose text is an error."""
 
     def __str__(self) -> str:
