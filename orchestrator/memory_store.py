@@ -15,7 +15,7 @@ from conversations.conversation import ConversationConfig
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact
-from orchestrator.dues import Payee
+from orchestrator.dues import Toll
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
@@ -71,7 +71,7 @@ class InMemoryTaskStore(
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
-        payee: Payee | None = None,
+        toll: Toll | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
@@ -97,7 +97,7 @@ class InMemoryTaskStore(
             result_ttl_seconds=result_ttl_seconds,
             redact=redact,
         )
-        super().__init__(ledger, turns=turns, redact=redact, payee=payee)
+        super().__init__(ledger, turns=turns, redact=redact, toll=toll)
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,

@@ -141,11 +141,12 @@ def _shared_task_keys(tenant: str) -> tuple[str, ...]:
     )
 
 
-def gate_keys(gate: str) -> list[str]:
+@lru_cache
+def gate_keys(gate: str) -> tuple[str, ...]:
     """The keys that every gate script is given, in the order of lua/gate.lua."""
     state = f"{_GATE}{_digest(gate)[:32]}"
     parts = ("permits", "waiting", "seen", "places", "window")
-    return [state, *(f"{state}:{part}" for part in parts)]
+    return (state, *(f"{state}:{part}" for part in parts))
 
 
 def member(tenant: str, task_id: str) -> str:

@@ -20,9 +20,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchestrator.dues import Dues
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Dues, Needs
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.figures_store import FiguresStore
+from orchestrator.gate import Wait
 from orchestrator.journal import Decision, Step, StepStart, Unfinished
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure
@@ -190,6 +192,18 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
 
         Raises:
             LeaseLost: the fence is old.
+        """
+        ...
+
+    async def admit_step(
+        self, lease: Lease, start: StepStart, needs: Needs
+    ) -> tuple[Admitted, Started] | Wait | Spent:
+        """Let a completion begin and mark it, as by `start_step`; both or neither.
+
+        Repeating it takes nothing more, as with a `Toll`.
+
+        Raises:
+            LeaseLost: the fence is old; nothing was taken.
         """
         ...
 

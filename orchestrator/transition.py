@@ -43,6 +43,13 @@ class Lease(NamedTuple):
     task_id: str
     fence: int
     worker: str
+    token: str = ""
+    """Of the claim. A store whose history went back gives a fence out again."""
+
+    @property
+    def right(self) -> str:
+        """How the scripts know it: its fence and token."""
+        return f"{self.fence} {self.token}"
 
 
 class RefusalReason(StrEnum):

@@ -1,7 +1,8 @@
-"""A completion whose start mark was written with the step before it.
+"""A completion whose start mark was written before it was asked to.
 
-The mark saves a round trip where the completion follows at once. One that does not
-follow in time loses it, so that a crash does not count what was never asked.
+With the step before it, or with its permit and its budget: either saves a round trip
+where the completion follows at once. One that does not follow in time loses it, so
+that a crash does not count what was never asked.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 
 from orchestrator.errors import LeaseLost, StoreUnavailable
@@ -40,11 +42,19 @@ class BegunAhead:
         loop = asyncio.get_running_loop()
         self._end = loop.call_later(AHEAD_SECONDS, self._give_up)
 
-    async def follow(self, key: str) -> Started | None:
-        """Return how a completion that is asked now was marked; None without a mark."""
+    async def expects(self, key: str) -> bool:
+        """Whether the mark of a completion is written, or on its way."""
         if self._dropping is not None:
             await asyncio.wait({self._dropping})
-        if key != self._key:
+        return key == self._key
+
+    def admitted(self, key: str, started: Started) -> None:
+        """Note that a completion which now follows was marked when it was admitted."""
+        self._key, self._started, self._until = key, started, inf
+
+    async def follow(self, key: str) -> Started | None:
+        """Return how a completion that is asked now was marked; None without a mark."""
+        if not await self.expects(key):
             return None
         self._forget()
         return self._started if monotonic() < self._until else None

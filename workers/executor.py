@@ -66,6 +66,9 @@ class Executor:
             lease=claim.lease,
             deadline_left_seconds=claim.deadline_left_seconds,
         )
+        earlier = self.runs.get(run.key)
+        if earlier is not None:
+            earlier.interrupt(Interrupt.LEASE_LOST)
         self.runs[run.key] = run
         if self.draining:
             run.interrupt(Interrupt.DRAIN)
@@ -85,7 +88,8 @@ class Executor:
             return Outcome("store_unavailable")
         finally:
             run.stop()
-            self.runs.pop(run.key, None)
+            if self.runs.get(run.key) is run:
+                del self.runs[run.key]
 
     def drain(self) -> None:
         """Take no more tasks and release the runs at their next step boundary.
