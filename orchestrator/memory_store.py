@@ -37,6 +37,7 @@ from orchestrator.store import (
     Ending,
     Lease,
     SweepReport,
+    TaskEnd,
     TaskFilter,
     TaskPage,
 )
@@ -130,6 +131,16 @@ class InMemoryTaskStore(
     async def get(self, tenant: str, task_id: str) -> Task:
         with self._lock:
             return self._ledger.get(tenant, task_id).copy()
+
+    async def ends(
+        self, tenant: str, task_ids: Sequence[str]
+    ) -> tuple[TaskEnd | None, ...]:
+        with self._lock:
+            found = [self._turns.answering(tenant, task_id) for task_id in task_ids]
+            tasks = [entry.copy() if entry else None for entry in found]
+        return tuple(
+            TaskEnd(each.status, each.result) if each else None for each in tasks
+        )
 
     async def list(
         self,

@@ -51,6 +51,10 @@ def record(tenant: str, task_id: str) -> str:
     return f"{_ROOT}:{tenant}:task:{task_id}"
 
 
+def joined(tenant: str, task_id: str) -> str:
+    return f"{record(tenant, task_id)}:joined"
+
+
 def log(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:events"
 

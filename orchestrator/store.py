@@ -41,6 +41,7 @@ from orchestrator.transition import (
     RefusalReason,
     Started,
     SweepReport,
+    TaskEnd,
     Turn,
     Wakening,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "RefusalReason",
     "Started",
     "SweepReport",
+    "TaskEnd",
     "TaskFilter",
     "TaskPage",
     "TaskStore",
@@ -103,6 +105,15 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
 
         Raises:
             TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def ends(
+        self, tenant: str, task_ids: Sequence[str]
+    ) -> tuple[TaskEnd | None, ...]:
+        """Return how tasks ended, in order, in one trip; None where none is found.
+
+        The end of one whose message joined a run is that of the run.
         """
         ...
 

@@ -135,6 +135,13 @@ class Ending:
     turn: Turn | None = None
 
 
+class TaskEnd(NamedTuple):
+    """How a task ended, for those that wait for it."""
+
+    status: TaskStatus
+    result: TaskResult | None
+
+
 class Cancellation(NamedTuple):
     """The answer to a cancel: the task as it now stands."""
 

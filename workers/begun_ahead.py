@@ -31,6 +31,8 @@ class BegunAhead:
         self._until = 0.0
         self._end: asyncio.TimerHandle | None = None
         self._dropping: asyncio.Task[None] | None = None
+        self._was_unknown: set[str] = set()
+        """Whose mark was given up after it had told of an earlier attempt's."""
 
     def expect(self, key: str) -> None:
         """Note that a mark is on its way; nobody knows yet whether it arrives."""
@@ -56,8 +58,18 @@ class BegunAhead:
         """Return how a completion that is asked now was marked; None without a mark."""
         if not await self.expects(key):
             return None
-        self._forget()
-        return self._started if monotonic() < self._until else None
+        if monotonic() < self._until:
+            self._forget()
+            return self._started
+        self._lapse()
+        return None
+
+    def with_lapsed(self, key: str, started: Started) -> Started:
+        """Add what a mark had told that was given up before this one was written."""
+        if key not in self._was_unknown:
+            return started
+        self._was_unknown.discard(key)
+        return started._replace(is_unknown=True)
 
     async def take_back(self) -> None:
         """Remove the mark of a completion that was not asked.
@@ -70,9 +82,15 @@ class BegunAhead:
             await asyncio.wait({self._dropping})
 
     def _give_up(self) -> None:
-        key = self._forget()
+        key = self._lapse()
         if key is not None:
             self._dropping = asyncio.create_task(self._remove(key))
+
+    def _lapse(self) -> str | None:
+        key = self._forget()
+        if key is not None and self._started is not None and self._started.is_unknown:
+            self._was_unknown.add(key)
+        return key
 
     def _forget(self) -> str | None:
         if self._end is not None:

@@ -156,6 +156,7 @@ class StoreRunLog:
             started = await self._insist(
                 lambda: self._store.start_step(self._lease, start)
             )
+            started = self._ahead.with_lapsed(start.key, started)
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
 
@@ -168,6 +169,7 @@ class StoreRunLog:
         if isinstance(answer, Wait | Spent):
             return answer
         admitted, started = answer
+        started = self._ahead.with_lapsed(start.key, started)
         self._ahead.admitted(start.key, started)
         return admitted
 
