@@ -355,7 +355,8 @@ class Settings(BaseSettings):
             for path in (f"{endpoint}.api_key", f"{endpoint}.headers")
             if layer.value_at(path) not in (ABSENT, None, {})
         )
-        return (*exposed, *unpriced(self.llm, self.agents, self.budgets))
+        unpriced_models = unpriced(self.llm, self.agents, self.budgets)
+        return (*exposed, *self._origin.doubts, *unpriced_models)
 
 
 def _named(name: object, agent: object) -> object:
