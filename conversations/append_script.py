@@ -2,7 +2,8 @@
 
 Whoever must append in the same transaction as its own change composes a script of
 `APPEND_FUNCTIONS`, calls `conversation_append_plan(keys, argv)` before its first write
-and, when the plan is not `refused`, `conversation_append_write(keys, argv, plan, now_ms)`.
+and, when the plan is not `refused`, `conversation_append_write(keys, argv, plan,
+now_ms)`.
 The tables `keys` and `argv` hold exactly what `append_keys` and `append_arguments`
 return. `conversation_close(keys, close, now_ms)` adds a turn that ended without an
 answer. Knows no Redis client.
