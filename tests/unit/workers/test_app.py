@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.app import asks_for_prefork
+from workers.app import app, asks_for_prefork
 
 
 @pytest.mark.parametrize(
