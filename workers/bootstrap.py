@@ -108,7 +108,7 @@ class WorkerProcess:
             heartbeat_file=_heartbeat_file(),
         )
         self._heartbeat.start()
-        _spare_the_collector()
+        spare_the_collector()
 
     @property
     def is_on_time(self) -> bool:
@@ -179,7 +179,7 @@ class WorkerProcess:
         )
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Take what lives as long as the process out of Python's garbage collections.
 
     A run leaves few cycles, and a thousand runs hold many objects: the default
