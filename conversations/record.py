@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from pydantic_core import from_json
+
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.json_value import dumps
 from conversations.mending import ESCAPED_NUL, mended_json
-from conversations.message import Message, StoredMessage
+from conversations.message import Message, Role, StoredMessage
+from conversations.trusted import trusted
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+_ROLES = {role.value: role for role in Role}
+_TEXT_FIELDS = frozenset({"role", "content", "tool_call_id", "tokens"})
+"""What most messages have; others have parts that are values of their own."""
 
 
 def to_ms(instant: datetime) -> int:
@@ -36,16 +42,30 @@ def write_message(message: Message) -> str:
     return dumps(mended_json(json.loads(text))) if ESCAPED_NUL in text else text
 
 
+def read_message(body: str) -> Message:
+    """The message of what `write_message` wrote.
+
+    A text of a known role is not looked at again; what holds more is.
+    """
+    fields = from_json(body)
+    if isinstance(fields, dict) and fields.keys() <= _TEXT_FIELDS:
+        role = _ROLES.get(str(fields.get("role")))
+        if role is not None:
+            return trusted(Message, **(fields | {"role": role}))
+    return Message.model_validate_json(body)
+
+
 def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
     """The message of a log entry; `turn` is empty when it was added by hand.
 
     What stands around the message was written by a script of ours.
     """
-    return StoredMessage.model_construct(
+    return trusted(
+        StoredMessage,
         seq=seq,
         turn=turn or None,
         created_at=from_ms(at_ms),
-        message=Message.model_validate_json(body),
+        message=read_message(body),
     )
 
 

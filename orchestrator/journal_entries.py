@@ -13,6 +13,7 @@ from conversations.closing import newest_part
 from conversations.errors import RedactionFailed
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
+from conversations.trusted import changed
 from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
 from orchestrator.task_record import instant
 
@@ -77,8 +78,7 @@ def recorded_step(entry: str, *, sent: Step, text: str, attempt: int) -> Step:
     _place, recorded, *stored = entry.split(" ", 2)
     if stored and stored != [text]:
         return step_from_entry(entry)
-    stamp = {"attempt": attempt, "recorded_at": instant(recorded)}
-    return sent.model_copy(update=stamp)
+    return changed(sent, attempt=attempt, recorded_at=instant(recorded))
 
 
 def journal_from_entries(entries: Mapping[str, str]) -> Journal:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from conversations.mending import mended
 from conversations.message import Message, Role
+from conversations.trusted import trusted
 from orchestrator.task import Usage
 from workers.errors import (
     CompletionRefused,
@@ -126,8 +127,10 @@ class CompletionAccumulator:
         if not (calls or text.strip()):
             raise self._without_answer()
         reasoning = mended("".join(self._reasoning))
-        return Completion(
-            message=Message(
+        return trusted(
+            Completion,
+            message=trusted(
+                Message,
                 role=Role.ASSISTANT,
                 content=text,
                 tool_calls=calls,
@@ -238,7 +241,8 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
     output = output or max(0, total - prompt)
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-    return Usage(
+    return trusted(
+        Usage,
         input_tokens=prompt,
         output_tokens=output,
         cached_tokens=min(cached, prompt),  # they are parts of the others

@@ -28,6 +28,7 @@ from conversations.json_value import (
 )
 from conversations.mending import mended_json
 from conversations.message import Message, Role
+from conversations.trusted import trusted
 from orchestrator.task import Task
 from workers.errors import (
     GateClosed,
@@ -73,7 +74,9 @@ class ToolResult(BaseModel):
 
     def as_message(self) -> Message:
         """Return the tool message that answers the call."""
-        return Message(role=Role.TOOL, content=self.content, tool_call_id=self.call_id)
+        return trusted(
+            Message, role=Role.TOOL, content=self.content, tool_call_id=self.call_id
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
