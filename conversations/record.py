@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from pydantic_core import from_json
-
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.json_value import dumps
+from conversations.json_value import dumps, loads, written
 from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, Role, StoredMessage
 from conversations.trusted import trusted
@@ -38,7 +36,7 @@ def write_message(message: Message) -> str:
     Holds no NUL: what a caller sends was refused for it, and what a run brings is
     mended here, on its way into every history.
     """
-    text = message.model_dump_json(exclude_defaults=True)
+    text = written(message, without_defaults=True)
     return dumps(mended_json(json.loads(text))) if ESCAPED_NUL in text else text
 
 
@@ -47,7 +45,7 @@ def read_message(body: str) -> Message:
 
     A text of a known role is not looked at again; what holds more is.
     """
-    fields = from_json(body)
+    fields = loads(body)
     if isinstance(fields, dict) and fields.keys() <= _TEXT_FIELDS:
         role = _ROLES.get(str(fields.get("role")))
         if role is not None:

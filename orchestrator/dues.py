@@ -8,14 +8,13 @@ step, or does not come to it, is paid by a `Payee`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestrator.budget import Amount, Budget, Reservation
 from orchestrator.gate import Departure, Gate, Permit
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dues:
+class Dues(NamedTuple):
     """Of one completion; paying them twice changes nothing."""
 
     permit: Permit | None = None

@@ -65,11 +65,10 @@ class Allowance:
             BudgetExceeded: it does not fit into an account.
             StoreUnavailable: the store refuses, for longer than the patience.
         """
-        accounts = tuple(
-            _enlarged(account, times) for account in self._accounts(task, config)
-        )
+        accounts = tuple(self._accounts(task, config))
         if not accounts:
             return None
+        accounts = tuple(_enlarged(account, times) for account in accounts)
         most = Usage(
             input_tokens=prompt_tokens,
             output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
@@ -92,7 +91,7 @@ class Allowance:
 
     def bounds(self, task: Task, config: AgentConfig) -> bool:
         """Whether any account bounds a task's calls."""
-        return any(True for _ in self._accounts(task, config))
+        return next(self._accounts(task, config), None) is not None
 
     async def aclose(self) -> None:
         """Give what is under way a moment to end."""
@@ -149,7 +148,9 @@ def amount_of(usage: Usage, price: Price) -> Amount:
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:
-    return min((n for n in (one, other) if n is not None), default=None)
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _micros(cost: Decimal | None) -> int | None:

@@ -239,8 +239,9 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
         return None
     prompt = prompt or max(0, total - output)
     output = output or max(0, total - prompt)
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    asked, said = map(usage.get, ("prompt_tokens_details", "completion_tokens_details"))
+    cached = _count(asked, "cached_tokens") if asked else 0
+    thought = _count(said, "reasoning_tokens") if said else 0
     return trusted(
         Usage,
         input_tokens=prompt,
@@ -251,7 +252,9 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
 
 
 def _count(counts: object, name: str) -> int:
-    count = _int(counts.get(name) if isinstance(counts, dict) else None)
+    count = counts.get(name) if isinstance(counts, dict) else None
+    if type(count) is not int:
+        count = _int(count)
     return count if count is not None and 0 < count <= _MOST_TOKENS else 0
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+from typing import NamedTuple
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import (
@@ -42,8 +42,7 @@ _LANES = 32
 _TROUBLE = frozenset({CallOutcome.REFUSED, CallOutcome.UNAVAILABLE})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Passage:
+class Passage(NamedTuple):
     """A call that may be made now."""
 
     gate: str

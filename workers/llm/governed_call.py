@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from conversations.window import estimate_tokens
 from orchestrator.agent_config import AgentConfig
@@ -28,8 +29,7 @@ from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.run_provider import Answered, Around
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """A model that may be asked."""
 
     endpoint: ServedEndpoint
@@ -45,8 +45,7 @@ class Plan:
     shortened: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class How:
+class How(NamedTuple):
     """In which way a run asks."""
 
     around: Around = nullcontext

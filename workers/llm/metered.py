@@ -12,6 +12,8 @@ from workers.llm.provider import (
     TextDelta,
 )
 
+_NONE = Usage()
+
 
 class MeteredProvider:
     """Another provider, with a default model and a sum of the tokens used."""
@@ -19,7 +21,7 @@ class MeteredProvider:
     def __init__(self, provider: LLMProvider, *, model: str | None) -> None:
         self._provider = provider
         self._model = model
-        self.usage = Usage()
+        self.usage = _NONE
         """Tokens of the completions so far, as the endpoint counted them."""
         self.cost_micros = 0
         """What they cost, in millionths."""

@@ -21,11 +21,11 @@ class PromptSizes:
 
     def tokens(self, request: CompletionRequest) -> int:
         """Return roughly how many tokens a request's messages and tools take."""
-        tools = sum(tool.prompt_tokens for tool in request.tools)
-        return tools + sum(map(self._tokens_of, request.messages))
-
-    def _tokens_of(self, message: Message) -> int:
-        known = self._known.get(id(message))
-        if known is None:
-            known = self._known[id(message)] = (message, estimate_tokens(message))
-        return known[1]
+        tokens = sum(tool.prompt_tokens for tool in request.tools)
+        known = self._known
+        for message in request.messages:
+            found = known.get(id(message))
+            if found is None:
+                found = known[id(message)] = (message, estimate_tokens(message))
+            tokens += found[1]
+        return tokens

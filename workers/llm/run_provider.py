@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestrator.dues import Dues
 from workers.llm.prompt_size import prompt_tokens
@@ -23,8 +22,7 @@ It gives who is to hear the answer as it comes, if anybody is.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answered:
+class Answered(NamedTuple):
     """A completion, and what it owes until its step is recorded."""
 
     completion: Completion

@@ -7,7 +7,6 @@ affair.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ import aiohttp
 import httpx
 from aiohttp import StreamReader
 
+from conversations.json_value import loads
 from conversations.mending import mended
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, pieces_of
@@ -225,7 +225,7 @@ class Answer:
         except FOREIGN_ERRORS as exc:
             raise self._malformed("broke off in mid-answer") from exc
         try:
-            value = json.loads(text)
+            value = loads(text)
         except (ValueError, RecursionError) as exc:
             raise self._malformed("sent what is not JSON") from exc
         return self._checked(value)

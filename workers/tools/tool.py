@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from conversations.json_value import (
     check_identifier,
     check_json,
     dumps,
+    loads,
 )
 from conversations.mending import mended_json
 from conversations.message import Message, Role
@@ -254,7 +254,7 @@ class Tool:
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
         # Through text, so that tuples and subclasses are what a resumed run reads.
-        return cast("JsonValue", json.loads(text))
+        return cast("JsonValue", loads(text))
 
 
 def _in_thread(bound: Callable[[], Any]) -> object:
