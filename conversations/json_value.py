@@ -112,14 +112,15 @@ def dumps(value: object) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """The value of JSON text, as `json.loads` reads it, in a quarter of the time.
+    """The value of JSON text, read fast; what Python's own reader takes is taken.
 
     Raises:
         ValueError, RecursionError: it is none.
     """
     try:
-        return from_json(text)
-    except ValueError:  # halves of a surrogate, other encodings: rare, and legal
+        return from_json(text, cache_strings="keys")
+    except ValueError:
+        # Halves of a surrogate, byte order marks, other encodings, great depth.
         return json.loads(text)
 
 

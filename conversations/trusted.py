@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel
 
+from conversations.shared_names import shared
+
 M = TypeVar("M", bound=BaseModel)
 
 _new = object.__new__
@@ -61,13 +63,13 @@ def trusted(model: type[M], /, **values: Any) -> M:
     for name, make in made_anew:
         if name not in values:
             fields[name] = make()
-    return _made(model, fields, set(values))
+    return _made(model, fields, shared(set(values)))
 
 
 def changed(value: M, /, **changes: Any) -> M:
     """Return a copy of a frozen value with other fields, which are not checked."""
     named = value.__pydantic_fields_set__ | changes.keys()
-    return _made(type(value), value.__dict__ | changes, named)
+    return _made(type(value), value.__dict__ | changes, shared(named))
 
 
 def _made(model: type[M], fields: dict[str, Any], named: set[str]) -> M:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from workers.llm.context_guard import fitted
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.prompt_size import PromptSizes
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around
+from workers.llm.run_provider import Answered, Around, Marking, Unmarked
 
 
 class Choice(NamedTuple):
@@ -48,7 +47,7 @@ class Plan:
 class How(NamedTuple):
     """In which way a run asks."""
 
-    around: Around = nullcontext
+    around: Around = Unmarked
     owes: bool = False
 
 
@@ -59,6 +58,7 @@ class Call:
     choice: Choice
     request: CompletionRequest
     sizes: PromptSizes
+    marking: Marking = field(default_factory=Unmarked)
     completion: Completion | None = None
     answered: Answered | None = None
     """There when its dues are left to who records it."""
