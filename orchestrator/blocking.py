@@ -1,7 +1,7 @@
 """The blocking face: the same methods, driven on a loop of its own.
 
 Repeats signatures, never logic. Usable from any thread, also where another event loop
-runs (it blocks that loop meanwhile).
+runs (it blocks that loop meanwhile), but in no coroutine of a worker's agents or tools.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from collections.abc import (
 )
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
+from warnings import warn
 
 from pydantic import JsonValue
 
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.blocking_chat import Chat
 from orchestrator.blocking_conversations import BlockingConversations
-from orchestrator.errors import OrchestratorClosed
+from orchestrator.errors import LoopWouldBlock, OrchestratorClosed
 from orchestrator.events import TaskEvent
 from orchestrator.gate_report import GateReport
 from orchestrator.journal import Action, Step
-from orchestrator.loop_thread import LoopThread
+from orchestrator.loop_thread import LoopThread, is_in_loops_coroutine
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitOptions, SubmitRequest, Then
@@ -51,6 +52,8 @@ class Orchestrator:
         *,
         parts: OrchestratorParts | None = None,
     ) -> None:
+        if is_in_loops_coroutine():
+            raise LoopWouldBlock
         self._async = AsyncOrchestrator(settings, parts=parts)
         self._loop = LoopThread("celeriac-orchestrator")
 
@@ -64,6 +67,14 @@ class Orchestrator:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        """Warn of connections and a thread that nobody closed, and end them."""
+        loop: LoopThread | None = getattr(self, "_loop", None)
+        if loop is not None and loop.is_alive:
+            what = "an Orchestrator was not closed; use `with Orchestrator() as …`"
+            warn(what, ResourceWarning, source=self, stacklevel=2)
+            loop.abandon(self._async.aclose())
 
     def close(self) -> None:
         """Close connections; a second call does nothing."""
@@ -247,6 +258,9 @@ class Orchestrator:
         if not self._loop.is_alive:
             coroutine.close()
             raise OrchestratorClosed
+        if is_in_loops_coroutine():
+            coroutine.close()
+            raise LoopWouldBlock
         return self._loop.await_(coroutine)
 
     def _iterate(self, events: AsyncIterator[TaskEvent]) -> Iterator[TaskEvent]:

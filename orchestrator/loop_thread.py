@@ -21,13 +21,26 @@ STOP_SECONDS = 5.0
 """How long `close` waits for what still runs on the loop to take its cancel."""
 
 
+class _LoopsThread(threading.Thread):
+    """Known by its type to whoever asks where it is."""
+
+
+def is_in_loops_coroutine() -> bool:
+    """Whether the caller is a coroutine on the loop of a `LoopThread`.
+
+    Code that such a loop runs in a greenlet is none.
+    """
+    is_there = isinstance(threading.current_thread(), _LoopsThread)
+    return is_there and asyncio.current_task() is not None
+
+
 class LoopThread:
     """An event loop on a daemon thread."""
 
     def __init__(self, name: str = "celeriac-loop") -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread = _LoopsThread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -72,6 +85,23 @@ class LoopThread:
         )
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_SECONDS)
+
+    def abandon(self, last: Coroutine[Any, Any, object]) -> None:
+        """Have the loop end by itself once it has run a last coroutine; waits not."""
+
+        async def leave() -> None:
+            try:
+                await last
+            finally:
+                await _cancel_all()
+                self._loop.call_soon(self._loop.stop)
+
+        leaving = leave()
+        try:
+            asyncio.run_coroutine_threadsafe(leaving, self._loop)
+        except RuntimeError:  # closed meanwhile
+            leaving.close()
+            last.close()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

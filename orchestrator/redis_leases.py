@@ -54,19 +54,20 @@ class RedisLeases(RedisTaskScripts):
         if not redis_keys.may_name_a_task(tenant, task_id):
             return RefusalReason.UNKNOWN
         lease_ms, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
-        arguments: Arguments = [worker, lease_ms, token_hex(8), unserved, *serves]
+        token = token_hex(8)
+        arguments: Arguments = [worker, lease_ms, token, unserved, *serves]
         verdict, *answer = await self._insist_on_claim(
             tenant, task_id, arguments, patience_seconds=lease_seconds
         )
         if verdict != "claimed":
             return RefusalReason(verdict)
         fields = pairs(answer[0])
-        lease = Lease(tenant, task_id, int(fields["attempt"]), worker)
+        lease = Lease(tenant, task_id, int(fields["attempt"]), worker, token)
         try:
             task = task_from_fields(fields)
             journal = journal_from_entries(pairs(answer[1]))
         except (UnreadableRecord, ValueError, KeyError):
-            await self._give_back(lease)
+            await self._give_back(lease, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
         return Claim(
             task=task,
@@ -77,23 +78,34 @@ class RedisLeases(RedisTaskScripts):
             has_mail=bool(answer[2]),
         )
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, unrung: Sequence[Doorbell]) -> None:
         """Leave a task to workers of the release that wrote what this one cannot read.
 
         Without a word its lease would run out, and it would be charged with a crash.
+        Nobody can be given the doorbells that came with it.
         """
         logger.warning(
             "record or journal cannot be read: another release wrote it",
             extra={"task_id": lease.task_id, "attempt": lease.fence},
         )
         with suppress(LeaseLost):
-            await self.release(
-                lease,
-                running_seconds=0,
-                delay_seconds=RESEND_SECONDS,
-                reason="another release wrote what the worker that was asked cannot"
-                " read; workers of that release go on with it",
+            unrung = (
+                *unrung,
+                *await self.release(
+                    lease,
+                    running_seconds=0,
+                    delay_seconds=RESEND_SECONDS,
+                    reason="another release wrote what the worker that was asked cannot"
+                    " read; workers of that release go on with it",
+                ),
             )
+        bells = [
+            text
+            for bell in unrung
+            for text in (redis_keys.member(bell.tenant, bell.task_id), bell.queue)
+        ]
+        if bells:
+            await self._run("leave_to_sweep", lease.tenant, lease.task_id, bells)
 
     async def _insist_on_claim(
         self,
@@ -128,7 +140,7 @@ class RedisLeases(RedisTaskScripts):
         arguments: list[str | int] = [milliseconds(lease_seconds)]
         for lease in leases:
             keys.append(redis_keys.record(lease.tenant, lease.task_id))
-            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
+            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.right]
         states = await self._scripts.run("renew", keys, arguments)
         return tuple(LeaseState(state) for state in states)
 
@@ -138,7 +150,7 @@ class RedisLeases(RedisTaskScripts):
         for lease in leases:
             keys.append(redis_keys.record(lease.tenant, lease.task_id))
             member = redis_keys.member(lease.tenant, lease.task_id)
-            arguments += [member, lease.fence, int(lease == blamed)]
+            arguments += [member, lease.right, int(lease == blamed)]
         if leases:
             await self._scripts.run("surrender", keys, arguments)
 

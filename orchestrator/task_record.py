@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
+from conversations.shared_names import sharing_names
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.store import Ending, TaskFilter
+from orchestrator.store import Ending, TaskEnd, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
     Task,
@@ -141,7 +142,7 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
         UnreadableRecord: another release wrote it.
     """
     try:
-        return _read_task(fields)
+        return sharing_names(_read_task(fields))
     except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
@@ -194,6 +195,27 @@ def _result(
     return TaskResult.model_validate(
         data | {"status": fields["status"], "executed_at": finished_at}
     )
+
+
+END_FIELDS: Final = ("status", "result", "finished_ms", "schema")
+"""What `end_from_fields` reads of a record."""
+
+
+def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
+    """Read how a task ended from its `END_FIELDS`; None without a record.
+
+    Raises:
+        UnreadableRecord: another release wrote it.
+    """
+    names = zip(END_FIELDS, values, strict=True)
+    fields = {name: value for name, value in names if value is not None}
+    if "status" not in fields:
+        return None
+    try:
+        result = _result(fields, find_instant(fields, "finished_ms"))
+        return TaskEnd(TaskStatus(fields["status"]), result)
+    except (KeyError, ValueError) as exc:
+        raise UnreadableRecord(fields.get("schema", "")) from exc
 
 
 def _failure(fields: Mapping[str, str]) -> TaskFailure | None:

@@ -105,7 +105,7 @@ class JournaledRunContext:
         self._registry = tools
         self._steps = {step.key: step for step in journal.steps}
         self._unsettled = UnsettledCalls(run, log, journal)
-        self._spent = SpentBudget(run, journal, record=self._decided)
+        self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
@@ -136,12 +136,12 @@ class JournaledRunContext:
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
         steps = self._steps.values()
-        kinds = Counter(step.kind for step in steps)
-        usage = sum((step.usage for step in steps), start=Usage())
+        kinds = [step.kind for step in steps]
+        counted = (step.usage for step in steps if step.usage.total_tokens)
         return TaskStats(
-            usage=usage,
-            completions=kinds[StepKind.COMPLETION],
-            tool_calls=kinds[StepKind.TOOL_CALL],
+            usage=sum(counted, start=Usage()),
+            completions=kinds.count(StepKind.COMPLETION),
+            tool_calls=kinds.count(StepKind.TOOL_CALL),
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
             maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
@@ -250,7 +250,7 @@ class JournaledRunContext:
                 except BudgetExceeded as exc:
                     if self._config.budget.when_spent != "wait":
                         raise
-                    await self._spent.decided(exc)
+                    await self._spent.decided(exc, record=self._decided)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
             await live.leave()

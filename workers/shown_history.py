@@ -19,12 +19,12 @@ class ShownHistory:
 
     def __init__(self, view: ConversationView | None = None) -> None:
         self._view = view  # keeps them, so that no other object takes their place
-        self._seqs = {} if view is None else dict(view.seqs)
+        self._seqs = {} if view is None else view.seqs
 
     def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
         """Return the numbers of the stored messages in a prompt, as first and last."""
-        seqs = self._seqs
-        found = sorted(seqs[id(each)] for each in prompt if id(each) in seqs)
+        placed = map(self._seqs.get, map(id, prompt))
+        found = sorted(seq for seq in placed if seq is not None)
         if found and found[-1] - found[0] == len(found) - 1:
             return [[found[0], found[-1]]]  # as most prompts show it, without a gap
         ranges: list[JsonValue] = []

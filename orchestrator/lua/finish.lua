@@ -1,7 +1,7 @@
 -- Ends a task: status, result, conversation turn, end event and health, together.
 --
 -- KEYS  task.lua's, then those of the conversation append when there is a turn
--- ARGV  task.lua's, then 6 fence, 7 status, 8 running time (ms), 9 result (JSON) or '',
+-- ARGV  task.lua's, then 6 lease, 7 status, 8 running time (ms), 9 result (JSON) or '',
 --       10 failure (JSON) or '', 11 failure code, 12 '1' when partial, 13 event data,
 --       14 event data when the turn was dropped, then the append's own (if any)
 -- Without a turn of its own a task that has no answer leaves what end_task keeps.
@@ -28,10 +28,11 @@ if #KEYS > 12 then
   if get('limits') then
     argv[3], argv[4], argv[5] = string.match(get('limits'), '^(.-)\n(.-)\n(.*)$')
   end
-  if get('rolled_back') or conversation_append_check(keys, argv) then
+  local plan = conversation_append_plan(keys, argv)
+  if plan.refused or get('rolled_back') then
     data = ARGV[14]
   else
-    conversation_append_write(keys, argv, text(NOW))
+    conversation_append_write(keys, argv, plan, text(NOW))
   end
 end
 redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])

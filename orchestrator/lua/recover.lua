@@ -9,7 +9,7 @@
 -- ARGV  task.lua's, then 6 crashes after which a task is failed
 -- Returns {'recovered' | 'ended' | 'nothing', doorbells}.
 
-if get('status') ~= 'running' then
+if not is_record() or get('status') ~= 'running' then
   redis.call('ZREM', LEASES, MEMBER)
   return {'nothing', {}}
 end
@@ -50,7 +50,6 @@ if charged then
 end
 redis.call('SREM', in_fleet('crowd', get('worker')), MEMBER)
 redis.call('SREM', in_fleet('primes', get('worker')), MEMBER .. ' ' .. get('attempt'))
-redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
 local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
 local status, code, message
 if deadline and deadline <= NOW then

@@ -5,7 +5,7 @@
 -- ARGV  task.lua's
 -- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
 
-local status = get('status')
+local status = is_record() and get('status')
 if status ~= 'pending' and status ~= 'waiting' then
   redis.call('ZREM', DUE, MEMBER)
   return {'nothing', {}}

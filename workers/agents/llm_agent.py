@@ -14,12 +14,15 @@ from pydantic import JsonValue
 from conversations.client_calls import marked_as_client
 from conversations.errors import ContextTooLong
 from conversations.fitting import fit_history, fit_turn
+from conversations.json_value import check_json
+from conversations.mending import mended
 from conversations.message import Message, Role, ToolCall
+from conversations.trusted import trusted
 from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.run_options import RunOptions
-from workers.agents.sampling import Sampling
+from workers.agents.sampling import Sampling, Samplings
 from workers.agents.structured import OutputFormat
 from workers.agents.turn_messages import opening_of_turn, refusal
 from workers.errors import (
@@ -89,6 +92,7 @@ class LLMAgent:
         """
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
+        self._samplings = Samplings()
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         instructions = "\n\n".join(
@@ -97,7 +101,11 @@ class LLMAgent:
             if text.strip()
         )
         loop = _ToolLoop(
-            ctx, agent_input, instructions=instructions, registry=self._registry
+            ctx,
+            agent_input,
+            instructions=instructions,
+            registry=self._registry,
+            sampling=self._samplings.of(ctx.config, agent_input.parameters),
         )
         return await loop.run()
 
@@ -112,10 +120,11 @@ class _ToolLoop:
         *,
         instructions: str,
         registry: ToolRegistry,
+        sampling: Sampling,
     ) -> None:
         self._ctx = ctx
         self._registry = registry
-        self._sampling = Sampling.of(ctx.config, agent_input.parameters)
+        self._sampling = sampling
         own = registry.names
         configured = [spec for spec in ctx.tools if spec.name not in own]
         self._configured_names = {spec.name for spec in configured}
@@ -224,9 +233,10 @@ class _ToolLoop:
         if self._format is not None:
             completion, output = await self._fitting(completion, self._format)
         reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
-        return AgentResult(
-            content=completion.message.content,
-            output=output,
+        return trusted(
+            AgentResult,
+            content=mended(completion.message.content),
+            output=check_json(output, path="output"),
             stop_reason=reason,
             partial=reason is not StopReason.END_TURN,
             messages=(*self._turn, completion.message),

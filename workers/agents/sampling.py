@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from conversations.message import Message
+from conversations.trusted import changed
 from orchestrator.agent_config import AgentConfig
 from workers.errors import AgentFailed
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -49,10 +50,28 @@ class Sampling(BaseModel):
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()
     ) -> CompletionRequest:
         """Return a question to the model; messages and tools are checked already."""
-        parts = {"messages": tuple(messages), "tools": tuple(tools)}
-        return self.empty_request.model_copy(update=parts)
+        return changed(self.empty_request, messages=tuple(messages), tools=tuple(tools))
 
     @cached_property
     def empty_request(self) -> CompletionRequest:
         """A request that asks nothing yet."""
-        return CompletionRequest(messages=(), **self.model_dump())
+        return CompletionRequest(messages=(), **self.model_dump(exclude_none=True))
+
+
+class Samplings:
+    """What holds for the runs of an agent; those that ask for nothing else share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[AgentConfig, Sampling] | None = None
+
+    def of(self, config: AgentConfig, parameters: JsonObject) -> Sampling:
+        """Return what holds for a run.
+
+        Raises:
+            AgentFailed: a parameter has a wrong type or range; names it.
+        """
+        if parameters != config.parameters:
+            return Sampling.of(config, parameters)
+        if self._last is None or self._last[0] is not config:
+            self._last = config, Sampling.of(config, parameters)
+        return self._last[1]

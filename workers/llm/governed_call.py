@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from conversations.window import estimate_tokens
 from orchestrator.agent_config import AgentConfig
@@ -25,11 +25,10 @@ from workers.llm.context_guard import fitted
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.prompt_size import PromptSizes
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around
+from workers.llm.run_provider import Answered, Around, Marking, Unmarked
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """A model that may be asked."""
 
     endpoint: ServedEndpoint
@@ -45,11 +44,10 @@ class Plan:
     shortened: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class How:
+class How(NamedTuple):
     """In which way a run asks."""
 
-    around: Around = nullcontext
+    around: Around = Unmarked
     owes: bool = False
 
 
@@ -60,6 +58,7 @@ class Call:
     choice: Choice
     request: CompletionRequest
     sizes: PromptSizes
+    marking: Marking = field(default_factory=Unmarked)
     completion: Completion | None = None
     answered: Answered | None = None
     """There when its dues are left to who records it."""

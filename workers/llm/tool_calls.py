@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from pydantic import JsonValue
@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from conversations.json_value import JsonObject, check_json
 from conversations.mending import mended
 from conversations.message import ToolCall
+from conversations.trusted import trusted
 from workers.errors import MalformedCompletion
 
 _MAX_NAME = 256
@@ -27,7 +28,11 @@ _MAX_ARGUMENT_CHARS = 1024 * 1024
 class _Slot:
     id: str = ""
     name: str = ""
-    arguments: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
 
     def is_whole(self) -> bool:
         try:
@@ -60,7 +65,7 @@ class ToolCallAccumulator:
         slot = self._slot(delta.get("index"), position, call_id, name, arguments)
         slot.id = slot.id or call_id
         slot.name = slot.name or name
-        slot.arguments += arguments
+        slot.pieces.append(arguments)
 
     def _slot(
         self, index: object, position: int, call_id: str, name: str, arguments: str
@@ -110,7 +115,8 @@ class ToolCallAccumulator:
             arguments, problem = parse_arguments(slot.arguments)
             if problem:
                 invalid[call_id] = problem
-            calls.append(ToolCall(id=call_id, name=slot.name, arguments=arguments))
+            call = trusted(ToolCall, id=call_id, name=slot.name, arguments=arguments)
+            calls.append(call)
         return tuple(calls), invalid
 
 

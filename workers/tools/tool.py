@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,9 +24,11 @@ from conversations.json_value import (
     check_identifier,
     check_json,
     dumps,
+    loads,
 )
 from conversations.mending import mended_json
 from conversations.message import Message, Role
+from conversations.trusted import trusted
 from orchestrator.task import Task
 from workers.errors import (
     GateClosed,
@@ -35,6 +36,7 @@ from workers.errors import (
     ToolError,
     ToolFailed,
     ToolTimeout,
+    text_of,
 )
 from workers.llm.provider import LLMProvider, ToolSpec
 from workers.tools.signature import read_signature
@@ -73,7 +75,9 @@ class ToolResult(BaseModel):
 
     def as_message(self) -> Message:
         """Return the tool message that answers the call."""
-        return Message(role=Role.TOOL, content=self.content, tool_call_id=self.call_id)
+        return trusted(
+            Message, role=Role.TOOL, content=self.content, tool_call_id=self.call_id
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +230,11 @@ class Tool:
             raise ToolFailed(
                 f"{self.name} failed: something it awaited was cancelled"
             ) from exc
-        except (Exception, SystemExit) as exc:
-            text = f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS]
+        except (KeyboardInterrupt, GeneratorExit):
+            # Of an async function: Ctrl-C of the program, a loop that is closed.
+            raise
+        except BaseException as exc:
+            text = f"{type(exc).__name__}: {text_of(exc)}"[:MAX_ERROR_CHARACTERS]
             raise ToolFailed(f"{self.name} failed: {text}") from exc
 
     async def _in_its_place(
@@ -251,15 +258,15 @@ class Tool:
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
         # Through text, so that tuples and subclasses are what a resumed run reads.
-        return cast("JsonValue", json.loads(text))
+        return cast("JsonValue", loads(text))
 
 
 def _in_thread(bound: Callable[[], Any]) -> object:
     try:
         return bound()
-    except StopIteration as exc:
-        # A future cannot carry it.
-        raise RuntimeError(f"StopIteration: {exc}") from exc
+    except (StopIteration, KeyboardInterrupt, GeneratorExit) as exc:
+        # A future cannot carry the first; the others are not meant for the loop.
+        raise RuntimeError(f"{type(exc).__name__}: {exc}") from exc
 
 
 def _checked_name(name: str) -> str:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from orchestrator.blocking import Orchestrator
+from orchestrator.errors import LoopWouldBlock
+from orchestrator.loop_thread import LoopThread
+from orchestrator.settings import Settings
+
+
+def test_a_coroutine_of_a_worker_is_refused_what_would_block_its_loop() -> None:
+    runs = LoopThread()
+
+    async def tool_that_makes_one() -> None:
+        Orchestrator(Settings())
+
+    async def tool_that_uses(celeriac: Orchestrator) -> None:
+        celeriac.get("task-1")
+
+    with Orchestrator(Settings()) as celeriac:
+        for tool in (tool_that_makes_one(), tool_that_uses(celeriac)):
+            with pytest.raises(LoopWouldBlock, match="await AsyncOrchestrator"):
+                runs.await_(tool, timeout=30)
+    runs.close()
+
+
+def test_one_that_nobody_closed_warns_and_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        Orchestrator(Settings())  # and its only name is gone
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
