@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 from pydantic_core import from_json
+
+NOT_JSON: Final = object()
+"""Stands for a text that is none."""
 
 
 def loads(text: bytes) -> object:
@@ -18,3 +22,11 @@ def loads(text: bytes) -> object:
     except ValueError:
         # Halves of a surrogate, byte order marks, other encodings, great depth.
         return json.loads(text)
+
+
+def value_of(text: bytes) -> object:
+    """Return the value, or `NOT_JSON`; no error of the reader, which holds the text."""
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return NOT_JSON
