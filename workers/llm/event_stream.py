@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from workers.llm.lenient_json import NOT_JSON, loads
+from conversations.json_value import loads
 
 DONE: Final = object()
 """The event that says that this was all."""
+NOT_JSON: Final = object()
+"""Stands for an event whose data is whole and no JSON."""
 _DONE = b"[DONE]"
 _MARK = b"\xef\xbb\xbf"
 
 
 class EventStream:
-    """Takes a stream's chunks of bytes; returns its values.
-
-    `NOT_JSON` stands for an event whose data is whole and no JSON.
-    """
+    """Takes a stream's chunks of bytes; returns its values."""
 
     def __init__(self, loads: Callable[[bytes], object] = loads) -> None:
         self._loads = loads

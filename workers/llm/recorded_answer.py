@@ -14,8 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from workers.llm.completion_parser import CompletionAccumulator
-from workers.llm.event_stream import DONE, EventStream
-from workers.llm.lenient_json import NOT_JSON
+from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 from workers.llm.secret_text import Secrets
 
 _Path = tuple[str, ...]

@@ -15,14 +15,14 @@ import aiohttp
 import httpx
 from aiohttp import StreamReader
 
+from conversations.json_value import loads
 from conversations.mending import mended
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, piece_by_piece
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import error_from, failure_in, has_failed
-from workers.llm.event_stream import DONE, EventStream
-from workers.llm.lenient_json import NOT_JSON, value_of
+from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")
@@ -244,7 +244,7 @@ class Answer:
             await self._keep_a_chunk()
             raise self._malformed(f"sent {self._media_type} instead of JSON")
         try:
-            return value_of(self._arrived_text() or await self._text())
+            return _value_of(self._arrived_text() or await self._text())
         except FOREIGN_ERRORS as exc:
             raise self._malformed("broke off in mid-answer") from exc
 
@@ -372,6 +372,14 @@ class Answer:
             status=self._sent.response.status,
             body=self.kept,
         )
+
+
+def _value_of(text: bytes) -> object:
+    """Return the value, or `NOT_JSON`; no error of the reader, which holds the text."""
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return NOT_JSON
 
 
 def _media_type(headers: Mapping[str, str]) -> str:

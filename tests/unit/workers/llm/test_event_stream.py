@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from workers.llm.event_stream import DONE, EventStream
-from workers.llm.lenient_json import NOT_JSON
+from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 
 ONE, TWO = {"a": 1}, {"b": "ü \u2028"}
 PLAIN = f"data: {json.dumps(ONE)}\n\ndata: {json.dumps(TWO, ensure_ascii=False)}\n\n"
