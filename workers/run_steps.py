@@ -5,11 +5,14 @@ Their parts are values that were checked when they were made, so most are not ag
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from pydantic import JsonValue
 
 from conversations.message import Message
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind
-from orchestrator.task import Usage
+from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion
@@ -69,6 +72,17 @@ def tool_step(
         error=result.error,
         seconds=seconds,
         attempt=attempt,
+    )
+
+
+def stats_of(steps: Iterable[Step]) -> TaskStats:
+    """Sum what steps took; the times and counts of the run itself are left out."""
+    done = tuple(steps)
+    kinds = Counter(step.kind for step in done)
+    return TaskStats(
+        usage=sum((step.usage for step in done), start=Usage()),
+        completions=kinds[StepKind.COMPLETION],
+        tool_calls=kinds[StepKind.TOOL_CALL],
     )
 
 

@@ -39,7 +39,7 @@ from workers.llm.provider import (
 )
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import ToolResult
+from workers.tools.tool import Tag, ToolResult
 
 CONCURRENT_TOOL_CALLS = 8
 """Calls of one turn that run at once, so that one run cannot take a whole worker."""
@@ -89,6 +89,11 @@ class LLMAgent:
         """
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
+
+    @property
+    def tool_tags(self) -> frozenset[Tag]:
+        """What its own tools bring, for the check of all that an agent has."""
+        return self._registry.tags
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         instructions = "\n\n".join(
