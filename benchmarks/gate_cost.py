@@ -1,27 +1,32 @@
-"""What the gate and the budget cost: processor time of a completion's way.
+"""What gate and budget add to a completion: processor time, and calls of Redis.
 
-`python -m benchmarks.gate_cost [calls] [in flight]` with REDIS_URL set. The endpoint is
-the double in a process of its own, so its time is not counted. The first rows ask as a
-tool does, and pay by a call of their own; those of a run mark, ask and record as every
-agent's completion does, in turns so that a busy machine treats all alike.
+`python -m benchmarks.gate_cost [turns]` with REDIS_URL set, of a Redis that nobody else
+uses. A hundred runs ask a model that answers after 0.2 s and costs nothing here; each
+of their completions is marked, asked and recorded as every agent's is. Runs without
+limits, with a gate, with a budget and with both work in turns, so that a busy machine
+treats all alike; a share is the median of the turns' own shares. Counted are the
+worker's side (this process), Redis (from its own count), and the scripts called.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from time import monotonic, process_time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from time import process_time
+
+from redis.asyncio import Redis
 
 from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import AgentBudget
 from orchestrator.gate import GateLimits
-from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
-from orchestrator.redis_dues import RedisPayee
+from orchestrator.redis_dues import RedisToll
 from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim
@@ -31,59 +36,97 @@ from workers.llm.allowance import Allowance
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_calls import CallRules
 from workers.llm.governor import Governor
-from workers.llm.provider import CompletionRequest, LLMProvider
+from workers.llm.provider import CompletionRequest
 from workers.run import Run
 from workers.run_context import JournaledRunContext
 from workers.run_log import StoreRunLog
 from workers.tools.registry import ToolRegistry
+from workers.tools.tool import Tool, tool
 
 ASKED = CompletionRequest(messages=(Message(role="user", content="hello " * 50),))
-TURNS = 10
-FREE, HIGH = GateLimits(), GateLimits(in_flight=100_000, requests=10_000_000)
+RUNS, EACH = 100, 10
+"""Runs at once, and completions of each in a turn."""
+FREE = GateLimits()
+HIGH = GateLimits(in_flight=100_000, requests=10_000_000, tokens=10**12)
+KINDS = {
+    "no limits": (FREE, {}),
+    "gate": (HIGH, {}),
+    "budget": (FREE, {"tokens": 10**12}),
+    "gate and budget": (HIGH, {"tokens": 10**12}),
+}
 
 
-async def measure(name: str, provider: LLMProvider, calls: int, most: int) -> None:
-    """Print milliseconds of processor time and of the clock for a call."""
-    slots = asyncio.Semaphore(most)
+@dataclass(kw_only=True)
+class Costs:
+    """Of one kind, in each turn: milliseconds and scripts of a completion."""
 
-    async def one() -> None:
-        async with slots:
-            await provider.complete(ASKED)
-
-    await asyncio.gather(*(one() for _ in range(50)))
-    began, used = monotonic(), process_time()
-    await asyncio.gather(*(one() for _ in range(calls)))
-    cpu = (process_time() - used) / calls * 1000
-    clock = (monotonic() - began) / calls * 1000
-    sys.stdout.write(f"{name:<28}{cpu:7.3f} ms cpu {clock:7.3f} ms clock a call\n")
+    worker: list[float] = field(default_factory=list)
+    redis: list[float] = field(default_factory=list)
+    scripts: list[float] = field(default_factory=list)
 
 
-async def measure_runs(
-    runs: Mapping[str, Sequence[JournaledRunContext]], calls: int
-) -> None:
-    """Print milliseconds of processor time of a completion in a run, for each kind."""
-    used = dict.fromkeys(runs, 0.0)
-    for turn in range(TURNS + 1):
-        for name, contexts in runs.items():
-            each = calls // TURNS // len(contexts)
-            began = process_time()
-            await asyncio.gather(*(_complete(one, each) for one in contexts))
-            used[name] += (process_time() - began) if turn else 0.0
-    done = calls // TURNS // 100 * 100 * TURNS
-    least = min(used.values())
-    for name, seconds in used.items():
-        share = f"{seconds / least:6.3f} x"
-        sys.stdout.write(f"{name:<28}{seconds / done * 1000:7.3f} ms cpu {share}\n")
+@tool(effect="pure")
+async def lookup(place: str) -> str:
+    """Look up a place."""
+    return f"{place} is fine"
 
 
-async def _complete(context: JournaledRunContext, times: int) -> None:
-    for _ in range(times):
+async def complete(context: JournaledRunContext) -> None:
+    for _ in range(EACH):
         await context.complete(ASKED)
 
 
+async def complete_and_call(context: JournaledRunContext) -> None:
+    """As a tool loop does: each completion follows a tool call."""
+    asked = ASKED.model_copy(update={"tools": context.tools})
+    for _ in range(EACH):
+        completion = await context.complete(asked)
+        await context.call_tool(completion.message.tool_calls[0])
+
+
+WORK = {"completions alone": complete, "completions and tool calls": complete_and_call}
+
+
+async def measure(
+    contexts: Sequence[JournaledRunContext], work: str, client: Redis, costs: Costs
+) -> None:
+    """Let all runs work for a turn."""
+    redis, scripts = await spent_by(client)
+    began = process_time()
+    await asyncio.gather(*(WORK[work](each) for each in contexts))
+    used, done = process_time() - began, len(contexts) * EACH
+    redis_after, scripts_after = await spent_by(client)
+    costs.worker.append(used / done * 1000)
+    costs.redis.append((redis_after - redis) / done * 1000)
+    costs.scripts.append((scripts_after - scripts) / done)
+
+
+async def spent_by(client: Redis) -> tuple[float, int]:
+    """Return seconds of processor time and scripts called."""
+    cpu = await client.info("cpu")
+    called = (await client.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})
+    return cpu["used_cpu_user"] + cpu["used_cpu_sys"], called["calls"]
+
+
+def report(work: str, costs: dict[str, Costs]) -> None:
+    bare = costs["no limits"]
+    print(f"{work}: of one completion")
+    for name, cost in costs.items():
+        pairs = zip(cost.worker, bare.worker, strict=True)
+        more = median(used / least - 1 for used, least in pairs)
+        whole = zip(cost.worker, cost.redis, bare.worker, bare.redis, strict=True)
+        with_redis = median((a + b) / (c + d) - 1 for a, b, c, d in whole)
+        print(
+            f"  {name:<16} worker {median(cost.worker):6.3f} ms ({more:+6.1%}),"
+            f" Redis {median(cost.redis):6.3f} ms (both {with_redis:+6.1%}),"
+            f" {median(cost.scripts):4.2f} scripts"
+        )
+
+
 async def a_run(
-    store: RedisTaskStore, governor: Governor, **budget: int
+    store: RedisTaskStore, governor: Governor, budget: dict[str, int]
 ) -> JournaledRunContext:
     """Return what an agent has of a claimed task."""
     task = Task(agent_name="a")
@@ -93,7 +136,8 @@ async def a_run(
     )
     if not isinstance(claimed, Claim):
         raise TypeError(f"not claimed: {claimed}")
-    config = AgentConfig(name="a", budget=AgentBudget(**budget))
+    tools: list[Tool] = [lookup]
+    config = AgentConfig(name="a", tools=("lookup",), budget=AgentBudget(**budget))
     log = StoreRunLog(
         store, lease=claimed.lease, insist=Insistence(patience_seconds=5), ring=_nobody
     )
@@ -102,7 +146,7 @@ async def a_run(
         config=config,
         log=log,
         llm=governor.for_run(claimed.task, config, may_park=False, may_owe=True),
-        tools=ToolRegistry([]),
+        tools=ToolRegistry(tools),
     )
 
 
@@ -110,57 +154,51 @@ async def _nobody(_: object) -> None:
     """Ring for nobody."""
 
 
-async def main(calls: int, most: int) -> None:
-    """Measure the bare provider, then with gate and budget."""
-    command = ("-m", "workers.llm.double", "--exit-with-parent")
-    double = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdout=asyncio.subprocess.PIPE
+@asynccontextmanager
+async def an_endpoint() -> AsyncIterator[str]:
+    """Serve a model in a process of its own; give its URL."""
+    served = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.endpoint"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
-    if double.stdout is None:
-        raise RuntimeError("the double has no output")
-    url = json.loads(await double.stdout.readline())["url"]
+    assert served.stdout is not None
+    assert served.stdin is not None
+    try:
+        yield f"http://127.0.0.1:{int(await served.stdout.readline())}/v1"
+    finally:
+        served.stdin.close()
+        await served.wait()
+
+
+async def main(turns: int) -> None:
     client = connect(os.environ["REDIS_URL"])
-    bare = ChatCompletionsProvider(url, model="m")
+    async with an_endpoint() as url:
+        bare = ChatCompletionsProvider(url, model="m")
 
-    def governor_of(limits: GateLimits) -> Governor:
-        endpoint = ServedEndpoint(
-            name="one", base_url=url, model="m", provider=bare, limits=limits
-        )
-        return Governor(
-            Endpoints((endpoint,)),
-            Gatekeeper(RedisGate(client)),
-            Allowance(RedisBudget(client), tenants={}),
-            RedisPayee(client),
-        )
+        def governor_of(limits: GateLimits) -> Governor:
+            endpoint = ServedEndpoint(
+                name="one", base_url=url, model="m", provider=bare, limits=limits
+            )
+            keeper = Gatekeeper(RedisGate(client))
+            rules = CallRules(keeper, Allowance(tenants={}), RedisToll(client))
+            return Governor(Endpoints((endpoint,)), rules)
 
-    def governed(limits: GateLimits, **budget: int) -> LLMProvider:
-        config = AgentConfig(name="a", budget=AgentBudget(**budget))
-        task = Task(agent_name="a")
-        return governor_of(limits).for_run(task, config, may_park=False)
-
-    await measure("provider alone", bare, calls, most)
-    await measure("governed, no limits", governed(FREE), calls, most)
-    await measure("with gate", governed(HIGH), calls, most)
-    budget = governed(HIGH, tokens=10**12)
-    await measure("with gate and budget", budget, calls, most)
-    store = RedisTaskStore(client)
-    free, gated = governor_of(FREE), governor_of(HIGH)
-    await measure_runs(
-        {
-            "run, no limits": [await a_run(store, free) for _ in range(100)],
-            "run, with gate": [await a_run(store, gated) for _ in range(100)],
-            "run, with gate and budget": [
-                await a_run(store, gated, tokens=10**12) for _ in range(100)
-            ],
-        },
-        calls,
-    )
-    await bare.aclose()
+        store = RedisTaskStore(client)
+        for work in WORK:
+            costs = {name: Costs() for name in KINDS}
+            for turn in range(turns + 1):
+                names = list(KINDS)
+                for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                    limits, budget = KINDS[name]
+                    governor = governor_of(limits)
+                    runs = [await a_run(store, governor, budget) for _ in range(RUNS)]
+                    kept = costs[name] if turn else Costs()  # the first one warms up
+                    await measure(runs, work, client, kept)
+            report(work, costs)
+        await bare.aclose()
     await client.aclose()
-    double.terminate()
-    await double.wait()
 
 
 if __name__ == "__main__":
-    arguments = [int(each) for each in sys.argv[1:]] or [2000, 100]
-    asyncio.run(main(*arguments))
+    asyncio.run(main(*[int(each) for each in sys.argv[1:]] or [15]))

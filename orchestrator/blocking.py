@@ -1,7 +1,7 @@
 """The blocking face: the same methods, driven on a loop of its own.
 
 Repeats signatures, never logic. Usable from any thread, also where another event loop
-runs (it blocks that loop meanwhile).
+runs (it blocks that loop meanwhile), but in no coroutine of a worker's agents or tools.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pydantic import JsonValue
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.blocking_chat import Chat
 from orchestrator.blocking_conversations import BlockingConversations
-from orchestrator.errors import OrchestratorClosed
+from orchestrator.errors import LoopWouldBlock, OrchestratorClosed
 from orchestrator.events import TaskEvent
 from orchestrator.gate_report import GateReport
 from orchestrator.journal import Action, Step
-from orchestrator.loop_thread import LoopThread
+from orchestrator.loop_thread import LoopThread, is_in_loops_coroutine
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitOptions, SubmitRequest, Then
@@ -51,6 +51,8 @@ class Orchestrator:
         *,
         parts: OrchestratorParts | None = None,
     ) -> None:
+        if is_in_loops_coroutine():
+            raise LoopWouldBlock
         self._async = AsyncOrchestrator(settings, parts=parts)
         self._loop = LoopThread("celeriac-orchestrator")
 
@@ -247,6 +249,9 @@ class Orchestrator:
         if not self._loop.is_alive:
             coroutine.close()
             raise OrchestratorClosed
+        if is_in_loops_coroutine():
+            coroutine.close()
+            raise LoopWouldBlock
         return self._loop.await_(coroutine)
 
     def _iterate(self, events: AsyncIterator[TaskEvent]) -> Iterator[TaskEvent]:

@@ -55,19 +55,7 @@ class Spent(NamedTuple):
 
 
 class Budget(Protocol):
-    """Keeps accounts. The day comes from its own clock."""
-
-    async def reserve(
-        self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
-    ) -> Reservation | Spent:
-        """Take an amount from every account, or from none.
-
-        Repeating it with an unsettled token takes nothing more.
-
-        Raises:
-            StoreUnavailable: nothing is known.
-        """
-        ...
+    """Keeps accounts of which a `Toll` reserves. The day comes from its own clock."""
 
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         """Replace what was reserved by what was taken; the second time does nothing."""

@@ -1,17 +1,51 @@
-"""What a completion still owes when it is over.
+"""What stands before a completion and what it owes when it is over.
 
-Its permit is given back and its reservation settled by the script that records its
-step: that costs no round trip, and whoever finds the step finds both paid. What has no
-step, or does not come to it, is paid by a `Payee`.
+Before: a way through its gate and its part of a budget, both or neither. The script
+that marks its step as begun takes them along. Afterwards the script that records the
+step gives the permit back and settles the reservation. So neither costs a round trip,
+and whoever finds a step finds both paid. What has no step, or does not come to it,
+goes to a `Toll`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from orchestrator.budget import Amount, Budget, Reservation
-from orchestrator.gate import Departure, Gate, Permit
+from orchestrator.budget import Account, Amount, Reservation, Spent
+from orchestrator.gate import Caller, Departure, GateLimits, Permit, Wait
+
+
+class Entry(NamedTuple):
+    """A gate, and who is to pass it."""
+
+    gate: str
+    limits: GateLimits
+    caller: Caller
+
+
+class Hold(NamedTuple):
+    """What is to be reserved, and of which accounts."""
+
+    tenant: str
+    token: str
+    """Names this one wish; asking again with it takes nothing more."""
+    accounts: tuple[Account, ...]
+    amount: Amount
+
+
+class Needs(NamedTuple):
+    """Of one completion, before it is made."""
+
+    entry: Entry | None = None
+    hold: Hold | None = None
+
+
+class Admitted(NamedTuple):
+    """What a completion holds from now on."""
+
+    permit: Permit | None = None
+    reservation: Reservation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +65,19 @@ class Dues:
         return self.permit is None and self.reservation is None
 
 
-class Payee(Protocol):
-    """Whom dues are paid to without a step."""
+class Toll(Protocol):
+    """Whom a call without a step asks before it is made, and pays when it is over."""
+
+    async def admit(self, needs: Needs) -> Admitted | Wait | Spent:
+        """Take a permit and a reservation, in one change, or neither.
+
+        Who has to wait gets a place among those who do. Repeating it with the same
+        tokens keeps that place, and takes nothing more than what it has taken.
+
+        Raises:
+            StoreUnavailable: nothing is known.
+        """
+        ...
 
     async def pay(self, dues: Dues) -> None:
         """Give the permit back and settle, in one change.
@@ -41,17 +86,3 @@ class Payee(Protocol):
             StoreUnavailable: nothing is known; pay again.
         """
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class InMemoryPayee:
-    """The `Payee` of a gate and a budget in this process."""
-
-    gate: Gate
-    budget: Budget
-
-    async def pay(self, dues: Dues) -> None:
-        if dues.permit is not None and dues.departure is not None:
-            await self.gate.leave(dues.permit, dues.departure)
-        if dues.reservation is not None and dues.amount is not None:
-            await self.budget.settle(dues.reservation, dues.amount)

@@ -17,6 +17,7 @@ OrchestratorError
 ├── QueueUnavailable        the broker did not take a message
 ├── ServiceDisabled         the configuration switches the service off
 ├── OrchestratorClosed      used after close, or in a forked child
+├── LoopWouldBlock          a blocking call in a coroutine of a worker
 ├── WaitTimeout             the task has not ended yet
 └── TaskEndedWithoutResult  the task ended, but not with an answer
     ├── TaskFailed
@@ -212,6 +213,17 @@ class OrchestratorClosed(OrchestratorError):
         super().__init__(
             "this orchestrator is closed or was made before a fork;"
             " make a new Orchestrator() in this process"
+        )
+
+
+class LoopWouldBlock(OrchestratorError):
+    """A blocking call came from a coroutine on a loop that runs tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a blocking call here would stop every run of this worker, also the one"
+            " that it waits for; await AsyncOrchestrator() instead, or make the tool a"
+            " plain function"
         )
 
 

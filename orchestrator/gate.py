@@ -136,19 +136,10 @@ class GateState:
 
 
 class Gate(Protocol):
-    """Lets calls pass. Instants come from its own clock."""
+    """What becomes of calls that a `Toll` has let pass, and of those that wait.
 
-    async def enter(
-        self, gate: str, limits: GateLimits, caller: Caller
-    ) -> Permit | Wait:
-        """Take a permit, or a place among those who wait.
-
-        Repeating it with the token of a permit returns that permit.
-
-        Raises:
-            StoreUnavailable: nothing is known.
-        """
-        ...
+    Instants come from its own clock.
+    """
 
     async def leave(self, permit: Permit, departure: Departure) -> None:
         """Give a permit back and settle it; the second time changes nothing."""

@@ -21,13 +21,26 @@ STOP_SECONDS = 5.0
 """How long `close` waits for what still runs on the loop to take its cancel."""
 
 
+class _LoopsThread(threading.Thread):
+    """Known by its type to whoever asks where it is."""
+
+
+def is_in_loops_coroutine() -> bool:
+    """Whether the caller is a coroutine on the loop of a `LoopThread`.
+
+    Code that such a loop runs in a greenlet is none.
+    """
+    is_there = isinstance(threading.current_thread(), _LoopsThread)
+    return is_there and asyncio.current_task() is not None
+
+
 class LoopThread:
     """An event loop on a daemon thread."""
 
     def __init__(self, name: str = "celeriac-loop") -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread = _LoopsThread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     @property

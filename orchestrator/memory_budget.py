@@ -33,11 +33,13 @@ class InMemoryBudget:
     async def reserve(
         self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
     ) -> Reservation | Spent:
-        day = self._today()
-        ledgers = [self._ledger(tenant, account, day) for account in accounts]
+        """Take an amount from every account, or from none."""
+        begun = self._day_of(tenant, token, accounts)
+        day = self._today() if begun is None else begun
         reservation = Reservation(tenant, token, accounts, amount, day)
-        if any(token in ledger.open for ledger in ledgers):
+        if begun is not None:
             return reservation
+        ledgers = [self._ledger(tenant, account, day) for account in accounts]
         for account, ledger in zip(accounts, ledgers, strict=True):
             if not _fits(account, ledger.spent, amount):
                 return Spent(account, ledger.spent)
@@ -63,9 +65,24 @@ class InMemoryBudget:
     def _today(self) -> int:
         return int(self._now() // DAY_SECONDS)
 
+    def _day_of(
+        self, tenant: str, token: str, accounts: tuple[Account, ...]
+    ) -> int | None:
+        """Return when a token was reserved; a repeat may come after midnight."""
+        today = self._today()
+        for account in sorted(accounts, key=lambda each: not each.daily):
+            for day in (today, today - 1) if account.daily else (today,):
+                ledger = self._ledgers.get(_key(tenant, account, day))
+                if ledger is not None and token in ledger.open:
+                    return day
+        return None
+
     def _ledger(self, tenant: str, account: Account, day: int) -> _Ledger:
-        key = (tenant, account.kind, account.name, day if account.daily else 0)
-        return self._ledgers.setdefault(key, _Ledger())
+        return self._ledgers.setdefault(_key(tenant, account, day), _Ledger())
+
+
+def _key(tenant: str, account: Account, day: int) -> _Key:
+    return (tenant, account.kind, account.name, day if account.daily else 0)
 
 
 def _fits(account: Account, spent: Amount, amount: Amount) -> bool:

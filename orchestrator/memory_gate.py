@@ -156,6 +156,7 @@ class InMemoryGate:
     async def enter(
         self, gate: str, limits: GateLimits, caller: Caller
     ) -> Permit | Wait:
+        """Take a permit, or a place among those who wait."""
         now, found = self._now(), self._gates[gate]
         part = int(now / (limits.window_seconds / WINDOW_PARTS))
         found.forget(now)

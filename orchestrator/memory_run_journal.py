@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
-from orchestrator.dues import Dues, InMemoryPayee, Payee
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Dues, Needs, Toll
 from orchestrator.events import EventType, NewEvent
+from orchestrator.gate import Wait
 from orchestrator.journal import (
     Decision,
     Step,
@@ -19,9 +21,8 @@ from orchestrator.journal import (
     call_key,
 )
 from orchestrator.journal_entries import kept_unfinished, redacted_step
-from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_entry import Entry
-from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.metrics import step_counts
@@ -44,12 +45,10 @@ class MemoryRunJournal:
         *,
         turns: MemoryTurns,
         redact: Redact | None,
-        payee: Payee | None,
+        toll: Toll | None,
     ) -> None:
         super().__init__()
-        self._payee = payee or InMemoryPayee(
-            gate=InMemoryGate(), budget=InMemoryBudget()
-        )
+        self._toll = toll or InMemoryToll()
         self._ledger = ledger
         self._turns = turns
         self._lock: AbstractContextManager[object] = turns.lock
@@ -65,7 +64,7 @@ class MemoryRunJournal:
         then: StepStart | None = None,
     ) -> Recorded:
         if dues is not None:
-            await self._payee.pay(dues)
+            await self._toll.pay(dues)
         with self._lock:
             entry = self._ledger.held(lease)
             if step.key not in entry.steps:
@@ -106,6 +105,16 @@ class MemoryRunJournal:
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         with self._lock:
             return self._mark(self._ledger.held(lease), start, lease)
+
+    async def admit_step(
+        self, lease: Lease, start: StepStart, needs: Needs
+    ) -> tuple[Admitted, Started] | Wait | Spent:
+        with self._lock:
+            self._ledger.held(lease)
+        answer = await self._toll.admit(needs)
+        if not isinstance(answer, Admitted):
+            return answer
+        return answer, await self.start_step(lease, start)
 
     def _mark(self, entry: Entry, start: StepStart, lease: Lease) -> Started:
         begun = entry.starts.get(start.key)

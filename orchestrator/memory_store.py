@@ -15,7 +15,7 @@ from conversations.conversation import ConversationConfig
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact
-from orchestrator.dues import Payee
+from orchestrator.dues import Toll
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.memory_acceptance import MemoryAcceptance
@@ -37,6 +37,7 @@ from orchestrator.store import (
     Ending,
     Lease,
     SweepReport,
+    TaskEnd,
     TaskFilter,
     TaskPage,
 )
@@ -71,7 +72,7 @@ class InMemoryTaskStore(
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
-        payee: Payee | None = None,
+        toll: Toll | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
@@ -97,7 +98,7 @@ class InMemoryTaskStore(
             result_ttl_seconds=result_ttl_seconds,
             redact=redact,
         )
-        super().__init__(ledger, turns=turns, redact=redact, payee=payee)
+        super().__init__(ledger, turns=turns, redact=redact, toll=toll)
         self._acceptance = MemoryAcceptance(
             self._ledger,
             turns=turns,
@@ -130,6 +131,16 @@ class InMemoryTaskStore(
     async def get(self, tenant: str, task_id: str) -> Task:
         with self._lock:
             return self._ledger.get(tenant, task_id).copy()
+
+    async def ends(
+        self, tenant: str, task_ids: Sequence[str]
+    ) -> tuple[TaskEnd | None, ...]:
+        with self._lock:
+            found = [self._turns.answering(tenant, task_id) for task_id in task_ids]
+            tasks = [entry.copy() if entry else None for entry in found]
+        return tuple(
+            TaskEnd(each.status, each.result) if each else None for each in tasks
+        )
 
     async def list(
         self,

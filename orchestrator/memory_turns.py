@@ -170,6 +170,11 @@ class MemoryTurns:
         head.inbox.append(entry)
         return head
 
+    def answering(self, tenant: str, task_id: str) -> Entry | None:
+        """The entry whose end is that of a task: the run that it joined, or its own."""
+        key = (tenant, task_id)
+        return self._ledger.entries.get(self._joined.get(key, key))
+
     def addressee(self, key: TaskKey) -> Entry | None:
         """The entry that answers for a task: the run that it joined, or its own."""
         entry = self._ledger.entries.get(self._joined.get(key, key))

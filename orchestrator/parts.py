@@ -12,7 +12,7 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Budget
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.directory import AgentDirectory
-from orchestrator.dues import Payee
+from orchestrator.dues import Toll
 from orchestrator.gate import Gate
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.queue import TaskQueue
@@ -37,7 +37,7 @@ class OrchestratorParts:
     """Before the models."""
     budget: Budget
     """What may be spent on them."""
-    payee: Payee
+    toll: Toll
     """Of both, where no step's record pays."""
     budgets: Mapping[str, SpendingLimits] = field(default_factory=dict)
     """What each tenant may spend in a day."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
@@ -9,7 +12,8 @@ from orchestrator.budget import KEEP_SECONDS, Account, Amount, Reservation, Spen
 from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
 from orchestrator.task_record import milliseconds
 
-_SCRIPTS = ("budget_reserve", "budget_settle", "budget_spent")
+_KEEP_MS = milliseconds(KEEP_SECONDS)
+_SCRIPTS = ("budget_settle", "budget_spent")
 
 
 class RedisBudget:
@@ -22,20 +26,6 @@ class RedisBudget:
             client, sources={name: shared + read_script(name) for name in _SCRIPTS}
         )
 
-    async def reserve(
-        self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
-    ) -> Reservation | Spent:
-        arguments: list[str | int] = [token, *amount, milliseconds(KEEP_SECONDS)]
-        for account in accounts:
-            most = (account.max_tokens, account.max_micros)
-            arguments += [int(account.daily), *(-1 if n is None else n for n in most)]
-        keys = _keys(tenant, accounts)
-        kind, *facts = await self._scripts.run("budget_reserve", keys, arguments)
-        if kind == "reserved":
-            return Reservation(tenant, token, accounts, amount, int(facts[0]))
-        place, tokens, micros = map(int, facts)
-        return Spent(accounts[place - 1], Amount(tokens, micros))
-
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         await self._scripts.run_many([settle_call(reservation, amount)])
 
@@ -47,6 +37,23 @@ class RedisBudget:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def reserve_call(
+    tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
+) -> ScriptCall:
+    """Return the call that reserves an amount."""
+    arguments: list[str | int] = [token, *amount, _KEEP_MS]
+    for account in accounts:
+        most = (account.max_tokens, account.max_micros)
+        arguments += [int(account.daily), *(-1 if n is None else n for n in most)]
+    return ScriptCall("budget_reserve", _keys(tenant, accounts), arguments)
+
+
+def read_spent(accounts: tuple[Account, ...], answer: Sequence[Any]) -> Spent:
+    """Return which account such a call did not fit into."""
+    _, place, tokens, micros = answer
+    return Spent(accounts[place - 1], Amount(int(tokens), int(micros)))
 
 
 def settle_call(reservation: Reservation, amount: Amount) -> ScriptCall:

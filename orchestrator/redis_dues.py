@@ -1,40 +1,103 @@
-"""Dues on Redis: the gate's and the budget's own scripts as parts of a step's."""
+"""Needs and dues on Redis: the gate's and the budget's scripts as parts of others."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from orchestrator.dues import Dues
-from orchestrator.redis_budget import settle_call
-from orchestrator.redis_gate import leave_call
+from orchestrator.budget import Reservation, Spent
+from orchestrator.dues import Admitted, Dues, Needs
+from orchestrator.gate import LEASE_SECONDS, Permit, Wait
+from orchestrator.redis_budget import read_spent, reserve_call, settle_call
+from orchestrator.redis_gate import enter_call, leave_call, read_entry
 from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
+from orchestrator.task_record import milliseconds
 
-_PARTS: Final = {"gate_leave": "gate", "budget_settle": "budget"}
+_LEASE_MS: Final = milliseconds(LEASE_SECONDS)
+_SHARED: Final = {
+    "gate_enter": "gate",
+    "gate_leave": "gate",
+    "budget_reserve": "budget",
+    "budget_settle": "budget",
+}
 """Script → what it shares with its kind; each becomes a function of its name."""
 
 
-class RedisPayee:
-    """Takes dues in one script and one round trip."""
+class RedisToll:
+    """Admits and is paid, each in one script and one round trip."""
 
-    def __init__(self, client: Redis) -> None:
-        source = paying_functions() + read_script("pay_dues")
-        self._scripts = RedisScripts(client, sources={"pay_dues": source})
+    def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._lease_ms = milliseconds(lease_seconds)
+        sources = {
+            "admit": admitting_functions() + read_script("admit"),
+            "pay_dues": paying_functions() + read_script("pay_dues"),
+        }
+        self._scripts = RedisScripts(client, sources=sources)
+
+    async def admit(self, needs: Needs) -> Admitted | Wait | Spent:
+        keys, arguments = requirement(needs, lease_ms=self._lease_ms)
+        answer = await self._scripts.run("admit", keys, arguments)
+        return read_admission(needs, answer)
 
     async def pay(self, dues: Dues) -> None:
         if not dues.are_none:
             await self._scripts.run("pay_dues", *payment(dues))
 
 
+def admitting_functions() -> str:
+    """Return the Lua functions with which a script lets a call begin."""
+    names = ("gate_enter", "budget_reserve", "budget_settle")
+    return _functions(names) + read_script("admission")
+
+
 def paying_functions() -> str:
     """Return the Lua functions with which a script pays dues."""
-    functions = (
+    return _functions(("gate_leave", "budget_settle")) + read_script("dues")
+
+
+def _functions(names: Iterable[str]) -> str:
+    return "".join(
         f"local function {name}(KEYS, ARGV)\n"
-        f"{read_script(shared)}{read_script(name)}end\n"
-        for name, shared in _PARTS.items()
+        f"{read_script(_SHARED[name])}{read_script(name)}end\n"
+        for name in names
     )
-    return "".join([*functions, read_script("dues")])
+
+
+def requirement(
+    needs: Needs, *, lease_ms: int = _LEASE_MS
+) -> tuple[list[str], list[str | int]]:
+    """Return the keys and the arguments that an admitting script is given."""
+    keys: list[str] = []
+    arguments: list[str | int] = []
+    for call in (
+        enter_call(*needs.entry, lease_ms=lease_ms) if needs.entry else None,
+        reserve_call(*needs.hold) if needs.hold else None,
+    ):
+        if call is None:
+            arguments.append(0)
+        else:
+            keys += call.keys
+            arguments += [len(call.arguments), *call.arguments]
+    return keys, arguments
+
+
+def read_admission(needs: Needs, answer: Sequence[Any]) -> Admitted | Wait | Spent:
+    """Return what the answer of such a script says."""
+    kind, *facts = answer
+    entry, hold = needs
+    if kind == "spent" and hold is not None:
+        return read_spent(hold.accounts, answer)
+    if kind == "wait" and entry is not None:
+        wait = read_entry(entry.gate, entry.caller, answer)
+        if isinstance(wait, Wait):
+            return wait
+    part, day = facts
+    return Admitted(
+        entry and Permit(entry.gate, entry.caller.token, part, entry.caller.tokens),
+        hold and Reservation(*hold, day),
+    )
 
 
 def payment(dues: Dues | None) -> tuple[list[str], list[str | int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import groupby
-from typing import cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
 
@@ -33,7 +34,21 @@ from orchestrator.task_record import milliseconds
 
 LISTEN_SECONDS = 5.0
 """Between two looks for whether to go on; a word is heard at once."""
-_SCRIPTS = ("gate_enter", "gate_leave", "gate_withdraw", "gate_renew", "gate_state")
+_LEASE_MS = milliseconds(LEASE_SECONDS)
+_WAITING = (
+    WINDOW_PARTS,
+    milliseconds(WAITER_SECONDS),
+    milliseconds(PLACE_SECONDS),
+    FAILURES_TO_OPEN,
+    milliseconds(PROBE_SECONDS),
+)
+_LEAVING = (
+    milliseconds(FIRST_COOL_DOWN_SECONDS),
+    milliseconds(LONGEST_COOL_DOWN_SECONDS),
+    milliseconds(PROBE_SECONDS),
+    redis_keys.GATE_TURNS,
+)
+_SCRIPTS = ("gate_leave", "gate_withdraw", "gate_renew", "gate_state")
 
 
 class RedisGate:
@@ -45,37 +60,6 @@ class RedisGate:
         shared = read_script("gate")
         self._scripts = RedisScripts(
             client, sources={name: shared + read_script(name) for name in _SCRIPTS}
-        )
-
-    async def enter(
-        self, gate: str, limits: GateLimits, caller: Caller
-    ) -> Permit | Wait:
-        arguments: list[str | int] = [
-            caller.token,
-            redis_keys.member(caller.tenant, caller.task_id),
-            caller.tenant,
-            caller.priority,
-            caller.tokens,
-            self._lease_ms,
-            *(-1 if n is None else n for n in _bounds(limits)),
-            _part_ms(limits),
-            WINDOW_PARTS,
-            milliseconds(WAITER_SECONDS),
-            milliseconds(PLACE_SECONDS),
-            FAILURES_TO_OPEN,
-            milliseconds(PROBE_SECONDS),
-        ]
-        keys = redis_keys.gate_keys(gate)
-        kind, *facts = await self._scripts.run("gate_enter", keys, arguments)
-        if kind == "permit":
-            return Permit(gate, caller.token, int(facts[0]), caller.tokens)
-        reason, ms, waiters, closed_ms = facts
-        seconds = int(ms) / 1000
-        return Wait(
-            seconds=seconds,
-            reason=reason,
-            park_seconds=park_seconds(seconds, waiters=int(waiters)),
-            closed_seconds=int(closed_ms) / 1000,
         )
 
     async def leave(self, permit: Permit, departure: Departure) -> None:
@@ -130,6 +114,38 @@ class RedisGate:
         await self._client.aclose()
 
 
+def enter_call(
+    gate: str, limits: GateLimits, caller: Caller, *, lease_ms: int
+) -> ScriptCall:
+    """Return the call that takes a permit, or a place among those who wait."""
+    arguments: list[str | int] = [
+        caller.token,
+        redis_keys.member(caller.tenant, caller.task_id),
+        caller.tenant,
+        caller.priority,
+        caller.tokens,
+        lease_ms,
+        *_bounds(limits),
+        *_WAITING,
+    ]
+    return ScriptCall("gate_enter", redis_keys.gate_keys(gate), arguments)
+
+
+def read_entry(gate: str, caller: Caller, answer: Sequence[Any]) -> Permit | Wait:
+    """Return what the answer to such a call says."""
+    kind, *facts = answer
+    if kind == "permit":
+        return Permit(gate, caller.token, int(facts[0]), caller.tokens)
+    reason, ms, waiters, closed_ms = facts
+    seconds = int(ms) / 1000
+    return Wait(
+        seconds=seconds,
+        reason=reason,
+        park_seconds=park_seconds(seconds, waiters=int(waiters)),
+        closed_seconds=int(closed_ms) / 1000,
+    )
+
+
 def leave_call(permit: Permit, departure: Departure) -> ScriptCall:
     """Return the call that gives a permit back."""
     tokens, wait = departure.tokens, departure.wait_seconds
@@ -140,16 +156,16 @@ def leave_call(permit: Permit, departure: Departure) -> ScriptCall:
         "" if tokens is None else tokens,
         departure.outcome.value,
         "" if wait is None else milliseconds(min(wait, PLACE_SECONDS * 144)),
-        milliseconds(FIRST_COOL_DOWN_SECONDS),
-        milliseconds(LONGEST_COOL_DOWN_SECONDS),
-        milliseconds(PROBE_SECONDS),
-        redis_keys.GATE_TURNS,
+        *_LEAVING,
     ]
     return ScriptCall("gate_leave", redis_keys.gate_keys(permit.gate), arguments)
 
 
-def _bounds(limits: GateLimits) -> tuple[int | None, int | None, int | None]:
-    return limits.in_flight, limits.requests, limits.tokens
+@lru_cache
+def _bounds(limits: GateLimits) -> tuple[int, ...]:
+    """What a gate lets through, -1 for no bound, and the length of a window's part."""
+    most = (limits.in_flight, limits.requests, limits.tokens)
+    return (*(-1 if n is None else n for n in most), _part_ms(limits))
 
 
 def _part_ms(limits: GateLimits) -> int:

@@ -51,6 +51,10 @@ def record(tenant: str, task_id: str) -> str:
     return f"{_ROOT}:{tenant}:task:{task_id}"
 
 
+def joined(tenant: str, task_id: str) -> str:
+    return f"{record(tenant, task_id)}:joined"
+
+
 def log(tenant: str, task_id: str) -> str:
     return f"{record(tenant, task_id)}:events"
 
@@ -141,11 +145,12 @@ def _shared_task_keys(tenant: str) -> tuple[str, ...]:
     )
 
 
-def gate_keys(gate: str) -> list[str]:
+@lru_cache
+def gate_keys(gate: str) -> tuple[str, ...]:
     """The keys that every gate script is given, in the order of lua/gate.lua."""
     state = f"{_GATE}{_digest(gate)[:32]}"
     parts = ("permits", "waiting", "seen", "places", "window")
-    return [state, *(f"{state}:{part}" for part in parts)]
+    return (state, *(f"{state}:{part}" for part in parts))
 
 
 def member(tenant: str, task_id: str) -> str:

@@ -55,14 +55,15 @@ class RedisLeases(RedisTaskScripts):
         if not redis_keys.may_name_a_task(tenant, task_id):
             return RefusalReason.UNKNOWN
         lease_ms, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
-        arguments: Arguments = [worker, lease_ms, token_hex(8), unserved, *serves]
+        token = token_hex(8)
+        arguments: Arguments = [worker, lease_ms, token, unserved, *serves]
         verdict, *answer = await self._insist_on_claim(
             tenant, task_id, arguments, patience_seconds=lease_seconds
         )
         if verdict != "claimed":
             return RefusalReason(verdict)
         fields = pairs(answer[0])
-        lease = Lease(tenant, task_id, int(fields["attempt"]), worker)
+        lease = Lease(tenant, task_id, int(fields["attempt"]), worker, token)
         try:
             task = task_from_fields(fields)
             journal = journal_from_entries(pairs(answer[1]))
@@ -129,7 +130,7 @@ class RedisLeases(RedisTaskScripts):
         arguments: list[str | int] = [milliseconds(lease_seconds)]
         for lease in leases:
             keys.append(redis_keys.record(lease.tenant, lease.task_id))
-            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.fence]
+            arguments += [redis_keys.member(lease.tenant, lease.task_id), lease.right]
         states = await self._scripts.run("renew", keys, arguments)
         return tuple(LeaseState(state) for state in states)
 
@@ -139,7 +140,7 @@ class RedisLeases(RedisTaskScripts):
         for lease in leases:
             keys.append(redis_keys.record(lease.tenant, lease.task_id))
             member = redis_keys.member(lease.tenant, lease.task_id)
-            arguments += [member, lease.fence, int(lease == blamed)]
+            arguments += [member, lease.right, int(lease == blamed)]
         if leases:
             await self._scripts.run("surrender", keys, arguments)
 

@@ -9,9 +9,11 @@ from conversations.json_value import JsonObject, dumps
 from conversations.message import Message
 from conversations.record import write_message
 from orchestrator import redis_keys
-from orchestrator.dues import Dues
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Dues, Needs
 from orchestrator.errors import TaskNotFound
 from orchestrator.events import NewEvent
+from orchestrator.gate import Wait
 from orchestrator.journal import (
     SUMMARY_KEY,
     Decision,
@@ -34,7 +36,7 @@ from orchestrator.journal_entries import (
 from orchestrator.metrics import step_counts
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
-from orchestrator.redis_dues import payment
+from orchestrator.redis_dues import payment, read_admission, requirement
 from orchestrator.redis_task_scripts import (
     Answer,
     Arguments,
@@ -91,6 +93,17 @@ class RedisRunJournal(RedisTaskScripts):
         return _started(
             await self._write("start_step", lease, [key, is_completion, text])
         )
+
+    async def admit_step(
+        self, lease: Lease, start: StepStart, needs: Needs
+    ) -> tuple[Admitted, Started] | Wait | Spent:
+        keys, wanted = requirement(needs)
+        arguments = [*_start(start, lease), *wanted]
+        answer = await self._write("admit_step", lease, arguments, more_keys=keys)
+        admission = read_admission(needs, answer[0])
+        if not isinstance(admission, Admitted):
+            return admission
+        return admission, _started(answer[1:])
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         await self._write("drop_start", lease, [key])

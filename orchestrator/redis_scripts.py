@@ -97,10 +97,16 @@ class RedisScripts:
 
     async def read(self, *command: str | int) -> Any:
         """Send one command that changes nothing along with the scripts."""
-        (answer,) = await self._pipeline.execute([command])
-        if isinstance(answer, Exception):
-            raise answer
+        (answer,) = await self.read_many([command])
         return answer
+
+    async def read_many(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
+        """Send commands that change nothing, in one trip."""
+        answers = await self._pipeline.execute(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
     async def run_many(self, calls: Sequence[ScriptCall]) -> list[Any]:
         """Call scripts in order; each is atomic, all of them are not.

@@ -49,6 +49,7 @@ from orchestrator.store import (
     Ending,
     Lease,
     SweepReport,
+    TaskEnd,
     TaskFilter,
     TaskPage,
 )
@@ -65,7 +66,9 @@ from orchestrator.store_limits import (
 )
 from orchestrator.task import Task
 from orchestrator.task_record import (
+    END_FIELDS,
     end_event_data,
+    end_from_fields,
     milliseconds,
     task_from_fields,
 )
@@ -145,6 +148,33 @@ class RedisTaskStore(
         if not fields:
             raise TaskNotFound(task_id)
         return task_from_fields(fields)
+
+    async def ends(
+        self, tenant: str, task_ids: Sequence[str]
+    ) -> tuple[TaskEnd | None, ...]:
+        with store_errors(self._address):
+            ends = await self._read_ends(tenant, task_ids)
+            gone = [place for place, end in enumerate(ends) if end is None]
+            keys = [redis_keys.joined(tenant, task_ids[place]) for place in gone]
+            runs = await self._scripts.read("MGET", *keys) if keys else []
+            joined = [
+                (place, run) for place, run in zip(gone, runs, strict=True) if run
+            ]
+            found = await self._read_ends(tenant, [run for _, run in joined])
+            for (place, _), end in zip(joined, found, strict=True):
+                ends[place] = end
+        return tuple(ends)
+
+    async def _read_ends(
+        self, tenant: str, task_ids: Sequence[str]
+    ) -> list[TaskEnd | None]:
+        records = await self._scripts.read_many(
+            [
+                ("HMGET", redis_keys.record(tenant, task_id), *END_FIELDS)
+                for task_id in task_ids
+            ]
+        )
+        return [end_from_fields(record) for record in records]
 
     async def list(
         self,

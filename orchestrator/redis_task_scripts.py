@@ -14,7 +14,7 @@ from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
-from orchestrator.redis_dues import paying_functions
+from orchestrator.redis_dues import admitting_functions, paying_functions
 from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
@@ -30,6 +30,7 @@ _TASK_SCRIPTS: Final = (
     "claim",
     "record_step",
     "start_step",
+    "admit_step",
     "drop_start",
     "take_messages",
     "append_events",
@@ -84,6 +85,7 @@ def composed_sources(constants: ScriptConstants) -> dict[str, str]:
     )
     shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
     own = {name: read_script(name) for name in _TASK_SCRIPTS}
+    own["admit_step"] = admitting_functions() + own["admit_step"]
     own["record_step"] = paying_functions() + own["record_step"]
     composed = {name: pruned(shared, text) + text for name, text in own.items()}
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
@@ -154,18 +156,18 @@ class RedisTaskScripts:
         *,
         more_keys: Sequence[str] = (),
     ) -> Answer:
-        """Call a script that names the fence.
+        """Call a script that names the lease.
 
         Raises:
-            LeaseLost: the fence is old.
+            LeaseLost: it is another's by now.
         """
-        tenant, task_id, fence, _worker = lease
+        tenant, task_id = lease.tenant, lease.task_id
         call = self._call(
-            name, tenant, task_id, [fence, *arguments], more_keys=more_keys
+            name, tenant, task_id, [lease.right, *arguments], more_keys=more_keys
         )
         verdict, *rest = await self._scripts.run(*call)
         if verdict == "lost":
-            raise LeaseLost(task_id, fence=fence)
+            raise LeaseLost(task_id, fence=lease.fence)
         answer: Answer = rest
         return answer
 

@@ -35,6 +35,7 @@ from conversations.json_value import Identifier, Text
 from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
 from orchestrator.agent_kinds import unknown_kind
+from orchestrator.agent_manager_settings import AgentManagerSettings
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings, ServiceDisabled
@@ -68,26 +69,6 @@ def _broker_url(secret: SecretStr) -> SecretStr:
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
-
-
-class AgentManagerSettings(Section):
-    """How workers run tasks."""
-
-    enabled: bool = True
-    """Whether tasks can be submitted and run at all."""
-    max_concurrent_tasks: Count = Field(default=10, ge=1, le=100_000)
-    """Runs that one worker process holds at once; `-c` of a worker wins."""
-    task_timeout: Seconds = 300.0
-    """Soft limit: seconds in `running` after which an agent must wrap up."""
-    time_limit_grace: Seconds = 30.0
-    """The hard limit is task_timeout plus this."""
-    strict_tools: bool = False
-    """Refuse an agent whose tools read private and foreign text and send out."""
-
-    @property
-    def time_limit(self) -> float:
-        """The hard limit, in seconds."""
-        return self.task_timeout + self.time_limit_grace
 
 
 class ConversationsSettings(Section):
@@ -357,7 +338,8 @@ class Settings(BaseSettings):
             for path in (f"{endpoint}.api_key", f"{endpoint}.headers")
             if layer.value_at(path) not in (ABSENT, None, {})
         )
-        return (*exposed, *unpriced(self.llm, self.agents, self.budgets))
+        unpriced_models = unpriced(self.llm, self.agents, self.budgets)
+        return (*exposed, *self._origin.doubts, *unpriced_models)
 
 
 def _named(name: object, agent: object) -> object:

@@ -18,19 +18,11 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from pydantic_settings.sources.utils import parse_env_vars
 
 from orchestrator.settings_file import SettingsFileError, read_settings_file
-from orchestrator.settings_problems import did_you_mean
+from orchestrator.settings_names import WELL_KNOWN, doubtful_names, unusable_names
 
 DEFAULT_FILE = Path("celeriac.yaml")
 _DEFAULT_SECRETS = Path("/run/secrets")
 _LONGEST_SECRET_BYTES = 64 * 1024
-
-_WELL_KNOWN = {
-    "redis_url": ("storage", "redis_url"),
-    "celery_broker_url": ("storage", "broker_url"),
-    "openai_base_url": ("llm", "base_url"),
-    "openai_api_key": ("llm", "api_key"),
-}
-"""Names without prefix that other programs use for the same thing."""
 
 UP_URL_FILE = Path(".celeriac") / "redis.url"
 """Where `celeriac up` says which Redis it started."""
@@ -67,6 +59,8 @@ class Origin:
     """
 
     layers: tuple[Layer, ...] = field(default=(), compare=False)
+    doubts: tuple[str, ...] = field(default=(), compare=False)
+    """Names that were found and set nothing, although they look as if they should."""
 
     def merged(self) -> dict[str, Any]:
         """Combine the layers' mappings key by key."""
@@ -115,18 +109,20 @@ def read_layers(
     """Return every place's values, strongest first, and what could not be read."""
     problems: list[str] = []
     layers = [Layer("arguments", overrides)]
+    doubts: list[str] = []
     for name, names in (
         ("environment", os.environ),
         (".env", _dotenv(problems)),
         ("secrets directory", _secrets(problems)),
     ):
         layers += _from_names(settings, name, names, problems)
+        doubts += doubtful_names(settings, names)
     try:
         layers += _from_file(path)
     except SettingsFileError as exc:
         problems.append(str(exc))
     layers += _from_up()
-    return Origin(tuple(layers)), problems
+    return Origin(tuple(layers), tuple(doubts)), problems
 
 
 def _from_names(
@@ -135,14 +131,14 @@ def _from_names(
     names: Mapping[str, str | None],
     problems: list[str],
 ) -> Iterator[Layer]:
-    problems += _unknown_sections(settings, names)
+    problems += unusable_names(settings, names)
     try:
         yield Layer(name, _NamedValues(settings, names)())
     except SettingsError as exc:
         reason = str(exc).partition(" from source")[0]
         problems.append(f"{name}: {reason}; write lists and mappings as JSON")
     for variable, value in names.items():
-        place = _WELL_KNOWN.get(variable.lower())
+        place = WELL_KNOWN.get(variable.lower())
         if place and value:
             yield Layer(f"{name} ({variable})", {place[0]: {place[1]: value}})
 
@@ -170,18 +166,6 @@ def _answers(url: str) -> bool:
     except (OSError, ValueError, TypeError):
         return False
     return True
-
-
-def _unknown_sections(
-    settings: type[BaseSettings], names: Mapping[str, str | None]
-) -> Iterator[str]:
-    """Find misspelt sections; names without `__` may belong to someone else."""
-    prefix = str(settings.model_config["env_prefix"])
-    known = [f"{prefix}{field}".upper() for field in settings.model_fields]
-    for name in names:
-        section, nested, _ = name.upper().partition("__")
-        if nested and section.startswith(prefix) and section not in known:
-            yield f"{name}: unknown section{did_you_mean(section, known)}"
 
 
 def _dotenv(problems: list[str]) -> Mapping[str, str | None]:
@@ -213,7 +197,7 @@ def _secrets(problems: list[str]) -> Mapping[str, str | None]:
 def _ours(directory: Path) -> Iterator[Path]:
     for path in sorted(directory.iterdir()):
         name = path.name.lower()
-        if (name in _WELL_KNOWN or name.startswith("celeriac_")) and path.is_file():
+        if (name in WELL_KNOWN or name.startswith("celeriac_")) and path.is_file():
             yield path
 
 
@@ -235,6 +219,6 @@ def _secret(path: Path, problems: list[str]) -> str | None:
 def _from_file(path: Path | None) -> list[Layer]:
     given = path or os.environ.get("CELERIAC_CONFIG")
     file = Path(given) if given else DEFAULT_FILE
-    if not given and not file.exists():
+    if not given and not os.path.lexists(file):
         return []
     return [Layer(file.name, read_settings_file(file), is_committed=True)]

@@ -20,9 +20,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchestrator.dues import Dues
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Dues, Needs
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.figures_store import FiguresStore
+from orchestrator.gate import Wait
 from orchestrator.journal import Decision, Step, StepStart, Unfinished
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure
@@ -39,6 +41,7 @@ from orchestrator.transition import (
     RefusalReason,
     Started,
     SweepReport,
+    TaskEnd,
     Turn,
     Wakening,
 )
@@ -56,6 +59,7 @@ __all__ = [
     "RefusalReason",
     "Started",
     "SweepReport",
+    "TaskEnd",
     "TaskFilter",
     "TaskPage",
     "TaskStore",
@@ -101,6 +105,15 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
 
         Raises:
             TaskNotFound: none of this tenant has the id.
+        """
+        ...
+
+    async def ends(
+        self, tenant: str, task_ids: Sequence[str]
+    ) -> tuple[TaskEnd | None, ...]:
+        """Return how tasks ended, in order, in one trip; None where none is found.
+
+        The end of one whose message joined a run is that of the run.
         """
         ...
 
@@ -190,6 +203,18 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
 
         Raises:
             LeaseLost: the fence is old.
+        """
+        ...
+
+    async def admit_step(
+        self, lease: Lease, start: StepStart, needs: Needs
+    ) -> tuple[Admitted, Started] | Wait | Spent:
+        """Let a completion begin and mark it, as by `start_step`; both or neither.
+
+        Repeating it takes nothing more, as with a `Toll`.
+
+        Raises:
+            LeaseLost: the fence is old; nothing was taken.
         """
         ...
 

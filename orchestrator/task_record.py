@@ -19,7 +19,7 @@ from conversations.json_value import JsonObject
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
-from orchestrator.store import Ending, TaskFilter
+from orchestrator.store import Ending, TaskEnd, TaskFilter
 from orchestrator.task import (
     AwaitedCall,
     Task,
@@ -203,6 +203,27 @@ def _result(
     return TaskResult.model_validate(
         data | {"status": fields["status"], "executed_at": finished_at}
     )
+
+
+END_FIELDS: Final = ("status", "result", "finished_ms", "schema")
+"""What `end_from_fields` reads of a record."""
+
+
+def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
+    """Read how a task ended from its `END_FIELDS`; None without a record.
+
+    Raises:
+        UnreadableRecord: another release wrote it.
+    """
+    names = zip(END_FIELDS, values, strict=True)
+    fields = {name: value for name, value in names if value is not None}
+    if "status" not in fields:
+        return None
+    try:
+        result = _result(fields, find_instant(fields, "finished_ms"))
+        return TaskEnd(TaskStatus(fields["status"]), result)
+    except (KeyError, ValueError) as exc:
+        raise UnreadableRecord(fields.get("schema", "")) from exc
 
 
 def _failure(fields: Mapping[str, str]) -> TaskFailure | None:

@@ -44,6 +44,13 @@ class Lease(NamedTuple):
     task_id: str
     fence: int
     worker: str
+    token: str = ""
+    """Of the claim. A store whose history went back gives a fence out again."""
+
+    @property
+    def right(self) -> str:
+        """How the scripts know it: its fence and token."""
+        return f"{self.fence} {self.token}"
 
 
 class RefusalReason(StrEnum):
@@ -129,6 +136,13 @@ class Ending:
     result: TaskResult | None = None
     failure: TaskFailure | None = None
     turn: Turn | None = None
+
+
+class TaskEnd(NamedTuple):
+    """How a task ended, for those that wait for it."""
+
+    status: TaskStatus
+    result: TaskResult | None
 
 
 class Cancellation(NamedTuple):

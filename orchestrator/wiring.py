@@ -20,7 +20,7 @@ from orchestrator.queue import CeleryTaskQueue
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
-from orchestrator.redis_dues import RedisPayee
+from orchestrator.redis_dues import RedisToll
 from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
@@ -80,7 +80,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         defaults=defaults_of(settings),
         gate=RedisGate(client),
         budget=RedisBudget(client),
-        payee=RedisPayee(client),
+        toll=RedisToll(client),
         budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,

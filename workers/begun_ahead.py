@@ -1,7 +1,8 @@
-"""A completion whose start mark was written with the step before it.
+"""A completion whose start mark was written before it was asked to.
 
-The mark saves a round trip where the completion follows at once. One that does not
-follow in time loses it, so that a crash does not count what was never asked.
+With the step before it, or with its permit and its budget: either saves a round trip
+where the completion follows at once. One that does not follow in time loses it, so
+that a crash does not count what was never asked.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 
 from orchestrator.errors import LeaseLost, StoreUnavailable
@@ -29,6 +31,8 @@ class BegunAhead:
         self._until = 0.0
         self._end: asyncio.TimerHandle | None = None
         self._dropping: asyncio.Task[None] | None = None
+        self._was_unknown: set[str] = set()
+        """Whose mark was given up after it had told of an earlier attempt's."""
 
     def expect(self, key: str) -> None:
         """Note that a mark is on its way; nobody knows yet whether it arrives."""
@@ -40,14 +44,32 @@ class BegunAhead:
         loop = asyncio.get_running_loop()
         self._end = loop.call_later(AHEAD_SECONDS, self._give_up)
 
-    async def follow(self, key: str) -> Started | None:
-        """Return how a completion that is asked now was marked; None without a mark."""
+    async def expects(self, key: str) -> bool:
+        """Whether the mark of a completion is written, or on its way."""
         if self._dropping is not None:
             await asyncio.wait({self._dropping})
-        if key != self._key:
+        return key == self._key
+
+    def admitted(self, key: str, started: Started) -> None:
+        """Note that a completion which now follows was marked when it was admitted."""
+        self._key, self._started, self._until = key, started, inf
+
+    async def follow(self, key: str) -> Started | None:
+        """Return how a completion that is asked now was marked; None without a mark."""
+        if not await self.expects(key):
             return None
-        self._forget()
-        return self._started if monotonic() < self._until else None
+        if monotonic() < self._until:
+            self._forget()
+            return self._started
+        self._lapse()
+        return None
+
+    def with_lapsed(self, key: str, started: Started) -> Started:
+        """Add what a mark had told that was given up before this one was written."""
+        if key not in self._was_unknown:
+            return started
+        self._was_unknown.discard(key)
+        return started._replace(is_unknown=True)
 
     async def take_back(self) -> None:
         """Remove the mark of a completion that was not asked.
@@ -60,9 +82,15 @@ class BegunAhead:
             await asyncio.wait({self._dropping})
 
     def _give_up(self) -> None:
-        key = self._forget()
+        key = self._lapse()
         if key is not None:
             self._dropping = asyncio.create_task(self._remove(key))
+
+    def _lapse(self) -> str | None:
+        key = self._forget()
+        if key is not None and self._started is not None and self._started.is_unknown:
+            self._was_unknown.add(key)
+        return key
 
     def _forget(self) -> str | None:
         if self._end is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Needs
+from orchestrator.gate import Wait
 from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
 from workers.live_text import LiveText
@@ -51,6 +54,9 @@ class CompletionMarks:
         self.maybe_paid += started.is_unknown
         return live.hear if live and started.is_watched else None
 
+    async def admit(self, key: str, needs: Needs) -> Admitted | Wait | Spent | None:
+        return await self._log.admit(self._start(key), needs)
+
     def _start(self, key: str) -> StepStart:
         attempt = self._run.task.attempt
         return StepStart(key=key, kind=StepKind.COMPLETION, attempt=attempt)
@@ -63,7 +69,7 @@ class CompletionMarks:
 
 
 class Marked:
-    """Encloses a request by a start mark and, when it is refused, its removal.
+    """The `Marking` of a request: a start mark and, when it is refused, its removal.
 
     Gives what is to hear the answer as it comes, where somebody watches. No generator,
     as `Keeping` is none: a run enters several for each completion.
@@ -73,6 +79,10 @@ class Marked:
         self._marks = marks
         self._key = key
         self._live = live
+
+    async def admit(self, needs: Needs) -> Admitted | Wait | Spent | None:
+        """Mark the request along with what it needs; None where another meets that."""
+        return await self._marks.admit(self._key, needs)
 
     async def __aenter__(self) -> Heard | None:
         return await self._marks.begin(self._key, self._live)

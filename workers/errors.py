@@ -30,6 +30,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def text_of(error: BaseException) -> str:
+    """Return an error's text, also of one that cannot be turned into any."""
+    try:
+        return str(error)
+    except Exception as exc:  # noqa: BLE001 - it is a stranger's
+        return f"(no text: its __str__ raised {type(exc).__name__})"
+
+
 class WorkerError(Exception):
     """Anything that running an agent refuses or reports."""
 

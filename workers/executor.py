@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
 from conversations.view import ConversationView
-from orchestrator.errors import LeaseLost, StoreUnavailable, TaskNotFound
+from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.journal import Journal
-from orchestrator.store import Claim, RefusalReason
+from orchestrator.store import Claim, RefusalReason, TaskEnd
 from orchestrator.task import Task
 from orchestrator.trace_context import carry
 from workers.agent_manager import Execution, RunStart
@@ -29,6 +30,9 @@ from workers.settlement import Settlement
 __all__ = ["Executor", "ExecutorLimits", "ExecutorParts", "Outcome"]
 
 logger = logging.getLogger(__name__)
+
+_ENDS_AT_ONCE: Final = 100
+"""How many ends of other tasks are read in one trip; each may be some MiB."""
 
 
 class Executor:
@@ -66,6 +70,9 @@ class Executor:
             lease=claim.lease,
             deadline_left_seconds=claim.deadline_left_seconds,
         )
+        earlier = self.runs.get(run.key)
+        if earlier is not None:
+            earlier.interrupt(Interrupt.LEASE_LOST)
         self.runs[run.key] = run
         if self.draining:
             run.interrupt(Interrupt.DRAIN)
@@ -85,7 +92,8 @@ class Executor:
             return Outcome("store_unavailable")
         finally:
             run.stop()
-            self.runs.pop(run.key, None)
+            if self.runs.get(run.key) is run:
+                del self.runs[run.key]
 
     def drain(self) -> None:
         """Take no more tasks and release the runs at their next step boundary.
@@ -164,14 +172,9 @@ class Executor:
     async def _results_of(self, task: Task) -> tuple[JsonObject, ...]:
         """Return how the tasks ended that this one waited for."""
         results: list[JsonObject] = []
-        for task_id in task.after:
-            get = partial(self._parts.store.get, task.tenant, task_id)
-            try:
-                ended = await self._insist(get)
-            except TaskNotFound:
-                result, status = None, "unknown"
-            else:
-                result, status = ended.result, ended.status.value
+        async for task_id, end in self._ends_of(task):
+            result = end.result if end else None
+            status = end.status.value if end else "unknown"
             if result is None and task.after_failure == "fail":
                 raise AgentFailed(
                     f"task {task_id} ended {status}, and this one needs its"
@@ -188,6 +191,14 @@ class Executor:
                 }
             )
         return tuple(results)
+
+    async def _ends_of(self, task: Task) -> AsyncIterator[tuple[str, TaskEnd | None]]:
+        store, after = self._parts.store, task.after
+        for first in range(0, len(after), _ENDS_AT_ONCE):
+            ids = after[first : first + _ENDS_AT_ONCE]
+            ends = await self._insist(partial(store.ends, task.tenant, ids))
+            for task_id, end in zip(ids, ends, strict=True):
+                yield task_id, end
 
     async def _view(self, tenant: str, conversation_id: str) -> ConversationView:
         conversations = self._parts.conversations

@@ -14,10 +14,8 @@ from contextlib import asynccontextmanager
 
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.agent_config import WorkerInfo
-from orchestrator.dues import InMemoryPayee
-from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_gate import InMemoryGate
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
@@ -105,13 +103,12 @@ async def open_orchestrator(
 def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorParts:
     conversations = InMemoryConversationStore()
     directory = InMemoryAgentDirectory()
-    gate, budget = InMemoryGate(), InMemoryBudget()
-    payee = InMemoryPayee(gate=gate, budget=budget)
+    toll = InMemoryToll()
     return OrchestratorParts(
         store=InMemoryTaskStore(
             conversations=conversations,
             directory=directory,
-            payee=payee,
+            toll=toll,
             result_ttl_seconds=settings.retention.result_ttl,
             delta_ttl_seconds=settings.retention.delta_ttl,
             idempotency_ttl_seconds=settings.retention.idempotency_ttl,
@@ -126,9 +123,9 @@ def _in_memory_parts(settings: Settings, queue: ExecutorQueue) -> OrchestratorPa
         conversation_config=settings.services.conversations.conversation_config,
         agents=settings.agents,
         defaults=defaults_of(settings),
-        gate=gate,
-        budget=budget,
-        payee=payee,
+        gate=toll.gate,
+        budget=toll.budget,
+        toll=toll,
         budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,

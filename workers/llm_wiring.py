@@ -10,6 +10,7 @@ from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint_settings import endpoint_of, limits_of
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_calls import CallRules
 from workers.llm.governor import Governor
 from workers.llm.request_body import Dialect
 
@@ -23,12 +24,10 @@ def open_governor(settings: Settings, parts: OrchestratorParts) -> Governor:
     served = tuple(
         _served(name, endpoint) for name, endpoint in settings.llm.by_name.items()
     )
-    return Governor(
-        Endpoints(served),
-        Gatekeeper(parts.gate),
-        Allowance(parts.budget, tenants=settings.budgets),
-        parts.payee,
+    rules = CallRules(
+        Gatekeeper(parts.gate), Allowance(tenants=settings.budgets), parts.toll
     )
+    return Governor(Endpoints(served), rules)
 
 
 def _served(name: str, settings: EndpointSettings) -> ServedEndpoint:

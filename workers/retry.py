@@ -17,6 +17,7 @@ from workers.errors import (
     InvalidAgent,
     LLMError,
     SoftTimeLimitReached,
+    text_of,
 )
 
 LONGEST_WAIT_SECONDS = 86_400.0
@@ -84,7 +85,7 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
     else:
         code = "agent_error"
         details = {"type": type(error).__name__}
-    message = str(error) or f"{type(error).__name__} was raised without a message"
+    message = text_of(error) or f"{type(error).__name__} was raised without a message"
     return TaskFailure(
         code=code,
         message=message[:4000].encode("utf-8", "replace").decode("utf-8"),

@@ -59,7 +59,6 @@ class Run:
         self._steps: dict[asyncio.Task[Any], str] = {}
         self._soft_cancelled: set[asyncio.Task[Any]] = set()
         self._recordings = 0
-        self._recording = _Recording(self)
         self.awaited: list[AwaitedCall] = []
         """Calls that a person must decide on before the run can go on."""
         self._soft_told = False
@@ -187,7 +186,7 @@ class Run:
 
     def recording(self) -> AbstractContextManager[None]:
         """Enclose the writing of a finished step, which a soft limit waits for."""
-        return self._recording
+        return _Recording(self)
 
     def begin_recording(self) -> None:
         self._recordings += 1
@@ -229,7 +228,7 @@ class Run:
 
 
 class _Recording:
-    """What `Run.recording` gives; entered with every step, also twice at once."""
+    """What `Run.recording` gives; the run does not keep it, so it leaves no cycle."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -98,7 +98,7 @@ class JournaledRunContext:
         self._registry = tools
         self._steps = {step.key: step for step in journal.steps}
         self._unsettled = UnsettledCalls(run, log, journal)
-        self._spent = SpentBudget(run, journal, record=self._decided)
+        self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
         self._approvals = Approvals(run, journal, tools=tools, record=self._decided)
         self._marks = CompletionMarks(run, log, llm)
@@ -240,7 +240,7 @@ class JournaledRunContext:
                 except BudgetExceeded as exc:
                     if self._config.budget.when_spent != "wait":
                         raise
-                    await self._spent.decided(exc)
+                    await self._spent.decided(exc, record=self._decided)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
             await live.leave()

@@ -8,8 +8,10 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
-from orchestrator.dues import Dues
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Dues, Needs
 from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.gate import Wait
 from orchestrator.journal import Step, StepStart, Unfinished
 from orchestrator.store import Doorbell, Lease, Started, TaskStore
 from orchestrator.task import Task
@@ -46,6 +48,19 @@ class RunLog(Protocol):
         """Mark a step as begun; tell whether a vanished attempt had begun it.
 
         And whether somebody follows the run, now or earlier in this attempt.
+        """
+        ...
+
+    async def admit(
+        self, start: StepStart, needs: Needs
+    ) -> Admitted | Wait | Spent | None:
+        """Let a completion begin and mark it; its `start` costs nothing then.
+
+        None where it is not marked here: its needs are another's to meet. Who asks
+        repeats it while the store refuses.
+
+        Raises:
+            StoreUnavailable: nothing is known.
         """
         ...
 
@@ -141,8 +156,22 @@ class StoreRunLog:
             started = await self._insist(
                 lambda: self._store.start_step(self._lease, start)
             )
+            started = self._ahead.with_lapsed(start.key, started)
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
+
+    async def admit(
+        self, start: StepStart, needs: Needs
+    ) -> Admitted | Wait | Spent | None:
+        if await self._ahead.expects(start.key):
+            return None
+        answer = await self._store.admit_step(self._lease, start, needs)
+        if isinstance(answer, Wait | Spent):
+            return answer
+        admitted, started = answer
+        started = self._ahead.with_lapsed(start.key, started)
+        self._ahead.admitted(start.key, started)
+        return admitted
 
     async def drop_start(self, key: str) -> None:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
@@ -185,6 +214,13 @@ class DetachedRunLog:
 
     async def start(self, start: StepStart) -> Started:  # noqa: ARG002
         return Started(is_unknown=False, is_watched=False)
+
+    async def admit(
+        self,
+        start: StepStart,
+        needs: Needs,
+    ) -> Admitted | Wait | Spent | None:
+        """Nothing is marked."""
 
     async def drop_start(self, key: str) -> None:
         """Nothing was marked."""

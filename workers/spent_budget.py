@@ -22,9 +22,8 @@ Record = Callable[[Step], Awaitable[None]]
 class SpentBudget:
     """What people have decided about one run's budget, and the next such wait."""
 
-    def __init__(self, run: Run, journal: Journal, *, record: Record) -> None:
+    def __init__(self, run: Run, journal: Journal) -> None:
         self._run = run
-        self._record = record
         self._decisions = {each.key: each for each in journal.decisions}
         steps = {step.key: step for step in journal.steps}
         self.times = 1
@@ -33,8 +32,8 @@ class SpentBudget:
         while (step := steps.get(self._key)) is not None:
             self._obey(Action(str(step.outcome)))
 
-    async def decided(self, spent: BudgetExceeded) -> None:
-        """Return when more may be spent.
+    async def decided(self, spent: BudgetExceeded, *, record: Record) -> None:
+        """Return when more may be spent; `record` is given the decision that says so.
 
         Raises:
             BudgetExceeded: the run is to answer with what it has.
@@ -55,7 +54,7 @@ class SpentBudget:
         elif decision.action is Action.FAIL:
             raise _ended(spent, decision)
         else:
-            await self._record(_step(decision, attempt=self._run.task.attempt))
+            await record(_step(decision, attempt=self._run.task.attempt))
             self._obey(decision.action)
             if self._wraps_up:
                 raise spent

@@ -1,7 +1,7 @@
 -- Adds a batch of events to the log of a run, and keeps what a completion has said so far.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's, then 6 fence, 7 token of the batch, 8 key of the completion or '',
+-- ARGV  task.lua's, then 6 lease, 7 token of the batch, 8 key of the completion or '',
 --       9 its text, 10.. type and data of events
 -- Returns {'appended'} or {'lost'}. A batch that is repeated soon adds nothing.
 

@@ -6,25 +6,36 @@
 -- Returns {'reserved', day} or {'spent', account, tokens, micros}.
 
 local OPEN = 'open:' .. ARGV[1]
+local TOKENS, MICROS = tonumber(ARGV[2]), tonumber(ARGV[3])
+local DAY = TODAY
 
+-- A repeat that comes after midnight finds what was reserved before it.
+for i = 1, #KEYS do
+  local daily = ARGV[5 + 3 * (i - 1)]
+  if daily == '1' and redis.call('HEXISTS', account(i, daily, TODAY - 1), OPEN) == 1 then
+    DAY = TODAY - 1
+  end
+end
+
+local totals = {}
 for i = 1, #KEYS do
   local at = 5 + 3 * (i - 1)
-  local key = account(i, ARGV[at], TODAY)
-  if redis.call('HEXISTS', key, OPEN) == 1 then
-    return {'reserved', TODAY}
+  local key = account(i, ARGV[at], DAY)
+  local spent = redis.call('HMGET', key, 'tokens', 'micros', OPEN)
+  if spent[3] then
+    return {'reserved', DAY}
   end
-  local tokens, micros = amount(key, 'tokens'), amount(key, 'micros')
+  local tokens, micros = tonumber(spent[1] or '0'), tonumber(spent[2] or '0')
   local most_tokens, most_micros = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  if most_tokens >= 0 and tokens + tonumber(ARGV[2]) > most_tokens
-    or most_micros >= 0 and micros + tonumber(ARGV[3]) > most_micros then
+  if most_tokens >= 0 and tokens + TOKENS > most_tokens
+    or most_micros >= 0 and micros + MICROS > most_micros then
     return {'spent', i, tokens, micros}
   end
+  totals[i] = {key, tokens + TOKENS, micros + MICROS}
 end
-for i = 1, #KEYS do
-  local key = account(i, ARGV[5 + 3 * (i - 1)], TODAY)
-  redis.call('HINCRBY', key, 'tokens', ARGV[2])
-  redis.call('HINCRBY', key, 'micros', ARGV[3])
-  redis.call('HSET', key, OPEN, ARGV[2] .. ' ' .. ARGV[3])
-  redis.call('PEXPIRE', key, ARGV[4])
+for _, total in ipairs(totals) do
+  redis.call('HSET', total[1], 'tokens', text(total[2]), 'micros', text(total[3]),
+    OPEN, ARGV[2] .. ' ' .. ARGV[3])
+  redis.call('PEXPIRE', total[1], ARGV[4])
 end
-return {'reserved', TODAY}
+return {'reserved', DAY}

@@ -8,11 +8,12 @@ local OPEN = 'open:' .. ARGV[1]
 
 for i = 1, #KEYS do
   local key = account(i, ARGV[4 + i], tonumber(ARGV[4]))
-  local reserved = redis.call('HGET', key, OPEN)
-  if reserved then
-    local tokens, micros = string.match(reserved, '^(%d+) (%d+)$')
-    redis.call('HINCRBY', key, 'tokens', tonumber(ARGV[2]) - tonumber(tokens))
-    redis.call('HINCRBY', key, 'micros', tonumber(ARGV[3]) - tonumber(micros))
+  local spent = redis.call('HMGET', key, 'tokens', 'micros', OPEN)
+  if spent[3] then
+    local tokens, micros = string.match(spent[3], '^(%d+) (%d+)$')
+    redis.call('HSET', key,
+      'tokens', text(tonumber(spent[1]) + tonumber(ARGV[2]) - tonumber(tokens)),
+      'micros', text(tonumber(spent[2]) + tonumber(ARGV[3]) - tonumber(micros)))
     redis.call('HDEL', key, OPEN)
   end
 end

@@ -3,5 +3,5 @@
 -- KEYS  budget.lua's, one
 -- ARGV  1 daily ('1' or '0')
 
-local key = account(1, ARGV[1], TODAY)
-return {amount(key, 'tokens'), amount(key, 'micros')}
+local spent = redis.call('HMGET', account(1, ARGV[1], TODAY), 'tokens', 'micros')
+return {tonumber(spent[1] or '0'), tonumber(spent[2] or '0')}

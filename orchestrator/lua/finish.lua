@@ -1,7 +1,7 @@
 -- Ends a task: status, result, conversation turn, end event and health, together.
 --
 -- KEYS  task.lua's, then those of the conversation append when there is a turn
--- ARGV  task.lua's, then 6 fence, 7 status, 8 running time (ms), 9 result (JSON) or '',
+-- ARGV  task.lua's, then 6 lease, 7 status, 8 running time (ms), 9 result (JSON) or '',
 --       10 failure (JSON) or '', 11 failure code, 12 '1' when partial, 13 event data,
 --       14 event data when the turn was dropped, then the append's own (if any)
 -- Without a turn of its own a task that has no answer leaves what end_task keeps.

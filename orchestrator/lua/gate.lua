@@ -6,7 +6,11 @@
 --       5 places (hash: task -> order)             6 window (hash: part -> count)
 --
 -- State: v, f:<tenant> (fair shares), cool_ms, step_ms, failures, probe_ms, closed_ms
--- (trouble since), trouble_ms (its last sign).
+-- (trouble since), trouble_ms (its last sign), w_part (present part and its length),
+-- w_requests, w_tokens and w_oldest (sums of the window as of then).
+--
+-- A part of a window is named by the instant (ms) at which it begins, so that workers
+-- whose settings disagree on the window still count each other's calls.
 
 local STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -23,18 +27,19 @@ local function number(name)
   return tonumber(redis.call('HGET', STATE, name) or nil)
 end
 
--- Sums the window and forgets parts that have left it.
-local function count_window(part, parts)
+-- Sums the window and forgets parts that have left it, or that are of a future that a
+-- clock set back has left behind. Returns requests, tokens and the oldest part.
+local function count_window(part_ms, parts)
   local requests, tokens, oldest = 0, 0, nil
   local fields = redis.call('HGETALL', WINDOW)
   for i = 1, #fields, 2 do
-    local kind, index = string.match(fields[i], '^(%a)(%d+)$')
-    index = tonumber(index)
-    if index < part - parts then
+    local kind, begins = string.match(fields[i], '^(%a)(%d+)$')
+    begins = tonumber(begins)
+    if begins <= NOW - part_ms * (parts + 1) or begins > NOW then
       redis.call('HDEL', WINDOW, fields[i])
     elseif kind == 'r' then
       requests = requests + tonumber(fields[i + 1])
-      oldest = math.min(oldest or index, index)
+      oldest = math.min(oldest or begins, begins)
     else
       tokens = tokens + tonumber(fields[i + 1])
     end
@@ -43,13 +48,12 @@ local function count_window(part, parts)
 end
 
 -- Why nobody may pass, and for how long (ms); or nil.
-local function closed(failures_to_open)
-  local cool = number('cool_ms')
+local function closed(failures_to_open, cool, failures, probe)
   if cool and cool > NOW then
     return 'cool_down', cool - NOW
   end
-  if (number('failures') or 0) >= failures_to_open then
-    return 'unavailable', math.max(0, (number('probe_ms') or 0) - NOW)
+  if (failures or 0) >= failures_to_open then
+    return 'unavailable', math.max(0, (probe or 0) - NOW)
   end
 end
 

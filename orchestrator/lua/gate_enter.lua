@@ -7,11 +7,11 @@
 --       14 failures to open   15 time between probes (ms)
 -- Returns {'permit', part} or {'wait', reason, ms, waiters, closed for (ms)}.
 
-local TOKEN, TASK, TENANT = ARGV[1], ARGV[2], ARGV[3]
+local TOKEN, TASK, SHARE = ARGV[1], ARGV[2], 'f:' .. ARGV[3]
 local WANTED, MOST = tonumber(ARGV[5]), tonumber(ARGV[7])
 local MOST_REQUESTS, MOST_TOKENS = tonumber(ARGV[8]), tonumber(ARGV[9])
 local PART_MS, PARTS = tonumber(ARGV[10]), tonumber(ARGV[11])
-local PART = math.floor(NOW / PART_MS)
+local PART = NOW - NOW % PART_MS
 
 redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
 local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', text(NOW), 'LIMIT', 0, 100)
@@ -24,23 +24,40 @@ if redis.call('ZSCORE', PERMITS, TOKEN) then
   return {'permit', PART}
 end
 
+local facts = redis.call('HMGET', STATE, 'v', SHARE, 'cool_ms', 'failures', 'probe_ms',
+  'w_part', 'w_requests', 'w_tokens', 'w_oldest')
+local reached, share, cool, failures, probe = tonumber(facts[1] or nil),
+  tonumber(facts[2] or nil), tonumber(facts[3] or nil), tonumber(facts[4] or nil),
+  tonumber(facts[5] or nil)
+
 -- Start-time fair queueing: a tenant's next call is placed behind its last one, or
 -- where the gate is now, so that a flood of one tenant waits behind itself.
-local place = tonumber(redis.call('HGET', PLACES, TASK) or nil)
-if not place then
-  local share = 'f:' .. TENANT
-  place = math.max(number('v') or 0, number(share) or 0)
-  redis.call('HSET', STATE, share, text(place + 1))
-  redis.call('HSET', PLACES, TASK, text(place))
-end
-redis.call('ZADD', SEEN, text(NOW + tonumber(ARGV[13])), TASK)
-local order = (9 - tonumber(ARGV[4])) * 1e12 + place
-redis.call('ZADD', WAITING, text(order), TOKEN)
-local rank = redis.call('ZRANK', WAITING, TOKEN)
+local kept_place = tonumber(redis.call('HGET', PLACES, TASK) or nil)
+local place = kept_place or math.max(reached or 0, share or 0)
 
-local requests, tokens, oldest = count_window(PART, PARTS)
-local free = MOST < 0 and math.huge or MOST - redis.call('ZCARD', PERMITS)
-local reason, ms = closed(tonumber(ARGV[14]))
+-- Who comes while nobody waits need not stand in line to be the first of it.
+local rank, in_line = 0, redis.call('EXISTS', WAITING) == 1
+local order = text((9 - tonumber(ARGV[4])) * 1e12 + place)
+if in_line then
+  redis.call('ZADD', WAITING, order, TOKEN)
+  rank = redis.call('ZRANK', WAITING, TOKEN)
+end
+
+-- The window is summed once in each of its parts; in between its sums are kept.
+local requests, tokens, oldest
+local part = text(PART) .. '/' .. ARGV[10]
+local is_new_part = facts[6] ~= part
+if is_new_part then
+  requests, tokens, oldest = count_window(PART_MS, PARTS)
+  redis.call('HSET', STATE, 'w_part', part, 'w_requests', text(requests),
+    'w_tokens', text(tokens), 'w_oldest', text(oldest or PART))
+else
+  requests, tokens, oldest = tonumber(facts[7]), tonumber(facts[8]), tonumber(facts[9])
+end
+
+local held = redis.call('ZCARD', PERMITS)
+local free = MOST < 0 and math.huge or MOST - held
+local reason, ms = closed(tonumber(ARGV[14]), cool, failures, probe)
 if reason == 'unavailable' and ms == 0 and rank == 0 then
   redis.call('HSET', STATE, 'probe_ms', text(NOW + tonumber(ARGV[15])))
   reason = nil
@@ -48,7 +65,7 @@ elseif not reason then
   -- A call that alone is larger than the limit passes when the window is empty.
   local room = MOST_TOKENS < 0 or tokens == 0 or tokens + WANTED <= MOST_TOKENS
   local left = MOST_REQUESTS < 0 and math.huge or MOST_REQUESTS - requests
-  local leaves = ((oldest or PART) + PARTS + 1) * PART_MS - NOW
+  local leaves = (oldest or PART) + (PARTS + 1) * PART_MS - NOW
   if left <= 0 then
     reason, ms = 'requests', leaves
   elseif not room then
@@ -58,17 +75,37 @@ elseif not reason then
   end
 end
 
-keep_keys()
+if not kept_place then
+  redis.call('HSET', STATE, SHARE, text(place + 1))
+end
 if reason then
   ms = math.max(20, math.min(ms, reason == 'in_flight' and 1000 or ms))
-  redis.call('ZADD', SEEN, text(NOW + ms + tonumber(ARGV[12])), TOKEN)
+  if not in_line then
+    redis.call('ZADD', WAITING, order, TOKEN)
+  end
+  if not kept_place then
+    redis.call('HSET', PLACES, TASK, text(place))
+  end
+  redis.call('ZADD', SEEN, text(NOW + tonumber(ARGV[13])), TASK,
+    text(NOW + ms + tonumber(ARGV[12])), TOKEN)
+  keep_keys()
   return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for() or 0}
 end
-redis.call('ZREM', WAITING, TOKEN)
-redis.call('ZREM', SEEN, TOKEN, TASK)
-redis.call('HDEL', PLACES, TASK)
+if in_line then
+  redis.call('ZREM', WAITING, TOKEN)
+end
+if in_line or kept_place then
+  redis.call('ZREM', SEEN, TOKEN, TASK)
+  redis.call('HDEL', PLACES, TASK)
+end
 redis.call('ZADD', PERMITS, text(NOW + tonumber(ARGV[6])), TOKEN)
-redis.call('HSET', STATE, 'v', text(math.max(number('v') or 0, place)))
+redis.call('HSET', STATE, 'v', text(math.max(reached or 0, place)),
+  'w_requests', text(requests + 1), 'w_tokens', text(tokens + WANTED))
 redis.call('HINCRBY', WINDOW, 'r' .. text(PART), 1)
 redis.call('HINCRBY', WINDOW, 't' .. text(PART), WANTED)
+if is_new_part then
+  keep_keys()
+elseif held == 0 then
+  redis.call('PEXPIRE', PERMITS, KEEP)
+end
 return {'permit', PART}

@@ -17,8 +17,10 @@ if not held then
   return 0
 end
 local field = 't' .. ARGV[2]
-if ARGV[4] ~= '' and redis.call('HEXISTS', WINDOW, field) == 1 then
-  redis.call('HINCRBY', WINDOW, field, tonumber(ARGV[4]) - tonumber(ARGV[3]))
+local more = tonumber(ARGV[4] ~= '' and ARGV[4] or ARGV[3]) - tonumber(ARGV[3])
+if more ~= 0 and redis.call('HEXISTS', WINDOW, field) == 1 then
+  redis.call('HINCRBY', WINDOW, field, text(more))
+  redis.call('HINCRBY', STATE, 'w_tokens', text(more))
 end
 
 if OUTCOME == 'answered' then
@@ -47,6 +49,8 @@ end
 if OUTCOME == 'refused' or OUTCOME == 'unavailable' then
   redis.call('HSET', STATE, 'trouble_ms', text(math.max(NOW, number('cool_ms') or 0)))
 end
-keep_keys()
+if wait > 0 or OUTCOME == 'refused' or OUTCOME == 'unavailable' then
+  keep_keys()
+end
 tell_next(ARGV[10])
 return 1

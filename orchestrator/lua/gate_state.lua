@@ -5,8 +5,8 @@
 -- Returns {in flight, waiting, requests, tokens, closed for (ms), reason or ''}.
 
 redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
-local part = math.floor(NOW / tonumber(ARGV[1]))
-local requests, tokens = count_window(part, tonumber(ARGV[2]))
-local reason, ms = closed(tonumber(ARGV[3]))
+local requests, tokens = count_window(tonumber(ARGV[1]), tonumber(ARGV[2]))
+local reason, ms = closed(
+  tonumber(ARGV[3]), number('cool_ms'), number('failures'), number('probe_ms'))
 return {redis.call('ZCARD', PERMITS), redis.call('HLEN', PLACES), requests, tokens,
   ms or 0, reason or ''}

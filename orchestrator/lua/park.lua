@@ -2,15 +2,15 @@
 -- was asked for.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's, then 6 fence, 7 running time (ms), 8 reason, 9 event data (JSON),
+-- ARGV  task.lua's, then 6 lease, 7 running time (ms), 8 reason, 9 event data (JSON),
 --       10 how many outcomes are unknown, 11.. step key, awaited call (JSON) and time
 --       (ms) after which it is refused, or '', of each decision
 -- Returns {'parked', doorbells} or {'lost'}.
 
-if get('released_fence') == ARGV[6] and get('attempt') == ARGV[6] then
-  if get('status') == 'waiting' then
+if get('released_fence') == ARGV[6] then
+  if was_claimed_by(ARGV[6], 'waiting') then
     return {'parked', {}}
-  elseif get('status') == 'cancelled' then
+  elseif was_claimed_by(ARGV[6], 'cancelled') then
     return {'parked', wake_next_turn()}
   end
 end

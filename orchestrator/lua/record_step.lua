@@ -2,7 +2,7 @@
 -- writer of a step's key wins. Marks the completion that follows at once as begun.
 --
 -- KEYS  task.lua's, then those of the dues
--- ARGV  task.lua's, then 6 fence, 7 step key, 8 step (JSON), 9 its part of the
+-- ARGV  task.lua's, then 6 lease, 7 step key, 8 step (JSON), 9 its part of the
 --       answer (of a summary: its message as JSON) or '', 10 key of the completion
 --       that follows or '', 11 its start (JSON), 12.. dues of its call (dues.lua), then
 --       how many counts and the field and amount of each, then type and data of events

@@ -50,7 +50,6 @@ if charged then
 end
 redis.call('SREM', in_fleet('crowd', get('worker')), MEMBER)
 redis.call('SREM', in_fleet('primes', get('worker')), MEMBER .. ' ' .. get('attempt'))
-redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
 local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
 local status, code, message
 if deadline and deadline <= NOW then

@@ -2,12 +2,11 @@
 -- cancel was asked for.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's, then 6 fence, 7 running time (ms), 8 delay (ms), 9 reason,
+-- ARGV  task.lua's, then 6 lease, 7 running time (ms), 8 delay (ms), 9 reason,
 --       10 failure (JSON) or '', 11 event data (JSON)
 -- Returns {'released', doorbells} or {'lost'}.
 
-if get('status') == 'pending' and get('released_fence') == ARGV[6]
-  and get('attempt') == ARGV[6] then
+if get('released_fence') == ARGV[6] and was_claimed_by(ARGV[6], 'pending') then
   return {'released', get_number('due_ms') <= NOW and {doorbell(TASK_ID)} or {}}
 end
 if get('status') == 'cancelled' and get('released_fence') == ARGV[6] then

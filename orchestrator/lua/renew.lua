@@ -1,21 +1,22 @@
 -- Extends the leases that are still held. Needs no task.lua: it serves many tasks.
 --
 -- KEYS  1 leases (zset), 2.. the records
--- ARGV  1 lease (ms), then for each record its member ('tenant id') and fence
+-- ARGV  1 lease (ms), then for each record its member ('tenant id') and lease
 -- Returns for each record 'held', 'lost' or 'cancel_requested'.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local lease_until = string.format('%.0f', now + tonumber(ARGV[1]))
 
-local function renew(record, member, fence)
-  local facts = redis.call('HMGET', record, 'status', 'attempt', 'cancel_requested_ms')
-  if facts[1] ~= 'running' or facts[2] ~= fence then
+local function renew(record, member, lease)
+  local facts = redis.call('HMGET', record, 'status', 'attempt', 'claim_token',
+    'cancel_requested_ms')
+  if facts[1] ~= 'running' or facts[2] .. ' ' .. (facts[3] or '') ~= lease then
     return 'lost'
   end
   redis.call('ZADD', KEYS[1], lease_until, member)
   redis.call('HSET', record, 'lease_until_ms', lease_until)
-  return facts[3] and 'cancel_requested' or 'held'
+  return facts[4] and 'cancel_requested' or 'held'
 end
 
 local states = {}

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 leases (zset), 2.. the records
 -- ARGV  1 '1' when the blocker is known, then for each record its member
---       ('tenant id'), fence and '1' when it is the blocker
+--       ('tenant id'), lease and '1' when it is the blocker
 -- Returns how many were given up.
 
 local clock = redis.call('TIME')
@@ -10,16 +10,16 @@ local now = string.format('%.0f',
   tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
 local given = 0
 for i = 2, #KEYS do
-  local member, fence, blamed = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
-  local facts = redis.call('HMGET', KEYS[i], 'status', 'attempt')
-  if facts[1] == 'running' and facts[2] == fence then
+  local member, lease, blamed = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
+  local facts = redis.call('HMGET', KEYS[i], 'status', 'attempt', 'claim_token')
+  if facts[1] == 'running' and facts[2] .. ' ' .. (facts[3] or '') == lease then
     redis.call('HSET', KEYS[i], 'lease_until_ms', now)
     redis.call('ZADD', KEYS[1], now, member)
     if ARGV[1] == '1' then
-      redis.call('HSET', KEYS[i], 'surrendered', fence)
+      redis.call('HSET', KEYS[i], 'surrendered', facts[2])
     end
     if blamed == '1' then
-      redis.call('HSET', KEYS[i], 'blamed', fence)
+      redis.call('HSET', KEYS[i], 'blamed', facts[2])
     end
     given = given + 1
   end

@@ -2,7 +2,7 @@
 -- that brought them are no more, and their ids and keys lead to the run's task.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's, then 6 fence, 7 step key
+-- ARGV  task.lua's, then 6 lease, 7 step key
 -- Returns {'taken', entry or nothing} or {'lost'}; an entry is as record_step's.
 
 if not holds_lease(ARGV[6]) then
@@ -29,7 +29,7 @@ end
 
 local outcome = '[' .. table.concat(messages, ',') .. ']'
 local step = '{"key":' .. cjson.encode(ARGV[7]) .. ',"kind":"messages","outcome":'
-  .. outcome .. ',"attempt":' .. ARGV[6] .. '}'
+  .. outcome .. ',"attempt":' .. fence_of(ARGV[6]) .. '}'
 stored = text(redis.call('HINCRBY', RECORD, 'steps', 1)) .. ' ' .. text(NOW) .. ' ' .. step
 redis.call('HSET', JOURNAL, ARGV[7], stored)
 redis.call('HSET', RECORD, 'asked', get('asked') .. '\n' .. table.concat(messages, '\n'))

@@ -46,9 +46,20 @@ local function turn_to(id)
   LOG, JOURNAL = RECORD .. ':events', RECORD .. ':journal'
 end
 
-local function holds_lease(fence)
-  local facts = redis.call('HMGET', RECORD, 'status', 'attempt')
-  return facts[1] == 'running' and facts[2] == fence
+-- Whether the last claim was the one that this lease names ('<fence> <token>'), and what
+-- became of it. The fence alone would do, did no Redis come back with an older file and
+-- give the same one out again.
+local function was_claimed_by(lease, status)
+  local facts = redis.call('HMGET', RECORD, 'status', 'attempt', 'claim_token')
+  return facts[1] == status and facts[2] .. ' ' .. (facts[3] or '') == lease
+end
+
+local function holds_lease(lease)
+  return was_claimed_by(lease, 'running')
+end
+
+local function fence_of(lease)
+  return string.match(lease, '^%d+')
 end
 
 -- Adds the events whose types and data stand in `list` from `first` on.
@@ -79,15 +90,16 @@ local function is_finished(entry)
   return entry and string.match(entry, '^%d') ~= nil
 end
 
--- Marks a step as begun by the attempt that ARGV[6] names, unless it is finished or was
+-- Marks a step as begun by the lease ARGV[6], unless it is finished or was
 -- begun by it. Returns '1' when an earlier attempt had begun it, else '0'.
 local function begin_step(key, is_completion, start)
   local stored = redis.call('HGET', JOURNAL, key)
   local begun_by = stored and string.match(stored, '^%? %d+ (%d+) ')
-  if is_finished(stored) or begun_by == ARGV[6] then
+  local fence = fence_of(ARGV[6])
+  if is_finished(stored) or begun_by == fence then
     return '0'
   end
-  redis.call('HSET', JOURNAL, key, '? ' .. text(NOW) .. ' ' .. ARGV[6] .. ' ' .. start)
+  redis.call('HSET', JOURNAL, key, '? ' .. text(NOW) .. ' ' .. fence .. ' ' .. start)
   if begun_by and is_completion == '1' then
     redis.call('HINCRBY', RECORD, 'maybe_paid', 1)
   end

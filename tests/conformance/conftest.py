@@ -15,16 +15,15 @@ from conversations.store import ConversationStore
 from orchestrator import redis_keys
 from orchestrator.budget import Budget
 from orchestrator.directory import AgentDirectory
-from orchestrator.dues import InMemoryPayee, Payee
+from orchestrator.dues import Toll
 from orchestrator.gate import Gate
-from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_gate import InMemoryGate
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
-from orchestrator.redis_dues import RedisPayee
+from orchestrator.redis_dues import RedisToll
 from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_pipeline import SharedPipeline
 from orchestrator.redis_store import RedisTaskStore
@@ -42,7 +41,7 @@ class Stores:
     conversations: ConversationStore
     gate: Gate
     budget: Budget
-    payee: Payee
+    toll: Toll
 
 
 OpenStores = Callable[..., Stores]
@@ -77,11 +76,11 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[ConversationSto
 def _in_memory(**settings: Any) -> Stores:
     conversations = InMemoryConversationStore()
     directory = InMemoryAgentDirectory()
-    payee = InMemoryPayee(gate=InMemoryGate(), budget=InMemoryBudget())
+    toll = InMemoryToll()
     tasks = InMemoryTaskStore(
-        conversations=conversations, directory=directory, payee=payee, **settings
+        conversations=conversations, directory=directory, toll=toll, **settings
     )
-    return Stores(tasks, directory, conversations, payee.gate, payee.budget, payee)
+    return Stores(tasks, directory, conversations, toll.gate, toll.budget, toll)
 
 
 def _on_redis(client: Redis, **settings: Any) -> Stores:
@@ -95,5 +94,5 @@ def _on_redis(client: Redis, **settings: Any) -> Stores:
         ),
         RedisGate(client),
         RedisBudget(client),
-        RedisPayee(client),
+        RedisToll(client),
     )

@@ -6,13 +6,36 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
-from orchestrator.budget import Account, Amount, Budget, Reservation, Spent
+from orchestrator import redis_keys
+from orchestrator.budget import Account, Amount, Reservation, Spent
+from orchestrator.dues import Admitted, Hold, Needs
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
+from orchestrator.redis_dues import RedisToll
 from tests.fake_redis import fake_redis
 
+
+class AskedBudget(RedisBudget):
+    """Reserves as calls do: of a toll."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self._toll = RedisToll(client)
+
+    async def reserve(
+        self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
+    ) -> Reservation | Spent:
+        hold = Hold(tenant, token, accounts, amount)
+        answer = await self._toll.admit(Needs(hold=hold))
+        made = answer.reservation if isinstance(answer, Admitted) else answer
+        assert isinstance(made, Reservation | Spent)
+        return made
+
+
+Budget = AskedBudget | InMemoryBudget
 TASK = Account(kind="task", name="t", max_tokens=100)
 DAY = Account(kind="tenant", name="a", daily=True, max_micros=1000)
 
@@ -26,7 +49,7 @@ async def budget(request: pytest.FixtureRequest) -> AsyncIterator[Budget]:
         client = connect(request.getfixturevalue("clean_redis_url"))
     else:
         client = fake_redis()
-    yield RedisBudget(client)
+    yield AskedBudget(client)
     await client.aclose()
 
 
@@ -88,3 +111,34 @@ async def test_a_day_begins_anew():
     await reserved(budget, "2", DAY, micros=1000)
     await budget.settle(held, Amount())
     assert await budget.spent("a", DAY) == Amount(0, 1000)
+
+
+async def test_a_reservation_repeated_after_midnight_is_of_the_day_before():
+    now = 86_400.0 * 3 - 1
+    budget = InMemoryBudget(clock=lambda: now)
+    held = await reserved(budget, "1", TASK, DAY, tokens=50, micros=1000)
+    now += 2
+    assert await reserved(budget, "1", TASK, DAY, tokens=50, micros=1000) == held
+    await reserved(budget, "2", DAY, micros=1000)
+    await budget.settle(held, Amount(10, 100))
+    assert await budget.spent("a", DAY) == Amount(0, 1000)
+    assert await budget.spent("a", TASK) == Amount(10, 100)
+
+
+@pytest.mark.parametrize("accounts", [(DAY,), (TASK, DAY)])
+async def test_a_repeat_after_midnight_takes_nothing_more_in_redis(
+    clean_redis_url: str, accounts: tuple[Account, ...]
+):
+    client = connect(clean_redis_url)
+    budget = AskedBudget(client)
+    held = await reserved(budget, "1", *accounts, tokens=50, micros=1000)
+    key = redis_keys.budget("a", "tenant", "a")
+    await client.rename(f"{key}:{held.day}", f"{key}:{held.day - 1}")  # a day passes
+    again = await reserved(budget, "1", *accounts, tokens=50, micros=1000)
+    assert again.day == held.day - 1
+    await budget.settle(again, Amount(10, 100))
+    yesterday = await client.hgetall(f"{key}:{held.day - 1}")
+    today = await budget.spent("a", DAY)
+    await client.aclose()
+    assert yesterday == {"tokens": "10", "micros": "100"}
+    assert today == Amount()

@@ -8,22 +8,43 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Redis
 
+from orchestrator.dues import Admitted, Entry, Needs
 from orchestrator.gate import (
     FAILURES_TO_OPEN,
+    LEASE_SECONDS,
     Caller,
     CallOutcome,
     Departure,
-    Gate,
     GateLimits,
     Permit,
     Wait,
 )
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.redis_connection import connect
+from orchestrator.redis_dues import RedisToll
 from orchestrator.redis_gate import RedisGate
 from tests.fake_redis import fake_redis
 
+
+class AskedGate(RedisGate):
+    """Asks for its permits as calls do: a toll."""
+
+    def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        super().__init__(client, lease_seconds=lease_seconds)
+        self._toll = RedisToll(client, lease_seconds=lease_seconds)
+
+    async def enter(
+        self, gate: str, limits: GateLimits, caller: Caller
+    ) -> Permit | Wait:
+        answer = await self._toll.admit(Needs(entry=Entry(gate, limits, caller)))
+        passed = answer.permit if isinstance(answer, Admitted) else answer
+        assert isinstance(passed, Permit | Wait)
+        return passed
+
+
+Gate = AskedGate | InMemoryGate
 OpenGate = Callable[..., Gate]
 ONE = GateLimits(in_flight=1)
 FREE = GateLimits()
@@ -40,7 +61,7 @@ async def open_gate(request: pytest.FixtureRequest) -> AsyncIterator[OpenGate]:
         client = connect(request.getfixturevalue("clean_redis_url"))
     else:
         client = fake_redis()
-    yield lambda **options: RedisGate(client, **options)
+    yield lambda **options: AskedGate(client, **options)
     await client.aclose()
 
 

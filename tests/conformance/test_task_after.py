@@ -8,9 +8,11 @@ from orchestrator.store import RefusalReason
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import Stores
 from tests.conformance.task_steps import (
+    AGENT,
     claim,
     completed,
     failed,
+    running,
     submit,
     submitted,
     try_claim,
@@ -80,3 +82,36 @@ async def test_a_turn_that_waits_for_others_is_rung_in_its_order(
     joined = await submit(stores.tasks, conversation_id="c", after=(first.id,))
     assert await end(stores, turn) == []
     assert await end(stores, first) == [joined.task.id]
+
+
+async def test_the_ends_of_many_are_read_together_and_in_order(stores: Stores) -> None:
+    tasks = [await submitted(stores.tasks) for _ in range(3)]
+    for task, well in zip(tasks, (True, False), strict=False):
+        await end(stores, task, well=well)
+    ids = [tasks[1].id, "task-unknown", tasks[0].id, tasks[2].id]
+    lost, unknown, answered, open_ = await stores.tasks.ends("default", ids)
+    assert lost == (TaskStatus.FAILED, None)
+    assert unknown is None
+    record = await stores.tasks.get("default", tasks[0].id)
+    assert answered == (TaskStatus.COMPLETED, record.result)
+    assert open_ == (TaskStatus.PENDING, None)
+    assert await stores.tasks.ends("acme", [tasks[0].id]) == (None,)
+    assert await stores.tasks.ends("default", []) == ()
+
+
+async def test_the_end_of_a_task_that_joined_a_run_is_that_of_the_run(
+    stores: Stores,
+) -> None:
+    talk = {"conversation_id": "talk", "input": {"prompt": "In red"}}
+    lease = await running(stores.tasks, **talk)
+    steering = Task(agent_name=AGENT, when_busy="steer", **talk)
+    await stores.tasks.create([steering])
+    after = await submitted(stores.tasks, after=(steering.id,))
+    await stores.tasks.take_messages(lease, "messages:1")
+    assert await try_claim(stores.tasks, after) is RefusalReason.NOT_DUE
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    (joined,) = await stores.tasks.ends("default", [steering.id])
+    assert joined is not None
+    assert joined.result is not None
+    assert joined.result.task_id == lease.task_id
+    await claim(stores.tasks, after)

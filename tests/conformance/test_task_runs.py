@@ -10,7 +10,6 @@ from orchestrator.journal import Step, StepKind
 from orchestrator.store import (
     Claim,
     Creation,
-    Lease,
     LeaseState,
     RefusalReason,
 )
@@ -40,7 +39,7 @@ PROGRESS = NewEvent(type=EventType.PROGRESS, data={"message": "ä", "empty": []}
 async def test_a_claim_starts_the_run_with_the_next_fence(stores: Stores) -> None:
     task = await submitted(stores.tasks)
     claimed = await claim(stores.tasks, task)
-    assert claimed.lease == Lease("default", task.id, 1, WORKER)
+    assert claimed.lease[:4] == ("default", task.id, 1, WORKER)
     assert claimed.steps == ()
     assert claimed.task == await stores.tasks.get("default", task.id)
     assert claimed.task.status is TaskStatus.RUNNING

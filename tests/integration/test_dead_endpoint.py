@@ -8,10 +8,9 @@ from time import monotonic
 
 from conversations.json_value import JsonObject
 from orchestrator.agent_config import AgentConfig
-from orchestrator.dues import InMemoryPayee
 from orchestrator.gate import FAILURES_TO_OPEN
-from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.redis_connection import connect
+from orchestrator.redis_dues import RedisToll
 from orchestrator.redis_gate import RedisGate
 from orchestrator.task import Task
 from tests.integration.llm_serving import ASKED
@@ -20,6 +19,7 @@ from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double
 from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_calls import CallRules
 from workers.llm.governor import Governor
 
 PROCESSES, RUNS, DOWN_SECONDS = 4, 5, 4.0
@@ -63,7 +63,8 @@ async def test_a_dead_endpoint_gets_a_probe_a_second_and_recovers_within_two(
 
 def governor_at(url: str, redis_url: str, held: AsyncExitStack) -> Governor:
     """Return what one worker process has."""
-    gate = RedisGate(connect(redis_url))
+    client = connect(redis_url)
+    gate = RedisGate(client)
     endpoint = ServedEndpoint(
         name="one",
         base_url=url,
@@ -73,9 +74,7 @@ def governor_at(url: str, redis_url: str, held: AsyncExitStack) -> Governor:
     )
     governor = Governor(
         Endpoints((endpoint,)),
-        Gatekeeper(gate),
-        Allowance(InMemoryBudget(), tenants={}),
-        InMemoryPayee(gate=gate, budget=InMemoryBudget()),
+        CallRules(Gatekeeper(gate), Allowance(tenants={}), RedisToll(client)),
     )
     held.push_async_callback(gate.aclose)
     held.push_async_callback(governor.aclose)

@@ -17,7 +17,7 @@ from orchestrator.budget_limits import AgentBudget
 from orchestrator.gate import GateLimits
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
-from orchestrator.redis_dues import RedisPayee
+from orchestrator.redis_dues import RedisToll
 from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import Task
@@ -26,6 +26,7 @@ from workers.insistence import Insistence
 from workers.llm.allowance import Allowance
 from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_calls import CallRules
 from workers.llm.governor import GovernedProvider, Governor
 from workers.llm.provider import CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
@@ -64,9 +65,11 @@ class Stand:
         gate = RedisGate(client)
         governor = Governor(
             Endpoints((endpoint,)),
-            Gatekeeper(gate),
-            Allowance(RedisBudget(client), tenants={}),
-            RedisPayee(client),
+            CallRules(
+                Gatekeeper(gate),
+                Allowance(tenants={}),
+                RedisToll(client),
+            ),
         )
         store = RedisTaskStore(client)
         lease = await running(store)
@@ -109,8 +112,9 @@ async def scripts_called(client: Redis) -> int:
     ("limits", "budget", "most"),
     [
         pytest.param(GateLimits(), {}, 2, id="a mark and a record without limits"),
-        pytest.param(LIMITS, {}, 3, id="one more with a gate"),
-        pytest.param(LIMITS, {"tokens": 10**6}, 4, id="one more with a budget"),
+        pytest.param(LIMITS, {}, 2, id="no more with a gate"),
+        pytest.param(GateLimits(), {"tokens": 10**6}, 2, id="no more with a budget"),
+        pytest.param(LIMITS, {"tokens": 10**6}, 2, id="no more with both"),
     ],
 )
 async def test_round_trips_of_a_completion(
@@ -131,7 +135,7 @@ async def test_round_trips_of_a_completion(
 
 
 async def test_round_trips_of_a_completion_inside_a_tool(clean_redis_url: str):
-    """It has no record of its own to ride in: a place, a reservation, one payment."""
+    """It has no record of its own to ride in: one admission, one payment."""
     client = connect(clean_redis_url)
     stand = await Stand.open(client, limits=LIMITS, budget={"tokens": 10**6})
     tool_s = stand.provider.for_tool(may_park=True)
@@ -144,7 +148,7 @@ async def test_round_trips_of_a_completion_inside_a_tool(clean_redis_url: str):
     await stand.governor.aclose()
     await client.aclose()
     looks = COMPLETIONS
-    assert calls - looks == 3 * COMPLETIONS
+    assert calls - looks == 2 * COMPLETIONS
 
 
 async def test_a_run_cancelled_before_its_record_has_paid_at_once(clean_redis_url: str):

@@ -1,24 +1,18 @@
-"""What a run may still spend: its task's, its agent's and its tenant's budget.
-
-Says which accounts a call belongs to; the accounts are the budget's affair.
-"""
+"""How much a call may take of which budgets; pure, what is reserved is a `Toll`'s."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
-from functools import partial
-from uuid import uuid4
+from secrets import token_hex
 
 from orchestrator.agent_config import AgentConfig
-from orchestrator.budget import Account, Amount, Budget, Reservation, Spent
+from orchestrator.budget import Account, Amount, Spent
 from orchestrator.budget_limits import SpendingLimits, TaskBudget
-from orchestrator.errors import StoreUnavailable
+from orchestrator.dues import Hold
 from orchestrator.task import Task, Usage
 from workers.errors import BudgetExceeded
-from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
 from workers.llm.endpoints import Price
 
 _MICROS = 1_000_000
@@ -27,85 +21,15 @@ _UNBOUNDED_ANSWER_TOKENS = 4096
 """Reserved for an answer whose length is not limited."""
 
 
-_Reserve = Callable[[], Awaitable[Reservation | Spent]]
-_LANES = 16
-"""Calls of the budget at once; more wait here than the store has connections for."""
-
-
 class Allowance:
-    """Reserves and settles calls of this process."""
+    """The budgets of a task, its agent and its tenant."""
 
-    def __init__(
-        self,
-        budget: Budget,
-        *,
-        tenants: Mapping[str, SpendingLimits],
-        patience_seconds: float = STORE_PATIENCE_SECONDS,
-    ) -> None:
-        self._budget = budget
-        self._insist = Insistence(patience_seconds=patience_seconds)
+    def __init__(self, *, tenants: Mapping[str, SpendingLimits]) -> None:
         self._tenants = tenants
-        self._lanes = asyncio.Semaphore(_LANES)
 
-    async def reserve(
-        self,
-        task: Task,
-        config: AgentConfig,
-        *,
-        prompt_tokens: int,
-        output_tokens: int | None,
-        price: Price,
-        times: int = 1,
-    ) -> Reservation | None:
-        """Reserve the most that a call may take; None where nothing bounds it.
-
-        `times` is how often each budget may be spent for this task.
-
-        Raises:
-            BudgetExceeded: it does not fit into an account.
-            StoreUnavailable: the store refuses, for longer than the patience.
-        """
-        accounts = tuple(
-            _enlarged(account, times) for account in self._accounts(task, config)
-        )
-        if not accounts:
-            return None
-        most = Usage(
-            input_tokens=prompt_tokens,
-            output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
-        )
-        amount = amount_of(most, price)
-        token = uuid4().hex  # a repeat of a reservation that was made changes nothing
-
-        async def reserved() -> Reservation | Spent:
-            async with self._lanes:
-                return await self._budget.reserve(task.tenant, token, accounts, amount)
-
-        try:
-            answer = await self._insist(reserved)
-        except (asyncio.CancelledError, StoreUnavailable):
-            await self._insist.see_to(partial(self._give_back, reserved))
-            raise
-        if isinstance(answer, Spent):
-            raise _exceeded(answer, amount)
-        return answer
-
-    def bounds(self, task: Task, config: AgentConfig) -> bool:
-        """Whether any account bounds a task's calls."""
-        return any(True for _ in self._accounts(task, config))
-
-    async def aclose(self) -> None:
-        """Give what is under way a moment to end."""
-        await self._insist.settle()
-
-    async def _give_back(self, reserve: _Reserve) -> None:
-        """Undo a reservation of which nobody knows whether it was made.
-
-        A repeat with its token tells which it is.
-        """
-        made = await reserve()
-        if isinstance(made, Reservation):
-            await self._budget.settle(made, Amount())
+    def accounts(self, task: Task, config: AgentConfig) -> tuple[Account, ...]:
+        """Return the accounts that bound a task's calls."""
+        return tuple(self._accounts(task, config))
 
     def _accounts(self, task: Task, config: AgentConfig) -> Iterator[Account]:
         limits, tenant = config.budget, self._tenants.get(task.tenant)
@@ -132,9 +56,23 @@ class Allowance:
             )
 
 
-def _enlarged(account: Account, times: int) -> Account:
-    if times == 1:
-        return account
+def hold_of(tenant: str, accounts: tuple[Account, ...], most: Amount) -> Hold:
+    """Return what a call is to reserve."""
+    # A repeat of a reservation that was made changes nothing.
+    return Hold(tenant, token_hex(16), accounts, most)
+
+
+def most_of(prompt_tokens: int, output_tokens: int | None, price: Price) -> Amount:
+    """Return the most that a call may take."""
+    most = Usage.model_construct(
+        input_tokens=prompt_tokens,
+        output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
+    )
+    return amount_of(most, price)
+
+
+def enlarged(account: Account, times: int) -> Account:
+    """Return an account that may be spent so often."""
     tokens, micros = account.max_tokens, account.max_micros
     return replace(
         account,
@@ -158,7 +96,8 @@ def _micros(cost: Decimal | None) -> int | None:
     return int((cost * _MICROS).to_integral_value(rounding=ROUND_FLOOR))
 
 
-def _exceeded(spent: Spent, wanted: Amount) -> BudgetExceeded:
+def exceeded(spent: Spent, wanted: Amount) -> BudgetExceeded:
+    """Return the error of a call that does not fit."""
     account = spent.account
     period = "today's" if account.daily else "the"
     return BudgetExceeded(

@@ -8,16 +8,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from orchestrator.budget import Reservation
-from workers.llm.gatekeeper import Passage
+from orchestrator.dues import Admitted
 from workers.llm.governed_call import Call
 
 
 class Passed(NamedTuple):
     """What a call holds from its begin to its end."""
 
-    passage: Passage
-    reservation: Reservation | None
+    gate: str
+    """The one before its model, also where it was not asked."""
+    admitted: Admitted
 
 
 class CallEnds(Protocol):

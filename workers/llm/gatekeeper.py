@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+from typing import NamedTuple
 
+from orchestrator.dues import Admitted, Needs
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import (
     RENEW_SECONDS,
-    Caller,
     CallOutcome,
     Departure,
     Gate,
-    GateLimits,
     Permit,
     Wait,
 )
@@ -37,18 +37,18 @@ PARK_AFTER_SECONDS = 3.0
 WATCHED_SECONDS = 60.0
 """After trouble, the gate of an endpoint without limits is asked for so long."""
 _LISTEN_AGAIN_SECONDS = 1.0
-_LANES = 32
-"""Calls of gates at once; a thousand runs must not use up the store's connections."""
 _TROUBLE = frozenset({CallOutcome.REFUSED, CallOutcome.UNAVAILABLE})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Passage:
-    """A call that may be made now."""
+Ask = Callable[[], Awaitable[Admitted | Wait]]
+"""Asks once whether a call may begin; safe to repeat."""
 
-    gate: str
-    permit: Permit | None
-    """None where the endpoint has no limits and no trouble."""
+
+class Passage(NamedTuple):
+    """A call that may be made now, and how long it waited for that."""
+
+    admitted: Admitted
+    waited_seconds: float = 0.0
 
 
 class Gatekeeper:
@@ -64,73 +64,70 @@ class Gatekeeper:
         self._gate = gate
         self._insist = Insistence(patience_seconds=patience_seconds)
         self._park_after = park_after_seconds
-        self._lanes = asyncio.Semaphore(_LANES)
         self._held: set[Permit] = set()
         self._renewal: asyncio.Task[None] | None = None
         self._watched_until: dict[str, float] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self._listening: asyncio.Task[None] | None = None
 
-    def find_open(self, endpoint: ServedEndpoint, model: str) -> Passage | None:
-        """Return the passage of a gate that need not be asked; None of another."""
-        gate = endpoint.gate_of(model)
-        watched = self._watched_until.get(gate, 0.0) > monotonic()
-        if endpoint.limits.are_set or watched:
-            return None
-        return Passage(gate=gate, permit=None)
+    def is_open(self, endpoint: ServedEndpoint, gate: str) -> bool:
+        """Whether a gate need not be asked."""
+        if endpoint.limits.are_set:
+            return False
+        return self._watched_until.get(gate, 0.0) <= monotonic()
 
     async def enter(
-        self, endpoint: ServedEndpoint, model: str, caller: Caller, *, may_park: bool
+        self, endpoint: ServedEndpoint, needs: Needs, ask: Ask, *, may_park: bool
     ) -> Passage:
-        """Wait until a call may be made through a gate that is asked.
+        """Wait until a call may begin that a gate or a budget stands before.
 
         Raises:
             GateClosed: the wait is long; come back later.
             LLMUnavailable: the endpoint is down, and is not to be waited for.
             RateLimited: it has refused everything for longer than is waited.
-            StoreUnavailable: the gate's store refuses, for longer than the patience.
+            StoreUnavailable: the store refuses, for longer than the patience.
         """
-        gate = endpoint.gate_of(model)
         try:
-            permit = await self._permit(endpoint, gate, caller, may_park=may_park)
+            passage = await self._admitted(endpoint, needs, ask, may_park=may_park)
         except BaseException:
             # Its place is empty; a permit may be on its way to nobody.
-            await self._insist.see_to(partial(self._gate.withdraw, gate, caller))
+            if needs.entry is not None:
+                gate, _, caller = needs.entry
+                await self._insist.see_to(partial(self._gate.withdraw, gate, caller))
             raise
-        self._hold(permit)
-        return Passage(gate=gate, permit=permit)
+        if passage.admitted.permit is not None:
+            self._hold(passage.admitted.permit)
+        return passage
 
-    async def _permit(
-        self, endpoint: ServedEndpoint, gate: str, caller: Caller, *, may_park: bool
-    ) -> Permit:
-        give_up_at = monotonic() + self._park_after
+    async def _admitted(
+        self, endpoint: ServedEndpoint, needs: Needs, ask: Ask, *, may_park: bool
+    ) -> Passage:
+        began: float | None = None
         while True:
-            answer = await self._insist(
-                partial(self._asked, gate, endpoint.limits, caller)
-            )
-            if isinstance(answer, Permit):
-                return answer
-            parks = may_park and monotonic() + answer.seconds > give_up_at
+            answer = await self._insist(ask)
+            if isinstance(answer, Admitted):
+                waited = 0.0 if began is None else monotonic() - began
+                return Passage(answer, waited)
+            now = monotonic()
+            began = now if began is None else began
+            parks = may_park and now + answer.seconds > began + self._park_after
             error = _given_up(endpoint, answer) or (parks and _parked(endpoint, answer))
             if error:
                 raise error
-            await self._pause(caller.token, answer.seconds)
+            token = needs.entry.caller.token if needs.entry else ""
+            await self._pause(token, answer.seconds)
 
-    async def _asked(
-        self, gate: str, limits: GateLimits, caller: Caller
-    ) -> Permit | Wait:
-        async with self._lanes:
-            return await self._gate.enter(gate, limits, caller)
-
-    async def leave(self, passage: Passage, departure: Departure) -> None:
+    async def leave(
+        self, gate: str, permit: Permit | None, departure: Departure
+    ) -> None:
         """Note how a call ended; its permit is given back with its other dues."""
-        if passage.permit is not None:
-            self._held.discard(passage.permit)
+        if permit is not None:
+            self._held.discard(permit)
         if departure.outcome in _TROUBLE:
             until = monotonic() + WATCHED_SECONDS + (departure.wait_seconds or 0.0)
-            self._watched_until[passage.gate] = until
-            if passage.permit is None:
-                report = partial(self._gate.report, passage.gate, departure)
+            self._watched_until[gate] = until
+            if permit is None:
+                report = partial(self._gate.report, gate, departure)
                 await self._insist.see_to(report)
 
     async def aclose(self) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from conversations.window import estimate_tokens
@@ -25,7 +24,7 @@ from workers.llm.context_guard import fitted
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.prompt_size import PromptSizes
 from workers.llm.provider import Completion, CompletionRequest
-from workers.llm.run_provider import Answered, Around
+from workers.llm.run_provider import Answered, Around, Marking, Unmarked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Plan:
 class How:
     """In which way a run asks."""
 
-    around: Around = nullcontext
+    around: Around = Unmarked
     owes: bool = False
 
 
@@ -60,6 +59,7 @@ class Call:
     choice: Choice
     request: CompletionRequest
     sizes: PromptSizes
+    marking: Marking = field(default_factory=Unmarked)
     completion: Completion | None = None
     answered: Answered | None = None
     """There when its dues are left to who records it."""

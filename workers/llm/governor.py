@@ -8,37 +8,27 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import partial
-from secrets import token_hex
-from time import monotonic
 
 from orchestrator.agent_config import AgentConfig
-from orchestrator.budget import Amount
-from orchestrator.dues import Dues, Payee
-from orchestrator.gate import Caller, CallOutcome, Departure
-from orchestrator.task import Task, Usage
+from orchestrator.task import Task
 from workers.errors import (
     ContextOverflow,
     LLMError,
     LLMUnavailable,
     RateLimited,
 )
-from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
-from workers.llm.allowance import Allowance
-from workers.llm.calling import Calling, Passed
+from workers.llm.calling import Calling
 from workers.llm.context_guard import Readings, fitted, was_cut
 from workers.llm.endpoints import Endpoints
-from workers.llm.gatekeeper import Gatekeeper, Passage
 from workers.llm.governed_call import (
     Call,
     Choice,
     How,
     Plan,
     choices_of,
-    departure_after,
-    dues_of,
     fit_for,
 )
+from workers.llm.governed_calls import CallRules, GovernedCalls
 from workers.llm.prompt_size import PromptSizes
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.run_provider import Answered, Around, whole
@@ -56,19 +46,9 @@ _SHORTENED_TO = 0.5
 class Governor:
     """The rules of a process; makes the provider of each run."""
 
-    def __init__(
-        self,
-        endpoints: Endpoints,
-        gatekeeper: Gatekeeper,
-        allowance: Allowance,
-        payee: Payee,
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, rules: CallRules) -> None:
         self.endpoints = endpoints
-        self.gatekeeper = gatekeeper
-        self.allowance = allowance
-        self._payee = payee
-        self._insist = Insistence(patience_seconds=STORE_PATIENCE_SECONDS)
-        self._answer_tokens: dict[str, float] = {}
+        self.rules = rules
 
     def for_run(
         self, task: Task, config: AgentConfig, *, may_park: bool, may_owe: bool = False
@@ -85,30 +65,9 @@ class Governor:
             self, task=task, config=config, may_park=may_park, may_owe=may_owe
         )
 
-    def answer_tokens(self, gate: str, most: int | None) -> int:
-        """Return how long an answer is likely to be."""
-        usual = self._answer_tokens.get(gate, _FIRST_ANSWER_TOKENS)
-        return int(min(usual, most or usual))
-
-    def learn(self, gate: str, usage: Usage) -> None:
-        """Note how long an answer was."""
-        usual = self._answer_tokens.get(gate, usage.output_tokens)
-        self._answer_tokens[gate] = usual + (usage.output_tokens - usual) / 8
-
-    async def pay(self, dues: Dues) -> None:
-        """Pay; a store that refuses is asked again while the run goes on."""
-        if not dues.are_none:
-            await self._insist.see_to(partial(self._payee.pay, dues))
-
-    def pay_meanwhile(self, dues: Dues) -> None:
-        """Pay without waiting for it."""
-        self._insist.meanwhile(partial(self._payee.pay, dues))
-
     async def aclose(self) -> None:
         """Close what it uses."""
-        await self._insist.settle()
-        await self.allowance.aclose()
-        await self.gatekeeper.aclose()
+        await self.rules.aclose()
         await self.endpoints.aclose()
 
 
@@ -129,32 +88,28 @@ class GovernedProvider:
         self._config = config
         self._may_park = may_park
         self._may_owe = may_owe
-        self._budget_times = 1
+        self._calls = GovernedCalls(
+            governor.rules, task=task, config=config, may_park=may_park
+        )
         self._readings = Readings()
         self._sizes = PromptSizes()
-        self._waited_seconds = 0.0
-        """At gates, since the last completion."""
 
     @property
     def asks_at_once(self) -> bool:
-        governor, config = self._governor, self._config
-        endpoint = governor.endpoints.get(config.endpoint)
-        model = config.model or endpoint.model
-        return not governor.allowance.bounds(self._task, config) and (
-            governor.gatekeeper.find_open(endpoint, model) is not None
-        )
+        endpoint = self._governor.endpoints.get(self._config.endpoint)
+        return self._calls.asks_at_once(endpoint, self._config.model or endpoint.model)
 
     def pay_now(self, answered: Answered) -> None:
         if answered.dues is not None:
-            self._governor.pay_meanwhile(answered.dues)
+            self._governor.rules.pay_meanwhile(answered.dues)
 
     def allow_budget(self, times: int) -> None:
-        self._budget_times = times
+        self._calls.allow_budget(times)
 
     def for_tool(self, *, may_park: bool) -> GovernedProvider:
         may_park = may_park and self._may_park
         inner = self._governor.for_run(self._task, self._config, may_park=may_park)
-        inner.allow_budget(self._budget_times)
+        inner.allow_budget(self._calls.budget_times)
         return inner
 
     async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
@@ -262,9 +217,10 @@ class GovernedProvider:
     ) -> Answered:
         request = await fit_for(choice, request)
         provider = choice.endpoint.provider
-        asked = Call(choice=choice, request=request, sizes=self._sizes)
-        async with Calling(self, asked, owes=how.owes) as call:
-            async with how.around() as heard:
+        marking = how.around()
+        asked = Call(choice=choice, request=request, sizes=self._sizes, marking=marking)
+        async with Calling(self._calls, asked, owes=how.owes) as call:
+            async with marking as heard:
                 completion = await whole(provider, request, heard)
             call.completion = completion  # to be paid, fit for use or not
             call.completion = await self._checked(call, completion)
@@ -275,7 +231,7 @@ class GovernedProvider:
     ) -> AsyncGenerator[TextDelta | Completion]:
         request = await fit_for(choice, request)
         asked = Call(choice=choice, request=request, sizes=self._sizes)
-        async with Calling(self, asked, owes=False) as call:
+        async with Calling(self._calls, asked, owes=False) as call:
             async for piece in choice.endpoint.provider.stream(request):
                 if isinstance(piece, Completion):
                     call.completion = piece
@@ -313,75 +269,3 @@ class GovernedProvider:
             extra={"task_id": self._task.id, "model": choice.model, "sent": sent},
         )
         return completion.model_copy(update={"context_truncated": True})
-
-    async def begin(self, call: Call) -> Passed:
-        governor = self._governor
-        reservation = await governor.allowance.reserve(
-            self._task,
-            self._config,
-            prompt_tokens=call.prompt_tokens,
-            output_tokens=call.request.max_output_tokens,
-            price=call.price,
-            times=self._budget_times,
-        )
-        entering = monotonic()
-        try:
-            passage = await self._enter(call)
-        except BaseException:
-            await governor.pay(Dues(reservation=reservation, amount=Amount()))
-            raise
-        self._waited_seconds += monotonic() - entering
-        return Passed(passage, reservation)
-
-    async def end(
-        self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool
-    ) -> None:
-        departure = Departure(outcome=CallOutcome.UNKNOWN)
-        if isinstance(error, LLMError):
-            departure = departure_after(error)
-        if call.completion is not None:  # be it that it will not do
-            departure = self._taken(call, passed.passage.gate)
-        dues = dues_of(call, passed.passage.permit, departure, passed.reservation)
-        await self._governor.gatekeeper.leave(passed.passage, departure)
-        if owes and error is None and call.completion is not None:
-            call.answered = call.answer(call.completion, dues)
-        else:
-            await self._governor.pay(dues)
-
-    async def _enter(self, call: Call) -> Passage:
-        """Pass the gate; one that is not asked costs nothing."""
-        endpoint, model = call.choice.endpoint, call.choice.model
-        keeper = self._governor.gatekeeper
-        return keeper.find_open(endpoint, model) or await keeper.enter(
-            endpoint, model, self._caller(call), may_park=self._may_park
-        )
-
-    def _taken(self, call: Call, gate: str) -> Departure:
-        """Learn from an answer; say in it what it cost and how long it waited."""
-        usage = call.usage()
-        self._governor.learn(gate, usage)
-        if call.completion is None:
-            raise RuntimeError("a call that was taken has its completion")
-        facts = {
-            "cost_micros": call.price.micros(usage),
-            "gate_wait_seconds": round(self._waited_seconds, 3),
-        }
-        if any(facts.values()):
-            call.completion = call.completion.model_copy(update=facts)
-        self._waited_seconds = 0.0
-        return Departure(
-            outcome=CallOutcome.ANSWERED,
-            tokens=usage.total_tokens,
-            wait_seconds=call.completion.endpoint_wait_seconds,
-        )
-
-    def _caller(self, call: Call) -> Caller:
-        gate = call.choice.endpoint.gate_of(call.choice.model)
-        answer = self._governor.answer_tokens(gate, call.request.max_output_tokens)
-        return Caller(
-            token=token_hex(16),
-            tenant=self._task.tenant,
-            task_id=self._task.id,
-            priority=self._task.priority,
-            tokens=call.prompt_tokens + answer,
-        )

@@ -1,26 +1,76 @@
 """What a run asks its completions of, so that its journal can mark the very call.
 
-The waits before a call (a gate, a budget) lie outside of the mark.
+The waits before a call (a gate, a budget) lie outside of the mark; a call that is
+admitted may be marked in the same change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
-from orchestrator.dues import Dues
+from orchestrator.budget import Spent
+from orchestrator.dues import Admitted, Dues, Needs
+from orchestrator.gate import Wait
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider
 
 Heard = Callable[[str], None]
 """Takes the pieces of an answer as they come."""
-Around = Callable[[], AbstractAsyncContextManager[Heard | None]]
-"""Makes what encloses one request to an endpoint; used anew for each.
 
-It gives who is to hear the answer as it comes, if anybody is.
-"""
+
+class Marking(Protocol):
+    """Encloses one request to an endpoint.
+
+    It gives who is to hear the answer as it comes, if anybody is.
+    """
+
+    async def admit(self, needs: Needs) -> Admitted | Wait | Spent | None:
+        """Let the request begin, and mark it in the same change.
+
+        None where it is not marked by this: its needs are met elsewhere.
+
+        Raises:
+            StoreUnavailable: nothing is known; ask again.
+        """
+        ...
+
+    async def __aenter__(self) -> Heard | None:
+        """Begin the request; it is marked at the latest now."""
+        ...
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        ...
+
+
+Around = Callable[[], Marking]
+"""Makes what encloses one request; used anew for each."""
+
+
+class Unmarked:
+    """The `Marking` of a request that no journal marks."""
+
+    async def admit(self, needs: Needs) -> Admitted | Wait | Spent | None:
+        """Mark nothing."""
+
+    async def __aenter__(self) -> Heard | None:
+        return None
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Nothing was begun."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from workers.errors import (
     ToolError,
     ToolFailed,
     ToolTimeout,
+    text_of,
 )
 from workers.llm.provider import LLMProvider, ToolSpec
 from workers.tools.signature import read_signature
@@ -269,8 +270,11 @@ class Tool:
             raise ToolFailed(
                 f"{self.name} failed: something it awaited was cancelled"
             ) from exc
-        except (Exception, SystemExit) as exc:
-            text = f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS]
+        except (KeyboardInterrupt, GeneratorExit):
+            # Of an async function: Ctrl-C of the program, a loop that is closed.
+            raise
+        except BaseException as exc:
+            text = f"{type(exc).__name__}: {text_of(exc)}"[:MAX_ERROR_CHARACTERS]
             raise ToolFailed(f"{self.name} failed: {text}") from exc
 
     async def _in_its_place(
@@ -300,9 +304,9 @@ class Tool:
 def _in_thread(bound: Callable[[], Any]) -> object:
     try:
         return bound()
-    except StopIteration as exc:
-        # A future cannot carry it.
-        raise RuntimeError(f"StopIteration: {exc}") from exc
+    except (StopIteration, KeyboardInterrupt, GeneratorExit) as exc:
+        # A future cannot carry the first; the others are not meant for the loop.
+        raise RuntimeError(f"{type(exc).__name__}: {exc}") from exc
 
 
 def _checked_name(name: str) -> str:

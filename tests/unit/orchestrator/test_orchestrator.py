@@ -13,11 +13,11 @@ import pytest
 
 from conversations.conversation import ConversationConfig
 from orchestrator import AsyncOrchestrator
-from orchestrator.dues import InMemoryPayee
 from orchestrator.errors import InvalidInput, StoreUnavailable, WaitTimeout
 from orchestrator.events import TaskEvent
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.parts import OrchestratorParts
@@ -73,7 +73,7 @@ def orchestrator(
             defaults=Defaults(),
             gate=InMemoryGate(),
             budget=InMemoryBudget(),
-            payee=InMemoryPayee(gate=InMemoryGate(), budget=InMemoryBudget()),
+            toll=InMemoryToll(),
             llm=Settings().llm,
         ),
     )

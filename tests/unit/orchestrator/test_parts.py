@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from conversations.conversation import ConversationConfig
-from orchestrator.dues import InMemoryPayee
 from orchestrator.errors import StoreUnavailable
 from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import Defaults
@@ -46,7 +46,7 @@ async def test_every_part_is_closed_when_one_cannot_be(broken: int) -> None:
         defaults=Defaults(),
         gate=InMemoryGate(),
         budget=InMemoryBudget(),
-        payee=InMemoryPayee(gate=InMemoryGate(), budget=InMemoryBudget()),
+        toll=InMemoryToll(),
         llm=Settings().llm,
     )
     with pytest.raises(StoreUnavailable, match="away"):

@@ -157,6 +157,60 @@ def test_a_misspelt_variable_is_refused_and_foreign_ones_are_not(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("CELERIAC_LLM_MODEL", "m", "CELERIAC_LLM__MODEL"),
+        ("celeriac_llm_limits_in_flight", "3", "CELERIAC_LLM__LIMITS__IN_FLIGHT"),
+        (
+            "CELERIAC_SERVICES_AGENT_MANAGER_TASK_TIMEOUT",
+            "10m",
+            "CELERIAC_SERVICES__AGENT_MANAGER__TASK_TIMEOUT",
+        ),
+        ("CELERIAC_HTTP_PORT", "8001", "CELERIAC_HTTP__PORT"),
+        ("CELERIAC_REDIS_URL", "redis://h", "REDIS_URL"),
+        ("CELERIAC_OPENAI_API_KEY", SECRET, "OPENAI_API_KEY"),
+    ],
+)
+def test_a_setting_with_one_underscore_for_two_is_refused_with_the_right_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, right: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings) as error:
+        load_settings()
+    assert error.value.problems == (f"{name}: sets nothing; write {right}",)
+
+
+def test_names_that_kubernetes_makes_are_no_slips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC_HTTP_PORT", "tcp://10.0.0.1:8000")
+    monkeypatch.setenv("CELERIAC_HTTP_PORT_8000_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("CELERIAC_LLM_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("CELERIAC_API_KEY", "for Prometheus")
+    assert load_settings().warnings == ()
+
+
+def test_a_variable_that_sets_nothing_but_looks_like_a_setting_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC_LLM_MODLE", "m")
+    monkeypatch.setenv("CELERIAC_TENNANT", "acme")
+    assert sorted(load_settings().warnings) == [
+        "CELERIAC_LLM_MODLE sets nothing; did you mean CELERIAC_LLM__MODEL?",
+        "CELERIAC_TENNANT sets nothing; did you mean CELERIAC_TENANT?",
+    ]
+
+
+def test_a_settings_file_that_is_a_link_to_nothing_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "celeriac.yaml").symlink_to("mounted.yaml")
+    with pytest.raises(InvalidSettings, match="does not exist"):
+        load_settings()
+
+
 def test_every_problem_is_told_at_once() -> None:
     assert problems_of(
         "services:\n"

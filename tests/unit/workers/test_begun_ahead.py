@@ -46,10 +46,13 @@ class CountingStore(InMemoryTaskStore):
 
 
 async def open_log(store: CountingStore) -> tuple[StoreRunLog, Lease]:
+    return log_of(await running(store), store)
+
+
+def log_of(lease: Lease, store: CountingStore) -> tuple[StoreRunLog, Lease]:
     async def ring(_: Any) -> None:
         """Nobody is rung for."""
 
-    lease = await running(store)
     insist = Insistence(patience_seconds=5)
     return StoreRunLog(store, lease=lease, insist=insist, ring=ring), lease
 
@@ -99,6 +102,27 @@ async def test_one_that_is_late_loses_its_mark_and_gets_another(
     await log.start(NEXT)
     assert store.marked == [NEXT.key]
     assert await marks_left(store, lease) == [NEXT.key]
+
+
+async def test_one_that_is_late_still_tells_that_a_crash_hid_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = CountingStore()
+    log, lease = await open_log(store)
+    await log.start(NEXT)
+    await store.release(lease, running_seconds=0, reason="its worker vanished")
+    task = await store.get("default", lease.task_id)
+    log, lease = log_of((await claim(store, task)).lease, store)
+    monkeypatch.setattr(begun_ahead, "AHEAD_SECONDS", 0.0)
+    await log.record(TOOL, (), then=NEXT)
+
+    async def is_dropped() -> bool:
+        return not await is_marked(store, lease)
+
+    await until(is_dropped)
+    assert (await log.start(NEXT)).is_unknown
+    assert not (await log.start(NEXT)).is_unknown  # asked again by the same attempt
+    assert (await store.get("default", task.id)).maybe_paid == 1
 
 
 async def test_another_step_does_not_use_its_mark() -> None:

@@ -297,6 +297,34 @@ async def test_a_lost_lease_stops_the_run_without_a_word_in_the_record(
     assert record.status is TaskStatus.RUNNING
 
 
+async def test_a_run_that_comes_back_to_its_process_replaces_its_stale_self(
+    bench: Bench,
+) -> None:
+    freed = asyncio.Event()
+
+    async def wait(ctx: RunContext, given: AgentInput) -> str:
+        await freed.wait()
+        return "answered"
+
+    bench.agent(wait)
+    task = await bench.submit()
+    stale = await until_running(bench, task)
+    lease = bench.executor.runs[task.tenant, task.id].lease
+    assert lease is not None
+    await bench.store.surrender([lease], blamed=None)
+    await bench.store.sweep()
+    again = asyncio.create_task(bench.run(task))
+    word, _ = await asyncio.wait_for(stale, 5)
+    assert word == "lease_lost"
+    held = bench.executor.runs[task.tenant, task.id].lease
+    assert held is not None
+    assert held.fence == 2
+    freed.set()
+    word, ended = await again
+    assert (word, ended.status) == ("completed", TaskStatus.COMPLETED)
+    assert not bench.executor.runs
+
+
 async def test_a_soft_limit_that_the_agent_answers_gives_a_partial_result(
     bench: Bench,
 ) -> None:

@@ -15,12 +15,13 @@ from conversations.view import ConversationView
 from conversations.window import Window
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account, Reservation
-from orchestrator.dues import InMemoryPayee
+from orchestrator.dues import Needs
 from orchestrator.errors import LeaseLost, StoreFull
 from orchestrator.events import NewEvent
 from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit
 from orchestrator.journal import StepStart
 from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.store import Started
 from orchestrator.task import Task, Usage
@@ -28,6 +29,7 @@ from workers.errors import GateClosed, LLMUnavailable
 from workers.llm.allowance import Allowance
 from workers.llm.endpoints import Endpoints, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_calls import CallRules
 from workers.llm.governor import Governor
 from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
@@ -65,6 +67,8 @@ class MarkLog(DetachedRunLog):
         spent = await self._stand.budget.spent("default", self._stand.account)
         self.at_mark.append((await self._stand.in_flight(), spent.tokens > 0))
         return Started(is_unknown=False, is_watched=False)
+
+    async def admit(self, start: StepStart, needs: Needs) -> None: ...
 
     async def drop_start(self, key: str) -> None:
         self.dropped.append(key)
@@ -115,9 +119,11 @@ class Stand:
         )
         governor = Governor(
             self.endpoints,
-            Gatekeeper(self.gate, park_after_seconds=park_after),
-            Allowance(self.budget, tenants={}),
-            InMemoryPayee(gate=self.gate, budget=self.budget),
+            CallRules(
+                Gatekeeper(self.gate, park_after_seconds=park_after),
+                Allowance(tenants={}),
+                InMemoryToll(gate=self.gate, budget=self.budget),
+            ),
         )
         self.context = JournaledRunContext(
             Run(task),

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from orchestrator.budget import Account, Amount, Reservation
-from orchestrator.dues import Dues, InMemoryPayee
+from orchestrator.dues import Dues
 from orchestrator.errors import StoreFull
 from orchestrator.journal import Step, StepKind
 from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Recorded
@@ -43,7 +44,7 @@ async def test_a_run_cancelled_while_it_records_still_pays_for_its_call(
     ended_first: bool,
 ) -> None:
     budget = InMemoryBudget()
-    store = FullStore(payee=InMemoryPayee(gate=InMemoryGate(), budget=budget))
+    store = FullStore(toll=InMemoryToll(gate=InMemoryGate(), budget=budget))
     lease = await running(store)
     reservation = await budget.reserve("default", "call", (DAY,), Amount(5000, 0))
     assert isinstance(reservation, Reservation)

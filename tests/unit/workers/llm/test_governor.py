@@ -12,10 +12,10 @@ from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account
 from orchestrator.budget_limits import SpendingLimits
-from orchestrator.dues import InMemoryPayee
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import GateLimits
 from orchestrator.memory_budget import InMemoryBudget
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.task import Task, Usage
 from workers.errors import (
@@ -28,6 +28,7 @@ from workers.errors import (
 from workers.llm.allowance import Allowance
 from workers.llm.endpoints import Endpoints, Price, ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.governed_calls import CallRules
 from workers.llm.governor import GovernedProvider, Governor
 from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.scripted import ScriptedLLMProvider
@@ -78,9 +79,11 @@ class Stand:
         )
         self.governor = Governor(
             Endpoints(served),
-            Gatekeeper(self.gate, park_after_seconds=park_after),
-            Allowance(self.budget, tenants=tenants or {}),
-            InMemoryPayee(gate=self.gate, budget=self.budget),
+            CallRules(
+                Gatekeeper(self.gate, park_after_seconds=park_after),
+                Allowance(tenants=tenants or {}),
+                InMemoryToll(gate=self.gate, budget=self.budget),
+            ),
         )
         self.task = Task(agent_name="a")
 

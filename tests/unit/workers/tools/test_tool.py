@@ -180,8 +180,29 @@ async def test_timeout_of_something_inside_the_tool_is_a_failure_not_its_timeout
         await Tool(inner).call({}, CONTEXT)
 
 
+class OfNoFamily(BaseException):
+    """What libraries raise that are sure not to be caught."""
+
+
+class WithoutText(Exception):
+    """An error whose text is an error."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), StopIteration("no"), SystemExit("no"), KeyError("no")]
+    "error",
+    [
+        ValueError("no"),
+        StopIteration("no"),
+        SystemExit("no"),
+        KeyError("no"),
+        OfNoFamily("no"),
+        WithoutText("no"),
+        BaseExceptionGroup("no", [OfNoFamily("no")]),
+    ],
+    ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("kind", ["plain", "async"])
 async def test_exception_becomes_type_and_text_without_a_traceback(
@@ -199,6 +220,17 @@ async def test_exception_becomes_type_and_text_without_a_traceback(
     assert str(caught.value).startswith("failing failed: ")
     assert type(error).__name__ in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+async def test_what_ends_a_thread_is_told_like_any_failure(
+    error: type[BaseException],
+) -> None:
+    def stop() -> None:
+        raise error
+
+    with pytest.raises(ToolFailed, match=error.__name__):
+        await Tool(stop).call({}, CONTEXT)
 
 
 async def test_long_exception_texts_are_cut() -> None:

@@ -1,0 +1,47 @@
+-- Lets a call begin: takes from its budget and passes its gate, both or neither.
+-- Stands after the functions that it calls.
+--
+-- KEYS  behind the script's own: the gate's, if there is one, then the accounts
+-- ARGV  behind the script's own: how many arguments gate_enter is given, and these, then
+--       the same for budget_reserve; none where there is no gate, or no budget
+
+local GATE_KEYS = 6
+
+-- Gives back what was reserved for a call that has to wait.
+local function unreserve(accounts, hold, day)
+  local settlement = {hold[1], 0, 0, day}
+  for i = 5, #hold, 3 do
+    table.insert(settlement, hold[i])
+  end
+  budget_settle(accounts, settlement)
+end
+
+-- Returns {'wait', ...} or {'spent', ...} as those functions do, or {'admitted', part of
+-- the gate's window or -1, day of the reservation or -1}.
+local function admit(place, first_key)
+  local entry = {unpack(ARGV, place + 1, place + ARGV[place])}
+  place = place + 1 + #entry
+  local hold = {unpack(ARGV, place + 1, place + ARGV[place])}
+  local has_gate, has_budget = #entry > 0, #hold > 0
+  local accounts = {unpack(KEYS, has_gate and first_key + GATE_KEYS or first_key)}
+  local part, day = -1, -1
+  if has_budget then
+    local answer = budget_reserve(accounts, hold)
+    if answer[1] == 'spent' then
+      return answer
+    end
+    day = answer[2]
+  end
+  if has_gate then
+    local keys = {unpack(KEYS, first_key, first_key + GATE_KEYS - 1)}
+    local answer = gate_enter(keys, entry)
+    if answer[1] == 'wait' then
+      if has_budget then
+        unreserve(accounts, hold, day)
+      end
+      return answer
+    end
+    part = answer[2]
+  end
+  return {'admitted', part, day}
+end
