@@ -86,11 +86,8 @@ class ShownText:
 class Approvals:
     """What people have decided about one run's calls, and what they are asked."""
 
-    def __init__(
-        self, run: Run, journal: Journal, *, tools: ToolRegistry, record: Record
-    ) -> None:
+    def __init__(self, run: Run, journal: Journal, *, tools: ToolRegistry) -> None:
         self._run = run
-        self._record = record
         self._read_at = journal.read_at
         self._decisions = {each.key: each for each in journal.decisions}
         self._given = {step.key for step in journal.steps}
@@ -110,8 +107,10 @@ class Approvals:
         asks = tool.requires_approval or is_tainted
         return asks and tool.accepts(asked.call.arguments)
 
-    async def settled(self, asked: AskedCall) -> ToolResult | None:
+    async def settled(self, asked: AskedCall, *, record: Record) -> ToolResult | None:
         """Return what a call gives that is not made; None when it may be made.
+
+        `record` is given the approval, before it is used.
 
         Raises:
             AgentFailed: a person decided to end the task.
@@ -135,7 +134,7 @@ class Approvals:
                 )
             )
         if decision.action is Action.RUN:
-            await self._record(_step(decision, attempt=self._run.task.attempt))
+            await record(_step(decision, attempt=self._run.task.attempt))
             self._given.add(key)
             return None
         return _without(asked, decision)

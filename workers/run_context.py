@@ -100,7 +100,7 @@ class JournaledRunContext:
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
-        self._approvals = Approvals(run, journal, tools=tools, record=self._decided)
+        self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
@@ -296,7 +296,9 @@ class JournaledRunContext:
             await self._item_log.load()
             item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
             telling = await self._item_log.announce(call, item, at_once=at_once)
-        result = await self._approvals.settled(asked) if waits else None
+        result = None
+        if waits:
+            result = await self._approvals.settled(asked, record=self._decided)
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = self._llm.for_tool(may_park=once is None)
         llm = MeteredProvider(source, model=self._config.model)

@@ -1,4 +1,5 @@
--- What people have decided on awaited calls. Stands after ending.lua.
+-- What was decided on awaited calls; comes after ending.lua and shares its KEYS and ARGV.
+-- It changes nothing by itself.
 
 -- Keeps decisions, each {key, decision (JSON), event (JSON)}, on awaited calls of a
 -- waiting task; after the last one waiting -> pending. Returns doorbells.
