@@ -11,6 +11,7 @@ from conversations.conversation import Conversation, ConversationConfig
 from conversations.json_value import dumps
 from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, StoredMessage
+from conversations.shared_names import sharing_names
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -45,7 +46,7 @@ def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
         seq=seq,
         turn=turn or None,
         created_at=from_ms(at_ms),
-        message=Message.model_validate_json(body),
+        message=sharing_names(Message.model_validate_json(body)),
     )
 
 

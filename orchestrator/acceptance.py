@@ -22,6 +22,8 @@ AGENT_MEMORY_SECONDS = 2.0
 """How long a submit trusts what it has read of an agent that is served."""
 UNSERVED_MEMORY_SECONDS = 0.1
 """The same of one that is not served: a burst of submits asks once."""
+TELL_AGAIN_SECONDS = 60.0
+"""A burst of submits for an agent that is not served is told in the log once."""
 _REMEMBERED_AGENTS = 1000
 
 Agents = Mapping[str, AgentInfo | None]
@@ -34,6 +36,7 @@ class KnownAgents:
     def __init__(self, parts: OrchestratorParts) -> None:
         self._parts = parts
         self._seen: dict[str, tuple[float, AgentInfo]] = {}
+        self._tell_again_at: dict[str, float] = {}
 
     def check_services(self, requests: Sequence[SubmitRequest]) -> None:
         """Refuse what a service that is switched off would do.
@@ -85,6 +88,23 @@ class KnownAgents:
             tasks = [_as_made(tasks[0], by_hand)]
         return tasks
 
+    def warn_unserved(self, task: Task, agents: Agents) -> str | None:
+        """Say that no live worker serves a task that waits for one."""
+        info = agents[task.agent_name]
+        if task.status.is_terminal or (info and info.health.served):
+            return None
+        warning = (
+            f"no live worker serves agent {task.agent_name!r}; the task is stored and"
+            " runs once one is started with `celery -A workers worker`"
+        )
+        now = monotonic()
+        if self._tell_again_at.get(task.agent_name, 0.0) <= now:
+            if len(self._tell_again_at) >= _REMEMBERED_AGENTS:
+                self._tell_again_at.clear()
+            self._tell_again_at[task.agent_name] = now + TELL_AGAIN_SECONDS
+            logger.warning(warning, extra={"task_id": task.id})
+        return warning
+
     async def _look_up(self, name: str) -> AgentInfo | None:
         now = monotonic()
         seen = self._seen.get(name)
@@ -112,16 +132,3 @@ def _as_made(task: Task, by_hand: Task) -> Task:
     if by_hand.queue != DEFAULT_QUEUE:
         kept["queue"] = by_hand.queue
     return task.model_copy(update=kept)
-
-
-def warn_unserved(task: Task, agents: Agents) -> str | None:
-    """Say that no live worker serves a task that waits for one."""
-    info = agents[task.agent_name]
-    if task.status.is_terminal or (info and info.health.served):
-        return None
-    warning = (
-        f"no live worker serves agent {task.agent_name!r}; the task is stored and runs"
-        " once one is started with `celery -A workers worker`"
-    )
-    logger.warning(warning, extra={"task_id": task.id})
-    return warning

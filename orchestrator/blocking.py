@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
+from warnings import warn
 
 from pydantic import JsonValue
 
@@ -66,6 +67,14 @@ class Orchestrator:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        """Warn of connections and a thread that nobody closed, and end them."""
+        loop: LoopThread | None = getattr(self, "_loop", None)
+        if loop is not None and loop.is_alive:
+            what = "an Orchestrator was not closed; use `with Orchestrator() as …`"
+            warn(what, ResourceWarning, source=self, stacklevel=2)
+            loop.abandon(self._async.aclose())
 
     def close(self) -> None:
         """Close connections; a second call does nothing."""

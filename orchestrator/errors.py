@@ -17,6 +17,7 @@ OrchestratorError
 ├── QueueUnavailable        the broker did not take a message
 ├── ServiceDisabled         the configuration switches the service off
 ├── OrchestratorClosed      used after close, or in a forked child
+├── WrongLoop               used on another event loop than at first
 ├── LoopWouldBlock          a blocking call in a coroutine of a worker
 ├── WaitTimeout             the task has not ended yet
 └── TaskEndedWithoutResult  the task ended, but not with an answer
@@ -213,6 +214,16 @@ class OrchestratorClosed(OrchestratorError):
         super().__init__(
             "this orchestrator is closed or was made before a fork;"
             " make a new Orchestrator() in this process"
+        )
+
+
+class WrongLoop(OrchestratorError):
+    """Connections belong to the event loop on which they were made."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this AsyncOrchestrator was used on another event loop before; make one"
+            " within each asyncio.run(), or use Orchestrator(), which has its own loop"
         )
 
 

@@ -13,6 +13,7 @@ from conversations.closing import newest_part
 from conversations.errors import RedactionFailed
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
+from conversations.shared_names import sharing_names
 from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
 from orchestrator.task_record import instant
 
@@ -78,7 +79,7 @@ def recorded_step(entry: str, *, sent: Step, text: str, attempt: int) -> Step:
     if stored and stored != [text]:
         return step_from_entry(entry)
     stamp = {"attempt": attempt, "recorded_at": instant(recorded)}
-    return sent.model_copy(update=stamp)
+    return sharing_names(sent.model_copy(update=stamp))
 
 
 def journal_from_entries(entries: Mapping[str, str]) -> Journal:

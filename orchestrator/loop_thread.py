@@ -86,6 +86,23 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_SECONDS)
 
+    def abandon(self, last: Coroutine[Any, Any, object]) -> None:
+        """Have the loop end by itself once it has run a last coroutine; waits not."""
+
+        async def leave() -> None:
+            try:
+                await last
+            finally:
+                await _cancel_all()
+                self._loop.call_soon(self._loop.stop)
+
+        leaving = leave()
+        try:
+            asyncio.run_coroutine_threadsafe(leaving, self._loop)
+        except RuntimeError:  # closed meanwhile
+            leaving.close()
+            last.close()
+
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:

@@ -68,7 +68,7 @@ class RedisLeases(RedisTaskScripts):
             task = task_from_fields(fields)
             journal = journal_from_entries(pairs(answer[1]))
         except (UnreadableRecord, ValueError, KeyError):
-            await self._give_back(lease)
+            await self._give_back(lease, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
         return Claim(
             task=task,
@@ -79,23 +79,34 @@ class RedisLeases(RedisTaskScripts):
             has_mail=bool(answer[2]),
         )
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, unrung: Sequence[Doorbell]) -> None:
         """Leave a task to workers of the release that wrote what this one cannot read.
 
         Without a word its lease would run out, and it would be charged with a crash.
+        Nobody can be given the doorbells that came with it.
         """
         logger.warning(
             "record or journal cannot be read: another release wrote it",
             extra={"task_id": lease.task_id, "attempt": lease.fence},
         )
         with suppress(LeaseLost):
-            await self.release(
-                lease,
-                running_seconds=0,
-                delay_seconds=RESEND_SECONDS,
-                reason="another release wrote what the worker that was asked cannot"
-                " read; workers of that release go on with it",
+            unrung = (
+                *unrung,
+                *await self.release(
+                    lease,
+                    running_seconds=0,
+                    delay_seconds=RESEND_SECONDS,
+                    reason="another release wrote what the worker that was asked cannot"
+                    " read; workers of that release go on with it",
+                ),
             )
+        bells = [
+            text
+            for bell in unrung
+            for text in (redis_keys.member(bell.tenant, bell.task_id), bell.queue)
+        ]
+        if bells:
+            await self._run("leave_to_sweep", lease.tenant, lease.task_id, bells)
 
     async def _insist_on_claim(
         self,

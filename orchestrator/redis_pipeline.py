@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from orchestrator.errors import WrongLoop
 from orchestrator.redis_connection import UntypedRedis
 from orchestrator.redis_line import RedisLine, Sending
 
@@ -37,6 +38,7 @@ class SharedPipeline:
         self._waiting: deque[Sending] = deque()
         self._idle = [_Lane(client, self) for _ in range(LANES)]
         self._is_called = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Return the answers; one that Redis refused is its `ResponseError`.
@@ -47,6 +49,7 @@ class SharedPipeline:
         Raises:
             RedisError, OSError: nothing is known of any of the commands.
             ValueError, TypeError: an argument cannot be written; nothing was sent.
+            WrongLoop: it was used on another event loop before; nothing was sent.
         """
         if not commands:
             return []
@@ -56,12 +59,19 @@ class SharedPipeline:
             for command in commands
         ]
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._belong_to(loop)
         sending = Sending(packed, loop.create_future())
         self._waiting.append(sending)
         if self._idle and not self._is_called:  # others may follow in this turn
             self._is_called = True
             loop.call_soon(self._hand_out)
         return await sending.answered
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise WrongLoop
+        self._loop = loop
 
     def take_back(self, lane: _Lane) -> None:
         """Have a lane serve those who wait."""

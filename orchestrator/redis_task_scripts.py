@@ -40,6 +40,7 @@ _TASK_SCRIPTS: Final = (
     "cancel",
     "recover",
     "ring",
+    "leave_to_sweep",
     "refill",
     "history",
     "finish",

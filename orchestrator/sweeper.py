@@ -21,11 +21,18 @@ class Sweeper:
     """Sweeps about every `interval_seconds`, with jitter."""
 
     def __init__(
-        self, store: TaskStore, queue: TaskQueue, *, interval_seconds: float = 1.0
+        self,
+        store: TaskStore,
+        queue: TaskQueue,
+        *,
+        interval_seconds: float = 1.0,
+        takes_tasks: bool = True,
     ) -> None:
+        """Make a sweeper; one that takes no tasks leaves schedules to others."""
         self._store = store
         self._queue = queue
         self._interval_seconds = interval_seconds
+        self._takes_tasks = takes_tasks
         self._alarms: tuple[str, ...] = ()
 
     async def sweep(self) -> SweepReport:
@@ -40,7 +47,8 @@ class Sweeper:
         try:
             await self._ring(report.doorbells)
         finally:
-            await self._ring(await submit_due(self._store))
+            if self._takes_tasks:
+                await self._ring(await submit_due(self._store))
         return report
 
     async def _ring(self, doorbells: tuple[Doorbell, ...]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
+from conversations.shared_names import sharing_names
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
@@ -143,7 +144,7 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
         UnreadableRecord: another release wrote it.
     """
     try:
-        return _read_task(fields)
+        return sharing_names(_read_task(fields))
     except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 

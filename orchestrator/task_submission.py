@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from time import monotonic
 
-from orchestrator.acceptance import Agents, KnownAgents, warn_unserved
+from orchestrator.acceptance import Agents, KnownAgents
 from orchestrator.errors import InvalidInput, QueueUnavailable, tell_accepted
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitRequest
@@ -77,7 +77,7 @@ class TaskSubmission(TaskReader):
                 self,
                 creation.task,
                 created=creation.created,
-                warning=warn_unserved(creation.task, infos),
+                warning=self._agents.warn_unserved(creation.task, infos),
             )
             for creation in creations
         )

@@ -163,7 +163,9 @@ def _heartbeat(
         yield HeartbeatParts(
             store=parts.store,
             directory=parts.directory,
-            sweeper=Sweeper(parts.store, parts.queue),
+            sweeper=Sweeper(
+                parts.store, parts.queue, takes_tasks=parts.agent_manager_enabled
+            ),
             webhooks=open_webhooks(settings, parts.store),
         )
 

@@ -50,24 +50,27 @@ class UnsettledCalls:
         self._starts = {start.key: start for start in journal.starts}
         self._decisions = {each.key: each for each in journal.decisions}
         self._under_way = 0
-        self._none_under_way = asyncio.Event()
-        self._none_under_way.set()
+        self._all_ended: asyncio.Event | None = None
+        """Made when somebody waits: few runs have such a call, and each would keep it.
+        """
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """Enclose a call from its mark to its record."""
         self._under_way += 1
-        self._none_under_way.clear()
         try:
             yield
         finally:
             self._under_way -= 1
-            if not self._under_way:
-                self._none_under_way.set()
+            if not self._under_way and self._all_ended is not None:
+                self._all_ended.set()
+                self._all_ended = None
 
     async def all_ended(self) -> None:
         """Wait for the calls under way: cut off, their outcome would be unknown."""
-        await self._none_under_way.wait()
+        if self._under_way:
+            self._all_ended = self._all_ended or asyncio.Event()
+            await self._all_ended.wait()
 
     async def begin(self, once: OnceCall) -> ToolResult | None:
         """Return the call's settled result, or mark it as begun and return None.

@@ -19,7 +19,7 @@ class ShownHistory:
 
     def __init__(self, view: ConversationView | None = None) -> None:
         self._view = view  # keeps them, so that no other object takes their place
-        self._seqs = {} if view is None else dict(view.seqs)
+        self._seqs = {} if view is None else view.seqs
 
     def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
         """Return the numbers of the stored messages in a prompt, as first and last."""

@@ -60,7 +60,10 @@ async def _serving(
     async with AsyncOrchestrator(settings, parts=parts) as orchestrator:
         app.state.orchestrator = orchestrator
         app.state.parts = parts
-        sweeping = asyncio.create_task(Sweeper(parts.store, parts.queue).run())
+        sweeper = Sweeper(
+            parts.store, parts.queue, takes_tasks=parts.agent_manager_enabled
+        )
+        sweeping = asyncio.create_task(sweeper.run())
         try:
             yield
         finally:

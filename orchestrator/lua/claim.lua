@@ -32,17 +32,28 @@ if schema ~= SCHEMA then
   redis.call('ZADD', DUE, text(NOW + RESEND), MEMBER)
   return {'unknown_schema'}
 end
-local reason = overdue()
-if reason then
-  -- A refusal carries no doorbells; who was not rung for here is by the next sweep.
-  for _, bell in ipairs(end_with_failure('failed', 'expired', reason)) do
-    local member = bell[1] .. ' ' .. bell[2]
+
+-- A refusal carries no doorbells; who was not rung for here is by the next sweep.
+local function fail(code, message)
+  local unrung = {}
+  for _, bell in ipairs(end_with_failure('failed', code, message)) do
     if not bell[7] then
-      redis.call('ZREM', in_fleet('rung', bell[4]), member)
-      redis.call('ZADD', DUE, text(NOW), member)
+      unrung[#unrung + 1] = {bell[1] .. ' ' .. bell[2], bell[4]}
     end
   end
+  leave_to_sweep(unrung)
+end
+
+local reason = overdue()
+if reason then
+  fail('expired', reason)
   return {'expired'}
+end
+local kind = redis.call('TYPE', JOURNAL).ok
+if kind ~= 'hash' and kind ~= 'none' then
+  fail('damaged', 'what stands in place of its journal is a ' .. kind
+    .. ', so nobody knows what it has done; find who writes to our keys, then submit again')
+  return {'ended'}
 end
 if tonumber(due) > NOW or is_held() then
   return {'not_due'}

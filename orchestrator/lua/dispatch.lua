@@ -127,6 +127,14 @@ local function ring(member)
   return send({tenant, id, facts[3], facts[4], urgent, facts[8] or ''}, member)
 end
 
+-- Has the next sweep ring, where a caller cannot: {member, queue} of each.
+local function leave_to_sweep(unrung)
+  for _, each in ipairs(unrung) do
+    redis.call('ZREM', in_fleet('rung', each[2]), each[1])
+    redis.call('ZADD', DUE, text(NOW), each[1])
+  end
+end
+
 -- How many prime suspects a worker may run when this is one of them.
 local function company_of(member)
   return tonumber(redis.call('HGET', record_of(member), 'company') or nil) or 1

@@ -9,7 +9,7 @@
 -- ARGV  task.lua's, then 6 crashes after which a task is failed
 -- Returns {'recovered' | 'ended' | 'nothing', doorbells}.
 
-if get('status') ~= 'running' then
+if not is_record() or get('status') ~= 'running' then
   redis.call('ZREM', LEASES, MEMBER)
   return {'nothing', {}}
 end

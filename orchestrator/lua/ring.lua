@@ -5,7 +5,7 @@
 -- ARGV  task.lua's, then 6 the note of a decision that nobody took
 -- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
 
-local status = get('status')
+local status = is_record() and get('status')
 if status ~= 'pending' and status ~= 'waiting' then
   redis.call('ZREM', DUE, MEMBER)
   return {'nothing', {}}

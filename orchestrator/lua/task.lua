@@ -40,6 +40,11 @@ local function get_number(name)
   return tonumber(redis.call('HGET', RECORD, name) or nil)
 end
 
+-- Whether there is a record; something else in its place is none.
+local function is_record()
+  return redis.call('TYPE', RECORD).ok == 'hash'
+end
+
 -- Turns to another task of the tenant: what follows reads and changes that one.
 local function turn_to(id)
   RECORD, TASK_ID, MEMBER = KEYS[4] .. id, id, TENANT .. ' ' .. id
@@ -62,6 +67,18 @@ local function fence_of(lease)
   return string.match(lease, '^%d+')
 end
 
+-- Where something else was written in place of the log, that is put aside and the log
+-- begins anew: a task must be able to end.
+local function log_event(...)
+  local answer = redis.pcall('XADD', LOG, ...)
+  local problem = type(answer) == 'table' and answer.err or ''
+  if string.find(problem, 'WRONGTYPE') or string.find(problem, 'equal or smaller') then
+    redis.call('RENAME', LOG, LOG .. ':foreign')
+    redis.call('PEXPIRE', LOG .. ':foreign', text(KEEP))
+    redis.call('XADD', LOG, ...)
+  end
+end
+
 -- Adds the events whose types and data stand in `list` from `first` on.
 local function append_listed(list, first)
   local count = (#list - first + 1) / 2
@@ -72,7 +89,7 @@ local function append_listed(list, first)
   local attempt, at = get('attempt'), text(NOW)
   for i = first, #list, 2 do
     number = number + 1
-    redis.call('XADD', LOG, '0-' .. text(number), 'type', list[i],
+    log_event('0-' .. text(number), 'type', list[i],
       'attempt', attempt, 'at_ms', at, 'data', list[i + 1])
   end
 end

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from orchestrator.errors import WrongLoop
 from orchestrator.redis_connection import connect
 from orchestrator.redis_line import Sending
 from orchestrator.redis_pipeline import (
@@ -128,3 +129,13 @@ async def test_without_a_server_every_caller_is_told() -> None:
     finally:
         await client.aclose()
     assert all(isinstance(each, RedisConnectionError) for each in results)
+
+
+async def test_another_event_loop_is_told_instead_of_waiting_for_ever(
+    client: Redis,
+) -> None:
+    pipeline = SharedPipeline(client)
+    await pipeline.execute([("PING",)])
+    with pytest.raises(WrongLoop, match="AsyncOrchestrator was used on another"):
+        await asyncio.to_thread(asyncio.run, pipeline.execute([("PING",)]))
+    assert await pipeline.execute([("PING",)]) == ["PONG"]

@@ -19,7 +19,7 @@ from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.run_options import RunOptions
-from workers.agents.sampling import Sampling
+from workers.agents.sampling import Sampling, Samplings
 from workers.agents.structured import OutputFormat
 from workers.agents.turn_messages import opening_of_turn, refusal
 from workers.errors import (
@@ -89,6 +89,7 @@ class LLMAgent:
         """
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
+        self._samplings = Samplings()
 
     @property
     def tool_tags(self) -> frozenset[Tag]:
@@ -102,7 +103,11 @@ class LLMAgent:
             if text.strip()
         )
         loop = _ToolLoop(
-            ctx, agent_input, instructions=instructions, registry=self._registry
+            ctx,
+            agent_input,
+            instructions=instructions,
+            registry=self._registry,
+            sampling=self._samplings.of(ctx.config, agent_input.parameters),
         )
         return await loop.run()
 
@@ -117,10 +122,11 @@ class _ToolLoop:
         *,
         instructions: str,
         registry: ToolRegistry,
+        sampling: Sampling,
     ) -> None:
         self._ctx = ctx
         self._registry = registry
-        self._sampling = Sampling.of(ctx.config, agent_input.parameters)
+        self._sampling = sampling
         own = registry.names
         configured = [spec for spec in ctx.tools if spec.name not in own]
         self._configured_names = {spec.name for spec in configured}

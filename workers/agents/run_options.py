@@ -66,6 +66,8 @@ class RunOptions(BaseModel):
         Raises:
             AgentFailed: one cannot be taken; names it.
         """
+        if not parameters:
+            return _NONE_GIVEN
         try:
             options = cls.model_validate(parameters)
         except ValidationError as exc:
@@ -92,6 +94,10 @@ class RunOptions(BaseModel):
         if self.tool_choice in ("required", "none"):
             return {"tool_choice": str(self.tool_choice)}
         return {}
+
+
+_NONE_GIVEN = RunOptions()
+"""Shared by the runs of all tasks without parameters, as most are."""
 
 
 def _refused(field: str, reason: str) -> AgentFailed:

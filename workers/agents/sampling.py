@@ -55,4 +55,23 @@ class Sampling(BaseModel):
     @cached_property
     def empty_request(self) -> CompletionRequest:
         """A request that asks nothing yet."""
-        return CompletionRequest(messages=(), **self.model_dump())
+        return CompletionRequest(messages=(), **self.model_dump(exclude_none=True))
+
+
+class Samplings:
+    """What holds for the runs of an agent; those that ask for nothing else share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[AgentConfig, Sampling] | None = None
+
+    def of(self, config: AgentConfig, parameters: JsonObject) -> Sampling:
+        """Return what holds for a run.
+
+        Raises:
+            AgentFailed: a parameter has a wrong type or range; names it.
+        """
+        if parameters != config.parameters:
+            return Sampling.of(config, parameters)
+        if self._last is None or self._last[0] is not config:
+            self._last = config, Sampling.of(config, parameters)
+        return self._last[1]

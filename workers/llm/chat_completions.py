@@ -166,8 +166,12 @@ class ChatCompletionsProvider:
         first_byte = self._limits.first_byte_seconds if stream else total
         while True:
             dialect = self._dialects.get(model, self._dialect)
-            body = chat_body(request, model=model, dialect=dialect, stream=stream)
-            sent = await clock.bound(self._send(dumps(body).encode()), first_byte)
+            sending = self._send(
+                dumps(
+                    chat_body(request, model=model, dialect=dialect, stream=stream)
+                ).encode()
+            )
+            sent = await clock.bound(sending, first_byte)
             if 200 <= sent.response.status < 300:
                 return Answer(
                     sent,

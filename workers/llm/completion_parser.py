@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from conversations.mending import mended
-from conversations.message import Message, Role
+from conversations.message import Message, Role, ToolCall
 from orchestrator.task import Usage
 from workers.errors import (
     CompletionRefused,
@@ -125,19 +125,24 @@ class CompletionAccumulator:
         text = mended("".join(self._text))
         if not (calls or text.strip()):
             raise self._without_answer()
-        reasoning = mended("".join(self._reasoning))
         return Completion(
-            message=Message(
-                role=Role.ASSISTANT,
-                content=text,
-                tool_calls=calls,
-                reasoning=reasoning or None,
-                reasoning_field=self._reasoning_field if reasoning else None,
-            ),
+            message=self._message(text, calls),
             finish_reason=self._finish_reason(has_calls=bool(calls)),
             usage=self._usage,
             model=self._model,
             invalid_arguments=invalid,
+        )
+
+    def _message(self, text: str, calls: tuple[ToolCall, ...]) -> Message:
+        reasoning = mended("".join(self._reasoning))
+        if not reasoning:
+            return Message(role=Role.ASSISTANT, content=text, tool_calls=calls)
+        return Message(
+            role=Role.ASSISTANT,
+            content=text,
+            tool_calls=calls,
+            reasoning=reasoning,
+            reasoning_field=self._reasoning_field,
         )
 
     def _require_its_end(self, *, ended: bool) -> None:

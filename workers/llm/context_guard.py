@@ -77,14 +77,16 @@ class Readings:
 
     def __init__(self) -> None:
         self._last: tuple[CompletionRequest, int] | None = None
+        """Of a prompt long enough to say something; others are not kept."""
 
     def fell(self, request: CompletionRequest, completion: Completion) -> bool:
         """Whether less was read of a prompt than of its own beginning before."""
         read = completion.usage.input_tokens if completion.usage else 0
         if not read:
             return False
-        last, self._last = self._last, (request, read)
-        if last is None or read >= last[1] or last[1] < _SURE_FROM_TOKENS:
+        last = self._last
+        self._last = (request, read) if read >= _SURE_FROM_TOKENS else None
+        if last is None or read >= last[1]:
             return False
         before = last[0]
         return (request.model, request.tools) == (

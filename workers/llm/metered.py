@@ -12,6 +12,8 @@ from workers.llm.provider import (
     TextDelta,
 )
 
+_NOTHING = Usage()
+
 
 class MeteredProvider:
     """Another provider, with a default model and a sum of the tokens used."""
@@ -19,7 +21,7 @@ class MeteredProvider:
     def __init__(self, provider: LLMProvider, *, model: str | None) -> None:
         self._provider = provider
         self._model = model
-        self.usage = Usage()
+        self.usage = _NOTHING
         """Tokens of the completions so far, as the endpoint counted them."""
         self.cost_micros = 0
         """What they cost, in millionths."""
@@ -48,6 +50,6 @@ class MeteredProvider:
         return request.model_copy(update={"model": self._model})
 
     def _count(self, completion: Completion) -> None:
-        self.usage += completion.usage or Usage()
+        self.usage += completion.usage or _NOTHING
         self.cost_micros += completion.cost_micros
         self.waited_seconds += completion.gate_wait_seconds

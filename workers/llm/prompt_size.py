@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import is_
+
 from conversations.message import Message
 from conversations.window import estimate_tokens
 from workers.llm.provider import CompletionRequest
@@ -13,19 +15,20 @@ def prompt_tokens(request: CompletionRequest) -> int:
 
 
 class PromptSizes:
-    """Measures the prompts of one run, each message once in however many it stands."""
+    """Measures the prompts of one run: what one has in common with the last, once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Message, int]] = {}
-        """By identity, which holds as long as the message is kept here."""
+        self._last: tuple[Message, ...] = ()
+        self._tokens = 0
+        """Of the last prompt's messages."""
 
     def tokens(self, request: CompletionRequest) -> int:
         """Return roughly how many tokens a request's messages and tools take."""
-        tools = sum(tool.prompt_tokens for tool in request.tools)
-        return tools + sum(map(self._tokens_of, request.messages))
-
-    def _tokens_of(self, message: Message) -> int:
-        known = self._known.get(id(message))
-        if known is None:
-            known = self._known[id(message)] = (message, estimate_tokens(message))
-        return known[1]
+        messages, last = request.messages, self._last
+        if messages is not last:
+            begins = len(messages) >= len(last) and all(map(is_, messages, last))
+            known = self._tokens if begins else 0
+            fresh = messages[len(last) :] if begins else messages
+            self._tokens = known + sum(map(estimate_tokens, fresh))
+            self._last = messages
+        return self._tokens + sum(tool.prompt_tokens for tool in request.tools)

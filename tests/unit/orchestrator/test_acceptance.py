@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from orchestrator.acceptance import KnownAgents
 from orchestrator.agent_config import AgentConfig, AgentInfo, WorkerInfo
 from orchestrator.memory_directory import InMemoryAgentDirectory
@@ -63,3 +65,15 @@ async def test_an_agent_that_nobody_serves_is_remembered_for_a_moment() -> None:
         while not (info and info.health.served):
             await asyncio.sleep(0)
             info = (await known.look_up([REQUEST]))["desk"]
+
+
+async def test_a_burst_for_agents_that_nobody_serves_is_logged_once_for_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    requests = [SubmitRequest(agent=name) for name in ("desk", "till") * LOOKS]
+    known = KnownAgents(Parts(desk=AgentConfig(name="desk")))
+    infos = await known.look_up(requests)
+    tasks = known.build(requests, infos)
+    warnings = [known.warn_unserved(task, infos) for task in tasks]
+    assert all(each and "no live worker serves" in each for each in warnings)
+    assert len(caplog.messages) == 2

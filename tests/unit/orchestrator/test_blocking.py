@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from orchestrator.blocking import Orchestrator
@@ -22,3 +24,12 @@ def test_a_coroutine_of_a_worker_is_refused_what_would_block_its_loop() -> None:
             with pytest.raises(LoopWouldBlock, match="await AsyncOrchestrator"):
                 runs.await_(tool, timeout=30)
     runs.close()
+
+
+def test_one_that_nobody_closed_warns_and_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        Orchestrator(Settings())  # and its only name is gone
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()

@@ -95,3 +95,9 @@ async def test_schedules_are_submitted_though_the_broker_is_away() -> None:
         with suppress(QueueUnavailable):
             await Sweeper(store, Mute()).sweep()
         await asyncio.sleep(0.05)
+
+
+async def test_one_that_takes_no_tasks_asks_for_no_schedules_and_rings() -> None:
+    queue = Queue()
+    await Sweeper(HalfStore(), queue, takes_tasks=False).sweep()
+    assert queue.rung.is_set()

@@ -1,0 +1,115 @@
+"""What something else has written in place of our keys gets a named outcome."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import Step, StepKind
+from orchestrator.redis_connection import connect
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import RefusalReason
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.task_steps import (
+    claim,
+    completed,
+    event_types,
+    submitted,
+    sweep_until,
+    try_claim,
+)
+
+STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
+PROGRESS = NewEvent(type=EventType.PROGRESS)
+
+
+@pytest.fixture
+async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(clean_redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(client: Redis) -> RedisTaskStore:
+    return RedisTaskStore(client)
+
+
+async def replace_log(client: Redis, task: Task, *, by: str) -> str:
+    log = redis_keys.log(task.tenant, task.id)
+    await client.delete(log)
+    if by == "string":
+        await client.set(log, "foreign")
+    else:
+        await client.xadd(log, {"foreign": "1"})
+    return log
+
+
+@pytest.mark.parametrize("by", ["string", "stream"])
+async def test_a_foreign_event_log_is_put_aside_and_the_task_ends(
+    store: RedisTaskStore, client: Redis, by: str
+) -> None:
+    task = await submitted(store)
+    log = await replace_log(client, task, by=by)
+    lease = (await claim(store, task)).lease
+    await store.record_step(lease, STEP, [PROGRESS])
+    await store.finish(lease, completed(lease), running_seconds=0)
+    assert (await store.get(task.tenant, task.id)).status is TaskStatus.COMPLETED
+    assert (await event_types(store, task))[-1] == "task.completed"
+    assert await client.pttl(f"{log}:foreign") > 0
+
+
+async def test_a_run_whose_event_log_is_replaced_is_taken_back_and_cancelled(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    task = await submitted(store)
+    await claim(store, task, lease_seconds=0.01)
+    await replace_log(client, task, by="string")
+    await sweep_until(store, task, TaskStatus.PENDING)
+    await replace_log(client, task, by="string")
+    assert (await store.cancel("default", task.id)).task.status is TaskStatus.CANCELLED
+    assert await event_types(store, task) == ["task.cancelled"]
+
+
+async def test_a_task_whose_journal_is_foreign_fails_and_is_not_done_again(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    task = await submitted(store)
+    await client.set(redis_keys.journal(task.tenant, task.id), "foreign")
+    assert await try_claim(store, task) is RefusalReason.ENDED
+    ended = await store.get(task.tenant, task.id)
+    assert ended.status is TaskStatus.FAILED
+    assert ended.failure is not None
+    assert ended.failure.code == "damaged"
+    assert "journal is a string" in ended.failure.message
+
+
+async def test_what_stands_in_place_of_a_record_leaves_the_fleets_sets(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    pending, running = await submitted(store), await submitted(store)
+    await claim(store, running, lease_seconds=0.01)
+    for task in (pending, running):
+        record = redis_keys.record(task.tenant, task.id)
+        await client.delete(record)
+        await client.set(record, "foreign")
+    await client.zadd(redis_keys.DUE, {f"default {pending.id}": 0})
+    await client.zadd(redis_keys.LEASES, {f"default {running.id}": 0})
+    await store.sweep()
+    assert await client.zcard(redis_keys.DUE) == 0
+    assert await client.zcard(redis_keys.LEASES) == 0
+
+
+async def test_doorbells_that_came_with_what_cannot_be_read_are_rung_by_a_sweep(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client, dispatch_window=1)
+    unread, waits = await submitted(store), await submitted(store)
+    journal = redis_keys.journal(unread.tenant, unread.id)
+    await client.hset(journal, "completion:1", "from another release")
+    assert await try_claim(store, unread) is RefusalReason.UNKNOWN_SCHEMA
+    assert [bell.task_id for bell in (await store.sweep()).doorbells] == [waits.id]
