@@ -39,7 +39,7 @@ from workers.llm.provider import (
 )
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import Tag, ToolResult
+from workers.tools.tool import ToolResult
 
 CONCURRENT_TOOL_CALLS = 8
 """Calls of one turn that run at once, so that one run cannot take a whole worker."""
