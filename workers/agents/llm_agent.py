@@ -90,11 +90,7 @@ class LLMAgent:
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
         self._samplings = Samplings()
-
-    @property
-    def tool_tags(self) -> frozenset[Tag]:
-        """What its own tools bring, for the check of all that an agent has."""
-        return self._registry.tags
+        self.tool_tags = self._registry.tags
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         instructions = "\n\n".join(
