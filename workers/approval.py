@@ -6,7 +6,7 @@ tool and its arguments. It is used once, and only for so long as the tool says.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -55,32 +55,47 @@ class AskedCall(NamedTuple):
 
 
 class ShownText:
-    """Whether a run's model has been shown what strangers may have written."""
+    """Whether a run's model has been shown what strangers may have written.
+
+    A call of a tool that is not known here counts, and the client's own do not.
+    """
 
     def __init__(self, tools: ToolRegistry) -> None:
         self._tools = tools
         self._checked: set[str] = set()
-        self.is_untrusted = False
+        self._prompt: Sequence[Message] = ()
+        self._is_untrusted = False
 
-    def note_prompt(self, messages: Iterable[Message]) -> None:
-        """Note what a prompt holds: results of tools, a summary of what was left out.
+    @property
+    def is_untrusted(self) -> bool:
+        self._read()
+        return self._is_untrusted
 
-        A call of a tool that is not known here counts, and the client's own do not.
-        """
-        for message in messages:
-            self.is_untrusted |= message.covers is not None
-            if message.tool_calls and not self.is_untrusted:
-                given = client_calls_of(message)
-                for call in message.tool_calls:
-                    tool = self._tools.find_tool(call.name)
-                    if call.id not in given and call.name not in self._checked:
-                        self.is_untrusted |= tool is None or tool.reads_untrusted
+    def note_prompt(self, messages: Sequence[Message]) -> None:
+        """Note what the model is shown; most runs never ask for it to be read."""
+        seen = len(self._prompt)
+        if seen and (
+            len(messages) < seen or messages[seen - 1] is not self._prompt[-1]
+        ):
+            self._read()
+        self._prompt = messages
 
     def note_result(self, tool: Tool | None) -> None:
         """Note that a tool's result reaches the run."""
         if tool is not None:
             self._checked.add(tool.name)
-            self.is_untrusted |= tool.reads_untrusted
+            self._is_untrusted |= tool.reads_untrusted
+
+    def _read(self) -> None:
+        for message in self._prompt:
+            if self._is_untrusted:
+                return
+            self._is_untrusted = message.covers is not None
+            given = client_calls_of(message) if message.tool_calls else ()
+            for call in message.tool_calls:
+                tool = self._tools.find_tool(call.name)
+                if call.id not in given and call.name not in self._checked:
+                    self._is_untrusted |= tool is None or tool.reads_untrusted
 
 
 class Approvals:

@@ -129,12 +129,12 @@ class JournaledRunContext:
 
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
-        of_the_run = {
-            "running_seconds": self.task.running_seconds + self._run.running_seconds(),
-            "attempts": self.task.attempt,
-            "maybe_paid": self.task.maybe_paid + self._marks.maybe_paid,
-        }
-        return stats_of(self._steps.values()).model_copy(update=of_the_run)
+        return stats_of(
+            self._steps.values(),
+            running_seconds=self.task.running_seconds + self._run.running_seconds(),
+            attempts=self.task.attempt,
+            maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
+        )
 
     async def take_messages(self) -> tuple[Message, ...]:
         if self.task.conversation_id is None:
