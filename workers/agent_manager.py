@@ -11,6 +11,7 @@ from typing import Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
+from conversations.shared_names import sharing_names
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
@@ -272,12 +273,14 @@ def _input_of(
 ) -> AgentInput:
     task = start.run.task
     results: JsonObject = {"results": [*start.results]} if start.results else {}
-    return AgentInput(
-        data={**task.input, **results},
-        context=task.context,
-        parameters={**config.parameters, **task.parameters},
-        messages=view.messages(summary),
-        context_tokens=view.config.context_tokens,
+    return sharing_names(
+        AgentInput(
+            data={**task.input, **results},
+            context=task.context,
+            parameters={**config.parameters, **task.parameters},
+            messages=view.messages(summary),
+            context_tokens=view.config.context_tokens,
+        )
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from conversations.message import Message
+from conversations.shared_names import sharing_names
 from orchestrator.agent_config import AgentConfig
 from workers.errors import AgentFailed
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -50,7 +51,7 @@ class Sampling(BaseModel):
     ) -> CompletionRequest:
         """Return a question to the model; messages and tools are checked already."""
         parts = {"messages": tuple(messages), "tools": tuple(tools)}
-        return self.empty_request.model_copy(update=parts)
+        return sharing_names(self.empty_request.model_copy(update=parts))
 
     @cached_property
     def empty_request(self) -> CompletionRequest:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from conversations.mending import mended
 from conversations.message import Message, Role, ToolCall
+from conversations.shared_names import sharing_names
 from orchestrator.task import Usage
 from workers.errors import (
     CompletionRefused,
@@ -125,12 +126,14 @@ class CompletionAccumulator:
         text = mended("".join(self._text))
         if not (calls or text.strip()):
             raise self._without_answer()
-        return Completion(
-            message=self._message(text, calls),
-            finish_reason=self._finish_reason(has_calls=bool(calls)),
-            usage=self._usage,
-            model=self._model,
-            invalid_arguments=invalid,
+        return sharing_names(
+            Completion(
+                message=sharing_names(self._message(text, calls)),
+                finish_reason=self._finish_reason(has_calls=bool(calls)),
+                usage=self._usage,
+                model=self._model,
+                invalid_arguments=invalid,
+            )
         )
 
     def _message(self, text: str, calls: tuple[ToolCall, ...]) -> Message:
