@@ -1,8 +1,9 @@
 """The append as a part of larger scripts: Lua functions, their keys and arguments.
 
 Whoever must append in the same transaction as its own change composes a script of
-`APPEND_FUNCTIONS`, calls `conversation_append_check(keys, argv)` before its first
-write and, when that returned nil, `conversation_append_write(keys, argv, now_ms)`.
+`APPEND_FUNCTIONS`, calls `conversation_append_plan(keys, argv)` before its first write
+and, when the plan is not `refused`, `conversation_append_write(keys, argv, plan,
+now_ms)`.
 The tables `keys` and `argv` hold exactly what `append_keys` and `append_arguments`
 return. `conversation_close(keys, close, now_ms)` adds a turn that ended without an
 answer. Knows no Redis client.
@@ -116,7 +117,7 @@ def kind_of(message: Message) -> str:
 def append_error(
     refusal: str, conversation_id: str, *, expected_last_seq: int | None = None
 ) -> ConversationError:
-    """The error for a word of `conversation_append_check` that has no place."""
+    """The error for a word of a plan's `refused` that has no place."""
     match refusal:
         case "conflict":
             return ConversationConflict(
@@ -132,7 +133,7 @@ def append_error(
 def place_error(
     refusal: str, messages: Sequence[Message], place: int, open_calls: int
 ) -> InvalidHistory | None:
-    """The error for a word of `conversation_append_check` that has a place, or None."""
+    """The error for a word of a plan's `refused` that has a place, or None."""
     if refusal == "orphan_result":
         return orphan_result(f"messages[{place}]")
     if refusal == "unanswered_calls":

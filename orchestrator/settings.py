@@ -7,10 +7,9 @@ reads nothing: only `load_settings` looks at the environment and at files.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import (
-    AfterValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -24,163 +23,24 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from conversations.conversation import (
-    DEFAULT_CONTEXT_WINDOW,
-    DEFAULT_MAX_MESSAGES,
-    Compaction,
-    ConversationConfig,
-    OnFailure,
-)
 from conversations.json_value import Identifier, Text
-from conversations.message import Role
 from orchestrator.agent_config import AgentConfig
 from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
-from orchestrator.errors import InvalidSettings, ServiceDisabled
+from orchestrator.errors import InvalidSettings
 from orchestrator.http_settings import HttpSettings
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
-from orchestrator.redis_url import check_redis_url, for_kombu, redact, servers_in
+from orchestrator.services_settings import ServicesSettings
 from orchestrator.settings_problems import describe
 from orchestrator.settings_section import Count, Section
 from orchestrator.settings_sources import ABSENT, Origin, read_layers
 from orchestrator.shipped_agents import shipped_agents
+from orchestrator.storage_settings import StorageSettings
 from orchestrator.unpriced import unpriced
 
 _MIB = 1024 * 1024
-
-
-def _redis_url(secret: SecretStr) -> SecretStr:
-    return SecretStr(check_redis_url(secret.get_secret_value()))
-
-
-def _broker_url(secret: SecretStr) -> SecretStr:
-    servers = servers_in(secret.get_secret_value())
-    if any("://" not in url for url in servers):
-        raise ValueError("must be a broker URL such as redis://host:6379/0")
-    checked = (
-        check_redis_url(url) if url.startswith(("redis", "unix")) else url
-        for url in servers
-    )
-    return SecretStr(";".join(checked))
-
-
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
-
-
-class AgentManagerSettings(Section):
-    """How workers run tasks."""
-
-    enabled: bool = True
-    """Whether tasks can be submitted and run at all."""
-    max_concurrent_tasks: Count = Field(default=10, ge=1, le=100_000)
-    """Runs that one worker process holds at once; `-c` of a worker wins."""
-    task_timeout: Seconds = 300.0
-    """Soft limit: seconds in `running` after which an agent must wrap up."""
-    time_limit_grace: Seconds = 30.0
-    """The hard limit is task_timeout plus this."""
-
-    @property
-    def time_limit(self) -> float:
-        """The hard limit, in seconds."""
-        return self.task_timeout + self.time_limit_grace
-
-
-class ConversationsSettings(Section):
-    """How much history is kept and how much of it a model sees."""
-
-    enabled: bool = True
-    """Whether tasks may continue conversations."""
-    max_messages: Count = Field(default=DEFAULT_MAX_MESSAGES, ge=1)
-    """Retention: oldest whole turns beyond it are dropped."""
-    context_window: Count = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
-    """Messages of history that a model sees at most."""
-    context_tokens: Count | None = Field(default=None, ge=1)
-    """Tokens of messages that a model sees at most; null sets no bound."""
-    compaction: Compaction = "drop"
-    """History beyond these bounds: `drop`, `summarise`, or `none` (refuse the run)."""
-    on_failure: OnFailure = "keep_user"
-    """A turn without an answer: `keep_user` (question and closing mark) or `drop`."""
-    client_roles: tuple[Role, ...] = tuple(Role)
-    """Roles that clients may add or import; turns of tasks are not asked."""
-    redact: Text | None = None
-    """`package.module:function` that takes out of a message what must not be stored."""
-    ttl: Seconds | None = None
-    """A conversation untouched for so long is deleted; null keeps it."""
-
-    @model_validator(mode="after")
-    def _window_within_retention(self) -> Self:
-        if self.context_window > self.max_messages:
-            raise ValueError(
-                f"context_window ({self.context_window}) must not exceed max_messages"
-                f" ({self.max_messages}); lower context_window or raise max_messages"
-            )
-        return self
-
-    @property
-    def conversation_config(self) -> ConversationConfig:
-        """The default limits of a new conversation."""
-        return ConversationConfig(
-            max_messages=self.max_messages,
-            context_window=self.context_window,
-            context_tokens=self.context_tokens,
-            compaction=self.compaction,
-            on_failure=self.on_failure,
-            ttl_seconds=self.ttl,
-        )
-
-
-class ServicesSettings(Section):
-    """The two services; each can be switched off."""
-
-    agent_manager: AgentManagerSettings = AgentManagerSettings()
-    """How workers run tasks."""
-    conversations: ConversationsSettings = ConversationsSettings()
-    """How much history is kept and how much of it a model sees."""
-
-    def require_agent_manager(self) -> None:
-        """Refuse to bring up what runs tasks while that is switched off.
-
-        Raises:
-            ServiceDisabled: it is.
-        """
-        if not self.agent_manager.enabled:
-            raise ServiceDisabled("agent_manager")
-
-
-class StorageSettings(Section):
-    """Where records live and where the doorbell rings."""
-
-    backend: Literal["redis", "memory"] = "redis"
-    """`memory` keeps everything in the process that runs it; nothing survives it."""
-    redis_url: RedisUrl = SecretStr("redis://localhost:6379/0")
-    """The store: redis://, rediss:// or unix:///path."""
-    broker_url: BrokerUrl | None = None
-    """Celery's broker; null uses redis_url."""
-
-    @property
-    def kombu_url(self) -> str:
-        """The broker as Celery wants it. Secret: it may hold a password."""
-        return for_kombu((self.broker_url or self.redis_url).get_secret_value())
-
-    @property
-    def broker_is_store(self) -> bool:
-        """Whether Celery's queues lie in the store's own Redis."""
-        return self.broker_url is None or self.kombu_url == for_kombu(
-            self.redis_url.get_secret_value()
-        )
-
-    @property
-    def redacted_redis_url(self) -> str:
-        """`redis_url` for logs and messages."""
-        return redact(self.redis_url.get_secret_value())
-
-    @property
-    def redacted_broker_url(self) -> str:
-        """The broker for logs and messages."""
-        return redact((self.broker_url or self.redis_url).get_secret_value())
 
 
 class RetentionSettings(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,15 @@ from tests.stand import Stand
 
 START_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end the processes that tests start.
+
+    Whatever a shell runs in the background ignores it, and so would they.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def find_server() -> str | None:

@@ -53,14 +53,27 @@ local function conversation_follow(open, message)
 end
 
 -- What an append would do: which messages are new, where each stands, what is wrong.
-local function conversation_plan(keys, argv)
+-- Writes nothing. `refused` is nil, or why: {'deleted'}, {'not_found'}, {'conflict'}, or
+-- 'orphan_result' or 'unanswered_calls' with the place of the message (from 0) and how
+-- many calls are open before it. A turn is never refused for the calls before it: it has
+-- happened.
+local function conversation_append_plan(keys, argv)
   local turn = argv[1]
   local plan = {turn = turn, fresh = {}, seqs = {}, open = {}}
+  if redis.call('EXISTS', keys[6]) == 1 then
+    plan.refused = {'deleted'}
+    return plan
+  end
+  plan.exists = redis.call('EXISTS', keys[1]) == 1
+  if argv[3] == '' and not plan.exists then
+    plan.refused = {'not_found'}
+    return plan
+  end
   plan.turn_seq = turn ~= '' and redis.call('HGET', keys[3], 'turn:' .. turn)
   if plan.turn_seq then return plan end
   plan.last_seq = tonumber(redis.call('HGET', keys[1], 'last_seq') or 0)
   for _, id in ipairs(redis.call('SMEMBERS', keys[4])) do plan.open[id] = true end
-  local seq, added = plan.last_seq, {}
+  local seq, added, wrong_first = plan.last_seq, {}, nil
   for place, message in ipairs(conversation_messages(argv)) do
     local known = message.client ~= ''
       and (added[message.client]
@@ -70,9 +83,14 @@ local function conversation_plan(keys, argv)
       known, added[message.client], message.seq = seq, seq, seq
       plan.fresh[#plan.fresh + 1] = message
       local wrong, calls = conversation_follow(plan.open, message)
-      plan.wrong = plan.wrong or wrong and {wrong, place - 1, calls}
+      wrong_first = wrong_first or wrong and {wrong, place - 1, calls}
     end
     plan.seqs[#plan.seqs + 1] = tonumber(known)
+  end
+  if #plan.fresh > 0 and argv[2] ~= '' and tonumber(argv[2]) ~= plan.last_seq then
+    plan.refused = {'conflict'}
+  elseif turn == '' then
+    plan.refused = wrong_first
   end
   return plan
 end
@@ -198,27 +216,28 @@ local function conversation_limits(keys)
   return limits[1] and table.concat(limits, '\n') or nil
 end
 
--- Returns nil, or why the append is refused: 'deleted', 'not_found', 'conflict', or
--- 'orphan_result' or 'unanswered_calls' with the place of the message (from 0) and how
--- many calls are open before it. Writes nothing. A turn is never refused for the calls
--- before it: it has happened.
-local function conversation_append_check(keys, argv)
-  if redis.call('EXISTS', keys[6]) == 1 then return 'deleted' end
-  if argv[3] == '' and redis.call('EXISTS', keys[1]) == 0 then return 'not_found' end
-  local plan = conversation_plan(keys, argv)
-  if #plan.fresh == 0 then return nil end
-  if argv[2] ~= '' and tonumber(argv[2]) ~= plan.last_seq then return 'conflict' end
-  if plan.turn == '' and plan.wrong then return unpack(plan.wrong) end
-  return nil
-end
-
--- Appends after a passed check; returns {seq, turn, at, message JSON} for each message.
-local function conversation_append_write(keys, argv, now_ms)
-  local plan = conversation_plan(keys, argv)
+-- The rows of a plan that is not refused, before it is carried out:
+-- {seq, turn, at, message JSON} for each message.
+local function conversation_append_rows(keys, plan, now_ms)
   if plan.turn_seq then
     return conversation_stored_turn(keys, plan.turn, plan.turn_seq)
   end
-  if redis.call('EXISTS', keys[1]) == 0 then
+  local rows, fresh = {}, {}
+  for _, message in ipairs(plan.fresh) do
+    fresh[message.seq] = {tostring(message.seq), plan.turn, string.format('%.0f', now_ms),
+      message.body}
+  end
+  for place, seq in ipairs(plan.seqs) do
+    rows[place] = fresh[seq]
+      or conversation_row(redis.call('XRANGE', keys[2], seq, seq)[1])
+  end
+  return rows
+end
+
+-- Carries out a plan that is not refused.
+local function conversation_append_write(keys, argv, plan, now_ms)
+  if plan.turn_seq then return end
+  if not plan.exists then
     conversation_create(keys, {config = argv[3], metadata = '{}', max_messages = argv[4],
       ttl_ms = argv[5], hidden = conversation_hides(keys[1]) and '1' or ''}, now_ms)
   end
@@ -227,18 +246,12 @@ local function conversation_append_write(keys, argv, now_ms)
     message.start = message.role ~= 'tool' and (plan.turn == '' or place == 1)
     conversation_add(keys, message)
   end
-  local rows = {}
-  for place, seq in ipairs(plan.seqs) do
-    rows[place] = conversation_row(redis.call('XRANGE', keys[2], seq, seq)[1])
-  end
-  if #plan.fresh > 0 then
-    redis.call('HSET', keys[1], 'last_seq', plan.fresh[#plan.fresh].seq)
-    redis.call('DEL', keys[4])
-    for id in pairs(plan.open) do redis.call('SADD', keys[4], id) end
-    conversation_retain(keys, redis.call('HGET', keys[1], 'max_messages'))
-    conversation_touch(keys, now_ms)
-  end
-  return rows
+  if #plan.fresh == 0 then return end
+  redis.call('HSET', keys[1], 'last_seq', plan.fresh[#plan.fresh].seq)
+  redis.call('DEL', keys[4])
+  for id in pairs(plan.open) do redis.call('SADD', keys[4], id) end
+  conversation_retain(keys, redis.call('HGET', keys[1], 'max_messages'))
+  conversation_touch(keys, now_ms)
 end
 
 -- The keys of a conversation, as append_keys gives them.
@@ -300,7 +313,6 @@ local function conversation_close(keys, close, now_ms)
       .. cjson.encode(said .. CONVERSATION_CLOSING_NOTES[close.ended])
       .. ',"metadata":{"closed":"' .. close.ended .. '"}}')
   end
-  if not conversation_append_check(keys, argv) then
-    conversation_append_write(keys, argv, now_ms)
-  end
+  local plan = conversation_append_plan(keys, argv)
+  if not plan.refused then conversation_append_write(keys, argv, plan, now_ms) end
 end

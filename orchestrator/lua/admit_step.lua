@@ -1,7 +1,7 @@
 -- Lets a completion begin and marks its step as begun, or does neither.
 --
 -- KEYS  task.lua's, then those of its needs
--- ARGV  task.lua's, then 6 fence, 7 step key, 8 start (JSON), 9.. needs (admission.lua)
+-- ARGV  task.lua's, then 6 lease, 7 step key, 8 start (JSON), 9.. needs (admission.lua)
 -- Returns {'held', what `admit` does}, followed by what start_step returns of the mark
 -- when it is admitted, or {'lost'}.
 

@@ -28,10 +28,11 @@ if #KEYS > 12 then
   if get('limits') then
     argv[3], argv[4], argv[5] = string.match(get('limits'), '^(.-)\n(.-)\n(.*)$')
   end
-  if get('rolled_back') or conversation_append_check(keys, argv) then
+  local plan = conversation_append_plan(keys, argv)
+  if plan.refused or get('rolled_back') then
     data = ARGV[14]
   else
-    conversation_append_write(keys, argv, text(NOW))
+    conversation_append_write(keys, argv, plan, text(NOW))
   end
 end
 redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])

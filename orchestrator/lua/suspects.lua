@@ -61,10 +61,11 @@ end
 
 -- The run is above suspicion, or ends its attempt; returns the next suspects' bells.
 local function leave_ship(cleared)
-  local degree, worker = get('suspect'), get('worker')
+  local degree = get('suspect')
   if not degree then
     return {}
   end
+  local worker = get('worker')
   if cleared then
     redis.call('HDEL', RECORD, 'suspect', 'company')
   end

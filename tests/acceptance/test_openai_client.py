@@ -4,79 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.conversations import Conversation, ConversationItem
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
+from openai.types.conversations import Conversation
+from openai.types.responses import Response
 
 from conversations.message import ToolCall
-from orchestrator.agent_config import AgentConfig
-from orchestrator.task import RetryPolicy
-from tests.http_service import Service, serving
-from workers.agent_manager import LocalAgentManager
-from workers.errors import RateLimited, RequestRejected
+from tests.acceptance.openai_client import (
+    ADD,
+    ITEM,
+    client_of,
+    poll,
+    service,
+    sse,
+)
+from workers.errors import RequestRejected
 from workers.llm.provider import CompletionRequest
-from workers.llm.scripted import Script
-
-EVENT = TypeAdapter(ResponseStreamEvent)
-ITEM = TypeAdapter(ConversationItem)
-ADD: Any = {
-    "type": "function",
-    "name": "add",
-    "description": "Adds.",
-    "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}},
-    "strict": False,
-}
-ENDED = ("completed", "failed", "incomplete", "cancelled")
-
-
-@asynccontextmanager
-async def service(
-    replies: Script | None = None, **options: Any
-) -> AsyncIterator[tuple[Service, AsyncOpenAI]]:
-    async with serving(replies, **options) as running, client_of(running.url) as client:
-        yield running, client
-
-
-@asynccontextmanager
-async def client_of(url: str, **options: Any) -> AsyncIterator[AsyncOpenAI]:
-    options = {"api_key": "none", "max_retries": 0, **options}
-    async with AsyncOpenAI(base_url=f"{url}/v1", **options) as client:
-        yield client
-
-
-async def poll(client: AsyncOpenAI, response_id: str) -> Response:
-    async with asyncio.timeout(20):
-        while True:
-            response = await client.responses.retrieve(response_id)
-            if response.status in ENDED:
-                return response
-            await asyncio.sleep(0.01)
-
-
-def sse(text: str) -> list[dict[str, Any]]:
-    """Return the events of a stream; each must be one of the client's own types."""
-    assert text.endswith("data: [DONE]\n\n")
-    events = []
-    for block in text.removesuffix("data: [DONE]\n\n").split("\n\n"):
-        if not block or block.startswith(":"):
-            continue
-        kind, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert kind == f"event: {event['type']}"
-        EVENT.validate_json(data.removeprefix("data: "), strict=True)
-        events.append(event)
-    numbers = [event["sequence_number"] for event in events]
-    assert numbers == sorted(set(numbers))
-    return events
 
 
 async def test_a_background_response_is_polled_to_its_answer() -> None:
@@ -250,23 +196,6 @@ async def test_a_synchronous_response_cannot_be_cancelled_and_a_done_one_stays()
         assert (await client.responses.cancel(background.id)).status == "completed"
 
 
-async def test_a_later_response_forks_an_earlier_one() -> None:
-    async with service(["one", "two", "three"]) as (running, client):
-        first = await client.responses.create(model="assistant", input="A")
-        second = await client.responses.create(
-            model="assistant", input="B", previous_response_id=first.id
-        )
-        assert second.previous_response_id == first.id
-        assert second.conversation is None
-        await client.responses.create(
-            model="assistant", input="C", previous_response_id=first.id
-        )
-        said = [[m.content for m in r.messages] for r in running.model.requests]
-        assert said == [["A"], ["A", "one", "B"], ["A", "one", "C"]]
-        listed = await running.celeriac.conversations.list()
-        assert listed.conversations == ()
-
-
 async def test_functions_of_the_client_make_the_round_trip() -> None:
     call = ToolCall(id="c1", name="add", arguments={"a": 1})
     async with service([[call], "It is 2."]) as (running, client):
@@ -297,75 +226,6 @@ async def test_functions_of_the_client_make_the_round_trip() -> None:
             "assistant",
             "tool",
         ]
-
-
-async def test_the_whole_history_may_come_with_the_request() -> None:
-    call = ToolCall(id="c1", name="add", arguments={"a": 1})
-    async with service([[call], "done"]) as (running, client):
-        first = await client.responses.create(
-            model="assistant", input="1+1?", tools=[ADD], store=False
-        )
-        history: list[Any] = [{"role": "user", "content": "1+1?"}]
-        history += [item.to_dict() for item in first.output]
-        history.append({"type": "function_call_output", "call_id": "c1", "output": "2"})
-        second = await client.responses.create(
-            model="assistant", input=history, tools=[ADD], store=False
-        )
-        assert second.output_text == "done"
-        with pytest.raises(openai.NotFoundError):
-            await client.responses.retrieve(second.id)
-        assert [m.role.value for m in running.model.requests[1].messages] == [
-            "user",
-            "assistant",
-            "tool",
-        ]
-
-
-@pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_items_of_a_conversation_come_in_pages(order: Any) -> None:
-    async with service(lambda _: "ok") as (_, client):
-        conversation = await client.conversations.create(
-            items=[{"type": "message", "role": "user", "content": "zero"}]
-        )
-        for text in ("one", "two"):
-            await client.responses.create(
-                model="assistant", input=text, conversation=conversation.id
-            )
-        added = await client.conversations.items.create(
-            conversation.id,
-            items=[{"type": "message", "role": "user", "content": "three"}],
-        )
-        assert len(added.data) == 1
-        whole = await client.conversations.items.list(conversation.id, order=order)
-        assert whole.has_more is False
-        for limit in (1, 2, 3):
-            pages = client.conversations.items.list(
-                conversation.id, order=order, limit=limit
-            )
-            assert [item.id async for item in pages] == [i.id for i in whole.data]
-        ordered = whole.data if order == "asc" else whole.data[::-1]
-        texts = [item.content[0].text for item in ordered]
-        assert texts == ["zero", "one", "ok", "two", "ok", "three"]
-        one = await client.conversations.items.retrieve(
-            added.data[0].id, conversation_id=conversation.id
-        )
-        assert one == added.data[0]
-        await client.conversations.items.delete(one.id, conversation_id=conversation.id)
-        with pytest.raises(openai.NotFoundError):
-            await client.conversations.items.retrieve(
-                one.id, conversation_id=conversation.id
-            )
-
-
-async def test_conversations_are_updated_and_deleted() -> None:
-    async with service() as (_, client):
-        made = await client.conversations.create(metadata={"a": "b"})
-        updated = await client.conversations.update(made.id, metadata={"c": "d"})
-        assert updated.metadata == {"c": "d"}
-        assert (await client.conversations.retrieve(made.id)).metadata == {"c": "d"}
-        assert (await client.conversations.delete(made.id)).deleted is True
-        with pytest.raises(openai.NotFoundError):
-            await client.conversations.retrieve(made.id)
 
 
 async def test_a_deleted_response_is_gone() -> None:
@@ -476,65 +336,6 @@ async def test_an_idempotency_key_leads_to_the_same_response() -> None:
         assert len((await running.celeriac.list()).tasks) == 1
 
 
-async def test_chat_completions_answer_whole_and_in_pieces() -> None:
-    call = ToolCall(id="c1", name="add", arguments={"a": 1})
-    async with service(["Hello", "Hello again", [call]]) as (running, client):
-        whole = await client.chat.completions.create(
-            model="assistant",
-            messages=[
-                {"role": "system", "content": "Be kind."},
-                {"role": "user", "content": "hi"},
-            ],
-            max_tokens=9,
-        )
-        ChatCompletion.model_validate(whole.to_dict(), strict=True)
-        assert whole.choices[0].message.content == "Hello"
-        assert whole.choices[0].finish_reason == "stop"
-        assert running.model.requests[0].max_output_tokens == 9
-        stream = await client.chat.completions.create(
-            model="assistant",
-            messages=[{"role": "user", "content": "hi"}],
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-        chunks = [chunk async for chunk in stream]
-        for chunk in chunks:
-            ChatCompletionChunk.model_validate(chunk.to_dict(), strict=True)
-        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-        assert text == "Hello again"
-        assert chunks[-1].usage is not None
-        function = {name: ADD[name] for name in ("name", "parameters")}
-        tools = await client.chat.completions.create(
-            model="assistant",
-            messages=[{"role": "user", "content": "1+1?"}],
-            tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
-        )
-        choice = tools.choices[0]
-        assert choice.finish_reason == "tool_calls"
-        assert choice.message.tool_calls is not None
-        assert choice.message.tool_calls[0].id == "c1"
-
-
-async def test_a_chat_completion_that_fails_is_an_error_that_is_not_tried_again() -> (
-    None
-):
-    limited = RateLimited("slow down", status=429)
-
-    def once(manager: LocalAgentManager) -> None:
-        retry = RetryPolicy(max_attempts=1)
-        manager.register_agent(AgentConfig(name="assistant", retry=retry))
-
-    async with (
-        service([limited], prepare=once) as (running, _),
-        client_of(running.url, max_retries=2) as patient,
-    ):
-        with pytest.raises(openai.RateLimitError, match="slow down"):
-            await patient.chat.completions.create(
-                model="assistant", messages=[{"role": "user", "content": "hi"}]
-            )
-        assert len(running.model.requests) == 1
-
-
 async def test_a_client_that_leaves_does_not_end_a_background_run() -> None:
     async with service(["kept"]) as (_, client):
         stream = await client.responses.create(
@@ -543,27 +344,3 @@ async def test_a_client_that_leaves_does_not_end_a_background_run() -> None:
         first = await anext(aiter(stream))
         await stream.close()
         assert (await poll(client, first.response.id)).output_text == "kept"
-
-
-async def test_pictures_reach_the_model_and_come_back_as_items() -> None:
-    url = "https://example.com/cat.png"
-    async with service(["a cat"]) as (running, client):
-        conversation = await client.conversations.create()
-        content: Any = [
-            {"type": "input_text", "text": "What is it?"},
-            {"type": "input_image", "image_url": url, "detail": "low"},
-        ]
-        response = await client.responses.create(
-            model="assistant",
-            input=[{"role": "user", "content": content}],
-            conversation=conversation.id,
-        )
-        assert response.output_text == "a cat"
-        (asked,) = running.model.requests[0].messages
-        assert [(image.url, image.detail) for image in asked.images] == [(url, "low")]
-        items = await client.conversations.items.list(conversation.id, order="asc")
-        assert [part.type for part in items.data[0].content] == [
-            "input_text",
-            "input_image",
-        ]
-        ITEM.validate_json(items.data[0].to_json(), strict=True)

@@ -14,7 +14,7 @@ from openai.types.responses import Response
 from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
 from orchestrator.task import RetryPolicy
-from tests.acceptance.test_openai_client import ADD, ITEM, client_of, sse
+from tests.acceptance.openai_client import ADD, ITEM, client_of, sse
 from tests.http_service import Service, serving
 from workers.agent_manager import LocalAgentManager
 from workers.errors import RequestRejected, StreamTruncated

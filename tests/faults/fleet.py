@@ -22,8 +22,9 @@ from tests.faults.scripted_model import CountingModel, prompt
 from tests.stand import RunningWorker, Stand, wait_until
 from workers.llm.double import Double
 
+LEASE_SECONDS = 3
 SHORT_LEASE = {
-    "CELERIAC_WORKER__LEASE": "3s",
+    "CELERIAC_WORKER__LEASE": f"{LEASE_SECONDS}s",
     "CELERIAC_WORKER__HEARTBEAT": "1s",
     "CELERIAC_WORKER__SHUTDOWN_GRACE": "5s",
 }

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator import TaskFailed, TaskFilter, TaskStatus
 from tests.faults import fault_agents
-from tests.faults.fleet import Fleet, choose
+from tests.faults.fleet import LEASE_SECONDS, Fleet, choose
 from tests.faults.invariants import broken_invariants
 from tests.faults.redis_proxy import RedisProxy
 from tests.faults.scripted_model import prompt
@@ -24,7 +24,6 @@ from tests.faults.wrong_clock import wrong_clock
 
 pytestmark = pytest.mark.timeout(120)
 
-LEASE_SECONDS = 3.0
 DAY_SECONDS = 86_400.0
 
 

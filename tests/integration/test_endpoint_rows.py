@@ -40,6 +40,7 @@ MODULES: Final = {
     "governor": f"{_UNIT}.llm.test_governor",
     "mapping": f"{_UNIT}.llm.test_error_mapping",
     "gated": f"{_UNIT}.test_gated_steps",
+    "owing": f"{_UNIT}.test_gated_dues",
     "retry": f"{_UNIT}.test_retry",
 }
 TWO, BAD_CALLS = "calls:TWO_CALLS:", "calls:BAD_ARGUMENTS:"
@@ -258,7 +259,7 @@ TESTS: Final[dict[str, list[str]]] = {
     "budget: crash": [
         "dues:test_dues_are_paid_although_the_lease_is_lost",
         "gated:test_a_call_that_was_cut_off_stays_counted_whole",
-        "gated:test_a_run_stopped_between_answer_and_record_pays_what_it_took",
+        "owing:test_a_run_stopped_between_answer_and_record_pays_what_it_took",
     ],
     "budget: kinds": [
         "governor:test_real_usage_settles_the_gate_and_the_budget",

@@ -15,9 +15,9 @@ import pytest
 from orchestrator.http.admission import Admission
 from orchestrator.http.auth import hash_of
 from orchestrator.log_format import FactsFormatter
-from tests.acceptance.test_openai_client import client_of
+from tests.acceptance.openai_client import client_of
 from tests.http_service import Service, serving
-from tests.integration.test_http_doors import BODIES, bearer, check_shape
+from tests.integration.http_doors import BODIES, bearer, check_shape
 
 CREATES = ("/tasks", "/v1/responses", "/v1/chat/completions")
 LATER = datetime.now(UTC) + timedelta(hours=1)

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.http.server import SPARE_CONNECTIONS
 from tests.http_service import serving
-from tests.integration.test_http_doors import (
+from tests.integration.http_doors import (
     BODIES,
     bearer,
     check_shape,

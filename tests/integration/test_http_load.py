@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.agent_config import AgentConfig
 from tests.http_service import Service, serving
-from tests.integration.test_http_doors import get
+from tests.integration.http_doors import get
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 

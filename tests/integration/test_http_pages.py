@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from orchestrator.http.auth import KEY_COOKIE
-from tests.integration.test_http_doors import (
+from tests.integration.http_doors import (
     BODIES,
     bearer,
     filled,

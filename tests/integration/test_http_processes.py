@@ -257,14 +257,10 @@ async def chat_text(
 async def test_a_chat_whose_worker_died_shows_its_answer_once_or_says_so(
     stand: Stand, again: str
 ) -> None:
-    stand.environment["CELERIAC_WORKER__LEASE"] = "2s"
-    stand.environment["CELERIAC_WORKER__HEARTBEAT"] = "500ms"
     said = chain([TEXT], repeat(again))
-    async with Double(
-        lambda _: HttpReply(text=next(said), drip_seconds=0.05)
-    ) as double:
-        stand.llm_url = double.url
-        worker = await asyncio.to_thread(stand.start_worker)
+    async with missed_soon(
+        stand, lambda _: HttpReply(text=next(said), drip_seconds=0.05)
+    ) as worker:
 
         def replace() -> None:
             worker.process.kill()

@@ -41,6 +41,7 @@ MODULES: Final = {
     "budget": "tests.conformance.test_budget",
     "auth": f"{_HTTP}.test_auth",
     "page": f"{_HTTP}.test_page",
+    "login": f"{_HTTP}.test_page_login",
     "status": f"{_HTTP}.test_status",
     "refusals": f"{_HTTP}.test_refusals",
     "code": f"{_UNIT}.test_no_code_from_data",
@@ -67,11 +68,11 @@ TESTS: Final[dict[str, list[str]]] = {
     "input:17": ["doors:test_a_body_that_is_too_large_is_refused_before_it_is_read"],
     "input:18": ["doors:test_a_body_that_cannot_be_taken_is_refused_by_name"],
     "input:21": [
-        "doors:test_tricks_with_paths_lead_nowhere",
+        "wire:test_tricks_with_paths_lead_nowhere",
         "doors:test_a_wrong_method_is_named",
     ],
     "input:22": [
-        "doors:test_a_slow_client_is_cut_off_while_others_are_served",
+        "wire:test_a_slow_client_is_cut_off_while_others_are_served",
         "wire:test_a_body_that_nobody_reads_may_not_drip_for_ever",
         "load:test_a_thousand_idle_connections_keep_nobody_out",
         "answers:test_too_many_connections_are_asked_to_come_later_and_liveness_answers",
@@ -140,7 +141,7 @@ TESTS: Final[dict[str, list[str]]] = {
     ],
     "threat:S9": [
         "scopes:test_each_key_does_what_its_scopes_allow_and_no_more",
-        "page:test_a_decision_goes_through_and_not_on_ones_own_task",
+        "login:test_a_decision_goes_through_and_not_on_ones_own_task",
         "refusals:test_who_retries_has_submitted_the_new_task",
     ],
     "threat:S10": [
@@ -163,7 +164,7 @@ TESTS: Final[dict[str, list[str]]] = {
         "roots:test_path_that_leads_out_of_the_roots_is_refused",
         "roots:test_directory_link_that_leads_out_is_refused",
         "roots:test_pipe_is_refused_at_once",
-        "doors:test_tricks_with_paths_lead_nowhere",
+        "wire:test_tricks_with_paths_lead_nowhere",
         "file:test_what_is_no_regular_file_is_not_opened",
     ],
     "threat:S14": [
@@ -187,7 +188,7 @@ TESTS: Final[dict[str, list[str]]] = {
         "decisions:test_a_decision_to_run_is_used_up_by_the_next_start",
         "decisions:test_a_second_decision_does_not_overrule_the_first",
         "decisions:test_a_parked_task_waits_with_its_call_shown",
-        "page:test_a_decision_goes_through_and_not_on_ones_own_task",
+        "login:test_a_decision_goes_through_and_not_on_ones_own_task",
     ],
     "threat:S19": [
         "page:test_whatever_a_model_or_user_wrote_is_shown_and_not_run",

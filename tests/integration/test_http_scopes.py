@@ -14,7 +14,7 @@ from orchestrator.http.auth import hash_of
 from orchestrator.http_settings import Scope
 from orchestrator.settings import Settings
 from tests.http_service import serving
-from tests.integration.test_http_doors import BODIES, bearer
+from tests.integration.http_doors import BODIES, bearer
 
 OPEN = "open"
 """Answers without a key, and tells nothing of what is stored."""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 
 import pytest
 
 from orchestrator.http import server
-from tests.integration.test_http_doors import get, keys, raw, service
+from tests.http_service import serving
+from tests.integration.http_doors import (
+    get,
+    keys,
+    raw,
+    service,
+)
 
 
 async def test_a_body_that_nobody_reads_may_not_drip_for_ever(
@@ -92,3 +99,89 @@ async def test_a_form_with_too_many_fields_is_refused() -> None:
     async with service(keys=keys()) as (_, client):
         answer = await client.post("/ui/login", content="&".join(["a=1"] * 1000))
         assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/tasks/../tasks", 404),
+        ("/tasks/%2e%2e/agents", 404),
+        ("/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/tasks/%00", 404),
+        ("/tasks/x%0d%0aSet-Cookie:a=b", 404),
+        ("//evil.example/tasks", 404),
+        ("/tasks/" + "x" * 9000, 414),
+        ("/agents/" + "x" * 300, 422),
+        ("/v1", 404),
+        ("/TASKS", 404),
+        ("/tasks/", 404),
+    ],
+)
+async def test_tricks_with_paths_lead_nowhere(path: str, status: int) -> None:
+    async with service() as (running, _):
+        answer = await raw(running.url, get(path))
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+        assert b"set-cookie" not in answer.lower().partition(b"\r\n\r\n")[0]
+        assert b"passwd" not in answer
+
+
+async def test_headers_are_not_echoed_into_the_answer() -> None:
+    async with service() as (running, client):
+        answer = await client.get("/agents", headers={"x-request-id": "abc-1"})
+        assert answer.headers["x-request-id"] == "abc-1"
+        answer = await client.get("/agents", headers={"x-request-id": "a b<script>"})
+        assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
+        broken = await raw(running.url, get("/agents", "X-A: b\rSet-Cookie: a=b"))
+        assert b"set-cookie" not in broken.lower()
+        both = await raw(
+            running.url,
+            get("/agents", "Content-Length: 4", "Transfer-Encoding: chunked"),
+        )
+        assert both.startswith(b"HTTP/1.1 400")
+
+
+async def test_a_slow_client_is_cut_off_while_others_are_served() -> None:
+    # The healthy client shares the loop and its pauses: the bound must outlast them.
+    async with service(header_timeout=2, body_timeout=0.3) as (running, client):
+        head = b"POST /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        body = head + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        slow = [
+            asyncio.create_task(raw(running.url, given)) for given in (b"", head, body)
+        ]
+        assert (await client.get("/agents")).status_code == 200
+        silent, headless, bodiless = await asyncio.gather(*slow)
+        assert (silent, headless) == (b"", b"")
+        assert bodiless.startswith(b"HTTP/1.1 408")
+        assert (await client.get("/agents")).status_code == 200
+
+
+async def test_headers_without_end_are_cut_off() -> None:
+    async with service() as (running, client):
+        endless = b"GET /agents HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        endless += b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(2000))
+        try:
+            answer = await raw(running.url, endless)
+        except ConnectionError:
+            answer = b""
+        assert answer in (b"",) or answer.startswith(b"HTTP/1.1 400")
+        assert (await client.get("/agents")).status_code == 200
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
+    text = "x" * 100_000
+    async with serving(lambda _: text, http={"send_timeout": 0.3}) as running:
+        handle = await running.celeriac.submit("assistant", {"prompt": "hi"})
+        await handle.result(20)
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(200):
+            path = f"/tasks/{handle.id}/events"
+            writer.write(
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                "Accept: text/event-stream\r\n\r\n".encode()
+            )
+        async with asyncio.timeout(20):
+            while running.servers[0].server_state.connections:
+                await asyncio.sleep(0.01)
+        writer.close()

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.blocking import Orchestrator
 from tests.http_service import serving
-from tests.integration.test_http_doors import BODIES
+from tests.integration.http_doors import BODIES
 from tests.integration.test_main_job import running
 from tests.stand import Stand
 from tests.unit.orchestrator.test_trace_context import OTHER, THEIRS, current_span

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def test_up_keeps_everything_running_until_it_is_stopped(
-    stand: Stand, celeriac: Run, monkeypatch: pytest.MonkeyPatch
+    stand: Stand, celeriac: Run
 ) -> None:
     state = stand.directory / ".celeriac"
     with process(stand, "up", "--no-flower", "--no-http", "-c", "2", redis=False) as (
@@ -67,7 +67,7 @@ def worker_of(pid: int) -> int:
 
 
 @pytest.fixture
-def documents(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> Path:
+def documents(stand: Stand) -> Path:
     """A directory with documents, and a place for temporary files of its own."""
     (stand.directory / "docs").mkdir()
     (stand.directory / "docs" / "recovery.md").write_text(DOCUMENT)
@@ -155,7 +155,7 @@ def test_demo_keeps_out_of_a_redis_that_is_in_use(
 
 
 def test_demo_tells_when_a_task_fails(
-    stand: Stand, celeriac: Run, documents: Path, monkeypatch: pytest.MonkeyPatch
+    stand: Stand, celeriac: Run, documents: Path
 ) -> None:
     replies = [HttpReply(status=400, text="no") for _ in range(2)]
     with endpoint(stand, replies):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
 
 import httpx
+from aiohttp import StreamReader
 
 _PIECE_BYTES = 64 * 1024
 """Of decompressed text at once, however small its compressed form is."""
+_CHUNK_BYTES = 16 * 1024
+"""Of compressed text at once."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """For zlib. Nothing is asked for; some proxies compress nevertheless."""
 
@@ -37,6 +47,18 @@ def pieces_of(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[byte
     if not encoding:
         return aiter(chunks)
     return _inflated(chunks, _WINDOW_BITS.get(encoding))
+
+
+def piece_by_piece(body: StreamReader, encoding: str) -> Callable[[], Awaitable[bytes]]:
+    """Return what reads the next piece of a body, nothing at its end.
+
+    Raises:
+        httpx.DecodingError: it is not what its encoding says.
+    """
+    if not encoding:
+        return body.readany
+    pieces = pieces_of(body.iter_chunked(_CHUNK_BYTES), encoding)
+    return lambda: anext(pieces, b"")
 
 
 async def gathered(

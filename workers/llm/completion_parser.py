@@ -71,7 +71,7 @@ class CompletionAccumulator:
         """Take one chunk; return the text that it adds, if it does."""
         model, usage = payload.get("model"), payload.get("usage")
         if isinstance(model, str) and model:
-            self._model = mended(model)
+            self._model = model
         if isinstance(usage, dict):
             self._usage = _usage(usage) or self._usage
         choices = payload.get("choices")
@@ -86,21 +86,22 @@ class CompletionAccumulator:
             self._finish = finish.strip().lower()
         message, delta = choice.get("message"), choice.get("delta")
         if isinstance(message, dict):
-            return self._feed_message(message | {"tool_calls": _numbered(message)})
+            if message.get("tool_calls"):
+                message = message | {"tool_calls": _numbered(message)}
+            return self._feed_message(message)
         return self._feed_message(delta) if isinstance(delta, dict) else None
 
     def _feed_message(self, message: Mapping[str, object]) -> TextDelta | None:
         self._answered = True
-        text, reasoning = _content(message.get("content")), ""
-        for name in _REASONING_FIELDS:
-            reasoning = _content(message.get(name))
-            if reasoning:
-                self._reasoning_field = self._reasoning_field or name
-                break
-        reasoning = reasoning or _thought(message.get("content"))
+        content = message.get("content")
+        if len(message) == 1 and isinstance(content, str):  # as most chunks are
+            self._text.append(content)
+            return TextDelta(mended(content)) if content else None
+        text, reasoning = _content(content), self._reasoning_in(message)
         self._text.append(text)
         self._reasoning.append(reasoning)
-        self._refusal.append(_content(message.get("refusal")))
+        if refusal := message.get("refusal"):
+            self._refusal.append(_content(refusal))
         calls, old = message.get("tool_calls"), message.get("function_call")
         if isinstance(calls, list) and calls:
             self._calls.feed(calls)
@@ -109,6 +110,14 @@ class CompletionAccumulator:
         if not (text or reasoning):
             return None
         return TextDelta(text=mended(text), reasoning=mended(reasoning))
+
+    def _reasoning_in(self, message: Mapping[str, object]) -> str:
+        for name in _REASONING_FIELDS:
+            value = message.get(name)
+            if value and (reasoning := _content(value)):
+                self._reasoning_field = self._reasoning_field or name
+                return reasoning
+        return _thought(message.get("content"))
 
     def completion(self, *, ended: bool) -> Completion:
         """Return the completion; `ended` says that the endpoint said it was all.
@@ -131,7 +140,7 @@ class CompletionAccumulator:
                 message=sharing_names(self._message(text, calls)),
                 finish_reason=self._finish_reason(has_calls=bool(calls)),
                 usage=self._usage,
-                model=self._model,
+                model=mended(self._model),
                 invalid_arguments=invalid,
             )
         )
@@ -232,7 +241,7 @@ def _thought(content: object) -> str:
 
 
 def _is_first(index: object) -> bool:
-    return index is None or (isinstance(index, int | float | str) and _int(index) == 0)
+    return index is None or index == 0 or _int(index) == 0
 
 
 def _usage(usage: Mapping[str, object]) -> Usage | None:
@@ -255,7 +264,8 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
 
 
 def _count(counts: object, name: str) -> int:
-    count = _int(counts.get(name) if isinstance(counts, dict) else None)
+    value = counts.get(name) if isinstance(counts, dict) else None
+    count = value if type(value) is int else _int(value)
     return count if count is not None and 0 < count <= _MOST_TOKENS else 0
 
 

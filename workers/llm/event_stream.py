@@ -6,24 +6,24 @@ servers do beside it: events without a blank line, errors written as they were.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
+
+from workers.llm.lenient_json import loads
 
 DONE: Final = object()
 """The event that says that this was all."""
+NOT_JSON: Final = object()
+"""Stands for an event whose data is whole and no JSON."""
 _DONE = b"[DONE]"
 _MARK = b"\xef\xbb\xbf"
 
 
-class NotJson(Exception):
-    """An event's data is whole and no JSON."""
-
-
 class EventStream:
-    """Takes a stream's chunks of bytes; yields its values."""
+    """Takes a stream's chunks of bytes; returns its values."""
 
-    def __init__(self) -> None:
+    def __init__(self, loads: Callable[[bytes], object] = loads) -> None:
+        self._loads = loads
         self._parts: list[bytes] = []
         self._after_cr = False
         self._held: list[bytes] = []
@@ -31,36 +31,36 @@ class EventStream:
         self.was_cut = False
         """Whether the end came within an event's data."""
 
-    def feed(self, chunk: bytes) -> Iterator[object]:
-        """Take bytes; yield the values that are whole.
-
-        Raises:
-            NotJson: while iterating.
-        """
+    def feed(self, chunk: bytes) -> list[object]:
+        """Take bytes; return the values that are whole."""
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_newlines(chunk)
         if b"\n" not in chunk:
             self._parts.append(chunk)
-            return iter(())
-        *lines, rest = b"".join((*self._parts, chunk)).split(b"\n")
-        self._parts = [rest]
+            return []
+        if self._parts:
+            self._parts.append(chunk)
+            chunk = b"".join(self._parts)
+        *lines, rest = chunk.split(b"\n")
+        self._parts = [rest] if rest else []
         return self._values(lines)
 
-    def end(self) -> Iterator[object]:
-        """Yield what a last line without its end holds, if that is whole.
+    def end(self) -> list[object]:
+        """Return what a last line without its end holds, if that is whole.
 
-        Raises:
-            NotJson: while iterating; a line that was cut is none.
+        A line that was cut is no value.
         """
+        found: list[object] = []
         line = b"".join(self._parts).strip()
         self._parts = []
         if line and not self._held:
-            data = _data(line)
-            if data == _DONE or _is_json(data):
-                yield from self._values([line])
+            data = line.removeprefix(_MARK).removeprefix(b"data:").strip()
+            if data == _DONE or self._is_json(data):
+                found = self._values([line])
             else:
                 self.was_cut = line != data
-        yield from self._flush()
+        self._flush(found)
+        return found
 
     def _with_newlines(self, chunk: bytes) -> bytes:
         """CR and CRLF become LF, also where a chunk ends between the two."""
@@ -72,70 +72,64 @@ class EventStream:
         self._after_cr = chunk.endswith(b"\r")
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _values(self, lines: list[bytes]) -> Iterator[object]:
+    def _values(self, lines: list[bytes]) -> list[object]:
+        found: list[object] = []
         for raw in lines:
             line = raw.strip().removeprefix(_MARK)
-            if not line:
-                yield from self._flush()
+            if line.startswith(b"data:"):
+                self._take(line[5:].strip(), found)
+            elif not line:
+                self._flush(found)
                 self._type = b""
-            elif line.startswith(b"data:"):
-                yield from self._take(line[5:].strip())
             elif line.startswith(b"event:"):
                 self._type = line[6:].strip()
             elif line.startswith((b"{", b"error:")):
-                yield from self._bare(line)
+                found.append(self._bare(line))
+        return found
 
-    def _take(self, data: bytes) -> Iterator[object]:
+    def _take(self, data: bytes, found: list[object]) -> None:
         if data == _DONE:
-            yield from self._flush()
-            yield DONE
+            self._flush(found)
+            found.append(DONE)
         elif self._held:
             self._held.append(data)
         elif data:
             try:
-                value = json.loads(data)
+                value = self._loads(data)
             except (ValueError, RecursionError):
                 self._held.append(data)  # the first of several lines, perhaps
             else:
-                yield self._typed(value)
+                found.append(self._typed(value) if self._type else value)
 
-    def _flush(self) -> Iterator[object]:
+    def _flush(self, found: list[object]) -> None:
         if self._held:
             data = b"\n".join(self._held)
             self._held = []
             try:
-                value = json.loads(data)
-            except (ValueError, RecursionError) as exc:
-                raise NotJson from exc
-            yield self._typed(value)
+                found.append(self._typed(self._loads(data)))
+            except (ValueError, RecursionError):
+                found.append(NOT_JSON)
 
     def _typed(self, value: object) -> object:
         """Return the value; as an error where the event's type says so."""
         is_told = isinstance(value, dict) and value.get("error")
         return {"error": value} if self._type == b"error" and not is_told else value
 
-    @staticmethod
-    def _bare(line: bytes) -> Iterator[object]:
-        """An error that a server wrote without the form of an event."""
+    def _bare(self, line: bytes) -> object:
+        """Return an error that a server wrote without the form of an event."""
         text = line.removeprefix(b"error:").strip()
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as exc:
-            if text is not line:
-                yield {"error": text.decode("utf-8", "replace")}
-                return
-            raise NotJson from exc
+            value = self._loads(text)
+        except (ValueError, RecursionError):
+            if text == line:
+                return NOT_JSON
+            return {"error": text.decode("utf-8", "replace")}
         is_told = isinstance(value, dict) and value.get("error")
-        yield value if is_told or text == line else {"error": value}
+        return value if is_told or text == line else {"error": value}
 
-
-def _data(line: bytes) -> bytes:
-    return line.removeprefix(_MARK).removeprefix(b"data:").strip()
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    def _is_json(self, data: bytes) -> bool:
+        try:
+            self._loads(data)
+        except (ValueError, RecursionError):
+            return False
+        return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -111,10 +111,8 @@ class Completion(BaseModel):
     """Call id → what is wrong with the arguments that the model wrote for it."""
 
 
-class TextDelta(BaseModel):
-    """A piece of a streamed answer."""
-
-    model_config = _FROZEN
+class TextDelta(NamedTuple):
+    """A piece of a streamed answer; no model, which each token would pay for."""
 
     text: str = ""
     """More of the content."""

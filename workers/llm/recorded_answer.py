@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from workers.llm.completion_parser import CompletionAccumulator
-from workers.llm.event_stream import DONE, EventStream, NotJson
+from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 from workers.llm.secret_text import Secrets
 
 _Path = tuple[str, ...]
@@ -36,7 +36,7 @@ def kept_body(raw: bytes, secrets: Secrets) -> str:
     text = _text(raw)
     try:
         values = _values(text)
-    except (ValueError, RecursionError, NotJson):
+    except (ValueError, RecursionError):
         return _opaque(text, secrets)
     if _is_clean(values, text, secrets):
         return text
@@ -81,15 +81,20 @@ def _values(text: str) -> list[object]:
     """Return the JSON of a document, or that of a stream's events.
 
     Raises:
-        ValueError, RecursionError, NotJson: it is neither.
+        ValueError, RecursionError: it is neither.
     """
     if _is_document(text):
-        return [json.loads(text.lstrip("\ufeff"), object_pairs_hook=_distinct)]
-    events = EventStream()
+        return [_read(text.lstrip("\ufeff"))]
+    events = EventStream(_read)
     values = [*events.feed(text.encode()), *events.end()]
-    if not values or events.was_cut:
+    if not values or events.was_cut or NOT_JSON in values:
         raise ValueError("no stream")
     return values
+
+
+def _read(text: str | bytes) -> object:
+    """Return the value; one that names a key twice has no single meaning."""
+    return json.loads(text, object_pairs_hook=_distinct)
 
 
 def _distinct(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:

@@ -7,8 +7,8 @@ affair.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import cached_property
 from typing import TypeVar
 
 import aiohttp
@@ -17,11 +17,12 @@ from aiohttp import StreamReader
 
 from conversations.mending import mended
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
-from workers.llm.body import encoding_in, is_known, pieces_of
+from workers.llm.body import encoding_in, is_known, piece_by_piece
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import error_from, failure_in, has_failed
-from workers.llm.event_stream import DONE, EventStream, NotJson
+from workers.llm.event_stream import DONE, NOT_JSON, EventStream
+from workers.llm.lenient_json import loads
 from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")
@@ -34,7 +35,6 @@ _KEPT_BYTES = 2048
 """Of what came, for the error."""
 FOREIGN_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
 """What aiohttp raises, and httpx on top of it."""
-_CHUNK_BYTES = 16 * 1024
 
 
 class CallClock:
@@ -96,6 +96,7 @@ class Watch:
         self._body = body
         self._loop = asyncio.get_running_loop()
         self._at = clock.instant(until)
+        self._last = clock.instant(float("inf"))
         self._is_reading = False
         self._timer = self._loop.call_at(self._at, self._look)
 
@@ -105,15 +106,21 @@ class Watch:
         if self._at < self._timer.when():
             self._set()
 
-    async def read(self, piece: Awaitable[T]) -> T:
-        """Await a piece of the body; the limit ends no other time."""
+    def extend(self, seconds: float) -> None:
+        """Set a limit of so many seconds from now, or the call's total."""
+        self._at = min(self._loop.time() + seconds, self._last)
+        if self._at < self._timer.when():
+            self._set()
+
+    def begin(self) -> None:
+        """Note that a piece of the body is awaited; the limit ends no other time."""
         self._is_reading = True
         if self._timer.when() <= self._loop.time():  # it came due while nobody read
             self._set()
-        try:
-            return await piece
-        finally:
-            self._is_reading = False
+
+    def pause(self) -> None:
+        """Note that it is not."""
+        self._is_reading = False
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -151,8 +158,6 @@ class Answer:
         self._limits = limits
         self._clock = clock
         self._encoding = encoding_in(self._headers)
-        chunks = sent.response.content.iter_chunked(_CHUNK_BYTES)
-        self._body = pieces_of(chunks, self._encoding)
         self._until = limits.first_byte_seconds
         self._watch: Watch | None = None
         self._size = 0
@@ -161,11 +166,19 @@ class Answer:
         self._is_stream = self._media_type == "text/event-stream"
         if not self._is_stream:
             self._until = float("inf")
-        self._events = EventStream()
         self._pending: Iterator[object] = iter(())
         self._first: bytes | None = None
         self._understood = False
         self._is_over = False
+
+    @cached_property
+    def _read(self) -> Callable[[], Awaitable[bytes]]:
+        """Reads the next piece of the body."""
+        return piece_by_piece(self._sent.response.content, self._encoding)
+
+    @cached_property
+    def _events(self) -> EventStream:
+        return EventStream()
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end."""
@@ -214,7 +227,7 @@ class Answer:
             raise self._malformed("broke off in mid-answer") from exc
         self._is_stream = not self._first.lstrip(_SPACE).startswith((b"{", b"["))
         if self._is_stream:
-            self._pending = self._events.feed(self._first)
+            self._pending = iter(self._events.feed(self._first))
 
     async def _document(self) -> dict[str, object]:
         if self._media_type and "json" not in self._media_type:
@@ -225,7 +238,7 @@ class Answer:
         except FOREIGN_ERRORS as exc:
             raise self._malformed("broke off in mid-answer") from exc
         try:
-            value = json.loads(text)
+            value = loads(text)
         except (ValueError, RecursionError) as exc:
             raise self._malformed("sent what is not JSON") from exc
         return self._checked(value)
@@ -264,16 +277,14 @@ class Answer:
 
     def _next_value(self) -> object:
         """Return the next value that has arrived; none counts after the end."""
-        try:
-            for value in self._pending:
-                if value is DONE:
-                    self._end()
-                elif not self.ended:
-                    self._understood = True
-                    return value
-        except NotJson as exc:
-            if not self.ended:
-                raise self._malformed("sent what is not JSON") from exc
+        for value in self._pending:
+            if value is DONE:
+                self._end()
+            elif not self.ended:
+                if value is NOT_JSON:
+                    raise self._malformed("sent what is not JSON")
+                self._understood = True
+                return value
         return _NOTHING
 
     def _require_an_event(self) -> None:
@@ -302,19 +313,24 @@ class Answer:
                 return False
             raise
         if chunk:
-            self._pending = self._events.feed(chunk)
+            self._pending = iter(self._events.feed(chunk))
             return True
         self._is_over = True
-        self._pending = self._events.end()
+        self._pending = iter(self._events.end())
         return True
 
     async def _next_chunk(self) -> bytes:
         if self._watch is None:
             content = self._sent.response.content
             self._watch = self._clock.watch(content, until_seconds=self._until)
-        chunk = await self._watch.read(anext(self._body, b""))
+        watch = self._watch
+        watch.begin()
+        try:
+            chunk = await self._read()
+        finally:
+            watch.pause()
         if not self.ended or not self._is_stream:
-            self._wait_until(self._clock.elapsed_seconds() + self._limits.idle_seconds)
+            watch.extend(self._limits.idle_seconds)
         return self._counted(chunk)
 
     def _wait_until(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from pydantic import JsonValue
@@ -27,7 +27,11 @@ _MAX_ARGUMENT_CHARS = 1024 * 1024
 class _Slot:
     id: str = ""
     name: str = ""
-    arguments: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
 
     def is_whole(self) -> bool:
         try:
@@ -60,7 +64,7 @@ class ToolCallAccumulator:
         slot = self._slot(delta.get("index"), position, call_id, name, arguments)
         slot.id = slot.id or call_id
         slot.name = slot.name or name
-        slot.arguments += arguments
+        slot.pieces.append(arguments)
 
     def _slot(
         self, index: object, position: int, call_id: str, name: str, arguments: str

@@ -23,10 +23,10 @@ HOST_SCRIPT = """
 local keys, argv = {}, {}
 for i = 2, #KEYS do keys[#keys + 1] = KEYS[i] end
 for i = 2, #ARGV do argv[#argv + 1] = ARGV[i] end
-local refusal = conversation_append_check(keys, argv)
-if refusal then return refusal end
+local plan = conversation_append_plan(keys, argv)
+if plan.refused then return plan.refused[1] end
 redis.call('SET', KEYS[1], ARGV[1])
-conversation_append_write(keys, argv, 1700000000123)
+conversation_append_write(keys, argv, plan, 1700000000123)
 return 'ok'
 """
 

@@ -24,6 +24,7 @@ from conversations.history import open_after
 from conversations.memory_store import InMemoryConversationStore
 from conversations.view import read_view
 from conversations.window import tokens_of
+from tests.unit.conversations.histories import answer, user
 from tests.unit.workers.agents.strict_server import check_messages
 from tests.unit.workers.agents.strict_templates import check_strict
 from workers.agents.agent import AgentInput
@@ -35,14 +36,6 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=200).filter(
     str.strip
 )
 ids = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
-
-
-def user(text: str) -> Message:
-    return Message(role=Role.USER, content=text)
-
-
-def answer(text: str) -> Message:
-    return Message(role=Role.ASSISTANT, content=text)
 
 
 def calls(names: Sequence[str], text: str = "") -> Message:

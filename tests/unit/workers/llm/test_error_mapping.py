@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import ssl
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from tests.unit.workers.llm.mapped_errors import KEY, REMOTE, mapped
 from workers.errors import (
     CompletionRefused,
     ContextOverflow,
@@ -27,15 +26,10 @@ from workers.llm.error_mapping import (
     failure_in,
     has_failed,
     read_failure,
-    retry_after_seconds,
     transport_error,
 )
 
-KEY = "sk-planted-canary"
 OLLAMA = Endpoint(base_url="http://localhost:11434/v1", api_key=SecretStr(KEY))
-REMOTE = Endpoint(base_url="https://api.example.com/v1", api_key=SecretStr(KEY))
-
-
 OVERFLOWS = (
     "input length and `max_tokens` exceed context limit: 188000 + 20000 > 200000",
     "The input token count (1200000) exceeds the maximum number of tokens allowed",
@@ -68,18 +62,6 @@ NO_OVERFLOWS = (
     "the tool's description is too long",
     "temperature must not exceed 2",
 )
-
-
-def mapped(
-    status: int,
-    body: object = "",
-    *,
-    endpoint: Endpoint = REMOTE,
-    headers: dict[str, str] | None = None,
-) -> LLMError:
-    raw = body if isinstance(body, str) else json.dumps(body)
-    failure = read_failure(status, raw, headers=headers)
-    return error_from(failure, endpoint=endpoint, model="gpt-x")
 
 
 @pytest.mark.parametrize(
@@ -282,78 +264,9 @@ def test_long_words_of_a_provider_are_cut():
     assert len(error.body) == 2048
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "86400000"}, 86_400_000.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "1m30s"}, 90.0),
-        ({"x-ms-retry-after-ms": "1500"}, 1.5),
-        ({"x-ratelimit-reset": "12"}, 12.0),
-        ({"x-ratelimit-reset": "1445412480"}, 0.0),
-        ({"x-ratelimit-reset": "1445412480000"}, 0.0),
-        ({"anthropic-ratelimit-tokens-reset": "2015-10-21T07:28:00Z"}, 0.0),
-    ],
-)
-def test_the_wait_is_read_from_the_headers(
-    headers: dict[str, str], seconds: float | None
-):
-    error = mapped(429, headers=headers)
-    assert isinstance(error, RateLimited)
-    assert error.retry_after_seconds == seconds
-
-
-@pytest.mark.parametrize(
-    ("words", "seconds"),
-    [
-        ("Rate limit reached. Please try again in 20s. Visit us.", 20.0),
-        ("Please try again in 1.5s.", 1.5),
-        ("Please try again in 6m0s.", 360.0),
-        ("Please try again in 250ms.", 0.25),
-        ("Please retry after 3 seconds.", 3.0),
-        ("Please wait for 2 days", None),
-        ("try again later", None),
-    ],
-)
-def test_the_wait_is_read_from_words_where_no_header_has_it(
-    words: str, seconds: float | None
-):
-    error = mapped(429, {"error": {"message": words}})
-    assert error.retry_after_seconds == seconds
-    assert mapped(429, words, headers={"retry-after": "7"}).retry_after_seconds == 7
-
-
-def test_the_wait_of_gemini_is_read_from_its_details():
-    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}
-    body = [{"error": {"code": 429, "message": "quota", "details": [detail]}}]
-    assert mapped(429, body).retry_after_seconds == 34
-
-
-@pytest.mark.parametrize("status", [503, 529])
-def test_an_overloaded_endpoint_s_wait_is_obeyed(status: int):
-    error = mapped(status, headers={"retry-after": "5"})
-    assert isinstance(error, LLMUnavailable)
-    assert error.retry_after_seconds == 5
-
-
 def test_a_validation_error_of_a_python_server_is_read():
     body = {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs not permitted"}]}
     assert "Extra inputs not permitted" in str(mapped(422, body))
-
-
-def test_a_date_to_wait_for_counts_from_now():
-    at = datetime.now(UTC) + timedelta(seconds=60)
-    headers = {"retry-after": format_datetime(at, usegmt=True)}
-    assert retry_after_seconds(headers) == pytest.approx(60, abs=2)
 
 
 @pytest.mark.parametrize(

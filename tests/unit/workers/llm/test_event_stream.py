@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workers.llm.event_stream import DONE, EventStream, NotJson
+from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 
 ONE, TWO = {"a": 1}, {"b": "ü \u2028"}
 PLAIN = f"data: {json.dumps(ONE)}\n\ndata: {json.dumps(TWO, ensure_ascii=False)}\n\n"
@@ -63,8 +63,7 @@ def test_events_are_read_however_they_are_cut(text: str, size: int | None):
     ],
 )
 def test_data_that_is_no_json_is_told(text: str | bytes):
-    with pytest.raises(NotJson):
-        values(text)
+    assert values(text) == [NOT_JSON]
 
 
 def test_a_line_that_was_cut_is_no_event_and_no_error():
@@ -100,5 +99,20 @@ def test_the_type_of_an_event_ends_with_it():
 
 
 def test_many_lines_that_are_no_json_are_read_in_one_go():
-    with pytest.raises(NotJson):
-        values("data: {\n" * 200_000 + "\n")
+    assert values("data: {\n" * 200_000 + "\n") == [NOT_JSON]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param('{"a": "\\ud83d"}', {"a": "\ud83d"}, id="half of a surrogate"),
+        pytest.param('{"a": NaN, "b": 1}', None, id="no number"),
+        pytest.param('{"a": 1' + "0" * 30 + "}", {"a": 10**30}, id="a large number"),
+        pytest.param('{"a": 1, "a": 2}', {"a": 2}, id="a name twice"),
+        pytest.param('{"a": ' + "[" * 300 + "]" * 300 + "}", None, id="deep"),
+    ],
+)
+def test_json_is_taken_as_by_pythons_own_reader(data: str, expected: Any):
+    [value] = values(f"data: {data}\n\n")
+    assert repr(value) == repr(json.loads(data))
+    assert expected is None or value == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conversations.message import Message, Role, ToolCall
+from tests.unit.conversations.histories import answer, user
 from tests.unit.workers.agents.strict_templates import (
     RefusedByTemplateError,
     render,
@@ -19,14 +20,6 @@ CALLS = Message(
     role=Role.ASSISTANT, tool_calls=(ToolCall(id="call_0123456789", name="look"),)
 )
 FOUND = Message(role=Role.TOOL, content="a lease", tool_call_id="call_0123456789")
-
-
-def user(text: str) -> Message:
-    return Message(role=Role.USER, content=text)
-
-
-def answer(text: str) -> Message:
-    return Message(role=Role.ASSISTANT, content=text)
 
 
 def shape(*messages: Message, system_role: bool = True) -> list[tuple[str, str]]:

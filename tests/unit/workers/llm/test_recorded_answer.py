@@ -164,6 +164,7 @@ def test_an_answer_without_a_key_is_kept_as_it_came(body: str):
         b'{"a": "' + KEY[:8].encode(),
         f"<p>{KEY[:9]}</p><p>{KEY[9:]}</p>".encode(),
         f'data: {{"content": "{KEY[:9]}\n\ndata: {{"content": "\n\n'.encode(),
+        f'data: {{"content": "{KEY[:9]}", "content": "{KEY[9:]}"}}\n\n'.encode(),
         json.dumps({"error": all_escaped(all_escaped(in_json(KEY)))}).encode(),
         b"[" * 100_000 + KEY[:9].encode(),
     ],

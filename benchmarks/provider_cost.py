@@ -1,0 +1,102 @@
+"""What the provider adds to its transport: processor time of a call and of a token.
+
+`python -m benchmarks.provider_cost [pairs] [in flight]`. The model answers after 0.2 s
+from a process of its own. Pairs of rounds, one with aiohttp alone (a body that is
+ready is posted, the answer read) and one with the provider (a request becomes a body,
+the answer a checked completion), in turns; told are the medians and the pairs' ratios.
+The garbage collector is set as workers set it, for both.
+Streams: fifty at once, 200 tokens each, one token a chunk, with aiohttp's reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from statistics import median
+from time import process_time
+
+import aiohttp
+
+from benchmarks.endpoint import TOKENS
+from benchmarks.gate_cost import an_endpoint
+from conversations.message import Message
+from workers.bootstrap import spare_the_collector
+from workers.llm.chat_completions import ChatCompletionsProvider
+from workers.llm.provider import CompletionRequest
+
+ASKED = CompletionRequest(messages=(Message(role="user", content="hello " * 50),))
+STREAMED = ASKED.model_copy(update={"model": "tokens"})
+STREAMS = 50
+
+Call = Callable[[], Awaitable[object]]
+
+
+async def cpu_of(call: Call, times: int) -> float:
+    """Return seconds of processor time that a call takes, with so many in flight."""
+    began = process_time()
+    await asyncio.gather(*(call() for _ in range(times)))
+    return (process_time() - began) / times
+
+
+async def main(pairs: int = 12, in_flight: int = 1000) -> None:
+    async with (
+        an_endpoint() as url,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as session,
+    ):
+        provider = ChatCompletionsProvider(url, model="m")
+        address = f"{url}/chat/completions"
+        messages = [{"role": "user", "content": "hello " * 50}]
+        body = json.dumps({"model": "m", "messages": messages}).encode()
+        streaming = {"model": "tokens", "messages": messages, "stream": True}
+        stream_body = json.dumps(streaming).encode()
+        headers = {"content-type": "application/json"}
+
+        async def bare() -> None:
+            async with session.post(address, data=body, headers=headers) as answer:
+                await answer.read()
+
+        async def whole() -> None:
+            await provider.complete(ASKED)
+
+        async def bare_stream() -> None:
+            async with session.post(address, data=stream_body) as answer:
+                async for _ in answer.content.iter_chunked(16384):
+                    pass
+
+        async def stream() -> None:
+            async for _ in provider.stream(STREAMED):
+                pass
+
+        for call in (bare, whole):  # connections
+            await cpu_of(call, in_flight)
+        spare_the_collector()
+        costs = [
+            (await cpu_of(bare, in_flight), await cpu_of(whole, in_flight))
+            for _ in range(pairs)
+        ]
+        tell("call", costs, 1e3, "ms")
+        streams = [
+            (await cpu_of(bare_stream, STREAMS), await cpu_of(stream, STREAMS))
+            for _ in range(max(1, pairs // 3))
+        ]
+        tell("streamed token", streams, 1e6 / TOKENS, "us")
+        await provider.aclose()
+
+
+def tell(what: str, costs: list[tuple[float, float]], scale: float, unit: str) -> None:
+    bare = median(pair[0] for pair in costs) * scale
+    ours = median(pair[1] for pair in costs) * scale
+    ratios = sorted(b / a for a, b in costs)
+    print(
+        f"{what}: aiohttp {bare:.3f} {unit}, provider {ours:.3f} {unit},"
+        f" ratio {median(ratios):.2f} (of {ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,229 @@
+"""How a run is stopped: cancel, limits, drain, a lost lease, a closed gate."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.task import Task, TaskStatus
+from tests.unit.workers.executor_bench import (
+    Bench,
+    other_store,
+    until_running,
+)
+from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.errors import (
+    GateClosed,
+    SoftTimeLimitReached,
+)
+from workers.run import Interrupt
+
+DEADLINE_SECONDS = 0.5
+"""Longer than a busy machine takes from a submit to its claim."""
+
+
+async def test_a_cancel_stops_the_run_and_is_stored(bench: Bench) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    await bench.store.cancel(task.tenant, task.id)
+    bench.executor.runs[task.tenant, task.id].interrupt(Interrupt.CANCEL)
+    word, ended = await asyncio.wait_for(running, 5)
+    assert (word, ended.status) == ("cancelled", TaskStatus.CANCELLED)
+
+
+async def test_the_deadline_ends_a_run_that_is_under_way(bench: Bench) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        assert ctx.remaining_seconds() <= DEADLINE_SECONDS
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit(deadline_seconds=DEADLINE_SECONDS)
+    word, ended = await asyncio.wait_for(bench.run(task), 10)
+    assert (word, ended.status) == ("timed_out", TaskStatus.TIMED_OUT)
+    assert ended.failure is not None
+    assert ended.failure.code == "deadline"
+    assert "raise deadline" in ended.failure.message
+
+
+async def test_a_lost_lease_stops_the_run_without_a_word_in_the_record(
+    bench: Bench,
+) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    bench.executor.runs[task.tenant, task.id].interrupt(Interrupt.LEASE_LOST)
+    word, record = await asyncio.wait_for(running, 5)
+    assert word == "lease_lost"
+    assert record.status is TaskStatus.RUNNING
+
+
+async def test_a_run_that_comes_back_to_its_process_replaces_its_stale_self(
+    bench: Bench,
+) -> None:
+    freed = asyncio.Event()
+
+    async def wait(ctx: RunContext, given: AgentInput) -> str:
+        await freed.wait()
+        return "answered"
+
+    bench.agent(wait)
+    task = await bench.submit()
+    stale = await until_running(bench, task)
+    lease = bench.executor.runs[task.tenant, task.id].lease
+    assert lease is not None
+    await bench.store.surrender([lease], blamed=None)
+    await bench.store.sweep()
+    again = asyncio.create_task(bench.run(task))
+    word, _ = await asyncio.wait_for(stale, 5)
+    assert word == "lease_lost"
+    held = bench.executor.runs[task.tenant, task.id].lease
+    assert held is not None
+    assert held.fence == 2
+    freed.set()
+    word, ended = await again
+    assert (word, ended.status) == ("completed", TaskStatus.COMPLETED)
+    assert not bench.executor.runs
+
+
+async def test_a_soft_limit_that_the_agent_answers_gives_a_partial_result(
+    bench: Bench,
+) -> None:
+    async def work(ctx: RunContext, given: AgentInput) -> AgentResult:
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        try:
+            await ctx.step("long", hang)
+        except SoftTimeLimitReached:
+            assert ctx.wrapping_up
+            return AgentResult(
+                content="so far", partial=True, stop_reason="soft_time_limit"
+            )
+        return AgentResult(content="never")
+
+    bench.agent(work)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=10)
+    _, task = await bench.run(task)
+    assert task.status is TaskStatus.COMPLETED
+    assert task.result is not None
+    assert task.result.partial
+
+
+async def test_a_soft_limit_without_an_answer_fails_the_task(bench: Bench) -> None:
+    async def hang(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(hang)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=10)
+    _, task = await bench.run(task)
+    assert task.status is TaskStatus.FAILED
+    assert task.failure is not None
+    assert task.failure.code == "soft_time_limit"
+
+
+async def test_the_hard_limit_times_the_task_out(bench: Bench) -> None:
+    async def stubborn(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(stubborn)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=0.1)
+    _, task = await bench.run(task)
+    assert task.status is TaskStatus.TIMED_OUT
+    assert task.failure is not None
+    assert task.failure.code == "time_limit"
+
+
+async def test_a_drain_releases_at_the_next_step_and_counts_no_attempt(
+    bench: Bench,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        async def first() -> str:
+            await go_on.wait()
+            return "done"
+
+        async def second() -> str:
+            return "done"
+
+        await ctx.step("first", first)
+        await ctx.step("second", second)
+        return "answer"
+
+    bench.agent(work)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    bench.executor.drain()
+    go_on.set()
+    word, task = await asyncio.wait_for(running, 5)
+    assert (word, task.status) == ("released", TaskStatus.PENDING)
+    assert (task.failed_attempts, task.crashes) == (0, 0)
+    assert [bell.task_id for bell in bench.queue.rung] == [task.id]
+    keys = [step.key for step in await bench.store.steps(task.tenant, task.id)]
+    assert keys == ["step:first:1"]
+    assert (await bench.run(task))[0] == "unserved"
+
+
+async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        raise asyncio.CancelledError
+
+    bench.agent(work)
+    _, task = await bench.run(await bench.submit())
+    assert task.status is TaskStatus.FAILED
+    assert task.failure is not None
+    assert task.failure.code == "agent_cancelled_itself"
+
+
+async def test_a_soft_limit_while_an_event_is_written_still_gives_an_answer(
+    bench: Bench,
+) -> None:
+    class SlowEvents(InMemoryTaskStore):
+        async def append_events(self, *arguments, **options):
+            await asyncio.sleep(0.3)
+            await super().append_events(*arguments, **options)
+
+    async def nothing() -> None: ...
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await ctx.progress("on my way")
+            await ctx.step("more", nothing)
+        except SoftTimeLimitReached:
+            return "so far"
+        return "never"
+
+    bench.agent(work)
+    executor, store = other_store(bench, SlowEvents())
+    task = Task(agent_name="agent", soft_time_limit_seconds=0.1, time_limit_seconds=9)
+    await store.create([task])
+    assert (await executor.run("default", task.id)).word == "completed"
+
+
+async def test_a_closed_gate_gives_the_task_back_and_counts_no_attempt(bench: Bench):
+    async def waits(*_: object) -> AgentResult:
+        raise GateClosed("waits for endpoint default (requests)", seconds=7.0)
+
+    bench.agent(waits)
+    word, task = await bench.run(await bench.submit())
+    assert (word, task.status) == ("released", TaskStatus.PENDING)
+    assert (task.failed_attempts, task.failure) == (0, None)
+    assert task.pending_reason == "waits for endpoint default (requests)"
+    assert task.due_at is not None
+    assert task.created_at is not None
+    assert 6 < (task.due_at - task.created_at).total_seconds() < 12
