@@ -13,6 +13,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from conversations.json_value import Identifier, Json, JsonObject, Text
+from conversations.trusted import trusted
 from orchestrator.budget_limits import TaskBudget
 
 DEFAULT_QUEUE: Final = "celeriac"
@@ -98,7 +99,8 @@ class Usage(BaseModel):
         return data
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
+        return trusted(
+            Usage,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
-from conversations.shared_names import sharing_names
+from conversations.trusted import trusted
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
@@ -33,8 +33,7 @@ from workers.run_log import DetachedRunLog, RunLog
 from workers.tools.registry import ToolRegistry
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunStart:
+class RunStart(NamedTuple):
     """What a stored run brings to its execution."""
 
     run: Run
@@ -45,8 +44,7 @@ class RunStart:
     """How the tasks ended that this one waited for."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Execution:
+class Execution(NamedTuple):
     """What an execution gave: the answer and the turn it adds to a conversation."""
 
     result: TaskResult
@@ -273,14 +271,13 @@ def _input_of(
 ) -> AgentInput:
     task = start.run.task
     results: JsonObject = {"results": [*start.results]} if start.results else {}
-    return sharing_names(
-        AgentInput(
-            data={**task.input, **results},
-            context=task.context,
-            parameters={**config.parameters, **task.parameters},
-            messages=view.messages(summary),
-            context_tokens=view.config.context_tokens,
-        )
+    return trusted(
+        AgentInput,
+        data={**task.input, **results},
+        context=task.context,
+        parameters={**config.parameters, **task.parameters},
+        messages=view.messages(summary),
+        context_tokens=view.config.context_tokens,
     )
 
 

@@ -136,12 +136,12 @@ class JournaledRunContext:
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
         steps = self._steps.values()
-        kinds = Counter(step.kind for step in steps)
-        usage = sum((step.usage for step in steps), start=Usage())
+        kinds = [step.kind for step in steps]
+        counted = (step.usage for step in steps if step.usage.total_tokens)
         return TaskStats(
-            usage=usage,
-            completions=kinds[StepKind.COMPLETION],
-            tool_calls=kinds[StepKind.TOOL_CALL],
+            usage=sum(counted, start=Usage()),
+            completions=kinds.count(StepKind.COMPLETION),
+            tool_calls=kinds.count(StepKind.TOOL_CALL),
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
             maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from conversations.message import Message
+from conversations.trusted import trusted
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.task import Usage
 from workers.agents.agent import ToolResult
@@ -24,7 +25,8 @@ def completion_step(
     shown_as: str | None = None,
 ) -> Step:
     """Return the step of a completion."""
-    return Step.model_construct(
+    return trusted(
+        Step,
         key=key,
         kind=StepKind.COMPLETION,
         name=completion.model,
@@ -58,7 +60,8 @@ def tool_step(
     attempt: int,
 ) -> Step:
     """Return the step of a tool call; `llm` is what the tool has asked."""
-    return Step.model_construct(
+    return trusted(
+        Step,
         key=key,
         kind=StepKind.TOOL_CALL,
         name=name,

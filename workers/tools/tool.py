@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,9 +24,11 @@ from conversations.json_value import (
     check_identifier,
     check_json,
     dumps,
+    loads,
 )
 from conversations.mending import mended_json
 from conversations.message import Message, Role
+from conversations.trusted import trusted
 from orchestrator.task import Task
 from workers.errors import (
     GateClosed,
@@ -74,7 +75,9 @@ class ToolResult(BaseModel):
 
     def as_message(self) -> Message:
         """Return the tool message that answers the call."""
-        return Message(role=Role.TOOL, content=self.content, tool_call_id=self.call_id)
+        return trusted(
+            Message, role=Role.TOOL, content=self.content, tool_call_id=self.call_id
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +258,7 @@ class Tool:
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
         # Through text, so that tuples and subclasses are what a resumed run reads.
-        return cast("JsonValue", json.loads(text))
+        return cast("JsonValue", loads(text))
 
 
 def _in_thread(bound: Callable[[], Any]) -> object:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from types import FunctionType
 
 from conversations.message import Message, Role
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double
 from workers.llm.provider import CompletionRequest
 
-NOT_KEPT_BY_A_CALL = (type, asyncio.AbstractEventLoop)
-"""The loop leads to whatever else runs on it, such as the endpoint."""
+NOT_KEPT_BY_A_CALL = (type, FunctionType, asyncio.AbstractEventLoop)
+"""They lead to whatever else there is in the process, such as the endpoint."""
 WORDS = "a prompt that nobody else has written " * 1000
 
 
@@ -49,6 +50,5 @@ def held_by(root: object, *, size: int) -> list[bytes]:
         seen.add(id(each))
         if isinstance(each, bytes) and len(each) >= size:
             found.append(each)
-        if type(each).__name__ != "module":
-            todo += gc.get_referents(each)
+        todo += gc.get_referents(each)
     return found
