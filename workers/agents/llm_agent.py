@@ -87,12 +87,12 @@ class LLMAgent:
 
         Args:
             instructions: Stand before the configured ones in the system prompt.
-            registry: Tools of this agent alone, beside the configured ones; all of
-                them may be called.
+            registry: Tools of this agent alone, all of which may be called.
         """
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
         self._samplings = Samplings()
+        self.tool_tags = self._registry.tags
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         instructions = "\n\n".join(
@@ -208,7 +208,7 @@ class _ToolLoop:
             self._tokens = min(self._tokens or needed, int(needed * SHRINK))
             try:
                 return await self._ctx.complete(self._request(turn, tools))
-            except ContextOverflow:
+            except (ContextOverflow, ContextTooLong):  # of the shortened one
                 raise ContextTooLong(needed=needed, limit=limit) from exc
 
     def _request(
