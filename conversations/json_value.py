@@ -6,11 +6,12 @@ no limits of its own; limits come from the caller.
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BeforeValidator, JsonValue, Strict
-from pydantic_core import to_json
+from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Strict
+from pydantic_core import from_json, to_json
 
 from conversations.shown_path import shown_path
 
@@ -108,6 +109,28 @@ def dumps(value: object) -> str:
     would become null.
     """
     return to_json(value, inf_nan_mode="null").decode()
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of JSON text, read fast; what Python's own reader takes is taken.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+    try:
+        return from_json(text, cache_strings="keys")
+    except ValueError:
+        # Halves of a surrogate, byte order marks, other encodings, great depth.
+        return json.loads(text)
+
+
+def written(
+    value: BaseModel, *, exclude: set[str] | None = None, without_defaults: bool = False
+) -> str:
+    """JSON text of a model's value: what `model_dump_json` gives at twice the cost."""
+    serializer = value.__pydantic_serializer__
+    data = serializer.to_json(value, exclude=exclude, exclude_defaults=without_defaults)
+    return data.decode()
 
 
 def size_of(value: object) -> int:

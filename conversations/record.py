@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.json_value import dumps
+from conversations.json_value import dumps, loads, written
 from conversations.mending import ESCAPED_NUL, mended_json
-from conversations.message import Message, StoredMessage
-from conversations.shared_names import sharing_names
+from conversations.message import Message, Role, StoredMessage
+from conversations.trusted import trusted
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+_ROLES = {role.value: role for role in Role}
+_TEXT_FIELDS = frozenset({"role", "content", "tool_call_id", "tokens"})
+"""What most messages have; others have parts that are values of their own."""
 
 
 def to_ms(instant: datetime) -> int:
@@ -33,8 +36,21 @@ def write_message(message: Message) -> str:
     Holds no NUL: what a caller sends was refused for it, and what a run brings is
     mended here, on its way into every history.
     """
-    text = message.model_dump_json(exclude_defaults=True)
+    text = written(message, without_defaults=True)
     return dumps(mended_json(json.loads(text))) if ESCAPED_NUL in text else text
+
+
+def read_message(body: str) -> Message:
+    """The message of what `write_message` wrote.
+
+    A text of a known role is not looked at again; what holds more is.
+    """
+    fields = loads(body)
+    if isinstance(fields, dict) and fields.keys() <= _TEXT_FIELDS:
+        role = _ROLES.get(str(fields.get("role")))
+        if role is not None:
+            return trusted(Message, **(fields | {"role": role}))
+    return Message.model_validate_json(body)
 
 
 def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
@@ -42,11 +58,12 @@ def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
 
     What stands around the message was written by a script of ours.
     """
-    return StoredMessage.model_construct(
+    return trusted(
+        StoredMessage,
         seq=seq,
         turn=turn or None,
         created_at=from_ms(at_ms),
-        message=sharing_names(Message.model_validate_json(body)),
+        message=read_message(body),
     )
 
 

@@ -19,7 +19,11 @@ def sharing_names(value: M) -> M:
 
     For models that forbid other fields: so there are few forms, and few sets.
     """
-    names = value.__pydantic_fields_set__
-    shared = _known.setdefault(frozenset(names), names)
-    object.__setattr__(value, "__pydantic_fields_set__", shared)
+    names = shared(value.__pydantic_fields_set__)
+    object.__setattr__(value, "__pydantic_fields_set__", names)
     return value
+
+
+def shared(names: set[str]) -> set[str]:
+    """Return the one set of these names, which nobody changes."""
+    return _known.setdefault(frozenset(names), names)

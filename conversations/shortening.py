@@ -36,8 +36,12 @@ def shortened(message: Message, *, max_bytes: int) -> Message:
 
 def _is_small(message: Message, max_bytes: int) -> bool:
     """Whether a text cannot come near the limit, however it is written."""
-    most = _NOTE_BYTES + _BYTES_OF_A_CHARACTER * len(message.content)
-    return message.is_plain and not message.metadata and 2 * most <= max_bytes
+    characters = len(message.content) + len(message.tool_call_id or "")
+    most = _NOTE_BYTES + _BYTES_OF_A_CHARACTER * characters
+    holds_more = (
+        message.tool_calls or message.images or message.reasoning or message.metadata
+    )
+    return not holds_more and 2 * most <= max_bytes
 
 
 def _size(message: Message) -> int:

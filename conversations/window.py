@@ -41,7 +41,7 @@ def tokens_of(message: Message) -> int:
     return estimate_tokens(message) if message.tokens is None else message.tokens
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
     """Messages that stand or fall together: one message, or calls with results."""
 
@@ -265,6 +265,10 @@ def split_groups(messages: Sequence[Message | StoredMessage]) -> Iterator[Group]
     while index < len(messages):
         first = index
         message = _message(messages[index])
+        if message.role is not Role.TOOL and not message.tool_calls:  # as most are
+            index += 1
+            yield Group(_place(messages, first), (message,))
+            continue
         group = [message]
         open_calls = follow(frozenset(), message)
         index += 1

@@ -19,6 +19,9 @@ VISIBILITY_TIMEOUT_SECONDS: Final = 86_400
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 """Above kombu's blocking pop of one second."""
 
+CHILD_START_SECONDS: Final = 60.0
+"""Celery kills a child that is not up by then; its 4 s are short on a busy machine."""
+
 
 def queue_names(settings: Settings) -> tuple[str, ...]:
     """Return the queues of the configured agents, the default one first."""
@@ -50,6 +53,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_concurrency": settings.services.agent_manager.max_concurrent_tasks,
         "worker_pool": "workers.pool:AsyncPool",
+        "worker_proc_alive_timeout": CHILD_START_SECONDS,
         "worker_enable_prefetch_count_reduction": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,

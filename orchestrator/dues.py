@@ -9,7 +9,6 @@ goes to a `Toll`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from orchestrator.budget import Account, Amount, Reservation, Spent
@@ -48,8 +47,7 @@ class Admitted(NamedTuple):
     reservation: Reservation | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dues:
+class Dues(NamedTuple):
     """Of one completion; paying them twice changes nothing."""
 
     permit: Permit | None = None

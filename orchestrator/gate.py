@@ -108,8 +108,7 @@ class CallOutcome(StrEnum):
     """The call was given up."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Departure:
+class Departure(NamedTuple):
     """What is told when a call is over."""
 
     outcome: CallOutcome

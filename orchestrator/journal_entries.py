@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 from conversations.closing import newest_part
 from conversations.errors import RedactionFailed
+from conversations.json_value import written
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
-from conversations.shared_names import sharing_names
+from conversations.trusted import changed
 from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
 from orchestrator.task_record import instant
 
@@ -23,7 +24,7 @@ def step_text(step: Step, *, attempt: int) -> str:
     if step.attempt != attempt:
         step = step.model_copy(update={"attempt": attempt})
     rare = set() if step.shown_as else {"shown_as"}
-    return step.model_dump_json(exclude={"recorded_at", *rare})
+    return written(step, exclude={"recorded_at", *rare})
 
 
 def redacted_step(step: Step, redact: Redact | None) -> Step:
@@ -56,12 +57,12 @@ def start_text(start: StepStart, *, attempt: int) -> str:
     """A start mark as the journal keeps it, without its instant."""
     if start.attempt != attempt:
         start = start.model_copy(update={"attempt": attempt})
-    return start.model_dump_json(exclude={"started_at"})
+    return written(start, exclude={"started_at"})
 
 
 def decision_text(decision: Decision) -> str:
     """A decision as the journal keeps it."""
-    return decision.model_dump_json()
+    return decision.model_dump_json(exclude={"decided_at"})
 
 
 def step_from_entry(entry: str) -> Step:
@@ -78,8 +79,7 @@ def recorded_step(entry: str, *, sent: Step, text: str, attempt: int) -> Step:
     _place, recorded, *stored = entry.split(" ", 2)
     if stored and stored != [text]:
         return step_from_entry(entry)
-    stamp = {"attempt": attempt, "recorded_at": instant(recorded)}
-    return sharing_names(sent.model_copy(update=stamp))
+    return changed(sent, attempt=attempt, recorded_at=instant(recorded))
 
 
 def journal_from_entries(entries: Mapping[str, str]) -> Journal:
@@ -89,8 +89,7 @@ def journal_from_entries(entries: Mapping[str, str]) -> Journal:
         if entry.startswith("?"):
             starts.append(_start(entry))
         elif entry.startswith("!"):
-            text = entry.split(" ", 2)[2]
-            decisions.append(Decision.model_validate_json(text))
+            decisions.append(_decision(entry))
         else:
             finished.append(entry)
     finished.sort(key=lambda entry: int(entry.split(" ", 1)[0]))
@@ -99,6 +98,11 @@ def journal_from_entries(entries: Mapping[str, str]) -> Journal:
         starts=tuple(starts),
         decisions=tuple(decisions),
     )
+
+
+def _decision(entry: str) -> Decision:
+    _mark, decided, text = entry.split(" ", 2)
+    return Decision.model_validate({**json.loads(text), "decided_at": instant(decided)})
 
 
 def _start(entry: str) -> StepStart:

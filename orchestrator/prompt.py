@@ -80,6 +80,8 @@ def images_of(data: Mapping[str, JsonValue]) -> tuple[Image, ...]:
 
     What is no such list is data like any other.
     """
+    if IMAGES_FIELD not in data:
+        return ()
     try:
         return _IMAGES.validate_python(data.get(IMAGES_FIELD))
     except ValidationError:

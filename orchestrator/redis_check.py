@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from orchestrator import redis_keys
 from orchestrator.errors import StoreUnfit
 from orchestrator.loopback import is_loopback
-from orchestrator.redis_connection import UntypedRedis
+from orchestrator.redis_connection import IS_CLUSTER, UntypedRedis
 from orchestrator.task_record import instant
 
 _DURABILITY = {"always": "os", "everysec": "process"}
@@ -59,10 +59,7 @@ def unfit_reasons(facts: Mapping[str, Any], address: str) -> Iterator[str]:
     if facts.get("role", "master") != "master":
         yield f"Redis at {address} is a replica; point the URL at its primary"
     if int(facts.get("cluster_enabled", 0)):
-        yield (
-            f"Redis at {address} is a cluster, whose scripts cannot span keys;"
-            " use a single primary, with replicas if needed"
-        )
+        yield f"Redis at {address} {IS_CLUSTER}"
 
 
 def in_the_clear(client: UntypedRedis) -> bool:

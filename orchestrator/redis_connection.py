@@ -26,7 +26,9 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
     InvalidResponse,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -56,6 +58,16 @@ _RECONNECTS: Final = 2
 UntypedRedis: TypeAlias = Any
 """A client of `connect`: redis-py types each answer as text, bytes or a coroutine."""
 
+IS_CLUSTER: Final = (
+    "is a cluster, whose scripts cannot span keys; use a single primary, with replicas"
+    " if needed"
+)
+_TELLING_REPLIES: Final = {
+    "DB index": "has no database of that number; correct the end of REDIS_URL",
+    "unknown command": (
+        "is not Redis 6.2 or newer, or is a Sentinel; name the primary itself"
+    ),
+}
 _READ_ONLY_REPLIES: Final = ("READONLY", "MISCONF", "NOREPLICAS")
 
 
@@ -96,6 +108,14 @@ def connect(
             " write redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
     pool.connection_class = _CANCELLABLE[pool.connection_class]
+    made: UntypedRedis = pool
+    try:
+        made.make_connection()  # of its options; nothing is sent
+    except TypeError:
+        raise StoreUnavailable(
+            f"the Redis URL ({len(url)} characters) has an option after `?` that is not"
+            " redis-py's; leave it out, and write rediss:// for TLS"
+        ) from None
     return Redis.from_pool(pool)
 
 
@@ -252,4 +272,13 @@ def _reason(exc: BaseException) -> str:
         cause = system_words(exc)
         unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
         return tls_words(exc) or unreachable
+    return _reason_of_reply(exc)
+
+
+def _reason_of_reply(exc: BaseException) -> str:
+    if isinstance(exc, (ClusterDownError, MovedError)):
+        return IS_CLUSTER
+    for words, reason in _TELLING_REPLIES.items():
+        if words in str(exc):
+            return reason
     return f"answered with {type(exc).__name__}; its log says more"

@@ -16,7 +16,7 @@ from conversations.append_script import (
     append_keys,
 )
 from conversations.conversation import ConversationConfig
-from conversations.json_value import dumps
+from conversations.json_value import dumps, written
 from conversations.record import write_limits
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
@@ -231,7 +231,7 @@ class RedisTaskStore(
         arguments: Arguments = [
             ending.status.value,
             milliseconds(running_seconds),
-            result.model_dump_json() if result else "",
+            written(result) if result else "",
             failure.model_dump_json() if failure else "",
             failure.code if failure else "",
             int(result is not None and result.partial),

@@ -7,7 +7,7 @@ Celeriac keeps redis-py's form; `for_kombu` is the one place that translates.
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _SHOWN = ("db", "virtual_host")
@@ -40,6 +40,7 @@ def check_redis_url(url: str) -> str:
             f"scheme {parts.scheme[:20]!r} is not a Redis URL's;"
             " write redis://host:6379/0, rediss://… or unix:///path/to/socket"
         )
+    _check_database(parts)
     if parts.scheme in ("redis", "rediss"):
         return url
     if not parts.path.strip("/"):
@@ -47,6 +48,17 @@ def check_redis_url(url: str) -> str:
             "a socket URL needs an absolute path; write unix:///path/to/socket"
         )
     return _of_redis_py(parts.netloc, parts.path, parts.query)
+
+
+def _check_database(parts: SplitResult) -> None:
+    """Refuse what redis-py would silently take for database 0."""
+    named = [value for name, value in parse_qsl(parts.query) if name in _SHOWN]
+    if parts.scheme in ("redis", "rediss"):
+        named.append(unquote(parts.path).removeprefix("/"))
+    if not all(each == "" or each.isdecimal() for each in named):
+        raise ValueError(
+            "the database must be a number; write it like redis://localhost:6379/0"
+        )
 
 
 def servers_in(url: str) -> list[str]:

@@ -27,7 +27,7 @@ from conversations.message import Role
 from orchestrator.budget_limits import TaskBudget
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput
-from orchestrator.journal import Action, Decision, call_key
+from orchestrator.journal import APPROVAL_PREFIX, Action, Decision, call_key
 from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
@@ -293,6 +293,12 @@ def parse_decision(call_id: str, action: str, *, output: object, note: str) -> D
     """
     if action not in tuple(Action):
         raise InvalidInput("decision", f"must be one of: {', '.join(Action)}")
+    if action == Action.REFUSE and not call_id.startswith(APPROVAL_PREFIX):
+        raise InvalidInput(
+            "decision",
+            "refuse is for calls that wait for approval; this one has begun, or is no"
+            " call: decide done, run or fail",
+        )
     if output is not None and action != Action.DONE:
         raise InvalidInput("output", "belongs to the decision done; leave it out")
     try:

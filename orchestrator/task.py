@@ -13,6 +13,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from conversations.json_value import Identifier, Json, JsonObject, Text
+from conversations.trusted import trusted
 from orchestrator.budget_limits import TaskBudget
 
 DEFAULT_QUEUE: Final = "celeriac"
@@ -98,7 +99,8 @@ class Usage(BaseModel):
         return data
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
+        return trusted(
+            Usage,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
@@ -199,7 +201,7 @@ class AwaitedCall(BaseModel):
 
     call_id: Text = Field(min_length=1, max_length=512)
     """Names the call within the task, for `resolve`."""
-    reason: Literal["unknown_outcome", "budget_spent"] = "unknown_outcome"
+    reason: Literal["unknown_outcome", "budget_spent", "approval"] = "unknown_outcome"
     """Why a decision is needed."""
     tool: Text
     """The tool that was called; `budget` where another completion is wanted."""
@@ -207,6 +209,10 @@ class AwaitedCall(BaseModel):
     """What it was called with."""
     begun_at: datetime | None = None
     """When the call began whose outcome is unknown."""
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    """How long a decision may take before the call is refused; None waits for ever."""
+    expires_at: datetime | None = None
+    """When that is, by the store's clock; None before it waits."""
 
 
 WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback", "steer"]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
+from conversations.trusted import trusted
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
@@ -30,10 +31,10 @@ from workers.run import Run
 from workers.run_context import JournaledRunContext
 from workers.run_log import DetachedRunLog, RunLog
 from workers.tools.registry import ToolRegistry
+from workers.trifecta import check_tags
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunStart:
+class RunStart(NamedTuple):
     """What a stored run brings to its execution."""
 
     run: Run
@@ -44,8 +45,7 @@ class RunStart:
     """How the tasks ended that this one waited for."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Execution:
+class Execution(NamedTuple):
     """What an execution gave: the answer and the turn it adds to a conversation."""
 
     result: TaskResult
@@ -63,7 +63,7 @@ class AgentManager(Protocol):
 
         Raises:
             InvalidAgent: the kind or a tool is not known, the output schema is none,
-                or an argument is of another type.
+                an argument is of another type, or tools may not come together.
         """
         ...
 
@@ -127,6 +127,7 @@ class LocalAgentManager:
         tools: ToolRegistry,
         *,
         governor: Governor | None = None,
+        strict_tools: bool = False,
     ) -> None:
         """Make a manager without agents.
 
@@ -134,10 +135,13 @@ class LocalAgentManager:
             llm: Answers every completion, unless there is a governor.
             tools: What the agents may be allowed to call.
             governor: Gives each run a provider of its own.
+            strict_tools: Refuse agents that could be made to give data away, where
+                otherwise a warning is logged.
         """
         self._llm = llm
         self._governor = governor
         self._tools = tools
+        self._strict_tools = strict_tools
         self._agents: dict[str, _Registered] = {}
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
@@ -154,6 +158,7 @@ class LocalAgentManager:
                 self._governor.endpoints.get(name)
         if agent is None:
             agent = build_agent(config)
+        check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
         self._agents[config.name] = _Registered(config, agent)
@@ -272,7 +277,8 @@ def _input_of(
 ) -> AgentInput:
     task = start.run.task
     results: JsonObject = {"results": [*start.results]} if start.results else {}
-    return AgentInput(
+    return trusted(
+        AgentInput,
         data={**task.input, **results},
         context=task.context,
         parameters={**config.parameters, **task.parameters},

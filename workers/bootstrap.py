@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class WorkerProcess:
         *,
         hostname: str,
         queues: Sequence[str] = (),
-        slots: int = 1,
+        slots: Callable[[], int] = lambda: 1,
         loop: LoopThread | None = None,
     ) -> None:
         self._settings = settings
@@ -171,7 +172,7 @@ class WorkerProcess:
             pid=os.getpid(),
             agents=tuple(info.config for info in self.manager.list_agents()),
             queues=self._queues,
-            slots=self._slots,
+            slots=self._slots(),
             running=len(self._executor.runs),
             draining=self._executor.draining,
             release=version("celeriac"),
@@ -263,7 +264,7 @@ class WorkerProcessHolder:
             "hostname": self.worker.hostname,
             "queues": tuple(self.worker.app.amqp.queues.consume_from),
             "loop": self._pool_loop(),
-            "slots": 1 if _pool_of(self.worker) == "prefork" else _slots(self.worker),
+            "slots": partial(_slots, self.worker),
         }
 
     def _pool_loop(self) -> LoopThread | None:
@@ -331,7 +332,10 @@ def _pool_of(worker: Any) -> str:
 
 
 def _slots(worker: Any) -> int:
-    return 1 if _pool_of(worker) == "solo" else int(worker.concurrency)
+    """Return how many runs this process may hold now; a pool may grow and shrink."""
+    if _pool_of(worker) in ("prefork", "solo"):
+        return 1
+    return int(worker.max_concurrency or worker.pool.limit)
 
 
 def _remember(instance: Any, conf: Any, **_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from conversations.trusted import trusted
 from orchestrator.budget import Spent
 from orchestrator.dues import Admitted, Needs
 from orchestrator.gate import Wait
@@ -59,7 +60,8 @@ class CompletionMarks:
 
     def _start(self, key: str) -> StepStart:
         attempt = self._run.task.attempt
-        return StepStart(key=key, kind=StepKind.COMPLETION, attempt=attempt)
+        kind = StepKind.COMPLETION
+        return trusted(StepStart, key=key, kind=kind, attempt=attempt)
 
     async def fail(self, key: str, error: LLMError) -> None:
         if error.status is None:

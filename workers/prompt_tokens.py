@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from conversations.message import Message, Role
+from conversations.trusted import changed
 from conversations.window import estimate_tokens
 from workers.llm.provider import Completion
 
@@ -43,12 +44,13 @@ def counted(
         (completion.message, usage.output_tokens - usage.reasoning_tokens)
         for _, completion, usage in reversed(told)
     ]
+    known = {id(answer): tokens for answer, tokens in answers}
     return tuple(
-        message.model_copy(
-            update={
-                "tokens": _counted_alone(message, answers)
-                or max(1, round(estimate_tokens(message) * ratio))
-            }
+        changed(
+            message,
+            tokens=known.get(id(message))
+            or _counted_alone(message, answers)
+            or max(1, round(estimate_tokens(message) * ratio)),
         )
         for message in turn
     )
@@ -60,7 +62,4 @@ def _counted_alone(
     """Return what the endpoint counted of an answer; None of another message."""
     if message.role is not Role.ASSISTANT:
         return None
-    for answer, tokens in answers:
-        if answer is message or answer == message:
-            return tokens
-    return None
+    return next((tokens for answer, tokens in answers if answer == message), None)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 
 from conversations.errors import RedactionFailed
+from conversations.json_value import written
 from conversations.shortening import shortened
 from orchestrator.errors import LeaseLost, QueueUnavailable
 from orchestrator.store import Doorbell, Ending, Lease, Turn
@@ -95,7 +96,7 @@ class Settlement:
         return self._parts.manager.get_config(run.task.agent_name).retry
 
     def _completed(self, run: Run, execution: Execution) -> Ending:
-        size = len(execution.result.model_dump_json().encode())
+        size = len(written(execution.result).encode())
         if size > self._limits.max_result_bytes:
             return too_large(run, "result", size, self._limits.max_result_bytes)
         turn = None

@@ -14,7 +14,10 @@ from pydantic import JsonValue
 from conversations.client_calls import marked_as_client
 from conversations.errors import ContextTooLong
 from conversations.fitting import fit_history, fit_turn
+from conversations.json_value import check_json
+from conversations.mending import mended
 from conversations.message import Message, Role, ToolCall
+from conversations.trusted import trusted
 from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
@@ -84,12 +87,12 @@ class LLMAgent:
 
         Args:
             instructions: Stand before the configured ones in the system prompt.
-            registry: Tools of this agent alone, beside the configured ones; all of
-                them may be called.
+            registry: Tools of this agent alone, all of which may be called.
         """
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
         self._samplings = Samplings()
+        self.tool_tags = self._registry.tags
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         instructions = "\n\n".join(
@@ -230,9 +233,10 @@ class _ToolLoop:
         if self._format is not None:
             completion, output = await self._fitting(completion, self._format)
         reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
-        return AgentResult(
-            content=completion.message.content,
-            output=output,
+        return trusted(
+            AgentResult,
+            content=mended(completion.message.content),
+            output=check_json(output, path="output"),
             stop_reason=reason,
             partial=reason is not StopReason.END_TURN,
             messages=(*self._turn, completion.message),

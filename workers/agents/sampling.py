@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from conversations.message import Message
+from conversations.trusted import changed
 from orchestrator.agent_config import AgentConfig
 from workers.errors import AgentFailed
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -49,8 +50,7 @@ class Sampling(BaseModel):
         self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()
     ) -> CompletionRequest:
         """Return a question to the model; messages and tools are checked already."""
-        parts = {"messages": tuple(messages), "tools": tuple(tools)}
-        return self.empty_request.model_copy(update=parts)
+        return changed(self.empty_request, messages=tuple(messages), tools=tuple(tools))
 
     @cached_property
     def empty_request(self) -> CompletionRequest:

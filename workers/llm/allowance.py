@@ -87,7 +87,9 @@ def amount_of(usage: Usage, price: Price) -> Amount:
 
 
 def _smaller(one: int | None, other: int | None) -> int | None:
-    return min((n for n in (one, other) if n is not None), default=None)
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _micros(cost: Decimal | None) -> int | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from conversations.mending import mended
 from conversations.message import Message, Role, ToolCall
+from conversations.trusted import trusted
 from orchestrator.task import Usage
 from workers.errors import (
     CompletionRefused,
@@ -134,7 +135,8 @@ class CompletionAccumulator:
         text = mended("".join(self._text))
         if not (calls or text.strip()):
             raise self._without_answer()
-        return Completion(
+        return trusted(
+            Completion,
             message=self._message(text, calls),
             finish_reason=self._finish_reason(has_calls=bool(calls)),
             usage=self._usage,
@@ -145,8 +147,9 @@ class CompletionAccumulator:
     def _message(self, text: str, calls: tuple[ToolCall, ...]) -> Message:
         reasoning = mended("".join(self._reasoning))
         if not reasoning:
-            return Message(role=Role.ASSISTANT, content=text, tool_calls=calls)
-        return Message(
+            return trusted(Message, role=Role.ASSISTANT, content=text, tool_calls=calls)
+        return trusted(
+            Message,
             role=Role.ASSISTANT,
             content=text,
             tool_calls=calls,
@@ -250,9 +253,11 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
         return None
     prompt = prompt or max(0, total - output)
     output = output or max(0, total - prompt)
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-    return Usage(
+    asked, said = map(usage.get, ("prompt_tokens_details", "completion_tokens_details"))
+    cached = _count(asked, "cached_tokens") if asked else 0
+    thought = _count(said, "reasoning_tokens") if said else 0
+    return trusted(
+        Usage,
         input_tokens=prompt,
         output_tokens=output,
         cached_tokens=min(cached, prompt),  # they are parts of the others

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from workers.llm.lenient_json import loads
+from conversations.json_value import loads
 
 DONE: Final = object()
 """The event that says that this was all."""

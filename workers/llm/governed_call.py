@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from conversations.window import estimate_tokens
 from orchestrator.agent_config import AgentConfig
@@ -27,8 +28,7 @@ from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.run_provider import Answered, Around, Marking, Unmarked
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """A model that may be asked."""
 
     endpoint: ServedEndpoint
@@ -44,8 +44,7 @@ class Plan:
     shortened: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class How:
+class How(NamedTuple):
     """In which way a run asks."""
 
     around: Around = Unmarked

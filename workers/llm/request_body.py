@@ -27,6 +27,10 @@ _OPTIONAL = frozenset({"temperature", "top_p", "seed", "tool_choice", "stream_op
 """Fields that an answer can be had without."""
 
 
+_written = json.JSONEncoder(ensure_ascii=False).encode
+"""With blanks, as models write arguments themselves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
     """How one model of one endpoint wants to be asked; learned from its refusals."""
@@ -174,11 +178,10 @@ def _pictures(message: Message) -> list[JsonValue]:
 
 
 def _tool_call(call: ToolCall) -> JsonObject:
-    arguments = json.dumps(call.arguments, ensure_ascii=False)
     return {
         "id": call.id,
         "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
+        "function": {"name": call.name, "arguments": _written(call.arguments)},
     }
 
 

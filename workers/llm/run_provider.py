@@ -7,9 +7,8 @@ admitted may be marked in the same change.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestrator.budget import Spent
 from orchestrator.dues import Admitted, Dues, Needs
@@ -73,8 +72,7 @@ class Unmarked:
         """Nothing was begun."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answered:
+class Answered(NamedTuple):
     """A completion, and what it owes until its step is recorded."""
 
     completion: Completion

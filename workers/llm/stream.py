@@ -15,6 +15,7 @@ import aiohttp
 import httpx
 from aiohttp import StreamReader
 
+from conversations.json_value import loads
 from conversations.mending import mended
 from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, piece_by_piece
@@ -22,7 +23,6 @@ from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, NOT_JSON, EventStream
-from workers.llm.lenient_json import loads
 from workers.llm.waits import used_up_seconds
 
 T = TypeVar("T")

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from conversations.json_value import JsonObject, check_json
 from conversations.mending import mended
 from conversations.message import ToolCall
+from conversations.trusted import trusted
 from workers.errors import MalformedCompletion
 
 _MAX_NAME = 256
@@ -114,7 +115,8 @@ class ToolCallAccumulator:
             arguments, problem = parse_arguments(slot.arguments)
             if problem:
                 invalid[call_id] = problem
-            calls.append(ToolCall(id=call_id, name=slot.name, arguments=arguments))
+            call = trusted(ToolCall, id=call_id, name=slot.name, arguments=arguments)
+            calls.append(call)
         return tuple(calls), invalid
 
 

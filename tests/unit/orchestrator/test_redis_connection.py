@@ -32,6 +32,18 @@ from orchestrator.redis_connection import address_of, connect, store_errors
         (exceptions.ConnectionError("x"), StoreUnavailable, "reached"),
         (ConnectionResetError("x"), StoreUnavailable, "reached"),
         (exceptions.ResponseError("odd"), StoreUnavailable, "ResponseError"),
+        (exceptions.ClusterDownError("x"), StoreUnavailable, "is a cluster"),
+        (exceptions.MovedError("1 h:1"), StoreUnavailable, "is a cluster"),
+        (
+            exceptions.ResponseError("DB index is out of range"),
+            StoreUnavailable,
+            "no database of that number",
+        ),
+        (
+            exceptions.ResponseError("unknown command 'EVALSHA'"),
+            StoreUnavailable,
+            "Sentinel",
+        ),
     ],
     ids=str,
 )
@@ -81,9 +93,17 @@ async def test_an_address_shows_no_credentials(url: str, address: str) -> None:
     await client.aclose()
 
 
-def test_a_url_that_cannot_be_read_is_refused_without_being_shown() -> None:
-    with pytest.raises(StoreUnavailable, match="redis://") as refused:
-        connect("http://user:canary@example")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:canary@example",
+        "redis://user:canary@example?ssl=1",
+        "redis://user:canary@example?socket_timeout=canary",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="rediss://") as refused:
+        connect(url)
     assert "canary" not in str(refused.value)
     assert refused.value.__cause__ is None
 

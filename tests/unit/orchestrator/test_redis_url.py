@@ -69,7 +69,9 @@ def test_other_brokers_urls_are_left_alone() -> None:
     "url",
     ["", "localhost:6379", "http://:secret@h", "redis://:se;cret@h",
      "redis://:secret@h;redis://:secret@h", "redis://:secret@[::1",
-     "redis://:secret@h:99999", "unix://:secret@", "redis://:secret@h:x"],
+     "redis://:secret@h:99999", "unix://:secret@", "redis://:secret@h:x",
+     "redis://:secret@h/acme", "redis://:secret@h/-1", "redis://:secret@h?db=acme",
+     "unix://:secret@/s?db=acme", "redis://:secret@h/1/2"],
 )  # fmt: skip
 def test_what_is_no_redis_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match="write") as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.app import asks_for_prefork
+from workers.app import app, asks_for_prefork
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ def test_an_explicit_prefork_is_seen(line: str) -> None:
 @pytest.mark.parametrize("line", ["worker", "worker -P threads", "worker -n prefork"])
 def test_another_choice_or_none_is_left_to_celery(line: str) -> None:
     assert not asks_for_prefork(line.split())
+
+
+def test_a_child_that_starts_slowly_on_a_busy_machine_is_not_killed() -> None:
+    """Celery's 4 s made it kill and fork again and again at a load of 14."""
+    assert app.conf.worker_proc_alive_timeout >= 30

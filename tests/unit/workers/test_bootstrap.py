@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery.worker import WorkController
 from celery.worker.components import Pool
 
-from workers.bootstrap import AgentStep
+from workers.bootstrap import AgentStep, WorkerProcessHolder
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
@@ -30,3 +31,34 @@ def test_agents_start_after_the_pool_whose_loop_they_run_on() -> None:
     order = blueprint._finalize_steps(blueprint.claim_steps())
     assert order.index(AgentStep) > order.index(Pool)
     assert Pool in blueprint.graph[AgentStep]
+
+
+def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
+    module = {"pool": "workers.pool", "prefork": "celery.concurrency.prefork"}[pool]
+    return SimpleNamespace(
+        hostname="w@h",
+        app=SimpleNamespace(amqp=SimpleNamespace(queues=_QUEUES)),
+        pool_cls=type("Pool", (), {"__module__": module}),
+        pool=SimpleNamespace(limit=slots, loop=object()),
+        max_concurrency=most,
+    )
+
+
+_QUEUES = SimpleNamespace(consume_from=("celeriac",))
+
+
+def test_the_slots_that_are_announced_follow_a_pool_that_grows() -> None:
+    holder = WorkerProcessHolder()
+    holder.worker = _worker("pool", slots=10)
+    slots = holder._facts()["slots"]
+    assert slots() == 10
+    holder.worker.pool.limit += 5
+    assert slots() == 15
+
+
+def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
+    holder = WorkerProcessHolder()
+    holder.worker = _worker("pool", slots=2, most=30)
+    assert holder._facts()["slots"]() == 30
+    holder.worker = _worker("prefork", slots=2, most=30)
+    assert holder._facts()["slots"]() == 1
