@@ -76,3 +76,13 @@ async def test_a_call_that_needs_approval_is_refused_over_http() -> None:
         right = {"call_id": call.call_id, "decision": "refuse", "note": "no"}
         answer = await served.client.post(f"{path}/resolve", json=right)
         assert (answer.status_code, answer.json()["status"]) == (200, "pending")
+
+
+async def test_a_task_that_was_cancelled_asks_nothing_more() -> None:
+    call = ASKED["approval"][0]
+    async with serving() as served:
+        task = await waiting(served, call)
+        answer = await served.client.post(f"/tasks/{task.id}/cancel")
+        assert (answer.json()["status"], answer.json()["awaiting"]) == ("cancelled", [])
+        page = (await served.client.get(f"/ui/tasks/{task.id}")).text
+        assert ASKED["approval"][2] not in page
