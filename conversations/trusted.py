@@ -25,6 +25,10 @@ _set_private = _slots["__pydantic_private__"].__set__
 # Without the frozen model's own `__setattr__`, as pydantic sets them.
 
 
+_named: dict[tuple[str, ...], set[str]] = {}
+"""Names as a caller wrote them, of which there are as many as callers."""
+
+
 class _Form(NamedTuple):
     """The fields of a model in their order, as they are when nobody names them."""
 
@@ -63,7 +67,11 @@ def trusted(model: type[M], /, **values: Any) -> M:
     for name, make in made_anew:
         if name not in values:
             fields[name] = make()
-    return _made(model, fields, shared(set(values)))
+    order = tuple(values)
+    named = _named.get(order)
+    if named is None:
+        named = _named[order] = shared(set(order))
+    return _made(model, fields, named)
 
 
 def changed(value: M, /, **changes: Any) -> M:
