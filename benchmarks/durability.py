@@ -193,7 +193,10 @@ def main(count: int, rounds: int) -> None:
         with open_redis(directory / "redis") as server, endpoint(log) as (url, _):
             os.environ |= {"REDIS_URL": server.url, "OPENAI_BASE_URL": url}
             os.environ |= {"OPENAI_API_KEY": "none", "SLOTS": str(SLOTS)}
-            app.conf.broker_url = load_settings().storage.kombu_url
+            broker = load_settings().storage.kombu_url
+            app.conf.update(
+                broker_url=broker, broker_read_url=broker, broker_write_url=broker
+            )
             for _ in range(rounds):
                 for kind in KINDS:
                     spent = asyncio.run(measure(kind(server.url), count, log))

@@ -34,7 +34,7 @@ READY, ENDED = "in-memory:ready", "in-memory:ended"
 if os.environ.get("IN_MEMORY_COPIES") == "none":
     # The store in memory hands out copies, so that no caller can change what it keeps;
     # that costs a fifth of a job and is no part of what a job needs.
-    copy.deepcopy = pydantic.main.deepcopy = lambda value, _memo=None: value
+    copy.deepcopy = pydantic.main.deepcopy = lambda value, *_, **__: value
     memory_ledger.deepcopy = copy.deepcopy
 
 app = Celery("in_memory", set_as_current=False, include=["benchmarks.jobs"])

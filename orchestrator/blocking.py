@@ -178,7 +178,7 @@ class Orchestrator:
         self,
         task_id: str,
         call_id: str,
-        decision: Action | Literal["done", "run", "fail"],
+        decision: Action | Literal["done", "run", "refuse", "fail"],
         *,
         output: JsonValue = None,
         note: str = "",

@@ -88,12 +88,14 @@ class Unfinished(NamedTuple):
 
 
 class Action(StrEnum):
-    """What to do about a step whose outcome is unknown."""
+    """What to do about a step that a person was asked about."""
 
     DONE = "done"
     """It was done; go on with the output given."""
     RUN = "run"
     """It was not done; do it."""
+    REFUSE = "refuse"
+    """It was not done and shall not be; the run goes on without it."""
     FAIL = "fail"
     """End the task."""
 
@@ -113,6 +115,8 @@ class Decision(BaseModel):
     """With `done`: what the step gave."""
     note: Text = Field(default="", max_length=1000)
     """Why, for those who read the task later."""
+    decided_at: datetime | None = None
+    """When it was decided, by the store's clock; None before that."""
 
 
 class Journal(NamedTuple):
@@ -124,6 +128,8 @@ class Journal(NamedTuple):
     """Begun and neither finished nor decided on."""
     decisions: tuple[Decision, ...] = ()
     """Decided on by a person and not acted on yet."""
+    read_at: datetime | None = None
+    """When it was read, by the store's clock."""
 
 
 EMPTY_JOURNAL: Final = Journal()
@@ -134,6 +140,8 @@ def call_key(call_id: str) -> str:
     return f"tool:{call_id}"
 
 
+APPROVAL_PREFIX: Final = "approval:"
+"""Begins the ids of awaited calls that have not begun; no tool call's id begins so."""
 SUMMARY_KEY: Final = "summary"
 """The key of the step that made a summary of the history before the run."""
 HANDOVER_KEY: Final = "handover"

@@ -62,7 +62,7 @@ def start_text(start: StepStart, *, attempt: int) -> str:
 
 def decision_text(decision: Decision) -> str:
     """A decision as the journal keeps it."""
-    return decision.model_dump_json()
+    return decision.model_dump_json(exclude={"decided_at"})
 
 
 def step_from_entry(entry: str) -> Step:
@@ -89,8 +89,7 @@ def journal_from_entries(entries: Mapping[str, str]) -> Journal:
         if entry.startswith("?"):
             starts.append(_start(entry))
         elif entry.startswith("!"):
-            text = entry.split(" ", 2)[2]
-            decisions.append(Decision.model_validate_json(text))
+            decisions.append(_decision(entry))
         else:
             finished.append(entry)
     finished.sort(key=lambda entry: int(entry.split(" ", 1)[0]))
@@ -99,6 +98,11 @@ def journal_from_entries(entries: Mapping[str, str]) -> Journal:
         starts=tuple(starts),
         decisions=tuple(decisions),
     )
+
+
+def _decision(entry: str) -> Decision:
+    _mark, decided, text = entry.split(" ", 2)
+    return Decision.model_validate({**json.loads(text), "decided_at": instant(decided)})
 
 
 def _start(entry: str) -> StepStart:

@@ -35,3 +35,18 @@ def check_page_limit(limit: int) -> int:
             "limit", f"must be 1 to {LONGEST_PAGE}; follow next_cursor for more"
         )
     return limit
+
+
+def check_sequence(after: int) -> int:
+    """Return the event beyond which a log is read.
+
+    Raises:
+        InvalidInput: it is no integer.
+    """
+    if isinstance(after, bool) or not isinstance(after, int):
+        raise InvalidInput(
+            "after",
+            f"must be a sequence number (got {type(after).__name__});"
+            " pass that of the last event seen, or leave it out",
+        )
+    return after

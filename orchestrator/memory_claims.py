@@ -49,7 +49,7 @@ class MemoryClaims:
             return Claim(
                 task=entry.copy(),
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
-                **entry.journal._asdict(),
+                **entry.journal._replace(read_at=self._ledger.now)._asdict(),
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
                 deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
                 has_mail=self._turns.has_mail(entry),

@@ -148,6 +148,12 @@ class Entry:
     def deadline_at(self) -> datetime | None:
         return self.limit(self.task.deadline_seconds)
 
+    @property
+    def next_limit(self) -> datetime | None:
+        """When a waiting task is looked at: its deadline, or an awaited call's."""
+        limits = (self.deadline_at, *(call.expires_at for call in self.task.awaiting))
+        return min((each for each in limits if each is not None), default=None)
+
     def deadline_left_seconds(self, now: datetime) -> float | None:
         """The seconds to the deadline, None without one."""
         at = self.deadline_at

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from conversations.json_value import JsonObject
 from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.events import EventType, NewEvent, TaskEvent
+from orchestrator.journal import Decision, call_key
 from orchestrator.memory_counts import MemoryCounts
 from orchestrator.memory_directory import InMemoryAgentDirectory, utc_now
 from orchestrator.memory_dispatch import MemoryDispatch
@@ -24,7 +25,7 @@ from orchestrator.memory_entry import Entry, TaskKey, holds
 from orchestrator.store import Doorbell, Lease
 from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import Task, TaskFailure, TaskStatus
-from orchestrator.task_record import accepted, created_event_data
+from orchestrator.task_record import accepted, created_event_data, resolution_event_data
 
 _END_EVENTS: Final = {
     status: EventType(f"task.{status.value}")
@@ -206,6 +207,21 @@ class MemoryLedger:
             entry.look_later(due_at if due_at > now else now + self.later)
             return ()
         return self.dispatch.offer(entry)
+
+    def decide(self, entry: Entry, decision: Decision) -> tuple[Doorbell, ...]:
+        """Keep a decision on an awaited call; after the last one the task may run."""
+        key = decision.key
+        left = tuple(c for c in entry.task.awaiting if call_key(c.call_id) != key)
+        if not left:
+            entry.move(TaskStatus.PENDING)
+            entry.resumes = True
+        entry.set(awaiting=left)
+        entry.starts.pop(key, None)
+        stamp = {"decided_at": self.now}
+        entry.decisions[key] = decision.model_copy(update=stamp, deep=True)
+        facts = resolution_event_data(decision)
+        self.record(entry, EventType.CALL_RESOLVED, **facts)
+        return () if left else self.make_due(entry, self.now)
 
     def overdue(self, entry: Entry) -> str | None:
         """Why the task may no longer begin, and what it waited for; None if it may."""

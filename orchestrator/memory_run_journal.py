@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
@@ -31,7 +32,6 @@ from orchestrator.task_record import (
     not_awaited,
     parking_event_data,
     parking_reason,
-    resolution_event_data,
     unknown_outcomes,
 )
 
@@ -161,8 +161,9 @@ class MemoryRunJournal:
                 running_seconds=seconds,
                 unknown_outcomes=task.unknown_outcomes + unknown_outcomes(calls),
             )
-            entry.set(pending_reason=parking_reason(calls), awaiting=_in_order(calls))
-            entry.look_at = entry.deadline_at
+            awaiting = _in_order(calls, ledger.now)
+            entry.set(pending_reason=parking_reason(calls), awaiting=awaiting)
+            entry.look_at = entry.next_limit
             ledger.record(entry, EventType.TASK_WAITING, **parking_event_data(calls))
             return bells
 
@@ -170,25 +171,11 @@ class MemoryRunJournal:
         with self._lock:
             entry, ledger = self._ledger.get(tenant, task_id), self._ledger
             if not _awaits(entry, decision):
-                if entry.decisions.get(decision.key) != decision:
+                if not _is_kept(entry, decision):
                     raise not_awaited(entry.task)
                 pending = entry.task.status is TaskStatus.PENDING
                 return Wakening(entry.copy(), (entry.doorbell,) if pending else ())
-            left = tuple(
-                call
-                for call in entry.task.awaiting
-                if call_key(call.call_id) != decision.key
-            )
-            if not left:
-                entry.move(TaskStatus.PENDING)
-                entry.resumes = True
-            entry.set(awaiting=left)
-            entry.starts.pop(decision.key, None)
-            entry.decisions[decision.key] = decision.model_copy(deep=True)
-            ledger.record(
-                entry, EventType.CALL_RESOLVED, **resolution_event_data(decision)
-            )
-            bells = () if left else ledger.make_due(entry, ledger.now)
+            bells = ledger.decide(entry, decision)
             return Wakening(entry.copy(), bells)
 
 
@@ -197,6 +184,19 @@ def _awaits(entry: Entry, decision: Decision) -> bool:
     return entry.task.status is TaskStatus.WAITING and decision.key in keys
 
 
-def _in_order(calls: Sequence[AwaitedCall]) -> tuple[AwaitedCall, ...]:
-    copies = (call.model_copy(deep=True) for call in calls)
+def _is_kept(entry: Entry, decision: Decision) -> bool:
+    kept = entry.decisions.get(decision.key)
+    return kept is not None and kept.model_copy(update={"decided_at": None}) == decision
+
+
+def _in_order(calls: Sequence[AwaitedCall], now: datetime) -> tuple[AwaitedCall, ...]:
+    copies = (
+        call.model_copy(update={"expires_at": _expiry(call, now)}, deep=True)
+        for call in calls
+    )
     return tuple(sorted(copies, key=lambda call: call.call_id))
+
+
+def _expiry(call: AwaitedCall, now: datetime) -> datetime | None:
+    seconds = call.timeout_seconds
+    return None if seconds is None else now + timedelta(seconds=seconds)

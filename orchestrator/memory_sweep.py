@@ -7,11 +7,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from orchestrator.events import EventType
+from orchestrator.journal import Action, Decision, call_key
 from orchestrator.memory_entry import Entry
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.store import Doorbell, SweepReport
 from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import Task, TaskFailure, TaskStatus
+from orchestrator.task_record import LAPSED_NOTE
 
 Outcome = tuple[str, tuple[Doorbell, ...]]
 _NOTHING: Outcome = ("nothing", ())
@@ -149,8 +151,7 @@ class MemorySweep:
                 entry, TaskStatus.FAILED, "expired", reason
             )
         if entry.task.status is TaskStatus.WAITING:
-            entry.look_at = None
-            return _NOTHING
+            return self._lapse(entry)
         if entry.held or not ledger.is_next_turn(entry):
             entry.look_later(now + timedelta(seconds=self._max_resend_seconds))
             return _NOTHING
@@ -161,6 +162,19 @@ class MemorySweep:
             return _NOTHING
         entry.look_later(now + timedelta(seconds=self._resend_seconds))
         return "rung_again", (entry.doorbell,)
+
+    def _lapse(self, entry: Entry) -> Outcome:
+        """Refuse the awaited calls that nobody has decided on in time."""
+        ledger = self._ledger
+        bells: tuple[Doorbell, ...] = ()
+        for call in entry.task.awaiting:
+            if call.expires_at is not None and call.expires_at <= ledger.now:
+                key = call_key(call.call_id)
+                refusal = Decision(key=key, action=Action.REFUSE, note=LAPSED_NOTE)
+                bells = ledger.decide(entry, refusal)
+        if entry.task.status is TaskStatus.WAITING:
+            entry.look_at = entry.next_limit
+        return "rung", bells
 
 
 def _kind(status: TaskStatus) -> str:

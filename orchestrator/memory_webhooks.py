@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import Final
 
+from orchestrator.memory_entry import TaskKey
 from orchestrator.memory_ledger import MemoryLedger
+from orchestrator.webhook import receiver_of
+from orchestrator.webhook_store import DueWebhook, TakenWebhooks
+
+_PUT_OFF_SECONDS: Final = 1.0
+_EACH_SECONDS: Final = 0.005
 
 
 class MemoryWebhooks:
@@ -15,14 +23,32 @@ class MemoryWebhooks:
     _lock: AbstractContextManager[object]
 
     async def take_webhooks(
-        self, *, limit: int, lease_seconds: float
-    ) -> tuple[tuple[str, str], ...]:
+        self,
+        *,
+        limit: int,
+        lease_seconds: float,
+        most_each: int,
+        places: Mapping[str, int],
+    ) -> TakenWebhooks:
         with self._lock:
             now, webhooks = self._ledger.now, self._ledger.webhooks
-            due = [key for key, at in webhooks.items() if at <= now][:limit]
-            until = now + timedelta(seconds=lease_seconds)
-            webhooks.update(dict.fromkeys(due, until))
-            return tuple(due)
+            left, found, behind = dict(places), list[DueWebhook](), _PUT_OFF_SECONDS
+            for key in [key for key, at in webhooks.items() if at <= now]:
+                if len(found) == limit:
+                    return TakenWebhooks(tuple(found), more=True)
+                receiver = self._receiver(key)
+                left[receiver] = left.get(receiver, most_each) - 1
+                wait = lease_seconds
+                if left[receiver] >= 0:
+                    found.append(DueWebhook(*key, receiver))
+                else:
+                    wait = behind = behind + _EACH_SECONDS
+                webhooks[key] = now + timedelta(seconds=wait)
+            return TakenWebhooks(tuple(found), more=False)
+
+    def _receiver(self, key: TaskKey) -> str:
+        entry = self._ledger.entries.get(key)
+        return receiver_of(entry.task.webhook or "") if entry else ""
 
     async def settle_webhook(
         self,
@@ -40,8 +66,7 @@ class MemoryWebhooks:
             else:
                 later = timedelta(seconds=again_after_seconds)
                 ledger.webhooks[key] = ledger.now + later
-            tried = error is not None or again_after_seconds is None
-            if entry is not None and tried:
+            if entry is not None:
                 entry.set(
                     webhook_attempts=entry.task.webhook_attempts + 1,
                     webhook_error=error,

@@ -193,19 +193,23 @@ class AsyncOrchestrator(TaskSubmission):
         self,
         task_id: str,
         call_id: str,
-        decision: Action | Literal["done", "run", "fail"],
+        decision: Action | Literal["done", "run", "refuse", "fail"],
         *,
         output: JsonValue = None,
         note: str = "",
         tenant: str | None = None,
     ) -> Task:
-        """Decide on a call whose outcome a crash hid; the task goes on.
+        """Decide on what a waiting task asks; the task goes on.
+
+        A call that needs approval has an id that holds what it is called with, so a
+        decision never counts for other arguments.
 
         Args:
             task_id: A waiting task.
             call_id: One of its `awaiting` calls.
             decision: `done`: go on with `output`; `run`: it was not done, do it;
-                `fail`: end the task.
+                `refuse`: of a call that needs approval, go on without it; `fail`: end
+                the task.
             output: What the call gave, with `done`.
             note: Why, for those who read the task later.
             tenant: Whose task it is.

@@ -16,6 +16,7 @@ from pydantic import (
 
 from conversations.image import MAX_IMAGES, Image
 from conversations.message import Message, Role
+from conversations.shared_names import sharing_names
 
 PROMPT_FIELDS: Final = ("prompt", "query", "question", "message", "text", "input")
 """Where a task's input may hold the words for the model, in order of preference."""
@@ -90,7 +91,8 @@ def images_of(data: Mapping[str, JsonValue]) -> tuple[Image, ...]:
 
 def asked(data: Mapping[str, JsonValue]) -> Message:
     """Return the message that a task's input is to a model."""
-    return Message(role=Role.USER, content=prompt_of(data), images=images_of(data))
+    message = Message(role=Role.USER, content=prompt_of(data), images=images_of(data))
+    return sharing_names(message)
 
 
 def _from_address(value: object) -> object:

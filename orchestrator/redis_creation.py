@@ -29,6 +29,7 @@ from orchestrator.task_record import (
     specification,
     task_from_fields,
 )
+from orchestrator.webhook import receiver_of
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]
 """Verdict, task id, record, doorbells."""
@@ -188,7 +189,7 @@ def _request(task: Task, terms: CreationTerms) -> list[str | int]:
         redis_keys.cache(task.tenant, cache_hash(task)) if cached else "",
         int(task.agent_name in terms.known_agents),
         _asked(task, terms.redact),
-        "1" if task.webhook else "",
+        receiver_of(task.webhook) if task.webhook else "",
         task.traceparent or "",
         len(listings),
         *listings,

@@ -27,6 +27,7 @@ from orchestrator.store_limits import RESEND_SECONDS, UNSERVED_SECONDS
 from orchestrator.task import TaskFailure
 from orchestrator.task_record import (
     deadline_left_seconds,
+    instant,
     milliseconds,
     release_event_data,
     task_from_fields,
@@ -72,7 +73,7 @@ class RedisLeases(RedisTaskScripts):
         return Claim(
             task=task,
             lease=lease,
-            **journal._asdict(),
+            **journal._replace(read_at=instant(fields["claimed_ms"]))._asdict(),
             doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
             has_mail=bool(answer[2]),

@@ -46,7 +46,6 @@ from orchestrator.redis_task_scripts import (
 from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
-    AWAITED_PREFIX,
     milliseconds,
     not_awaited,
     parking_event_data,
@@ -146,11 +145,12 @@ class RedisRunJournal(RedisTaskScripts):
         self, lease: Lease, calls: Sequence[AwaitedCall], *, running_seconds: float
     ) -> tuple[Doorbell, ...]:
         awaited = [
-            text
+            argument
             for call in calls
-            for text in (
-                AWAITED_PREFIX + call_key(call.call_id),
+            for argument in (
+                call_key(call.call_id),
                 dumps(call.model_dump(mode="json")),
+                milliseconds(call.timeout_seconds) if call.timeout_seconds else "",
             )
         ]
         arguments: Arguments = [
@@ -166,7 +166,6 @@ class RedisRunJournal(RedisTaskScripts):
         require_name(tenant, task_id)
         data: JsonObject = resolution_event_data(decision)
         arguments: Arguments = [
-            AWAITED_PREFIX + decision.key,
             decision.key,
             decision_text(decision),
             dumps(data),

@@ -23,7 +23,7 @@ from orchestrator.redis_listing import listing_keys
 from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.store import SweepReport
 from orchestrator.task import Task, TaskStatus
-from orchestrator.task_record import milliseconds, task_from_fields
+from orchestrator.task_record import LAPSED_NOTE, milliseconds, task_from_fields
 
 _NOBODY = "_"
 """A script of the whole fleet is given the keys of no task."""
@@ -96,7 +96,8 @@ class RedisSweep:
             for member in expired
         ]
         calls += [
-            self._call("ring", *redis_keys.split_member(member)) for member in due
+            self._call("ring", *redis_keys.split_member(member), [LAPSED_NOTE])
+            for member in due
         ]
         calls.append(self._call("refill", _NOBODY, _NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]

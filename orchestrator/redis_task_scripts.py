@@ -48,7 +48,7 @@ _TASK_SCRIPTS: Final = (
 
 UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
 """Scripts that only read or free memory."""
-_SHARED: Final = ("counters", "task", "dispatch", "suspects", "ending")
+_SHARED: Final = ("counters", "task", "dispatch", "suspects", "ending", "decisions")
 _SCRIPTS_ALONE: Final = (
     "renew",
     "surrender",

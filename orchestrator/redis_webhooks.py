@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator import redis_keys
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.task_record import milliseconds
+from orchestrator.webhook_store import DueWebhook, TakenWebhooks
 
 
 class RedisWebhooks(RedisTaskScripts):
     """Keeps webhooks of ended tasks by when they are due."""
 
     async def take_webhooks(
-        self, *, limit: int, lease_seconds: float
-    ) -> tuple[tuple[str, str], ...]:
-        found = await self._scripts.run(
-            "take_webhooks", [redis_keys.WEBHOOKS], [limit, milliseconds(lease_seconds)]
+        self,
+        *,
+        limit: int,
+        lease_seconds: float,
+        most_each: int,
+        places: Mapping[str, int],
+    ) -> TakenWebhooks:
+        fewer = [part for place in places.items() for part in place]
+        found, more = await self._scripts.run(
+            "take_webhooks",
+            [redis_keys.WEBHOOKS, redis_keys.ROOT],
+            [limit, milliseconds(lease_seconds), most_each, *fewer],
         )
-        return tuple(redis_keys.split_member(member) for member in found)
+        due = tuple(
+            DueWebhook(*redis_keys.split_member(member), receiver)
+            for member, receiver in zip(found[::2], found[1::2], strict=True)
+        )
+        return TakenWebhooks(due, bool(more))
 
     async def settle_webhook(
         self,

@@ -27,7 +27,7 @@ from conversations.message import Role
 from orchestrator.budget_limits import TaskBudget
 from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput
-from orchestrator.journal import Action, Decision, call_key
+from orchestrator.journal import APPROVAL_PREFIX, Action, Decision, call_key
 from orchestrator.schedule import Schedule
 from orchestrator.task import (
     DEFAULT_PRIORITY,
@@ -263,6 +263,9 @@ def parse_then(then: Then) -> list[SubmitRequest]:
     return parse_requests(then, name="then")
 
 
+_WORDS: Final = {"dict_type": "must be an object", "tuple_type": "must be a list"}
+"""pydantic names Python's types; clients of other languages read this too."""
+_TEXT_AS_INPUT: Final = '; write {"prompt": …} around a text'
 _COUNTED: Final = re.compile(r"item(s?) after validation")
 """What pydantic counts of a text that we have checked before."""
 
@@ -281,7 +284,9 @@ def invalid_input(error: ValidationError) -> InvalidInput:
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
         if isinstance(given, str):
             reason = _COUNTED.sub(r"character\1", reason)
-        reason = f"{reason} (got {type(given).__name__}{size})"
+        reason = _WORDS.get(finding["type"], reason)
+        remedy = _TEXT_AS_INPUT if field == "input" and isinstance(given, str) else ""
+        reason = f"{reason} (got {type(given).__name__}{size}){remedy}"
     return InvalidInput(field, reason)
 
 
@@ -293,6 +298,12 @@ def parse_decision(call_id: str, action: str, *, output: object, note: str) -> D
     """
     if action not in tuple(Action):
         raise InvalidInput("decision", f"must be one of: {', '.join(Action)}")
+    if action == Action.REFUSE and not call_id.startswith(APPROVAL_PREFIX):
+        raise InvalidInput(
+            "decision",
+            "refuse is for calls that wait for approval; this one has begun, or is no"
+            " call: decide done, run or fail",
+        )
     if output is not None and action != Action.DONE:
         raise InvalidInput("output", "belongs to the decision done; leave it out")
     try:

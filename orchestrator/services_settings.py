@@ -31,6 +31,8 @@ class AgentManagerSettings(Section):
     """Soft limit: seconds in `running` after which an agent must wrap up."""
     time_limit_grace: Seconds = 30.0
     """The hard limit is task_timeout plus this."""
+    strict_tools: bool = False
+    """Refuse an agent whose tools read private and foreign text and send out."""
 
     @property
     def time_limit(self) -> float:

@@ -201,7 +201,7 @@ class AwaitedCall(BaseModel):
 
     call_id: Text = Field(min_length=1, max_length=512)
     """Names the call within the task, for `resolve`."""
-    reason: Literal["unknown_outcome", "budget_spent"] = "unknown_outcome"
+    reason: Literal["unknown_outcome", "budget_spent", "approval"] = "unknown_outcome"
     """Why a decision is needed."""
     tool: Text
     """The tool that was called; `budget` where another completion is wanted."""
@@ -209,6 +209,10 @@ class AwaitedCall(BaseModel):
     """What it was called with."""
     begun_at: datetime | None = None
     """When the call began whose outcome is unknown."""
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    """How long a decision may take before the call is refused; None waits for ever."""
+    expires_at: datetime | None = None
+    """When that is, by the store's clock; None before it waits."""
 
 
 WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback", "steer"]

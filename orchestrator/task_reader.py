@@ -27,7 +27,7 @@ from orchestrator.events import TaskEvent
 from orchestrator.figures_store import TenantFigures
 from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.journal import Step
-from orchestrator.lookup import check_page_limit, check_task_id
+from orchestrator.lookup import check_page_limit, check_sequence, check_task_id
 from orchestrator.overview import Overview, read_overview
 from orchestrator.parts import OrchestratorParts
 from orchestrator.patience import Patience
@@ -137,7 +137,9 @@ class TaskReader:
         Raises:
             TaskNotFound: none of this tenant has the id.
             StoreUnavailable: the store stays away.
+            InvalidInput: `after` is no sequence number.
         """
+        check_sequence(after)
         viewer = Viewer(self, task_id, tenant=tenant)
         await viewer.still_there()
         async for event in self._events(task_id, after, tenant, Patience(None)):
@@ -166,10 +168,14 @@ class TaskReader:
         Raises:
             TaskNotFound: none of this tenant has the id.
             StoreUnavailable: the store stays away.
+            InvalidInput: `after` is no sequence number.
         """
         key = self._key(tenant, task_id)
         return await self._read_events(
-            key, after, Patience(wait_seconds), slice_seconds=wait_seconds
+            key,
+            check_sequence(after),
+            Patience(wait_seconds),
+            slice_seconds=wait_seconds,
         )
 
     async def steps(

@@ -61,6 +61,8 @@ _FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_F
 
 AWAITED_PREFIX: Final = "await:"
 """Begins the fields of a record that hold awaited calls; their step keys follow."""
+LAPSE_PREFIX: Final = "lapse:"
+"""Begins the fields that say when such a call is refused; their step keys follow."""
 
 _NOT_PART_OF_A_REQUEST: Final = {
     "id",
@@ -179,7 +181,14 @@ def _read_task(fields: Mapping[str, str]) -> Task:
 
 def _awaiting(fields: Mapping[str, str]) -> tuple[AwaitedCall, ...]:
     found = (
-        AwaitedCall.model_validate(_known(AwaitedCall, json.loads(text)))
+        AwaitedCall.model_validate(
+            {
+                **_known(AwaitedCall, json.loads(text)),
+                "expires_at": find_instant(
+                    fields, LAPSE_PREFIX + name.removeprefix(AWAITED_PREFIX)
+                ),
+            }
+        )
         for name, text in fields.items()
         if name.startswith(AWAITED_PREFIX)
     )
@@ -266,12 +275,20 @@ def release_event_data(
     return data | _failure_facts(failure)
 
 
+_WHY: Final = {
+    "unknown_outcome": "the outcome of a call is unknown",
+    "approval": "a call needs approval",
+    "budget_spent": "the budget is spent",
+}
+LAPSED_NOTE: Final = "nobody decided in time"
+"""The note of a decision that the store takes when an awaited call expires."""
+
+
 def parking_reason(calls: Sequence[AwaitedCall]) -> str:
     """Why a parked task waits, for people."""
     named = ", ".join(f"{call.tool} ({call.call_id})" for call in calls)
-    what = "the outcome of a call is unknown"
-    if not unknown_outcomes(calls):
-        what = "the budget is spent"
+    reasons = {call.reason for call in calls}
+    what = " and ".join(words for each, words in _WHY.items() if each in reasons)
     return f"{what}: {named}; decide with `celeriac resolve`"
 
 

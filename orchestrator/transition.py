@@ -6,6 +6,7 @@ Values only; the rules are in `orchestrator.store`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -76,7 +77,9 @@ class Claim(NamedTuple):
     starts: tuple[StepStart, ...] = ()
     """Steps that an earlier attempt began and whose outcome is unknown."""
     decisions: tuple[Decision, ...] = ()
-    """What was decided about such steps meanwhile."""
+    """What was decided about steps meanwhile."""
+    read_at: datetime | None = None
+    """When the claim was made, by the store's clock."""
     doorbells: tuple[Doorbell, ...] = ()
     """Of tasks in line that there is room for now."""
     deadline_left_seconds: float | None = None

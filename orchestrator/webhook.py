@@ -27,7 +27,7 @@ def is_allowed(url: str, allowed: Sequence[str]) -> bool:
 
 def receiver_of(url: str) -> str:
     """Return what names the server of a URL."""
-    return url.split("/", 3)[2] if url.count("/") > 1 else ""
+    return (url.split("/", 3)[2] if url.count("/") > 1 else "") or url
 
 
 def webhook_body(task: Task) -> bytes:

@@ -31,6 +31,7 @@ from workers.run import Run
 from workers.run_context import JournaledRunContext
 from workers.run_log import DetachedRunLog, RunLog
 from workers.tools.registry import ToolRegistry
+from workers.trifecta import check_tags
 
 
 class RunStart(NamedTuple):
@@ -62,7 +63,7 @@ class AgentManager(Protocol):
 
         Raises:
             InvalidAgent: the kind or a tool is not known, the output schema is none,
-                or an argument is of another type.
+                an argument is of another type, or tools may not come together.
         """
         ...
 
@@ -126,6 +127,7 @@ class LocalAgentManager:
         tools: ToolRegistry,
         *,
         governor: Governor | None = None,
+        strict_tools: bool = False,
     ) -> None:
         """Make a manager without agents.
 
@@ -133,10 +135,13 @@ class LocalAgentManager:
             llm: Answers every completion, unless there is a governor.
             tools: What the agents may be allowed to call.
             governor: Gives each run a provider of its own.
+            strict_tools: Refuse agents that could be made to give data away, where
+                otherwise a warning is logged.
         """
         self._llm = llm
         self._governor = governor
         self._tools = tools
+        self._strict_tools = strict_tools
         self._agents: dict[str, _Registered] = {}
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
@@ -153,6 +158,7 @@ class LocalAgentManager:
                 self._governor.endpoints.get(name)
         if agent is None:
             agent = build_agent(config)
+        check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
         self._agents[config.name] = _Registered(config, agent)

@@ -164,7 +164,7 @@ class Executor:
                 task=claim.task,
                 has_mail=claim.has_mail,
             ),
-            journal=Journal(claim.steps, claim.starts, claim.decisions),
+            journal=Journal(claim.steps, claim.starts, claim.decisions, claim.read_at),
             view=view,
         )
         return await self._parts.manager.execute_run(start)

@@ -40,6 +40,7 @@ class ExecutorQueue:
         self._loop = loop
         self._slots = asyncio.Semaphore(slots)
         self._runs: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self.executor: Executor | None = None
         """Who runs; set once, since an executor also rings."""
 
@@ -51,13 +52,16 @@ class ExecutorQueue:
         """There is no broker."""
 
     async def aclose(self) -> None:
-        """Cancel the runs and wait for them."""
+        """Cancel the runs and wait for them; none begins any more."""
+        self._is_closed = True
         for run in self._runs:
             run.cancel()
         if self._runs:
             await asyncio.wait(self._runs, timeout=STOP_SECONDS)
 
     def _start(self, bell: Doorbell) -> None:
+        if self._is_closed:
+            return
         run = self._loop.create_task(self._run(bell))
         self._runs.add(run)
         run.add_done_callback(self._runs.discard)

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter
 
@@ -30,10 +29,10 @@ from orchestrator.journal import (
     SUMMARY_KEY,
     Journal,
     Step,
-    StepKind,
 )
-from orchestrator.task import Task, TaskStats, Usage
+from orchestrator.task import Task, TaskStats
 from workers.agents.agent import ToolResult
+from workers.approval import Approvals, AskedCall
 from workers.compaction import summary_message, summary_request
 from workers.completion_marks import CompletionMarks, Keeping
 from workers.errors import (
@@ -60,25 +59,19 @@ from workers.run_events import (
     tool_ended_events,
 )
 from workers.run_log import RunLog
-from workers.run_steps import completion_step, custom_step, summary_step, tool_step
+from workers.run_steps import (
+    completion_step,
+    custom_step,
+    stats_of,
+    summary_step,
+    tool_step,
+)
 from workers.shown_history import ShownHistory
 from workers.spent_budget import SpentBudget
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import Tool, ToolContext
+from workers.tools.tool import ToolContext
 
 _RunTool = Callable[[ToolContext], Awaitable[ToolResult]]
-
-
-class _ToolCall(NamedTuple):
-    """A call of a model that is not in the journal."""
-
-    call: ToolCall
-    place: str
-    first_index: int
-    once: Tool | None
-    """The tool, when the call must not be made twice."""
-    is_pure: bool
-    """Whether it may run before anybody is told."""
 
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
@@ -107,6 +100,7 @@ class JournaledRunContext:
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
+        self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
@@ -135,13 +129,8 @@ class JournaledRunContext:
 
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
-        steps = self._steps.values()
-        kinds = [step.kind for step in steps]
-        counted = (step.usage for step in steps if step.usage.total_tokens)
-        return TaskStats(
-            usage=sum(counted, start=Usage()),
-            completions=kinds.count(StepKind.COMPLETION),
-            tool_calls=kinds.count(StepKind.TOOL_CALL),
+        return stats_of(
+            self._steps.values(),
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
             maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
@@ -197,6 +186,7 @@ class JournaledRunContext:
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
+        self._approvals.shown.note_prompt(request.messages)
         number = self._completions = self._completions + 1
         key = f"completion:{number}"
         if (done := self._steps.get(key)) is not None:
@@ -273,38 +263,48 @@ class JournaledRunContext:
     ) -> ToolResult:
         place, index = f"{self._completions}:{call.id}", self._items
         self._items += 1
-        done = self._steps.get(f"tool:{place}")
-        if done is not None:
-            self._marks.after_call(self._next_key)
-            return ToolResult.model_validate(done.outcome)
         source = registry or self._registry
         allowed = registry.names if registry else self._config.tools
         tool = source.find_tool(call.name) if call.name in allowed else None
+        done = self._steps.get(f"tool:{place}")
+        if done is not None:
+            self._approvals.shown.note_result(tool)
+            self._marks.after_call(self._next_key)
+            return ToolResult.model_validate(done.outcome)
         is_once = tool is not None and tool.effect == "once"
-        is_pure = tool is not None and tool.effect == "pure"
-        asked = _ToolCall(call, place, index, tool if is_once else None, is_pure)
+        asked = AskedCall(call, tool, place)
         run_tool = partial(source.call, call, allowed=allowed)
         try:
             with self._unsettled.under_way() if is_once else nullcontext():
-                return await self._make_call(asked, run_tool)
+                result = await self._make_call(asked, index, run_tool)
         except GateClosed:
             await self._unsettled.all_ended()
             raise
+        self._approvals.shown.note_result(tool)
+        return result
 
-    async def _make_call(self, asked: _ToolCall, run_tool: _RunTool) -> ToolResult:
-        call, place, index, once, is_pure = asked
+    async def _make_call(
+        self, asked: AskedCall, index: int, run_tool: _RunTool
+    ) -> ToolResult:
+        call, tool, place = asked
+        once = tool if tool and tool.effect == "once" else None
+        waits = self._approvals.needs_one(asked)
+        # A pure call may run before anybody is told.
+        at_once = waits or not (tool and tool.effect == "pure")
         item_id = f"call-{place}"
         with self._run.recording():
             await self._item_log.load()
             item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
-            telling = await self._item_log.announce(call, item, at_once=not is_pure)
+            telling = await self._item_log.announce(call, item, at_once=at_once)
+        result = None
+        if waits:
+            result = await self._approvals.settled(asked, record=self._decided)
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = self._llm.for_tool(may_park=once is None)
         llm = MeteredProvider(source, model=self._config.model)
         started = monotonic()
         ctx = self._tool_context(place, llm)
-        result = None
-        if once is not None:
+        if once is not None and result is None:
             result = await self._unsettled.begin(OnceCall(call, once, ctx, place))
         if result is None:
             with self._run.step(call.name):

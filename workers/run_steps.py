@@ -5,12 +5,14 @@ Their parts are values that were checked when they were made, so most are not ag
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import JsonValue
 
 from conversations.message import Message
 from conversations.trusted import trusted
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind
-from orchestrator.task import Usage
+from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion
@@ -72,6 +74,22 @@ def tool_step(
         error=result.error,
         seconds=seconds,
         attempt=attempt,
+    )
+
+
+def stats_of(
+    steps: Collection[Step], *, running_seconds: float, attempts: int, maybe_paid: int
+) -> TaskStats:
+    """Sum what steps took."""
+    kinds = [step.kind for step in steps]
+    counted = (step.usage for step in steps if step.usage.total_tokens)
+    return TaskStats(
+        usage=sum(counted, start=Usage()),
+        completions=kinds.count(StepKind.COMPLETION),
+        tool_calls=kinds.count(StepKind.TOOL_CALL),
+        running_seconds=running_seconds,
+        attempts=attempts,
+        maybe_paid=maybe_paid,
     )
 
 

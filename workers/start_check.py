@@ -37,7 +37,8 @@ def build_manager(settings: Settings, governor: Governor) -> AgentManager:
     tools = ToolRegistry()
     tools.register(DocumentSummarizer())
     llm = governor.endpoints.default.provider
-    manager = LocalAgentManager(llm, tools, governor=governor)
+    strict = settings.services.agent_manager.strict_tools
+    manager = LocalAgentManager(llm, tools, governor=governor, strict_tools=strict)
     apply_extensions(manager, tools)
     for config in settings.agents.values():
         manager.register_agent(config)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +18,8 @@ from orchestrator.errors import OrchestratorError, TaskNotFound
 from orchestrator.settings import WebhookSettings
 from orchestrator.store import TaskStore
 from orchestrator.task import Task
-from orchestrator.webhook import is_allowed, receiver_of, webhook_body, webhook_headers
+from orchestrator.webhook import is_allowed, webhook_body, webhook_headers
+from orchestrator.webhook_store import DueWebhook, TakenWebhooks
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,11 @@ AT_ONCE: Final = 64
 """Deliveries of one process together."""
 AT_ONCE_TO_ONE: Final = 8
 """Of these to one receiver: one that hangs must not keep the others waiting."""
-POSTPONED_SECONDS: Final = 2.0
-"""When a delivery that finds its receiver busy is due again, about."""
+MOST_SILENT: Final = 1000
+"""Receivers that are remembered for not answering."""
 FIRST_BACKOFF_SECONDS: Final = 5.0
 LONGEST_BACKOFF_SECONDS: Final = 3600.0
+NOTHING: Final = TakenWebhooks((), more=False)
 
 
 class WebhookDeliverer:
@@ -45,7 +46,8 @@ class WebhookDeliverer:
         self._sending: set[asyncio.Task[None]] = set()
         self._busy: Counter[str] = Counter()
         """Deliveries under way to each receiver."""
-        self._postponed = False
+        self._silent: dict[str, None] = {}
+        """Those that did not answer at last: each gets one delivery at a time."""
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -62,69 +64,67 @@ class WebhookDeliverer:
     async def _begin(self, client: httpx.AsyncClient) -> None:
         """Begin to deliver what is due, and wait until there may be more to do."""
         room = AT_ONCE - len(self._sending)
-        due = await self._take(room) if room else ()
-        for tenant, task_id in due:
-            sending = asyncio.create_task(self._see_to(client, tenant, task_id))
+        due, more = await self._take(room) if room else NOTHING
+        for webhook in due:
+            self._busy[webhook.receiver] += 1
+            sending = asyncio.create_task(self._see_to(client, webhook))
             self._sending.add(sending)
             sending.add_done_callback(self._sending.discard)
-        if due and len(due) == room:  # there may be more, once there is room
+        if len(self._sending) == AT_ONCE:
             await asyncio.wait(
                 self._sending,
                 timeout=PAUSE_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-        else:
+        elif not more:
             await asyncio.sleep(PAUSE_SECONDS)
-        if self._postponed:
-            self._postponed = False
-            await asyncio.sleep(PAUSE_SECONDS / 2)
 
-    async def _take(self, limit: int) -> tuple[tuple[str, str], ...]:
+    def _places(self) -> dict[str, int]:
+        """How many more deliveries may go to those receivers that have had some."""
+        places = {
+            receiver: max(0, AT_ONCE_TO_ONE - busy)
+            for receiver, busy in self._busy.items()
+        }
+        for receiver in self._silent:
+            places[receiver] = 0 if self._busy[receiver] else 1
+        return places
+
+    async def _take(self, limit: int) -> TakenWebhooks:
         try:
             return await self._store.take_webhooks(
-                limit=limit, lease_seconds=self._lease_seconds
+                limit=limit,
+                lease_seconds=self._lease_seconds,
+                most_each=AT_ONCE_TO_ONE,
+                places=self._places(),
             )
         except OrchestratorError as exc:
             logger.warning("webhooks missed", extra={"error": str(exc)})
         except Exception:
             logger.exception("webhooks failed")
-        return ()
+        return NOTHING
 
-    async def _see_to(
-        self, client: httpx.AsyncClient, tenant: str, task_id: str
-    ) -> None:
+    async def _see_to(self, client: httpx.AsyncClient, webhook: DueWebhook) -> None:
         """Try one delivery; whatever goes wrong, it is due again after its lease."""
+        task_id = webhook.task_id
         try:
-            await self._deliver(client, tenant, task_id)
+            await self._deliver(client, webhook)
         except OrchestratorError as exc:
             facts = {"task_id": task_id, "error": str(exc)}
             logger.warning("webhook missed", extra=facts)
         except Exception:
             logger.exception("webhook failed", extra={"task_id": task_id})
+        finally:
+            self._busy[webhook.receiver] -= 1
+            self._busy += Counter()  # keeps those that are busy
 
-    async def _deliver(
-        self, client: httpx.AsyncClient, tenant: str, task_id: str
-    ) -> None:
+    async def _deliver(self, client: httpx.AsyncClient, webhook: DueWebhook) -> None:
+        tenant, task_id, receiver = webhook
         try:
             task = await self._store.get(tenant, task_id)
         except TaskNotFound:
             await self._store.settle_webhook(tenant, task_id, error="task is gone")
             return
-        receiver = receiver_of(task.webhook or "")
-        if self._busy[receiver] >= AT_ONCE_TO_ONE:
-            self._postponed = True
-            later = POSTPONED_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
-            await self._store.settle_webhook(
-                tenant, task_id, error=None, again_after_seconds=later
-            )
-            return
-        self._busy[receiver] += 1
-        try:
-            error = await self._send(client, task)
-        finally:
-            self._busy[receiver] -= 1
-            self._busy += Counter()  # keeps those that are busy
-        await self._settle(task, error)
+        await self._settle(task, await self._send(client, task, receiver))
 
     async def _settle(self, task: Task, error: str | None) -> None:
         again = None
@@ -143,7 +143,9 @@ class WebhookDeliverer:
             task.tenant, task.id, error=error, again_after_seconds=again
         )
 
-    async def _send(self, client: httpx.AsyncClient, task: Task) -> str | None:
+    async def _send(
+        self, client: httpx.AsyncClient, task: Task, receiver: str
+    ) -> str | None:
         """Send once; return why it was not taken, if so."""
         secret = self._settings.secret
         if task.webhook is None or not is_allowed(task.webhook, self._settings.allowed):
@@ -161,5 +163,8 @@ class WebhookDeliverer:
                 ) as answer:
                     status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as exc:
+            if len(self._silent) < MOST_SILENT:
+                self._silent[receiver] = None
             return f"{type(exc).__name__}"
+        self._silent.pop(receiver, None)
         return None if 200 <= status < 300 else f"HTTP {status}"

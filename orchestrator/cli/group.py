@@ -23,7 +23,7 @@ _COMMANDS = {
     "tasks": "List tasks, newest first.",
     "show": "Show one task: state, answer, steps, usage.",
     "cancel": "Ask for the end of tasks.",
-    "resolve": "Decide on a tool call whose outcome a crash hid.",
+    "resolve": "Decide on what a waiting task asks a person.",
     "retry": "Submit ended tasks again.",
     "schedules": "List schedules, add and remove them.",
     "status": "Show what waits and runs, who works, whether tasks are taken.",

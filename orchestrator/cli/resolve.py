@@ -39,6 +39,13 @@ def command(
     fail   end the task
 
     \b
+    Where a call needs approval (named approval:...):
+    run     allow it, as it is shown
+    refuse  go on without it; the model reads the note
+    done    go on with --output instead
+    fail    end the task
+
+    \b
     Where the budget is spent (a call named budget:1):
     run    let the task spend its budgets once more
     done   ask for a last answer with what there is

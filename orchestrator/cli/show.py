@@ -16,6 +16,13 @@ from orchestrator.duration import format_seconds
 from orchestrator.journal import Step
 from orchestrator.task import Task, TaskStatus
 
+_QUESTIONS = {
+    "unknown_outcome": ("Was this call done?", "done|run|fail"),
+    "approval": ("May this call be made?", "run|refuse|done|fail"),
+    "budget_spent": ("May more be spent?", "run|done|fail"),
+}
+"""What is asked of a person, and what may be answered, by why it is asked."""
+
 
 @click.command("show", epilog=exit_codes.EXPLAINED)
 @click.argument("task_id")
@@ -80,9 +87,12 @@ def _print_awaited(task: Task) -> None:
         return
     for call in task.awaiting:
         arguments = one_line(json.dumps(call.arguments, ensure_ascii=False), limit=200)
+        question, choices = _QUESTIONS[call.reason]
+        when = f", begun {call.begun_at}" if call.begun_at else ""
+        until = f", refused after {call.expires_at}" if call.expires_at else ""
         click.echo(
-            f"\nWas this call done? {call.tool} {arguments}, begun {call.begun_at}\n"
-            f"  celeriac resolve {task.id} {call.call_id} done|run|fail"
+            f"\n{question} {call.tool} {arguments}{when}{until}\n"
+            f"  celeriac resolve {task.id} {call.call_id} {choices}"
         )
 
 

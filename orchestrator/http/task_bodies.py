@@ -173,7 +173,7 @@ class StepList(BaseModel):
 
 
 class DecisionBody(BaseModel):
-    """What a person decided about a call whose outcome is unknown."""
+    """What a person decided about a call that a waiting task shows."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -183,7 +183,7 @@ class DecisionBody(BaseModel):
     )
 
     call_id: str = Field(min_length=1, max_length=512)
-    decision: Literal["done", "run", "fail"]
+    decision: Literal["done", "run", "refuse", "fail"]
     output: JsonValue = None
     note: str = Field(default="", max_length=1000)
 

@@ -3,8 +3,8 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 lease, 7 running time (ms), 8 reason, 9 event data (JSON),
---       10 how many outcomes are unknown, 11.. field and awaited call (JSON) of each
---       decision
+--       10 how many outcomes are unknown, 11.. step key, awaited call (JSON) and time
+--       (ms) after which it is refused, or '', of each decision
 -- Returns {'parked', doorbells} or {'lost'}.
 
 if get('released_fence') == ARGV[6] then
@@ -28,13 +28,19 @@ move('waiting')
 count('released decision ' .. get('agent'), 1)
 leave_due_and_leases()
 redis.call('HSET', RECORD, 'pending_reason', ARGV[8],
-  'awaited', text((#ARGV - 10) / 2))
+  'awaited', text((#ARGV - 10) / 3))
 redis.call('HINCRBY', RECORD, 'unknown_outcomes', ARGV[10])
-for i = 11, #ARGV, 2 do
-  redis.call('HSET', RECORD, ARGV[i], ARGV[i + 1])
+local first = get_number('deadline_at_ms')
+for i = 11, #ARGV, 3 do
+  redis.call('HSET', RECORD, 'await:' .. ARGV[i], ARGV[i + 1])
+  if ARGV[i + 2] ~= '' then
+    local lapses = NOW + tonumber(ARGV[i + 2])
+    redis.call('HSET', RECORD, 'lapse:' .. ARGV[i], text(lapses))
+    first = math.min(first or lapses, lapses)
+  end
 end
-if get('deadline_at_ms') then
-  look_at(get_number('deadline_at_ms'))
+if first then
+  look_at(first)
 end
 append_event('task.waiting', ARGV[9])
 return {'parked', bells}

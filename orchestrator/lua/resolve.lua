@@ -1,8 +1,7 @@
 -- Keeps a decision on an awaited call; after the last one waiting -> pending.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's, then 6 field of the awaited call, 7 step key, 8 decision (JSON),
---       9 event data (JSON)
+-- ARGV  task.lua's, then 6 step key, 7 decision (JSON), 8 event data (JSON)
 -- Returns {'resolved', record, doorbells}, {'not_awaited', record} or {'unknown'}. A
 -- decision stands in the journal as '! <ms> <decision JSON>' until it is acted on.
 
@@ -10,24 +9,15 @@ local status = get('status')
 if not status then
   return {'unknown'}
 end
-if status ~= 'waiting' or not get(ARGV[6]) then
-  local stored = redis.call('HGET', JOURNAL, ARGV[7])
+if status ~= 'waiting' or not get('await:' .. ARGV[6]) then
+  local stored = redis.call('HGET', JOURNAL, ARGV[6])
   local kept = stored and string.match(stored, '^! %d+ (.*)$')
-  if kept ~= ARGV[8] then
+  if kept ~= ARGV[7] then
     return {'not_awaited', redis.call('HGETALL', RECORD)}
   end
   local bells = status == 'pending' and {doorbell(TASK_ID)} or {}
   return {'resolved', redis.call('HGETALL', RECORD), bells}
 end
 
-local left = get_number('awaited') - 1
-if left == 0 then
-  move('pending')
-  leave_due_and_leases()
-end
-redis.call('HSET', RECORD, 'awaited', text(left), 'resumes', '1')
-redis.call('HDEL', RECORD, ARGV[6])
-redis.call('HSET', JOURNAL, ARGV[7], '! ' .. text(NOW) .. ' ' .. ARGV[8])
-append_event('tool_call.resolved', ARGV[9])
-local bells = left == 0 and make_due(0) or {}
+local bells = decide({{key = ARGV[6], decision = ARGV[7], event = ARGV[8]}})
 return {'resolved', redis.call('HGETALL', RECORD), bells}

@@ -1,8 +1,8 @@
 -- Looks at a due task: ends it when a limit has passed, rings when it may run now. A
--- waiting task is due only for its deadline.
+-- waiting task is due only for its deadline, and for the time that a decision may take.
 --
 -- KEYS  task.lua's
--- ARGV  task.lua's
+-- ARGV  task.lua's, then 6 the note of a decision that nobody took
 -- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
 
 local status = is_record() and get('status')
@@ -18,8 +18,15 @@ if reason then
   return {'ended', end_with_failure('failed', 'expired', reason)}
 end
 if status == 'waiting' then
-  redis.call('ZREM', DUE, MEMBER)
-  return {'nothing', {}}
+  local lapsed, first = lapsed_calls(ARGV[6])
+  local bells = decide(lapsed)
+  if get('status') == 'waiting' then
+    redis.call('ZREM', DUE, MEMBER)
+    if first then
+      look_at(first)
+    end
+  end
+  return {#lapsed > 0 and 'rung' or 'nothing', bells}
 end
 if get_number('due_ms') > NOW then
   look_at(get_number('due_ms'))

@@ -1,9 +1,8 @@
--- Notes how a delivery went: done, to be repeated, given up, or not tried yet.
+-- Notes how a delivery went: done, to be repeated, or given up.
 --
 -- KEYS  1 record, 2 webhooks of all tenants by when they are due (zset)
 -- ARGV  1 member ('tenant id'), 2 error or '' when it was delivered,
---       3 delay before the next attempt (ms) or '' when there is none; with a delay and no
---       error it was not tried
+--       3 delay before the next attempt (ms) or '' when there is none
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -12,10 +11,6 @@ local function text(number)
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('ZREM', KEYS[2], ARGV[1])
-  return {}
-end
-if ARGV[2] == '' and ARGV[3] ~= '' then
-  redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[3])), ARGV[1])
   return {}
 end
 redis.call('HINCRBY', KEYS[1], 'webhook_attempts', 1)

@@ -1,17 +1,39 @@
--- Takes webhooks that are due, for a while: who takes them delivers or postpones them,
--- else they are due again.
+-- Takes webhooks that are due, for a while: who takes them delivers them, else they are
+-- due again. What its receiver has no place for is put off, the more of it the longer, so
+-- that a backlog of one keeps nothing of the others out of sight.
 --
--- KEYS  1 webhooks of all tenants by when they are due (zset)
--- ARGV  1 how many at most, 2 for how long (ms)
--- Returns their members ('tenant id').
+-- KEYS  1 webhooks of all tenants by when they are due (zset), 2 prefix of every key of ours
+-- ARGV  1 how many at most, 2 for how long (ms), 3 how many to one receiver, 4.. receivers
+--       that have fewer places, and how many
+-- Returns {member ('tenant id') and receiver of each, whether more may be due}.
+
+local LOOKED_AT = 1000
+local PUT_OFF, EACH = 1000, 5 -- ms
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local function text(number)
   return string.format('%.0f', number)
 end
-local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, ARGV[1])
-for _, member in ipairs(found) do
-  redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[2])), member)
+local limit, places, found, behind = tonumber(ARGV[1]), {}, {}, 0
+for i = 4, #ARGV, 2 do
+  places[ARGV[i]] = tonumber(ARGV[i + 1])
 end
-return found
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, LOOKED_AT)
+for _, member in ipairs(due) do
+  if #found == 2 * limit then
+    return {found, 1}
+  end
+  local tenant, id = string.match(member, '^(%S+) (%S+)$')
+  local receiver = redis.call('HGET', KEYS[2] .. tenant .. ':task:' .. id, 'webhook') or ''
+  local left = places[receiver] or tonumber(ARGV[3])
+  if left > 0 then
+    places[receiver] = left - 1
+    found[#found + 1], found[#found + 2] = member, receiver
+    redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[2])), member)
+  else
+    behind = behind + 1
+    redis.call('ZADD', KEYS[1], text(now + PUT_OFF + EACH * behind), member)
+  end
+end
+return {found, #due == LOOKED_AT and 1 or 0}

@@ -18,12 +18,18 @@ from tests.conformance.task_steps import (
     submitted,
     sweep_until,
     try_claim,
+    until,
 )
 
 COMPLETION = StepStart(key="completion:1", kind=StepKind.COMPLETION)
 CALL = StepStart(key="tool:1:a", kind=StepKind.TOOL_CALL, facts={"tool": "pay"})
 AWAITED = AwaitedCall(call_id="1:a", tool="pay", arguments={"list": [], "ä": 1})
 DONE = Decision(key="tool:1:a", action=Action.DONE, output={"id": []})
+
+
+def undated(decisions: tuple[Decision, ...]) -> list[Decision]:
+    assert all(decision.decided_at for decision in decisions)
+    return [each.model_copy(update={"decided_at": None}) for each in decisions]
 
 
 async def released(stores: Stores, lease: Lease) -> Claim:
@@ -156,7 +162,7 @@ async def test_a_decision_rings_the_task_and_reaches_the_next_attempt(
     again = await stores.tasks.resolve("default", task.id, DONE)
     assert again.task == answer.task
     claimed = await claim(stores.tasks, task)
-    assert (claimed.decisions, claimed.starts) == ((DONE,), ())
+    assert (undated(claimed.decisions), claimed.starts) == ([DONE], ())
     assert (await event_types(stores.tasks, task)).count("tool_call.resolved") == 1
 
 
@@ -244,3 +250,56 @@ async def test_a_resolved_run_finishes_like_any_other(stores: Stores) -> None:
     await stores.tasks.finish(again.lease, completed(again.lease), running_seconds=1)
     ended = await stores.tasks.get("default", task.id)
     assert (ended.agent_name, ended.status) == (AGENT, TaskStatus.COMPLETED)
+
+
+async def test_what_nobody_decides_on_in_time_is_refused_and_the_task_goes_on(
+    stores: Stores,
+) -> None:
+    asked = AwaitedCall(
+        call_id="approval:1:b",
+        reason="approval",
+        tool="pay",
+        arguments={"list": []},
+        timeout_seconds=0.1,
+    )
+    task = await parked(stores, AWAITED, asked)
+    by_id = {call.call_id: call for call in task.awaiting}
+    assert by_id["1:a"].expires_at is None
+    assert by_id["approval:1:b"].expires_at is not None
+    assert by_id["approval:1:b"].arguments == {"list": []}
+
+    async def only_the_other_is_left() -> bool:
+        await stores.tasks.sweep()
+        task_now = await stores.tasks.get("default", task.id)
+        return [call.call_id for call in task_now.awaiting] == ["1:a"]
+
+    await until(only_the_other_is_left)
+    task_now = await stores.tasks.get("default", task.id)
+    assert task_now.status is TaskStatus.WAITING
+    late = Decision(key="tool:approval:1:b", action=Action.RUN)
+    with pytest.raises(InvalidInput, match="it awaits: 1:a"):
+        await stores.tasks.resolve("default", task.id, late)
+    await stores.tasks.resolve("default", task.id, DONE)
+    claimed = await claim(stores.tasks, task)
+    assert claimed.read_at is not None
+    found = {decision.key: decision for decision in claimed.decisions}
+    refusal = found["tool:approval:1:b"]
+    assert (refusal.action, refusal.note) == (Action.REFUSE, "nobody decided in time")
+    assert refusal.decided_at is not None
+    assert refusal.decided_at <= claimed.read_at
+    assert found[DONE.key].output == DONE.output
+
+
+async def test_the_last_call_that_expires_rings_the_task_unless_it_was_decided_on(
+    stores: Stores,
+) -> None:
+    asked = AwaitedCall(
+        call_id="approval:1:b", reason="approval", tool="pay", timeout_seconds=0.05
+    )
+    task, decided = [await parked(stores, asked) for _ in range(2)]
+    allowed = Decision(key="tool:approval:1:b", action=Action.RUN)
+    await stores.tasks.resolve("default", decided.id, allowed)
+    await sweep_until(stores.tasks, task, TaskStatus.PENDING)
+    assert "tool_call.resolved" in await event_types(stores.tasks, task)
+    assert (await claim(stores.tasks, task)).decisions[0].action is Action.REFUSE
+    assert (await claim(stores.tasks, decided)).decisions[0].action is Action.RUN

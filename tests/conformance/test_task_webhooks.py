@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
+from orchestrator.webhook_store import DueWebhook
 from tests.conformance.conftest import OpenStores, Stores
-from tests.conformance.task_steps import claim, completed, submitted, until
+from tests.conformance.task_steps import AGENT, claim, completed, submitted, until
 
 URL = "https://hooks.example.com/"
 
@@ -20,7 +22,22 @@ async def ended(stores: Stores, **fields: object) -> Task:
 
 
 async def take(stores: Stores, seconds: float = 30) -> tuple[tuple[str, str], ...]:
-    return await stores.tasks.take_webhooks(limit=10, lease_seconds=seconds)
+    taken = await stores.tasks.take_webhooks(
+        limit=10, lease_seconds=seconds, most_each=8, places={}
+    )
+    return tuple((each.tenant, each.task_id) for each in taken.due)
+
+
+async def take_all(
+    stores: Stores, *, most_each: int = 8, places: Mapping[str, int] | None = None
+) -> list[DueWebhook]:
+    found, more = list[DueWebhook](), True
+    while more:
+        due, more = await stores.tasks.take_webhooks(
+            limit=10, lease_seconds=30, most_each=most_each, places=places or {}
+        )
+        found += due
+    return found
 
 
 async def test_an_end_with_a_webhook_is_taken_once(stores: Stores) -> None:
@@ -70,16 +87,34 @@ async def test_a_failed_delivery_is_noted_and_due_again_later(stores: Stores) ->
     assert await take(stores, 0.0) == ()
 
 
-async def test_a_delivery_that_is_put_off_is_no_attempt(stores: Stores) -> None:
-    task = await ended(stores)
-    await take(stores)
-    await stores.tasks.settle_webhook(
-        "default", task.id, error=None, again_after_seconds=0.01
-    )
-    await asyncio.sleep(0.02)
-    assert await take(stores) == (("default", task.id),)
-    record = await stores.tasks.get("default", task.id)
-    assert (record.webhook_attempts, record.webhook_delivered_at) == (0, None)
+async def test_a_backlog_of_one_receiver_hides_nothing_of_the_others(
+    stores: Stores,
+) -> None:
+    hanging = "https://hangs.example.com/end"
+    backlog = [Task(agent_name=AGENT, webhook=hanging) for _ in range(1100)]
+    await stores.tasks.create(backlog)
+    for task in backlog:
+        await stores.tasks.cancel("default", task.id)
+    others = [(await ended(stores)).id for _ in range(3)]
+    busy = {"hangs.example.com": 0}
+    found = await take_all(stores, places=busy)
+    assert {each.task_id for each in found} == {*others}
+    assert {each.receiver for each in found} == {"hooks.example.com"}
+
+
+async def test_of_one_receiver_so_many_are_taken_and_the_rest_a_little_later(
+    stores: Stores,
+) -> None:
+    tasks = {(await ended(stores)).id for _ in range(5)}
+    first = await take_all(stores, most_each=2)
+    assert len(first) == 2
+    found = {each.task_id for each in first}
+
+    async def all_taken() -> bool:
+        found.update(each.task_id for each in await take_all(stores, most_each=2))
+        return found == tasks
+
+    await until(all_taken)
 
 
 async def test_a_webhook_that_nobody_delivers_is_forgotten_with_its_task(

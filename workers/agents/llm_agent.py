@@ -87,12 +87,12 @@ class LLMAgent:
 
         Args:
             instructions: Stand before the configured ones in the system prompt.
-            registry: Tools of this agent alone, beside the configured ones; all of
-                them may be called.
+            registry: Tools of this agent alone, all of which may be called.
         """
         self._instructions = instructions
         self._registry = registry or ToolRegistry()
         self._samplings = Samplings()
+        self.tool_tags = self._registry.tags
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         instructions = "\n\n".join(

@@ -14,7 +14,7 @@ from workers.agents.document_input import invalid, read_library, read_roots
 from workers.agents.llm_agent import LLMAgent
 from workers.tools.citations import check_citations
 from workers.tools.document_summarizer import DocumentSummarizer
-from workers.tools.documents import DocumentLibrary
+from workers.tools.documents import DOCUMENT_TAGS, DocumentLibrary
 from workers.tools.registry import ToolRegistry
 
 QUERY_FIELDS = ("query", *PROMPT_FIELDS)
@@ -47,6 +47,8 @@ class ResearcherAgent:
     citations that exist, the number of those that do not, and the documents that the
     model was shown.
     """
+
+    tool_tags = DOCUMENT_TAGS
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         query = _query(agent_input)

@@ -8,8 +8,9 @@ dialect that the endpoint refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import aiohttp
 from pydantic import SecretStr
@@ -166,12 +167,10 @@ class ChatCompletionsProvider:
         first_byte = self._limits.first_byte_seconds if stream else total
         while True:
             dialect = self._dialects.get(model, self._dialect)
-            sending = self._send(
-                dumps(
-                    chat_body(request, model=model, dialect=dialect, stream=stream)
-                ).encode()
+            write = partial(
+                _written, request, model=model, dialect=dialect, stream=stream
             )
-            sent = await clock.bound(sending, first_byte)
+            sent = await clock.bound(self._send(write), first_byte)
             if 200 <= sent.response.status < 300:
                 return Answer(
                     sent,
@@ -195,15 +194,20 @@ class ChatCompletionsProvider:
             )
             self._dialects[model] = adapted
 
-    async def _send(self, content: bytes) -> Sent:
+    async def _send(self, write: Callable[[], bytes]) -> Sent:
+        """Send what is written now, and written once more where that was in vain.
+
+        Nothing keeps the text while the model thinks: those of a thousand runs at once
+        are the largest things that they have.
+        """
         try:
             try:
-                return Sent(await self._client.post_json(self._url, content))
+                return Sent(await self._client.post_json(self._url, write()))
             except FOREIGN_ERRORS as exc:
                 if not went_stale(exc):
                     raise
             # Other idle connections may be as dead: a client of its own.
-            return await self._send_afresh(content)
+            return await self._send_afresh(write())
         except FOREIGN_ERRORS as exc:
             # Its frames hold the headers, for whoever reports errors with locals.
             bare = exc.with_traceback(None)
@@ -230,3 +234,10 @@ class ChatCompletionsProvider:
             pass  # what came of it will do
         text = self._endpoint.scrub(raw.decode("utf-8", "replace"))
         return read_failure(response.status, text, headers=response.headers)
+
+
+def _written(
+    request: CompletionRequest, *, model: str, dialect: Dialect, stream: bool
+) -> bytes:
+    body = chat_body(request, model=model, dialect=dialect, stream=stream)
+    return dumps(body).encode()

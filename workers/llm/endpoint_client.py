@@ -13,6 +13,7 @@ from functools import cached_property, partial
 
 import httpx
 from aiohttp import (
+    BytesPayload,
     ClientPayloadError,
     ClientResponse,
     ClientSession,
@@ -20,6 +21,7 @@ from aiohttp import (
     DummyCookieJar,
     StreamReader,
 )
+from aiohttp.abc import AbstractStreamWriter
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from orchestrator.trace_context import HEADER, present_traceparent
@@ -34,6 +36,16 @@ class _Way:
     headers: Mapping[str, str] = field(repr=False)
     proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+class _LetGo(BytesPayload):
+    """A body that is kept until it is written, not until its answer has come."""
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        await super().write_with_length(writer, content_length)
+        self._value = b""
 
 
 class EndpointClient(HttpxAiohttpClient):
@@ -57,10 +69,12 @@ class EndpointClient(HttpxAiohttpClient):
         """
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
         trace = present_traceparent()
+        body = _LetGo(content)
+        del content
         return await way.session.post(
             url,
             headers={**way.headers, HEADER: trace} if trace else way.headers,
-            data=content,
+            data=body,
             allow_redirects=False,
             auto_decompress=False,
             timeout=self._time_limits,

@@ -10,7 +10,7 @@ from workers.errors import ToolFailed
 from workers.llm.provider import CompletionRequest, LLMProvider
 from workers.tools.citations import check_citations
 from workers.tools.document_roots import DocumentRoots
-from workers.tools.documents import Document, DocumentSource
+from workers.tools.documents import DOCUMENT_TAGS, Document, DocumentSource
 from workers.tools.summarize import PART_CHARACTERS, Ask, Summarizer
 from workers.tools.tool import Tool, ToolContext
 
@@ -42,7 +42,10 @@ class DocumentSummarizer(Tool):
             part_characters: Text in one prompt; about a quarter of it in tokens.
         """
         super().__init__(
-            self.summarize_document, effect="pure", timeout_seconds=TIMEOUT_SECONDS
+            self.summarize_document,
+            effect="pure",
+            timeout_seconds=TIMEOUT_SECONDS,
+            tags=DOCUMENT_TAGS,
         )
         self._documents = DocumentRoots() if documents is None else documents
         self._part_characters = part_characters

@@ -20,13 +20,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 from pydantic import Field
 
 from workers.errors import ToolFailed
 from workers.tools.passages import Passage, PassageIndex, split_passages
-from workers.tools.tool import Tool
+from workers.tools.tool import Tag, Tool
+
+DOCUMENT_TAGS: Final[frozenset[Tag]] = frozenset({"reads_private", "reads_untrusted"})
+"""A document is its owner's, and others may have written in it."""
 
 MAX_READ_CHARACTERS = 24_000
 """Text of one `read_document`; about 6,000 tokens of English."""
@@ -127,7 +130,9 @@ class DocumentLibrary:
     def tools(self) -> tuple[Tool, ...]:
         """Return the tools; a second run of any of them does no harm."""
         functions = (self.search_documents, self.read_document, self.list_documents)
-        return tuple(Tool(function, effect="pure") for function in functions)
+        return tuple(
+            Tool(function, effect="pure", tags=DOCUMENT_TAGS) for function in functions
+        )
 
     def search_documents(
         self, query: str, limit: Annotated[int, Field(ge=1, le=20)] = 6

@@ -12,7 +12,7 @@ from conversations.mending import mended
 from conversations.message import ToolCall
 from workers.errors import InvalidAgent, ToolError, UnknownTool
 from workers.llm.provider import ToolSpec
-from workers.tools.tool import Tool, ToolContext, ToolResult
+from workers.tools.tool import Tag, Tool, ToolContext, ToolResult
 
 MAX_RESULT_BYTES = 64 * 1024
 """Text of one result that a model is shown; about 16,000 tokens of English."""
@@ -48,6 +48,11 @@ class ToolRegistry:
     def names(self) -> tuple[str, ...]:
         """The names, in order of registration."""
         return tuple(self._tools)
+
+    @property
+    def tags(self) -> frozenset[Tag]:
+        """What its tools bring together."""
+        return frozenset(tag for tool in self._tools.values() for tag in tool.tags)
 
     def find_tool(self, name: str) -> Tool | None:
         return self._tools.get(name)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, cast, get_args, overload
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -33,6 +33,7 @@ from orchestrator.task import Task
 from workers.errors import (
     GateClosed,
     InvalidAgent,
+    InvalidToolArguments,
     ToolError,
     ToolFailed,
     ToolTimeout,
@@ -46,6 +47,13 @@ logger = logging.getLogger(__name__)
 
 Effect = Literal["pure", "idempotent", "once"]
 """What a second run would do: nothing, nothing with the same key, or harm."""
+
+Tag = Literal["reads_private", "reads_untrusted", "sends_out"]
+"""What makes a tool dangerous in company: it shows the model what not everybody may
+know, or what a stranger may have written, or it carries something away."""
+
+DEFAULT_APPROVAL_SECONDS = 86_400.0
+"""A day: somebody looks once a day at least, and what was asked then still holds."""
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 """Long for a look-up, short enough that a hung tool leaves its run time to answer."""
@@ -125,7 +133,7 @@ class Tool:
     runs in a thread; one that outlives its timeout goes on unseen until it returns.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with a default
         self,
         function: Callable[..., Any],
         *,
@@ -133,6 +141,9 @@ class Tool:
         effect: Effect = "once",
         timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
         verify: Verify | None = None,
+        tags: Collection[Tag] = (),
+        requires_approval: bool = False,
+        approval_timeout_seconds: float | None = DEFAULT_APPROVAL_SECONDS,
     ) -> None:
         """Make a tool of `function`.
 
@@ -145,6 +156,12 @@ class Tool:
             timeout_seconds: After so long the call is given up; None waits for ever.
             verify: Of a `once` tool: looks up whether a call that a crash cut short
                 had its effect; without it a person is asked.
+            tags: What makes it dangerous beside others: `reads_private`,
+                `reads_untrusted`, `sends_out`.
+            requires_approval: Each call waits for a person before it begins.
+            approval_timeout_seconds: After so long without a decision the call is
+                refused, and an approval that was not used is asked for again; None
+                waits for ever.
 
         Raises:
             InvalidAgent: the name, effect or a parameter cannot be used.
@@ -155,17 +172,25 @@ class Tool:
             raise InvalidAgent(
                 f"tool {self.name!r}: effect must be 'pure', 'idempotent' or 'once'"
             )
-        if timeout_seconds is not None and not timeout_seconds > 0:
-            raise InvalidAgent(
-                f"tool {self.name!r}: timeout_seconds must be above 0"
-                f" (got {timeout_seconds}); None waits for ever"
-            )
+        limits = {
+            "timeout_seconds": timeout_seconds,
+            "approval_timeout_seconds": approval_timeout_seconds,
+        }
+        for field, seconds in limits.items():
+            if seconds is not None and not seconds > 0:
+                raise InvalidAgent(
+                    f"tool {self.name!r}: {field} must be above 0"
+                    f" (got {seconds}); None waits for ever"
+                )
         if verify is not None and effect != "once":
             raise InvalidAgent(
                 f"tool {self.name!r}: verify is for effect 'once' (got {effect!r});"
                 " a call of another effect is simply made again; leave verify out"
             )
         self.effect = effect
+        self.tags = _checked_tags(self.name, tags)
+        self.requires_approval = requires_approval
+        self.approval_timeout_seconds = approval_timeout_seconds
         self._verify = verify
         self._is_async = inspect.iscoroutinefunction(function)
         self.timeout_seconds = timeout_seconds
@@ -176,6 +201,24 @@ class Tool:
             description=self._signature.description,
             parameters=self._signature.schema,
         )
+
+    @property
+    def reads_untrusted(self) -> bool:
+        """Whether what it gives may hold a stranger's words."""
+        return "reads_untrusted" in self.tags
+
+    @property
+    def sends_out(self) -> bool:
+        """Whether it carries something away."""
+        return "sends_out" in self.tags
+
+    def accepts(self, arguments: JsonObject) -> bool:
+        """Whether a call with these arguments would be made."""
+        try:
+            self._signature.validate(arguments)
+        except InvalidToolArguments:
+            return False
+        return True
 
     async def call(self, arguments: JsonObject, ctx: ToolContext) -> JsonValue:
         """Check the arguments, run the function, check what it gives.
@@ -276,6 +319,15 @@ def _checked_name(name: str) -> str:
         raise InvalidAgent(f"tool name {name[:64]!r} {exc}; give name=") from exc
 
 
+def _checked_tags(name: str, tags: Collection[Tag]) -> frozenset[Tag]:
+    known = get_args(Tag)
+    if isinstance(tags, str) or not set(tags) <= set(known):
+        raise InvalidAgent(
+            f"tool {name!r}: tags must be a list of some of {', '.join(known)}"
+        )
+    return frozenset(tags)
+
+
 @overload
 def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
@@ -285,10 +337,13 @@ def tool(
     effect: Effect = "once",
     timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
     verify: Verify | None = None,
+    tags: Collection[Tag] = (),
+    requires_approval: bool = False,
+    approval_timeout_seconds: float | None = DEFAULT_APPROVAL_SECONDS,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
-def tool(
+def tool(  # noqa: PLR0913 - settings, each with a default
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -296,12 +351,22 @@ def tool(
     effect: Effect = "once",
     timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
     verify: Verify | None = None,
+    tags: Collection[Tag] = (),
+    requires_approval: bool = False,
+    approval_timeout_seconds: float | None = DEFAULT_APPROVAL_SECONDS,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a `Tool` of a typed function, bare or with settings.
 
     The docstring tells the model what it does; its `Args:` describe the arguments.
     """
     make = partial(
-        Tool, name=name, effect=effect, timeout_seconds=timeout_seconds, verify=verify
+        Tool,
+        name=name,
+        effect=effect,
+        timeout_seconds=timeout_seconds,
+        verify=verify,
+        tags=tags,
+        requires_approval=requires_approval,
+        approval_timeout_seconds=approval_timeout_seconds,
     )
     return make if function is None else make(function)

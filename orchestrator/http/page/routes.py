@@ -21,9 +21,16 @@ from orchestrator.http.dependencies import Celeriac
 from orchestrator.http.page.answering import PageRoute, form_of, to
 from orchestrator.http.page.rendering import render
 from orchestrator.http.page.timeline import make_timeline
-from orchestrator.http.page.views import actions_of, counts_of, line_of, view_of
+from orchestrator.http.page.views import (
+    CHOICES,
+    actions_of,
+    counts_of,
+    line_of,
+    view_of,
+)
 from orchestrator.http.status import operates
 from orchestrator.http.submitter import check_may_decide, stamped
+from orchestrator.journal import Action
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task, TaskStatus
@@ -115,6 +122,7 @@ async def task_page(
         view=view_of(task, steps, events, now=now, caller=caller),
         timeline=make_timeline(events, steps, now=now),
         actions=actions_of(task, caller),
+        choices=CHOICES,
         event_types=_EVENT_TYPES,
     )
 
@@ -166,12 +174,14 @@ async def resolve(
     form = await form_of(request)
     check_may_decide(await celeriac.get(task_id, tenant=caller.tenant), caller)
     decision = form.get("decision", "")
-    if decision not in ("done", "run", "fail"):
-        raise InvalidInput("decision", "must be done, run or fail; press one of them")
+    if decision not in tuple(Action):
+        raise InvalidInput(
+            "decision", f"must be one of {', '.join(Action)}; press one of them"
+        )
     task = await celeriac.resolve(
         task_id,
         form.get("call_id", ""),
-        decision,  # type: ignore[arg-type]
+        Action(decision),
         output=_output_of(form.get("output", "")) if decision == "done" else None,
         note=form.get("note", ""),
         tenant=caller.tenant,

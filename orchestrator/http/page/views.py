@@ -59,6 +59,25 @@ class Actions(NamedTuple):
     resolve: bool
 
 
+CHOICES: Final = {
+    "unknown_outcome": (
+        ("done", "It was done"),
+        ("run", "It was not: run it"),
+        ("fail", "End the task"),
+    ),
+    "approval": (
+        ("run", "Allow this call"),
+        ("refuse", "Refuse it, go on without"),
+        ("fail", "End the task"),
+    ),
+    "budget_spent": (
+        ("run", "Let it spend its budgets once more"),
+        ("done", "Answer with what there is"),
+        ("fail", "End the task"),
+    ),
+}
+"""What a person may decide, and the words on the buttons, by why it is asked."""
+
 _NO_SCOPE: Final = "Your API key may not decide; another one with the scope can."
 
 

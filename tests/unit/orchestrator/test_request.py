@@ -13,7 +13,7 @@ from conversations.message import Role
 from orchestrator.acceptance import KnownAgents
 from orchestrator.agent_config import AgentConfig, AgentInfo
 from orchestrator.errors import InvalidInput, PayloadTooLarge, TaskNotFound
-from orchestrator.lookup import check_page_limit, check_task_id
+from orchestrator.lookup import check_page_limit, check_sequence, check_task_id
 from orchestrator.request import (
     Defaults,
     SubmitRequest,
@@ -160,6 +160,22 @@ def test_what_is_no_request_of_many_is_named(requests: Any) -> None:
         parse_requests(requests, name="requests")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("input", "Hello", 'an object (got str, 5 long); write {"prompt": …} around'),
+        ("input", ["Hello"], "must be an object (got list, 1 long)"),
+        ("tags", "one", "must be a list (got str, 3 long)"),
+    ],
+)
+def test_another_type_is_named_in_words_of_no_language(
+    field: str, value: object, words: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_request({"agent": "a", "input": {}, field: value})
+    assert words in str(refused.value)
+
+
 def test_a_task_made_by_hand_must_be_a_task() -> None:
     with pytest.raises(InvalidInput, match=r"task: must be a Task \(got str\)"):
         request_of("x")  # type: ignore[arg-type]
@@ -293,3 +309,9 @@ def test_who_asks_nothing_is_told_before_anything_is_stored(
 def test_what_may_be_meant_is_taken(kind: str | None, data: dict[str, object]) -> None:
     agent = AgentConfig(name="a", kind=kind) if kind else None
     build_task(SubmitRequest(agent="a", input=data), agent=agent, defaults=Defaults())
+
+
+@pytest.mark.parametrize("after", ["5", None, 1.5, True])
+def test_where_events_go_on_must_be_a_number(after: Any) -> None:
+    with pytest.raises(InvalidInput, match="after: must be a sequence number"):
+        check_sequence(after)

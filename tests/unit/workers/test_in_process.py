@@ -1,0 +1,31 @@
+"""Everything in the caller's process, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator import AgentConfig
+from orchestrator.settings import Settings
+from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.in_process import open_orchestrator
+from workers.llm.scripted import ScriptedLLMProvider
+from workers.tools.registry import ToolRegistry
+
+
+class Waits:
+    """Never ends by itself."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        await asyncio.Event().wait()
+        return AgentResult(content="")
+
+
+async def test_a_run_that_was_to_begin_as_it_closed_does_not() -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    manager.register_agent(AgentConfig(name="waits"), Waits())
+    before = asyncio.all_tasks()
+    async with open_orchestrator(Settings(), manager=manager) as celeriac:
+        await celeriac.submit("waits", {"prompt": "x"})
+    await asyncio.sleep(0)  # the turn of the loop in which it would have begun
+    assert asyncio.all_tasks() == before
