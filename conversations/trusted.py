@@ -22,8 +22,7 @@ _set_fields = _slots["__dict__"].__set__
 _set_named = _slots["__pydantic_fields_set__"].__set__
 _set_extra = _slots["__pydantic_extra__"].__set__
 _set_private = _slots["__pydantic_private__"].__set__
-# Without the frozen model's own `__setattr__`, as pydantic sets them.
-
+# `object.__setattr__`, which pydantic takes, looks through all bases at each call.
 
 _named: dict[tuple[str, ...], set[str]] = {}
 """Names as a caller wrote them, of which there are as many as callers."""
