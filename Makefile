@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults chaos figures bench check lock clean
+.PHONY: help demo up test faults chaos figures bench check lock audit sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +19,11 @@ demo: $(INSTALLED) ## Show real agents at work; needs no Redis, Docker or LLM
 up: $(INSTALLED) ## Keep Redis, workers and Flower running on this machine
 	@$(BIN)/celeriac up
 
+# Much of a test is waiting: three processes keep two cores at work. A file's tests stay together.
+PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED) ## Run all tests with branch coverage
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 faults: $(INSTALLED) ## Kill, freeze, fill and cut everything once (some minutes)
 	CELERIAC_FAULTS=all $(BIN)/pytest tests/faults
@@ -41,7 +44,7 @@ check: $(INSTALLED) ## Lint, types, architecture, and the tests without processe
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(if $(filter test,$(MAKECMDGOALS)),,$(BIN)/pytest --quiet tests/unit tests/conformance)
+	$(if $(filter test,$(MAKECMDGOALS)),,$(BIN)/pytest $(PARALLEL) --quiet tests/unit tests/conformance)
 
 # Keeps the pins that still fit; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 \
@@ -56,8 +59,23 @@ lock: ## Pin all dependencies with hashes again (needs uv)
 	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements-dev.lock \
 		--extra dev --constraints requirements.lock >/dev/null
 
+# Tools of their own, beside the lock: what they bring is nothing that is run or shipped here.
+AUDIT := $(VENV)-audit
+$(AUDIT)/.installed: Makefile
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+audit: $(AUDIT)/.installed ## Look the locks up in the index's advisories (needs the network)
+	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --strict -r requirements.lock
+	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --strict -r requirements-dev.lock
+
+sbom: $(AUDIT)/.installed ## Write the bill of materials of what is installed: sbom.json
+	$(AUDIT)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --output-file sbom.json
+
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) bench.png build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
+	rm -rf $(VENV) $(AUDIT) sbom.json bench.png build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
 		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -178,3 +178,9 @@ class WorkerInfo(BaseModel):
         """Its queues, or where it names none those of its agents."""
         named = self.queues or tuple(agent.queue for agent in self.agents)
         return tuple(sorted(set(named)))
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The agents whose tasks reach it; a `-Q` may leave out their queues."""
+        queues = self.all_queues
+        return tuple(agent.name for agent in self.agents if agent.queue in queues)

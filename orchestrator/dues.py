@@ -47,6 +47,10 @@ class Admitted(NamedTuple):
     reservation: Reservation | None = None
 
 
+Admission = Admitted | Wait | Spent
+"""What is answered to a completion that asks to begin."""
+
+
 class Dues(NamedTuple):
     """Of one completion; paying them twice changes nothing."""
 
@@ -66,7 +70,7 @@ class Dues(NamedTuple):
 class Toll(Protocol):
     """Whom a call without a step asks before it is made, and pays when it is over."""
 
-    async def admit(self, needs: Needs) -> Admitted | Wait | Spent:
+    async def admit(self, needs: Needs) -> Admission:
         """Take a permit and a reservation, in one change, or neither.
 
         Who has to wait gets a place among those who do. Repeating it with the same

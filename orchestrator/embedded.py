@@ -209,10 +209,13 @@ def _locked(state: Path) -> Iterator[int]:
 
 
 def _socket_path(state: Path, stack: ExitStack) -> Path:
-    if len(os.fsencode(state / "redis.sock")) <= _LONGEST_SOCKET_PATH:
-        return state / "redis.sock"
-    short = stack.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-"))
-    return Path(short) / "redis.sock"
+    socket = state / "redis.sock"
+    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - TMPDIR may be long too
+        if len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH:
+            break
+        made = tempfile.TemporaryDirectory(prefix="celeriac-", dir=place)
+        socket = Path(stack.enter_context(made)) / "redis.sock"
+    return socket
 
 
 def _wait_until_it_answers(

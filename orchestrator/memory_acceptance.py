@@ -70,12 +70,11 @@ class MemoryAcceptance:
         return _creation(entry, created=True, bells=(*superseded, *bells))
 
     def _same_id(self, task: Task) -> Creation | Exception | None:
+        own = self._ledger.entries.get((task.tenant, task.id))
         entry = self._turns.addressee((task.tenant, task.id))
         if entry is None:
             return None
-        if entry.task.id != task.id:
-            return self._repeated(entry)
-        if specification(entry.task) != specification(task):
+        if own is not None and specification(own.task) != specification(task):
             return IdempotencyConflict(task.idempotency_key or task.id, task_id=task.id)
         return self._repeated(entry)
 

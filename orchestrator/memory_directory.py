@@ -100,9 +100,7 @@ class InMemoryAgentDirectory:
             return [worker for worker, _ in self._workers.values()]
 
     def _info(self, name: str) -> AgentInfo:
-        serving = sum(
-            agent.name == name for worker in self._live() for agent in worker.agents
-        )
+        serving = sum(name in worker.served for worker in self._live())
         health = self._health.get(name, AgentHealth())
         return AgentInfo(
             config=self._configs[name].model_copy(deep=True),

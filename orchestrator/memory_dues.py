@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator.budget import Amount, Spent
-from orchestrator.dues import Admitted, Dues, Needs
+from orchestrator.dues import Admission, Admitted, Dues, Needs
 from orchestrator.gate import Wait
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_gate import InMemoryGate
@@ -18,7 +18,7 @@ class InMemoryToll:
     gate: InMemoryGate = field(default_factory=InMemoryGate)
     budget: InMemoryBudget = field(default_factory=InMemoryBudget)
 
-    async def admit(self, needs: Needs) -> Admitted | Wait | Spent:
+    async def admit(self, needs: Needs) -> Admission:
         held = await self.budget.reserve(*needs.hold) if needs.hold else None
         if isinstance(held, Spent):
             return held

@@ -98,8 +98,7 @@ class WorkerOverview(BaseModel):
     def of(cls, worker: WorkerInfo) -> WorkerOverview:
         """Read an announcement."""
         facts = worker.model_dump(include=set(cls.model_fields) - {"agents", "queues"})
-        agents = tuple(agent.name for agent in worker.agents)
-        return cls(agents=agents, queues=worker.all_queues, **facts)
+        return cls(agents=worker.served, queues=worker.all_queues, **facts)
 
 
 class GateOverview(BaseModel):

@@ -81,14 +81,14 @@ async def _reachable(parts: OrchestratorParts) -> ReadinessPart:
 
 async def _served(parts: OrchestratorParts) -> ReadinessPart:
     workers = [each for each in await parts.directory.workers() if not each.draining]
-    served = {agent.name for worker in workers for agent in worker.agents}
+    served = {name for worker in workers for name in worker.served}
     missing = sorted(set(parts.agents) - served)
     if not workers:
         detail = "no worker is live; start one: celeriac worker"
     elif missing:
         detail = (
             f"no live worker serves {', '.join(missing)};"
-            " start workers with the settings that name them"
+            " start workers with the settings that name them, and their queues"
         )
     else:
         detail = f"{len(workers)} live, every configured agent is served"

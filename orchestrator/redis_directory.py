@@ -86,9 +86,7 @@ class RedisAgentDirectory:
         if not configs:
             return ()
         names = sorted(configs)
-        served = [
-            agent.name for worker in await self.workers() for agent in worker.agents
-        ]
+        served = [name for worker in await self.workers() for name in worker.served]
         with store_errors(self._address):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for name in names:

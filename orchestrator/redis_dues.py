@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from orchestrator.budget import Reservation, Spent
-from orchestrator.dues import Admitted, Dues, Needs
+from orchestrator.budget import Reservation
+from orchestrator.dues import Admission, Admitted, Dues, Needs
 from orchestrator.gate import LEASE_SECONDS, Permit, Wait
 from orchestrator.redis_budget import read_spent, reserve_call, settle_call
 from orchestrator.redis_gate import enter_call, leave_call, read_entry
@@ -36,7 +36,7 @@ class RedisToll:
         }
         self._scripts = RedisScripts(client, sources=sources)
 
-    async def admit(self, needs: Needs) -> Admitted | Wait | Spent:
+    async def admit(self, needs: Needs) -> Admission:
         keys, arguments = requirement(needs, lease_ms=self._lease_ms)
         answer = await self._scripts.run("admit", keys, arguments)
         return read_admission(needs, answer)
@@ -83,7 +83,7 @@ def requirement(
     return keys, arguments
 
 
-def read_admission(needs: Needs, answer: Sequence[Any]) -> Admitted | Wait | Spent:
+def read_admission(needs: Needs, answer: Sequence[Any]) -> Admission:
     """Return what the answer of such a script says."""
     kind, *facts = answer
     entry, hold = needs

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -315,7 +315,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     f"pool {pool!r} cannot run agents; start the worker"
                     f" {', '.join(SUPPORTED_POOLS.values())}"
                 )
-            asyncio.run(check_startup(load_settings()))
+            _take_from(worker, asyncio.run(check_startup(load_settings())))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
         if pool == "prefork":
@@ -325,6 +325,19 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Start agents here, unless they run in children."""
         if _pool_of(worker) != "prefork":
             worker_process.current()
+
+
+def _take_from(worker: Any, queues: Iterable[str]) -> None:
+    """Take from queues of agents that code registers too, unless a `-Q` or `-X` chose.
+
+    Celery reads the queues of its settings only, and tells no step of that choice.
+    """
+    known = worker.app.amqp.queues
+    more = sorted(set(queues) - set(known))
+    for name in more:
+        known.add(name, exchange=name, routing_key=name)
+    if more and known._consume_from is None:
+        known.select([*known.consume_from, *more])
 
 
 def _pool_of(worker: Any) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from types import TracebackType
 
 from conversations.trusted import trusted
-from orchestrator.budget import Spent
-from orchestrator.dues import Admitted, Needs
-from orchestrator.gate import Wait
+from orchestrator.dues import Admission, Needs
 from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
 from workers.live_text import LiveText
@@ -55,8 +54,8 @@ class CompletionMarks:
         self.maybe_paid += started.is_unknown
         return live.hear if live and started.is_watched else None
 
-    async def admit(self, key: str, needs: Needs) -> Admitted | Wait | Spent | None:
-        return await self._log.admit(self._start(key), needs)
+    def admit(self, key: str, needs: Needs) -> Awaitable[Admission | None]:
+        return self._log.admit(self._start(key), needs)
 
     def _start(self, key: str) -> StepStart:
         attempt = self._run.task.attempt
@@ -82,9 +81,9 @@ class Marked:
         self._key = key
         self._live = live
 
-    async def admit(self, needs: Needs) -> Admitted | Wait | Spent | None:
+    def admit(self, needs: Needs) -> Awaitable[Admission | None]:
         """Mark the request along with what it needs; None where another meets that."""
-        return await self._marks.admit(self._key, needs)
+        return self._marks.admit(self._key, needs)
 
     async def __aenter__(self) -> Heard | None:
         return await self._marks.begin(self._key, self._live)

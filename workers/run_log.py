@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol
 
 from orchestrator.budget import Spent
-from orchestrator.dues import Admitted, Dues, Needs
+from orchestrator.dues import Admission, Dues, Needs
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.gate import Wait
 from orchestrator.journal import Step, StepStart, Unfinished
@@ -51,9 +51,7 @@ class RunLog(Protocol):
         """
         ...
 
-    async def admit(
-        self, start: StepStart, needs: Needs
-    ) -> Admitted | Wait | Spent | None:
+    async def admit(self, start: StepStart, needs: Needs) -> Admission | None:
         """Let a completion begin and mark it; its `start` costs nothing then.
 
         None where it is not marked here: its needs are another's to meet. Who asks
@@ -160,9 +158,7 @@ class StoreRunLog:
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
 
-    async def admit(
-        self, start: StepStart, needs: Needs
-    ) -> Admitted | Wait | Spent | None:
+    async def admit(self, start: StepStart, needs: Needs) -> Admission | None:
         if await self._ahead.expects(start.key):
             return None
         answer = await self._store.admit_step(self._lease, start, needs)
@@ -219,7 +215,7 @@ class DetachedRunLog:
         self,
         start: StepStart,
         needs: Needs,
-    ) -> Admitted | Wait | Spent | None:
+    ) -> Admission | None:
         """Nothing is marked."""
 
     async def drop_start(self, key: str) -> None:

@@ -45,8 +45,8 @@ def build_manager(settings: Settings, governor: Governor) -> AgentManager:
     return manager
 
 
-async def check_startup(settings: Settings) -> None:
-    """Check that this worker can serve.
+async def check_startup(settings: Settings) -> frozenset[str]:
+    """Check that this worker can serve; return the queues of its agents.
 
     The agents are built once for the check and again where they run.
 
@@ -61,7 +61,7 @@ async def check_startup(settings: Settings) -> None:
     parts = connect(settings)
     governor = open_governor(settings, parts)
     try:
-        build_manager(settings, governor)
+        manager = build_manager(settings, governor)
         facts = await _patiently(
             parts.store.check, seconds=settings.worker.store_patience
         )
@@ -69,6 +69,7 @@ async def check_startup(settings: Settings) -> None:
         await parts.aclose()
         await governor.aclose()
     logger.info("store checked", extra={"store": facts})
+    return frozenset(info.config.queue for info in manager.list_agents())
 
 
 def wait_for_redis(settings: Settings) -> None:

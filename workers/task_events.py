@@ -19,7 +19,9 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc] # untyped
     def send(self, type: str, *args: Any, **fields: Any) -> Any:  # noqa: A002 - Celery's
         if type.startswith(_OF_TASKS) and self._is_unheard():
             return None
-        return super().send(type, *args, **fields)
+        # Celery sends its heartbeats until they arrive. A worker whose broker is silent
+        # would hear nothing else meanwhile, SIGTERM not either; the next one tells all.
+        return super().send(type, *args, **(fields | {"retry": False}))
 
     def _is_unheard(self) -> bool:
         channel = self.producer.channel if self.enabled and self.producer else None

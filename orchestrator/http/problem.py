@@ -133,16 +133,36 @@ _NO_JSON = "the body is no JSON that can be read"
 
 
 def _of_validation(error: RequestValidationError) -> Problem:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
+    findings = error.errors()
+    if findings[0]["type"] == "json_invalid":
         return Problem(422, "invalid_input", _NO_JSON)
-    field = ".".join(str(part) for part in first["loc"][1:])
+    # Of a union's members, the one that came furthest was meant.
+    same = [each for each in findings if each["loc"][:2] == findings[0]["loc"][:2]]
+    first = max(same, key=lambda each: len(_place(each, error.body)))
+    field = ".".join(_place(first, error.body))
     reason = str(first["msg"]).removeprefix("Value error, ")
     kind = type(first.get("input")).__name__
     where = f"{field}: " if field else ""
     return Problem(
         422, "invalid_input", f"{where}{reason} (got {kind})", field=field or None
     )
+
+
+def _place(finding: Mapping[str, Any], body: object) -> list[str]:
+    """Return the names of a finding that the request knows: no member of a union."""
+    source, *names = finding["loc"]
+    if source != "body":
+        return [str(name) for name in names]
+    place: list[str] = []
+    value: Any = body
+    for name in names:
+        is_index = isinstance(value, list) and isinstance(name, int)
+        if is_index or (isinstance(value, dict) and name in value):
+            value = value[name]
+        elif finding["type"] != "missing" or name != names[-1]:
+            continue
+        place.append(str(name))
+    return place
 
 
 _FRAMEWORK = {

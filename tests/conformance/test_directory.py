@@ -29,6 +29,17 @@ async def test_agents_are_told_by_name_with_the_workers_that_serve_them(
     assert all(agent.health.served for agent in agents)
 
 
+async def test_a_worker_that_takes_from_other_queues_does_not_serve_an_agent(
+    stores: Stores,
+) -> None:
+    agents = (AgentConfig(name="a"), AgentConfig(name="b", queue="gpu"))
+    only = {"agents": agents, "queues": ("gpu",)}
+    await stores.directory.announce(worker().model_copy(update=only), ttl_seconds=30)
+    served = {info.name: info.health for info in await stores.directory.agents()}
+    assert (served["a"].served, served["a"].workers) == (False, 0)
+    assert (served["b"].served, served["b"].workers) == (True, 1)
+
+
 async def test_the_last_announcement_of_an_agent_counts(stores: Stores) -> None:
     await stores.directory.announce(worker("a"), ttl_seconds=30)
     newer = AgentConfig(name="a", version="2", instructions="Be brief: ä.")

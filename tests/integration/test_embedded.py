@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,14 @@ def test_a_second_server_in_the_same_directory_is_refused(tmp_path: Path) -> Non
         assert is_alive(server.url)
 
 
-def test_a_directory_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temporary", ["short", "long"])
+def test_a_directory_with_a_long_path_gets_a_short_socket(
+    tmp_path: Path, temporary: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = tmp_path / ("long" * 30)
+    if temporary == "long":
+        state.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(state))
     with open_redis(state, ladder=[first_durable()]) as server:
         assert is_alive(server.url)
         socket = Path(server.url.removeprefix("unix://"))

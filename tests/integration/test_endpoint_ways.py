@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from traceback import TracebackException
 
 import pytest
 from pydantic import SecretStr
 
 from tests.integration.llm_serving import ASKED
-from workers.errors import InvalidEndpoint, LLMUnavailable, RequestRejected
+from workers.errors import (
+    InvalidEndpoint,
+    LLMError,
+    LLMUnavailable,
+    RequestRejected,
+)
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import Endpoint
 
@@ -69,6 +76,28 @@ async def test_a_proxy_of_the_environment_opens_a_tunnel_with_its_login(
             await asked(Endpoint(base_url="https://llm.invalid/v1"))
     assert heads[0].startswith(b"CONNECT llm.invalid:443 ")
     assert b"\nproxy-authorization: basic dxnlcjp3b3jk" in heads[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "told"),
+    [
+        (407, RequestRejected, "give the proxy's login"),
+        (403, RequestRejected, "let this address pass"),
+        (502, LLMUnavailable, "reached nobody"),
+    ],
+)
+async def test_a_proxy_that_opens_no_tunnel_is_named(
+    status: int, expected: type[LLMError], told: str
+):
+    refusal = b"HTTP/1.1 %d No\r\ncontent-length: 0\r\n\r\n" % status
+    async with serving(answer=refusal) as (port, _):
+        proxy = SecretStr(f"http://user:proxy-canary@127.0.0.1:{port}")
+        with pytest.raises(expected, match=told) as caught:
+            await asked(Endpoint(base_url="https://llm.invalid/v1", proxy=proxy))
+    error = caught.value.with_traceback(caught.tb.tb_next)  # without this frame
+    shown = TracebackException.from_exception(error, capture_locals=True)
+    for secret in ("proxy-canary", b64encode(b"user:proxy-canary").decode()):
+        assert secret not in "".join(shown.format())
 
 
 async def test_a_configured_proxy_is_asked_with_its_login():

@@ -10,6 +10,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from traceback import TracebackException
 from typing import Any
 
 import pytest
@@ -116,6 +117,8 @@ async def outcome(behave: Behaviour, stream: bool, calls: int = 1) -> list[objec
                 found.append((await ask(provider, stream)).message.content)
             except LLMError as exc:
                 found.append(type(exc))
+                shown = TracebackException.from_exception(exc, capture_locals=True)
+                assert KEY not in "".join(shown.format())
     return found
 
 
@@ -194,6 +197,12 @@ ANSWERS: dict[str, tuple[bytes, object]] = {
             (events(delta(tool_calls=[call("{}", name=None)])).body or "").encode(), SSE
         ),
         MalformedCompletion,
+    ),
+    "an error with the key": (answer(document(error=KEY), JSON), LLMUnavailable),
+    "the key and no JSON": (answer(b"{" + KEY.encode(), JSON), MalformedCompletion),
+    "a call that is no list": (
+        answer(document(choices=[{"message": {"tool_calls": call("{}")}}]), JSON),
+        "",
     ),
     "an error that is none": (answer(document(error={}), JSON), "hi"),
     "an error beside an answer": (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -67,14 +69,14 @@ def worker_of(pid: int) -> int:
 
 
 @pytest.fixture
-def documents(stand: Stand) -> Path:
+def documents(stand: Stand) -> Iterator[Path]:
     """A directory with documents, and a place for temporary files of its own."""
     (stand.directory / "docs").mkdir()
     (stand.directory / "docs" / "recovery.md").write_text(DOCUMENT)
-    temporary = stand.directory / "temporary"
-    temporary.mkdir()
-    stand.environment["TMPDIR"] = str(temporary)
-    return temporary
+    # In a short path: a socket of Redis lies there, which must not go elsewhere.
+    with TemporaryDirectory(prefix="clc-") as temporary:
+        stand.environment["TMPDIR"] = temporary
+        yield Path(temporary)
 
 
 def test_up_refuses_a_busy_flower_port_before_it_starts(

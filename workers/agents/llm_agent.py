@@ -208,7 +208,7 @@ class _ToolLoop:
             self._tokens = min(self._tokens or needed, int(needed * SHRINK))
             try:
                 return await self._ctx.complete(self._request(turn, tools))
-            except ContextOverflow:
+            except (ContextOverflow, ContextTooLong):  # of the shortened one
                 raise ContextTooLong(needed=needed, limit=limit) from exc
 
     def _request(

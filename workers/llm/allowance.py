@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
-from secrets import token_hex
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account, Amount, Spent
 from orchestrator.budget_limits import SpendingLimits, TaskBudget
-from orchestrator.dues import Hold
 from orchestrator.task import Task, Usage
 from workers.errors import BudgetExceeded
 from workers.llm.endpoints import Price
@@ -56,19 +54,11 @@ class Allowance:
             )
 
 
-def hold_of(tenant: str, accounts: tuple[Account, ...], most: Amount) -> Hold:
-    """Return what a call is to reserve."""
-    # A repeat of a reservation that was made changes nothing.
-    return Hold(tenant, token_hex(16), accounts, most)
-
-
 def most_of(prompt_tokens: int, output_tokens: int | None, price: Price) -> Amount:
     """Return the most that a call may take."""
-    most = Usage.model_construct(
-        input_tokens=prompt_tokens,
-        output_tokens=output_tokens or _UNBOUNDED_ANSWER_TOKENS,
-    )
-    return amount_of(most, price)
+    answer = output_tokens or _UNBOUNDED_ANSWER_TOKENS
+    micros = price.micros_of(prompt_tokens, answer, cached=0)
+    return Amount(prompt_tokens + answer, micros)
 
 
 def enlarged(account: Account, times: int) -> Account:

@@ -23,6 +23,7 @@ from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent, open_client
 from workers.llm.error_mapping import (
     Failure,
+    bare,
     error_from,
     read_failure,
     transport_error,
@@ -209,9 +210,8 @@ class ChatCompletionsProvider:
             # Other idle connections may be as dead: a client of its own.
             return await self._send_afresh(write())
         except FOREIGN_ERRORS as exc:
-            # Its frames hold the headers, for whoever reports errors with locals.
-            bare = exc.with_traceback(None)
-            raise transport_error(exc, endpoint=self._endpoint) from bare
+            # What it holds has the headers, for whoever reports errors with locals.
+            raise transport_error(exc, endpoint=self._endpoint) from bare(exc)
 
     async def _send_afresh(self, content: bytes) -> Sent:
         fresh = open_client(self._endpoint, self._limits)

@@ -85,8 +85,10 @@ class CompletionAccumulator:
         if isinstance(finish, str) and finish.strip():
             self._finish = finish.strip().lower()
         message, delta = choice.get("message"), choice.get("delta")
+        if isinstance(usage := choice.get("usage"), dict):  # Moonshot's place
+            self._usage = _usage(usage) or self._usage
         if isinstance(message, dict):
-            if message.get("tool_calls"):
+            if isinstance(message.get("tool_calls"), list):
                 message = message | {"tool_calls": _numbered(message)}
             return self._feed_message(message)
         return self._feed_message(delta) if isinstance(delta, dict) else None
@@ -103,8 +105,8 @@ class CompletionAccumulator:
         if refusal := message.get("refusal"):
             self._refusal.append(_content(refusal))
         calls, old = message.get("tool_calls"), message.get("function_call")
-        if isinstance(calls, list) and calls:
-            self._calls.feed(calls)
+        if calls and isinstance(calls, list | dict):
+            self._calls.feed(calls if isinstance(calls, list) else [calls])
         elif isinstance(old, dict):
             self._calls.feed([{"index": "function_call", "function": old}])
         if not (text or reasoning):
@@ -267,7 +269,9 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
 
 def _count(counts: object, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
-    count = value if type(value) is int else _int(value)
+    count = value if type(value) is int else None
+    if count is None and not isinstance(value, bool):
+        count = _int(value)
     return count if count is not None and 0 < count <= _MOST_TOKENS else 0
 
 

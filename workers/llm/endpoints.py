@@ -23,16 +23,20 @@ class Price:
 
     def micros(self, usage: Usage) -> int:
         """Return what a usage costs, rounded up."""
-        if self == _FREE:
-            return 0
         cached = min(usage.cached_tokens, usage.input_tokens)
+        return self.micros_of(usage.input_tokens, usage.output_tokens, cached=cached)
+
+    def micros_of(self, input_tokens: int, output_tokens: int, *, cached: int) -> int:
+        """Return what tokens cost, some of the input from the endpoint's cache."""
+        if self is FREE:
+            return 0
         per_cached = self.input if self.cached_input is None else self.cached_input
-        cost = self.input * (usage.input_tokens - cached) + per_cached * cached
-        cost += self.output * usage.output_tokens
+        cost = self.input * (input_tokens - cached) + per_cached * cached
+        cost += self.output * output_tokens
         return int(cost.to_integral_value(rounding=ROUND_CEILING))
 
 
-_FREE = Price()
+FREE = Price()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ class ServedEndpoint:
 
     def price_of(self, model: str) -> Price:
         """Return what a model costs: its price, that of `*`, or nothing."""
-        return self.prices.get(model) or self.prices.get("*") or _FREE
+        return self.prices.get(model) or self.prices.get("*") or FREE
 
 
 class Endpoints:

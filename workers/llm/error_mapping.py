@@ -212,7 +212,7 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
             f"{where} redirects (HTTP {status}), which is not followed;"
             " set OPENAI_BASE_URL to the final address"
         )
-    if "error parsing tool call" in failure.message:
+    if _wrote_a_bad_call(failure):
         return MalformedCompletion(
             f"model {model!r} at {where} wrote a tool call that the endpoint could"
             " not parse; ask again"
@@ -225,6 +225,14 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
     return LLMUnavailable(
         f"{where} failed with HTTP {status}{said}; try again or check its log",
         retry_after_seconds=failure.asked_wait_seconds,
+    )
+
+
+def _wrote_a_bad_call(failure: Failure) -> bool:
+    """Whether the endpoint could not parse a call (Ollama's words, Groq's code)."""
+    return (
+        "error parsing tool call" in failure.message
+        or failure.code == "tool_use_failed"
     )
 
 
@@ -283,6 +291,8 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
         error = LLMUnavailable(
             f"no LLM endpoint answers at {where}; {endpoint.how_to_reach}"
         )
+    elif isinstance(cause, aiohttp.ClientHttpProxyError):
+        error = _by_proxy(cause.status, where)
     elif isinstance(cause, aiohttp.ClientResponseError):
         error = MalformedCompletion(
             f"what answers at {where} does not speak HTTP; set OPENAI_BASE_URL"
@@ -293,6 +303,25 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
         )
     error.endpoint = where
     return error
+
+
+def _by_proxy(status: int, where: str) -> LLMError:
+    """Return the leaf for a proxy that makes no connection."""
+    if status >= 500:
+        return LLMUnavailable(
+            f"the proxy before {where} reached nobody (HTTP {status}); check it"
+        )
+    helps = "give the proxy's login in `proxy` or in the proxy variables"
+    if status != 407:
+        helps = "have it let this address pass"
+    return RequestRejected(f"the proxy before {where} refused (HTTP {status}); {helps}")
+
+
+def bare(exc: Exception) -> Exception:
+    """Return an error without its frames, and without the request that it carries."""
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return aiohttp.ClientError(f"{type(exc).__name__}: {exc.status} {exc.message}")
+    return exc.with_traceback(None)
 
 
 def _distrust(cause: BaseException, where: str) -> str:

@@ -14,7 +14,7 @@ from orchestrator.gate import Caller, CallOutcome, Departure, Wait
 from orchestrator.task import Task, Usage
 from workers.errors import LLMError
 from workers.insistence import STORE_PATIENCE_SECONDS, Insistence
-from workers.llm.allowance import Allowance, enlarged, exceeded, hold_of, most_of
+from workers.llm.allowance import Allowance, enlarged, exceeded, most_of
 from workers.llm.calling import Passed
 from workers.llm.endpoints import ServedEndpoint
 from workers.llm.gatekeeper import Gatekeeper
@@ -22,7 +22,7 @@ from workers.llm.governed_call import Call, departure_after, dues_of
 
 _FIRST_ANSWER_TOKENS = 256
 """Taken for an answer's length before one was seen."""
-_NEEDS_NOTHING, _ADMITTED = Needs(), Admitted()
+_ADMITTED = Admitted()
 _NOTHING = Amount()
 
 
@@ -101,9 +101,12 @@ class GovernedCalls:
     async def begin(self, call: Call) -> Passed:
         endpoint = call.choice.endpoint
         gate = endpoint.gate_of(call.choice.model)
-        needs = Needs(self._entry(call, gate), self._hold(call))
-        if needs == _NEEDS_NOTHING:
+        is_open = self._rules.gatekeeper.is_open(endpoint, gate)
+        if is_open and not self._bounds:
             return Passed(gate, _ADMITTED)
+        token = token_hex(16)  # a repeat with it takes nothing more
+        entry = None if is_open else self._entry(call, gate, token)
+        needs = Needs(entry, self._hold(call, token))
         ask = partial(self._asked, call, needs)
         try:
             passage = await self._rules.gatekeeper.enter(
@@ -145,28 +148,25 @@ class GovernedCalls:
             raise exceeded(answer, needs.hold.amount if needs.hold else _NOTHING)
         return answer
 
-    def _entry(self, call: Call, gate: str) -> Entry | None:
-        """Return how it passes its gate; one that is not asked costs nothing."""
-        endpoint = call.choice.endpoint
-        if self._rules.gatekeeper.is_open(endpoint, gate):
-            return None
+    def _entry(self, call: Call, gate: str, token: str) -> Entry:
+        """Return how it passes its gate."""
         most = call.request.max_output_tokens
         caller = Caller(
-            token=token_hex(16),
+            token=token,
             tenant=self._task.tenant,
             task_id=self._task.id,
             priority=self._task.priority,
             tokens=call.prompt_tokens + self._rules.answer_tokens(gate, most),
         )
-        return Entry(gate, endpoint.limits, caller)
+        return Entry(gate, call.choice.endpoint.limits, caller)
 
-    def _hold(self, call: Call) -> Hold | None:
+    def _hold(self, call: Call, token: str) -> Hold | None:
         """Return the most that it may take; None where nothing bounds it."""
         if not self._bounds:
             return None
         output = call.request.max_output_tokens
         most = most_of(call.prompt_tokens, output, call.price)
-        return hold_of(self._task.tenant, self._bounds, most)
+        return Hold(self._task.tenant, token, self._bounds, most)
 
     def _taken(self, call: Call, gate: str) -> Departure:
         """Learn from an answer; say in it what it cost and how long it waited."""

@@ -6,13 +6,11 @@ admitted may be marked in the same change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from orchestrator.budget import Spent
-from orchestrator.dues import Admitted, Dues, Needs
-from orchestrator.gate import Wait
+from orchestrator.dues import Admission, Dues, Needs
 from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, LLMProvider
 
@@ -26,7 +24,7 @@ class Marking(Protocol):
     It gives who is to hear the answer as it comes, if anybody is.
     """
 
-    async def admit(self, needs: Needs) -> Admitted | Wait | Spent | None:
+    def admit(self, needs: Needs) -> Awaitable[Admission | None]:
         """Let the request begin, and mark it in the same change.
 
         None where it is not marked by this: its needs are met elsewhere.
@@ -57,7 +55,7 @@ Around = Callable[[], Marking]
 class Unmarked:
     """The `Marking` of a request that no journal marks."""
 
-    async def admit(self, needs: Needs) -> Admitted | Wait | Spent | None:
+    async def admit(self, needs: Needs) -> Admission | None:
         """Mark nothing."""
 
     async def __aenter__(self) -> Heard | None:

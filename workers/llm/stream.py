@@ -206,11 +206,21 @@ class Answer:
         if not self._size:
             await self._begin()
         if self._is_stream:
-            return await self._next_event()
-        if self.ended:
+            value = await self._next_event()
+        elif self.ended:
             return None
-        self.ended = True
-        return await self._document()
+        else:
+            self.ended = True
+            value = await self._document()
+        if value is _NOTHING:
+            return None
+        if isinstance(value, list) and len(value) == 1:
+            [value] = value  # Gemini's errors
+        if isinstance(value, dict) and not has_failed(value):
+            return value
+        error = self._error_in(value)
+        del value  # may hold a secret, and errors are reported with variables
+        raise error
 
     async def _begin(self) -> None:
         """Refuse what cannot be read; look at what has no type."""
@@ -229,19 +239,14 @@ class Answer:
         if self._is_stream:
             self._pending = iter(self._events.feed(self._first))
 
-    async def _document(self) -> dict[str, object]:
+    async def _document(self) -> object:
         if self._media_type and "json" not in self._media_type:
             await self._keep_a_chunk()
             raise self._malformed(f"sent {self._media_type} instead of JSON")
         try:
-            text = self._arrived_text() or await self._text()
+            return _value_of(self._arrived_text() or await self._text())
         except FOREIGN_ERRORS as exc:
             raise self._malformed("broke off in mid-answer") from exc
-        try:
-            value = loads(text)
-        except (ValueError, RecursionError) as exc:
-            raise self._malformed("sent what is not JSON") from exc
-        return self._checked(value)
 
     def _arrived_text(self) -> bytes:
         """Return the body when it came with its head, as small ones do; else nothing.
@@ -266,14 +271,14 @@ class Answer:
         except FOREIGN_ERRORS:
             return
 
-    async def _next_event(self) -> dict[str, object] | None:
+    async def _next_event(self) -> object:
         while (value := self._next_value()) is _NOTHING:
             if self._is_over:
                 self._require_an_event()
-                return None
+                return _NOTHING
             if not await self._read_on():
-                return None
-        return self._checked(value)
+                return _NOTHING
+        return value
 
     def _next_value(self) -> object:
         """Return the next value that has arrived; none counts after the end."""
@@ -281,8 +286,6 @@ class Answer:
             if value is DONE:
                 self._end()
             elif not self.ended:
-                if value is NOT_JSON:
-                    raise self._malformed("sent what is not JSON")
                 self._understood = True
                 return value
         return _NOTHING
@@ -351,17 +354,15 @@ class Answer:
             raise self._malformed(f"sent more than {self._limits.max_bytes} bytes")
         return chunk
 
-    def _checked(self, payload: object) -> dict[str, object]:
-        if isinstance(payload, list) and len(payload) == 1:
-            [payload] = payload  # Gemini's errors
-        if not isinstance(payload, dict):
-            raise self._malformed(
-                f"sent JSON of type {type(payload).__name__} instead of an object"
-            )
-        if has_failed(payload):
-            failure = failure_in(payload, body=self.kept)
-            raise error_from(failure, endpoint=self._endpoint, model=self._model)
-        return payload
+    def _error_in(self, value: object) -> LLMError:
+        """Return what is wrong with what came."""
+        if value is NOT_JSON:
+            return self._malformed("sent what is not JSON")
+        if not isinstance(value, dict):
+            kind = type(value).__name__
+            return self._malformed(f"sent JSON of type {kind} instead of an object")
+        failure = failure_in(value, body=self.kept)
+        return error_from(failure, endpoint=self._endpoint, model=self._model)
 
     def _malformed(self, what: str) -> MalformedCompletion:
         return MalformedCompletion(
@@ -371,6 +372,14 @@ class Answer:
             status=self._sent.response.status,
             body=self.kept,
         )
+
+
+def _value_of(text: bytes) -> object:
+    """Return the value, or `NOT_JSON`; no error of the reader, which holds the text."""
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return NOT_JSON
 
 
 def _media_type(headers: Mapping[str, str]) -> str:

@@ -75,6 +75,8 @@ class ToolCallAccumulator:
         Ollama numbers every parallel call 0, Gemini numbers none: another id, or a
         whole object after a whole object, begins another call.
         """
+        if isinstance(index, str) and index.isdecimal():
+            index = int(index)
         if isinstance(index, int | str):
             slot = self._by_index.get(index)
             is_new = slot is None or bool(call_id and slot.id not in {"", call_id})

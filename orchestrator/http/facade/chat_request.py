@@ -49,6 +49,9 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
+    functions: list[dict[str, JsonValue]] | None = Field(
+        default=None, description="Refused: `tools` took its place."
+    )
     tool_choice: str | dict[str, JsonValue] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, JsonValue] | None = None
@@ -67,6 +70,12 @@ class ChatRequest(BaseModel):
         Raises:
             Problem: they cannot be taken.
         """
+        if self.functions:
+            raise refuse(
+                "functions",
+                "functions and function_call are not taken; send tools and tool_choice",
+                code="unsupported_parameter",
+            )
         items: list[dict[str, Any]] = []
         for index, message in enumerate(self.messages):
             items += _items(message, f"messages[{index}]")

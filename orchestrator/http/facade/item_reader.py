@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conversations.json_value import dumps
 from conversations.message import Role, StoredMessage
 from conversations.service import ConversationService
 from orchestrator.http.facade.conversation_items import (
@@ -16,6 +17,10 @@ from orchestrator.http.facade.paging import ItemPage, Paging
 from orchestrator.http.facade.shapes import Shape
 
 READ_AT_ONCE = 100
+READ_FIRST = 25
+"""Nobody knows yet how large they are; a message may have 256 KiB."""
+MOST_PAGE_BYTES = 4 * 1024 * 1024
+"""A page of large items ends earlier than its limit says."""
 MOST_RESULTS = 200
 """Tool messages after one message that are looked at for its calls' outputs."""
 
@@ -47,14 +52,17 @@ class ItemReader:
         wanted = paging.limit + 1
         found: list[Shape] = []
         cursor = start.seq if start else None
-        first = True
+        first, size = True, 0
         while len(found) < wanted:
-            messages = await self._read(cursor, ascending, inclusive=first)
+            messages = await self._read(cursor, ascending, inclusive=first, size=size)
             if not messages:
                 break
             for shape, place in await self._shapes(messages, ascending):
                 if start is None or (place > start if ascending else place < start):
+                    if found and size > MOST_PAGE_BYTES:
+                        return ItemPage.of(found[: paging.limit], has_more=True)
                     found.append(shape)
+                    size += len(dumps(shape))
             edge = messages[-1] if ascending else messages[0]
             cursor, first = edge.seq, False
         return ItemPage.of(found[: paging.limit], has_more=len(found) > paging.limit)
@@ -80,16 +88,18 @@ class ItemReader:
         return None
 
     async def _read(
-        self, cursor: int | None, ascending: bool, *, inclusive: bool
+        self, cursor: int | None, ascending: bool, *, inclusive: bool, size: int
     ) -> tuple[StoredMessage, ...]:
+        is_known_small = 0 < size < MOST_PAGE_BYTES // READ_AT_ONCE * READ_FIRST
+        limit = READ_AT_ONCE if is_known_small else READ_FIRST
         if ascending:
             after = 0 if cursor is None else cursor - inclusive
             return await self._talks.get_messages(
-                self._id, limit=READ_AT_ONCE, after=after, tenant=self._tenant
+                self._id, limit=limit, after=after, tenant=self._tenant
             )
         before = None if cursor is None else cursor + inclusive
         return await self._talks.get_messages(
-            self._id, limit=READ_AT_ONCE, before=before, tenant=self._tenant
+            self._id, limit=limit, before=before, tenant=self._tenant
         )
 
     async def _shapes(

@@ -41,7 +41,7 @@ def messages_of(given: object, *, param: str = "input") -> tuple[Message, ...]:
         Problem: an item cannot be taken; names it.
     """
     if isinstance(given, str):
-        return (_message(Role.USER, given, param=param),)
+        return (_message(Role.USER, _without_nul(given, param), param=param),)
     if not isinstance(given, Sequence) or not given:
         raise refuse(param, f"{param} must be a text or a list of items")
     reader = _Reader()
@@ -176,7 +176,7 @@ def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
         Problem: it holds something else.
     """
     if isinstance(content, str):
-        return content, []
+        return _without_nul(content, param), []
     if not isinstance(content, Sequence):
         raise refuse(param, f"{param} must be a text or a list of parts")
     texts: list[str] = []
@@ -188,12 +188,23 @@ def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
             text = part.get("refusal" if kind == "refusal" else "text")
             if not isinstance(text, str):
                 raise refuse(f"{place}.text", "must be a text")
-            texts.append(text)
+            texts.append(_without_nul(text, f"{place}.text"))
         elif isinstance(part, Mapping) and kind in ("input_image", "image_url"):
             images.append(_image(part, place))
         else:
             raise _not_taken(place)
     return "".join(texts), images
+
+
+def _without_nul(text: str, param: str) -> str:
+    index = text.find("\0")
+    if index >= 0:
+        raise refuse(
+            param,
+            f"{param}: holds a NUL character at index {index}; take it out and send it"
+            " again",
+        )
+    return text
 
 
 def _image(part: Item, param: str) -> JsonValue:

@@ -59,6 +59,9 @@ class ResponseRequest(BaseModel):
 
     model: str = Field(min_length=1, max_length=256, description="An agent's name.")
     input: str | list[dict[str, JsonValue]] = Field(description="Text or items.")
+    prompt: dict[str, JsonValue] | None = Field(
+        default=None, description="Refused: no templates are kept here."
+    )
     instructions: str | None = None
     background: bool | None = None
     stream: bool | None = None
@@ -109,6 +112,12 @@ class ResponseRequest(BaseModel):
                 "previous_response_id",
                 "Mutually exclusive parameters: conversation, previous_response_id.",
                 code="mutually_exclusive_parameters",
+            )
+        if self.prompt is not None:
+            raise refuse(
+                "prompt",
+                "templates of prompts are not kept here; send instructions and input",
+                code="unsupported_parameter",
             )
         if self.background and not self.is_stored:
             raise refuse("store", "background needs store; leave store out")

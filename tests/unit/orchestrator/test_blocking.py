@@ -26,10 +26,15 @@ def test_a_coroutine_of_a_worker_is_refused_what_would_block_its_loop() -> None:
     runs.close()
 
 
+def _loops() -> list[threading.Thread]:
+    name = "celeriac-orchestrator"
+    return [each for each in threading.enumerate() if each.name == name]
+
+
 def test_one_that_nobody_closed_warns_and_leaves_no_thread() -> None:
-    before = set(threading.enumerate())
+    before = set(_loops())
     with pytest.warns(ResourceWarning, match="was not closed"):
         Orchestrator(Settings())  # and its only name is gone
-    for thread in set(threading.enumerate()) - before:
-        thread.join(30)
-        assert not thread.is_alive()
+    for left in set(_loops()) - before:
+        left.join(30)
+        assert not left.is_alive()

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery.worker import WorkController
 from celery.worker.components import Pool
 
+from orchestrator.agent_config import AgentConfig
+from workers import bootstrap
 from workers.bootstrap import AgentStep, WorkerProcessHolder
 
 
@@ -62,3 +65,28 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     assert holder._facts()["slots"]() == 30
     holder.worker = _worker("prefork", slots=2, most=30)
     assert holder._facts()["slots"]() == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "taken"),
+    [
+        ([], {"celeriac", "gpu"}),
+        (["celeriac"], {"celeriac"}),
+        (["gpu"], {"gpu"}),
+    ],
+)
+def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
+    monkeypatch: pytest.MonkeyPatch, chosen: list[str], taken: set[str]
+) -> None:
+    async def check(_: object) -> frozenset[str]:
+        agents = (AgentConfig(name="a"), AgentConfig(name="b", queue="gpu"))
+        return frozenset(agent.queue for agent in agents)
+
+    monkeypatch.setattr(bootstrap, "check_startup", check)
+    queues = {"celeriac": {"exchange": "celeriac", "routing_key": "celeriac"}}
+    app = Celery(set_as_current=False)
+    app.conf.update(task_queues=queues, task_create_missing_queues=True)
+    app.amqp.queues.select(chosen)
+    module = {"__module__": "workers.pool"}
+    AgentStep(SimpleNamespace(app=app, pool_cls=type("AsyncPool", (), module)))
+    assert set(app.amqp.queues.consume_from) == taken

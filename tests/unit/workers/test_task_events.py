@@ -17,9 +17,11 @@ class Producer:
     def __init__(self) -> None:
         self.channel = SimpleNamespace(nobody_listens=False)
         self.published: list[Any] = []
+        self.insists = False
 
-    def publish(self, event: Any, **_: Any) -> None:
+    def publish(self, event: Any, *, retry: bool, **_: Any) -> None:
         self.published.append(event)
+        self.insists = self.insists or retry
 
 
 @pytest.fixture
@@ -67,3 +69,11 @@ def test_a_dispatcher_that_is_off_sends_nothing() -> None:
     events = dispatcher(None)
     events.disable()
     events.send("task-started", uuid="t1")
+
+
+def test_a_heartbeat_does_not_wait_for_a_broker_that_is_silent(
+    producer: Producer,
+) -> None:
+    dispatcher(producer).send("worker-heartbeat", retry=True)  # as Celery does
+    assert len(producer.published) == 1
+    assert not producer.insists

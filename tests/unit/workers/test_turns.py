@@ -189,7 +189,8 @@ async def test_a_history_beyond_the_bounds_is_refused_without_compaction() -> No
 async def test_a_prompt_too_long_for_the_endpoint_is_cut_once_and_sent_again() -> None:
     def reply(request: CompletionRequest) -> object:
         length = sum(len(message.content) for message in request.messages)
-        return ContextOverflow("too long") if length > 9000 else "ok"
+        fault = ContextOverflow("too long", context_tokens=2250)
+        return fault if length > 9000 else "ok"
 
     async def lookup() -> str:
         """Look it up."""
@@ -204,6 +205,9 @@ async def test_a_prompt_too_long_for_the_endpoint_is_cut_once_and_sent_again() -
     stored = await talk.conversations.read("default", "c")
     assert stored[2].message.content == "x" * 16_000
     assert await talk.run("y" * 20_000) == "failed"
+    (task,) = (await talk.store.list("default", FAILED)).tasks
+    assert task.failure is not None
+    assert "the limit is 2250" in task.failure.message
 
 
 async def test_stored_messages_know_what_the_endpoint_counted() -> None:

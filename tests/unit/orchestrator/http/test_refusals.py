@@ -48,6 +48,48 @@ async def ended(served: Served, **fields: object) -> Task:
     return await served.orchestrator.cancel(handle.id, tenant="acme")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("responses", {"input": "a\0"}, "input"),
+        (
+            "responses",
+            {"input": [{"role": "user", "content": "a\0"}]},
+            "input[0].content",
+        ),
+        ("responses", {"input": 5}, "input"),
+        ("responses", {"input": ["x"]}, "input.0"),
+        ("responses", {"input": "x", "conversation": []}, "conversation"),
+        ("responses", {"input": "x", "conversation": {"id": 5}}, "conversation.id"),
+        ("responses", {"input": "x", "conversation": {}}, "conversation.id"),
+        ("responses", {"input": "x", "prompt": {"id": "pmpt_1"}}, "prompt"),
+        ("responses", {}, "input"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "a\0"}]},
+            "messages[0].content",
+        ),
+        ("chat/completions", {"messages": [None]}, "messages.0"),
+        (
+            "chat/completions",
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "functions": [{"name": "f"}],
+            },
+            "functions",
+        ),
+    ],
+)
+async def test_a_refusal_names_the_field_that_the_client_sent(
+    at_home: Served, path: str, body: dict[str, object], param: str
+) -> None:
+    answer = await at_home.client.post(
+        f"/v1/{path}", json={"model": "researcher", **body}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
 @pytest.mark.parametrize("kind", ["function_call", "mcp_call"])
 async def test_a_call_id_given_twice_is_refused(at_home: Served, kind: str) -> None:
     call = {"type": kind, "name": "f", "arguments": "{}", "call_id": "c", "id": "c"}

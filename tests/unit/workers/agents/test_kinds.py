@@ -133,6 +133,9 @@ def test_what_is_no_agent_is_refused_with_the_remedy(agent: object) -> None:
         ({"items": {"$ref": "#/$defs/a"}}, r"\$ref '/\$defs/a' is not found"),
         ({"$ref": "http://127.0.0.1:9/schema"}, r"\$ref 'http://.*' is not found"),
         ({"$id": "http://[", "$ref": "a"}, "refers to no place"),
+        ({"$ref": "#"}, "in circles"),
+        ({"properties": {"a": {"not": {"$ref": "#/properties/a"}}}}, "in circles"),
+        ({"allOf": [{"anyOf": [{"type": "null"}, {"$ref": "#"}]}]}, "in circles"),
     ],
 )
 def test_a_form_of_answers_that_is_none_is_refused_at_registration(

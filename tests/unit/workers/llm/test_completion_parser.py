@@ -122,6 +122,7 @@ def test_usage_that_is_absent_or_odd_is_none(usage: object):
         {"prompt_tokens": 1e300, "completion_tokens": 10**18},
         {"prompt_tokens": None, "completion_tokens": [3]},
         {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        {"prompt_tokens": True, "completion_tokens": True},
     ],
 )
 def test_counts_that_cannot_be_are_no_usage(usage: object):
@@ -143,6 +144,15 @@ def test_usage_under_other_names_and_in_part_is_read(
     read = parsed(whole({"content": "a"}) | {"usage": usage}).usage
     assert read is not None
     assert (read.input_tokens, read.output_tokens) == counted
+
+
+def test_usage_beside_the_last_delta_is_read():
+    last = chunk({"content": "a"}, "stop")
+    [choice] = last["choices"]
+    choice |= {"usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+    usage = parsed(last).usage
+    assert usage is not None
+    assert usage.total_tokens == 7
 
 
 def test_a_last_chunk_without_counts_leaves_the_earlier_usage():

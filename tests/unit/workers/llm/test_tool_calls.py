@@ -78,6 +78,12 @@ def test_interleaved_fragments_of_two_calls_find_their_call():
     ) == [("f", {"a": 1}), ("g", {"b": 2})]
 
 
+@pytest.mark.parametrize("later", ["0", 0.0])
+def test_a_number_written_otherwise_is_the_same_index(later: object):
+    first, more = delta("f", '{"a"', index=0), delta("", ":1}", index=later)
+    assert shapes([first], [more]) == [("f", {"a": 1})]
+
+
 def test_a_whole_call_in_one_chunk_needs_no_fragments():
     assert shapes([delta("f", '{"a":1}', index=0, call_id="x")]) == [("f", {"a": 1})]
 

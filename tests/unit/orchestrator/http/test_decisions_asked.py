@@ -1,0 +1,78 @@
+"""What a waiting task asks a person, on its page and over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.task import AwaitedCall, Task
+from tests.unit.orchestrator.http.serving import Served, serving
+
+ASKED = {
+    "approval": (
+        AwaitedCall(
+            call_id="approval:1:a:f00",
+            reason="approval",
+            tool="refund",
+            arguments={"order": "<b>A1</b>"},
+            timeout_seconds=60,
+        ),
+        ("run", "refuse", "fail"),
+        "be called?",
+    ),
+    "budget_spent": (
+        AwaitedCall(call_id="budget:1", reason="budget_spent", tool="budget"),
+        ("run", "done", "fail"),
+        "spend more?",
+    ),
+    "unknown_outcome": (
+        AwaitedCall(call_id="1:a", tool="refund"),
+        ("done", "run", "fail"),
+        "take effect?",
+    ),
+}
+
+
+async def waiting(served: Served, call: AwaitedCall) -> Task:
+    store, task = served.parts.store, Task(agent_name="researcher")
+    await store.create([task])
+    claim = await store.claim(
+        "default", task.id, worker="w", serves=["researcher"], lease_seconds=60
+    )
+    await store.park(claim.lease, [call], running_seconds=0)
+    return task
+
+
+@pytest.mark.parametrize("reason", ASKED)
+async def test_a_page_asks_what_is_to_be_decided(reason: str) -> None:
+    call, decisions, question = ASKED[reason]
+    async with serving() as served:
+        task = await waiting(served, call)
+        page = (await served.client.get(f"/ui/tasks/{task.id}")).text
+        assert question in page
+        assert "<b>A1" not in page
+        for decision in ("run", "refuse", "done", "fail"):
+            assert (f'value="{decision}"' in page) is (decision in decisions)
+        form = {"call_id": call.call_id, "decision": decisions[0], "note": "so be it"}
+        answer = await served.client.post(
+            f"/ui/tasks/{task.id}/resolve",
+            data=form,
+            headers={"Sec-Fetch-Site": "same-origin"},
+        )
+        assert answer.status_code == 303
+        assert (await served.orchestrator.get(task.id)).awaiting == ()
+
+
+async def test_a_call_that_needs_approval_is_refused_over_http() -> None:
+    call = ASKED["approval"][0]
+    async with serving() as served:
+        task = await waiting(served, call)
+        path = f"/tasks/{task.id}"
+        [shown] = (await served.client.get(path)).json()["awaiting"]
+        assert (shown["reason"], shown["arguments"]) == ("approval", call.arguments)
+        assert shown["expires_at"]
+        wrong = {"call_id": "approval:1:a:other", "decision": "run"}
+        answer = await served.client.post(f"{path}/resolve", json=wrong)
+        assert (answer.status_code, answer.json()["field"]) == (422, "call_id")
+        right = {"call_id": call.call_id, "decision": "refuse", "note": "no"}
+        answer = await served.client.post(f"{path}/resolve", json=right)
+        assert (answer.status_code, answer.json()["status"]) == (200, "pending")
