@@ -5,7 +5,8 @@ uses. A hundred runs ask a model that answers after 0.2 s and costs nothing here
 of their completions is marked, asked and recorded as every agent's is. Runs without
 limits, with a gate, with a budget and with both work in turns, so that a busy machine
 treats all alike; a share is the median of the turns' own shares. Counted are the
-worker's side (this process), Redis (from its own count), and the scripts called.
+worker's side (this process, its collector set as workers set it), Redis (from its own
+count), the scripts called, and the calls of functions in the worker.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim
 from orchestrator.task import Task
+from workers.bootstrap import spare_the_collector
 from workers.insistence import Insistence
 from workers.llm.allowance import Allowance
 from workers.llm.chat_completions import ChatCompletionsProvider
@@ -65,6 +67,8 @@ class Costs:
     worker: list[float] = field(default_factory=list)
     redis: list[float] = field(default_factory=list)
     scripts: list[float] = field(default_factory=list)
+    calls: float = 0.0
+    """Of functions, Python's and others; the same on a busy machine."""
 
 
 @tool(effect="pure")
@@ -103,6 +107,20 @@ async def measure(
     costs.scripts.append((scripts_after - scripts) / done)
 
 
+async def count_calls(contexts: Sequence[JournaledRunContext], work: str) -> float:
+    """Let all runs work for a turn; return the calls of functions for a completion."""
+    count = 0
+
+    def hear(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(hear)
+    await asyncio.gather(*(WORK[work](each) for each in contexts))
+    sys.setprofile(None)
+    return count / (len(contexts) * EACH)
+
+
 async def spent_by(client: Redis) -> tuple[float, int]:
     """Return seconds of processor time and scripts called."""
     cpu = await client.info("cpu")
@@ -121,7 +139,8 @@ def report(work: str, costs: dict[str, Costs]) -> None:
         print(
             f"  {name:<16} worker {median(cost.worker):6.3f} ms ({more:+6.1%}),"
             f" Redis {median(cost.redis):6.3f} ms (both {with_redis:+6.1%}),"
-            f" {median(cost.scripts):4.2f} scripts"
+            f" {median(cost.scripts):4.2f} scripts,"
+            f" {cost.calls:.0f} calls ({cost.calls / bare.calls - 1:+.1%})"
         )
 
 
@@ -194,7 +213,10 @@ async def main(turns: int) -> None:
                     governor = governor_of(limits)
                     runs = [await a_run(store, governor, budget) for _ in range(RUNS)]
                     kept = costs[name] if turn else Costs()  # the first one warms up
+                    spare_the_collector()
                     await measure(runs, work, client, kept)
+                    if turn == turns:
+                        costs[name].calls = await count_calls(runs, work)
             report(work, costs)
         await bare.aclose()
     await client.aclose()

@@ -22,7 +22,10 @@ _set_fields = _slots["__dict__"].__set__
 _set_named = _slots["__pydantic_fields_set__"].__set__
 _set_extra = _slots["__pydantic_extra__"].__set__
 _set_private = _slots["__pydantic_private__"].__set__
-# Without the frozen model's own `__setattr__`, as pydantic sets them.
+# `object.__setattr__`, which pydantic takes, looks through all bases at each call.
+
+_named: dict[tuple[str, ...], set[str]] = {}
+"""Names as a caller wrote them, of which there are as many as callers."""
 
 
 class _Form(NamedTuple):
@@ -63,7 +66,11 @@ def trusted(model: type[M], /, **values: Any) -> M:
     for name, make in made_anew:
         if name not in values:
             fields[name] = make()
-    return _made(model, fields, shared(set(values)))
+    order = tuple(values)
+    named = _named.get(order)
+    if named is None:
+        named = _named[order] = shared(set(order))
+    return _made(model, fields, named)
 
 
 def changed(value: M, /, **changes: Any) -> M:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from time import time
 from typing import Final
@@ -31,6 +33,15 @@ def worker_id() -> str:
     born = _born(pid)
     birth = f"{born}-{_kernel()}" if born and _kernel() else str(int(time()))
     return f"{socket.gethostname()}:{pid}:{birth}"
+
+
+@cache
+def release() -> str:
+    """Return the release that runs here, whatever the disk holds by now.
+
+    The first call reads the disk, which may be upgraded under a worker that runs.
+    """
+    return version("celeriac")
 
 
 def is_dead(worker_id: str) -> bool:

@@ -39,6 +39,7 @@ from orchestrator.settings_sources import ABSENT, Origin, read_layers
 from orchestrator.shipped_agents import shipped_agents
 from orchestrator.storage_settings import StorageSettings
 from orchestrator.unpriced import unpriced
+from orchestrator.webhook_secret import signing_key
 
 _MIB = 1024 * 1024
 
@@ -76,6 +77,13 @@ class WebhookSettings(Section):
     """Longest duration of one delivery."""
     max_attempts: Count = Field(default=10, ge=1)
     """Deliveries tried, first 5 s apart, at most an hour."""
+
+    @field_validator("secret")
+    @classmethod
+    def _secret_is_a_key(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            signing_key(secret.get_secret_value())
+        return secret
 
 
 class WorkerSettings(Section):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from conversations.json_value import JsonObject, dumps
 from orchestrator.task import Task
+from orchestrator.webhook_secret import signing_key
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -53,7 +54,7 @@ def webhook_headers(
     """Return the headers by which a receiver checks origin, age and repetition."""
     message_id, seconds = f"msg_{task.id}", str(int(sent_at.timestamp()))
     signed = b".".join([message_id.encode(), seconds.encode(), body])
-    digest = hmac.digest(secret.encode(), signed, "sha256")
+    digest = hmac.digest(signing_key(secret), signed, "sha256")
     return {
         "content-type": "application/json",
         "webhook-id": message_id,

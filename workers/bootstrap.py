@@ -15,7 +15,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from celery import bootsteps, signals
 
 from orchestrator.agent_config import WorkerInfo
 from orchestrator.errors import OrchestratorError
-from orchestrator.local_process import worker_id
+from orchestrator.local_process import release, worker_id
 from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -175,7 +174,7 @@ class WorkerProcess:
             slots=self._slots(),
             running=len(self._executor.runs),
             draining=self._executor.draining,
-            release=version("celeriac"),
+            release=release(),
         )
 
 

@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from conversations.memory_store import InMemoryConversationStore
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Action, Decision, Step, StepKind, StepStart
 from orchestrator.memory_directory import utc_now
@@ -204,6 +204,13 @@ class Script:
 
         return act
 
+    def by_last_act(self, do: Callable[[TaskStore, Lease], Awaitable[object]]) -> Act:
+        async def once(store: TaskStore, lease: Lease) -> object:
+            await still_runs(store, lease)
+            return await do(store, lease)
+
+        return self.by_holder(once)
+
     def step(self) -> Act:
         number = self.chance.randint(1, 3)
         tool = self.chance.random() < 0.5
@@ -247,14 +254,14 @@ class Script:
         )
 
     def release(self) -> Act:
-        return self.by_holder(
+        return self.by_last_act(
             lambda store, lease: store.release(lease, running_seconds=1, reason="drain")
         )
 
     def fail(self) -> Act:
         delay = self.chance.choice((0.0, 3600.0))
         failure = TaskFailure(code="boom", message="It broke.", attempt=1)
-        return self.by_holder(
+        return self.by_last_act(
             lambda store, lease: store.release(
                 lease,
                 running_seconds=1,
@@ -269,7 +276,7 @@ class Script:
             AwaitedCall(call_id=f"c{n}", tool="pay")
             for n in self.chance.sample((1, 2), self.chance.choice((1, 2)))
         ]
-        return self.by_holder(
+        return self.by_last_act(
             lambda store, lease: store.park(lease, calls, running_seconds=1)
         )
 
@@ -294,7 +301,7 @@ class Script:
                 )
             return await store.finish(lease, ending, running_seconds=1)
 
-        return self.by_holder(do)
+        return self.by_last_act(do)
 
     def delete(self) -> Act:
         task_id = self.chance.choice(self.ids)
@@ -306,6 +313,13 @@ class Script:
 
     def ends(self) -> Act:
         return lambda store, leases: store.ends("default", self.ids)
+
+
+async def still_runs(store: TaskStore, lease: Lease) -> None:
+    """Repeat no end of an attempt: only a store that loses answers allows for it."""
+    task = await store.get(lease.tenant, lease.task_id)
+    if task.attempt == lease.fence and task.status is not TaskStatus.RUNNING:
+        raise LeaseLost(lease.task_id, fence=lease.fence)
 
 
 def held(leases: dict[str, list[Lease]], task_id: str, back: int) -> Lease:

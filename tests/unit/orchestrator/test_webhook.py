@@ -9,13 +9,16 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput
 from orchestrator.request import Defaults, parse_request
+from orchestrator.settings import WebhookSettings
 from orchestrator.task import Task, TaskResult, TaskStatus
 from orchestrator.task_building import build_task
 from orchestrator.webhook import is_allowed, webhook_body, webhook_headers
+from orchestrator.webhook_secret import signing_key
 
 SECRET = "of this test"  # noqa: S105
 ALLOWED = ("https://hooks.example.com/celeriac/", "http://127.0.0.1:9000")
@@ -87,3 +90,19 @@ def test_a_receiver_can_check_the_signature() -> None:
     digest = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
     assert headers["webhook-id"] == "msg_task-1"
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [("plain words", b"plain words"), ("whsec_cGxhaW4gd29yZHM=", b"plain words")],
+)
+def test_a_secret_is_read_as_libraries_of_standard_webhooks_read_it(
+    secret: str, key: bytes
+) -> None:
+    assert signing_key(secret) == key
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_no base64", "whsec_abc"])
+def test_a_secret_that_is_no_key_is_refused(secret: str) -> None:
+    with pytest.raises(ValidationError, match="whsec_ must be the base64 of the key"):
+        WebhookSettings(secret=SecretStr(secret))
