@@ -67,6 +67,7 @@ async def ended(served: Served, **fields: object) -> Task:
         ("responses", {"input": "x", "conversation": {}}, "conversation.id"),
         ("responses", {"input": "x", "prompt": {"id": "pmpt_1"}}, "prompt"),
         ("responses", {}, "input"),
+        ("responses", {"input": "x", "model": "a b"}, "model"),
         ("responses", {"input": "x", "instructions": "a\0"}, "instructions"),
         ("responses", {"input": "x", "metadata": {"a": "b\0"}}, "metadata.a"),
         ("responses", {"input": "x", "metadata": {"a\0": "b"}}, "metadata"),
