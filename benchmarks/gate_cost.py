@@ -1,22 +1,23 @@
 """What gate and budget add to a completion: processor time, and calls of Redis.
 
-`python -m benchmarks.gate_cost [turns]` with REDIS_URL set, of a Redis that nobody else
-uses. A hundred runs ask a model that answers after 0.2 s and costs nothing here; each
-of their completions is marked, asked and recorded as every agent's is. Runs without
-limits, with a gate, with a budget and with both work in turns, so that a busy machine
-treats all alike; a share is the median of the turns' own shares. Counted are the
-worker's side (this process, its collector set as workers set it), Redis (from its own
-count), the scripts called, and the calls of functions in the worker.
+`python -m benchmarks.gate_cost [turns]` starts a Redis of its own. A hundred runs ask a
+model that answers after 0.2 s and costs nothing here; each of their completions is
+marked, asked and recorded as every agent's is. Runs without limits, with a gate, with a
+budget and with both work in turns, so that a busy machine treats all alike; a share is
+the median of the turns' own shares. Counted are the worker's side (this process, its
+collector set as workers set it), Redis (from its own count), the scripts called, and
+the calls of functions in the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from time import process_time
 
@@ -25,6 +26,7 @@ from redis.asyncio import Redis
 from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import AgentBudget
+from orchestrator.embedded import open_redis
 from orchestrator.gate import GateLimits
 from orchestrator.redis_connection import connect
 from orchestrator.redis_dues import RedisToll
@@ -190,8 +192,8 @@ async def an_endpoint() -> AsyncIterator[str]:
         await served.wait()
 
 
-async def main(turns: int) -> None:
-    client = connect(os.environ["REDIS_URL"])
+async def main(turns: int, redis_url: str) -> None:
+    client = connect(redis_url)
     async with an_endpoint() as url:
         bare = ChatCompletionsProvider(url, model="m")
 
@@ -223,4 +225,8 @@ async def main(turns: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*[int(each) for each in sys.argv[1:]] or [15]))
+    with (
+        tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory,
+        open_redis(Path(directory)) as server,
+    ):
+        asyncio.run(main(int(sys.argv[1]) if sys.argv[1:] else 15, server.url))
