@@ -9,7 +9,7 @@ from secrets import token_hex
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Amount, Spent
 from orchestrator.dues import Admitted, Dues, Entry, Hold, Needs, Toll
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.gate import Caller, CallOutcome, Departure, Wait
 from orchestrator.task import Task, Usage
 from workers.errors import LLMError
@@ -112,7 +112,7 @@ class GovernedCalls:
             passage = await self._rules.gatekeeper.enter(
                 endpoint, needs, ask, may_park=self._may_park
             )
-        except (asyncio.CancelledError, StoreUnavailable):
+        except (asyncio.CancelledError, LeaseLost, StoreUnavailable):
             if needs.hold is not None:
                 await self._rules.give_back(needs.hold)
             raise

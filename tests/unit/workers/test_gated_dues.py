@@ -12,8 +12,11 @@ from conversations.message import ToolCall
 from conversations.view import ConversationView
 from conversations.window import Window
 from orchestrator.budget import Reservation
+from orchestrator.dues import Needs
 from orchestrator.errors import LeaseLost, StoreFull
 from orchestrator.gate import CallOutcome, Departure, Permit
+from orchestrator.journal import StepStart
+from orchestrator.memory_dues import InMemoryToll
 from tests.unit.workers.gated_stand import (
     ASK,
     ONE,
@@ -138,6 +141,22 @@ async def test_what_was_granted_to_a_stopped_run_is_given_back(what: str):
         await running
     await stand.settled(0)
     assert stand.llms[0].unused == ["no"]
+
+
+async def test_what_was_granted_before_a_lease_was_lost_is_given_back():
+    stand = Owing(["no"])
+    toll = InMemoryToll(gate=stand.gate, budget=stand.budget)
+    ends: list[Exception] = [StoreFull("gone"), LeaseLost("t", fence=1)]
+
+    async def unheard(_start: StepStart, needs: Needs) -> None:
+        if len(ends) == 2:
+            await toll.admit(needs)
+        raise ends.pop(0)
+
+    stand.log.admit = unheard
+    with pytest.raises(LeaseLost):
+        await stand.context.complete(ASK)
+    await stand.settled(0)
 
 
 async def test_who_is_stopped_while_it_waits_holds_nobody_up():
