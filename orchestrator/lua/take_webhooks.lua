@@ -8,7 +8,7 @@
 -- Returns {member ('tenant id') and receiver of each, whether more may be due}.
 
 local LOOKED_AT = 1000
-local PUT_OFF, EACH = 1000, 5 -- ms
+local PUT_OFF, EACH = 50, 5 -- ms
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
