@@ -245,7 +245,7 @@ class MemoryLedger:
         was_next = self.is_next_turn(entry)
         data = data | _late_messages(entry)
         bells = self.leave(entry, cleared=True)
-        entry.move(status, **{"finished_at": self.now} | changes)
+        entry.move(status, **{"finished_at": self.now, "awaiting": ()} | changes)
         self.counts.ended(entry.task)
         self.record(entry, _END_EVENTS[status], **data)
         if entry.task.webhook:

@@ -29,6 +29,7 @@ from orchestrator.metrics import step_counts
 from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import (
+    decided_too_late,
     not_awaited,
     parking_event_data,
     parking_reason,
@@ -175,6 +176,8 @@ class MemoryRunJournal:
                     raise not_awaited(entry.task)
                 pending = entry.task.status is TaskStatus.PENDING
                 return Wakening(entry.copy(), (entry.doorbell,) if pending else ())
+            if _is_late(entry, decision, ledger.now):
+                raise decided_too_late(entry.task)
             bells = ledger.decide(entry, decision)
             return Wakening(entry.copy(), bells)
 
@@ -182,6 +185,15 @@ class MemoryRunJournal:
 def _awaits(entry: Entry, decision: Decision) -> bool:
     keys = {call_key(call.call_id) for call in entry.task.awaiting}
     return entry.task.status is TaskStatus.WAITING and decision.key in keys
+
+
+def _is_late(entry: Entry, decision: Decision, now: datetime) -> bool:
+    return any(
+        call_key(call.call_id) == decision.key
+        and call.expires_at is not None
+        and call.expires_at <= now
+        for call in entry.task.awaiting
+    )
 
 
 def _is_kept(entry: Entry, decision: Decision) -> bool:

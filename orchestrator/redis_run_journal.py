@@ -46,6 +46,7 @@ from orchestrator.redis_task_scripts import (
 from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
+    decided_too_late,
     milliseconds,
     not_awaited,
     parking_event_data,
@@ -176,6 +177,8 @@ class RedisRunJournal(RedisTaskScripts):
         task = task_from_fields(pairs(answer[0]))
         if verdict == "not_awaited":
             raise not_awaited(task)
+        if verdict == "too_late":
+            raise decided_too_late(task)
         return Wakening(task, read_doorbells(answer[1]))
 
 

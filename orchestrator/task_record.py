@@ -180,6 +180,8 @@ def _read_task(fields: Mapping[str, str]) -> Task:
 
 
 def _awaiting(fields: Mapping[str, str]) -> tuple[AwaitedCall, ...]:
+    if fields["status"] != TaskStatus.WAITING:
+        return ()
     found = (
         AwaitedCall.model_validate(
             {
@@ -322,6 +324,15 @@ def not_awaited(task: Task) -> InvalidInput:
         "call_id",
         f"task {task.id} ({task.status.value}) awaits no decision on this call;"
         f" it awaits: {waiting}",
+    )
+
+
+def decided_too_late(task: Task) -> InvalidInput:
+    """The error of a decision on a call whose time for one is over."""
+    return InvalidInput(
+        "call_id",
+        f"the time for a decision on this call of task {task.id} is over: it is"
+        " refused, and the run goes on without it",
     )
 
 

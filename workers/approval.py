@@ -6,13 +6,14 @@ tool and its arguments. It is used once, and only for so long as the tool says.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from conversations.client_calls import client_calls_of
-from conversations.json_value import dumps
+from conversations.json_value import JsonObject
 from conversations.message import Message, ToolCall
 from orchestrator.journal import (
     APPROVAL_PREFIX,
@@ -49,9 +50,14 @@ class AskedCall(NamedTuple):
     @property
     def approval_id(self) -> str:
         """Names this call with these arguments, and no other."""
-        facts = dumps({"tool": self.call.name, "arguments": self.call.arguments})
-        digest = sha256(facts.encode()).hexdigest()[:_HASH_CHARACTERS]
+        facts: JsonObject = {"tool": self.call.name, "arguments": self.call.arguments}
+        digest = sha256(_canonical(facts)).hexdigest()[:_HASH_CHARACTERS]
         return f"{APPROVAL_PREFIX}{self.place}:{digest}"
+
+
+def _canonical(facts: JsonObject) -> bytes:
+    """One text for equal values, in whatever order their names stand."""
+    return json.dumps(facts, sort_keys=True).encode()
 
 
 class ShownText:

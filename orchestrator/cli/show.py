@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 
 import click
@@ -67,7 +68,7 @@ def _print_state(task: Task) -> None:
     }
     for name, fact in facts.items():
         if fact not in (None, ""):
-            click.echo(f"{name:<13}{fact}")
+            click.echo(f"{name:<13}{plain(str(fact))}")
 
 
 def _webhook(task: Task) -> str | None:
@@ -86,13 +87,13 @@ def _print_awaited(task: Task) -> None:
     if task.status is not TaskStatus.WAITING:
         return
     for call in task.awaiting:
-        arguments = one_line(json.dumps(call.arguments, ensure_ascii=False), limit=200)
+        arguments = plain(json.dumps(call.arguments, ensure_ascii=False))
         question, choices = _QUESTIONS[call.reason]
         when = f", begun {call.begun_at}" if call.begun_at else ""
         until = f", refused after {call.expires_at}" if call.expires_at else ""
         click.echo(
             f"\n{question} {call.tool} {arguments}{when}{until}\n"
-            f"  celeriac resolve {task.id} {call.call_id} {choices}"
+            f"  celeriac resolve {task.id} {shlex.quote(plain(call.call_id))} {choices}"
         )
 
 

@@ -225,6 +225,7 @@ def openai_error(problem: Problem) -> dict[str, Any]:
     elif problem.status >= _SERVER_ERROR:
         kind = "server_error"
     code, param = _OPENAI_CODES.get(problem.code, (problem.code, problem.field))
+    param = "model" if param == "agent" else param
     error = OpenAIError(message=problem.detail, type=kind, param=param, code=code)
     return OpenAIErrorBody(error=error).model_dump()
 

@@ -2,8 +2,8 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 step key, 7 decision (JSON), 8 event data (JSON)
--- Returns {'resolved', record, doorbells}, {'not_awaited', record} or {'unknown'}. A
--- decision stands in the journal as '! <ms> <decision JSON>' until it is acted on.
+-- Returns {'resolved', record, doorbells}, {'not_awaited', record}, {'too_late', record}
+-- or {'unknown'}. A decision stands in the journal as '! <ms> <decision JSON>' until it is acted on.
 
 local status = get('status')
 if not status then
@@ -19,5 +19,9 @@ if status ~= 'waiting' or not get('await:' .. ARGV[6]) then
   return {'resolved', redis.call('HGETALL', RECORD), bells}
 end
 
+local lapses = get_number('lapse:' .. ARGV[6])
+if lapses and lapses <= NOW then
+  return {'too_late', redis.call('HGETALL', RECORD)}
+end
 local bells = decide({{key = ARGV[6], decision = ARGV[7], event = ARGV[8]}})
 return {'resolved', redis.call('HGETALL', RECORD), bells}

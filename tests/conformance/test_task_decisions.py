@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.errors import InvalidInput, LeaseLost, TaskNotFound
 from orchestrator.journal import Action, Decision, Step, StepKind, StepStart
+from orchestrator.memory_directory import utc_now
 from orchestrator.store import Claim, Lease, RefusalReason, Started
 from orchestrator.task import AwaitedCall, Task, TaskStatus
 from tests.conformance.conftest import Stores
@@ -296,10 +297,39 @@ async def test_the_last_call_that_expires_rings_the_task_unless_it_was_decided_o
     asked = AwaitedCall(
         call_id="approval:1:b", reason="approval", tool="pay", timeout_seconds=0.05
     )
-    task, decided = [await parked(stores, asked) for _ in range(2)]
+    task = await parked(stores, asked)
+    patient = asked.model_copy(update={"timeout_seconds": 600})
+    decided = await parked(stores, patient)
     allowed = Decision(key="tool:approval:1:b", action=Action.RUN)
     await stores.tasks.resolve("default", decided.id, allowed)
     await sweep_until(stores.tasks, task, TaskStatus.PENDING)
     assert "tool_call.resolved" in await event_types(stores.tasks, task)
     assert (await claim(stores.tasks, task)).decisions[0].action is Action.REFUSE
     assert (await claim(stores.tasks, decided)).decisions[0].action is Action.RUN
+
+
+async def test_a_decision_after_its_time_counts_no_more(stores: Stores) -> None:
+    asked = AwaitedCall(
+        call_id="approval:1:b", reason="approval", tool="pay", timeout_seconds=0.02
+    )
+    task = await parked(stores, asked)
+    (expires_at,) = [call.expires_at for call in task.awaiting]
+
+    async def the_time_is_over() -> bool:
+        return expires_at is not None and utc_now() > expires_at
+
+    await until(the_time_is_over)
+    late = Decision(key="tool:approval:1:b", action=Action.RUN)
+    with pytest.raises(InvalidInput, match="is over"):
+        await stores.tasks.resolve("default", task.id, late)
+    await sweep_until(stores.tasks, task, TaskStatus.PENDING)
+    assert (await claim(stores.tasks, task)).decisions[0].action is Action.REFUSE
+
+
+async def test_a_task_that_has_ended_awaits_nothing(stores: Stores) -> None:
+    task = await parked(stores)
+    await stores.tasks.cancel("default", task.id)
+    ended = await stores.tasks.get("default", task.id)
+    assert (ended.status, ended.awaiting) == (TaskStatus.CANCELLED, ())
+    with pytest.raises(InvalidInput, match="it awaits: none"):
+        await stores.tasks.resolve("default", task.id, DONE)

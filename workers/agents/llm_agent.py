@@ -34,12 +34,7 @@ from workers.errors import (
     MalformedCompletion,
     SoftTimeLimitReached,
 )
-from workers.llm.provider import (
-    Completion,
-    CompletionRequest,
-    FinishReason,
-    ToolSpec,
-)
+from workers.llm.provider import Completion, CompletionRequest, FinishReason, ToolSpec
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolResult

@@ -58,6 +58,9 @@ DEFAULT_APPROVAL_SECONDS = 86_400.0
 DEFAULT_TIMEOUT_SECONDS = 60.0
 """Long for a look-up, short enough that a hung tool leaves its run time to answer."""
 
+MAX_SECONDS = 10 * 365 * 86_400.0
+"""Ten years: more is meant to be for ever, and would be no date that can be written."""
+
 MAX_THREADS = 16
 """Calls of one plain function that run at once; further ones wait their turn."""
 
@@ -177,10 +180,10 @@ class Tool:
             "approval_timeout_seconds": approval_timeout_seconds,
         }
         for field, seconds in limits.items():
-            if seconds is not None and not seconds > 0:
+            if seconds is not None and not 0 < seconds <= MAX_SECONDS:
                 raise InvalidAgent(
-                    f"tool {self.name!r}: {field} must be above 0"
-                    f" (got {seconds}); None waits for ever"
+                    f"tool {self.name!r}: {field} must be above 0 and at most"
+                    f" {MAX_SECONDS:.0f} (got {seconds}); None waits for ever"
                 )
         if verify is not None and effect != "once":
             raise InvalidAgent(

@@ -22,8 +22,9 @@ from orchestrator.http.dependencies import (
     limits_of,
     openai_problems,
 )
-from orchestrator.http.facade.chat_request import ChatRequest
+from orchestrator.http.facade.chat_request import CHAT, ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
+from orchestrator.http.facade.given import check_format, check_no_nuls
 from orchestrator.http.facade.ids import response_id
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
@@ -72,13 +73,16 @@ async def create_completion(
     key: IdempotencyKey,
 ) -> Response:
     """Ask an agent and wait for its answer."""
+    check_no_nuls(body, besides="messages")
     opening = body.opening()
     check_roles(opening, request)
     await admit(request, celeriac, caller)
+    parameters = body.parameters()
+    await check_format(parameters, param=CHAT.schema)
     handle = await celeriac.submit(
         body.model,
         input_of(opening),
-        parameters={**body.parameters(), **({"stream": True} if body.stream else {})},
+        parameters={**parameters, **({"stream": True} if body.stream else {})},
         metadata={**(body.metadata or {}), SUBMITTED_BY: caller.name},
         idempotency_key=key,
         tenant=caller.tenant,

@@ -14,7 +14,7 @@ from orchestrator.http.facade.response_request import (
     ResponseRequest,
 )
 
-_CHAT: Final = FieldNames(
+CHAT: Final = FieldNames(
     "response_format", "response_format.json_schema.schema", ".function"
 )
 
@@ -102,7 +102,7 @@ class ChatRequest(BaseModel):
             reasoning={"effort": self.reasoning_effort},
         )
         seed: dict[str, JsonValue] = {} if self.seed is None else {"seed": self.seed}
-        return {**asked.parameters(_CHAT), **seed}
+        return {**asked.parameters(CHAT), **seed}
 
 
 def _items(message: dict[str, Any], param: str) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from orchestrator.http.dependencies import (
     limits_of,
     openai_problems,
 )
+from orchestrator.http.facade.given import check_format, check_no_nuls
 from orchestrator.http.facade.history import history_for, taken_by_a_task
 from orchestrator.http.facade.ids import task_id
 from orchestrator.http.facade.paging import ItemPage, Paging, page_of
@@ -41,7 +42,12 @@ from orchestrator.http.facade.response_object import (
     is_background,
     response_object,
 )
-from orchestrator.http.facade.response_request import ECHO, ResponseRequest, input_of
+from orchestrator.http.facade.response_request import (
+    ECHO,
+    RESPONSES,
+    ResponseRequest,
+    input_of,
+)
 from orchestrator.http.facade.response_schema import DeletedResponse, ResponseBody
 from orchestrator.http.facade.shapes import Shape
 from orchestrator.http.facade.whole_output import with_whole_output
@@ -109,11 +115,13 @@ async def submit_response(
         Problem: a field cannot be taken; nothing is stored.
         OrchestratorError: as `submit`.
     """
+    check_no_nuls(body, besides="input")
     body.check()
     opening = body.opening()
     check_roles(opening, request)
     await admit(request, celeriac, caller)
     parameters = body.parameters()
+    await check_format(parameters, param=RESPONSES.schema)
     history = await history_for(celeriac, body, caller, opening=opening)
     async with taken_by_a_task(celeriac, history, caller) as tasks:
         handle = await celeriac.submit(

@@ -20,6 +20,7 @@ from tests.unit.workers.agents.silent_queue import SilentQueue
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.approval import ShownText
+from workers.errors import InvalidAgent
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Interrupt
@@ -177,6 +178,15 @@ async def test_an_approval_counts_for_no_other_arguments_and_no_other_call() -> 
     assert task.awaiting[0].call_id.startswith("approval:0:b:")
 
 
+async def test_an_approval_counts_in_whatever_order_the_arguments_stand() -> None:
+    desk = Desk([call(to="bob", cents=1)])
+    desk.open(desk.pay())
+    task = await desk.decide(await desk.submit(), "run")
+    desk.calls = [call(cents=1, to="bob")]
+    assert (await desk.attempt(task)).status is TaskStatus.COMPLETED
+    assert desk.sent == [{"to": "bob", "cents": 1}]
+
+
 async def test_an_approved_call_whose_worker_died_is_unknown_not_approved_again() -> (
     None
 ):
@@ -203,8 +213,9 @@ async def test_an_idempotent_call_that_was_approved_goes_on_after_a_crash() -> N
 
 async def test_an_approval_that_was_not_used_in_time_is_asked_for_again() -> None:
     desk = Desk([call()])
-    desk.open(desk.pay(approval_timeout_seconds=1e-6))
-    task = await desk.decide(await desk.submit(), "run")
+    pay = desk.pay()
+    task = await desk.decide(await desk.open(pay).submit(), "run")
+    pay.approval_timeout_seconds = 1e-6
     task = await desk.attempt(task)
     assert (task.status, desk.sent) == (TaskStatus.WAITING, [])
 
@@ -239,6 +250,12 @@ async def test_after_untrusted_text_what_sends_out_needs_approval() -> None:
     task = await desk.attempt(await desk.decide(task, "run"))
     assert task.status is TaskStatus.COMPLETED
     assert len(desk.sent) == 2
+
+
+@pytest.mark.parametrize("seconds", [0, float("inf"), float("nan"), 1e12])
+def test_a_time_for_a_decision_is_a_date_that_can_be_written(seconds: float) -> None:
+    with pytest.raises(InvalidAgent, match="approval_timeout_seconds"):
+        Desk([]).pay(approval_timeout_seconds=seconds)
 
 
 def said(*calls: str, **fields: object) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.events import EventType, NewEvent
 from orchestrator.task import AwaitedCall, Task
 from tests.unit.orchestrator.http.serving import Served, serving
 
@@ -32,12 +33,13 @@ ASKED = {
 }
 
 
-async def waiting(served: Served, call: AwaitedCall) -> Task:
+async def waiting(served: Served, call: AwaitedCall, *events: NewEvent) -> Task:
     store, task = served.parts.store, Task(agent_name="researcher")
     await store.create([task])
     claim = await store.claim(
         "default", task.id, worker="w", serves=["researcher"], lease_seconds=60
     )
+    await store.append_events(claim.lease, events)
     await store.park(claim.lease, [call], running_seconds=0)
     return task
 
@@ -76,3 +78,25 @@ async def test_a_call_that_needs_approval_is_refused_over_http() -> None:
         right = {"call_id": call.call_id, "decision": "refuse", "note": "no"}
         answer = await served.client.post(f"{path}/resolve", json=right)
         assert (answer.status_code, answer.json()["status"]) == (200, "pending")
+
+
+async def test_a_task_that_was_cancelled_asks_nothing_more() -> None:
+    call = ASKED["approval"][0]
+    async with serving() as served:
+        task = await waiting(served, call)
+        answer = await served.client.post(f"/tasks/{task.id}/cancel")
+        assert (answer.json()["status"], answer.json()["awaiting"]) == ("cancelled", [])
+        page = (await served.client.get(f"/ui/tasks/{task.id}")).text
+        assert ASKED["approval"][2] not in page
+
+
+async def test_a_call_that_waits_for_a_person_is_not_shown_as_under_way() -> None:
+    begun = NewEvent(
+        type=EventType.TOOL_CALL_STARTED,
+        data={"call_id": "a", "item_id": "call-1:a", "name": "refund", "arguments": {}},
+    )
+    async with serving() as served:
+        task = await waiting(served, ASKED["approval"][0], begun)
+        page = (await served.client.get(f"/ui/tasks/{task.id}")).text
+        assert "waits for a decision" in page
+        assert "under way" not in page

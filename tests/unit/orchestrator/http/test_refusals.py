@@ -15,6 +15,9 @@ from orchestrator.task import Task, TaskStatus
 from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, serving
 
 _BOTH = ("read", "submit", "cancel", "approve")
+FORM = {"type": "json_schema", "name": "f"}
+NO_SCHEMA = {"name": "f", "schema": {"$ref": "#/nowhere"}}
+LARGE_SCHEMA = {"description": "x" * 140_000}
 BAD_SCHEMA = {"name": "f", "parameters": 1}
 KEYS = key_settings(
     alice=("acme", _BOTH), bob=("acme", _BOTH), writer=("acme", ("submit",))
@@ -64,6 +67,44 @@ async def ended(served: Served, **fields: object) -> Task:
         ("responses", {"input": "x", "conversation": {}}, "conversation.id"),
         ("responses", {"input": "x", "prompt": {"id": "pmpt_1"}}, "prompt"),
         ("responses", {}, "input"),
+        ("responses", {"input": "x", "model": "a b"}, "model"),
+        ("responses", {"input": "x", "instructions": "a\0"}, "instructions"),
+        ("responses", {"input": "x", "metadata": {"a": "b\0"}}, "metadata.a"),
+        ("responses", {"input": "x", "metadata": {"a\0": "b"}}, "metadata"),
+        (
+            "responses",
+            {
+                "input": "x",
+                "tools": [{"type": "function", "name": "f", "description": "a\0"}],
+            },
+            "tools[0].description",
+        ),
+        (
+            "responses",
+            {"input": "x", "text": {"format": {**FORM, "schema": {"type": 5}}}},
+            "text.format.schema",
+        ),
+        (
+            "responses",
+            {"input": "x", "text": {"format": {**FORM, "schema": LARGE_SCHEMA}}},
+            "text.format.schema",
+        ),
+        (
+            "chat/completions",
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "response_format": {"type": "json_schema", "json_schema": NO_SCHEMA},
+            },
+            "response_format.json_schema.schema",
+        ),
+        (
+            "chat/completions",
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "metadata": {"a": "b\0"},
+            },
+            "metadata.a",
+        ),
         (
             "chat/completions",
             {"messages": [{"role": "user", "content": "a\0"}]},
