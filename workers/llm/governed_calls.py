@@ -113,6 +113,7 @@ class GovernedCalls:
                 endpoint, needs, ask, may_park=self._may_park
             )
         except (asyncio.CancelledError, LeaseLost, StoreUnavailable):
+            # A lease may be lost after an admission whose answer did not arrive.
             if needs.hold is not None:
                 await self._rules.give_back(needs.hold)
             raise
@@ -122,7 +123,8 @@ class GovernedCalls:
     async def end(
         self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool
     ) -> None:
-        departure = Departure(outcome=CallOutcome.UNKNOWN)
+        tokens = None if call.was_asked else 0
+        departure = Departure(outcome=CallOutcome.UNKNOWN, tokens=tokens)
         if isinstance(error, LLMError):
             departure = departure_after(error)
         if call.completion is not None:  # be it that it will not do
