@@ -119,7 +119,7 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         return from_json(text, cache_strings="keys")
-    except ValueError:
+    except (ValueError, TypeError):
         # Halves of a surrogate, byte order marks, other encodings, great depth.
         return json.loads(text)
 

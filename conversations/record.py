@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from pydantic_core import from_json
+
 from conversations.conversation import Conversation, ConversationConfig
-from conversations.json_value import dumps, loads, written
+from conversations.json_value import dumps, written
 from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, Role, StoredMessage
 from conversations.trusted import trusted
@@ -43,14 +45,38 @@ def write_message(message: Message) -> str:
 def read_message(body: str) -> Message:
     """The message of what `write_message` wrote.
 
-    A text of a known role is not looked at again; what holds more is.
+    A text is made directly; what holds more, or is no message of ours, is checked.
+
+    Raises:
+        ValidationError: it is no message.
     """
-    fields = loads(body)
+    try:
+        fields = from_json(body, cache_strings="keys")
+    except ValueError:
+        fields = None
     if isinstance(fields, dict) and fields.keys() <= _TEXT_FIELDS:
         role = _ROLES.get(str(fields.get("role")))
-        if role is not None:
+        if role is not None and _is_text(role, **fields):
             return trusted(Message, **(fields | {"role": role}))
     return Message.model_validate_json(body)
+
+
+def _is_text(
+    known: Role,
+    *,
+    role: object,  # noqa: ARG001 - `known` by its name
+    content: object = "",
+    tool_call_id: object = None,
+    tokens: object = None,
+) -> bool:
+    """Whether a text's fields are what a message may have."""
+    is_answer = known is Role.TOOL
+    return (
+        isinstance(content, str)
+        and (is_answer or bool(content.strip()))
+        and isinstance(tool_call_id, str) == is_answer
+        and (tokens is None or (type(tokens) is int and tokens >= 0))
+    )
 
 
 def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:

@@ -12,7 +12,7 @@ from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.webhook import receiver_of
 from orchestrator.webhook_store import DueWebhook, TakenWebhooks
 
-_PUT_OFF_SECONDS: Final = 1.0
+_PUT_OFF_SECONDS: Final = 0.05
 _EACH_SECONDS: Final = 0.005
 
 

@@ -107,14 +107,15 @@ def connect(
             f"the Redis URL ({len(url)} characters) cannot be read;"
             " write redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
-    pool.connection_class = _CANCELLABLE[pool.connection_class]
     made: UntypedRedis = pool
     try:
+        pool.connection_class = _CANCELLABLE[pool.connection_class]
         made.make_connection()  # of its options; nothing is sent
-    except TypeError:
+    except (TypeError, AttributeError, KeyError, RedisError):
         raise StoreUnavailable(
-            f"the Redis URL ({len(url)} characters) has an option after `?` that is not"
-            " redis-py's; leave it out, and write rediss:// for TLS"
+            f"the Redis URL ({len(url)} characters) has an option after `?` that"
+            " redis-py does not take so; leave it out, and write rediss:// for TLS,"
+            " ssl_cert_reqs=none and not CERT_NONE"
         ) from None
     return Redis.from_pool(pool)
 

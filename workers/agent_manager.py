@@ -5,6 +5,7 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
@@ -275,13 +276,14 @@ def _input_of(
     view: ConversationView,
     summary: Message | None,
 ) -> AgentInput:
+    """Return what an agent may change: nobody else has it, no later run sees it."""
     task = start.run.task
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data={**task.input, **results},
-        context=task.context,
-        parameters={**config.parameters, **task.parameters},
+        data=deepcopy(task.input) | results,
+        context=deepcopy(task.context),
+        parameters=deepcopy(config.parameters | task.parameters),
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 1.0
 """Between two looks; a webhook follows its task's end by about this."""
+SOON_SECONDS: Final = 0.1
+"""After an answer of a receiver that had no place left, until the next look."""
 AT_ONCE: Final = 64
 """Deliveries of one process together."""
 AT_ONCE_TO_ONE: Final = 8
@@ -48,6 +51,8 @@ class WebhookDeliverer:
         """Deliveries under way to each receiver."""
         self._silent: dict[str, None] = {}
         """Those that did not answer at last: each gets one delivery at a time."""
+        self._has_place = asyncio.Event()
+        """Set when one has answered that had no place left; more may wait for it."""
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -63,6 +68,7 @@ class WebhookDeliverer:
 
     async def _begin(self, client: httpx.AsyncClient) -> None:
         """Begin to deliver what is due, and wait until there may be more to do."""
+        self._has_place.clear()
         room = AT_ONCE - len(self._sending)
         due, more = await self._take(room) if room else NOTHING
         for webhook in due:
@@ -77,7 +83,10 @@ class WebhookDeliverer:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         elif not more:
-            await asyncio.sleep(PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._has_place.wait()
+                    await asyncio.sleep(SOON_SECONDS)
 
     def _places(self) -> dict[str, int]:
         """How many more deliveries may go to those receivers that have had some."""
@@ -114,7 +123,10 @@ class WebhookDeliverer:
         except Exception:
             logger.exception("webhook failed", extra={"task_id": task_id})
         finally:
-            self._busy[webhook.receiver] -= 1
+            receiver = webhook.receiver
+            if self._busy[receiver] >= AT_ONCE_TO_ONE and receiver not in self._silent:
+                self._has_place.set()
+            self._busy[receiver] -= 1
             self._busy += Counter()  # keeps those that are busy
 
     async def _deliver(self, client: httpx.AsyncClient, webhook: DueWebhook) -> None:

@@ -14,8 +14,8 @@ local ended = 0
 for i = 1, #found, 2 do
   local member = found[i]
   local tenant, id = string.match(member, '^(%S+) (%S+)$')
-  local record = KEYS[2] .. tenant .. ':task:' .. id
-  local facts = redis.call('HMGET', record, 'status', 'worker', 'lease_until_ms')
+  local record = KEYS[2] .. (tenant or '') .. ':task:' .. (id or '')
+  local facts = redis.pcall('HMGET', record, 'status', 'worker', 'lease_until_ms')
   if facts[1] == 'running' and facts[2] == ARGV[1] and tonumber(facts[3]) > now then
     redis.call('HSET', record, 'lease_until_ms', text)
     redis.call('ZADD', KEYS[1], text, member)

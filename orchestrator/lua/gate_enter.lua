@@ -103,7 +103,7 @@ redis.call('HSET', STATE, 'v', text(math.max(reached or 0, place)),
   'w_requests', text(requests + 1), 'w_tokens', text(tokens + WANTED))
 redis.call('HINCRBY', WINDOW, 'r' .. text(PART), 1)
 redis.call('HINCRBY', WINDOW, 't' .. text(PART), WANTED)
-if is_new_part then
+if is_new_part or requests == 0 then -- the window's key may be new
   keep_keys()
 elseif held == 0 then
   redis.call('PEXPIRE', PERMITS, KEEP)

@@ -1,4 +1,5 @@
--- Extends the leases that are still held. Needs no task.lua: it serves many tasks.
+-- Extends the leases that are still held. Needs no task.lua: it serves many tasks, and
+-- what stands in place of one's record must cost no other its lease.
 --
 -- KEYS  1 leases (zset), 2.. the records
 -- ARGV  1 lease (ms), then for each record its member ('tenant id') and lease
@@ -9,9 +10,9 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local lease_until = string.format('%.0f', now + tonumber(ARGV[1]))
 
 local function renew(record, member, lease)
-  local facts = redis.call('HMGET', record, 'status', 'attempt', 'claim_token',
+  local facts = redis.pcall('HMGET', record, 'status', 'attempt', 'claim_token',
     'cancel_requested_ms')
-  if facts[1] ~= 'running' or facts[2] .. ' ' .. (facts[3] or '') ~= lease then
+  if facts[1] ~= 'running' or (facts[2] or '') .. ' ' .. (facts[3] or '') ~= lease then
     return 'lost'
   end
   redis.call('ZADD', KEYS[1], lease_until, member)

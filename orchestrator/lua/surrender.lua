@@ -11,8 +11,8 @@ local now = string.format('%.0f',
 local given = 0
 for i = 2, #KEYS do
   local member, lease, blamed = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
-  local facts = redis.call('HMGET', KEYS[i], 'status', 'attempt', 'claim_token')
-  if facts[1] == 'running' and facts[2] .. ' ' .. (facts[3] or '') == lease then
+  local facts = redis.pcall('HMGET', KEYS[i], 'status', 'attempt', 'claim_token')
+  if facts[1] == 'running' and (facts[2] or '') .. ' ' .. (facts[3] or '') == lease then
     redis.call('HSET', KEYS[i], 'lease_until_ms', now)
     redis.call('ZADD', KEYS[1], now, member)
     if ARGV[1] == '1' then

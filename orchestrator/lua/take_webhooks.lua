@@ -8,7 +8,7 @@
 -- Returns {member ('tenant id') and receiver of each, whether more may be due}.
 
 local LOOKED_AT = 1000
-local PUT_OFF, EACH = 1000, 5 -- ms
+local PUT_OFF, EACH = 50, 5 -- ms
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -25,9 +25,12 @@ for _, member in ipairs(due) do
     return {found, 1}
   end
   local tenant, id = string.match(member, '^(%S+) (%S+)$')
-  local receiver = redis.call('HGET', KEYS[2] .. tenant .. ':task:' .. id, 'webhook') or ''
-  local left = places[receiver] or tonumber(ARGV[3])
-  if left > 0 then
+  local receiver = tenant
+    and (redis.pcall('HGET', KEYS[2] .. tenant .. ':task:' .. id, 'webhook') or '')
+  local left = places[receiver or ''] or tonumber(ARGV[3])
+  if type(receiver) ~= 'string' then
+    redis.call('ZREM', KEYS[1], member) -- no webhook of ours, or no record any more
+  elseif left > 0 then
     places[receiver] = left - 1
     found[#found + 1], found[#found + 2] = member, receiver
     redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[2])), member)

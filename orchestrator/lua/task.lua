@@ -56,7 +56,7 @@ end
 -- give the same one out again.
 local function was_claimed_by(lease, status)
   local facts = redis.call('HMGET', RECORD, 'status', 'attempt', 'claim_token')
-  return facts[1] == status and facts[2] .. ' ' .. (facts[3] or '') == lease
+  return facts[1] == status and (facts[2] or '') .. ' ' .. (facts[3] or '') == lease
 end
 
 local function holds_lease(lease)

@@ -141,6 +141,21 @@ async def test_requests_in_a_window_are_bounded_and_come_back(gate: Gate):
     await until_entered(gate, "3", limits)
 
 
+async def test_no_key_of_a_gate_stays_for_ever_once_nobody_comes(
+    clean_redis_url: str,
+):
+    limits = GateLimits(window_seconds=600)
+    refused = Departure(outcome=CallOutcome.REFUSED, wait_seconds=0.05)
+    async with connect(clean_redis_url) as client:
+        gate = AskedGate(client)
+        await gate.report("g", refused)
+        await waits(gate, "1", limits)
+        await until_entered(gate, "1", limits)
+        ttls = {key: await client.pttl(key) for key in await client.keys()}
+    assert len(ttls) == 3
+    assert min(ttls.values()) > 0, ttls
+
+
 async def test_tokens_are_counted_when_granted_and_settled_when_given_back(gate: Gate):
     limits = GateLimits(tokens=100)
     first = await entered(gate, "1", limits, tokens=90)

@@ -12,7 +12,7 @@ from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
 from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import RefusalReason
+from orchestrator.store import LeaseState, RefusalReason
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.task_steps import (
     claim,
@@ -47,6 +47,12 @@ async def replace_log(client: Redis, task: Task, *, by: str) -> str:
     else:
         await client.xadd(log, {"foreign": "1"})
     return log
+
+
+async def replace_record(client: Redis, task: Task) -> None:
+    record = redis_keys.record(task.tenant, task.id)
+    await client.delete(record)
+    await client.set(record, "foreign")
 
 
 @pytest.mark.parametrize("by", ["string", "stream"])
@@ -94,9 +100,7 @@ async def test_what_stands_in_place_of_a_record_leaves_the_fleets_sets(
     pending, running = await submitted(store), await submitted(store)
     await claim(store, running, lease_seconds=0.01)
     for task in (pending, running):
-        record = redis_keys.record(task.tenant, task.id)
-        await client.delete(record)
-        await client.set(record, "foreign")
+        await replace_record(client, task)
     await client.zadd(redis_keys.DUE, {f"default {pending.id}": 0})
     await client.zadd(redis_keys.LEASES, {f"default {running.id}": 0})
     await store.sweep()
@@ -113,3 +117,39 @@ async def test_doorbells_that_came_with_what_cannot_be_read_are_rung_by_a_sweep(
     await client.hset(journal, "completion:1", "from another release")
     assert await try_claim(store, unread) is RefusalReason.UNKNOWN_SCHEMA
     assert [bell.task_id for bell in (await store.sweep()).doorbells] == [waits.id]
+
+
+async def test_what_stands_in_place_of_a_record_keeps_no_other_webhook(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    foreign, whole = [
+        await submitted(store, webhook="https://hooks.example.com/") for _ in range(2)
+    ]
+    for task in (foreign, whole):
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease), running_seconds=0)
+    await replace_record(client, foreign)
+    await client.zadd(redis_keys.WEBHOOKS, {"foreign": 0})
+    taken = await store.take_webhooks(
+        limit=10, lease_seconds=30, most_each=8, places={}
+    )
+    assert [each.task_id for each in taken.due] == [whole.id]
+    assert await client.zcard(redis_keys.WEBHOOKS) == 1
+
+
+@pytest.mark.parametrize("damage", ["string", "no attempt"])
+async def test_what_stands_in_place_of_a_record_costs_no_other_lease(
+    store: RedisTaskStore, client: Redis, damage: str
+) -> None:
+    foreign, whole = await submitted(store), await submitted(store)
+    leases = [(await claim(store, task)).lease for task in (foreign, whole)]
+    if damage == "string":
+        await replace_record(client, foreign)
+    else:
+        await client.hdel(redis_keys.record("default", foreign.id), "attempt")
+    states = await store.renew(leases, lease_seconds=30)
+    assert states == (LeaseState.LOST, LeaseState.HELD)
+    await store.surrender(leases, blamed=None)
+    await client.zadd(redis_keys.LEASES, {"foreign": "+inf"})
+    assert await store.bury("another") == 0
+    await sweep_until(store, whole, TaskStatus.PENDING)

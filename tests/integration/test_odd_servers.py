@@ -29,6 +29,7 @@ from workers.errors import (
 )
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import Endpoint
+from workers.llm.stream import CallClock
 
 Behaviour = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
 """Answers the n-th request of a connection; False closes it."""
@@ -117,9 +118,21 @@ async def outcome(behave: Behaviour, stream: bool, calls: int = 1) -> list[objec
                 found.append((await ask(provider, stream)).message.content)
             except LLMError as exc:
                 found.append(type(exc))
-                shown = TracebackException.from_exception(exc, capture_locals=True)
-                assert KEY not in "".join(shown.format())
+                told = held_by(exc)
+                assert KEY[:-1] not in told
     return found
+
+
+def held_by(error: LLMError) -> str:
+    """Return all that an error and those that it came from hold."""
+    links: list[BaseException] = [error]
+    for link in links:
+        links += [each for each in (link.__cause__, link.__context__) if each]
+    shown = (
+        TracebackException.from_exception(each, capture_locals=True) for each in links
+    )
+    held = [line for each in shown for line in each.format()]
+    return "".join([*held, *(repr(vars(each)) for each in links)])
 
 
 CHUNKS = b"%x;name=value\r\n%s\r\n0\r\nx-trailer: 1\r\n\r\n" % (len(WHOLE), WHOLE)
@@ -200,6 +213,19 @@ ANSWERS: dict[str, tuple[bytes, object]] = {
     ),
     "an error with the key": (answer(document(error=KEY), JSON), LLMUnavailable),
     "the key and no JSON": (answer(b"{" + KEY.encode(), JSON), MalformedCompletion),
+    "the key and its end is missing": (
+        answer(b"{" + KEY.encode(), JSON).replace(b"length: ", b"length: 9"),
+        MalformedCompletion,
+    ),
+    "the key across the end of what is kept": (
+        answer(b"{" + b" " * (2048 - len(KEY)) + KEY.encode(), JSON),
+        MalformedCompletion,
+    ),
+    "the key and no HTTP": (KEY.encode() + b"\r\n\r\n", MalformedCompletion),
+    "the key and not compressed": (
+        answer(KEY.encode(), JSON, "content-encoding: gzip"),
+        MalformedCompletion,
+    ),
     "a call that is no list": (
         answer(document(choices=[{"message": {"tool_calls": call("{}")}}]), JSON),
         "",
@@ -230,6 +256,24 @@ async def test_an_odd_status_has_one_named_outcome(leaf: type[LLMError]):
     for status in STATUSES[leaf]:
         raw = answer(b'{"error": {"message": "m"}}', JSON, status=f"{status} X")
         assert await outcome(sending(raw), stream=False) == [leaf], status
+
+
+async def test_the_body_of_an_error_that_breaks_off_within_the_key_shows_none_of_it():
+    raw = answer(b"no key " + KEY.encode(), status="401 X").replace(b": ", b": 9")
+    async with (
+        server(sending(raw[:-1])) as (port, _),
+        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+    ):
+        with pytest.raises(RequestRejected, match="no key") as caught:
+            await ask(provider, stream=False)
+    assert KEY[:9] not in f"{caught.value} {caught.value.body}"
+
+
+async def test_a_call_that_is_too_late_keeps_no_frame_of_what_waited():
+    clock = CallClock(Endpoint(base_url="http://h/v1"), total_seconds=0.01)
+    with pytest.raises(LLMUnavailable) as caught:
+        await clock.bound(asyncio.Event().wait(), 9)
+    assert caught.value.__context__ is None
 
 
 @streaming

@@ -182,6 +182,25 @@ async def test_a_failure_that_nobody_foresaw_ends_no_other_delivery(
     running.cancel()
 
 
+async def test_a_receiver_that_answers_gets_its_next_without_a_pause(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.webhooks.PAUSE_SECONDS", 600)
+    store = InMemoryTaskStore()
+    tasks = [
+        Task(agent_name="a", webhook=receiver.url) for _ in range(2 * AT_ONCE_TO_ONE)
+    ]
+    await store.create(tasks)
+    for task in tasks:
+        await store.cancel("default", task.id)
+    running = asyncio.create_task(WebhookDeliverer(store, settings(receiver)).run())
+    async with asyncio.timeout(30):
+        while len(receiver.received) <= AT_ONCE_TO_ONE:
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_a_receiver_that_hangs_keeps_no_other_waiting(receiver: Receiver) -> None:
     async def hang(_: object, writer: asyncio.StreamWriter) -> None:
         hanging.append(writer)

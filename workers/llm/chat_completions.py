@@ -210,8 +210,11 @@ class ChatCompletionsProvider:
             # Other idle connections may be as dead: a client of its own.
             return await self._send_afresh(write())
         except FOREIGN_ERRORS as exc:
-            # What it holds has the headers, for whoever reports errors with locals.
-            raise transport_error(exc, endpoint=self._endpoint) from bare(exc)
+            error = transport_error(exc, endpoint=self._endpoint)
+            cause = bare(exc, endpoint=self._endpoint)
+        # Raised out there, without a context: what was caught, and its frames, hold the
+        # headers, for whoever reports errors with variables.
+        raise error from cause
 
     async def _send_afresh(self, content: bytes) -> Sent:
         fresh = open_client(self._endpoint, self._limits)
@@ -232,7 +235,8 @@ class ChatCompletionsProvider:
                     break
         except FOREIGN_ERRORS:
             pass  # what came of it will do
-        text = self._endpoint.scrub(raw.decode("utf-8", "replace"))
+        is_cut = not response.content.at_eof()
+        text = self._endpoint.scrub(raw.decode("utf-8", "replace"), is_cut=is_cut)
         return read_failure(response.status, text, headers=response.headers)
 
 

@@ -142,9 +142,15 @@ class Endpoint:
             parts += [given, login.password, *_parts_of_login(login)]
         return Secrets(parts)
 
-    def scrub(self, text: str) -> str:
-        """Return a foreign text without the key and the headers' values."""
-        return self.secrets.without(text)
+    def scrub(self, text: str, *, is_cut: bool = False) -> str:
+        """Return a foreign text without the key and the headers' values.
+
+        Args:
+            text: It.
+            is_cut: Whether it is the beginning of a longer one.
+        """
+        clean = self.secrets.without(text)
+        return self.secrets.without_begun(clean) if is_cut else clean
 
 
 def _breaks(header: str) -> bool:

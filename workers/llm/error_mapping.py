@@ -317,11 +317,19 @@ def _by_proxy(status: int, where: str) -> LLMError:
     return RequestRejected(f"the proxy before {where} refused (HTTP {status}); {helps}")
 
 
-def bare(exc: Exception) -> Exception:
-    """Return an error without its frames, and without the request that it carries."""
+def bare(exc: Exception, *, endpoint: Endpoint) -> Exception:
+    """Return an error without its frames, and without the request that it carries.
+
+    So are the errors that it came from; frames hold what was sent and what came.
+    """
     if isinstance(exc, aiohttp.ClientResponseError):
-        return aiohttp.ClientError(f"{type(exc).__name__}: {exc.status} {exc.message}")
-    return exc.with_traceback(None)
+        said = f"{type(exc).__name__}: {exc.status} {exc.message}"
+        return aiohttp.ClientError(endpoint.scrub(said))
+    link: BaseException | None = exc
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return exc
 
 
 def _distrust(cause: BaseException, where: str) -> str:

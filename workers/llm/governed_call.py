@@ -59,6 +59,8 @@ class Call:
     request: CompletionRequest
     sizes: PromptSizes
     marking: Marking = field(default_factory=Unmarked)
+    was_asked: bool = False
+    """Whether anything may have been sent for it."""
     completion: Completion | None = None
     answered: Answered | None = None
     """There when its dues are left to who records it."""

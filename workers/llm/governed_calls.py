@@ -9,7 +9,7 @@ from secrets import token_hex
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Amount, Spent
 from orchestrator.dues import Admitted, Dues, Entry, Hold, Needs, Toll
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.gate import Caller, CallOutcome, Departure, Wait
 from orchestrator.task import Task, Usage
 from workers.errors import LLMError
@@ -112,7 +112,8 @@ class GovernedCalls:
             passage = await self._rules.gatekeeper.enter(
                 endpoint, needs, ask, may_park=self._may_park
             )
-        except (asyncio.CancelledError, StoreUnavailable):
+        except (asyncio.CancelledError, LeaseLost, StoreUnavailable):
+            # A lease may be lost after an admission whose answer did not arrive.
             if needs.hold is not None:
                 await self._rules.give_back(needs.hold)
             raise
@@ -122,7 +123,8 @@ class GovernedCalls:
     async def end(
         self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool
     ) -> None:
-        departure = Departure(outcome=CallOutcome.UNKNOWN)
+        tokens = None if call.was_asked else 0
+        departure = Departure(outcome=CallOutcome.UNKNOWN, tokens=tokens)
         if isinstance(error, LLMError):
             departure = departure_after(error)
         if call.completion is not None:  # be it that it will not do

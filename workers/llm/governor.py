@@ -35,8 +35,6 @@ from workers.llm.run_provider import Answered, Around, whole
 
 logger = logging.getLogger(__name__)
 
-_FIRST_ANSWER_TOKENS = 256
-"""Taken for an answer's length before one was seen."""
 _SURELY_SHORTER = 0.9
 """Of a prompt that our estimate would have let through."""
 _SHORTENED_TO = 0.5
@@ -221,6 +219,7 @@ class GovernedProvider:
         asked = Call(choice=choice, request=request, sizes=self._sizes, marking=marking)
         async with Calling(self._calls, asked, owes=how.owes) as call:
             async with marking as heard:
+                call.was_asked = True
                 completion = await whole(provider, request, heard)
             call.completion = completion  # to be paid, fit for use or not
             call.completion = await self._checked(call, completion)
@@ -232,6 +231,7 @@ class GovernedProvider:
         request = await fit_for(choice, request)
         asked = Call(choice=choice, request=request, sizes=self._sizes)
         async with Calling(self._calls, asked, owes=False) as call:
+            call.was_asked = True
             async for piece in choice.endpoint.provider.stream(request):
                 if isinstance(piece, Completion):
                     call.completion = piece

@@ -32,6 +32,7 @@ _BASE64: Final = frozenset(ascii_letters + digits + "+/-_=")
 _MOST_LEVELS: Final = 8
 _FRAGMENT: Final = 6
 """Characters of a secret that stand together by chance in few texts."""
+_BETWEEN_WORDS: Final = frozenset(" \t\r\n\"'<>")
 _BASE64_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{11,}")
 _HEX_RUN: Final = re.compile(r"(?:[0-9a-fA-F]{2}){8,}")
 _BACKSLASH: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
@@ -48,11 +49,28 @@ class Secrets:
         coded = [form for each in longest for form in _codings(each.encode())]
         forms = [*plain, f"(?P<coded>{'|'.join(coded) or '(?!)'})"]
         self._pattern = re.compile("|".join(forms)) if known else None
+        self._known = longest
         self._fragments = frozenset(chain.from_iterable(map(_fragments, known)))
 
     def without(self, text: str) -> str:
         """Return the text with a mark in the place of each."""
         return "".join(self.without_in_pieces([text]))
+
+    def without_begun(self, text: str) -> str:
+        """Return a text that was cut without what may be the beginning of one.
+
+        That is its last word, in which it may be coded, and what one begins with.
+        """
+        if not self._known:
+            return text
+        end = len(text)
+        while end and text[end - 1] not in _BETWEEN_WORDS:
+            end -= 1
+        text = text[:end]
+        for secret in self._known:
+            begun = (n for n in range(len(secret), 0, -1) if text.endswith(secret[:n]))
+            text = text[: len(text) - next(begun, 0)]
+        return text
 
     def without_in_pieces(self, pieces: Sequence[str]) -> list[str]:
         """Return the pieces of a text that hides none of them when joined either.

@@ -21,7 +21,7 @@ from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, piece_by_piece
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
-from workers.llm.error_mapping import error_from, failure_in, has_failed
+from workers.llm.error_mapping import bare, error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 from workers.llm.waits import used_up_seconds
 
@@ -61,8 +61,9 @@ class CallClock:
             async with asyncio.timeout_at(self._started_at + limit):
                 return await awaitable
         except TimeoutError:
-            # Not from it: the frames that were waiting hold the headers.
-            raise self._too_late(limit) from None
+            pass
+        # Raised out here, without a context: the frames that waited hold the headers.
+        raise self._too_late(limit)
 
     def watch(self, body: StreamReader, *, until_seconds: float) -> Watch:
         """Have the reading of a body fail at that time, or at the call's total."""
@@ -194,7 +195,9 @@ class Answer:
     @property
     def kept(self) -> str:
         """The first 2 kB of what came, without secrets."""
-        return self._endpoint.scrub(self._kept.decode("utf-8", "replace"))
+        text = self._kept.decode("utf-8", "replace")
+        is_all = self._size == len(self._kept) and self._sent.response.content.at_eof()
+        return self._endpoint.scrub(text, is_cut=not is_all)
 
     async def next_payload(self) -> dict[str, object] | None:
         """Return the next event of a stream, or the one document; None at the end.
@@ -234,7 +237,7 @@ class Answer:
         try:
             self._first = await self._next_chunk()
         except FOREIGN_ERRORS as exc:
-            raise self._malformed("broke off in mid-answer") from exc
+            raise self._broken_off() from bare(exc, endpoint=self._endpoint)
         self._is_stream = not self._first.lstrip(_SPACE).startswith((b"{", b"["))
         if self._is_stream:
             self._pending = iter(self._events.feed(self._first))
@@ -246,7 +249,7 @@ class Answer:
         try:
             return _value_of(self._arrived_text() or await self._text())
         except FOREIGN_ERRORS as exc:
-            raise self._malformed("broke off in mid-answer") from exc
+            raise self._broken_off() from bare(exc, endpoint=self._endpoint)
 
     def _arrived_text(self) -> bytes:
         """Return the body when it came with its head, as small ones do; else nothing.
@@ -363,6 +366,9 @@ class Answer:
             return self._malformed(f"sent JSON of type {kind} instead of an object")
         failure = failure_in(value, body=self.kept)
         return error_from(failure, endpoint=self._endpoint, model=self._model)
+
+    def _broken_off(self) -> MalformedCompletion:
+        return self._malformed("broke off in mid-answer")
 
     def _malformed(self, what: str) -> MalformedCompletion:
         return MalformedCompletion(

@@ -20,6 +20,7 @@ from conversations.trusted import trusted
 from workers.errors import MalformedCompletion
 
 _MAX_NAME = 256
+_LONGEST_INDEX = 10
 _MAX_ARGUMENT_CHARS = 1024 * 1024
 """Longer ones would only fill the journal; the model is told to write less."""
 
@@ -75,7 +76,7 @@ class ToolCallAccumulator:
         Ollama numbers every parallel call 0, Gemini numbers none: another id, or a
         whole object after a whole object, begins another call.
         """
-        if isinstance(index, str) and index.isdecimal():
+        if isinstance(index, str) and len(index) < _LONGEST_INDEX and index.isdecimal():
             index = int(index)
         if isinstance(index, int | str):
             slot = self._by_index.get(index)

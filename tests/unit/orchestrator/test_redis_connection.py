@@ -99,6 +99,9 @@ async def test_an_address_shows_no_credentials(url: str, address: str) -> None:
         "http://user:canary@example",
         "redis://user:canary@example?ssl=1",
         "redis://user:canary@example?socket_timeout=canary",
+        "redis://user:canary@example?retry=canary",
+        "redis://user:canary@example?connection_class=canary",
+        "rediss://user:canary@example?ssl_cert_reqs=CERT_NONE",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url: str) -> None:

@@ -12,7 +12,8 @@ from conversations.message import ToolCall
 from conversations.view import ConversationView
 from conversations.window import Window
 from orchestrator.budget import Reservation
-from orchestrator.errors import LeaseLost, StoreFull
+from orchestrator.dues import Needs
+from orchestrator.errors import LeaseLost, StoreFull, StoreUnavailable
 from orchestrator.gate import CallOutcome, Departure, Permit
 from tests.unit.workers.gated_stand import (
     ASK,
@@ -138,6 +139,37 @@ async def test_what_was_granted_to_a_stopped_run_is_given_back(what: str):
         await running
     await stand.settled(0)
     assert stand.llms[0].unused == ["no"]
+
+
+@pytest.mark.parametrize("error", [LeaseLost("t", fence=1), StoreFull("full")])
+async def test_a_completion_whose_mark_is_refused_has_taken_nothing(error: Exception):
+    stand = Owing(["no"])
+
+    async def refuse(start: object) -> None:
+        assert await stand.in_flight() == 1
+        raise error
+
+    stand.log.start = refuse
+    with pytest.raises(type(error)):
+        await stand.context.complete(ASK)
+    await stand.settled(0)
+    assert stand.llms[0].unused == ["no"]
+
+
+async def test_a_lease_lost_after_an_admission_that_was_not_heard_of_costs_nothing():
+    stand = Owing(["no"])
+    toll = stand.context._llm._governor.rules.toll
+    refusals = [StoreUnavailable("Redis is away"), LeaseLost("t", fence=1)]
+
+    async def unheard(start: object, needs: Needs) -> None:
+        await toll.admit(needs)
+        raise refusals.pop(0)
+
+    stand.log.admit = unheard
+    with pytest.raises(LeaseLost):
+        await stand.context.complete(ASK)
+    assert not refusals
+    await stand.settled(0)
 
 
 async def test_who_is_stopped_while_it_waits_holds_nobody_up():

@@ -9,9 +9,15 @@ import gc
 
 import pytest
 
+from orchestrator.agent_config import AgentConfig
+from orchestrator.task import Task
 from workers.agent_bench import DoubleBench
+from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Run
 from workers.run_context import JournaledRunContext
+from workers.tools.registry import ToolRegistry
 from workers.tools.tool import tool
 
 
@@ -58,3 +64,22 @@ def test_an_ended_run_is_freed_without_a_collection(bench, called):
 
     assert result.stats.tool_calls == 1
     assert left == before
+
+
+class Untidy:
+    """Changes what it was given."""
+
+    async def run(self, _ctx: RunContext, given: AgentInput) -> AgentResult:
+        for part in (given.data, given.context, given.parameters):
+            part["seen"].append("me")
+        return AgentResult(content=str(given.data | given.context | given.parameters))
+
+
+async def test_what_a_run_does_to_its_input_no_later_run_sees():
+    manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry())
+    config = AgentConfig(name="untidy", parameters={"seen": []})
+    manager.register_agent(config, Untidy())
+    task = Task(agent_name="untidy", input={"seen": []}, context={"seen": []})
+    answers = [(await manager.execute_task(task)).content for _ in range(2)]
+    assert answers == ["{'seen': ['me']}"] * 2
+    assert (task.input, task.context) == ({"seen": []}, {"seen": []})

@@ -90,3 +90,22 @@ def test_the_repr_shows_no_secret():
 def test_an_address_that_cannot_be_called_is_refused(url: str):
     with pytest.raises(InvalidEndpoint, match="no host can have"):
         Endpoint(base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("it was sk-canary", "it was "),
+        ("it was sk-can", "it was "),
+        ('{"key":"sk-can', '{"key":"'),
+        ("it was my pass", "it was "),
+        ("it was c2stY2Fu", "it was "),
+        ("a [sk-canary] b", "a [[secret]] "),
+    ],
+)
+def test_a_text_that_was_cut_ends_before_what_may_be_begun(text: str, left: str):
+    headers = {"x-word": SecretStr("my pass word")}
+    endpoint = Endpoint(
+        base_url="http://h/v1", api_key=SecretStr("sk-canary"), headers=headers
+    )
+    assert endpoint.scrub(text, is_cut=True) == left

@@ -125,6 +125,12 @@ def test_two_hundred_calls_are_all_kept():
     assert len(calls_of(deltas)[0]) == 200
 
 
+def test_an_index_that_is_no_number_of_a_call_is_a_name():
+    index = "9" * 5000
+    calls, _ = calls_of([delta("f", "{", index=index), delta(None, "}", index=index)])
+    assert len(calls) == 1
+
+
 def test_a_call_without_a_name_is_malformed():
     with pytest.raises(MalformedCompletion, match="tool name has 0 characters"):
         calls_of([delta(arguments="{}", index=0, call_id="x")])
