@@ -114,19 +114,18 @@ def test_the_same_faults_break_stock_celery_with_late_acks(
 ) -> None:
     log = tmp_path / "stock.log"
     log.touch()
-    stand = Stand(server.url, tmp_path)
-    broker = server.url.replace("unix://", "redis+socket://")
-    variables = stand.variables() | {
-        "STOCK_BROKER": broker,
+    variables = Stand(server.url, tmp_path).variables() | {
+        "STOCK_BROKER": server.url.replace("unix://", "redis+socket://"),
         "STOCK_LOG": str(log),
         "STOCK_STEP_SECONDS": str(STEP_SECONDS),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
+    output_file = tmp_path / "stock-worker.log"
 
     def spawn_stock() -> Popen[bytes]:
         command = [sys.executable, "-m", "celery", "-A", "tests.faults.stock_celery"]
-        options = ["-P", "threads", "-c", "4"]
-        with (tmp_path / "stock-worker.log").open("ab") as output:
+        options = ["-P", "threads", "-c", "4", "-l", "INFO"]
+        with output_file.open("ab") as output:
             return subprocess.Popen(
                 [*command, "worker", *options, "-n", f"{time.time()}@%h"],
                 env=variables,
@@ -141,13 +140,13 @@ def test_the_same_faults_break_stock_celery_with_late_acks(
         "import sys; from tests.faults.stock_celery import work\n"
         f"for label in sys.argv[1:]: work.delay(label, {TURNS})"
     )
-    subprocess.run(
-        [sys.executable, "-c", submit, *labels], env=variables, check=True, cwd=tmp_path
-    )
     workers = [spawn_stock() for _ in range(WORKERS)]
     monkey = Monkey(server, workers, spawn_stock, SEED)
     try:
-        wait_until(lambda: log.stat().st_size > 0, 30)
+        wait_until(lambda: output_file.read_text().count(" ready.") == WORKERS, 60)
+        # Faults must meet workers at work, as ours do.
+        command = [sys.executable, "-c", submit, *labels]
+        subprocess.run(command, env=variables, check=True, cwd=tmp_path)
         monkey.run(SECONDS)
         wait_until(lambda: is_quiet(log) or ended_twice(log), SETTLE_SECONDS)
     finally:
