@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from redis.asyncio import Redis
+
 from conversations.errors import InvalidRequest
 from conversations.redaction import Redact, load_redact
 from conversations.redis_store import RedisConversationStore
@@ -48,20 +50,7 @@ def connect(settings: Settings) -> OrchestratorParts:
         )
     client = connect_redis(settings.storage.redis_url.get_secret_value())
     return OrchestratorParts(
-        store=RedisTaskStore(
-            client,
-            result_ttl_seconds=settings.retention.result_ttl,
-            delta_ttl_seconds=settings.retention.delta_ttl,
-            idempotency_ttl_seconds=settings.retention.idempotency_ttl,
-            max_crashes=settings.worker.max_crashes,
-            renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
-            known_agents=frozenset(settings.agents),
-            conversation_config=settings.services.conversations.conversation_config,
-            redact=redact_of(settings),
-            doorbell_message=(
-                doorbell_message() if settings.storage.broker_is_store else None
-            ),
-        ),
+        store=_task_store(client, settings),
         queue=CeleryTaskQueue(
             celery_settings(settings),
             shown_url=settings.storage.redacted_broker_url,
@@ -84,6 +73,23 @@ def connect(settings: Settings) -> OrchestratorParts:
         budgets=settings.budgets,
         llm=settings.llm,
         agent_manager_enabled=settings.services.agent_manager.enabled,
+    )
+
+
+def _task_store(client: Redis, settings: Settings) -> RedisTaskStore:
+    return RedisTaskStore(
+        client,
+        result_ttl_seconds=settings.retention.result_ttl,
+        delta_ttl_seconds=settings.retention.delta_ttl,
+        idempotency_ttl_seconds=settings.retention.idempotency_ttl,
+        max_crashes=settings.worker.max_crashes,
+        renewal_seconds=settings.worker.heartbeat + RENEWAL_MARGIN_SECONDS,
+        known_agents=frozenset(settings.agents),
+        conversation_config=settings.services.conversations.conversation_config,
+        redact=redact_of(settings),
+        doorbell_message=(
+            doorbell_message() if settings.storage.broker_is_store else None
+        ),
     )
 
 

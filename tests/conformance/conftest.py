@@ -96,3 +96,11 @@ def _on_redis(client: Redis, **settings: Any) -> Stores:
         RedisBudget(client),
         RedisToll(client),
     )
+
+
+@pytest.fixture
+async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the real Redis's empty database."""
+    client = connect(clean_redis_url)
+    yield client
+    await client.aclose()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
-from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import LeaseState, RefusalReason
 from orchestrator.task import Task, TaskStatus
@@ -25,13 +22,6 @@ from tests.conformance.task_steps import (
 
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
 PROGRESS = NewEvent(type=EventType.PROGRESS)
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
 from redis.asyncio import Redis
 
-from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import TaskStatus
 from tests.conformance.task_steps import claim, completed, submit, submitted
@@ -15,13 +11,6 @@ from tests.conformance.task_steps import claim, completed, submit, submitted
 LIST = "q\x06\x163"
 """Where kombu keeps messages of the default priority."""
 MESSAGE = '{"queue": "$QUEUE", "task": "$TASK"}'
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 async def test_a_task_is_accepted_and_ends_though_its_queue_is_no_list(

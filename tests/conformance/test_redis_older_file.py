@@ -12,7 +12,6 @@ from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind, StepStart
-from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Lease, LeaseState
 from orchestrator.task import AwaitedCall, TaskStatus
@@ -22,13 +21,6 @@ STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "h
 START = StepStart(key="completion:2", kind=StepKind.COMPLETION)
 CALL = AwaitedCall(call_id="c1", tool="pay", arguments={}, reason="unknown_outcome")
 PROGRESS = NewEvent(type=EventType.PROGRESS)
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.errors import StoreFull
-from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Creation, LeaseState, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus
@@ -18,13 +16,6 @@ from tests.conformance.task_steps import AGENT, claim, submitted, sweep_until, t
 
 TINY = 0.02
 RENEWAL_SECONDS = 0.6
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -19,13 +18,6 @@ from orchestrator.redis_pipeline import (
     MAX_COMMANDS,
     SharedPipeline,
 )
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 class Watched(SharedPipeline):

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
 from orchestrator.errors import StoreFull, StoreReadOnly
-from orchestrator.redis_connection import connect
 from orchestrator.redis_keys import DELTAS, ENDED, WEBHOOKS, record, task_keys
 from orchestrator.redis_scripts import RedisScripts, read_script
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import TaskStatus
 from tests.conformance.task_steps import submitted
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 async def test_a_store_that_first_meets_a_full_server_writes_whole_scripts_or_none(

@@ -47,13 +47,6 @@ PROGRESS = NewEvent(type=EventType.PROGRESS)
 
 
 @pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(clean_redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 def store(client: Redis) -> RedisTaskStore:
     return RedisTaskStore(client)
 

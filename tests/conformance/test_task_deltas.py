@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import pytest
 from redis.asyncio import Redis
 
 from orchestrator.events import EventType, NewEvent, TaskEvent
-from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Lease
 from tests.conformance.conftest import OpenStores, Stores
@@ -104,12 +101,6 @@ async def test_a_task_that_is_deleted_leaves_nothing_to_drop(
     await stores.tasks.delete("default", task.id)
     await asyncio.sleep(TINY * 1.5)
     assert (await stores.tasks.sweep()).doorbells == ()
-
-
-@pytest.fixture
-async def client(clean_redis_url: str) -> AsyncIterator[Redis]:
-    async with connect(clean_redis_url) as client:
-        yield client
 
 
 async def test_redis_gets_the_memory_of_deltas_back(client: Redis) -> None:
