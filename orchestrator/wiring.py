@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-
 from conversations.errors import InvalidRequest
 from conversations.redaction import Redact, load_redact
 from conversations.redis_store import RedisConversationStore
@@ -20,6 +18,7 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.parts import OrchestratorParts
 from orchestrator.queue import CeleryTaskQueue
 from orchestrator.redis_budget import RedisBudget
+from orchestrator.redis_connection import UntypedRedis
 from orchestrator.redis_connection import connect as connect_redis
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_dues import RedisToll
@@ -76,7 +75,7 @@ def connect(settings: Settings) -> OrchestratorParts:
     )
 
 
-def _task_store(client: Redis, settings: Settings) -> RedisTaskStore:
+def _task_store(client: UntypedRedis, settings: Settings) -> RedisTaskStore:
     return RedisTaskStore(
         client,
         result_ttl_seconds=settings.retention.result_ttl,
