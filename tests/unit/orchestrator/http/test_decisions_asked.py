@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from orchestrator.events import EventType, NewEvent
+from orchestrator.journal import MAY_BE_DECIDED, Action
 from orchestrator.store import Claim
 from orchestrator.task import AwaitedCall, Task
+from tests.unit.orchestrator.http.page_visits import decisions_on
 from tests.unit.orchestrator.http.serving import Served, serving
 
 ASKED = {
@@ -18,7 +22,7 @@ ASKED = {
             arguments={"order": "<b>A1</b>"},
             timeout_seconds=60,
         ),
-        ("run", "refuse", "fail"),
+        ("run", "refuse", "done", "fail"),
         "be called?",
     ),
     "budget_spent": (
@@ -66,6 +70,7 @@ async def test_a_page_asks_what_is_to_be_decided(reason: str) -> None:
         assert "<b>A1" not in page
         for decision in ("run", "refuse", "done", "fail"):
             assert (f'value="{decision}"' in page) is (decision in decisions)
+        assert ('name="output"' in page) is (reason != "budget_spent")
         form = {"call_id": call.call_id, "decision": decisions[0], "note": "so be it"}
         answer = await served.client.post(
             f"/ui/tasks/{task.id}/resolve",
@@ -74,6 +79,26 @@ async def test_a_page_asks_what_is_to_be_decided(reason: str) -> None:
         )
         assert answer.status_code == 303
         assert (await served.orchestrator.get(task.id)).awaiting == ()
+
+
+async def test_the_page_answers_in_the_place_of_a_call_that_was_not_allowed() -> None:
+    call = ASKED["approval"][0]
+    async with serving() as served:
+        task = await waiting(served, call)
+        form = {"call_id": call.call_id, "decision": "done", "output": "by hand"}
+        answer = await served.client.post(
+            f"/ui/tasks/{task.id}/resolve",
+            data=form,
+            headers={"Sec-Fetch-Site": "same-origin"},
+        )
+        assert answer.status_code == 303
+        [decision] = await decisions_on(served, task)
+        assert (decision.action, decision.output) == (Action.DONE, "by hand")
+
+
+def test_for_each_reason_to_ask_there_is_something_to_decide() -> None:
+    reasons = get_args(AwaitedCall.model_fields["reason"].annotation)
+    assert set(MAY_BE_DECIDED) == set(reasons)
 
 
 async def test_a_call_that_needs_approval_is_refused_over_http() -> None:
