@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.events import EventType, NewEvent
+from orchestrator.store import Claim
 from orchestrator.task import AwaitedCall, Task
 from tests.unit.orchestrator.http.serving import Served, serving
 
@@ -33,15 +34,26 @@ ASKED = {
 }
 
 
-async def waiting(served: Served, call: AwaitedCall, *events: NewEvent) -> Task:
+BEGUN = NewEvent(
+    type=EventType.TOOL_CALL_STARTED,
+    data={"call_id": "a", "item_id": "call-1:a", "name": "refund", "arguments": {}},
+)
+
+
+async def running(served: Served, *events: NewEvent) -> Claim:
     store, task = served.parts.store, Task(agent_name="researcher")
     await store.create([task])
     claim = await store.claim(
         "default", task.id, worker="w", serves=["researcher"], lease_seconds=60
     )
     await store.append_events(claim.lease, events)
-    await store.park(claim.lease, [call], running_seconds=0)
-    return task
+    return claim
+
+
+async def waiting(served: Served, call: AwaitedCall, *events: NewEvent) -> Task:
+    claim = await running(served, *events)
+    await served.parts.store.park(claim.lease, [call], running_seconds=0)
+    return claim.task
 
 
 @pytest.mark.parametrize("reason", ASKED)
@@ -91,12 +103,16 @@ async def test_a_task_that_was_cancelled_asks_nothing_more() -> None:
 
 
 async def test_a_call_that_waits_for_a_person_is_not_shown_as_under_way() -> None:
-    begun = NewEvent(
-        type=EventType.TOOL_CALL_STARTED,
-        data={"call_id": "a", "item_id": "call-1:a", "name": "refund", "arguments": {}},
-    )
     async with serving() as served:
-        task = await waiting(served, ASKED["approval"][0], begun)
+        task = await waiting(served, ASKED["approval"][0], BEGUN)
         page = (await served.client.get(f"/ui/tasks/{task.id}")).text
         assert "waits for a decision" in page
         assert "under way" not in page
+
+
+async def test_a_call_of_a_running_task_is_shown_as_under_way() -> None:
+    async with serving() as served:
+        task = (await running(served, BEGUN)).task
+        page = (await served.client.get(f"/ui/tasks/{task.id}")).text
+        assert "under way" in page
+        assert "waits for a decision" not in page
