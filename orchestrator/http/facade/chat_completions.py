@@ -24,7 +24,11 @@ from orchestrator.http.dependencies import (
 )
 from orchestrator.http.facade.chat_request import CHAT, ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
-from orchestrator.http.facade.given import check_format, check_no_nuls
+from orchestrator.http.facade.given import (
+    check_format,
+    check_no_nuls,
+    named_as_sent,
+)
 from orchestrator.http.facade.ids import response_id
 from orchestrator.http.facade.response_events import DONE
 from orchestrator.http.facade.response_request import input_of
@@ -79,14 +83,15 @@ async def create_completion(
     await admit(request, celeriac, caller)
     parameters = body.parameters()
     await check_format(parameters, param=CHAT.schema)
-    handle = await celeriac.submit(
-        body.model,
-        input_of(opening),
-        parameters={**parameters, **({"stream": True} if body.stream else {})},
-        metadata={**(body.metadata or {}), SUBMITTED_BY: caller.name},
-        idempotency_key=key,
-        tenant=caller.tenant,
-    )
+    with named_as_sent(CHAT):
+        handle = await celeriac.submit(
+            body.model,
+            input_of(opening),
+            parameters={**parameters, **({"stream": True} if body.stream else {})},
+            metadata={**(body.metadata or {}), SUBMITTED_BY: caller.name},
+            idempotency_key=key,
+            tenant=caller.tenant,
+        )
     task = handle.accepted
     if body.stream:
         options = body.stream_options

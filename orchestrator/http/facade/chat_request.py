@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.message import Message
-from orchestrator.http.facade.items import check_turn, messages_of, refuse
+from orchestrator.http.facade.items import ItemNames, check_turn, read_items, refuse
 from orchestrator.http.facade.response_request import (
     FieldNames,
     Metadata,
@@ -17,6 +17,15 @@ from orchestrator.http.facade.response_request import (
 CHAT: Final = FieldNames(
     "response_format", "response_format.json_schema.schema", ".function"
 )
+_CALL: Final = {
+    "call_id": "id",
+    "name": "function.name",
+    "arguments": "function.arguments",
+}
+_RESULT: Final = {"call_id": "tool_call_id", "output": "content"}
+"""What a chat calls fields of items."""
+
+NamedItem = tuple[ItemNames, dict[str, Any]]
 
 
 class StreamOptions(BaseModel):
@@ -76,11 +85,11 @@ class ChatRequest(BaseModel):
                 "functions and function_call are not taken; send tools and tool_choice",
                 code="unsupported_parameter",
             )
-        items: list[dict[str, Any]] = []
+        items: list[NamedItem] = []
         for index, message in enumerate(self.messages):
             items += _items(message, f"messages[{index}]")
-        messages = messages_of(items, param="messages")
-        check_turn(messages, continues=False)
+        messages = read_items(items, param="messages")
+        check_turn(messages, continues=False, param="messages")
         return messages
 
     def parameters(self) -> dict[str, JsonValue]:
@@ -105,22 +114,26 @@ class ChatRequest(BaseModel):
         return {**asked.parameters(CHAT), **seed}
 
 
-def _items(message: dict[str, Any], param: str) -> list[dict[str, Any]]:
+def _items(message: dict[str, Any], param: str) -> list[NamedItem]:
     """Return a chat message as items."""
     role, content = message.get("role"), message.get("content")
     if role == "tool":
         output = content if isinstance(content, list) else str(content or "")
         call_id = message.get("tool_call_id")
-        return [{"type": "function_call_output", "call_id": call_id, "output": output}]
-    items = []
+        item = {"type": "function_call_output", "call_id": call_id, "output": output}
+        return [(ItemNames(param, _RESULT), item)]
+    items: list[NamedItem] = []
     calls = message.get("tool_calls")
     if content is not None or not calls:
-        items.append({"type": "message", "role": role, "content": content})
-    for call in calls if isinstance(calls, list) else ():
+        item = {"type": "message", "role": role, "content": content}
+        items.append((ItemNames(param), item))
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        place = f"{param}.tool_calls[{index}]"
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
-            raise refuse(f"{param}.tool_calls", "only function calls are taken")
-        items.append({**function, "type": "function_call", "call_id": call.get("id")})
+            raise refuse(place, "only function calls are taken")
+        item = {**function, "type": "function_call", "call_id": call.get("id")}
+        items.append((ItemNames(place, _CALL), item))
     return items
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from pydantic import BaseModel, JsonValue
 
 from conversations.json_value import size_of
+from orchestrator.errors import InvalidInput
 from orchestrator.http.facade.items import refuse, refuse_nul
+from orchestrator.http.facade.response_request import ECHO, FieldNames
 from orchestrator.output_schema import schema_problem
 
 MOST_SCHEMA_BYTES = 131_072
 """Checking so much takes half a second of a processor; OpenAI takes less."""
+_KEPT = re.compile(rf"parameters\.|metadata\.{re.escape(ECHO)}\.")
+"""Where a task keeps what a client has sent as fields of their own."""
 
 
 def check_no_nuls(body: BaseModel, *, besides: str) -> None:
@@ -39,3 +45,21 @@ async def check_format(parameters: Mapping[str, JsonValue], *, param: str) -> No
         problem = await asyncio.to_thread(schema_problem, schema, name=param)
         if problem:
             raise refuse(param, problem)
+
+
+@contextmanager
+def named_as_sent(names: FieldNames) -> Iterator[None]:
+    """Name what a submit refuses of a task's fields as the client does.
+
+    Raises:
+        InvalidInput: what was refused.
+    """
+    try:
+        yield
+    except InvalidInput as exc:
+        if not (kept := _KEPT.match(exc.field)):
+            raise
+        field = exc.field[kept.end() :]
+        field = re.sub(r"^output_schema\b", names.schema, field)
+        field = re.sub(r"^tools\[\d+\]", rf"\g<0>{names.function}", field)
+        raise InvalidInput(field, exc.reason) from None

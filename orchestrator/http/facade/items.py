@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
 from conversations.client_calls import CLIENT_FACT, client_calls_of
 from conversations.errors import InvalidHistory
 from conversations.history import OpenCalls, check_history, follow
+from conversations.image import Image
 from conversations.json_value import NotStorable, check_json, check_no_nul
 from conversations.message import Message, Role, ToolCall
 from orchestrator.http.problem import Problem
@@ -27,6 +29,19 @@ _ROLES = {
     "system": Role.SYSTEM,
     "developer": Role.SYSTEM,
 }
+
+
+class ItemNames(NamedTuple):
+    """What a client calls an item and its fields, for refusals."""
+
+    item: str
+    """Where it stands in the request."""
+    fields: Mapping[str, str] = MappingProxyType({})
+    """Fields that the client calls otherwise, by the item's own names."""
+
+    def of(self, field: str) -> str:
+        """Return where one of its fields stands."""
+        return f"{self.item}.{self.fields.get(field, field)}"
 
 
 def refuse(param: str, message: str, *, code: str | None = None) -> Problem:
@@ -58,13 +73,30 @@ def messages_of(given: object, *, param: str = "input") -> tuple[Message, ...]:
         return (_message(Role.USER, given, param=param),)
     if not isinstance(given, Sequence) or not given:
         raise refuse(param, f"{param} must be a text or a list of items")
+    named = [(ItemNames(f"{param}[{n}]"), item) for n, item in enumerate(given)]
+    return read_items(named, param=param)
+
+
+def read_items(
+    items: Iterable[tuple[ItemNames, object]], *, param: str
+) -> tuple[Message, ...]:
+    """Return the messages that items stand for, which came in `param`.
+
+    Raises:
+        Problem: an item cannot be taken; names it.
+    """
     reader = _Reader()
-    for index, item in enumerate(given):
-        reader.take(item, param=f"{param}[{index}]")
-    return reader.finish()
+    for names, item in items:
+        reader.take(item, names)
+    messages = reader.finish()
+    if not messages:
+        raise refuse(param, f"{param} holds no message")
+    return messages
 
 
-def check_turn(messages: Sequence[Message], *, continues: bool) -> None:
+def check_turn(
+    messages: Sequence[Message], *, continues: bool, param: str = "input"
+) -> None:
     """Check that messages may begin a turn.
 
     Raises:
@@ -76,17 +108,17 @@ def check_turn(messages: Sequence[Message], *, continues: bool) -> None:
     if first and not continues:
         call_id = messages[0].tool_call_id
         raise refuse(
-            "input",
+            param,
             f"No tool call found for function call output with call_id {call_id}.",
         )
-    _check_calls(messages[first:])
+    _check_calls(messages[first:], param)
     try:
         check_history(messages[first:])
     except InvalidHistory as exc:
-        raise refuse("input", str(exc)) from None
+        raise refuse(param, str(exc)) from None
 
 
-def _check_calls(messages: Iterable[Message]) -> None:
+def _check_calls(messages: Iterable[Message], param: str) -> None:
     open_calls: OpenCalls = frozenset()
     for message in messages:
         if message.role is not Role.TOOL and open_calls:
@@ -94,7 +126,7 @@ def _check_calls(messages: Iterable[Message]) -> None:
         open_calls = follow(open_calls, message)
     if open_calls:
         raise refuse(
-            "input", f"No tool output found for function call {min(open_calls)}."
+            param, f"No tool output found for function call {min(open_calls)}."
         )
 
 
@@ -106,49 +138,51 @@ class _Reader:
         self._open: Message | None = None
         self._results: list[Message] = []
 
-    def take(self, item: object, *, param: str) -> None:
+    def take(self, item: object, names: ItemNames) -> None:
         if not isinstance(item, Mapping):
-            raise refuse(param, f"{param} must be an object")
+            raise refuse(names.item, f"{names.item} must be an object")
         kind = item.get("type") or "message"
         if kind == "message":
-            self._take_message(item, param)
+            self._take_message(item, names)
         elif kind == "function_call":
-            self._add_call(_call(item, param), param, is_client=True)
+            self._add_call(item, names, id_field="call_id", is_client=True)
         elif kind == "function_call_output":
             self._flush()
-            self._done.append(_result(item, "call_id", param, is_client=True))
+            self._done.append(_result(item, names, id_field="call_id", is_client=True))
         elif kind == "mcp_call":
-            call = _call(item, param, id_field="id")
-            self._add_call(call, param, is_client=False)
-            self._results.append(_result(item, "id", param, is_client=False))
+            self._add_call(item, names, id_field="id", is_client=False)
+            result = _result(item, names, id_field="id", is_client=False)
+            self._results.append(result)
         elif kind != "reasoning":
             raise refuse(
-                f"{param}.type",
+                names.of("type"),
                 f"items of type {str(kind)[:64]!r} are not taken; send messages,"
                 " function calls and their outputs",
             )
 
     def finish(self) -> tuple[Message, ...]:
         self._flush()
-        if not self._done:
-            raise refuse("input", "input holds no message")
         return tuple(self._done)
 
-    def _take_message(self, item: Item, param: str) -> None:
+    def _take_message(self, item: Item, names: ItemNames) -> None:
         role = _ROLES.get(str(item.get("role")))
         if role is None:
-            raise refuse(f"{param}.role", f"must be one of: {', '.join(_ROLES)}")
-        text, images = _content_of(item.get("content"), f"{param}.content")
+            raise refuse(names.of("role"), f"must be one of: {', '.join(_ROLES)}")
+        place = names.of("content")
+        text, images = _content_of(item.get("content"), place)
         self._flush()
         if role is Role.ASSISTANT and not text.strip():
             return
-        message = _message(role, text, param=f"{param}.content", images=images)
+        message = _message(role, text, param=place, images=images)
         if role is Role.ASSISTANT:
             self._open = message
         else:
             self._done.append(message)
 
-    def _add_call(self, call: ToolCall, param: str, *, is_client: bool) -> None:
+    def _add_call(
+        self, item: Item, names: ItemNames, *, id_field: str, is_client: bool
+    ) -> None:
+        call = _call(item, names, id_field=id_field)
         open_message = self._open or Message.model_construct(
             role=Role.ASSISTANT, content="", tool_calls=(), metadata={}
         )
@@ -162,7 +196,7 @@ class _Reader:
                 metadata=facts,
             )
         except ValidationError as exc:
-            raise _invalid(exc, param) from None
+            raise _invalid(exc, names.of(id_field)) from None
 
     def _flush(self) -> None:
         if self._open is not None:
@@ -183,7 +217,7 @@ def text_of(content: object, *, param: str) -> str:
     return text
 
 
-def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
+def _content_of(content: object, param: str) -> tuple[str, list[Image]]:
     """Return a content's text and its pictures.
 
     Raises:
@@ -195,15 +229,16 @@ def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
     if not isinstance(content, Sequence):
         raise refuse(param, f"{param} must be a text or a list of parts")
     texts: list[str] = []
-    images: list[JsonValue] = []
+    images: list[Image] = []
     for index, part in enumerate(content):
         place = f"{param}[{index}]"
         kind = part.get("type") if isinstance(part, Mapping) else None
         if isinstance(part, Mapping) and kind in _TEXT_PARTS:
-            text = part.get("refusal" if kind == "refusal" else "text")
+            field = "refusal" if kind == "refusal" else "text"
+            text = part.get(field)
             if not isinstance(text, str):
-                raise refuse(f"{place}.text", "must be a text")
-            refuse_nul(text, param=f"{place}.text")
+                raise refuse(f"{place}.{field}", "must be a text")
+            refuse_nul(text, param=f"{place}.{field}")
             texts.append(text)
         elif isinstance(part, Mapping) and kind in ("input_image", "image_url"):
             images.append(_image(part, place))
@@ -212,16 +247,21 @@ def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
     return "".join(texts), images
 
 
-def _image(part: Item, param: str) -> JsonValue:
+def _image(part: Item, param: str) -> Image:
     """Return a picture in the form of the Responses API or of chat completions."""
     given = part.get("image_url")
-    fields = given if isinstance(given, Mapping) else {**part, "url": given}
-    url, detail = fields.get("url"), fields.get("detail") or "auto"
+    names = ItemNames(param, {"url": "image_url"})
+    fields: Item = {**part, "url": given}
+    if isinstance(given, Mapping):
+        names, fields = ItemNames(f"{param}.image_url"), given
+    url = fields.get("url")
     if not isinstance(url, str):
-        raise refuse(
-            f"{param}.image_url", "must be an address; files are not kept here"
-        )
-    return {"url": url, "detail": detail}
+        raise refuse(names.of("url"), "must be an address; files are not kept here")
+    refuse_nul(url, param=names.of("url"))
+    try:
+        return Image(url=url, detail=fields.get("detail") or "auto")
+    except ValidationError as exc:
+        raise _invalid(exc, names.of(_field_of(exc))) from None
 
 
 def _not_taken(param: str) -> Problem:
@@ -234,40 +274,40 @@ def _not_taken(param: str) -> Problem:
 
 
 def _message(
-    role: Role, text: str, *, param: str, images: Sequence[JsonValue] = ()
+    role: Role, text: str, *, param: str, images: Sequence[Image] = ()
 ) -> Message:
     try:
-        return Message.model_validate(
-            {"role": role, "content": text, "images": list(images)}
-        )
+        return Message(role=role, content=text, images=tuple(images))
     except ValidationError as exc:
         raise _invalid(exc, param) from None
 
 
-def _call(item: Item, param: str, *, id_field: str = "call_id") -> ToolCall:
-    arguments = item.get("arguments")
+def _call(item: Item, names: ItemNames, *, id_field: str) -> ToolCall:
+    arguments, place = item.get("arguments"), names.of("arguments")
     try:
         parsed = json.loads(arguments) if isinstance(arguments, str) else None
         check_json(parsed, path="arguments")
     except (ValueError, RecursionError, NotStorable):
         parsed = None
     if not isinstance(parsed, dict):
-        raise refuse(f"{param}.arguments", "must be the JSON text of an object")
-    refuse_nul(parsed, param=f"{param}.arguments")
+        raise refuse(place, "must be the JSON text of an object")
+    refuse_nul(parsed, param=place)
     try:
         return ToolCall(
             id=item.get(id_field) or "", name=item.get("name") or "", arguments=parsed
         )
     except ValidationError as exc:
-        raise _invalid(exc, param) from None
+        field = _field_of(exc)
+        field = id_field if field == "id" else field
+        raise _invalid(exc, names.of(field)) from None
 
 
-def _result(item: Item, id_field: str, param: str, *, is_client: bool) -> Message:
-    output = item.get("output")
+def _result(item: Item, names: ItemNames, *, id_field: str, is_client: bool) -> Message:
+    output, field = item.get("output"), "output"
     if output is None:
-        output = _told(item.get("error"))
+        output, field = _told(item.get("error")), "error"
     text = text_of(
-        output if isinstance(output, list) else str(output), param=f"{param}.output"
+        output if isinstance(output, list) else str(output), param=names.of(field)
     )
     facts: dict[str, JsonValue] = {CLIENT_FACT: True} if is_client else {}
     try:
@@ -278,7 +318,8 @@ def _result(item: Item, id_field: str, param: str, *, is_client: bool) -> Messag
             metadata=facts,
         )
     except ValidationError as exc:
-        raise _invalid(exc, param) from None
+        field = field if _field_of(exc) == "content" else id_field
+        raise _invalid(exc, names.of(field)) from None
 
 
 def _told(error: object) -> object:
@@ -289,7 +330,11 @@ def _told(error: object) -> object:
 
 
 def _invalid(exc: ValidationError, param: str) -> Problem:
-    finding = exc.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in finding["loc"])
-    reason = finding["msg"].removeprefix("Value error, ")
-    return refuse(f"{param}.{path}".rstrip("."), f"{param}: {reason}")
+    reason = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+    return refuse(param, f"{param}: {reason}")
+
+
+def _field_of(exc: ValidationError) -> str:
+    """Return the name of the field that a model of ours refuses; empty: none alone."""
+    place = exc.errors(include_url=False)[0]["loc"]
+    return str(place[0]) if place else ""

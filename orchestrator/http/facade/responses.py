@@ -26,7 +26,11 @@ from orchestrator.http.dependencies import (
     limits_of,
     openai_problems,
 )
-from orchestrator.http.facade.given import check_format, check_no_nuls
+from orchestrator.http.facade.given import (
+    check_format,
+    check_no_nuls,
+    named_as_sent,
+)
 from orchestrator.http.facade.history import history_for, taken_by_a_task
 from orchestrator.http.facade.ids import task_id
 from orchestrator.http.facade.paging import ItemPage, Paging, page_of
@@ -124,19 +128,20 @@ async def submit_response(
     await check_format(parameters, param=RESPONSES.schema)
     history = await history_for(celeriac, body, caller, opening=opening)
     async with taken_by_a_task(celeriac, history, caller) as tasks:
-        handle = await celeriac.submit(
-            body.model,
-            input_of(opening),
-            parameters={**parameters, **({"stream": True} if body.stream else {})},
-            conversation_id=history.conversation_id,
-            metadata={
-                **(body.metadata or {}),
-                ECHO: body.echo(),
-                SUBMITTED_BY: caller.name,
-            },
-            idempotency_key=key,
-            tenant=caller.tenant,
-        )
+        with named_as_sent(RESPONSES):
+            handle = await celeriac.submit(
+                body.model,
+                input_of(opening),
+                parameters={**parameters, **({"stream": True} if body.stream else {})},
+                conversation_id=history.conversation_id,
+                metadata={
+                    **(body.metadata or {}),
+                    ECHO: body.echo(),
+                    SUBMITTED_BY: caller.name,
+                },
+                idempotency_key=key,
+                tenant=caller.tenant,
+            )
         tasks.append(handle.accepted)
     return handle.accepted
 
