@@ -19,7 +19,6 @@ from workers.llm.provider import (
     Completion,
     CompletionRequest,
 )
-from workers.llm.run_provider import whole
 
 KEY = "sk-planted-canary"
 ASKED = CompletionRequest(messages=(Message(role="user", content="hello"),))
@@ -56,7 +55,11 @@ async def ask(
     stream: bool = False,
     request: CompletionRequest = ASKED,
 ) -> Completion:
-    return await whole(provider, request, (lambda _: None) if stream else None)
+    if not stream:
+        return await provider.complete(request)
+    *_, last = [piece async for piece in provider.stream(request)]
+    assert isinstance(last, Completion)
+    return last
 
 
 async def failing(script: Script, stream: bool = False, **limits: Any) -> LLMError:
