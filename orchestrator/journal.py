@@ -6,6 +6,7 @@ replaces the mark. A mark without an end means that nobody knows what happened.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -98,6 +99,14 @@ class Action(StrEnum):
     """It was not done and shall not be; the run goes on without it."""
     FAIL = "fail"
     """End the task."""
+
+
+MAY_BE_DECIDED: Final[Mapping[str, tuple[Action, ...]]] = {
+    "unknown_outcome": (Action.DONE, Action.RUN, Action.FAIL),
+    "approval": (Action.RUN, Action.REFUSE, Action.DONE, Action.FAIL),
+    "budget_spent": (Action.RUN, Action.DONE, Action.FAIL),
+}
+"""What a person is offered to decide, by why it is asked (`AwaitedCall.reason`)."""
 
 
 class Decision(BaseModel):

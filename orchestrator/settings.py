@@ -33,6 +33,7 @@ from orchestrator.http_settings import HttpSettings
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
 from orchestrator.services_settings import ServicesSettings
+from orchestrator.settings_names import PREFIX
 from orchestrator.settings_problems import describe
 from orchestrator.settings_section import Count, Section
 from orchestrator.settings_sources import ABSENT, Origin, read_layers
@@ -121,7 +122,7 @@ class Settings(BaseSettings):
         validate_default=True,
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
-        env_prefix="CELERIAC_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         env_ignore_empty=True,
         env_parse_none_str="null",

@@ -48,6 +48,10 @@ class AskedCall(NamedTuple):
     """Names it within the task."""
 
     @property
+    def is_once(self) -> bool:
+        return self.tool is not None and self.tool.effect == "once"
+
+    @property
     def approval_id(self) -> str:
         """Names this call with these arguments, and no other."""
         facts: JsonObject = {"tool": self.call.name, "arguments": self.call.arguments}
@@ -128,10 +132,8 @@ class Approvals:
         asks = tool.requires_approval or is_tainted
         return asks and tool.accepts(asked.call.arguments)
 
-    async def settled(self, asked: AskedCall, *, record: Record) -> ToolResult | None:
+    async def settled(self, asked: AskedCall) -> ToolResult | None:
         """Return what a call gives that is not made; None when it may be made.
-
-        `record` is given the approval, before it is used.
 
         Raises:
             AgentFailed: a person decided to end the task.
@@ -154,11 +156,18 @@ class Approvals:
                     timeout_seconds=seconds,
                 )
             )
-        if decision.action is Action.RUN:
+        return None if decision.action is Action.RUN else _without(asked, decision)
+
+    async def use(self, asked: AskedCall, *, record: Record) -> None:
+        """Give `record` the approval of a call, within the step that makes it.
+
+        From then on its age is not looked at: no drain may come before the call.
+        """
+        key = call_key(asked.approval_id)
+        if key not in self._given:
+            decision = self._decisions[key]
             await record(_step(decision, attempt=self._run.task.attempt))
             self._given.add(key)
-            return None
-        return _without(asked, decision)
 
     def _is_stale(self, decision: Decision, seconds: float | None) -> bool:
         """Whether it was allowed so long ago that it must be asked for again."""

@@ -72,23 +72,24 @@ class UnsettledCalls:
             self._all_ended = self._all_ended or asyncio.Event()
             await self._all_ended.wait()
 
-    async def begin(self, once: OnceCall) -> ToolResult | None:
-        """Return the call's settled result, or mark it as begun and return None.
+    async def settled(self, once: OnceCall) -> ToolResult | None:
+        """Return what a call gave that is not made again; None when it is to be made.
 
         Raises:
             AgentFailed: a person decided to end the task.
         """
         key = call_key(once.call_id)
         decision, start = self._decisions.get(key), self._starts.get(key)
-        result = None
         if decision is not None:
-            result = _decided(once, decision)
-        elif start is not None:
-            result = await self._verified(once, start)
-        if result is None:
-            with self._run.step(once.call.name):
-                await self._log.start(_start_of(once))
-        return result
+            return _decided(once, decision)
+        return await self._verified(once, start) if start is not None else None
+
+    async def mark(self, once: OnceCall) -> None:
+        """Mark a call as begun, within the step that makes it.
+
+        In a step of its own, a drain between the two would hide that it was not made.
+        """
+        await self._log.start(_start_of(once))
 
     async def _verified(self, once: OnceCall, start: StepStart) -> ToolResult | None:
         with self._run.step(once.call.name):

@@ -136,7 +136,11 @@ class Run:
         self._agent_task = None
 
     def interrupt(self, reason: Interrupt) -> None:
-        """Stop the run for a reason; a drain waits for the next step boundary."""
+        """Stop the run for a reason.
+
+        A drain waits for the next step boundary at which no other step is under way: it
+        would cut that one short, and nobody could tell what a `once` call had done.
+        """
         if reason is Interrupt.DRAIN:
             self._drain_asked = True
             return
@@ -165,7 +169,8 @@ class Run:
         current = asyncio.current_task()
         if current is None:
             raise RuntimeError("a step runs inside an asyncio task")
-        if self._drain_asked and self.interrupt_reason is None:
+        is_alone = not self._steps and not self._recordings
+        if self._drain_asked and self.interrupt_reason is None and is_alone:
             self._drain(current)
         if self.interrupt_reason is Interrupt.SOFT_LIMIT and not self._soft_told:
             raise self._soft_limit_reached()

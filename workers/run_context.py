@@ -73,7 +73,6 @@ from workers.tools.tool import ToolContext
 
 _RunTool = Callable[[ToolContext], Awaitable[ToolResult]]
 
-
 _MESSAGES = TypeAdapter(tuple[Message, ...])
 _FACTS = TypeAdapter(JsonObject)
 
@@ -266,16 +265,14 @@ class JournaledRunContext:
         source = registry or self._registry
         allowed = registry.names if registry else self._config.tools
         tool = source.find_tool(call.name) if call.name in allowed else None
-        done = self._steps.get(f"tool:{place}")
-        if done is not None:
+        if (done := self._steps.get(f"tool:{place}")) is not None:
             self._approvals.shown.note_result(tool)
             self._marks.after_call(self._next_key)
             return ToolResult.model_validate(done.outcome)
-        is_once = tool is not None and tool.effect == "once"
         asked = AskedCall(call, tool, place)
         run_tool = partial(source.call, call, allowed=allowed)
         try:
-            with self._unsettled.under_way() if is_once else nullcontext():
+            with self._unsettled.under_way() if asked.is_once else nullcontext():
                 result = await self._make_call(asked, index, run_tool)
         except GateClosed:
             await self._unsettled.all_ended()
@@ -287,7 +284,6 @@ class JournaledRunContext:
         self, asked: AskedCall, index: int, run_tool: _RunTool
     ) -> ToolResult:
         call, tool, place = asked
-        once = tool if tool and tool.effect == "once" else None
         waits = self._approvals.needs_one(asked)
         # A pure call may run before anybody is told.
         at_once = waits or not (tool and tool.effect == "pure")
@@ -296,30 +292,18 @@ class JournaledRunContext:
             await self._item_log.load()
             item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
             telling = await self._item_log.announce(call, item, at_once=at_once)
-        result = None
-        if waits:
-            result = await self._approvals.settled(asked, record=self._decided)
         # An attempt that ends within a `once` call leaves its outcome unknown.
-        source = self._llm.for_tool(may_park=once is None)
+        source = self._llm.for_tool(may_park=not asked.is_once)
         llm = MeteredProvider(source, model=self._config.model)
         started = monotonic()
         ctx = self._tool_context(place, llm)
-        if once is not None and result is None:
-            result = await self._unsettled.begin(OnceCall(call, once, ctx, place))
-        if result is None:
-            with self._run.step(call.name):
-                result = await run_tool(ctx)
-        seconds = monotonic() - started
+        result = await self._settle_or_make(asked, ctx, run_tool, waits=waits)
+        took, attempt = monotonic() - started, self.task.attempt
         step = tool_step(
-            f"tool:{place}",
-            call.name,
-            result,
-            llm=llm,
-            seconds=seconds,
-            attempt=self.task.attempt,
+            f"tool:{place}", call.name, result, llm=llm, seconds=took, attempt=attempt
         )
         events = tool_ended_events(
-            call, result, item_id=item_id, index=item.index, seconds=seconds
+            call, result, item_id=item_id, index=item.index, seconds=took
         )
         events = [*await telling.take_back(), *events]
         self._item_log.end(item)
@@ -327,6 +311,24 @@ class JournaledRunContext:
             then = self._marks.after_call(self._next_key)
             self._steps[step.key] = await self._log.record(step, events, then=then)
         return result
+
+    async def _settle_or_make(
+        self, asked: AskedCall, ctx: ToolContext, run_tool: _RunTool, *, waits: bool
+    ) -> ToolResult:
+        call, tool, place = asked
+        once = OnceCall(call, tool, ctx, place) if tool and asked.is_once else None
+        result = await self._approvals.settled(asked) if waits else None
+        if result is None and once is not None:
+            result = await self._unsettled.settled(once)
+        if result is not None:
+            return result
+        with self._run.step(call.name):
+            # No boundary lies between what is written here and the call.
+            if waits:
+                await self._approvals.use(asked, record=self._decided)
+            if once is not None:
+                await self._unsettled.mark(once)
+            return await run_tool(ctx)
 
     @property
     def _next_key(self) -> str:
@@ -341,8 +343,7 @@ class JournaledRunContext:
     ) -> JsonValue:
         self._names[name] += 1
         key = f"step:{name}:{self._names[name]}"
-        done = self._steps.get(key)
-        if done is not None:
+        if (done := self._steps.get(key)) is not None:
             return done.outcome
         started = monotonic()
         with self._run.step(name):

@@ -175,8 +175,9 @@ class WebhookDeliverer:
                 ) as answer:
                     status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as exc:
-            if len(self._silent) < MOST_SILENT:
-                self._silent[receiver] = None
+            if len(self._silent) == MOST_SILENT:
+                del self._silent[next(iter(self._silent))]
+            self._silent[receiver] = None
             return f"{type(exc).__name__}"
         self._silent.pop(receiver, None)
         return None if 200 <= status < 300 else f"HTTP {status}"

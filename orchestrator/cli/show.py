@@ -14,15 +14,15 @@ from orchestrator.cli.options import tenant_option
 from orchestrator.cli.output import echo_json, echo_table, json_option, one_line, plain
 from orchestrator.cli.waiting import failure_line, summary
 from orchestrator.duration import format_seconds
-from orchestrator.journal import Step
+from orchestrator.journal import MAY_BE_DECIDED, Step
 from orchestrator.task import Task, TaskStatus
 
 _QUESTIONS = {
-    "unknown_outcome": ("Was this call done?", "done|run|fail"),
-    "approval": ("May this call be made?", "run|refuse|done|fail"),
-    "budget_spent": ("May more be spent?", "run|done|fail"),
+    "unknown_outcome": "Was this call done?",
+    "approval": "May this call be made?",
+    "budget_spent": "May more be spent?",
 }
-"""What is asked of a person, and what may be answered, by why it is asked."""
+"""What is asked of a person, by why it is asked."""
 
 
 @click.command("show", epilog=exit_codes.EXPLAINED)
@@ -88,11 +88,11 @@ def _print_awaited(task: Task) -> None:
         return
     for call in task.awaiting:
         arguments = plain(json.dumps(call.arguments, ensure_ascii=False))
-        question, choices = _QUESTIONS[call.reason]
+        choices = "|".join(MAY_BE_DECIDED[call.reason])
         when = f", begun {call.begun_at}" if call.begun_at else ""
         until = f", refused after {call.expires_at}" if call.expires_at else ""
         click.echo(
-            f"\n{question} {call.tool} {arguments}{when}{until}\n"
+            f"\n{_QUESTIONS[call.reason]} {call.tool} {arguments}{when}{until}\n"
             f"  celeriac resolve {task.id} {shlex.quote(plain(call.call_id))} {choices}"
         )
 

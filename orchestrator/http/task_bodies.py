@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     AwareDatetime,
@@ -18,7 +18,7 @@ from conversations.conversation import is_hidden_id
 from conversations.json_value import Identifier, JsonObject
 from orchestrator.events import TaskEvent
 from orchestrator.http.submitter import shown
-from orchestrator.journal import Step
+from orchestrator.journal import Action, Step
 from orchestrator.request import SubmitRequest
 from orchestrator.schedule import Missed, Schedule
 from orchestrator.task import Task, TaskResult, TaskStatus
@@ -183,7 +183,7 @@ class DecisionBody(BaseModel):
     )
 
     call_id: str = Field(min_length=1, max_length=512)
-    decision: Literal["done", "run", "refuse", "fail"]
+    decision: Action
     output: JsonValue = None
     note: str = Field(default="", max_length=1000)
 

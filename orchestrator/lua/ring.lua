@@ -22,6 +22,7 @@ if status == 'waiting' then
   local bells = decide(lapsed)
   if get('status') == 'waiting' then
     redis.call('ZREM', DUE, MEMBER)
+    first = first or get_number('deadline_at_ms')
     if first then
       look_at(first)
     end

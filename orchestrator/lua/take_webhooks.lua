@@ -1,6 +1,7 @@
 -- Takes webhooks that are due, for a while: who takes them delivers them, else they are
 -- due again. What its receiver has no place for is put off, the more of it the longer, so
--- that a backlog of one keeps nothing of the others out of sight.
+-- that a backlog of one keeps nothing of the others out of sight. However long the backlog
+-- is, about LOOKED_AT of it are looked at in a second.
 --
 -- KEYS  1 webhooks of all tenants by when they are due (zset), 2 prefix of every key of ours
 -- ARGV  1 how many at most, 2 for how long (ms), 3 how many to one receiver, 4.. receivers
@@ -8,7 +9,7 @@
 -- Returns {member ('tenant id') and receiver of each, whether more may be due}.
 
 local LOOKED_AT = 1000
-local PUT_OFF, EACH = 50, 5 -- ms
+local PUT_OFF, LEAST_EACH = 50, 5 -- ms
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -19,6 +20,7 @@ local limit, places, found, behind = tonumber(ARGV[1]), {}, {}, 0
 for i = 4, #ARGV, 2 do
   places[ARGV[i]] = tonumber(ARGV[i + 1])
 end
+local each = math.max(LEAST_EACH, redis.call('ZCARD', KEYS[1]) / LOOKED_AT)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, LOOKED_AT)
 for _, member in ipairs(due) do
   if #found == 2 * limit then
@@ -36,7 +38,7 @@ for _, member in ipairs(due) do
     redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[2])), member)
   else
     behind = behind + 1
-    redis.call('ZADD', KEYS[1], text(now + PUT_OFF + EACH * behind), member)
+    redis.call('ZADD', KEYS[1], text(now + PUT_OFF + each * behind), member)
   end
 end
 return {found, #due == LOOKED_AT and 1 or 0}

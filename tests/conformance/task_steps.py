@@ -10,8 +10,12 @@ from typing import Any
 from conversations.conversation import ConversationConfig
 from conversations.message import Message, Role
 from orchestrator.agent_config import AgentConfig, WorkerInfo
+from orchestrator.dues import Entry, Needs
+from orchestrator.events import EventType, NewEvent
+from orchestrator.gate import Caller, GateLimits
+from orchestrator.journal import Step, StepKind, StepStart
 from orchestrator.store import Claim, Creation, Ending, Lease, TaskStore, Turn
-from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
+from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 
 AGENT = "researcher"
 WORKER = "host:1:1"
@@ -91,3 +95,26 @@ async def sweep_until(store: TaskStore, task: Task, status: TaskStatus) -> Task:
 
 async def event_types(store: TaskStore, task: Task) -> list[str]:
     return [event.type.value for event in await store.events(task.tenant, task.id)]
+
+
+_LATE = StepStart(key="late", kind=StepKind.COMPLETION)
+_CALL = AwaitedCall(call_id="late", tool="pay", arguments={}, reason="unknown_outcome")
+_TOLD = [NewEvent(type=EventType.PROGRESS)]
+_CALLER = Caller(token="late", tenant="default", task_id="late", tokens=1)  # noqa: S106
+_NEEDS = Needs(Entry("late", GateLimits(in_flight=1), _CALLER))
+
+FENCED_WRITES: list[Callable[[TaskStore, Lease], Awaitable[object]]] = [
+    lambda store, lease: store.record_step(
+        lease, Step(key="late", kind=StepKind.CUSTOM), _TOLD, then=_LATE
+    ),
+    lambda store, lease: store.start_step(lease, _LATE),
+    lambda store, lease: store.admit_step(lease, _LATE, _NEEDS),
+    lambda store, lease: store.drop_start(lease, _LATE.key),
+    lambda store, lease: store.take_messages(lease, "messages:late"),
+    lambda store, lease: store.append_events(lease, _TOLD),
+    lambda store, lease: store.release(lease, running_seconds=9, reason="late"),
+    lambda store, lease: store.park(lease, [_CALL], running_seconds=9),
+    lambda store, lease: store.finish(lease, completed(lease), running_seconds=9),
+    lambda store, lease: store.finish(lease, failed("late"), running_seconds=9),
+]
+"""Everything that only the holder of a lease may write."""

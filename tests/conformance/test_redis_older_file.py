@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -13,13 +12,12 @@ from orchestrator.errors import LeaseLost
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind, StepStart
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Lease, LeaseState
-from orchestrator.task import AwaitedCall, TaskStatus
-from tests.conformance.task_steps import claim, completed, submitted
+from orchestrator.store import LeaseState
+from orchestrator.task import TaskStatus
+from tests.conformance.task_steps import FENCED_WRITES, claim, completed, submitted
 
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
 START = StepStart(key="completion:2", kind=StepKind.COMPLETION)
-CALL = AwaitedCall(call_id="c1", tool="pay", arguments={}, reason="unknown_outcome")
 PROGRESS = NewEvent(type=EventType.PROGRESS)
 
 
@@ -39,18 +37,6 @@ async def go_back_to(raw: Redis, older: dict[bytes, bytes]) -> None:
         await raw.restore(key, 0, value)
 
 
-WRITES: list[Callable[[RedisTaskStore, Lease], Awaitable[Any]]] = [
-    lambda store, lease: store.record_step(lease, STEP, [PROGRESS], then=START),
-    lambda store, lease: store.start_step(lease, START),
-    lambda store, lease: store.drop_start(lease, START.key),
-    lambda store, lease: store.take_messages(lease, "messages:1"),
-    lambda store, lease: store.append_events(lease, [PROGRESS]),
-    lambda store, lease: store.release(lease, running_seconds=1, reason="drain"),
-    lambda store, lease: store.park(lease, [CALL], running_seconds=1),
-    lambda store, lease: store.finish(lease, completed(lease), running_seconds=1),
-]
-
-
 async def test_the_first_holder_of_a_fence_that_is_given_out_again_writes_no_more(
     client: Redis, raw: Redis
 ) -> None:
@@ -64,7 +50,7 @@ async def test_the_first_holder_of_a_fence_that_is_given_out_again_writes_no_mor
     assert second.fence == first.fence
     record = redis_keys.record(task.tenant, task.id)
     before = await client.hgetall(record)
-    for write in WRITES:
+    for write in FENCED_WRITES:
         with pytest.raises(LeaseLost):
             await write(store, first)
     await store.surrender([first], blamed=first)

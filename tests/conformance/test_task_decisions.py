@@ -218,6 +218,16 @@ async def test_a_waiting_task_is_ended_by_its_deadline_alone(stores: Stores) -> 
     assert ended.failure.code == "expired"
 
 
+async def test_a_deadline_holds_when_the_time_of_one_decision_is_over(
+    stores: Stores,
+) -> None:
+    asked = AWAITED.model_copy(update={"call_id": "1:b", "timeout_seconds": 0.05})
+    task = await parked(stores, AWAITED, asked, deadline_seconds=0.6)
+    ended = await sweep_until(stores.tasks, task, TaskStatus.FAILED)
+    assert ended.failure is not None
+    assert ended.failure.code == "expired"
+
+
 async def test_a_stale_run_marks_and_parks_nothing(stores: Stores) -> None:
     lease = await running(stores.tasks)
     await released(stores, lease)

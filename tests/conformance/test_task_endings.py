@@ -8,7 +8,6 @@ from conversations.errors import ConversationNotFound
 from conversations.message import Message, Role
 from orchestrator.errors import InvalidTransition, LeaseLost
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Step, StepKind
 from orchestrator.store import (
     Ending,
     Lease,
@@ -26,6 +25,7 @@ from orchestrator.task import (
 from tests.conformance.conftest import Stores
 from tests.conformance.task_steps import (
     AGENT,
+    FENCED_WRITES,
     claim,
     completed,
     event_types,
@@ -112,28 +112,16 @@ async def test_finish_takes_terminal_statuses_only(stores: Stores) -> None:
             await stores.tasks.finish(lease, Ending(status=status), running_seconds=0)
 
 
-async def refuse_every_write(stores: Stores, lease: Lease) -> None:
-    """Check that no write of a lease is taken any more."""
-    step = Step(key="late", kind=StepKind.CUSTOM)
-    with pytest.raises(LeaseLost):
-        await stores.tasks.record_step(lease, step, [PROGRESS])
-    with pytest.raises(LeaseLost):
-        await stores.tasks.append_events(lease, [PROGRESS])
-    with pytest.raises(LeaseLost):
-        await stores.tasks.release(lease, running_seconds=9, reason="late")
-    for ending in (completed(lease, "late"), failed("late")):
-        with pytest.raises(LeaseLost):
-            await stores.tasks.finish(lease, ending, running_seconds=9)
-    assert await stores.tasks.renew([lease], lease_seconds=9) == (LeaseState.LOST,)
-
-
 async def test_every_write_with_an_old_fence_is_refused(stores: Stores) -> None:
     old = await running(stores.tasks)
     await stores.tasks.release(old, running_seconds=0, reason="drain")
     task = await stores.tasks.get("default", old.task_id)
     await claim(stores.tasks, task)
     before = await stores.tasks.get("default", old.task_id)
-    await refuse_every_write(stores, old)
+    for write in FENCED_WRITES:
+        with pytest.raises(LeaseLost):
+            await write(stores.tasks, old)
+    assert await stores.tasks.renew([old], lease_seconds=9) == (LeaseState.LOST,)
     assert await stores.tasks.get("default", old.task_id) == before
     assert await stores.tasks.steps("default", old.task_id) == ()
 

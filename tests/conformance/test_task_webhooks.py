@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
 from orchestrator.webhook_store import DueWebhook
@@ -130,3 +134,24 @@ async def test_a_webhook_that_nobody_delivers_is_forgotten_with_its_task(
 
     await until(forgotten)
     assert await take(stores) == ()
+
+
+async def test_however_long_a_backlog_is_so_many_of_it_are_looked_at_in_a_second(
+    client: Redis,
+) -> None:
+    store, number = RedisTaskStore(client), 20_000
+    async with client.pipeline(transaction=False) as pipeline:
+        for each in range(number):
+            pipeline.hset(redis_keys.record("acme", f"t{each}"), "webhook", "hanging")
+        late = {redis_keys.member("acme", f"t{each}"): each for each in range(number)}
+        pipeline.zadd(redis_keys.WEBHOOKS, late)
+        await pipeline.execute()
+    more = True
+    while more:
+        due, more = await store.take_webhooks(
+            limit=10, lease_seconds=30, most_each=8, places={"hanging": 0}
+        )
+        assert due == ()
+    server_seconds, _ = await client.time()
+    soon = (server_seconds + 6) * 1000
+    assert await client.zcount(redis_keys.WEBHOOKS, 0, soon) < number / 2

@@ -19,6 +19,7 @@ from workers.llm.provider import (
     Completion,
     CompletionRequest,
 )
+from workers.llm.run_provider import whole
 
 KEY = "sk-planted-canary"
 ASKED = CompletionRequest(messages=(Message(role="user", content="hello"),))
@@ -55,11 +56,7 @@ async def ask(
     stream: bool = False,
     request: CompletionRequest = ASKED,
 ) -> Completion:
-    if not stream:
-        return await provider.complete(request)
-    *_, last = [piece async for piece in provider.stream(request)]
-    assert isinstance(last, Completion)
-    return last
+    return await whole(provider, request, (lambda _: None) if stream else None)
 
 
 async def failing(script: Script, stream: bool = False, **limits: Any) -> LLMError:

@@ -32,9 +32,14 @@ KEYS = {
     "CELERIAC_LLM__ENDPOINTS__PROXIED__PROXY": "http://me:canary-login@127.0.0.1:9",
     "CELERIAC_WEBHOOKS__SECRET": "canary-webhook-secret-of-enough-letters",
 }
-REPEATS = {"status": 401, "text": "no: canary-other-key canary-header"}
+REPEATED = {"status": 401, "text": "no: canary-other-key canary-header"}
+REFUSES = {
+    "body": '{"choices": [{"message": {"refusal": "no: canary-other-key"}}]}',
+}
 MOVED = "http://127.0.0.1:9/v1?key=canary-other-key"
 REDIRECTS = {"status": 307, "text": MOVED, "headers": {"location": MOVED}}
+REPEATS = (REPEATED, REDIRECTS, REFUSES)
+"""What the endpoint answers that repeats its keys, one task each."""
 HANGS = {"hang": True}
 REDIS_LOGIN = "canary-redis-login"
 LOGIN = "watcher:flower-password"
@@ -114,7 +119,7 @@ def errors_with_locals(settings: Settings) -> Iterator[str]:
 def endpoints(stand: Stand) -> Iterator[tuple[Double, Double]]:
     """One that answers and then hangs; one that repeats keys where it should not."""
     loop = LoopThread("endpoints")
-    good, bad = Double(["fine", HANGS]), Double([REPEATS, REDIRECTS, REPEATS])
+    good, bad = Double(["fine", HANGS]), Double([*REPEATS, REPEATED])
     for double in (good, bad):
         loop.await_(double.__aenter__())
     stand.llm_url = good.url
@@ -136,7 +141,7 @@ def shown_of_tasks(stand: Stand, port: int) -> Iterator[str]:
         first = celeriac.submit("one", {"prompt": "go"})
         assert first.result(timeout=60).content == "fine"
         ids = [first.id]
-        for agent in ("two", "two", "three"):
+        for agent in (*["two"] * len(REPEATS), "three"):
             task_id, told = failed(celeriac, agent)
             ids.append(task_id)
             yield from told

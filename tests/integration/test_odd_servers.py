@@ -17,8 +17,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.integration.canned import call, delta, events
-from tests.integration.llm_serving import EVENT, KEY, ask, streaming
+from tests.integration.llm_serving import EVENT, KEY, ask, serving, streaming
 from workers.errors import (
+    CompletionRefused,
     LLMError,
     LLMUnavailable,
     MalformedCompletion,
@@ -28,7 +29,7 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.endpoint import Endpoint
+from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.stream import CallClock
 
 Behaviour = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
@@ -97,21 +98,28 @@ def sending(raw: bytes) -> Behaviour:
 
 
 @asynccontextmanager
-async def provider_of(url: str) -> AsyncIterator[ChatCompletionsProvider]:
+async def provider_of(
+    url: str, limits: CallLimits | None = None
+) -> AsyncIterator[ChatCompletionsProvider]:
     endpoint = Endpoint(base_url=url, api_key=SecretStr(KEY))
-    provider = ChatCompletionsProvider(endpoint, model="m")
+    provider = ChatCompletionsProvider(endpoint, model="m", limits=limits)
     try:
         yield provider
     finally:
         await provider.aclose()
 
 
-async def outcome(behave: Behaviour, stream: bool, calls: int = 1) -> list[object]:
+async def outcome(
+    behave: Behaviour,
+    stream: bool,
+    calls: int = 1,
+    limits: CallLimits | None = None,
+) -> list[object]:
     """Return what each call came to: the text, or the error."""
     found: list[object] = []
     async with (
         server(behave) as (port, _),
-        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+        provider_of(f"http://127.0.0.1:{port}/v1", limits) as provider,
     ):
         for _ in range(calls):
             try:
@@ -133,6 +141,10 @@ def held_by(error: LLMError) -> str:
     )
     held = [line for each in shown for line in each.format()]
     return "".join([*held, *(repr(vars(each)) for each in links)])
+
+
+def event_stream(*payloads: object, done: bool = True) -> bytes:
+    return answer((events(*payloads, done=done).body or "").encode(), SSE)
 
 
 CHUNKS = b"%x;name=value\r\n%s\r\n0\r\nx-trailer: 1\r\n\r\n" % (len(WHOLE), WHOLE)
@@ -206,9 +218,49 @@ ANSWERS: dict[str, tuple[bytes, object]] = {
         MalformedCompletion,
     ),
     "a call without a name": (
-        answer(
-            (events(delta(tool_calls=[call("{}", name=None)])).body or "").encode(), SSE
+        event_stream(delta(tool_calls=[call("{}", name=None)])),
+        MalformedCompletion,
+    ),
+    "the key as the name of a tool that is too long": (
+        event_stream(delta(tool_calls=[call("{}", name=KEY * 20)])),
+        MalformedCompletion,
+    ),
+    "the key in a call before one without a name": (
+        event_stream(
+            delta(tool_calls=[call(f'{{"a": "{KEY}"}}', index=0)]),
+            delta(tool_calls=[call("{}", name="", index=1)]),
         ),
+        MalformedCompletion,
+    ),
+    "the key in a refusal": (
+        answer(document(choices=[{"message": {"refusal": f"no: {KEY}"}}]), JSON),
+        CompletionRefused,
+    ),
+    "the key in the pieces of a refusal": (
+        event_stream(delta(refusal=f"no: {KEY[:9]}"), delta(refusal=KEY[9:])),
+        CompletionRefused,
+    ),
+    "the key across the end of what is told of a refusal": (
+        answer(
+            document(choices=[{"message": {"refusal": "n" * (301 - len(KEY)) + KEY}}]),
+            JSON,
+        ),
+        CompletionRefused,
+    ),
+    "the key and then an end": (
+        event_stream(delta(content=KEY), done=False),
+        StreamTruncated,
+    ),
+    "the key and then an error": (
+        event_stream(delta(content=KEY), {"error": {"message": "no"}}),
+        LLMUnavailable,
+    ),
+    "the key and more than is taken": (
+        answer(b"{" + KEY.encode() + b" " * 1024, JSON),
+        MalformedCompletion,
+    ),
+    "the key and more events than are taken": (
+        event_stream(delta(content=KEY), *[delta(content="hi")] * 20),
         MalformedCompletion,
     ),
     "an error with the key": (answer(document(error=KEY), JSON), LLMUnavailable),
@@ -236,6 +288,9 @@ ANSWERS: dict[str, tuple[bytes, object]] = {
         LLMUnavailable,
     ),
 }
+LIMITS = {row: CallLimits(max_bytes=1024) for row in ANSWERS if row.endswith("taken")}
+DRIPS = {"text": f"{KEY} {'word ' * 99}", "drip_seconds": 0.3}
+"""Comes in pieces; the key stands in the first."""
 STATUSES: dict[type[LLMError], tuple[int, ...]] = {
     RequestRejected: (300, 401, 403, 404, 405, 406, 407, 410, 413, 415, 421, 451),
     QuotaExhausted: (402,),
@@ -248,7 +303,8 @@ STATUSES: dict[type[LLMError], tuple[int, ...]] = {
 @pytest.mark.parametrize("row", ANSWERS)
 async def test_an_odd_answer_has_one_named_outcome(row: str, stream: bool):
     raw, expected = ANSWERS[row]
-    assert await outcome(sending(raw), stream) == [expected]
+    found = await outcome(sending(raw), stream, limits=LIMITS.get(row))
+    assert found == [expected]
 
 
 @pytest.mark.parametrize("leaf", STATUSES)
@@ -274,6 +330,30 @@ async def test_a_call_that_is_too_late_keeps_no_frame_of_what_waited():
     with pytest.raises(LLMUnavailable) as caught:
         await clock.bound(asyncio.Event().wait(), 9)
     assert caught.value.__context__ is None
+
+
+@streaming
+async def test_an_answer_that_takes_too_long_keeps_no_frame_of_what_had_come(
+    stream: bool,
+):
+    async with serving([DRIPS], total_seconds=0.5) as (_, provider):
+        with pytest.raises(LLMUnavailable, match="in time") as caught:
+            await ask(provider, stream)
+    told = held_by(caught.value)
+    assert KEY[:-1] not in told
+
+
+async def test_a_model_that_is_named_like_the_key_is_told_without(
+    caplog: pytest.LogCaptureFixture,
+):
+    raw = answer(document(model=f"m of {KEY}"), JSON)
+    async with (
+        server(sending(raw)) as (port, _),
+        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+    ):
+        named = (await ask(provider)).model
+    said = "".join(repr(vars(each)) for each in caplog.records)
+    assert KEY not in named + said
 
 
 @streaming

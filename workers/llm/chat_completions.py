@@ -95,6 +95,9 @@ class ChatCompletionsProvider:
                 self._look_at(payload)
                 accumulator.feed(payload)
             return self._whole(accumulator, answer, request)
+        except LLMError as exc:
+            _drop_frames(exc)
+            raise
         finally:
             await answer.aclose()
 
@@ -109,6 +112,9 @@ class ChatCompletionsProvider:
                 if delta := accumulator.feed(payload):
                     yield delta
             completion = self._whole(accumulator, answer, request)
+        except LLMError as exc:
+            _drop_frames(exc)
+            raise
         finally:
             await answer.aclose()
         yield completion
@@ -141,7 +147,9 @@ class ChatCompletionsProvider:
     ) -> Completion:
         """Return the completion of an answer that was read to its end."""
         try:
-            completion = accumulator.completion(ended=answer.ended)
+            completion = accumulator.completion(
+                ended=answer.ended, clean=self._endpoint.scrub
+            )
         except LLMError as exc:
             exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
             raise
@@ -238,6 +246,14 @@ class ChatCompletionsProvider:
         is_cut = not response.content.at_eof()
         text = self._endpoint.scrub(raw.decode("utf-8", "replace"), is_cut=is_cut)
         return read_failure(response.status, text, headers=response.headers)
+
+
+def _drop_frames(error: LLMError) -> None:
+    """Forget where an answer was read: frames hold it, and are reported with variables.
+
+    That of the caller too: a bare `raise` in it adds none.
+    """
+    error.__traceback__ = None
 
 
 def _written(

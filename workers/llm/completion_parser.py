@@ -6,7 +6,7 @@ knows where the JSON came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from conversations.mending import mended
 from conversations.message import Message, Role, ToolCall
@@ -121,8 +121,15 @@ class CompletionAccumulator:
                 return reasoning
         return _thought(message.get("content"))
 
-    def completion(self, *, ended: bool) -> Completion:
-        """Return the completion; `ended` says that the endpoint said it was all.
+    def completion(
+        self, *, ended: bool, clean: Callable[[str], str] = str
+    ) -> Completion:
+        """Return the completion.
+
+        Args:
+            ended: Whether the endpoint said that it was all.
+            clean: Takes secrets from the endpoint's own words: its model's name and
+                its refusal. The answer is the model's, and stays as it is.
 
         Raises:
             StreamTruncated, MalformedCompletion, CompletionRefused, EmptyCompletion
@@ -136,13 +143,13 @@ class CompletionAccumulator:
         calls, invalid = self._calls.finish()
         text = mended("".join(self._text))
         if not (calls or text.strip()):
-            raise self._without_answer()
+            raise self._without_answer(clean)
         return trusted(
             Completion,
             message=self._message(text, calls),
             finish_reason=self._finish_reason(has_calls=bool(calls)),
             usage=self._usage,
-            model=mended(self._model),
+            model=clean(mended(self._model)),
             invalid_arguments=invalid,
         )
 
@@ -191,8 +198,10 @@ class CompletionAccumulator:
             return FinishReason.CONTENT_FILTER
         return FinishReason.TOOL_CALLS if has_calls else FinishReason.STOP
 
-    def _without_answer(self) -> CompletionRefused | EmptyCompletion:
-        refusal = mended("".join(self._refusal)).strip()
+    def _without_answer(
+        self, clean: Callable[[str], str]
+    ) -> CompletionRefused | EmptyCompletion:
+        refusal = clean(mended("".join(self._refusal))).strip()
         if refusal or self._is_filtered:
             words = f": {refusal[:300]}" if refusal else ""
             return CompletionRefused(

@@ -77,9 +77,22 @@ class Gatekeeper:
         return self._watched_until.get(gate, 0.0) <= monotonic()
 
     async def enter(
-        self, endpoint: ServedEndpoint, needs: Needs, ask: Ask, *, may_park: bool
+        self,
+        endpoint: ServedEndpoint,
+        needs: Needs,
+        ask: Ask,
+        *,
+        token: str,
+        may_park: bool,
     ) -> Passage:
         """Wait until a call may begin that a gate or a budget stands before.
+
+        Args:
+            endpoint: What it is for.
+            needs: What stands before it.
+            ask: Asks for it.
+            token: By which the gate calls it, if it waits.
+            may_park: Whether its slot may be given to others.
 
         Raises:
             GateClosed: the wait is long; come back later.
@@ -88,7 +101,9 @@ class Gatekeeper:
             StoreUnavailable: the store refuses, for longer than the patience.
         """
         try:
-            passage = await self._admitted(endpoint, needs, ask, may_park=may_park)
+            passage = await self._admitted(
+                endpoint, ask, token=token, may_park=may_park
+            )
         except BaseException:
             # Its place is empty; a permit may be on its way to nobody.
             if needs.entry is not None:
@@ -100,7 +115,7 @@ class Gatekeeper:
         return passage
 
     async def _admitted(
-        self, endpoint: ServedEndpoint, needs: Needs, ask: Ask, *, may_park: bool
+        self, endpoint: ServedEndpoint, ask: Ask, *, token: str, may_park: bool
     ) -> Passage:
         began: float | None = None
         while True:
@@ -114,7 +129,6 @@ class Gatekeeper:
             error = _given_up(endpoint, answer) or (parks and _parked(endpoint, answer))
             if error:
                 raise error
-            token = needs.entry.caller.token if needs.entry else ""
             await self._pause(token, answer.seconds)
 
     async def leave(

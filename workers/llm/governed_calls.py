@@ -110,7 +110,7 @@ class GovernedCalls:
         ask = partial(self._asked, call, needs)
         try:
             passage = await self._rules.gatekeeper.enter(
-                endpoint, needs, ask, may_park=self._may_park
+                endpoint, needs, ask, token=token, may_park=self._may_park
             )
         except (asyncio.CancelledError, LeaseLost, StoreUnavailable):
             # A lease may be lost after an admission whose answer did not arrive.

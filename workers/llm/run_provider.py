@@ -157,6 +157,7 @@ async def whole(
             completion = piece
         elif piece.text:
             heard(piece.text)
+        del piece  # errors of the next are reported with variables
     if completion is None:
         raise RuntimeError("a provider ends with its completion or raises")
     return completion

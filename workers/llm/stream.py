@@ -221,9 +221,7 @@ class Answer:
             [value] = value  # Gemini's errors
         if isinstance(value, dict) and not has_failed(value):
             return value
-        error = self._error_in(value)
-        del value  # may hold a secret, and errors are reported with variables
-        raise error
+        raise self._error_in(value)
 
     async def _begin(self) -> None:
         """Refuse what cannot be read; look at what has no type."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, JsonValue
 
-from conversations.json_value import NotStorable, check_no_nul, size_of
-from orchestrator.http.facade.items import refuse
+from conversations.json_value import size_of
+from orchestrator.http.facade.items import refuse, refuse_nul
 from orchestrator.output_schema import schema_problem
 
 MOST_SCHEMA_BYTES = 131_072
@@ -23,11 +23,7 @@ def check_no_nuls(body: BaseModel, *, besides: str) -> None:
     """
     fields = body.model_dump(exclude={besides}, exclude_none=True)
     for name, value in fields.items():
-        try:
-            check_no_nul(value, path=name)
-        except NotStorable as exc:
-            param = exc.path.removeprefix("a name in ")
-            raise refuse(param, f"{exc.path}: {exc.reason}") from None
+        refuse_nul(value, param=name)
 
 
 async def check_format(parameters: Mapping[str, JsonValue], *, param: str) -> None:

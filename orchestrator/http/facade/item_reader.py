@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conversations.json_value import dumps
+from conversations.json_value import size_of
 from conversations.message import Role, StoredMessage
 from conversations.service import ConversationService
 from orchestrator.http.facade.conversation_items import (
@@ -62,7 +62,7 @@ class ItemReader:
                     if found and size > MOST_PAGE_BYTES:
                         return ItemPage.of(found[: paging.limit], has_more=True)
                     found.append(shape)
-                    size += len(dumps(shape))
+                    size += size_of(shape)
             edge = messages[-1] if ascending else messages[0]
             cursor, first = edge.seq, False
         return ItemPage.of(found[: paging.limit], has_more=len(found) > paging.limit)

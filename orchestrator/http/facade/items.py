@@ -15,7 +15,7 @@ from pydantic import JsonValue, ValidationError
 from conversations.client_calls import CLIENT_FACT, client_calls_of
 from conversations.errors import InvalidHistory
 from conversations.history import OpenCalls, check_history, follow
-from conversations.json_value import NotStorable, check_json
+from conversations.json_value import NotStorable, check_json, check_no_nul
 from conversations.message import Message, Role, ToolCall
 from orchestrator.http.problem import Problem
 
@@ -34,6 +34,19 @@ def refuse(param: str, message: str, *, code: str | None = None) -> Problem:
     return Problem(400, code or "invalid_value", message, field=param)
 
 
+def refuse_nul(value: object, *, param: str) -> None:
+    """Refuse a value that holds a NUL anywhere.
+
+    Raises:
+        Problem: names the place of the first one.
+    """
+    try:
+        check_no_nul(value, path=param)
+    except NotStorable as exc:
+        place = exc.path.removeprefix("a name in ")
+        raise refuse(place, f"{exc.path}: {exc.reason}") from None
+
+
 def messages_of(given: object, *, param: str = "input") -> tuple[Message, ...]:
     """Return the messages that a text or a list of items stands for.
 
@@ -41,7 +54,8 @@ def messages_of(given: object, *, param: str = "input") -> tuple[Message, ...]:
         Problem: an item cannot be taken; names it.
     """
     if isinstance(given, str):
-        return (_message(Role.USER, _without_nul(given, param), param=param),)
+        refuse_nul(given, param=param)
+        return (_message(Role.USER, given, param=param),)
     if not isinstance(given, Sequence) or not given:
         raise refuse(param, f"{param} must be a text or a list of items")
     reader = _Reader()
@@ -176,7 +190,8 @@ def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
         Problem: it holds something else.
     """
     if isinstance(content, str):
-        return _without_nul(content, param), []
+        refuse_nul(content, param=param)
+        return content, []
     if not isinstance(content, Sequence):
         raise refuse(param, f"{param} must be a text or a list of parts")
     texts: list[str] = []
@@ -188,23 +203,13 @@ def _content_of(content: object, param: str) -> tuple[str, list[JsonValue]]:
             text = part.get("refusal" if kind == "refusal" else "text")
             if not isinstance(text, str):
                 raise refuse(f"{place}.text", "must be a text")
-            texts.append(_without_nul(text, f"{place}.text"))
+            refuse_nul(text, param=f"{place}.text")
+            texts.append(text)
         elif isinstance(part, Mapping) and kind in ("input_image", "image_url"):
             images.append(_image(part, place))
         else:
             raise _not_taken(place)
     return "".join(texts), images
-
-
-def _without_nul(text: str, param: str) -> str:
-    index = text.find("\0")
-    if index >= 0:
-        raise refuse(
-            param,
-            f"{param}: holds a NUL character at index {index}; take it out and send it"
-            " again",
-        )
-    return text
 
 
 def _image(part: Item, param: str) -> JsonValue:
@@ -248,6 +253,7 @@ def _call(item: Item, param: str, *, id_field: str = "call_id") -> ToolCall:
         parsed = None
     if not isinstance(parsed, dict):
         raise refuse(f"{param}.arguments", "must be the JSON text of an object")
+    refuse_nul(parsed, param=f"{param}.arguments")
     try:
         return ToolCall(
             id=item.get(id_field) or "", name=item.get("name") or "", arguments=parsed

@@ -13,7 +13,7 @@ from orchestrator.http.page.rendering import allows
 from orchestrator.http.problem import Problem
 from orchestrator.http.submitter import check_may_decide
 from orchestrator.http_settings import Scope
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import MAY_BE_DECIDED, Action, Step, StepKind
 from orchestrator.metrics import Counters
 from orchestrator.prompt import PROMPT_FIELDS
 from orchestrator.task import Task, TaskStatus, Usage
@@ -59,22 +59,27 @@ class Actions(NamedTuple):
     resolve: bool
 
 
+_WORDS: Final = {
+    "unknown_outcome": {
+        Action.DONE: "It was done",
+        Action.RUN: "It was not: run it",
+        Action.FAIL: "End the task",
+    },
+    "approval": {
+        Action.RUN: "Allow this call",
+        Action.REFUSE: "Refuse it, go on without",
+        Action.DONE: "Answer in its place",
+        Action.FAIL: "End the task",
+    },
+    "budget_spent": {
+        Action.RUN: "Let it spend its budgets once more",
+        Action.DONE: "Answer with what there is",
+        Action.FAIL: "End the task",
+    },
+}
 CHOICES: Final = {
-    "unknown_outcome": (
-        ("done", "It was done"),
-        ("run", "It was not: run it"),
-        ("fail", "End the task"),
-    ),
-    "approval": (
-        ("run", "Allow this call"),
-        ("refuse", "Refuse it, go on without"),
-        ("fail", "End the task"),
-    ),
-    "budget_spent": (
-        ("run", "Let it spend its budgets once more"),
-        ("done", "Answer with what there is"),
-        ("fail", "End the task"),
-    ),
+    reason: [(action.value, _WORDS[reason][action]) for action in actions]
+    for reason, actions in MAY_BE_DECIDED.items()
 }
 """What a person may decide, and the words on the buttons, by why it is asked."""
 

@@ -46,3 +46,4 @@ def test_the_command_to_copy_runs_nothing_else_and_moves_no_cursor(shown: str) -
     words = shlex.split(command)
     assert words[:2] == ["celeriac", "resolve"]
     assert words[3] == HOSTILE_ID.replace("\x1b", "\\x1b")
+    assert words[4:] == ["run|refuse|done|fail"]

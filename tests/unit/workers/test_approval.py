@@ -37,12 +37,15 @@ class Desk:
     calls: list[ToolCall]
     sent: list[JsonObject] = field(default_factory=list)
     dies_in_call: bool = False
+    drains_before_call: bool = False
     in_call: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.store = InMemoryTaskStore()
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        if self.drains_before_call:
+            self.executor.runs[ctx.task.tenant, ctx.task.id].interrupt(Interrupt.DRAIN)
         results = [await ctx.call_tool(call) for call in self.calls]
         return AgentResult(content=" | ".join(result.content for result in results))
 
@@ -215,6 +218,21 @@ async def test_an_approval_that_was_not_used_in_time_is_asked_for_again() -> Non
     desk = Desk([call()])
     pay = desk.pay()
     task = await desk.decide(await desk.open(pay).submit(), "run")
+    pay.approval_timeout_seconds = 1e-6
+    task = await desk.attempt(task)
+    assert (task.status, desk.sent) == (TaskStatus.WAITING, [])
+
+
+@pytest.mark.parametrize("effect", ["idempotent", "once"])
+async def test_an_approval_that_a_leaving_worker_did_not_use_grows_old(
+    effect: Effect,
+) -> None:
+    desk = Desk([call()], drains_before_call=True)
+    pay = desk.pay(effect)
+    task = await desk.decide(await desk.open(pay).submit(), "run")
+    task = await desk.attempt(task)
+    assert (task.status, desk.sent) == (TaskStatus.PENDING, [])
+    desk.drains_before_call = False
     pay.approval_timeout_seconds = 1e-6
     task = await desk.attempt(task)
     assert (task.status, desk.sent) == (TaskStatus.WAITING, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from conversations.conversation import ConversationConfig
 from conversations.message import ToolCall
 from orchestrator.agent_config import AgentConfig
-from orchestrator.journal import Action, Decision
+from orchestrator.journal import Action, Decision, StepStart
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation
+from orchestrator.store import Creation, Lease, Started
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.agents.silent_queue import SilentQueue
 from workers.agent_manager import LocalAgentManager
@@ -20,18 +21,23 @@ from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import InvalidAgent
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.scripted import ScriptedLLMProvider
-from workers.run import Interrupt
+from workers.run import Interrupt, Run
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import Effect, Outcome, ToolContext, Verify, tool
 
 DEADLINE_SECONDS = 10.0
 
 
+@dataclass
 class CallingAgent:
-    """Calls `pay` twice together and answers with what it gave."""
+    """Calls `pay` for each name together and answers with what it gave."""
+
+    names: str = "ab"
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
-        calls = [ToolCall(id=name, name="pay", arguments={"to": name}) for name in "ab"]
+        calls = [
+            ToolCall(id=name, name="pay", arguments={"to": name}) for name in self.names
+        ]
         results = await asyncio.gather(*(ctx.call_tool(call) for call in calls))
         return AgentResult(content=" ".join(result.content for result in results))
 
@@ -46,11 +52,14 @@ class Till:
     keys: list[str]
     dead: asyncio.Event
 
-    async def crash(self) -> Task:
-        """Run a task until its worker vanishes in the middle of a call."""
+    async def submit(self) -> Task:
         (creation,) = await self.store.create([Task(agent_name="agent")])
         assert isinstance(creation, Creation)
-        task = creation.task
+        return creation.task
+
+    async def crash(self) -> Task:
+        """Run a task until its worker vanishes in the middle of a call."""
+        task = await self.submit()
         run = asyncio.create_task(self.executor.run(task.tenant, task.id))
         async with asyncio.timeout(DEADLINE_SECONDS):
             await self.dead.wait()
@@ -77,7 +86,26 @@ class Till:
         await self.store.resolve(task.tenant, task.id, decision)
 
 
-def make_till(effect: Effect, verify: Verify | None = None) -> Till:
+class DrainingStore(InMemoryTaskStore):
+    """Its worker is told to go as the first mark has been written."""
+
+    run: Callable[[], Run] | None = None
+
+    async def start_step(self, lease: Lease, start: StepStart) -> Started:
+        started = await super().start_step(lease, start)
+        if self.run is not None:
+            self.run().interrupt(Interrupt.DRAIN)
+            self.run = None
+        return started
+
+
+def make_till(
+    effect: Effect,
+    verify: Verify | None = None,
+    *,
+    names: str = "ab",
+    store: InMemoryTaskStore | None = None,
+) -> Till:
     paid: list[str] = []
     keys: list[str] = []
     dead = asyncio.Event()
@@ -91,11 +119,14 @@ def make_till(effect: Effect, verify: Verify | None = None) -> Till:
             dead.set()
         if to == "a" and paid.count("a") == 1:
             await asyncio.Event().wait()
+        if to not in "ab":  # others come to their boundary meanwhile
+            await asyncio.sleep(0.01)
         return f"paid {to}"
 
-    store = InMemoryTaskStore()
+    store = store or InMemoryTaskStore()
     manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry([pay]))
-    manager.register_agent(AgentConfig(name="agent", tools=("pay",)), CallingAgent())
+    config = AgentConfig(name="agent", tools=("pay",))
+    manager.register_agent(config, CallingAgent(names))
     parts = ExecutorParts(
         store=store,
         queue=SilentQueue(),
@@ -129,6 +160,20 @@ async def test_a_once_call_waits_for_a_person_and_is_not_made_again() -> None:
     assert till.paid == ["a", "b"]
     assert "tool_call.unknown" in await till.events(task)
     assert till.executor.runs == {}
+
+
+@pytest.mark.parametrize("names", ["c", "cd"])
+async def test_a_drain_between_mark_and_call_asks_nobody(names: str) -> None:
+    """Nor does one at the boundary of a call that is made beside it."""
+    store = DrainingStore()
+    till = make_till("once", names=names, store=store)
+    task = await till.submit()
+    store.run = lambda: till.executor.runs[task.tenant, task.id]
+    word, task = await till.resume(task)
+    assert store.run is None
+    if word == "released":
+        word, task = await till.resume(task)
+    assert (word, till.paid) == ("completed", list(names))
 
 
 async def test_a_call_that_was_done_gives_the_output_of_the_decision() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.http.auth import KEY_COOKIE
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import Decision, Step, StepKind
 from orchestrator.store import Ending
 from orchestrator.task import AwaitedCall, Task, TaskResult, TaskStatus
 from tests.unit.orchestrator.http.serving import Served, key_settings
@@ -30,6 +30,14 @@ async def wait_for_decision(served: Served, **fields: object) -> Task:
     call = AwaitedCall(call_id="1:a", tool="refund")
     await store.park(claim.lease, [call], running_seconds=0)
     return task
+
+
+async def decisions_on(served: Served, task: Task) -> tuple[Decision, ...]:
+    """What the journal gives the worker that takes the task up again."""
+    claim = await served.parts.store.claim(
+        task.tenant, task.id, worker="w", serves=["researcher"], lease_seconds=60
+    )
+    return claim.decisions
 
 
 async def run(served: Served, text: str, *, tenant: str = "default") -> Task:

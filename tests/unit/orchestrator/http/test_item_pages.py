@@ -7,7 +7,8 @@ import pytest
 from conversations.message import Message, Role
 from tests.unit.orchestrator.http.serving import serving
 
-LARGE = "x" * 200_000
+LARGE = "ä" * 100_000
+"""In bytes twice as much."""
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])

@@ -10,12 +10,30 @@ NUL, PART = "a\x00b", {"type": "input_text", "text": "a\x00b"}
 SAID = {"role": "user", "content": NUL}
 OUTPUT = {"type": "function_call_output", "call_id": "c\x00", "output": "x"}
 CALL = {"type": "function_call", "call_id": "c\x00", "name": "f", "arguments": "{}"}
+ARGUED = {"name": "f", "arguments": r'{"a": {"b": "\u0000"}}'}
+HAS_ARGUED = {"type": "function_call", "call_id": "c", **ARGUED}
+ANSWERED = {"type": "function_call_output", "call_id": "c", "output": "x"}
+CHAT = [
+    SAID | {"content": "a"},
+    {"role": "assistant", "tool_calls": [{"id": "c", "function": ARGUED}]},
+    {"role": "tool", "tool_call_id": "c", "content": "x"},
+]
+UNSTORED = {"model": "assistant", "store": False}
 ASKED = {"model": "assistant", "background": True}
 DOORS = {
     "a question": ("/v1/responses", {**ASKED, "input": NUL}),
     "an item": ("/v1/responses", {**ASKED, "input": [SAID]}),
     "a part": ("/v1/responses", {**ASKED, "input": [{**SAID, "content": [PART]}]}),
     "a call id": ("/v1/responses", {**ASKED, "input": [CALL, OUTPUT]}),
+    "arguments": ("/v1/responses", {**ASKED, "input": [HAS_ARGUED, ANSWERED]}),
+    "arguments of a response that is not stored": (
+        "/v1/responses",
+        {**UNSTORED, "input": [HAS_ARGUED, ANSWERED]},
+    ),
+    "arguments in a chat": (
+        "/v1/chat/completions",
+        {"model": "assistant", "messages": CHAT},
+    ),
     "a task": (
         "/tasks",
         {"agent": "assistant", "input": {"prompt": NUL}, "conversation_id": "talk"},

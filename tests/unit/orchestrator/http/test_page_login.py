@@ -8,9 +8,11 @@ import pytest
 
 from orchestrator.http.auth import KEY_COOKIE
 from orchestrator.http.submitter import SUBMITTED_BY
+from orchestrator.journal import Action
 from orchestrator.task import TaskStatus
 from tests.unit.orchestrator.http.page_visits import (
     KEYS,
+    decisions_on,
     logged_in,
     run,
     wait_for_decision,
@@ -95,7 +97,8 @@ async def test_a_decision_goes_through_and_not_on_ones_own_task(served: Served) 
         f"/ui/tasks/{task.id}/resolve", content=form, headers=logged_in("approver")
     )
     assert answer.status_code == 303
-    assert (await served.orchestrator.get(task.id)).status is TaskStatus.PENDING
+    [decision] = await decisions_on(served, task)
+    assert (decision.action, decision.output) == (Action.DONE, {"ok": True})
     own = await wait_for_decision(served, metadata={SUBMITTED_BY: "approver"})
     page = await served.client.get(f"/ui/tasks/{own.id}", headers=logged_in("approver"))
     assert 'value="done"' not in page.text
