@@ -2,7 +2,8 @@
 
 Pure: knows no store and no clock. cronsim reckons daylight saving as Debian's cron
 does: a job set within the skipped hour runs right after it, one within the repeated
-hour runs once.
+hour runs once. On a day when the clock goes back by half an hour (Lord Howe) it skips
+the first half of each hour that six fields, or a `*` for the minutes, name.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class Schedule(BaseModel):
     def tick_after(self, instant: datetime) -> datetime:
         """Return the first tick after an instant."""
         local = instant.astimezone(ZoneInfo(self.time_zone))
-        return next(CronSim(self.cron, local)).astimezone(UTC)
+        # Within the second pass of a repeated hour cronsim begins with the first one.
+        ticks = (tick.astimezone(UTC) for tick in CronSim(self.cron, local))
+        return next(tick for tick in ticks if tick > instant)
 
     def task_at(self, tick: datetime) -> Task:
         """Return the task of a tick: the same id and request however often asked."""
@@ -114,14 +117,25 @@ def plan(due: DueSchedule) -> Plan:
         return Plan(tuple(ticks), following)
     late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
     if late and following <= now:
-        latest = _latest_tick(schedule, tick, now)
-        tick, following = latest, schedule.tick_after(latest)
+        tick, following = _latest_tick(due)
         late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
     runs = not (late and schedule.missed == "skip")
     return Plan((tick,) if runs else (), following)
 
 
-def _latest_tick(schedule: Schedule, tick: datetime, now: datetime) -> datetime:
-    local = (now + timedelta(seconds=1)).astimezone(ZoneInfo(schedule.time_zone))
-    latest = next(CronSim(schedule.cron, local, reverse=True)).astimezone(UTC)
-    return max(tick, latest)
+def _latest_tick(due: DueSchedule) -> tuple[datetime, datetime]:
+    """Return the last tick that has come and the one after it.
+
+    Halves the time between a tick and now, so that a year of seconds takes 25 looks:
+    cronsim walking backwards does not know a repeated hour.
+    """
+    schedule, latest, now = due
+    quiet_from = now
+    while (following := schedule.tick_after(latest)) <= now:
+        middle = following + (quiet_from - following) / 2
+        found = schedule.tick_after(middle)
+        if found <= now:
+            latest = max(following, found)
+        else:
+            latest, quiet_from = following, middle
+    return latest, following

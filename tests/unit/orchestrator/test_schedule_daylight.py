@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.schedule import DueSchedule, Schedule, plan
+from orchestrator.schedule import ON_TIME_SECONDS, DueSchedule, Schedule, plan
 from orchestrator.task import Task
 
 ZONES = (
@@ -81,3 +83,88 @@ def test_a_year_that_was_missed_is_caught_up_by_the_days_of_the_zone(
     days: list[date] = [tick.astimezone(ZoneInfo(zone)).date() for tick in submitted]
     assert len(set(days)) == len(days)
     assert len(days) == (1 if missed == "one" else (days[-1] - days[0]).days + 1)
+
+
+CRONS = (
+    "30 2 * * *",
+    "5,50 1-3 * * *",
+    "0 */2 * * *",
+    "*/20 * * * *",
+    "10 * * * *",
+    "30 1 * * 0",
+    "15 0 1 * *",
+    "20 */15 * * * *",
+)
+CHANGES = {
+    "Europe/Berlin": ((3, 29, 1), (10, 25, 1)),
+    "America/New_York": ((3, 8, 7), (11, 1, 6)),
+    "America/Santiago": ((4, 5, 3), (9, 6, 4)),
+    "Australia/Lord_Howe": ((4, 4, 15), (10, 3, 15)),
+    "Asia/Kolkata": ((3, 29, 1),),
+}
+"""Months, days and hours of 2026 in UTC."""
+
+
+@pytest.mark.parametrize("cron", CRONS)
+@pytest.mark.parametrize("zone", ZONES)
+def test_at_any_moment_the_latest_tick_is_the_one_that_a_walk_finds(
+    zone: str, cron: str
+) -> None:
+    chance = random.Random(f"{zone} {cron}")  # noqa: S311
+    for month, day, hour in CHANGES[zone]:
+        change = datetime(2026, month, day, hour, tzinfo=UTC)
+        fields = {"id": "s", "cron": cron, "time_zone": zone}
+        schedule = Schedule(**fields, task=Task(agent_name="a"))
+        walk = [schedule.tick_after(change - timedelta(days=2, hours=1))]
+        while walk[-1] < change + timedelta(days=1):
+            walk.append(schedule.tick_after(walk[-1]))
+        seconds = [chance.randrange(-7200, 7200) for _ in range(40)]
+        for now in [change + timedelta(seconds=second) for second in seconds]:
+            place = bisect_right(walk, now)
+            assert schedule.tick_after(now) == walk[place]
+            if place == 0:
+                continue
+            for missed in ("one", "skip"):
+                asked = schedule.model_copy(update={"missed": missed})
+                ticks, next_at = plan(DueSchedule(asked, walk[0], now))
+                late = now - walk[place - 1] > timedelta(seconds=ON_TIME_SECONDS)
+                runs = missed == "one" or not late
+                assert ticks == ((walk[place - 1],) if runs else ()), now
+                assert next_at == walk[place]
+
+
+def test_a_second_pass_of_the_repeated_hour_brings_no_tick_of_the_first() -> None:
+    schedule = Schedule(
+        id="s",
+        cron="30 2 * * *",
+        time_zone="Europe/Berlin",
+        task=Task(agent_name="a"),
+    )
+    due = datetime(2026, 10, 23, 0, 30, tzinfo=UTC)
+    now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
+    tomorrow = datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+    of_today = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert plan(DueSchedule(schedule, due, now)) == ((of_today,), tomorrow)
+    assert schedule.tick_after(now) == tomorrow
+
+
+@pytest.mark.parametrize("cron", ["* * * * * *", "* * * * *", "30 2 29 2 *"])
+def test_ten_missed_years_are_looked_through_in_a_few_steps(
+    cron: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[datetime] = []
+    tick_after = Schedule.tick_after
+
+    def counted(schedule: Schedule, instant: datetime) -> datetime:
+        looks.append(instant)
+        return tick_after(schedule, instant)
+
+    schedule = Schedule(
+        id="s", cron=cron, time_zone="Europe/Berlin", task=Task(agent_name="a")
+    )
+    due = schedule.tick_after(YEAR)
+    now = due + timedelta(days=3652, seconds=0.5)
+    monkeypatch.setattr(Schedule, "tick_after", counted)
+    (tick,), next_at = plan(DueSchedule(schedule, due, now))
+    assert tick <= now < next_at == tick_after(schedule, tick)
+    assert len(looks) < 80
