@@ -3,18 +3,37 @@
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
 --       9 delay before an unserved task is rung again (ms), 10.. agents served
--- Returns {'claimed', record, journal, how many messages wait for the run, doorbells} or
--- {refusal reason}. The same token finds its claim again when the first answer was lost.
+-- Returns {'claimed', record, journal, how many messages wait for the run, doorbells},
+-- with a conversation also what conversation_window does, or 'unread', or {refusal
+-- reason}. The same token finds its claim again when the first answer was lost.
 
 local status, schema, due, agent, suspect, conversation, queue = unpack(redis.call('HMGET',
   RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation', 'queue'))
+
+-- Puts the conversation's end off and reads it.
+local function read_conversation()
+  local keys = conversation_keys(TENANT, conversation)
+  conversation_keep(keys)
+  return conversation_window(keys)
+end
+
+-- What stands in place of a conversation is its reader's to meet, not the claim's.
+local function claimed(bells)
+  local answer = {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
+    redis.call('LLEN', RECORD .. ':inbox'), bells}
+  if conversation then
+    local was_read, window = pcall(read_conversation)
+    if was_read then answer[6] = window else answer[6] = 'unread' end
+  end
+  return answer
+end
+
 if not status then
   redis.call('ZREM', DUE, MEMBER)
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-      redis.call('LLEN', RECORD .. ':inbox'), {}}
+    return claimed({})
   end
   take_message()
   return {'leased'}
@@ -88,13 +107,9 @@ redis.call('HSET', RECORD, 'worker', ARGV[6], 'claim_token', ARGV[8],
   'claimed_ms', text(NOW), 'lease_until_ms', lease_until)
 redis.call('HSETNX', RECORD, 'started_ms', text(NOW))
 redis.call('ZADD', LEASES, lease_until, MEMBER)
-if conversation then
-  conversation_keep(conversation_keys(TENANT, conversation))
-end
 append_event('task.started',
   cjson.encode({worker = ARGV[6], attempt = get_number('attempt')}))
 if suspect then
   take_aboard(ARGV[6])
 end
-return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-  redis.call('LLEN', RECORD .. ':inbox'), refill(queue)}
+return claimed(refill(queue))
