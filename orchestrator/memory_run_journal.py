@@ -68,21 +68,25 @@ class MemoryRunJournal:
             await self._toll.pay(dues)
         with self._lock:
             entry = self._ledger.held(lease)
-            if step.key not in entry.steps:
-                stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
-                kept = redacted_step(step, self._redact)
-                entry.starts.pop(step.key, None)
-                entry.decisions.pop(step.key, None)
-                if entry.saying and entry.saying.key == step.key:
-                    entry.saying = None
-                entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
-                self._ledger.counts.add(lease.tenant, step_counts(step))
-                self._ledger.append(entry, events)
+            self._write(entry, redacted_step(step, self._redact), events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             recorded = entry.steps[step.key].model_copy(deep=True)
             has_mail = self._turns.has_mail(entry)
             begun = self._mark(entry, then, lease) if then is not None else None
             return Recorded(recorded, bells, has_mail, begun)
+
+    def _write(self, entry: Entry, step: Step, events: Sequence[NewEvent]) -> None:
+        """Keep a step and its events, unless one of its key is there."""
+        if step.key in entry.steps:
+            return
+        stamp = {"attempt": entry.task.attempt, "recorded_at": self._ledger.now}
+        entry.starts.pop(step.key, None)
+        entry.decisions.pop(step.key, None)
+        if entry.saying and entry.saying.key == step.key:
+            entry.saying = None
+        entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
+        self._ledger.counts.add(entry.task.tenant, step_counts(step))
+        self._ledger.append(entry, events)
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:
         with self._lock:
