@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from conversations.append_script import APPEND_FUNCTIONS
+from conversations.append_script import APPEND_FUNCTIONS, WINDOW_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
@@ -84,7 +84,8 @@ def composed_sources(constants: ScriptConstants) -> dict[str, str]:
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
         f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
     )
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
+    conversation = APPEND_FUNCTIONS + WINDOW_FUNCTIONS
+    shared = "".join([transition_table(), conversation, values, *parts])
     own = {name: read_script(name) for name in _TASK_SCRIPTS}
     own["admit_step"] = admitting_functions() + own["admit_step"]
     own["record_step"] = paying_functions() + own["record_step"]

@@ -3,19 +3,38 @@
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
 --       9 delay before an unserved task is rung again (ms), 10.. agents served
--- Returns {'claimed', record, journal, how many messages wait for the run, doorbells} or
--- {refusal reason}. The same token finds its claim again when the first answer was lost.
+-- Returns {'claimed', record, journal, how many messages wait for the run, doorbells},
+-- with a conversation also what conversation_window does, or 'unread', or {refusal
+-- reason}. The same token finds its claim again when the first answer was lost.
 
 local status, schema, due, agent, suspect, conversation, queue, held, attempt, started = unpack(
   redis.call('HMGET', RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation',
     'queue', 'held', 'attempt', 'started_ms'))
+
+-- Puts the conversation's end off and reads it.
+local function read_conversation()
+  local keys = conversation_keys(TENANT, conversation)
+  conversation_keep(keys)
+  return conversation_window(keys)
+end
+
+-- What stands in place of a conversation is its reader's to meet, not the claim's.
+local function claimed(bells)
+  local answer = {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
+    conversation and redis.call('LLEN', RECORD .. ':inbox') or 0, bells}
+  if conversation then
+    local was_read, window = pcall(read_conversation)
+    if was_read then answer[6] = window else answer[6] = 'unread' end
+  end
+  return answer
+end
+
 if not status then
   redis.call('ZREM', DUE, MEMBER)
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-      redis.call('LLEN', RECORD .. ':inbox'), {}}
+    return claimed({})
   end
   take_message(queue)
   return {'leased'}
@@ -87,12 +106,9 @@ move('running', {'attempt', attempt, 'worker', ARGV[6], 'claim_token', ARGV[8],
 count_time('wait', agent, NOW - tonumber(due))
 leave_lines(queue, suspect)
 redis.call('ZADD', LEASES, lease_until, MEMBER)
-if conversation then
-  conversation_keep(conversation_keys(TENANT, conversation))
-end
-append_event('task.started', cjson.encode({worker = ARGV[6], attempt = tonumber(attempt)}), attempt)
+append_event('task.started',
+  cjson.encode({worker = ARGV[6], attempt = tonumber(attempt)}), attempt)
 if suspect then
   take_aboard(ARGV[6])
 end
-return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-  conversation and redis.call('LLEN', RECORD .. ':inbox') or 0, refill(queue)}
+return claimed(refill(queue))
