@@ -61,8 +61,8 @@ class WorkerQueues(Queues):  # type: ignore[misc]
 
     left_out: frozenset[str] = frozenset()
 
-    def deselect(self, exclude: Sequence[str]) -> None:
-        self.left_out |= frozenset(exclude)
+    def deselect(self, exclude: Sequence[str] | None) -> None:
+        self.left_out |= frozenset(exclude or ())
         super().deselect(exclude)
 
 

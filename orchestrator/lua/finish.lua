@@ -9,10 +9,10 @@
 -- Without a turn of its own a task that has no answer leaves what end_task keeps.
 -- Returns {'finished', doorbells} or {'lost'}.
 
-if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
-  return {'finished', wake_next_turn()}
-end
 if not holds_lease(ARGV[6]) then
+  if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
+    return {'finished', wake_next_turn()}
+  end
   return {'lost'}
 end
 
@@ -34,13 +34,14 @@ elseif plan then
   conversation_append_write(keys, argv, plan, text(NOW))
 end
 redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])
-redis.call('HSET', RECORD, 'finished_fence', ARGV[6], 'partial', ARGV[12])
-redis.call('HDEL', RECORD, 'failure')
+local facts = {'finished_fence', ARGV[6], 'partial', ARGV[12]}
 if ARGV[9] ~= '' then
-  redis.call('HSET', RECORD, 'result', ARGV[9])
+  facts[5], facts[6] = 'result', ARGV[9]
 end
 if ARGV[10] ~= '' then
-  redis.call('HSET', RECORD, 'failure', ARGV[10])
+  facts[#facts + 1], facts[#facts + 2] = 'failure', ARGV[10]
+else
+  redis.call('HDEL', RECORD, 'failure')
 end
-count_run(ARGV[7], ARGV[11])
-return {'finished', end_task(ARGV[7], data)}
+count_run(ARGV[7], ARGV[11], get('agent'))
+return {'finished', end_task(ARGV[7], data, facts)}

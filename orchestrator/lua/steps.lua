@@ -28,6 +28,6 @@ local function write_step(list)
   for i = 5, events - 1, 2 do
     count(list[i], tonumber(list[i + 1]))
   end
-  append_listed(list, events)
+  append_listed(list, events, fence_of(ARGV[6]))
   return entry
 end

@@ -80,18 +80,18 @@ def test_a_worker_that_scales_to_no_slot_at_all_is_refused(
 @pytest.mark.parametrize(
     ("chosen", "left_out", "taken"),
     [
-        ([], [], {"celeriac", "gpu", "mail"}),
-        (["celeriac"], [], {"celeriac"}),
-        (["gpu"], [], {"gpu"}),
-        ([], ["gpu"], {"celeriac", "mail"}),
-        ([], ["celeriac"], {"gpu", "mail"}),
+        (None, None, {"celeriac", "gpu", "mail"}),
+        (["celeriac"], None, {"celeriac"}),
+        (["gpu"], None, {"gpu"}),
+        (None, ["gpu"], {"celeriac", "mail"}),
+        (None, ["celeriac"], {"gpu", "mail"}),
         (["gpu", "celeriac"], ["gpu"], {"celeriac"}),
     ],
 )
 def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
     monkeypatch: pytest.MonkeyPatch,
-    chosen: list[str],
-    left_out: list[str],
+    chosen: list[str] | None,
+    left_out: list[str] | None,
     taken: set[str],
 ) -> None:
     async def check(_: object) -> frozenset[str]:
