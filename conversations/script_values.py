@@ -25,6 +25,7 @@ from conversations.record import (
     write_limits,
     write_message,
 )
+from conversations.store import WindowRead
 from conversations.trusted import trusted
 
 _METADATA = TypeAdapter(dict[str, JsonValue])
@@ -126,6 +127,14 @@ def read_messages(rows: Sequence[Sequence[Any]]) -> tuple[StoredMessage, ...]:
         read_stored(int(seq), text_of(turn), int(at), text_of(body))
         for seq, turn, at, body in rows
     )
+
+
+def read_window(tenant: str, conversation_id: str, answer: Any) -> WindowRead | None:
+    """What `conversation_window` answers; None where there is no conversation."""
+    if not answer:
+        return None
+    head, rows = answer
+    return WindowRead(read_head(tenant, conversation_id, head), read_messages(rows))
 
 
 def text_of(value: bytes | str) -> str:

@@ -149,7 +149,8 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         `SUSPECT`: the task may have brought its worker down, and this worker already
         runs such a one.
         A store that may lose an answer asks again, at most for the lease's time, and
-        finds its own claim.
+        finds its own claim. What the run may see of its conversation is read along with
+        it, as by `read_window`, where the store keeps that too and can read it.
         """
         ...
 

@@ -6,9 +6,10 @@ it; a worker would stand idle for half a minute after Redis is back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from celery.app.amqp import AMQP
+from celery.app.amqp import AMQP, Queues
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
@@ -55,10 +56,21 @@ class PatientConnection(Connection):
         return facts | bare
 
 
+class WorkerQueues(Queues):  # type: ignore[misc]
+    """Celery's own, which know also later what a `-X` leaves out."""
+
+    left_out: frozenset[str] = frozenset()
+
+    def deselect(self, exclude: Sequence[str] | None) -> None:
+        self.left_out |= frozenset(exclude or ())
+        super().deselect(exclude)
+
+
 class BrokerLink(AMQP):  # type: ignore[misc]
-    """Celery's own, with connections of this kind."""
+    """Celery's own, with connections and queues of this kind."""
 
     Connection = PatientConnection
+    queues_cls = WorkerQueues
 
 
 def lean_broker(broker_url: str) -> dict[str, str]:
