@@ -68,17 +68,21 @@ class MemoryRunJournal:
             await self._toll.pay(dues)
         with self._lock:
             entry = self._ledger.held(lease)
-            self._write(entry, redacted_step(step, self._redact), events)
+            kept = redacted_step(step, self._redact)
+            stored = self._write(entry, kept, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
-            recorded = entry.steps[step.key].model_copy(deep=True)
+            earlier = _earlier(stored, kept, attempt=lease.fence)
             has_mail = self._turns.has_mail(entry)
             begun = self._mark(entry, then, lease) if then is not None else None
-            return Recorded(recorded, bells, has_mail, begun)
+            return Recorded(earlier, bells, has_mail, begun)
 
-    def _write(self, entry: Entry, step: Step, events: Sequence[NewEvent]) -> None:
-        """Keep a step and its events, unless one of its key is there."""
-        if step.key in entry.steps:
-            return
+    def _write(
+        self, entry: Entry, step: Step, events: Sequence[NewEvent]
+    ) -> Step | None:
+        """Keep a step and its events, unless one of its key is there; return that."""
+        stored = entry.steps.get(step.key)
+        if stored is not None:
+            return stored
         stamp = {"attempt": entry.task.attempt, "recorded_at": self._ledger.now}
         entry.starts.pop(step.key, None)
         entry.decisions.pop(step.key, None)
@@ -87,6 +91,7 @@ class MemoryRunJournal:
         entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
         self._ledger.counts.add(entry.task.tenant, step_counts(step))
         self._ledger.append(entry, events)
+        return None
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:
         with self._lock:
@@ -216,3 +221,12 @@ def _in_order(calls: Sequence[AwaitedCall], now: datetime) -> tuple[AwaitedCall,
 def _expiry(call: AwaitedCall, now: datetime) -> datetime | None:
     seconds = call.timeout_seconds
     return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def _earlier(stored: Step | None, step: Step, *, attempt: int) -> Step | None:
+    """Return what stood under a step's key before, when it is another."""
+    if stored is None:
+        return None
+    stamp = {"attempt": attempt, "recorded_at": stored.recorded_at}
+    same = stored == step.model_copy(update=stamp)
+    return None if same else stored.model_copy(deep=True)

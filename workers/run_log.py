@@ -46,7 +46,7 @@ class RunLog(Protocol):
         then: StepStart | None = None,
         may_wait: bool = False,
     ) -> Step:
-        """Keep a finished step and its events, and pay dues; return it as kept.
+        """Keep a finished step and its events, and pay dues; return what is kept.
 
         Along with it, the completion that follows at once is marked as begun: its
         `start` costs nothing then. One that does not follow is to be taken back.
@@ -186,7 +186,7 @@ class StoreRunLog:
         if recorded.then is not None:
             self._ahead.begin(recorded.then)
         await self._ring(recorded.doorbells)
-        return recorded.step
+        return recorded.earlier or step
 
     async def start(self, start: StepStart) -> Started:
         await self._record_last()

@@ -14,6 +14,7 @@ from conversations.message import Message, Role, ToolCall
 from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import StoreFull
+from orchestrator.journal import Step
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, Doorbell, Ending, LastStep, Lease, Recorded
 from orchestrator.task import StopReason, Task, TaskStatus
@@ -49,9 +50,11 @@ class WatchedStore(InMemoryTaskStore):
         self.is_ending = asyncio.Event()
         self.hangs = False
 
-    async def record_step(self, lease: Lease, *args: Any, **options: Any) -> Recorded:
-        recorded = await super().record_step(lease, *args, **options)
-        self.alone.append(recorded.step.key)
+    async def record_step(
+        self, lease: Lease, step: Step, *args: Any, **options: Any
+    ) -> Recorded:
+        recorded = await super().record_step(lease, step, *args, **options)
+        self.alone.append(step.key)
         return recorded
 
     async def finish(
