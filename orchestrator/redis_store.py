@@ -203,7 +203,10 @@ class RedisTaskStore(
         with store_errors(self._address):
             while True:
                 events, goes_on = await read_events(
-                    self._client, (tenant, task_id), after=after, limit=limit
+                    self._scripts.read_many,
+                    (tenant, task_id),
+                    after=after,
+                    limit=limit,
                 )
                 left = deadline - monotonic()
                 if events or not goes_on or left <= 0:

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
-from conversations.shared_names import sharing_names
+from conversations.trusted import trusted
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
 from orchestrator.store import Ending, TaskEnd, TaskFilter
+from orchestrator.stored_form import StoredForm
 from orchestrator.task import (
     AwaitedCall,
     Task,
@@ -56,6 +57,9 @@ STATE_FIELDS: Final = {
 
 _BESIDE: Final = STATE_FIELDS | {"traceparent"}
 """What a record keeps beside the specification."""
+
+_SPECIFICATION: Final = StoredForm(Task, without=frozenset(_BESIDE))
+_RESULT: Final = StoredForm(TaskResult, without=frozenset({"status", "executed_at"}))
 
 _FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_FIELDS}
 
@@ -144,17 +148,17 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
         UnreadableRecord: another release wrote it.
     """
     try:
-        return sharing_names(_read_task(fields))
+        return _read_task(fields)
     except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
 
 def _read_task(fields: Mapping[str, str]) -> Task:
-    data = _known(Task, json.loads(fields["spec"]))
     finished_at = find_instant(fields, "finished_ms")
-    return Task(
-        **data,
-        status=fields["status"],
+    return trusted(
+        Task,
+        **_SPECIFICATION.read(fields["spec"]),
+        status=TaskStatus(fields["status"]),
         attempt=int(fields["attempt"]),
         failed_attempts=int(fields.get("failed_attempts", 0)),
         crashes=int(fields.get("crashes", 0)),
@@ -202,13 +206,15 @@ def _result(
 ) -> TaskResult | None:
     if "result" not in fields:
         return None
-    data = _known(TaskResult, json.loads(fields["result"]))
-    return TaskResult.model_validate(
-        data | {"status": fields["status"], "executed_at": finished_at}
+    return trusted(
+        TaskResult,
+        **_RESULT.read(fields["result"]),
+        status=TaskStatus(fields["status"]),
+        executed_at=finished_at,
     )
 
 
-END_FIELDS: Final = ("status", "result", "finished_ms", "schema")
+END_FIELDS: Final = ("status", "result", "finished_ms", "events", "schema")
 """What `end_from_fields` reads of a record."""
 
 
@@ -224,7 +230,8 @@ def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
         return None
     try:
         result = _result(fields, find_instant(fields, "finished_ms"))
-        return TaskEnd(TaskStatus(fields["status"]), result)
+        last = int(fields["events"]) - 1
+        return TaskEnd(TaskStatus(fields["status"]), result, last)
     except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
@@ -237,7 +244,7 @@ def _failure(fields: Mapping[str, str]) -> TaskFailure | None:
 
 
 def _known(
-    model: type[Task | TaskResult | TaskFailure | AwaitedCall], data: dict[str, Any]
+    model: type[TaskFailure | AwaitedCall], data: dict[str, Any]
 ) -> dict[str, Any]:
     """Leave out what a newer release may have added."""
     return {name: data[name] for name in model.model_fields if name in data}
