@@ -16,7 +16,8 @@ from pydantic import (
 
 from orchestrator.stored_form import StoredForm
 from orchestrator.task import RetryPolicy, Task, TaskResult
-from orchestrator.task_record import STATE_FIELDS, specification, task_from_fields
+from orchestrator.task_record import task_from_fields
+from orchestrator.task_specification import STATE_FIELDS, specification
 
 
 def refuse(value: object) -> object:
