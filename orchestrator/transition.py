@@ -103,9 +103,10 @@ class Started(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A step as stored."""
+    """A step is stored."""
 
-    step: Step
+    earlier: Step | None
+    """What stands under its key instead, where another was recorded there before."""
     doorbells: tuple[Doorbell, ...]
     """Of suspects that may run now that this run is none any more."""
     has_mail: bool

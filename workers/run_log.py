@@ -37,7 +37,7 @@ class RunLog(Protocol):
         dues: Dues | None = None,
         then: StepStart | None = None,
     ) -> Step:
-        """Keep a finished step and its events, and pay dues; return it as kept.
+        """Keep a finished step and its events, and pay dues; return what is kept.
 
         Along with it, the completion that follows at once is marked as begun: its
         `start` costs nothing then. One that does not follow is to be taken back.
@@ -151,7 +151,7 @@ class StoreRunLog:
         if recorded.then is not None:
             self._ahead.begin(recorded.then)
         await self._ring(recorded.doorbells)
-        return recorded.step
+        return recorded.earlier or step
 
     async def start(self, start: StepStart) -> Started:
         started = await self._ahead.follow(start.key)
