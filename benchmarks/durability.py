@@ -23,7 +23,7 @@ import redis
 
 from benchmarks.contenders import QUIET, Celeriac
 from benchmarks.in_memory import ENDED, READY, app
-from benchmarks.machinery import cpu_seconds, endpoint, process
+from benchmarks.machinery import cpu_seconds, endpoint, process, scripts_called
 from orchestrator.embedded import open_redis
 from orchestrator.redis_keys import ENDED as ENDED_TASKS
 from orchestrator.settings import load_settings
@@ -133,12 +133,11 @@ class Shared(InMemory):
 
 def _now(db: redis.Redis, pid: int) -> Spent:
     info = db.info()
-    scripts = db.info("commandstats").get("cmdstat_evalsha", {"calls": 0})
     return Spent(
         worker_ms=cpu_seconds(pid) * 1000,
         redis_ms=(info["used_cpu_user"] + info["used_cpu_sys"]) * 1000,
         commands=info["total_commands_processed"],
-        scripts=scripts["calls"],
+        scripts=scripts_called(db.info("commandstats")),
         bytes_in=info["total_net_input_bytes"],
         bytes_out=info["total_net_output_bytes"],
     )

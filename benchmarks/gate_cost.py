@@ -23,6 +23,7 @@ from time import process_time
 
 from redis.asyncio import Redis
 
+from benchmarks.machinery import scripts_called
 from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import AgentBudget
@@ -126,8 +127,8 @@ async def count_calls(contexts: Sequence[JournaledRunContext], work: str) -> flo
 async def spent_by(client: Redis) -> tuple[float, int]:
     """Return seconds of processor time and scripts called."""
     cpu = await client.info("cpu")
-    called = (await client.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})
-    return cpu["used_cpu_user"] + cpu["used_cpu_sys"], called["calls"]
+    stats = await client.info("commandstats")
+    return cpu["used_cpu_user"] + cpu["used_cpu_sys"], scripts_called(stats)
 
 
 def report(work: str, costs: dict[str, Costs]) -> None:

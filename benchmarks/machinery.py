@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -66,3 +67,9 @@ def endpoint(log: Path) -> Iterator[tuple[str, int]]:
         child.stdin.close()
         child.wait(10)
         child.stdout.close()
+
+
+def scripts_called(commandstats: Mapping[str, Any]) -> int:
+    """Return how many scripts a server has run, as text or as functions."""
+    names = "cmdstat_evalsha", "cmdstat_fcall"
+    return sum(commandstats.get(name, {"calls": 0})["calls"] for name in names)

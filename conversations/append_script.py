@@ -1,4 +1,4 @@
-"""The append as a part of larger scripts: Lua functions, their keys and arguments.
+"""Append and window as parts of larger scripts: Lua functions, keys and arguments.
 
 Whoever must append in the same transaction as its own change composes a script of
 `APPEND_FUNCTIONS`, calls `conversation_append_plan(keys, argv)` before its first write
@@ -6,7 +6,8 @@ and, when the plan is not `refused`, `conversation_append_write(keys, argv, plan
 now_ms)`.
 The tables `keys` and `argv` hold exactly what `append_keys` and `append_arguments`
 return. `conversation_close(keys, close, now_ms)` adds a turn that ended without an
-answer. Knows no Redis client.
+answer. With `WINDOW_FUNCTIONS` behind them `conversation_window(keys)` reads what a
+model may see. Knows no Redis client.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def read_lua(name: str) -> str:
 
 APPEND_FUNCTIONS = closing_table() + read_lua("append_functions")
 """Lua source that defines the functions; local names start with `conversation_`."""
+WINDOW_FUNCTIONS = read_lua("window_functions")
+"""The same of the window."""
 
 
 class ConversationKeys(NamedTuple):

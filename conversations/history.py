@@ -24,10 +24,12 @@ def follow(open_calls: OpenCalls, message: Message) -> OpenCalls:
 
 def open_after(messages: Sequence[Message]) -> OpenCalls:
     """Return the calls that are open after the messages."""
-    open_calls: OpenCalls = frozenset()
-    for message in messages:
-        open_calls = follow(open_calls, message)
-    return open_calls
+    answered: set[str | None] = set()
+    for message in reversed(messages):
+        if message.role is not Role.TOOL:
+            return follow(frozenset(), message) - answered
+        answered.add(message.tool_call_id)
+    return frozenset()
 
 
 def check_follows(open_calls: OpenCalls, message: Message, *, field: str) -> None:

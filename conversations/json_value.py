@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Strict
@@ -176,7 +177,7 @@ JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(check_json)]
 Json = Annotated[JsonValue, BeforeValidator(check_json)]
 """Any plain JSON value."""
 
-IDENTIFIER_MAX = 64
+_IDENTIFIER = re.compile("[A-Za-z0-9-][A-Za-z0-9_-]{0,63}")
 
 
 def check_identifier(value: str) -> str:
@@ -187,8 +188,7 @@ def check_identifier(value: str) -> str:
     """
     if not isinstance(value, str):
         raise NotStorable("", f"must be text (got {type(value).__name__})")
-    allowed = value.isascii() and value.replace("_", "").replace("-", "").isalnum()
-    if not (value and len(value) <= IDENTIFIER_MAX and allowed and value[0] != "_"):
+    if _IDENTIFIER.fullmatch(value) is None:
         raise NotStorable(
             "",
             "must be 1 to 64 letters, digits, '_' or '-', not starting with '_'"

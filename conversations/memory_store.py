@@ -28,7 +28,7 @@ from conversations.history import check_places
 from conversations.memory_log import MemoryConversation
 from conversations.message import Message, StoredMessage
 from conversations.record import Numbers, from_ms, numbers_of, to_ms
-from conversations.store import ConversationPage
+from conversations.store import ConversationPage, WindowRead
 
 TOMBSTONE = timedelta(days=1)
 
@@ -283,11 +283,18 @@ class InMemoryConversationStore:
             record = self._get(tenant, conversation_id)
             return record.turn_entries(turn) if turn in record.turns else ()
 
-    async def read_window(
-        self, tenant: str, conversation_id: str
-    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
+    async def read_window(self, tenant: str, conversation_id: str) -> WindowRead:
+        found = self.find_window(tenant, conversation_id)
+        if found is None:
+            raise ConversationNotFound(conversation_id)
+        return found
+
+    def find_window(self, tenant: str, conversation_id: str) -> WindowRead | None:
+        """Read a window as a step of a caller's own change; None without any."""
         with self.lock:
-            record = self._get(tenant, conversation_id)
+            record = self._find((tenant, conversation_id))
+            if record is None:
+                return None
             start = record.window_start()
             earlier = [
                 entry
@@ -295,9 +302,8 @@ class InMemoryConversationStore:
                 if entry.kind == "kept"
                 or entry.seq in (record.user_seq, record.summary_seq)
             ]
-            return record.head.model_copy(deep=True), tuple(
-                entry.stored() for entry in earlier + record.log[start:]
-            )
+            shown = tuple(entry.stored() for entry in earlier + record.log[start:])
+            return WindowRead(record.head.model_copy(deep=True), shown)
 
     def _now(self) -> datetime:
         return from_ms(to_ms(self._clock()))

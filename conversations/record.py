@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic_core import from_json
@@ -27,6 +28,7 @@ def to_ms(instant: datetime) -> int:
     return (instant - EPOCH) // MILLISECOND
 
 
+@lru_cache(maxsize=256)  # messages of one turn share theirs
 def from_ms(milliseconds: int) -> datetime:
     """The aware instant of `to_ms`."""
     return EPOCH + milliseconds * MILLISECOND
@@ -56,25 +58,20 @@ def read_message(body: str) -> Message:
         fields = None
     if isinstance(fields, dict) and fields.keys() <= _TEXT_FIELDS:
         role = _ROLES.get(str(fields.get("role")))
-        if role is not None and _is_text(role, **fields):
-            return trusted(Message, **(fields | {"role": role}))
+        if role is not None and _is_text(role, fields):
+            fields["role"] = role
+            return trusted(Message, **fields)
     return Message.model_validate_json(body)
 
 
-def _is_text(
-    known: Role,
-    *,
-    role: object,  # noqa: ARG001 - `known` by its name
-    content: object = "",
-    tool_call_id: object = None,
-    tokens: object = None,
-) -> bool:
-    """Whether a text's fields are what a message may have."""
-    is_answer = known is Role.TOOL
+def _is_text(role: Role, fields: Mapping[str, object]) -> bool:
+    """Whether a text's fields are what a message of that role may have."""
+    content, tokens = fields.get("content", ""), fields.get("tokens")
+    is_answer = role is Role.TOOL
     return (
         isinstance(content, str)
         and (is_answer or bool(content.strip()))
-        and isinstance(tool_call_id, str) == is_answer
+        and isinstance(fields.get("tool_call_id"), str) is is_answer
         and (tokens is None or (type(tokens) is int and tokens >= 0))
     )
 

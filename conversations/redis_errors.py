@@ -6,6 +6,7 @@ cannot be reached only the system's own words are told.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -32,6 +33,8 @@ REFUSALS: Final = {
     "writing to the AOF": "cannot write to its disk",
 }
 """Words by which Redis, also from within a script, says why it refuses a write."""
+_OUR_LIMITS: Final = (os.strerror(errno.EMFILE), os.strerror(errno.ENFILE))
+"""The server has nothing to do with these."""
 _LOGIN = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
@@ -95,6 +98,14 @@ def system_words(exc: BaseException) -> str:
     return type(exc).__name__
 
 
+def unreachable(exc: BaseException) -> str:
+    """Say why a server cannot be reached, and what helps."""
+    cause = system_words(exc)
+    if cause in _OUR_LIMITS:
+        return f"cannot be asked ({cause}); allow this process more (ulimit -n)"
+    return f"cannot be reached ({cause}); start it or set REDIS_URL"
+
+
 def _reason(exc: BaseException) -> str:
     name = type(exc).__name__
     for words, reason in REFUSALS.items():
@@ -105,7 +116,5 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return f"did not answer in time ({name}); check the server and the network"
     if isinstance(exc, RedisConnectionError):
-        cause = system_words(exc)
-        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
-        return tls_words(exc) or unreachable
+        return tls_words(exc) or unreachable(exc)
     return f"refused ({name}); the log of the configured Redis says more"

@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError
 from conversations.admission import MAX_PAGE, history_up_to, not_kept
 from conversations.append_script import (
     APPEND_FUNCTIONS,
+    WINDOW_FUNCTIONS,
     ConversationKeys,
     append_arguments,
     append_error,
@@ -45,9 +46,10 @@ from conversations.script_values import (
     message_arguments,
     read_head,
     read_messages,
+    read_window,
     text_of,
 )
-from conversations.store import ConversationPage
+from conversations.store import ConversationPage, WindowRead
 
 TOMBSTONE_SECONDS = 86_400
 """A day: longer than any writer that still believes in the conversation lives."""
@@ -90,7 +92,9 @@ class RedisConversationStore:
         self._create = client.register_script(functions + read_lua("create"))
         self._update = client.register_script(functions + read_lua("update_metadata"))
         self._read = client.register_script(functions + read_lua("read"))
-        self._read_window = client.register_script(functions + read_lua("read_window"))
+        self._read_window = client.register_script(
+            APPEND_FUNCTIONS + WINDOW_FUNCTIONS + read_lua("read_window")
+        )
         self._load_piece = client.register_script(functions + read_lua("load"))
         self._fork = client.register_script(functions + read_lua("fork"))
         self._delete_message = client.register_script(
@@ -330,17 +334,14 @@ class RedisConversationStore:
             raise ConversationNotFound(conversation_id)
         return read_messages(rows)
 
-    async def read_window(
-        self, tenant: str, conversation_id: str
-    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
+    async def read_window(self, tenant: str, conversation_id: str) -> WindowRead:
         keys = _keys(tenant, conversation_id)
         with store_errors():
-            keys_read = (keys.head, keys.log, keys.system, keys.open)
-            answer = await self._together(self._read_window, keys_read)
-        if answer is None:
+            answer = await self._together(self._read_window, keys)
+        found = read_window(tenant, conversation_id, answer)
+        if found is None:
             raise ConversationNotFound(conversation_id)
-        head, rows = answer
-        return read_head(tenant, conversation_id, head), read_messages(rows)
+        return found
 
     async def _together(
         self, script: AsyncScript, keys: Sequence[str], args: Sequence[str | int] = ()

@@ -6,11 +6,14 @@ Knows no Redis client.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from secrets import token_hex
 from typing import Any
 
+from pydantic import JsonValue, TypeAdapter
+
 from conversations.append_script import kind_of
-from conversations.conversation import Conversation
+from conversations.conversation import Conversation, ConversationConfig
 from conversations.history import open_after, starts_unit
 from conversations.json_value import dumps
 from conversations.message import Message, StoredMessage
@@ -22,6 +25,10 @@ from conversations.record import (
     write_limits,
     write_message,
 )
+from conversations.store import WindowRead
+from conversations.trusted import trusted
+
+_METADATA = TypeAdapter(dict[str, JsonValue])
 
 
 def creation_arguments(
@@ -94,15 +101,24 @@ def read_head(tenant: str, conversation_id: str, flat: Sequence[Any]) -> Convers
     """The head, from the fields and values of its hash."""
     parts = [text_of(part) for part in flat]
     fields = dict(zip(parts[::2], parts[1::2], strict=True))
-    return Conversation.model_validate_json(
-        f'{{"id":"{conversation_id}","tenant":"{tenant}",'
-        f'"config":{fields["config"]},"metadata":{fields["metadata"]},'
-        f'"created_at":"{from_ms(int(fields["created_ms"])).isoformat()}",'
-        f'"updated_at":"{from_ms(int(fields["updated_ms"])).isoformat()}",'
-        f'"last_seq":{fields["last_seq"]},"dropped_messages":{fields["dropped"]},'
-        f'"deleted_messages":{fields.get("deleted", 0)},'
-        f'"hidden":{"true" if fields.get("hidden") else "false"}}}'
+    return trusted(
+        Conversation,
+        id=conversation_id,
+        tenant=tenant,
+        config=_config(fields["config"]),
+        metadata=_METADATA.validate_json(fields["metadata"]),
+        hidden=bool(fields.get("hidden")),
+        created_at=from_ms(int(fields["created_ms"])),
+        updated_at=from_ms(int(fields["updated_ms"])),
+        last_seq=int(fields["last_seq"]),
+        dropped_messages=int(fields["dropped"]),
+        deleted_messages=int(fields.get("deleted", 0)),
     )
+
+
+@lru_cache(maxsize=64)  # most conversations of a service share theirs
+def _config(text: str) -> ConversationConfig:
+    return ConversationConfig.model_validate_json(text)
 
 
 def read_messages(rows: Sequence[Sequence[Any]]) -> tuple[StoredMessage, ...]:
@@ -111,6 +127,14 @@ def read_messages(rows: Sequence[Sequence[Any]]) -> tuple[StoredMessage, ...]:
         read_stored(int(seq), text_of(turn), int(at), text_of(body))
         for seq, turn, at, body in rows
     )
+
+
+def read_window(tenant: str, conversation_id: str, answer: Any) -> WindowRead | None:
+    """What `conversation_window` answers; None where there is no conversation."""
+    if not answer:
+        return None
+    head, rows = answer
+    return WindowRead(read_head(tenant, conversation_id, head), read_messages(rows))
 
 
 def text_of(value: bytes | str) -> str:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.message import Message, StoredMessage
-from conversations.store import ConversationPage
+from conversations.store import ConversationPage, WindowRead
 from conversations.view import ConversationView
 
 DEFAULT_TENANT = "default"
@@ -167,9 +167,15 @@ class ConversationService(Protocol):
         ...
 
     async def view(
-        self, conversation_id: str, *, tenant: str | None = None
+        self,
+        conversation_id: str,
+        *,
+        tenant: str | None = None,
+        read: WindowRead | None = None,
     ) -> ConversationView:
         """Return the window with the bounds, and what a run is to summarise first.
+
+        It is chosen from what was `read` along with something else, if anything was.
 
         Raises:
             ContextTooLong: with `compaction: none`, the history exceeds them.

@@ -22,6 +22,13 @@ class ConversationPage(NamedTuple):
     next_cursor: str | None
 
 
+class WindowRead(NamedTuple):
+    """What a window is chosen from."""
+
+    head: Conversation
+    messages: tuple[StoredMessage, ...]
+
+
 class ConversationStore(Protocol):
     """Keeps conversations and their append-only logs."""
 
@@ -187,9 +194,7 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def read_window(
-        self, tenant: str, conversation_id: str
-    ) -> tuple[Conversation, tuple[StoredMessage, ...]]:
+    async def read_window(self, tenant: str, conversation_id: str) -> WindowRead:
         """Return the head and what `visible_window` chooses from.
 
         These are the newest `context_window` messages and, before them, all system

@@ -29,7 +29,7 @@ from conversations.history import check_places
 from conversations.message import Message, Role, StoredMessage
 from conversations.redaction import Redact, redacted
 from conversations.service import DEFAULT_TENANT, MessageInput
-from conversations.store import ConversationPage, ConversationStore
+from conversations.store import ConversationPage, ConversationStore, WindowRead
 from conversations.transcript import (
     TranscriptReader,
     lines_of,
@@ -233,10 +233,14 @@ class StoredConversationService:
         return (await self.view(conversation_id, tenant=tenant)).messages()
 
     async def view(
-        self, conversation_id: str, *, tenant: str | None = None
+        self,
+        conversation_id: str,
+        *,
+        tenant: str | None = None,
+        read: WindowRead | None = None,
     ) -> ConversationView:
         tenant = self._owner(tenant, conversation_id)
-        return await read_view(self._store, tenant, conversation_id)
+        return await read_view(self._store, tenant, conversation_id, read=read)
 
     async def fork(
         self,

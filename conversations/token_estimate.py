@@ -29,7 +29,7 @@ def tokens_in(text: str) -> int:
     """Tokens of a text, rounded up."""
     data = text.encode("utf-8", "replace")
     rest = data.translate(None, _LETTERS)
-    ascii_rest = rest.translate(None, _OTHER_BYTES)
+    ascii_rest = rest if text.isascii() else rest.translate(None, _OTHER_BYTES)
     signs = len(ascii_rest.translate(None, _DIGITS))
     parts = (
         _LETTER * (len(data) - len(rest))

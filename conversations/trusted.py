@@ -6,8 +6,7 @@ default, again. Knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel
@@ -24,34 +23,35 @@ _set_extra = _slots["__pydantic_extra__"].__set__
 _set_private = _slots["__pydantic_private__"].__set__
 # `object.__setattr__`, which pydantic takes, looks through all bases at each call.
 
-_named: dict[tuple[str, ...], set[str]] = {}
-"""Names as a caller wrote them, of which there are as many as callers."""
-
 
 class _Form(NamedTuple):
-    """The fields of a model in their order, as they are when nobody names them."""
+    """How a value of a model is made whose caller names these fields, in this order."""
 
     blank: dict[str, Any]
-    """None where a value must be named."""
+    """All fields as the model orders them, with the default of those not named."""
     made_anew: tuple[tuple[str, Callable[[], Any]], ...]
-    """Fields whose default no two values share."""
+    """Fields that are not named and whose default no two values share."""
+    named: set[str]
 
 
-@cache
-def _form_of(model: type[BaseModel]) -> _Form:
+_forms: dict[tuple[object, ...], _Form] = {}
+"""By model and names; there are as many as there are callers."""
+
+
+def _new_form(model: type[BaseModel], names: Collection[str]) -> _Form:
     fields = model.model_fields
+    factories = {
+        name: cast("Callable[[], Any]", field.default_factory)
+        for name, field in fields.items()
+        if field.default_factory is not None
+    }
     return _Form(
         {
-            name: None
-            if field.is_required() or field.default_factory is not None
-            else field.default
+            name: None if field.is_required() or name in factories else field.default
             for name, field in fields.items()
         },
-        tuple(
-            (name, cast("Callable[[], Any]", field.default_factory))
-            for name, field in fields.items()
-            if field.default_factory is not None
-        ),
+        tuple((name, make) for name, make in factories.items() if name not in names),
+        shared(set(names)),
     )
 
 
@@ -61,22 +61,23 @@ def trusted(model: type[M], /, **values: Any) -> M:
     Nothing is checked: the caller has made or checked every part, and names all fields
     that have no default.
     """
-    blank, made_anew = _form_of(model)
+    kind = (model, *values)
+    form = _forms.get(kind)
+    if form is None:
+        form = _forms[kind] = _new_form(model, values)
+    blank, made_anew, named = form
     fields = blank | values
     for name, make in made_anew:
-        if name not in values:
-            fields[name] = make()
-    order = tuple(values)
-    named = _named.get(order)
-    if named is None:
-        named = _named[order] = shared(set(order))
+        fields[name] = make()
     return _made(model, fields, named)
 
 
 def changed(value: M, /, **changes: Any) -> M:
     """Return a copy of a frozen value with other fields, which are not checked."""
-    named = value.__pydantic_fields_set__ | changes.keys()
-    return _made(type(value), value.__dict__ | changes, shared(named))
+    named = value.__pydantic_fields_set__
+    if not changes.keys() <= named:
+        named = shared(named | changes.keys())
+    return _made(type(value), value.__dict__ | changes, named)
 
 
 def _made(model: type[M], fields: dict[str, Any], named: set[str]) -> M:

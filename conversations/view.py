@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from conversations.conversation import ConversationConfig
 from conversations.message import Message, Role
-from conversations.store import ConversationStore
+from conversations.store import ConversationStore, WindowRead
 from conversations.window import Window, check_whole, choose_window
 
 MAX_SUMMARISED = 1000
@@ -37,15 +37,21 @@ class ConversationView:
 
 
 async def read_view(
-    store: ConversationStore, tenant: str, conversation_id: str
+    store: ConversationStore,
+    tenant: str,
+    conversation_id: str,
+    *,
+    read: WindowRead | None = None,
 ) -> ConversationView:
     """Read the window; one round trip unless something is to be summarised.
+
+    What was `read` already costs none.
 
     Raises:
         ConversationNotFound: none of this tenant has the id.
         ContextTooLong: with `compaction: none`, the history exceeds the bounds.
     """
-    head, messages = await store.read_window(tenant, conversation_id)
+    head, messages = read or await store.read_window(tenant, conversation_id)
     config = head.config
     if config.compaction == "none":
         check_whole(head, messages)

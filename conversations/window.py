@@ -114,12 +114,11 @@ def choose_window(
     is stable when the places of the messages are: pass stored messages, or the history
     from its first message.
     """
-    all_groups = list(split_groups(messages))
     if context_tokens is None and len(messages) < context_window:
-        whole = _whole(all_groups)
+        whole = _whole(messages)
         if whole is not None:
             return whole
-    groups, summary, covered = _without_summarised(all_groups)
+    groups, summary, covered = _without_summarised(list(split_groups(messages)))
     if not groups:
         return Window(summary=summary, covered=covered)
     kept = [group for group in groups if group.is_kept]
@@ -146,18 +145,30 @@ def choose_window(
     return Window(_flat(before), summary, _flat(after), cut, covered)
 
 
-def _whole(groups: Sequence[Group]) -> Window | None:
-    """Return the window of a history that fits and has no summary; None of another.
+def _whole(messages: Sequence[Message | StoredMessage]) -> Window | None:
+    """Return the window of a history that fits and of which nothing is left out.
 
-    It is cut before the first message that is not kept anyway.
+    None of another, and of one with a summary. It is cut before the first message that
+    is not kept anyway.
     """
-    if any(group.first.covers is not None for group in groups):
+    shown = tuple(map(_message, messages))
+    open_calls: set[str | None] = set()
+    cut = len(shown)
+    for index, message in enumerate(shown):
+        if message.role is Role.TOOL:
+            if message.tool_call_id not in open_calls:
+                return None
+            open_calls.remove(message.tool_call_id)
+            continue
+        if open_calls or message.covers is not None:
+            return None
+        open_calls.update(call.id for call in message.tool_calls)
+        if index < cut and not (message.role is Role.SYSTEM or message.pinned):
+            cut = index
+    if cut == len(shown):
         return None
-    for index, group in enumerate(groups):
-        if not group.is_kept:
-            before, after = _flat(groups[:index]), _flat(groups[index:])
-            return Window(before=before, after=after, cut=group.place - 1)
-    return None
+    place = _place(messages, cut)
+    return Window(before=shown[:cut], after=shown[cut:], cut=place - 1)
 
 
 def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:

@@ -14,7 +14,6 @@ from conversations.errors import RedactionFailed
 from conversations.json_value import written
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
-from conversations.trusted import changed
 from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
 from orchestrator.task_record import instant
 
@@ -71,15 +70,13 @@ def step_from_entry(entry: str) -> Step:
     return Step.model_validate({**json.loads(text), "recorded_at": instant(recorded)})
 
 
-def recorded_step(entry: str, *, sent: Step, text: str, attempt: int) -> Step:
-    """Read the entry of a step that was just written, by this call or one before it.
+def earlier_step(entry: str, *, text: str) -> Step | None:
+    """Read the entry of a step that was just written; None when it is that text.
 
     That of this call comes without its text, which may be long.
     """
-    _place, recorded, *stored = entry.split(" ", 2)
-    if stored and stored != [text]:
-        return step_from_entry(entry)
-    return changed(sent, attempt=attempt, recorded_at=instant(recorded))
+    _place, _recorded, *stored = entry.split(" ", 2)
+    return step_from_entry(entry) if stored and stored != [text] else None
 
 
 def journal_from_entries(entries: Mapping[str, str]) -> Journal:

@@ -18,10 +18,10 @@ _NAME: Final = re.compile(r"\w+")
 
 def pruned(shared: str, script: str) -> str:
     """Return `shared` without the functions and tables that `script` never reaches."""
-    parts = list(_parts(shared))
-    text_of = {name: text for name, text in parts if name}
+    pieces = list(parts(shared))
+    text_of = {name: text for name, text in pieces if name}
     wanted = set(_NAME.findall(script))
-    for name, text in parts:
+    for name, text in pieces:
         if not name:
             wanted.update(_NAME.findall(text))
     reached: set[str] = set()
@@ -29,10 +29,10 @@ def pruned(shared: str, script: str) -> str:
         reached |= found
         for name in found:
             wanted.update(_NAME.findall(text_of[name]))
-    return "".join(text for name, text in parts if not name or name in reached)
+    return "".join(text for name, text in pieces if not name or name in reached)
 
 
-def _parts(source: str) -> Iterator[tuple[str, str]]:
+def parts(source: str) -> Iterator[tuple[str, str]]:
     """Yield each top-level function and table by name, and the lines between."""
     name, lines = "", list[str]()
     for line in source.splitlines(keepends=True):

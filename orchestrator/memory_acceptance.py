@@ -15,7 +15,8 @@ from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Creation, Doorbell
 from orchestrator.task import Task, TaskStatus
-from orchestrator.task_record import cache_hash, request_hash, specification
+from orchestrator.task_record import cache_hash, request_hash
+from orchestrator.task_specification import specification
 
 
 @dataclass(frozen=True)

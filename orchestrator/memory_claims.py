@@ -46,6 +46,7 @@ class MemoryClaims:
             if refusal is not None:
                 return refusal
             self._begin(entry, worker, lease_seconds)
+            window = self._turns.find_window(entry.task)
             return Claim(
                 task=entry.copy(),
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
@@ -53,6 +54,8 @@ class MemoryClaims:
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
                 deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
                 has_mail=self._turns.has_mail(entry),
+                window=window,
+                begins_conversation=window is None and self._turns.keeps(entry.task),
             )
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:

@@ -68,9 +68,10 @@ class MemoryRunJournal:
             await self._toll.pay(dues)
         with self._lock:
             entry = self._ledger.held(lease)
-            if step.key not in entry.steps:
+            kept = redacted_step(step, self._redact)
+            stored = entry.steps.get(step.key)
+            if stored is None:
                 stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
-                kept = redacted_step(step, self._redact)
                 entry.starts.pop(step.key, None)
                 entry.decisions.pop(step.key, None)
                 if entry.saying and entry.saying.key == step.key:
@@ -79,10 +80,10 @@ class MemoryRunJournal:
                 self._ledger.counts.add(lease.tenant, step_counts(step))
                 self._ledger.append(entry, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
-            recorded = entry.steps[step.key].model_copy(deep=True)
+            earlier = _earlier(stored, kept, attempt=lease.fence)
             has_mail = self._turns.has_mail(entry)
             begun = self._mark(entry, then, lease) if then is not None else None
-            return Recorded(recorded, bells, has_mail, begun)
+            return Recorded(earlier, bells, has_mail, begun)
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:
         with self._lock:
@@ -212,3 +213,12 @@ def _in_order(calls: Sequence[AwaitedCall], now: datetime) -> tuple[AwaitedCall,
 def _expiry(call: AwaitedCall, now: datetime) -> datetime | None:
     seconds = call.timeout_seconds
     return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def _earlier(stored: Step | None, step: Step, *, attempt: int) -> Step | None:
+    """Return what stood under a step's key before, when it is another."""
+    if stored is None:
+        return None
+    stamp = {"attempt": attempt, "recorded_at": stored.recorded_at}
+    same = stored == step.model_copy(update=stamp)
+    return None if same else stored.model_copy(deep=True)

@@ -14,6 +14,7 @@ from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
 from conversations.redaction import Redact, redacted
+from conversations.store import WindowRead
 from orchestrator.events import EventType
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind
 from orchestrator.memory_entry import Entry, TaskKey
@@ -95,6 +96,17 @@ class MemoryTurns:
         if store is None or conversation_id is None:
             return None
         return store.use(task.tenant, conversation_id) or self._limits(task)
+
+    def keeps(self, task: Task) -> bool:
+        """Whether a task belongs to a conversation that would be kept here."""
+        return self._conversations is not None and task.conversation_id is not None
+
+    def find_window(self, task: Task) -> WindowRead | None:
+        """Read what a run may see of its task's conversation, if that is there."""
+        store, conversation_id = self._conversations, task.conversation_id
+        if store is None or conversation_id is None:
+            return None
+        return store.find_window(task.tenant, conversation_id)
 
     def _limits(self, task: Task) -> ConversationConfig:
         """The limits of a conversation that the task creates."""

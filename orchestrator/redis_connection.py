@@ -38,7 +38,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conversations.redis_errors import one_line, origin, system_words, tls_words
+from conversations.redis_errors import one_line, origin, tls_words, unreachable
 from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -270,9 +270,7 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, InvalidResponse):
         return "does not speak Redis; correct REDIS_URL"
     if isinstance(exc, (RedisConnectionError, OSError)):
-        cause = system_words(exc)
-        unreachable = f"cannot be reached ({cause}); start it or set REDIS_URL"
-        return tls_words(exc) or unreachable
+        return tls_words(exc) or unreachable(exc)
     return _reason_of_reply(exc)
 
 

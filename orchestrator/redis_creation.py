@@ -26,9 +26,9 @@ from orchestrator.task_record import (
     instant,
     milliseconds,
     request_hash,
-    specification,
     task_from_fields,
 )
+from orchestrator.task_specification import specification
 from orchestrator.webhook import receiver_of
 
 Answer = tuple[str, str, Sequence[str], Sequence[Sequence[str]]]

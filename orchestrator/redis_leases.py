@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from conversations.json_value import dumps
+from conversations.script_values import read_window
+from conversations.store import WindowRead
 from orchestrator import redis_keys
 from orchestrator.errors import (
     LeaseLost,
@@ -24,7 +26,7 @@ from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_task_scripts import Answer, Arguments, RedisTaskScripts
 from orchestrator.store import Claim, Doorbell, Lease, LeaseState, RefusalReason
 from orchestrator.store_limits import RESEND_SECONDS, UNSERVED_SECONDS
-from orchestrator.task import TaskFailure
+from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
     deadline_left_seconds,
     instant,
@@ -35,6 +37,7 @@ from orchestrator.task_record import (
 
 logger = logging.getLogger(__name__)
 
+_UNREAD: Final = "unread"
 _CLAIM_PAUSE_SECONDS: Final = 0.25
 _LEASES_AT_ONCE: Final = 500
 """Looked at by one script call: Redis serves others between two."""
@@ -70,6 +73,7 @@ class RedisLeases(RedisTaskScripts):
         except (UnreadableRecord, ValueError, KeyError):
             await self._give_back(lease, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
+        window = answer[4] if task.conversation_id is not None else _UNREAD
         return Claim(
             task=task,
             lease=lease,
@@ -77,6 +81,8 @@ class RedisLeases(RedisTaskScripts):
             doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
             has_mail=bool(answer[2]),
+            window=_window(task, window),
+            begins_conversation=window is None,
         )
 
     async def _give_back(self, lease: Lease, unrung: Sequence[Doorbell]) -> None:
@@ -182,3 +188,13 @@ class RedisLeases(RedisTaskScripts):
             dumps(release_event_data(reason, delay_seconds, failure)),
         ]
         return read_doorbells((await self._write("release", lease, arguments))[0])
+
+
+def _window(task: Task, answer: Any) -> WindowRead | None:
+    """Read what came of the conversation; what cannot be read its run will meet."""
+    if answer == _UNREAD or task.conversation_id is None:
+        return None
+    try:
+        return read_window(task.tenant, task.conversation_id, answer)
+    except (ValueError, KeyError):
+        return None

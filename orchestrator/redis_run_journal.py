@@ -25,9 +25,9 @@ from orchestrator.journal import (
 )
 from orchestrator.journal_entries import (
     decision_text,
+    earlier_step,
     journal_from_entries,
     kept_unfinished,
-    recorded_step,
     redacted_step,
     start_text,
     step_from_entry,
@@ -84,9 +84,9 @@ class RedisRunJournal(RedisTaskScripts):
             *_event_arguments(events),
         ]
         answer = await self._write("record_step", lease, arguments, more_keys=keys)
-        recorded = recorded_step(answer[0], sent=kept, text=text, attempt=lease.fence)
+        earlier = earlier_step(answer[0], text=text)
         begun = _started(answer[3:]) if then is not None else None
-        return Recorded(recorded, read_doorbells(answer[1]), bool(answer[2]), begun)
+        return Recorded(earlier, read_doorbells(answer[1]), bool(answer[2]), begun)
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         is_completion = int(start.kind is StepKind.COMPLETION)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from orchestrator.lua_library import Library
 from orchestrator.redis_connection import (
     UntypedRedis,
     address_of,
@@ -38,6 +39,10 @@ _PROBE: Final = "#!lua flags=no-writes\nreturn 1"
 """Runs on a full Redis and on a replica as well."""
 _UNKNOWN: Final = ("Error compiling script", "unexpected symbol near '#'")
 """How Redis 6.2 and fakeredis refuse the first line, which is no Lua."""
+_HAS_LIBRARY: Final = "already exists"
+_HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
+"""Redis 6.2 and users that may not load one do with scripts."""
+_MISSING: Final = ("Function not found", "unknown command 'FCALL'")
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
 
@@ -64,15 +69,19 @@ class RedisScripts:
         *,
         sources: Mapping[str, str],
         unguarded: Collection[str] = (),
+        library: Library | None = None,
     ) -> None:
         """Take scripts by name; `unguarded` ones only read or free memory.
 
-        They run on a full Redis too, so that it can become less full.
+        They run on a full Redis too, so that it can become less full. What stands in
+        the library too is called there where the server takes it.
         """
         self._client: UntypedRedis = client
         self._pipeline = SharedPipeline(client)
         self._sources = sources
         self._unguarded = unguarded
+        self._library = library
+        self._functions: Mapping[str, str] = {}
         self._digests: dict[str, str] = {}
         self._loads = 0
         self._loading: asyncio.Task[None] | None = None
@@ -89,7 +98,7 @@ class RedisScripts:
         with store_errors(self._address):
             call = ScriptCall(name, keys, arguments)
             answer = await self._run_one(call) if self._loads else None
-            if answer is None or isinstance(answer, NoScriptError):
+            if answer is None or _is_missing(answer):
                 (answer,) = await self._run_batch([call])
             if isinstance(answer, Exception):
                 raise answer
@@ -155,7 +164,7 @@ class RedisScripts:
             await self._load_after(0)
         loads = self._loads
         answers = await self._send(calls)
-        if any(isinstance(answer, NoScriptError) for answer in answers):
+        if any(_is_missing(answer) for answer in answers):
             await self._load_after(loads)
             answers = await self._resend(calls, answers)
         return answers
@@ -178,26 +187,28 @@ class RedisScripts:
         missing = [
             call
             for call, answer in zip(calls, answers, strict=True)
-            if isinstance(answer, NoScriptError)
+            if _is_missing(answer)
         ]
         again = iter(await self._send(missing))
-        return [
-            next(again) if isinstance(answer, NoScriptError) else answer
-            for answer in answers
-        ]
+        return [next(again) if _is_missing(answer) else answer for answer in answers]
 
     async def _send(self, calls: Sequence[ScriptCall]) -> list[Any]:
         return await self._pipeline.execute([self._command(call) for call in calls])
 
     def _command(self, call: ScriptCall) -> tuple[str | int, ...]:
         name, keys, arguments = call
+        function = self._functions.get(name)
+        if function is not None:
+            return ("FCALL", function, len(keys), *keys, *arguments)
         return ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
     async def _load(self) -> None:
+        self._functions = await self._load_library()
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
             name: text if name in self._unguarded else first_line + text
             for name, text in self._sources.items()
+            if name not in self._functions
         }
         async with self._client.pipeline(transaction=False) as pipeline:
             for text in texts.values():
@@ -209,6 +220,19 @@ class RedisScripts:
         }
         self._loads += 1
 
+    async def _load_library(self) -> Mapping[str, str]:
+        """Load the library, if it is not there yet; return its functions by script."""
+        if self._library is None:
+            return {}
+        try:
+            await self._client.execute_command("FUNCTION", "LOAD", self._library.code)
+        except ResponseError as exc:
+            if _HAS_LIBRARY not in str(exc):
+                if not any(words in str(exc) for words in _HAS_NO_LIBRARIES):
+                    logger.warning("library not loaded", extra={"error": str(exc)})
+                return {}
+        return self._library.functions
+
     async def _knows_shebang(self) -> bool:
         try:
             await self._client.execute_command("EVAL", _PROBE, 0)
@@ -217,6 +241,15 @@ class RedisScripts:
                 return False
             raise
         return True
+
+
+def _is_missing(answer: Any) -> bool:
+    """Whether the server did not know what it was to call."""
+    if not isinstance(answer, ResponseError):
+        return False
+    return isinstance(answer, NoScriptError) or any(
+        words in str(answer) for words in _MISSING
+    )
 
 
 def _none_if_failed(call: ScriptCall, answer: Any) -> Any:

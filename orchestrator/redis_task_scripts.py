@@ -7,10 +7,11 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from conversations.append_script import APPEND_FUNCTIONS
+from conversations.append_script import APPEND_FUNCTIONS, WINDOW_FUNCTIONS
 from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.errors import LeaseLost, TaskNotFound
+from orchestrator.lua_library import Library, Script, library
 from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
@@ -76,6 +77,29 @@ class ScriptConstants(NamedTuple):
 
 def composed_sources(constants: ScriptConstants) -> dict[str, str]:
     """Return the text of every task script by name."""
+    shared = _shared_text(constants)
+    composed = {
+        name: pruned(shared, text) + text
+        for name, script in _scripts().items()
+        for text in [script.functions + script.own]
+    }
+    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
+
+
+def composed_library(constants: ScriptConstants) -> Library:
+    """Return the task scripts that share functions as one library."""
+    return library(_shared_text(constants), _scripts())
+
+
+def _scripts() -> dict[str, Script]:
+    functions = {"admit_step": admitting_functions, "record_step": paying_functions}
+    return {
+        name: Script(read_script(name), functions.get(name, str)())
+        for name in _TASK_SCRIPTS
+    }
+
+
+def _shared_text(constants: ScriptConstants) -> str:
     parts = [read_script(name) for name in _SHARED]
     message = constants.doorbell_message
     values = (
@@ -84,12 +108,8 @@ def composed_sources(constants: ScriptConstants) -> dict[str, str]:
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
         f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
     )
-    shared = "".join([transition_table(), APPEND_FUNCTIONS, values, *parts])
-    own = {name: read_script(name) for name in _TASK_SCRIPTS}
-    own["admit_step"] = admitting_functions() + own["admit_step"]
-    own["record_step"] = paying_functions() + own["record_step"]
-    composed = {name: pruned(shared, text) + text for name, text in own.items()}
-    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
+    conversation = APPEND_FUNCTIONS + WINDOW_FUNCTIONS
+    return "".join([transition_table(), conversation, values, *parts])
 
 
 def transition_table() -> str:
@@ -118,6 +138,7 @@ class RedisTaskScripts:
         self._scripts = RedisScripts(
             client,
             sources=composed_sources(constants),
+            library=composed_library(constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact

@@ -7,7 +7,7 @@ service of that name, so not each name with our prefix is ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import UnionType
 from typing import get_args, get_origin
 
@@ -38,6 +38,11 @@ _OF_KUBERNETES = re.compile(
     r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PORT|PROTO|ADDR))?)?$"
 )
 
+_TYPO = 0.85
+"""So alike are WORKERS and WORKER, TENNANT and TENANT; not STAGE and STORAGE."""
+_FEW = 2
+"""A name such as URL, which more settings end with, may well be another program's."""
+
 _ADDRESSES = ("tcp://", "udp://", "sctp://")
 """How Kubernetes writes where a service is."""
 
@@ -65,15 +70,27 @@ def doubtful_names(
     """Find names that set nothing and resemble one that sets something."""
     meant = _written_with_one(settings)
     right = {name: name for name in _sections(settings)} | meant
-    known = {name.removeprefix(PREFIX): name for name in right}
+    known = {name.removeprefix(PREFIX): told for name, told in right.items()}
     for name in names:
         upper = name.upper()
         if not upper.startswith(PREFIX) or "__" in upper:
             continue
         if upper in right or upper in _NO_SETTINGS or _OF_KUBERNETES.search(upper):
             continue
-        if nearest := nearest_names(upper.removeprefix(PREFIX), known):
-            yield f"{name} sets nothing; did you mean {right[known[nearest[0]]]}?"
+        bare = upper.removeprefix(PREFIX)
+        if nearest := _mistyped(bare, known) or _shortened(bare, known):
+            yield f"{name} sets nothing; did you mean {known[nearest]}?"
+
+
+def _mistyped(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(nearest_names(name, known, least_alike=_TYPO)), None)
+
+
+def _shortened(name: str, known: Iterable[str]) -> str | None:
+    """Find the one setting, or the shorter of two, that has all words of a name."""
+    words = set(name.split("_"))
+    found = sorted((each for each in known if words <= {*each.split("_")}), key=len)
+    return found[0] if 0 < len(found) <= _FEW else None
 
 
 def _sections(settings: type[BaseModel]) -> list[str]:

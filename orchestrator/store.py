@@ -149,7 +149,8 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         `SUSPECT`: the task may have brought its worker down, and this worker already
         runs such a one.
         A store that may lose an answer asks again, at most for the lease's time, and
-        finds its own claim.
+        finds its own claim. What the run may see of its conversation is read along with
+        it, as by `read_window`, where the store keeps that too and can read it.
         """
         ...
 
@@ -185,8 +186,8 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
     ) -> Recorded:
         """Write a finished step and its events; the first writer of a key wins.
 
-        Returns the step as stored. Recording the same key again returns the stored
-        step and adds no event. The run is above suspicion from now on. Its call's
+        Recording the same key again adds no event, and tells of the step that stands
+        there when it is another. The run is above suspicion from now on. Its call's
         dues are paid in the same change, also when the lease is lost. A completion that
         follows at once is marked as begun along with it, as by `start_step`.
 

@@ -1,7 +1,7 @@
 """A task and its events as stored text, and what makes requests equal.
 
-The specification is written once and never changes; the store keeps the state beside
-it, in fields of its own. Knows no store.
+The store keeps a task's state beside its specification, in fields of its own. Knows no
+store.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
-from conversations.shared_names import sharing_names
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
@@ -28,34 +27,12 @@ from orchestrator.task import (
     TaskResult,
     TaskStatus,
 )
-
-STATE_FIELDS: Final = {
-    "status",
-    "attempt",
-    "failed_attempts",
-    "crashes",
-    "suspect",
-    "worker",
-    "created_at",
-    "due_at",
-    "started_at",
-    "finished_at",
-    "cancel_requested_at",
-    "running_seconds",
-    "pending_reason",
-    "awaiting",
-    "unknown_outcomes",
-    "maybe_paid",
-    "webhook_attempts",
-    "webhook_delivered_at",
-    "webhook_error",
-    "result",
-    "failure",
-}
-"""What the store alone writes."""
-
-_BESIDE: Final = STATE_FIELDS | {"traceparent"}
-"""What a record keeps beside the specification."""
+from orchestrator.task_specification import (
+    BESIDE,
+    STATE_FIELDS,
+    known_fields,
+    specified_task,
+)
 
 _FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_FIELDS}
 
@@ -105,11 +82,6 @@ def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
     return max(0, int(fields["deadline_at_ms"]) - int(fields["claimed_ms"])) / 1000
 
 
-def specification(task: Task) -> str:
-    """The part of a task that its submitter gave, as JSON."""
-    return task.model_dump_json(exclude=_BESIDE, exclude_none=True)
-
-
 def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     """The task as it begins, whatever state its submitter may have given it."""
     begun = {"created_at": created_at, "due_at": due_at}
@@ -121,7 +93,7 @@ def request_hash(task: Task) -> str:
 
     Each sending may bring a hidden conversation of its own.
     """
-    left_out = _BESIDE | _NOT_PART_OF_A_REQUEST
+    left_out = BESIDE | _NOT_PART_OF_A_REQUEST
     if is_hidden_id(task.conversation_id):
         left_out = left_out | {"conversation_id"}
     return _digest(task.model_dump(mode="json", exclude=left_out))
@@ -144,39 +116,37 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
         UnreadableRecord: another release wrote it.
     """
     try:
-        return sharing_names(_read_task(fields))
-    except (KeyError, ValueError) as exc:
+        return specified_task(fields["spec"], _state(fields))
+    except (KeyError, ValueError, TypeError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
 
-def _read_task(fields: Mapping[str, str]) -> Task:
-    data = _known(Task, json.loads(fields["spec"]))
+def _state(fields: Mapping[str, str]) -> dict[str, object]:
     finished_at = find_instant(fields, "finished_ms")
-    return Task(
-        **data,
-        status=fields["status"],
-        attempt=int(fields["attempt"]),
-        failed_attempts=int(fields.get("failed_attempts", 0)),
-        crashes=int(fields.get("crashes", 0)),
-        suspect="suspect" in fields,
-        worker=fields.get("worker"),
-        created_at=instant(fields["created_ms"]),
-        due_at=find_instant(fields, "due_ms"),
-        started_at=find_instant(fields, "started_ms"),
-        finished_at=finished_at,
-        cancel_requested_at=find_instant(fields, "cancel_requested_ms"),
-        running_seconds=int(fields.get("running_ms", 0)) / 1000,
-        pending_reason=fields.get("pending_reason"),
-        awaiting=_awaiting(fields),
-        unknown_outcomes=int(fields.get("unknown_outcomes", 0)),
-        maybe_paid=int(fields.get("maybe_paid", 0)),
-        webhook_attempts=int(fields.get("webhook_attempts", 0)),
-        webhook_delivered_at=find_instant(fields, "webhook_delivered_ms"),
-        webhook_error=fields.get("webhook_error"),
-        traceparent=fields.get("traceparent"),
-        result=_result(fields, finished_at),
-        failure=_failure(fields),
-    )
+    return {
+        "status": TaskStatus(fields["status"]),
+        "attempt": int(fields["attempt"]),
+        "failed_attempts": int(fields.get("failed_attempts", 0)),
+        "crashes": int(fields.get("crashes", 0)),
+        "suspect": "suspect" in fields,
+        "worker": fields.get("worker"),
+        "created_at": instant(fields["created_ms"]),
+        "due_at": find_instant(fields, "due_ms"),
+        "started_at": find_instant(fields, "started_ms"),
+        "finished_at": finished_at,
+        "cancel_requested_at": find_instant(fields, "cancel_requested_ms"),
+        "running_seconds": int(fields.get("running_ms", 0)) / 1000,
+        "pending_reason": fields.get("pending_reason"),
+        "awaiting": _awaiting(fields),
+        "unknown_outcomes": int(fields.get("unknown_outcomes", 0)),
+        "maybe_paid": int(fields.get("maybe_paid", 0)),
+        "webhook_attempts": int(fields.get("webhook_attempts", 0)),
+        "webhook_delivered_at": find_instant(fields, "webhook_delivered_ms"),
+        "webhook_error": fields.get("webhook_error"),
+        "traceparent": fields.get("traceparent"),
+        "result": _result(fields, finished_at),
+        "failure": _failure(fields),
+    }
 
 
 def _awaiting(fields: Mapping[str, str]) -> tuple[AwaitedCall, ...]:
@@ -185,7 +155,7 @@ def _awaiting(fields: Mapping[str, str]) -> tuple[AwaitedCall, ...]:
     found = (
         AwaitedCall.model_validate(
             {
-                **_known(AwaitedCall, json.loads(text)),
+                **known_fields(AwaitedCall, json.loads(text)),
                 "expires_at": find_instant(
                     fields, LAPSE_PREFIX + name.removeprefix(AWAITED_PREFIX)
                 ),
@@ -202,7 +172,7 @@ def _result(
 ) -> TaskResult | None:
     if "result" not in fields:
         return None
-    data = _known(TaskResult, json.loads(fields["result"]))
+    data = known_fields(TaskResult, json.loads(fields["result"]))
     return TaskResult.model_validate(
         data | {"status": fields["status"], "executed_at": finished_at}
     )
@@ -233,14 +203,7 @@ def _failure(fields: Mapping[str, str]) -> TaskFailure | None:
     if "failure" not in fields:
         return None
     data = json.loads(fields["failure"])
-    return TaskFailure.model_validate(_known(TaskFailure, data))
-
-
-def _known(
-    model: type[Task | TaskResult | TaskFailure | AwaitedCall], data: dict[str, Any]
-) -> dict[str, Any]:
-    """Leave out what a newer release may have added."""
-    return {name: data[name] for name in model.model_fields if name in data}
+    return TaskFailure.model_validate(known_fields(TaskFailure, data))
 
 
 def event_from_entry(entry_id: str, fields: Mapping[str, str]) -> TaskEvent:

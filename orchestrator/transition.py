@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.message import Message
+from conversations.store import WindowRead
 from orchestrator.journal import Decision, Step, StepStart
 from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
 
@@ -86,6 +87,10 @@ class Claim(NamedTuple):
     """From the claim to the task's deadline, by the store's clock."""
     has_mail: bool = True
     """Whether messages to the run wait, to be taken before its first completion."""
+    window: WindowRead | None = None
+    """What the run may see of its conversation; None where that was not read."""
+    begins_conversation: bool = False
+    """Whether its conversation was not there."""
 
 
 class Started(NamedTuple):
@@ -98,9 +103,10 @@ class Started(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A step as stored."""
+    """A step is stored."""
 
-    step: Step
+    earlier: Step | None
+    """What stands under its key instead, where another was recorded there before."""
     doorbells: tuple[Doorbell, ...]
     """Of suspects that may run now that this run is none any more."""
     has_mail: bool

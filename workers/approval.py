@@ -173,13 +173,17 @@ class Approvals:
         """Whether it was allowed so long ago that it must be asked for again."""
         if decision.action is not Action.RUN or seconds is None:
             return False
-        return _age(decision, self._read_at) > timedelta(seconds=seconds)
+        age = _age(decision, self._read_at)
+        return age + timedelta(seconds=self._run.running_seconds()) > timedelta(
+            seconds=seconds
+        )
 
 
-def _age(decision: Decision, now: datetime | None) -> timedelta:
-    if now is None or decision.decided_at is None:
+def _age(decision: Decision, read_at: datetime | None) -> timedelta:
+    """How old it was when the run began; the store's clock tells both."""
+    if read_at is None or decision.decided_at is None:
         return timedelta(0)
-    return now - decision.decided_at
+    return read_at - decision.decided_at
 
 
 def _without(asked: AskedCall, decision: Decision) -> ToolResult:

@@ -25,6 +25,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.local_process import release, worker_id
 from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
+from orchestrator.open_files import allow_many_files
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
 from orchestrator.store import TaskStore
@@ -314,6 +315,11 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
                     f"pool {pool!r} cannot run agents; start the worker"
                     f" {', '.join(SUPPORTED_POOLS.values())}"
                 )
+            if worker.max_concurrency is not None and worker.max_concurrency < 1:
+                raise UnsupportedPool(
+                    f"--autoscale {worker.max_concurrency} leaves no slot for a run;"
+                    " allow at least 1"
+                )
             _take_from(worker, asyncio.run(check_startup(load_settings())))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
@@ -332,11 +338,10 @@ def _take_from(worker: Any, queues: Iterable[str]) -> None:
     Celery reads the queues of its settings only, and tells no step of that choice.
     """
     known = worker.app.amqp.queues
-    more = sorted(set(queues) - set(known))
-    for name in more:
-        known.add(name, exchange=name, routing_key=name)
-    if more and known._consume_from is None:
-        known.select([*known.consume_from, *more])
+    for name in sorted(set(queues) - set(known)):
+        is_wanted = known._consume_from is None and name not in known.left_out
+        take = known.select_add if is_wanted else known.add
+        take(name, exchange=name, routing_key=name)
 
 
 def _pool_of(worker: Any) -> str:
@@ -352,6 +357,7 @@ def _slots(worker: Any) -> int:
 
 def _remember(instance: Any, conf: Any, **_: Any) -> None:
     """Take the worker on; without a Redis it ends here, before Celery's warnings."""
+    allow_many_files()
     settings = load_settings()
     if settings.storage.backend == "redis":
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -76,18 +76,17 @@ class Executor:
         self.runs[run.key] = run
         if self.draining:
             run.interrupt(Interrupt.DRAIN)
+        facts = {"task_id": task_id, "attempt": run.task.attempt}
+        execution = self._execute(run, claim)
+        del claim  # what it has read is held no longer than the run needs it
         try:
-            return await self._run_claimed(run, claim)
+            return await self._run_claimed(run, execution)
         except LeaseLost:
-            logger.warning(
-                "run stopped: its lease was lost",
-                extra={"task_id": task_id, "attempt": claim.lease.fence},
-            )
+            logger.warning("run stopped: its lease was lost", extra=facts)
             return Outcome("lease_lost")
         except StoreUnavailable:
             logger.exception(
-                "ending not stored; the sweeper will recover the task",
-                extra={"task_id": task_id, "attempt": claim.lease.fence},
+                "ending not stored; the sweeper will recover the task", extra=facts
             )
             return Outcome("store_unavailable")
         finally:
@@ -130,8 +129,10 @@ class Executor:
             lease_seconds=self._limits.lease_seconds,
         )
 
-    async def _run_claimed(self, run: Run, claim: Claim) -> Outcome:
-        agent = asyncio.create_task(self._execute(run, claim))
+    async def _run_claimed(
+        self, run: Run, execution: Coroutine[Any, Any, Execution]
+    ) -> Outcome:
+        agent = asyncio.create_task(execution)
         ends: set[asyncio.Future[Any]] = {agent, run.start(agent)}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -148,12 +149,14 @@ class Executor:
 
     async def _execute(self, run: Run, claim: Claim) -> Execution:
         carry(claim.task.traceparent)
-        view: ConversationView | None = None
-        conversation_id = claim.task.conversation_id
-        if conversation_id is not None:
-            view = await self._view(claim.task.tenant, conversation_id)
+        start = await self._start_of(run, claim)
+        del claim
+        return await self._parts.manager.execute_run(start)
+
+    async def _start_of(self, run: Run, claim: Claim) -> RunStart:
+        view = await self._view_of(claim)
         results = await self._results_of(claim.task)
-        start = RunStart(
+        return RunStart(
             run=run,
             results=results,
             log=StoreRunLog(
@@ -167,7 +170,6 @@ class Executor:
             journal=Journal(claim.steps, claim.starts, claim.decisions, claim.read_at),
             view=view,
         )
-        return await self._parts.manager.execute_run(start)
 
     async def _results_of(self, task: Task) -> tuple[JsonObject, ...]:
         """Return how the tasks ended that this one waited for."""
@@ -200,17 +202,24 @@ class Executor:
             for task_id, end in zip(ids, ends, strict=True):
                 yield task_id, end
 
-    async def _view(self, tenant: str, conversation_id: str) -> ConversationView:
-        conversations = self._parts.conversations
+    async def _view_of(self, claim: Claim) -> ConversationView | None:
+        conversations, task = self._parts.conversations, claim.task
+        conversation_id = task.conversation_id
+        if conversation_id is None:
+            return None
         if conversations is None:
             raise AgentFailed(
                 "the conversations service is disabled on this worker;"
                 " set services.conversations.enabled: true",
                 code="service_disabled",
             )
+        new = ConversationView(config=self._parts.conversation_config)
+        if claim.begins_conversation:
+            return new
+        read = partial(
+            conversations.view, conversation_id, tenant=task.tenant, read=claim.window
+        )
         try:
-            return await self._insist(
-                lambda: conversations.view(conversation_id, tenant=tenant)
-            )
+            return await self._insist(read)
         except ConversationNotFound:
-            return ConversationView(config=self._parts.conversation_config)
+            return new

@@ -37,7 +37,7 @@ class RunLog(Protocol):
         dues: Dues | None = None,
         then: StepStart | None = None,
     ) -> Step:
-        """Keep a finished step and its events, and pay dues; return it as kept.
+        """Keep a finished step and its events, and pay dues; return what is kept.
 
         Along with it, the completion that follows at once is marked as begun: its
         `start` costs nothing then. One that does not follow is to be taken back.
@@ -67,7 +67,10 @@ class RunLog(Protocol):
         ...
 
     async def take_back(self) -> None:
-        """Remove the mark of a completion that was to follow and was never asked."""
+        """Remove the marks of steps that were not begun after all.
+
+        Of a completion that was to follow, and of what was cut off while it was marked.
+        """
         ...
 
     async def take(self, key: str) -> Step | None:
@@ -119,6 +122,8 @@ class StoreRunLog:
         self._is_watched = task is not None and task.parameters.get("stream") is True
         self._in_conversation = task is not None and task.conversation_id is not None
         self._ahead = BegunAhead(partial(store.drop_start, lease))
+        self._cut_off: set[str] = set()
+        """Steps that ended while they were marked: whoever marks waits, then begins."""
 
     def _note_mail(self, *, has_mail: bool) -> None:
         self._no_mail_until = 0.0 if has_mail else monotonic() + NO_MAIL_SECONDS
@@ -146,15 +151,17 @@ class StoreRunLog:
         if recorded.then is not None:
             self._ahead.begin(recorded.then)
         await self._ring(recorded.doorbells)
-        return recorded.step
+        return recorded.earlier or step
 
     async def start(self, start: StepStart) -> Started:
         started = await self._ahead.follow(start.key)
         if started is None:
+            self._cut_off.add(start.key)
             started = await self._insist(
                 lambda: self._store.start_step(self._lease, start)
             )
             started = self._ahead.with_lapsed(start.key, started)
+        self._cut_off.discard(start.key)
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
 
@@ -174,6 +181,13 @@ class StoreRunLog:
 
     async def take_back(self) -> None:
         await self._ahead.take_back()
+        while self._cut_off:
+            await self._insist.see_to(partial(self._drop_late, self._cut_off.pop()))
+
+    async def _drop_late(self, key: str) -> None:
+        """Remove a mark that may still be on its way, and be overtaken once."""
+        for _ in range(2):
+            await self._store.drop_start(self._lease, key)
 
     async def take(self, key: str) -> Step | None:
         if monotonic() < self._no_mail_until:

@@ -224,8 +224,8 @@ local function conversation_append_rows(keys, plan, now_ms)
   end
   local rows, fresh = {}, {}
   for _, message in ipairs(plan.fresh) do
-    fresh[message.seq] = {string.format('%.0f', message.seq), plan.turn,
-      string.format('%.0f', now_ms), message.body}
+    fresh[message.seq] = {string.format('%d', message.seq), plan.turn,
+      string.format('%d', now_ms), message.body}
   end
   for place, seq in ipairs(plan.seqs) do
     rows[place] = fresh[seq]

@@ -19,6 +19,7 @@ from orchestrator.http.limits import CROWDED
 from orchestrator.http.stream import ABORT
 from orchestrator.http_settings import HttpSettings
 from orchestrator.log_format import FactsFormatter
+from orchestrator.open_files import allow_many_files
 from orchestrator.settings import Settings
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -115,6 +116,7 @@ def protocol_of(settings: HttpSettings) -> type[HttpToolsProtocol]:
 
 def serve(settings: Settings) -> None:
     """Serve until a signal ends the process."""
+    allow_many_files()
     http = settings.http
     config = uvicorn.Config(
         create_app(settings),

@@ -3,23 +3,43 @@
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
 --       9 delay before an unserved task is rung again (ms), 10.. agents served
--- Returns {'claimed', record, journal, how many messages wait for the run, doorbells} or
--- {refusal reason}. The same token finds its claim again when the first answer was lost.
+-- Returns {'claimed', record, journal, how many messages wait for the run, doorbells},
+-- with a conversation also what conversation_window does, or 'unread', or {refusal
+-- reason}. The same token finds its claim again when the first answer was lost.
 
-local status, schema, due, agent, suspect, conversation, queue = unpack(redis.call('HMGET',
-  RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation', 'queue'))
+local status, schema, due, agent, suspect, conversation, queue, held, attempt, started = unpack(
+  redis.call('HMGET', RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation',
+    'queue', 'held', 'attempt', 'started_ms'))
+
+-- Puts the conversation's end off and reads it.
+local function read_conversation()
+  local keys = conversation_keys(TENANT, conversation)
+  conversation_keep(keys)
+  return conversation_window(keys)
+end
+
+-- What stands in place of a conversation is its reader's to meet, not the claim's.
+local function claimed(bells)
+  local answer = {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
+    conversation and redis.call('LLEN', RECORD .. ':inbox') or 0, bells}
+  if conversation then
+    local was_read, window = pcall(read_conversation)
+    if was_read then answer[6] = window else answer[6] = 'unread' end
+  end
+  return answer
+end
+
 if not status then
   redis.call('ZREM', DUE, MEMBER)
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-      redis.call('LLEN', RECORD .. ':inbox'), {}}
+    return claimed({})
   end
-  take_message()
+  take_message(queue)
   return {'leased'}
 end
-take_message()
+take_message(queue)
 if status == 'waiting' then
   return {'waiting'}
 elseif status ~= 'pending' then
@@ -55,10 +75,10 @@ if kind ~= 'hash' and kind ~= 'none' then
     .. ', so nobody knows what it has done; find who writes to our keys, then submit again')
   return {'ended'}
 end
-if tonumber(due) > NOW or is_held() then
+if tonumber(due) > NOW or (tonumber(held or nil) or 0) > 0 then
   return {'not_due'}
 end
-if conversation and not is_next_turn() then
+if conversation and next_turn(conversation) ~= TASK_ID then
   return {'not_next_turn'}
 end
 
@@ -79,22 +99,16 @@ if suspect == PRIME and not has_berth(ARGV[6]) then
   return {'suspect'}
 end
 
-move('running')
-count_time('wait', agent, NOW - tonumber(due))
-leave_due_and_leases()
 local lease_until = text(NOW + tonumber(ARGV[7]))
-redis.call('HINCRBY', RECORD, 'attempt', 1)
-redis.call('HSET', RECORD, 'worker', ARGV[6], 'claim_token', ARGV[8],
-  'claimed_ms', text(NOW), 'lease_until_ms', lease_until)
-redis.call('HSETNX', RECORD, 'started_ms', text(NOW))
+attempt = text(tonumber(attempt) + 1)
+move('running', {'attempt', attempt, 'worker', ARGV[6], 'claim_token', ARGV[8],
+  'claimed_ms', text(NOW), 'lease_until_ms', lease_until, 'started_ms', started or text(NOW)})
+count_time('wait', agent, NOW - tonumber(due))
+leave_lines(queue, suspect)
 redis.call('ZADD', LEASES, lease_until, MEMBER)
-if conversation then
-  conversation_keep(conversation_keys(TENANT, conversation))
-end
 append_event('task.started',
-  cjson.encode({worker = ARGV[6], attempt = get_number('attempt')}))
+  cjson.encode({worker = ARGV[6], attempt = tonumber(attempt)}), attempt)
 if suspect then
   take_aboard(ARGV[6])
 end
-return {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
-  redis.call('LLEN', RECORD .. ':inbox'), refill(queue)}
+return claimed(refill(queue))

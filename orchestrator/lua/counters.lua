@@ -16,7 +16,7 @@ local TENANTS = KEYS[12] .. '_fleet:tenants'
 -- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
 
 local function count(field, by)
-  local value = redis.call('HINCRBY', METRICS, field, string.format('%.0f', by))
+  local value = redis.call('HINCRBY', METRICS, field, string.format('%d', by))
   if value == by and redis.call('HLEN', METRICS) > MOST_FIELDS then
     redis.call('HDEL', METRICS, field)
     redis.call('HINCRBY', METRICS, 'dropped', 1)
@@ -27,7 +27,7 @@ end
 -- agents freely could fill the hash.
 local function count_unfinished(status, agent, by)
   local field = 'tasks ' .. status .. ' ' .. agent
-  local value = redis.call('HINCRBY', METRICS, field, by)
+  local value = redis.call('HINCRBY', METRICS, field, string.format('%d', by))
   if value == by and by > 0 then
     redis.call('SADD', TENANTS, ARGV[1])
   elseif value == 0 then

@@ -49,6 +49,7 @@ end
 -- have belonged to ended tasks, and each queue's room and the shares given out in its line.
 -- Whoever looks at another task's place must call `settle` before.
 local added, born, reborn, lines, newest = {}, {}, {}, {}, nil
+local known = {} -- by agent, whether it is
 
 local function add(key, score, member)
   local list = added[key] or {}
@@ -312,6 +313,15 @@ local function create(asked, talk, head)
   return {'created', TASK_ID, {'created_ms', text(NOW), 'due_ms', text(due)}, bells}
 end
 
+-- Whether an agent was ever announced; where none was, any name will do.
+local function is_known(agent)
+  if known[agent] == nil then
+    known[agent] = redis.call('HEXISTS', KEYS[13], agent) == 1
+      or redis.call('HLEN', KEYS[13]) == 0
+  end
+  return known[agent]
+end
+
 local function accept(asked)
   turn_to(asked.id)
   local id, verdict = earlier_task(asked)
@@ -321,8 +331,7 @@ local function accept(asked)
   if unfit then
     return {'unfit', unfit, {}, {}}
   end
-  if asked.known ~= '1' and redis.call('HLEN', KEYS[13]) > 0
-    and redis.call('HEXISTS', KEYS[13], asked.agent) == 0 then
+  if asked.known ~= '1' and not is_known(asked.agent) then
     return {'agent_not_found', TASK_ID, {}, {}}
   end
   local conversation = asked.conversation

@@ -10,7 +10,7 @@ local function decide(decided)
   local left = get_number('awaited') - #decided
   if left == 0 then
     move('pending')
-    leave_due_and_leases()
+    leave_lines(get('queue'), get('suspect'))
   end
   redis.call('HSET', RECORD, 'awaited', text(left), 'resumes', '1')
   for _, each in ipairs(decided) do

@@ -71,14 +71,18 @@ local function sound(bell)
 end
 
 -- The sweeper looks at a task at this instant, or earlier when a limit passes.
+local function look_by(instant, member, attempt, expires, deadline)
+  if attempt == '0' then
+    instant = math.min(instant, tonumber(expires or nil) or instant)
+  end
+  instant = math.min(instant, tonumber(deadline or nil) or instant)
+  redis.call('ZADD', DUE, text(instant), member)
+end
+
 local function look_at(instant, member)
   local record = member and record_of(member) or RECORD
-  local facts = redis.call('HMGET', record, 'attempt', 'expires_at_ms', 'deadline_at_ms')
-  if facts[1] == '0' then
-    instant = math.min(instant, tonumber(facts[2] or nil) or instant)
-  end
-  instant = math.min(instant, tonumber(facts[3] or nil) or instant)
-  redis.call('ZADD', DUE, text(instant), member or MEMBER)
+  look_by(instant, member or MEMBER,
+    unpack(redis.call('HMGET', record, 'attempt', 'expires_at_ms', 'deadline_at_ms')))
 end
 
 -- A run that has begun goes on before others of its priority begin. Celery keeps three
@@ -107,7 +111,7 @@ end
 -- Numbers the message of a doorbell, and sends it where that is ours to do.
 local function send(bell, member)
   local queue, band = bell[4], 9 - tonumber(bell[5])
-  local number = redis.call('HINCRBY', FLEET .. 'flow', queue .. ' number', 1)
+  local number = redis.call('HINCRBY', FLEET .. 'flow', queue .. ' number', '1')
   redis.call('ZADD', in_fleet('rung', queue), text(band * BAND + number), member)
   return sound(bell)
 end
@@ -115,14 +119,14 @@ end
 -- Sends a message for a task, which may be another tenant's, if it may run.
 local function ring(member)
   local record, tenant, id = record_of(member)
-  local facts = redis.call('HMGET', record,
-    'status', 'due_ms', 'agent', 'queue', 'priority', 'held', 'resumes', 'traceparent')
+  local facts = redis.call('HMGET', record, 'status', 'due_ms', 'agent', 'queue', 'priority',
+    'held', 'resumes', 'traceparent', 'attempt', 'expires_at_ms', 'deadline_at_ms')
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
     or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
   end
   redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
-  look_at(NOW + RESEND, member)
+  look_by(NOW + RESEND, member, facts[9], facts[10], facts[11])
   local urgent = text(urgency(facts[5], facts[7]))
   return send({tenant, id, facts[3], facts[4], urgent, facts[8] or ''}, member)
 end
@@ -303,8 +307,7 @@ local function make_due(delay)
 end
 
 -- A message for the task has come in; none is outstanding now.
-local function take_message()
-  local queue = get('queue')
+local function take_message(queue)
   local rung = in_fleet('rung', queue)
   local score = tonumber(redis.call('ZSCORE', rung, MEMBER) or nil)
   if not score then
@@ -356,12 +359,22 @@ local function message_doubt(score)
   return 'silence'
 end
 
--- The task leaves the lines; a message of it may still be outstanding.
-local function leave_line()
-  local queue = get('queue')
+-- The task, which is not running, leaves the lines and is due for nothing; a message of it
+-- may still be outstanding. Only prime suspects stand in lines of their own.
+local function leave_lines(queue, degree)
+  redis.call('ZREM', DUE, MEMBER)
+  redis.call('HDEL', RECORD, 'due_ms', 'pending_reason')
   redis.call('ZREM', in_fleet('ready', queue), MEMBER)
-  redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
-  redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
+  if degree == PRIME then
+    redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
+    redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
+  end
+end
+
+-- The task runs no more. While it did, it stood in no line and was due for nothing.
+local function leave_lease()
+  redis.call('ZREM', LEASES, MEMBER)
+  redis.call('HDEL', RECORD, 'lease_until_ms')
 end
 
 -- Offers the conversation's next turn.

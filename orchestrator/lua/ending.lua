@@ -19,13 +19,6 @@ local function settle_idempotency(key)
   end
 end
 
-local function leave_due_and_leases()
-  redis.call('ZREM', DUE, MEMBER)
-  redis.call('ZREM', LEASES, MEMBER)
-  redis.call('HDEL', RECORD, 'due_ms', 'pending_reason', 'lease_until_ms')
-  leave_line()
-end
-
 -- Leaves what is kept of a turn without an answer, and of those that it superseded.
 local function close_turns(conversation, status)
   local limits, keys = get('limits'), conversation_keys(TENANT, conversation)
@@ -68,25 +61,34 @@ local function name_late_messages(data)
   return string.sub(data, 1, -2) .. ',"not_joined":' .. cjson.encode(late) .. '}'
 end
 
--- Ends the task; returns the doorbells of the next turn and of the next suspect.
-local function end_task(status, data)
-  local was, agent, created, ran, cached, keyed, hooked, conversation = unpack(redis.call(
-    'HMGET', RECORD, 'status', 'agent', 'created_ms', 'running_ms', 'cache_key',
-    'idempotency', 'webhook', 'conversation'))
-  local was_next, bells = not conversation or is_next_turn(), {}
-  if was == 'running' then
+-- Ends the task, with facts to be written along with the status; returns the doorbells of
+-- the next turn and of the next suspect.
+local function end_task(status, data, facts)
+  local was, agent, created, ran, cached, keyed, hooked, conversation, queue, degree, attempt,
+    steps, batches = unpack(redis.call('HMGET', RECORD, 'status', 'agent', 'created_ms',
+    'running_ms', 'cache_key', 'idempotency', 'webhook', 'conversation', 'queue', 'suspect',
+    'attempt', 'steps', 'recent_batches'))
+  local was_next, bells = not conversation or next_turn(conversation) == TASK_ID, {}
+  if was == 'running' and degree then
     bells = leave_ship(true)
   end
-  move(status)
-  leave_due_and_leases()
-  redis.call('HSET', RECORD, 'finished_ms', text(NOW))
+  facts = facts or {}
+  facts[#facts + 1], facts[#facts + 2] = 'finished_ms', text(NOW)
+  move(status, facts)
+  if was == 'running' then
+    leave_lease()
+  else
+    leave_lines(queue, degree)
+  end
   count_time('ended ' .. status, agent, NOW - tonumber(created))
   count('running_ms ' .. agent, tonumber(ran or nil) or 0)
-  append_event('task.' .. status, conversation and name_late_messages(data) or data)
+  append_event('task.' .. status, conversation and name_late_messages(data) or data, attempt)
   if cached then settle_cache(cached, status) end
   if keyed then settle_idempotency(keyed) end
   redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
-  redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
+  if steps or batches then -- nothing else brings a delta
+    redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
+  end
   for _, key in ipairs({RECORD, LOG, JOURNAL}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
@@ -110,8 +112,8 @@ local function end_with_failure(status, code, message)
   return end_task(status, data)
 end
 
-local function count_run(status, code)
-  local health = KEYS[10] .. get('agent')
+local function count_run(status, code, agent)
+  local health = KEYS[10] .. agent
   if status == 'completed' then
     redis.call('HINCRBY', health, 'successes', 1)
     redis.call('HSET', health, 'last_success_ms', text(NOW))

@@ -15,10 +15,10 @@ local function from_place(list, first)
   return rest
 end
 
-if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
-  return {'finished', wake_next_turn()}
-end
 if not holds_lease(ARGV[6]) then
+  if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
+    return {'finished', wake_next_turn()}
+  end
   return {'lost'}
 end
 
@@ -36,13 +36,14 @@ if #KEYS > 12 then
   end
 end
 redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])
-redis.call('HSET', RECORD, 'finished_fence', ARGV[6], 'partial', ARGV[12])
-redis.call('HDEL', RECORD, 'failure')
+local facts = {'finished_fence', ARGV[6], 'partial', ARGV[12]}
 if ARGV[9] ~= '' then
-  redis.call('HSET', RECORD, 'result', ARGV[9])
+  facts[5], facts[6] = 'result', ARGV[9]
 end
 if ARGV[10] ~= '' then
-  redis.call('HSET', RECORD, 'failure', ARGV[10])
+  facts[#facts + 1], facts[#facts + 2] = 'failure', ARGV[10]
+else
+  redis.call('HDEL', RECORD, 'failure')
 end
-count_run(ARGV[7], ARGV[11])
-return {'finished', end_task(ARGV[7], data)}
+count_run(ARGV[7], ARGV[11], get('agent'))
+return {'finished', end_task(ARGV[7], data, facts)}

@@ -26,7 +26,7 @@ end
 local bells = leave_ship()
 move('waiting')
 count('released decision ' .. get('agent'), 1)
-leave_due_and_leases()
+leave_lease()
 redis.call('HSET', RECORD, 'pending_reason', ARGV[8],
   'awaited', text((#ARGV - 10) / 3))
 redis.call('HINCRBY', RECORD, 'unknown_outcomes', ARGV[10])

@@ -48,6 +48,7 @@ local crashes = get_number('crashes') or 0
 if charged then
   crashes = redis.call('HINCRBY', RECORD, 'crashes', 1)
 end
+redis.call('ZREM', in_fleet('aloud', get('queue')), MEMBER)
 redis.call('SREM', in_fleet('crowd', get('worker')), MEMBER)
 redis.call('SREM', in_fleet('primes', get('worker')), MEMBER .. ' ' .. get('attempt'))
 local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms')
@@ -64,12 +65,12 @@ elseif crashes >= tonumber(ARGV[6]) then
     .. ' times; look for what kills the worker process, then submit again'
 end
 if status then
-  count_run(status, code)
+  count_run(status, code, get('agent'))
   return {'ended', end_with_failure(status, code, message)}
 end
 move('pending')
 count('released lease_lost ' .. get('agent'), 1)
-leave_due_and_leases()
+leave_lease()
 if degree then
   redis.call('HSET', RECORD, 'suspect', degree, 'company', company or '1')
 end

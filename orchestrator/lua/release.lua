@@ -32,7 +32,7 @@ local bells = leave_ship()
 move('pending')
 local cause = ARGV[10] ~= '' and 'failure' or tonumber(ARGV[8]) > 0 and 'wait' or 'hand_over'
 count('released ' .. cause .. ' ' .. get('agent'), 1)
-leave_due_and_leases()
+leave_lease()
 redis.call('HSET', RECORD, 'pending_reason', ARGV[9])
 append_event('task.released', ARGV[11])
 return {'released', join(bells, make_due(tonumber(ARGV[8])))}

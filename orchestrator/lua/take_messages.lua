@@ -60,7 +60,7 @@ local function become_part(id)
   redis.call('ZREM', LISTING .. 'pending', id)
   count_unfinished('pending', get('agent'), -1)
   redis.call('ZREM', TURNS .. get('conversation'), id)
-  leave_due_and_leases()
+  leave_lines(get('queue'), get('suspect'))
   redis.call('DEL', RECORD, LOG, JOURNAL, RECORD .. ':then')
 end
 

@@ -29,7 +29,7 @@ local CLOCK = redis.call('TIME')
 local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
 
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local function get(name)
@@ -79,14 +79,16 @@ local function log_event(...)
   end
 end
 
--- Adds the events whose types and data stand in `list` from `first` on.
-local function append_listed(list, first)
+-- Adds the events whose types and data stand in `list` from `first` on; whoever has read
+-- the attempt gives it.
+local function append_listed(list, first, attempt)
   local count = (#list - first + 1) / 2
   if count == 0 then
     return
   end
-  local number = redis.call('HINCRBY', RECORD, 'events', count) - count
-  local attempt, at = get('attempt'), text(NOW)
+  local number = redis.call('HINCRBY', RECORD, 'events', text(count)) - count
+  local at = text(NOW)
+  attempt = attempt or get('attempt')
   for i = first, #list, 2 do
     number = number + 1
     log_event('0-' .. text(number), 'type', list[i],
@@ -94,8 +96,8 @@ local function append_listed(list, first)
   end
 end
 
-local function append_event(kind, data)
-  append_listed({kind, data}, 1)
+local function append_event(kind, data, attempt)
+  append_listed({kind, data}, 1, attempt)
 end
 
 local function append_events(first)
@@ -124,12 +126,13 @@ local function begin_step(key, is_completion, start)
 end
 
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
--- its own first write is one that a full Redis refuses.
-local function move(wanted)
+-- its own first write is one that a full Redis refuses. `facts`, names and values, are
+-- written along with the status.
+local function move(wanted, facts)
   local status, ordinal, agent = unpack(
     redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
-  redis.call('HSET', RECORD, 'status', wanted)
+  redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
   redis.call('ZADD', LISTING .. wanted, ordinal, TASK_ID)
   redis.call('ZREM', LISTING .. status, TASK_ID)
   count_unfinished(status, agent, -1)
@@ -145,12 +148,12 @@ end
 
 -- Why the task may no longer begin, and what it waited for; or nil.
 local function overdue()
-  local expires = get_number('expires_at_ms')
-  if expires and expires <= NOW and get('attempt') == '0' then
+  local facts = redis.call('HMGET', RECORD, 'expires_at_ms', 'attempt', 'deadline_at_ms')
+  local expires, deadline = tonumber(facts[1] or nil), tonumber(facts[3] or nil)
+  if expires and expires <= NOW and facts[2] == '0' then
     return 'no worker began the task within its expires limit' .. waited_for()
       .. '; add workers or raise expires'
   end
-  local deadline = get_number('deadline_at_ms')
   if deadline and deadline <= NOW then
     return 'the deadline passed before the task had ended' .. waited_for() .. '; raise deadline'
   end

@@ -67,6 +67,8 @@ class RedisProxy(RedisLine):
             self._learn(command[2])
         if verb == "EVALSHA":
             return self._digests.get(command[1].decode(), "")
+        if verb == "FCALL":
+            return command[1].decode().split("_", 2)[2]
         return "pop" if verb in _POPS else verb
 
     def _learn(self, text: bytes) -> None:

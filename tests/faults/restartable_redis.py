@@ -41,7 +41,8 @@ class RestartableRedis:
         self._arguments += ["--save", "", "--appendonly", "yes"]
         self._arguments += ["--appendfsync", fsync, "--enable-debug-command", "yes"]
         self._arguments += ["--dir", str(self.directory), *arguments]
-        if " 6." in subprocess.check_output([server, "--version"], text=True):
+        version = subprocess.check_output([server, "--version"], text=True)
+        if "v=6." in version:
             place = self._arguments.index("--enable-debug-command")
             del self._arguments[place : place + 2]
         self.process: subprocess.Popen[bytes] | None = None

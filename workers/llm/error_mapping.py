@@ -5,7 +5,9 @@ Reads every shape of error body; knows neither requests nor streams.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import ssl
 from collections.abc import Collection, Mapping
@@ -288,9 +290,7 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
     elif isinstance(
         cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
     ):
-        error = LLMUnavailable(
-            f"no LLM endpoint answers at {where}; {endpoint.how_to_reach}"
-        )
+        error = LLMUnavailable(_unreached(cause, endpoint))
     elif isinstance(cause, aiohttp.ClientHttpProxyError):
         error = _by_proxy(cause.status, where)
     elif isinstance(cause, aiohttp.ClientResponseError):
@@ -303,6 +303,16 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
         )
     error.endpoint = where
     return error
+
+
+def _unreached(exc: BaseException, endpoint: Endpoint) -> str:
+    where = endpoint.base_url
+    if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+        return (
+            f"no connection to {where} can be opened ({os.strerror(exc.errno)});"
+            " allow this process more (ulimit -n), or give the worker fewer slots"
+        )
+    return f"no LLM endpoint answers at {where}; {endpoint.how_to_reach}"
 
 
 def _by_proxy(status: int, where: str) -> LLMError:

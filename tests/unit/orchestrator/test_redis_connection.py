@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import traceback
 
 import pytest
@@ -31,6 +32,7 @@ from orchestrator.redis_connection import address_of, connect, store_errors
         (exceptions.TimeoutError("x"), StoreUnavailable, "in time"),
         (exceptions.ConnectionError("x"), StoreUnavailable, "reached"),
         (ConnectionResetError("x"), StoreUnavailable, "reached"),
+        (OSError(errno.EMFILE, "x"), StoreUnavailable, "ulimit -n"),
         (exceptions.ResponseError("odd"), StoreUnavailable, "ResponseError"),
         (exceptions.ClusterDownError("x"), StoreUnavailable, "is a cluster"),
         (exceptions.MovedError("1 h:1"), StoreUnavailable, "is a cluster"),

@@ -196,8 +196,13 @@ def test_a_variable_that_sets_nothing_but_looks_like_a_setting_is_warned_of(
 ) -> None:
     monkeypatch.setenv("CELERIAC_LLM_MODLE", "m")
     monkeypatch.setenv("CELERIAC_TENNANT", "acme")
+    monkeypatch.setenv("CELERIAC_TASK_TIMEOUT", "5m")
+    for name in ("VERSION", "STAGE", "REGION", "TOKEN", "URL", "DEBUG", "IMAGE_TAG"):
+        monkeypatch.setenv(f"CELERIAC_{name}", "of another program")
     assert sorted(load_settings().warnings) == [
         "CELERIAC_LLM_MODLE sets nothing; did you mean CELERIAC_LLM__MODEL?",
+        "CELERIAC_TASK_TIMEOUT sets nothing; did you mean"
+        " CELERIAC_SERVICES__AGENT_MANAGER__TASK_TIMEOUT?",
         "CELERIAC_TENNANT sets nothing; did you mean CELERIAC_TENANT?",
     ]
 

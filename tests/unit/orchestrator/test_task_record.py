@@ -14,15 +14,14 @@ from orchestrator.journal import Step, StepKind
 from orchestrator.journal_entries import step_from_entry, step_text
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import (
-    STATE_FIELDS,
     accepted,
     cache_hash,
     milliseconds,
     read_cursor,
     request_hash,
-    specification,
     task_from_fields,
 )
+from orchestrator.task_specification import STATE_FIELDS, specification
 
 TASK = Task(agent_name="a", input={"x": [], "y": {}, "z": "ä"}, tags=("t",))
 STATE = {"status": "pending", "attempt": "0", "created_ms": "1700000000123"}

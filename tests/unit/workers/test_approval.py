@@ -238,6 +238,22 @@ async def test_an_approval_that_a_leaving_worker_did_not_use_grows_old(
     assert (task.status, desk.sent) == (TaskStatus.WAITING, [])
 
 
+async def test_an_approval_grows_old_while_its_run_does_something_else_first() -> None:
+    @tool(effect="pure")
+    async def think() -> str:
+        """Think for a minute."""
+        (run,) = desk.executor.runs.values()
+        run.started -= 61
+        return "so be it"
+
+    desk = Desk([call()])
+    pay = desk.pay(approval_timeout_seconds=60)
+    task = await desk.decide(await desk.open(pay, think).submit(), "run")
+    desk.calls = [ToolCall(id="b", name="think"), call()]
+    task = await desk.attempt(task)
+    assert (task.status, desk.sent) == (TaskStatus.WAITING, [])
+
+
 async def test_a_call_that_cannot_be_made_asks_nobody() -> None:
     desk = Desk([call(to="bob"), call("b", name="nothing")])
     desk.open(desk.pay())

@@ -10,9 +10,9 @@ from celery import Celery
 from celery.worker import WorkController
 from celery.worker.components import Pool
 
-from orchestrator.agent_config import AgentConfig
 from workers import bootstrap
 from workers.bootstrap import AgentStep, WorkerProcessHolder
+from workers.broker_link import BrokerLink
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])
@@ -67,26 +67,43 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     assert holder._facts()["slots"]() == 1
 
 
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_worker_that_scales_to_no_slot_at_all_is_refused(
+    most: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        AgentStep(_worker("pool", slots=1, most=most))
+    assert ended.value.code == 2
+    assert f"--autoscale {most} " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("chosen", "taken"),
+    ("chosen", "left_out", "taken"),
     [
-        ([], {"celeriac", "gpu"}),
-        (["celeriac"], {"celeriac"}),
-        (["gpu"], {"gpu"}),
+        (None, None, {"celeriac", "gpu", "mail"}),
+        (["celeriac"], None, {"celeriac"}),
+        (["gpu"], None, {"gpu"}),
+        (None, ["gpu"], {"celeriac", "mail"}),
+        (None, ["celeriac"], {"gpu", "mail"}),
+        (["gpu", "celeriac"], ["gpu"], {"celeriac"}),
     ],
 )
 def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
-    monkeypatch: pytest.MonkeyPatch, chosen: list[str], taken: set[str]
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: list[str] | None,
+    left_out: list[str] | None,
+    taken: set[str],
 ) -> None:
     async def check(_: object) -> frozenset[str]:
-        agents = (AgentConfig(name="a"), AgentConfig(name="b", queue="gpu"))
-        return frozenset(agent.queue for agent in agents)
+        return frozenset(["celeriac", "gpu", "mail"])
 
     monkeypatch.setattr(bootstrap, "check_startup", check)
     queues = {"celeriac": {"exchange": "celeriac", "routing_key": "celeriac"}}
-    app = Celery(set_as_current=False)
+    app = Celery(set_as_current=False, amqp=BrokerLink)
     app.conf.update(task_queues=queues, task_create_missing_queues=True)
     app.amqp.queues.select(chosen)
-    module = {"__module__": "workers.pool"}
-    AgentStep(SimpleNamespace(app=app, pool_cls=type("AsyncPool", (), module)))
+    app.amqp.queues.deselect(left_out)
+    worker = _worker("pool", slots=1)
+    worker.app = app
+    AgentStep(worker)
     assert set(app.amqp.queues.consume_from) == taken

@@ -86,16 +86,18 @@ class Till:
         await self.store.resolve(task.tenant, task.id, decision)
 
 
-class DrainingStore(InMemoryTaskStore):
+class InterruptingStore(InMemoryTaskStore):
     """Its worker is told to go as the first mark has been written."""
 
     run: Callable[[], Run] | None = None
+    reason = Interrupt.DRAIN
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         started = await super().start_step(lease, start)
         if self.run is not None:
-            self.run().interrupt(Interrupt.DRAIN)
+            self.run().interrupt(self.reason)
             self.run = None
+        await asyncio.sleep(0)  # the answer's way
         return started
 
 
@@ -165,7 +167,7 @@ async def test_a_once_call_waits_for_a_person_and_is_not_made_again() -> None:
 @pytest.mark.parametrize("names", ["c", "cd"])
 async def test_a_drain_between_mark_and_call_asks_nobody(names: str) -> None:
     """Nor does one at the boundary of a call that is made beside it."""
-    store = DrainingStore()
+    store = InterruptingStore()
     till = make_till("once", names=names, store=store)
     task = await till.submit()
     store.run = lambda: till.executor.runs[task.tenant, task.id]
@@ -173,6 +175,19 @@ async def test_a_drain_between_mark_and_call_asks_nobody(names: str) -> None:
     assert store.run is None
     if word == "released":
         word, task = await till.resume(task)
+    assert (word, till.paid) == ("completed", list(names))
+
+
+@pytest.mark.parametrize("names", ["c", "cd"])
+async def test_a_grace_that_ends_while_a_call_is_marked_asks_nobody(names: str) -> None:
+    store = InterruptingStore()
+    store.reason = Interrupt.GRACE_OVER
+    till = make_till("once", names=names, store=store)
+    task = await till.submit()
+    store.run = lambda: till.executor.runs[task.tenant, task.id]
+    word, task = await till.resume(task)
+    assert (word, store.run, till.paid) == ("released", None, [])
+    word, task = await till.resume(task)
     assert (word, till.paid) == ("completed", list(names))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message, Role, ToolCall
+from conversations.store import WindowRead
 from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.memory_store import InMemoryTaskStore
@@ -40,10 +41,17 @@ class Talk:
     """One conversation, one agent with the tool loop, a scripted model."""
 
     def __init__(
-        self, replies: Script, *, tools: Sequence[Tool] = (), **config: object
+        self,
+        replies: Script,
+        *,
+        tools: Sequence[Tool] = (),
+        conversations: InMemoryConversationStore | None = None,
+        apart: bool = False,
+        **config: object,
     ) -> None:
-        self.conversations = InMemoryConversationStore()
-        self.store = InMemoryTaskStore(conversations=self.conversations)
+        self.conversations = conversations or InMemoryConversationStore()
+        known = None if apart else self.conversations
+        self.store = InMemoryTaskStore(conversations=known)
         self.llm = ScriptedLLMProvider(replies=replies)
         registry = ToolRegistry(tools)
         manager = LocalAgentManager(self.llm, registry)
@@ -237,3 +245,35 @@ async def test_each_completion_tells_which_stored_messages_it_was_shown() -> Non
     for ranges, prompt in zip(shown, prompts, strict=True):
         seqs = [n for first, last in ranges for n in range(first, last + 1)]
         assert [said[seq] for seq in seqs] == prompt[:-1]
+
+
+class CountedConversations(InMemoryConversationStore):
+    """Counts the windows that were read apart from a claim."""
+
+    windows = 0
+
+    async def read_window(self, tenant: str, conversation_id: str) -> WindowRead:
+        self.windows += 1
+        return await super().read_window(tenant, conversation_id)
+
+
+async def test_a_run_reads_its_window_with_its_claim() -> None:
+    talk = Talk(["hello", "again"], conversations=CountedConversations())
+    assert [await talk.run("one"), await talk.run("two")] == ["completed"] * 2
+    shown = [message.content for message in talk.llm.requests[1].messages]
+    assert shown == ["one", "hello", "two"]
+    assert talk.conversations.windows == 0
+
+
+async def test_a_store_that_keeps_no_conversations_leaves_the_window_to_the_run() -> (
+    None
+):
+    talk = Talk(["hello"], conversations=CountedConversations(), apart=True)
+    said = Message(role=Role.USER, content="before")
+    await talk.conversations.append(
+        "default", "c", [said], create_with=ConversationConfig()
+    )
+    assert await talk.run("one") == "completed"
+    shown = [message.content for message in talk.llm.requests[0].messages]
+    assert shown == ["before", "one"]
+    assert talk.conversations.windows == 1

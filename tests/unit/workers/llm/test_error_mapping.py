@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import ssl
 
@@ -313,3 +314,10 @@ def test_a_remote_endpoint_that_refuses_is_not_told_to_start_ollama():
     assert "check the address or set OPENAI_BASE_URL" in str(
         transport_error(refused, endpoint=REMOTE)
     )
+
+
+def test_a_process_that_may_open_no_socket_does_not_blame_the_endpoint():
+    full = aiohttp.ClientConnectorError(None, OSError(errno.EMFILE, "x"))  # type: ignore[arg-type]
+    said = str(transport_error(full, endpoint=REMOTE))
+    assert "Too many open files" in said
+    assert "ulimit -n" in said
