@@ -232,7 +232,7 @@ class Script:
         step = Step(key=key, kind=kind, outcome={"n": number}, said=said)
         return self.by_holder(
             lambda store, lease: store.record_step(
-                lease, step, [NewEvent(type=EventType.PROGRESS)], then=then
+                lease, step, [NewEvent(type=EventType.PROGRESS, data={})], then=then
             )
         )
 
@@ -256,7 +256,7 @@ class Script:
     def events(self) -> Act:
         return self.by_holder(
             lambda store, lease: store.append_events(
-                lease, [NewEvent(type=EventType.PROGRESS)]
+                lease, [NewEvent(type=EventType.PROGRESS, data={})]
             )
         )
 
@@ -299,7 +299,7 @@ class Script:
         well, spoken = self.chance.random() < 0.7, self.chance.random() < 0.7
         key = f"completion:{self.chance.randint(1, 3)}"
         step = Step(key=key, kind=StepKind.COMPLETION, outcome="last", said="so")
-        told = (NewEvent(type=EventType.COMPLETION_RECORDED),)
+        told = (NewEvent(type=EventType.COMPLETION_RECORDED, data={}),)
         last = LastStep(step, told) if self.chance.random() < 0.5 else None
 
         async def do(store: TaskStore, lease: Lease) -> object:
