@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
-from conversations.trusted import trusted
+from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.agent_kinds import OUR_KINDS
@@ -23,6 +23,7 @@ from orchestrator.output_schema import schema_problem
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
+from workers.agents.llm_agent import LLMAgent
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
@@ -201,6 +202,7 @@ class LocalAgentManager:
         try:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)
+            context.ends_with_answer = _ends_with_answer(entry, agent_input)
             answer = _checked(await entry.agent.run(context, agent_input))
             await context.conclude(answer.content)
         except GateClosed:
@@ -300,6 +302,16 @@ def _input_of(
     )
 
 
+def _ends_with_answer(entry: _Registered, agent_input: AgentInput) -> bool:
+    """Whether nobody's code but ours comes after an answer without calls.
+
+    Such an answer's record may go with the run's end. A schema is somebody's code too:
+    its patterns are run over the answer.
+    """
+    schemas = entry.config.output_schema, agent_input.parameters.get("output_schema")
+    return type(entry.agent) is LLMAgent and schemas == (None, None)
+
+
 def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
     if answer.messages:
         return answer.messages
@@ -310,19 +322,14 @@ def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...
 
 
 def _succeeded(health: AgentHealth) -> AgentHealth:
-    return health.model_copy(
-        update={
-            "successes": health.successes + 1,
-            "last_success_at": datetime.now(UTC),
-        }
-    )
+    now = datetime.now(UTC)
+    return changed(health, successes=health.successes + 1, last_success_at=now)
 
 
 def _failed(health: AgentHealth, code: str) -> AgentHealth:
-    return health.model_copy(
-        update={
-            "failures": health.failures + 1,
-            "last_failure_at": datetime.now(UTC),
-            "last_failure_code": code,
-        }
+    return changed(
+        health,
+        failures=health.failures + 1,
+        last_failure_at=datetime.now(UTC),
+        last_failure_code=code,
     )

@@ -24,7 +24,7 @@ from conversations.json_value import (
     check_identifier,
     plain_json,
 )
-from conversations.mending import mended_json
+from conversations.mending import mended, mended_json
 from conversations.message import Message, Role
 from conversations.trusted import trusted
 from orchestrator.task import Task
@@ -295,6 +295,8 @@ class Tool:
         return await result if inspect.isawaitable(result) else result
 
     def _checked_result(self, result: object) -> JsonValue:
+        if type(result) is str:
+            return mended(result)
         try:
             # A call that has had its effect does not fail for a character.
             return plain_json(mended_json(cast("JsonValue", result)), path="result")
