@@ -284,8 +284,8 @@ end
 
 -- The task has ended: offers those that waited for nothing else.
 local function wake_followers()
-  local bells = {}
-  for _, id in ipairs(redis.call('SMEMBERS', RECORD .. ':then')) do
+  local bells, followers = {}, redis.call('SMEMBERS', RECORD .. ':then')
+  for _, id in ipairs(followers) do
     local record = KEYS[4] .. id
     local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
     if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
@@ -297,7 +297,9 @@ local function wake_followers()
       end
     end
   end
-  redis.call('DEL', RECORD .. ':then')
+  if #followers > 0 then
+    redis.call('DEL', RECORD .. ':then')
+  end
   return bells
 end
 
@@ -379,7 +381,6 @@ end
 -- The task runs no more. While it did, it stood in no line and was due for nothing.
 local function leave_lease()
   redis.call('ZREM', LEASES, MEMBER)
-  redis.call('HDEL', RECORD, 'lease_until_ms')
 end
 
 -- Offers the conversation's next turn.
