@@ -34,6 +34,8 @@ from workers.pool_job import (
 
 logger = logging.getLogger(__name__)
 
+NOTED_SECONDS = 0.02
+"""How much later Celery may learn that a task has begun: to wake it costs more."""
 DRAIN_WAKE_SECONDS = 1.0
 """A drain looks up this often: a signal may have finished it from within."""
 TERMINATE_SECONDS = UNWIND_SECONDS + 2.0
@@ -65,6 +67,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._hub: Any = None
         self._reports: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._celery_woken = False
+        self._is_noted = False
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Remember the hub whose thread is Celery's.
@@ -78,7 +81,10 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """Start the loop and announce the process, as a prefork child does."""
         self.loop = GreenletLoop("celeriac-pool")
         self._surroundings = Surroundings(
-            loop=self.loop.loop, report=self._report, on_end=self._loop_on_end
+            loop=self.loop.loop,
+            report=self._report,
+            note=self._loop_note,
+            on_end=self._loop_on_end,
         )
         self._accepting = True
         signals.worker_process_init.send(sender=self._hostname)
@@ -210,6 +216,18 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """Have Celery told on its own thread, in order."""
         self._reports.put(report)
         if not self._celery_woken:
+            self._wake_celery()
+
+    def _loop_note(self, report: Callable[[], object]) -> None:
+        """Have Celery told along with the next report, or a little later."""
+        self._reports.put(report)
+        if not self._celery_woken and not self._is_noted:
+            self._is_noted = True
+            self._surroundings.loop.call_later(NOTED_SECONDS, self._loop_tell_noted)
+
+    def _loop_tell_noted(self) -> None:
+        self._is_noted = False
+        if not self._celery_woken and not self._reports.empty():
             self._wake_celery()
 
     def _wake_celery(self) -> None:
