@@ -35,7 +35,7 @@ from workers.pool_job import (
 logger = logging.getLogger(__name__)
 
 NOTED_SECONDS = 0.02
-"""How much later Celery may learn that a task has begun: to wake it costs more."""
+"""How much later Celery may learn that a task has begun; to be woken costs it more."""
 DRAIN_WAKE_SECONDS = 1.0
 """A drain looks up this often: a signal may have finished it from within."""
 TERMINATE_SECONDS = UNWIND_SECONDS + 2.0
@@ -67,7 +67,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._hub: Any = None
         self._reports: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._celery_woken = False
-        self._is_noted = False
+        self._looks_at = 0.0
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Remember the hub whose thread is Celery's.
@@ -136,6 +136,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._inbox.append(job)
         if not self._inbox_told:
             self._inbox_told = True
+            self._looks_at = monotonic() + NOTED_SECONDS
+            self._hub.call_later(NOTED_SECONDS, self._pass_on_reports)
             self._on_loop(self._loop_take_inbox)
         return job
 
@@ -168,6 +170,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """Do nothing: there is no child process that would hold old code."""
 
     def _get_info(self) -> dict[str, Any]:
+        self._pass_on_reports()  # what runs is then active for Celery too
         return {
             **super()._get_info(),
             "running": len(self._running),
@@ -219,15 +222,9 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             self._wake_celery()
 
     def _loop_note(self, report: Callable[[], object]) -> None:
-        """Have Celery told along with the next report, or a little later."""
+        """Have Celery told along with the next report, or when it looks by itself."""
         self._reports.put(report)
-        if not self._celery_woken and not self._is_noted:
-            self._is_noted = True
-            self._surroundings.loop.call_later(NOTED_SECONDS, self._loop_tell_noted)
-
-    def _loop_tell_noted(self) -> None:
-        self._is_noted = False
-        if not self._celery_woken and not self._reports.empty():
+        if not self._celery_woken and monotonic() >= self._looks_at:
             self._wake_celery()
 
     def _wake_celery(self) -> None:
