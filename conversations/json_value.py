@@ -19,6 +19,9 @@ from conversations.shown_path import shown_path
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
 
+BYTES_OF_A_CHARACTER = 6
+"""At most, of one that JSON escapes."""
+
 MAX_DEPTH = 64
 """Nesting levels accepted; deeper values break recursive readers of the record."""
 

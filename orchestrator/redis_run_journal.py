@@ -199,4 +199,4 @@ def _enters_history(step: Step) -> str:
 
 
 def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
-    return [text for event in events for text in (f"{event.type}", dumps(event.data))]
+    return [text for kind, data in events for text in (kind, dumps(data))]

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
-from conversations.trusted import trusted
+from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
 from orchestrator.errors import AgentNotFound
@@ -301,19 +301,14 @@ def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...
 
 
 def _succeeded(health: AgentHealth) -> AgentHealth:
-    return health.model_copy(
-        update={
-            "successes": health.successes + 1,
-            "last_success_at": datetime.now(UTC),
-        }
-    )
+    now = datetime.now(UTC)
+    return changed(health, successes=health.successes + 1, last_success_at=now)
 
 
 def _failed(health: AgentHealth, code: str) -> AgentHealth:
-    return health.model_copy(
-        update={
-            "failures": health.failures + 1,
-            "last_failure_at": datetime.now(UTC),
-            "last_failure_code": code,
-        }
+    return changed(
+        health,
+        failures=health.failures + 1,
+        last_failure_at=datetime.now(UTC),
+        last_failure_code=code,
     )

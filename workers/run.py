@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from time import monotonic
+from types import TracebackType
 from typing import Any, NoReturn
 
 from orchestrator.store import Lease
@@ -159,13 +159,15 @@ class Run:
                 loop.call_later(self._agent_stop_seconds, self._abandon)
             )
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> AbstractContextManager[None]:
         """Enclose the work of one named step, which every interrupt may cut short.
 
         Raises:
             SoftTimeLimitReached: the soft limit passed, told once to each step.
         """
+        return _Step(self, name)
+
+    def begin_step(self, name: str) -> asyncio.Task[Any]:
         current = asyncio.current_task()
         if current is None:
             raise RuntimeError("a step runs inside an asyncio task")
@@ -175,19 +177,25 @@ class Run:
         if self.interrupt_reason is Interrupt.SOFT_LIMIT and not self._soft_told:
             raise self._soft_limit_reached()
         self._steps[current] = name
-        try:
-            yield
-        except asyncio.CancelledError:
-            if current not in self._soft_cancelled or (
-                self.interrupt_reason is not Interrupt.SOFT_LIMIT
-            ):
-                raise
+        return current
+
+    def end_step(self, current: asyncio.Task[Any], error: BaseException | None) -> None:
+        """Note a step's end.
+
+        Raises:
+            SoftTimeLimitReached: in the place of the cancel by which it was cut short.
+        """
+        was_cut = (
+            isinstance(error, asyncio.CancelledError)
+            and current in self._soft_cancelled
+            and self.interrupt_reason is Interrupt.SOFT_LIMIT
+        )
+        self._steps.pop(current, None)
+        self._soft_cancelled.discard(current)
+        self._park_soon()
+        if was_cut:
             current.uncancel()
             raise self._soft_limit_reached() from None
-        finally:
-            self._steps.pop(current, None)
-            self._soft_cancelled.discard(current)
-            self._park_soon()
 
     def recording(self) -> AbstractContextManager[None]:
         """Enclose the writing of a finished step, which a soft limit waits for."""
@@ -243,3 +251,24 @@ class _Recording:
 
     def __exit__(self, *_: object) -> None:
         self._run.end_recording()
+
+
+class _Step:
+    """What `Run.step` gives; no generator, as `_Recording` is none."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run = run
+        self._name = name
+        self._task: asyncio.Task[Any] | None = None
+
+    def __enter__(self) -> None:
+        self._task = self._run.begin_step(self._name)
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._run.end_step(self._task, error)

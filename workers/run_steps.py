@@ -82,9 +82,9 @@ def stats_of(
 ) -> TaskStats:
     """Sum what steps took."""
     kinds = [step.kind for step in steps]
-    counted = (step.usage for step in steps if step.usage.total_tokens)
-    return TaskStats(
-        usage=sum(counted, start=Usage()),
+    return trusted(
+        TaskStats,
+        usage=Usage.sum_of([step.usage for step in steps]),
         completions=kinds.count(StepKind.COMPLETION),
         tool_calls=kinds.count(StepKind.TOOL_CALL),
         running_seconds=running_seconds,

@@ -9,13 +9,12 @@ import asyncio
 import logging
 
 from conversations.errors import RedactionFailed
-from conversations.json_value import written
 from conversations.shortening import shortened
 from orchestrator.errors import LeaseLost, QueueUnavailable
 from orchestrator.store import Doorbell, Ending, Lease, Turn
 from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
 from workers.agent_manager import Execution
-from workers.endings import cancelled_itself, forced_ending, too_large
+from workers.endings import cancelled_itself, forced_ending, result_size, too_large
 from workers.errors import GateClosed
 from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
 from workers.insistence import Insistence
@@ -96,9 +95,9 @@ class Settlement:
         return self._parts.manager.get_config(run.task.agent_name).retry
 
     def _completed(self, run: Run, execution: Execution) -> Ending:
-        size = len(written(execution.result).encode())
-        if size > self._limits.max_result_bytes:
-            return too_large(run, "result", size, self._limits.max_result_bytes)
+        limit = self._limits.max_result_bytes
+        if (size := result_size(execution.result, limit)) > limit:
+            return too_large(run, "result", size, limit)
         turn = None
         if run.task.conversation_id is not None:
             most = self._limits.max_message_bytes

@@ -43,7 +43,7 @@ from tests.conformance.task_steps import (
     turn,
 )
 
-PROGRESS = NewEvent(type=EventType.PROGRESS)
+PROGRESS = NewEvent(type=EventType.PROGRESS, data={})
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ class Script:
         step = Step(key=key, kind=kind, outcome={"n": number}, said=said)
         return self.by_holder(
             lambda store, lease: store.record_step(
-                lease, step, [NewEvent(type=EventType.PROGRESS)], then=then
+                lease, step, [NewEvent(type=EventType.PROGRESS, data={})], then=then
             )
         )
 
@@ -249,7 +249,7 @@ class Script:
     def events(self) -> Act:
         return self.by_holder(
             lambda store, lease: store.append_events(
-                lease, [NewEvent(type=EventType.PROGRESS)]
+                lease, [NewEvent(type=EventType.PROGRESS, data={})]
             )
         )
 

@@ -26,7 +26,7 @@ from conversations.json_value import (
     dumps,
     loads,
 )
-from conversations.mending import mended_json
+from conversations.mending import mended, mended_json
 from conversations.message import Message, Role
 from conversations.trusted import trusted
 from orchestrator.task import Task
@@ -297,10 +297,12 @@ class Tool:
         return await result if inspect.isawaitable(result) else result
 
     def _checked_result(self, result: object) -> JsonValue:
+        if type(result) is str:
+            return mended(result)
         try:
             # A call that has had its effect does not fail for a character.
-            mended = mended_json(cast("JsonValue", result))
-            text = dumps(check_json(mended, path="result"))
+            sound = mended_json(cast("JsonValue", result))
+            text = dumps(check_json(sound, path="result"))
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
         # Through text, so that tuples and subclasses are what a resumed run reads.
