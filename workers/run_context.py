@@ -219,9 +219,10 @@ class JournaledRunContext:
         return completion
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
-        self.exchanges.append(Exchange(prompt_tokens, completion))
-        self._items += bool(completion.message.content)
-        self._said = completion.message.content
+        answer = completion.message
+        self.exchanges.append(Exchange(prompt_tokens, answer, completion.usage))
+        self._items += bool(answer.content)
+        self._said = answer.content
         self._marks.note_answer(completion)
 
     def _keeping(self, answered: Answered, live: LiveText | None = None) -> Keeping:
