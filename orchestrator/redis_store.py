@@ -51,6 +51,7 @@ from orchestrator.store import (
     Cancellation,
     Doorbell,
     Ending,
+    LastStep,
     Lease,
     SweepReport,
     TaskEnd,
@@ -229,7 +230,12 @@ class RedisTaskStore(
             )
 
     async def finish(
-        self, lease: Lease, ending: Ending, *, running_seconds: float
+        self,
+        lease: Lease,
+        ending: Ending,
+        *,
+        running_seconds: float,
+        last: LastStep | None = None,
     ) -> tuple[Doorbell, ...]:
         if not ending.status.is_terminal:
             raise InvalidTransition(
@@ -246,6 +252,7 @@ class RedisTaskStore(
             int(result is not None and result.partial),
             dumps(data),
             dumps(data | {"turn": "dropped"}),
+            *self._last_step(lease, last),
         ]
         keys, turn_arguments = await self._turn(lease, ending)
         answer = await self._write(

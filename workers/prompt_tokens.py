@@ -13,6 +13,7 @@ from conversations.message import Message, Role
 from conversations.trusted import changed
 from conversations.window import estimate_tokens
 from orchestrator.task import Usage
+from workers.llm.provider import Completion
 
 RATIO_LIMITS = (0.25, 4.0)
 """A ratio beyond them says that the endpoint counts something else."""
@@ -24,6 +25,11 @@ class Exchange(NamedTuple):
     prompt_tokens: int
     answer: Message
     usage: Usage | None
+
+    @classmethod
+    def of(cls, completion: Completion, prompt_tokens: int) -> Exchange:
+        """Return what is kept of a completion."""
+        return cls(prompt_tokens, completion.message, completion.usage)
 
 
 def counted(
