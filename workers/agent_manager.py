@@ -19,7 +19,6 @@ from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
-from orchestrator.output_schema import schema_problem
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
@@ -257,6 +256,9 @@ def _check_arguments(config: object, agent: object) -> None:
             " a method `async def run(self, ctx, agent_input)`, or none to build one"
         )
     if config.output_schema is not None:
+        # Three MiB that a worker whose answers are all plain text does without.
+        from orchestrator.output_schema import schema_problem  # noqa: PLC0415
+
         problem = schema_problem(config.output_schema)
         if problem:
             raise InvalidAgent(f"agent {config.name!r}: {problem}")

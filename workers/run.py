@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from orchestrator.store import Lease
 from orchestrator.task import AwaitedCall, Task
 from workers.errors import SoftTimeLimitReached
+from workers.none_yet import NONE
 
 AGENT_STOP_SECONDS = 5.0
 """How long an agent may take to obey its cancel before it is left behind."""
@@ -57,7 +58,7 @@ class Run:
         self._left: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
         self._steps: dict[asyncio.Task[Any], str] = {}
-        self._soft_cancelled: set[asyncio.Task[Any]] = set()
+        self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
         self._recordings = 0
         self.awaited: list[AwaitedCall] = []
         """Calls that a person must decide on before the run can go on."""
@@ -150,7 +151,7 @@ class Run:
             return
         self.interrupt_reason = reason
         if reason is Interrupt.SOFT_LIMIT and (self._steps or self._recordings):
-            self._soft_cancelled.update(self._steps)
+            self._soft_cancelled |= self._steps.keys()
             for step in self._steps:
                 step.cancel()
         elif self._agent_task is not None:
@@ -191,7 +192,8 @@ class Run:
             and self.interrupt_reason is Interrupt.SOFT_LIMIT
         )
         self._steps.pop(current, None)
-        self._soft_cancelled.discard(current)
+        if self._soft_cancelled:
+            self._soft_cancelled -= {current}
         self._park_soon()
         if was_cut:
             current.uncancel()
