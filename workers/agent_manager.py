@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
@@ -20,7 +20,6 @@ from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
-from orchestrator.output_schema import schema_problem
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
@@ -54,6 +53,7 @@ class Execution(NamedTuple):
 
     result: TaskResult
     turn: tuple[Message, ...]
+    """Of a task without a conversation none."""
 
 
 class AgentManager(Protocol):
@@ -242,6 +242,8 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
+        if start.run.task.conversation_id is None:
+            return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
         opening = () if summary is None else (summary,)
         return Execution(result=result, turn=(*opening, *turn))
@@ -274,6 +276,9 @@ def _check_arguments(config: object, agent: object) -> None:
             " a method `async def run(self, ctx, agent_input)`, or none to build one"
         )
     if config.output_schema is not None:
+        # Three MiB that a worker whose answers are all plain text does without.
+        from orchestrator.output_schema import schema_problem  # noqa: PLC0415
+
         problem = schema_problem(config.output_schema)
         if problem:
             raise InvalidAgent(f"agent {config.name!r}: {problem}")
@@ -314,9 +319,9 @@ def _input_of(
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=deepcopy(task.input) | results,
-        context=deepcopy(task.context),
-        parameters=deepcopy(config.parameters | task.parameters),
+        data=copied(task.input) | results,
+        context=copied(task.context),
+        parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )
