@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
@@ -52,6 +52,7 @@ class Execution(NamedTuple):
 
     result: TaskResult
     turn: tuple[Message, ...]
+    """Of a task without a conversation none."""
 
 
 class AgentManager(Protocol):
@@ -221,6 +222,8 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
+        if start.run.task.conversation_id is None:
+            return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
         opening = () if summary is None else (summary,)
         return Execution(result=result, turn=(*opening, *turn))
@@ -296,9 +299,9 @@ def _input_of(
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=deepcopy(task.input) | results,
-        context=deepcopy(task.context),
-        parameters=deepcopy(config.parameters | task.parameters),
+        data=copied(task.input) | results,
+        context=copied(task.context),
+        parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )
