@@ -17,7 +17,9 @@ from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
 
-FIRST_COMPLETION: Final = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+FIRST_COMPLETION: Final = StepStart(
+    key="completion:1", kind=StepKind.COMPLETION, attempt=1
+)
 """With which the tool loop begins."""
 
 
