@@ -7,12 +7,13 @@ than the sending (decision 8). Proxies, TLS and limits are those of the client.
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import httpx
 from aiohttp import (
+    BaseConnector,
     BytesPayload,
     ClientPayloadError,
     ClientResponse,
@@ -30,10 +31,9 @@ from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """The connections to an address; its repr shows no secret."""
+    """The connections to an address, and all that is sent with each request."""
 
     session: ClientSession
-    headers: Mapping[str, str] = field(repr=False)
     proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
 
@@ -59,22 +59,20 @@ class EndpointClient(HttpxAiohttpClient):
     def _time_limits(self) -> ClientTimeout:
         return ClientTimeout(sock_connect=self.timeout.connect)
 
-    async def post_json(self, url: str, content: bytes) -> ClientResponse:
+    def post_json(self, url: str, content: bytes) -> Awaitable[ClientResponse]:
         """Send a body, and the trace that it belongs to.
 
-        The response is to be read and closed by the caller.
+        The response is to be read and closed by the caller, who keeps no body.
 
         Raises:
             httpx.HTTPError, aiohttp.ClientError, OSError: no answer came.
         """
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
         trace = present_traceparent()
-        body = _LetGo(content)
-        del content
-        return await way.session.post(
+        return way.session.post(
             url,
-            headers={**way.headers, HEADER: trace} if trace else way.headers,
-            data=body,
+            headers={HEADER: trace} if trace else None,
+            data=_LetGo(content),
             allow_redirects=False,
             auto_decompress=False,
             timeout=self._time_limits,
@@ -88,17 +86,17 @@ class EndpointClient(HttpxAiohttpClient):
             raise TypeError("an endpoint's client has transports of aiohttp alone")
         if not isinstance(transport.client, ClientSession):
             transport.client = _without_cookies(transport.get_client())
+        connector = transport.client.connector
         proxy = transport.proxy
         headers = {**self.headers, "content-type": "application/json"}
         if proxy is None:
-            return _Way(transport.client, headers)
+            return _Way(_session(connector, headers))
         # httpx keeps the login of a proxy that the environment names apart.
         login = proxy_login(*proxy.auth) if proxy.auth else {}
         if url.startswith("http:"):
             headers |= login  # aiohttp sends those of a proxy with CONNECT only
-        return _Way(
-            transport.client, headers, str(proxy.url), {**proxy.headers, **login}
-        )
+        proxy_headers = {**proxy.headers, **login}
+        return _Way(_session(connector, headers), str(proxy.url), proxy_headers)
 
 
 def _without_cookies(session: ClientSession) -> ClientSession:
@@ -106,6 +104,18 @@ def _without_cookies(session: ClientSession) -> ClientSession:
     connector = session.connector
     session.detach()
     return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+
+
+def _session(
+    connector: BaseConnector | None, headers: Mapping[str, str]
+) -> ClientSession:
+    """Return another session on the connections, which need not be closed."""
+    return ClientSession(
+        connector=connector,
+        connector_owner=False,
+        headers=headers,
+        cookie_jar=DummyCookieJar(),
+    )
 
 
 class Sent:

@@ -123,12 +123,13 @@ class GovernedCalls:
     async def end(
         self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool
     ) -> None:
-        tokens = None if call.was_asked else 0
-        departure = Departure(outcome=CallOutcome.UNKNOWN, tokens=tokens)
-        if isinstance(error, LLMError):
-            departure = departure_after(error)
         if call.completion is not None:  # be it that it will not do
             departure = self._taken(call, passed.gate)
+        elif isinstance(error, LLMError):
+            departure = departure_after(error)
+        else:
+            tokens = None if call.was_asked else 0
+            departure = Departure(outcome=CallOutcome.UNKNOWN, tokens=tokens)
         permit, reservation = passed.admitted
         dues = dues_of(call, permit, departure, reservation)
         await self._rules.gatekeeper.leave(passed.gate, permit, departure)

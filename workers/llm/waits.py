@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _RESOURCES = ("requests", "tokens")
+_LEFT = tuple(f"x-ratelimit-remaining-{name}" for name in _RESOURCES)
 _REFUSALS = (
     ("retry-after-ms", 0.001),
     ("x-ms-retry-after-ms", 0.001),
@@ -73,10 +74,12 @@ def _wait_until(text: str) -> float | None:
 
 def used_up_seconds(headers: Mapping[str, str]) -> float | None:
     """Return the wait until what `x-ratelimit-*` says is used up comes back."""
+    if not any(name in headers for name in _LEFT):
+        return None
     waits = [
         _wait_until(headers.get(f"x-ratelimit-reset-{name}", "").strip())
-        for name in _RESOURCES
-        if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
+        for name, left in zip(_RESOURCES, _LEFT, strict=True)
+        if headers.get(left, "").strip() == "0"
     ]
     return max((wait for wait in waits if wait is not None), default=None)
 
