@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Strict
 from pydantic_core import from_json, to_json
 
 from conversations.shown_path import shown_path
 
+J = TypeVar("J", bound=JsonValue)
+
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
+
+BYTES_OF_A_CHARACTER = 6
+"""At most, of one that JSON escapes."""
 
 MAX_DEPTH = 64
 """Nesting levels accepted; deeper values break recursive readers of the record."""
@@ -125,6 +130,15 @@ def loads(text: str | bytes) -> Any:
         return json.loads(text)
 
 
+def plain_json(value: object, *, path: str = "") -> JsonValue:
+    """Return what a reader of the stored value gets, in which tuples are lists.
+
+    Raises:
+        NotStorable: as `check_json`.
+    """
+    return cast("JsonValue", loads(dumps(check_json(value, path=path))))
+
+
 def written(
     value: BaseModel, *, exclude: set[str] | None = None, without_defaults: bool = False
 ) -> str:
@@ -132,6 +146,15 @@ def written(
     serializer = value.__pydantic_serializer__
     data = serializer.to_json(value, exclude=exclude, exclude_defaults=without_defaults)
     return data.decode()
+
+
+def copied(value: J) -> J:
+    """A copy of plain JSON that shares nothing that can be changed."""
+    if isinstance(value, dict):
+        return cast("J", {name: copied(item) for name, item in value.items()})
+    if isinstance(value, list):
+        return cast("J", [copied(item) for item in value])
+    return value
 
 
 def size_of(value: object) -> int:

@@ -6,12 +6,10 @@ Pure functions. The task's own result stays whole; what people send is refused i
 from __future__ import annotations
 
 from conversations.client_calls import CLIENT_FACT
-from conversations.json_value import size_of
+from conversations.json_value import BYTES_OF_A_CHARACTER, size_of
 from conversations.message import Message, ToolCall
 from conversations.record import write_message
 
-_BYTES_OF_A_CHARACTER = 6
-"""Of one that JSON escapes."""
 _NOTE_BYTES = 128
 """More than the note of what is missing takes."""
 
@@ -35,12 +33,14 @@ def shortened(message: Message, *, max_bytes: int) -> Message:
 
 
 def _is_small(message: Message, max_bytes: int) -> bool:
-    """Whether a text cannot come near the limit, however it is written."""
+    """Whether a text or calls cannot come near the limit, however they are written."""
     characters = len(message.content) + len(message.tool_call_id or "")
-    most = _NOTE_BYTES + _BYTES_OF_A_CHARACTER * characters
-    holds_more = (
-        message.tool_calls or message.images or message.reasoning or message.metadata
-    )
+    most = _NOTE_BYTES
+    for call in message.tool_calls:
+        characters += len(call.id) + len(call.name)
+        most += _NOTE_BYTES + size_of(call.arguments)
+    most += BYTES_OF_A_CHARACTER * characters
+    holds_more = message.images or message.reasoning or message.metadata
     return not holds_more and 2 * most <= max_bytes
 
 

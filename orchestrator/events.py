@@ -7,9 +7,9 @@ counterpart there and are skipped by the facade.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,8 +70,7 @@ END_EVENTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event before the store gives it its number and instant.
 
     A run makes dozens, of values that were checked where they came from; whoever makes
@@ -79,7 +78,7 @@ class NewEvent:
     """
 
     type: EventType
-    data: JsonObject = field(default_factory=dict)
+    data: JsonObject
 
 
 class TaskEvent(BaseModel):

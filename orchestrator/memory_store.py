@@ -18,9 +18,11 @@ from conversations.redaction import Redact
 from orchestrator.dues import Toll
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.journal_entries import redacted_step
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_entry import Entry
 from orchestrator.memory_figures import MemoryFigures
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
@@ -35,6 +37,7 @@ from orchestrator.store import (
     Creation,
     Doorbell,
     Ending,
+    LastStep,
     Lease,
     SweepReport,
     TaskEnd,
@@ -137,10 +140,7 @@ class InMemoryTaskStore(
     ) -> tuple[TaskEnd | None, ...]:
         with self._lock:
             found = [self._turns.answering(tenant, task_id) for task_id in task_ids]
-            tasks = [entry.copy() if entry else None for entry in found]
-        return tuple(
-            TaskEnd(each.status, each.result) if each else None for each in tasks
-        )
+            return tuple(_end_of(entry) if entry else None for entry in found)
 
     async def list(
         self,
@@ -228,7 +228,12 @@ class InMemoryTaskStore(
             return (*bells, *ledger.make_due(entry, due_at))
 
     async def finish(
-        self, lease: Lease, ending: Ending, *, running_seconds: float
+        self,
+        lease: Lease,
+        ending: Ending,
+        *,
+        running_seconds: float,
+        last: LastStep | None = None,
     ) -> tuple[Doorbell, ...]:
         status = ending.status
         if not status.is_terminal:
@@ -244,8 +249,11 @@ class InMemoryTaskStore(
                 return self._ledger.wake_next_turn(found)
             entry = self._ledger.held(lease)
             data = end_event_data(ending)
+            kept = redacted_step(last.step, self._redact) if last else None
             if not self._turns.append(entry, ending):
                 data["turn"] = "dropped"
+            if last and kept:
+                self._write(entry, kept, last.events)
             entry.finished_by = lease.fence
             self._ledger.count_run(entry, status, ending.failure)
             now = self._ledger.now
@@ -301,3 +309,8 @@ def _copy_result(
 ) -> TaskResult | None:
     stamp = {"status": status, "executed_at": now}
     return result.model_copy(update=stamp, deep=True) if result else None
+
+
+def _end_of(entry: Entry) -> TaskEnd:
+    task = entry.copy()
+    return TaskEnd(task.status, task.result, entry.events[-1].sequence)

@@ -89,14 +89,14 @@ def _model_counts(step: Step, label: str) -> Iterable[Count]:
     """Tokens, money and waits at the gate."""
     usage = step.usage
     amounts = (
-        (f"tokens input {label}", usage.input_tokens),
-        (f"tokens output {label}", usage.output_tokens),
-        (f"tokens cached_input {label}", usage.cached_tokens),
-        (f"tokens reasoning {label}", usage.reasoning_tokens),
-        (f"cost {label}", step.cost_micros),
-        (f"gate_ms {label}", round(step.waited_seconds * 1000)),
+        ("tokens input", usage.input_tokens),
+        ("tokens output", usage.output_tokens),
+        ("tokens cached_input", usage.cached_tokens),
+        ("tokens reasoning", usage.reasoning_tokens),
+        ("cost", step.cost_micros),
+        ("gate_ms", round(step.waited_seconds * 1000)),
     )
-    return [(field, amount) for field, amount in amounts if amount]
+    return [(f"{name} {label}", amount) for name, amount in amounts if amount]
 
 
 class Counters:

@@ -43,6 +43,7 @@ _HAS_LIBRARY: Final = "already exists"
 _HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
 """Redis 6.2 and users that may not load one do with scripts."""
 _MISSING: Final = ("Function not found", "unknown command 'FCALL'")
+_NOT_CALLED: Final = object()
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
 
@@ -97,8 +98,10 @@ class RedisScripts:
         """
         with store_errors(self._address):
             call = ScriptCall(name, keys, arguments)
-            answer = await self._run_one(call) if self._loads else None
-            if answer is None or _is_missing(answer):
+            answer: Any = _NOT_CALLED
+            if self._loads:
+                (answer,) = await self._pipeline.execute([self._command(call)])
+            if answer is _NOT_CALLED or _is_missing(answer):
                 (answer,) = await self._run_batch([call])
             if isinstance(answer, Exception):
                 raise answer
@@ -147,11 +150,6 @@ class RedisScripts:
             _none_if_failed(call, answer)
             for call, answer in zip(calls, answers, strict=True)
         ]
-
-    async def _run_one(self, call: ScriptCall) -> Any:
-        """Call a script that is most likely loaded; scripts never answer nothing."""
-        (answer,) = await self._pipeline.execute([self._command(call)])
-        return answer
 
     async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
         answers: list[Any] = []

@@ -5,6 +5,7 @@ Owns the one table of allowed transitions; stores enforce it by compare-and-set.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from secrets import token_hex
@@ -98,13 +99,22 @@ class Usage(BaseModel):
             return {key: item for key, item in data.items() if key != "total_tokens"}
         return data
 
+    def told(self) -> JsonObject:
+        """Return it as JSON, at a third of what `model_dump` costs."""
+        return {**self.__dict__, "total_tokens": self.total_tokens}
+
     def __add__(self, other: Usage) -> Usage:
+        return Usage.sum_of([self, other])
+
+    @classmethod
+    def sum_of(cls, usages: Collection[Usage]) -> Usage:
+        """Return what several took together."""
         return trusted(
             Usage,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            input_tokens=sum([usage.input_tokens for usage in usages]),
+            output_tokens=sum([usage.output_tokens for usage in usages]),
+            cached_tokens=sum([usage.cached_tokens for usage in usages]),
+            reasoning_tokens=sum([usage.reasoning_tokens for usage in usages]),
         )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from conversations.store import WindowRead
+from orchestrator.events import NewEvent
 from orchestrator.journal import Decision, Step, StepStart
 from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
 
@@ -144,11 +145,20 @@ class Ending:
     turn: Turn | None = None
 
 
+class LastStep(NamedTuple):
+    """A finished step that is recorded with its run's end."""
+
+    step: Step
+    events: tuple[NewEvent, ...]
+
+
 class TaskEnd(NamedTuple):
     """How a task ended, for those that wait for it."""
 
     status: TaskStatus
     result: TaskResult | None
+    last_sequence: int
+    """Of its events so far."""
 
 
 class Cancellation(NamedTuple):

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, copied
 from conversations.message import Message, Role
-from conversations.trusted import trusted
+from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
+from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
-from orchestrator.output_schema import schema_problem
 from orchestrator.task import Task, TaskResult
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
+from workers.agents.llm_agent import LLMAgent
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
@@ -51,6 +52,7 @@ class Execution(NamedTuple):
 
     result: TaskResult
     turn: tuple[Message, ...]
+    """Of a task without a conversation none."""
 
 
 class AgentManager(Protocol):
@@ -116,6 +118,7 @@ class AgentManager(Protocol):
 class _Registered:
     config: AgentConfig
     agent: Agent
+    is_ours: bool
     health: AgentHealth = field(default_factory=lambda: AgentHealth(served=True))
 
 
@@ -157,12 +160,13 @@ class LocalAgentManager:
         if self._governor is not None:
             for name in (config.endpoint, *(each.endpoint for each in config.fallback)):
                 self._governor.endpoints.get(name)
+        is_ours = agent is None and config.kind in OUR_KINDS
         if agent is None:
             agent = build_agent(config)
         check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
-        self._agents[config.name] = _Registered(config, agent)
+        self._agents[config.name] = _Registered(config, agent, is_ours)
 
     def get_agent(self, name: str) -> Agent:
         return self._find(name).agent
@@ -188,7 +192,7 @@ class LocalAgentManager:
         entry = self._find(start.run.task.agent_name)
         context = JournaledRunContext(
             start.run,
-            config=entry.config,
+            config=entry.config if entry.is_ours else _own(entry.config),
             log=start.log,
             llm=self._provider_of(start, entry.config),
             tools=self._tools,
@@ -198,6 +202,7 @@ class LocalAgentManager:
         try:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)
+            context.ends_with_answer = _ends_with_answer(entry, agent_input)
             answer = _checked(await entry.agent.run(context, agent_input))
             await context.conclude(answer.content)
         except GateClosed:
@@ -217,6 +222,8 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
+        if start.run.task.conversation_id is None:
+            return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
         opening = () if summary is None else (summary,)
         return Execution(result=result, turn=(*opening, *turn))
@@ -249,6 +256,9 @@ def _check_arguments(config: object, agent: object) -> None:
             " a method `async def run(self, ctx, agent_input)`, or none to build one"
         )
     if config.output_schema is not None:
+        # Three MiB that a worker whose answers are all plain text does without.
+        from orchestrator.output_schema import schema_problem  # noqa: PLC0415
+
         problem = schema_problem(config.output_schema)
         if problem:
             raise InvalidAgent(f"agent {config.name!r}: {problem}")
@@ -258,6 +268,14 @@ def _named(given: object) -> str:
     if isinstance(given, type):
         return f"the class {given.__name__}"
     return type(given).__name__
+
+
+def _own(config: AgentConfig) -> AgentConfig:
+    """Return what an agent of a user's may change in place: no later run sees it."""
+    names = ("parameters", "options", "output_schema")
+    return config.model_copy(
+        update={name: deepcopy(getattr(config, name)) for name in names}
+    )
 
 
 def _checked(answer: object) -> AgentResult:
@@ -281,12 +299,22 @@ def _input_of(
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=deepcopy(task.input) | results,
-        context=deepcopy(task.context),
-        parameters=deepcopy(config.parameters | task.parameters),
+        data=copied(task.input) | results,
+        context=copied(task.context),
+        parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )
+
+
+def _ends_with_answer(entry: _Registered, agent_input: AgentInput) -> bool:
+    """Whether nobody's code but ours comes after an answer without calls.
+
+    Such an answer's record may go with the run's end. A schema is somebody's code too:
+    its patterns are run over the answer.
+    """
+    schemas = entry.config.output_schema, agent_input.parameters.get("output_schema")
+    return type(entry.agent) is LLMAgent and schemas == (None, None)
 
 
 def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
@@ -299,19 +327,14 @@ def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...
 
 
 def _succeeded(health: AgentHealth) -> AgentHealth:
-    return health.model_copy(
-        update={
-            "successes": health.successes + 1,
-            "last_success_at": datetime.now(UTC),
-        }
-    )
+    now = datetime.now(UTC)
+    return changed(health, successes=health.successes + 1, last_success_at=now)
 
 
 def _failed(health: AgentHealth, code: str) -> AgentHealth:
-    return health.model_copy(
-        update={
-            "failures": health.failures + 1,
-            "last_failure_at": datetime.now(UTC),
-            "last_failure_code": code,
-        }
+    return changed(
+        health,
+        failures=health.failures + 1,
+        last_failure_at=datetime.now(UTC),
+        last_failure_code=code,
     )

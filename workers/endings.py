@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from conversations.json_value import BYTES_OF_A_CHARACTER, size_of, written
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.store import Ending
-from orchestrator.task import TaskFailure, TaskStatus
+from orchestrator.task import TaskFailure, TaskResult, TaskStatus
 from workers.errors import AgentFailed
 from workers.run import Interrupt, Run
+
+_AROUND_BYTES: Final = 1024
+"""More than a result's other fields take."""
 
 
 def forced_ending(run: Run, error: BaseException | None) -> Ending | None:
@@ -32,6 +38,13 @@ def cancelled_itself() -> AgentFailed:
         " where the agent awaits something that can be cancelled",
         code="agent_cancelled_itself",
     )
+
+
+def result_size(result: TaskResult, limit: int) -> int:
+    """Bytes of a result as it is stored; of one surely within the limit, the most."""
+    output = 0 if result.output is None else size_of(result.output)
+    most = _AROUND_BYTES + BYTES_OF_A_CHARACTER * len(result.content) + output
+    return most if most <= limit else len(written(result).encode())
 
 
 def too_large(run: Run, what: str, size: int, limit: int) -> Ending:

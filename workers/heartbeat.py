@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.agent_config import WorkerInfo
 from orchestrator.directory import AgentDirectory
@@ -26,7 +25,9 @@ from workers.executor import Executor
 from workers.loop_watch import Culprit, LoopWatch
 from workers.run import Interrupt, Run
 from workers.undertaker import PAUSE_SECONDS, Undertaker
-from workers.webhooks import WebhookDeliverer
+
+if TYPE_CHECKING:
+    from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,6 @@ class Heartbeat:
         self._times = times
         self._file = heartbeat_file
         self._watch = LoopWatch(runs_loop, whose=self._whose)
-        self._moved_at = monotonic()
         self._announced = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop = asyncio.new_event_loop()
@@ -161,8 +161,7 @@ class Heartbeat:
             await asyncio.sleep(seconds)
 
     async def _renew(self, store: TaskStore) -> None:
-        self._runs_loop.call_soon_threadsafe(self._note_movement)
-        if self._stalled_seconds() > self._times.stall_limit_seconds:
+        if self.late_seconds > self._times.stall_limit_seconds:
             await self._surrender(store)
             return
         leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
@@ -183,7 +182,7 @@ class Heartbeat:
         logger.error(
             "runs' loop stands still; its leases are given up",
             extra={
-                "seconds": round(self._stalled_seconds(), 1),
+                "seconds": round(self.late_seconds, 1),
                 "blocked_by": blamed.task.id if blamed else None,
             },
         )
@@ -194,7 +193,7 @@ class Heartbeat:
 
     async def _announce(self, directory: AgentDirectory) -> None:
         """Say that the worker lives, unless what runs its agents does not."""
-        if self._stalled_seconds() > self._times.stall_limit_seconds:
+        if self.late_seconds > self._times.stall_limit_seconds:
             return
         health = self._watch.report()
         facts = {
@@ -225,13 +224,6 @@ class Heartbeat:
         if run is None:
             return None
         return Culprit(run.task.id, run.task.agent_name, run.doing(task))
-
-    def _stalled_seconds(self) -> float:
-        """How long the runs' loop has not been seen to move."""
-        return monotonic() - self._moved_at
-
-    def _note_movement(self) -> None:
-        self._moved_at = monotonic()
 
     def _interrupt(self, lease: Lease, reason: Interrupt) -> None:
         def interrupt() -> None:

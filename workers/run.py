@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from time import monotonic
+from types import TracebackType
 from typing import Any, NoReturn
 
 from orchestrator.store import Lease
 from orchestrator.task import AwaitedCall, Task
 from workers.errors import SoftTimeLimitReached
+from workers.none_yet import NONE
 
 AGENT_STOP_SECONDS = 5.0
 """How long an agent may take to obey its cancel before it is left behind."""
@@ -54,10 +55,10 @@ class Run:
         self.lease = lease
         self.interrupt_reason: Interrupt | None = None
         self.started = monotonic()
-        self._abandoned: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
         self._steps: dict[asyncio.Task[Any], str] = {}
-        self._soft_cancelled: set[asyncio.Task[Any]] = set()
+        self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
         self._recordings = 0
         self.awaited: list[AwaitedCall] = []
         """Calls that a person must decide on before the run can go on."""
@@ -106,11 +107,13 @@ class Run:
     def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
         """Begin the clocks of the agent's task.
 
-        Returns a future that is done when the agent disobeyed its cancel for too long.
+        Returns a future that is done when the task has ended, or has disobeyed its
+        cancel for too long.
         """
         self._agent_task = agent_task
         loop = asyncio.get_running_loop()
-        self._abandoned = loop.create_future()
+        self._left = loop.create_future()
+        agent_task.add_done_callback(self._leave)
         used = self.task.running_seconds
         limits = (
             (self.task.soft_time_limit_seconds, Interrupt.SOFT_LIMIT),
@@ -126,7 +129,7 @@ class Run:
             self._timers.append(
                 loop.call_later(left, self.interrupt, Interrupt.DEADLINE)
             )
-        return self._abandoned
+        return self._left
 
     def stop(self) -> None:
         """End the clocks."""
@@ -148,24 +151,24 @@ class Run:
             return
         self.interrupt_reason = reason
         if reason is Interrupt.SOFT_LIMIT and (self._steps or self._recordings):
-            self._soft_cancelled.update(self._steps)
+            self._soft_cancelled |= self._steps.keys()
             for step in self._steps:
                 step.cancel()
         elif self._agent_task is not None:
             self._agent_task.cancel()
         if reason is not Interrupt.SOFT_LIMIT and self._agent_task is not None:
             loop = asyncio.get_running_loop()
-            self._timers.append(
-                loop.call_later(self._agent_stop_seconds, self._abandon)
-            )
+            self._timers.append(loop.call_later(self._agent_stop_seconds, self._leave))
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> AbstractContextManager[None]:
         """Enclose the work of one named step, which every interrupt may cut short.
 
         Raises:
             SoftTimeLimitReached: the soft limit passed, told once to each step.
         """
+        return _Step(self, name)
+
+    def begin_step(self, name: str) -> asyncio.Task[Any]:
         current = asyncio.current_task()
         if current is None:
             raise RuntimeError("a step runs inside an asyncio task")
@@ -175,19 +178,26 @@ class Run:
         if self.interrupt_reason is Interrupt.SOFT_LIMIT and not self._soft_told:
             raise self._soft_limit_reached()
         self._steps[current] = name
-        try:
-            yield
-        except asyncio.CancelledError:
-            if current not in self._soft_cancelled or (
-                self.interrupt_reason is not Interrupt.SOFT_LIMIT
-            ):
-                raise
+        return current
+
+    def end_step(self, current: asyncio.Task[Any], error: BaseException | None) -> None:
+        """Note a step's end.
+
+        Raises:
+            SoftTimeLimitReached: in the place of the cancel by which it was cut short.
+        """
+        was_cut = (
+            isinstance(error, asyncio.CancelledError)
+            and current in self._soft_cancelled
+            and self.interrupt_reason is Interrupt.SOFT_LIMIT
+        )
+        self._steps.pop(current, None)
+        if self._soft_cancelled:
+            self._soft_cancelled -= {current}
+        self._park_soon()
+        if was_cut:
             current.uncancel()
             raise self._soft_limit_reached() from None
-        finally:
-            self._steps.pop(current, None)
-            self._soft_cancelled.discard(current)
-            self._park_soon()
 
     def recording(self) -> AbstractContextManager[None]:
         """Enclose the writing of a finished step, which a soft limit waits for."""
@@ -215,9 +225,9 @@ class Run:
         if not self._steps and not self._recordings:
             self.interrupt(Interrupt.PARK)
 
-    def _abandon(self) -> None:
-        if self._abandoned is not None and not self._abandoned.done():
-            self._abandoned.set_result(None)
+    def _leave(self, *_: object) -> None:
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
 
     def _soft_limit_reached(self) -> SoftTimeLimitReached:
         self._soft_told = True
@@ -243,3 +253,24 @@ class _Recording:
 
     def __exit__(self, *_: object) -> None:
         self._run.end_recording()
+
+
+class _Step:
+    """What `Run.step` gives; no generator, as `_Recording` is none."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run = run
+        self._name = name
+        self._task: asyncio.Task[Any] | None = None
+
+    def __enter__(self) -> None:
+        self._task = self._run.begin_step(self._name)
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._run.end_step(self._task, error)

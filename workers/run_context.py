@@ -16,7 +16,7 @@ from time import monotonic
 
 from pydantic import JsonValue, TypeAdapter
 
-from conversations.json_value import JsonObject, check_json
+from conversations.json_value import JsonObject, plain_json
 from conversations.message import Message, ToolCall
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
@@ -60,6 +60,7 @@ from workers.run_events import (
 )
 from workers.run_log import RunLog
 from workers.run_steps import (
+    Taken,
     completion_step,
     custom_step,
     stats_of,
@@ -96,6 +97,7 @@ class JournaledRunContext:
         self._llm = llm
         self._registry = tools
         self._steps = {step.key: step for step in journal.steps}
+        self._completed: list[Taken] = []
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
@@ -108,6 +110,8 @@ class JournaledRunContext:
         self._items = 0
         self._item_log = ItemLog(log, attempt=run.task.attempt)
         self._said: str | None = None
+        self.ends_with_answer = False
+        """Whether only our own code runs after a completion without calls."""
         self._names: Counter[str] = Counter()
         self.tools: tuple[ToolSpec, ...] = tuple(tools.specs(config.tools))
 
@@ -129,7 +133,7 @@ class JournaledRunContext:
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
         return stats_of(
-            self._steps.values(),
+            [*self._steps.values(), *self._completed],
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
             maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
@@ -174,14 +178,14 @@ class JournaledRunContext:
         except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
-        completion = answered.completion
-        async with self._keeping(answered):
+        completion, _, dues = answered
+        async with Keeping(self._run, self._llm, answered, None):
             text = completion.message.content
             summary = summary_message(text, covers=view.window.cut)
             took, attempt = monotonic() - started, self.task.attempt
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
-            await self._record(step, [event], answered)
+            self._steps[step.key] = await self._log.record(step, [event], dues=dues)
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -201,31 +205,30 @@ class JournaledRunContext:
             if self._completions == number:
                 self._completions -= 1
             raise
-        async with self._keeping(answered, live):
+        async with Keeping(self._run, self._llm, answered, live):
             await live.pause()
-            completion, seconds = answered.completion, monotonic() - started
-            estimate = answered.prompt_tokens
+            completion, estimate, dues = answered
+            seconds = monotonic() - started
             self._note_answer(estimate, completion)
             seen = self._history.ranges_in(request.messages)
-            recorded = completion_event(
+            event = completion_event(
                 completion, seconds, number=number, estimated=estimate, history=seen
             )
-            events = [*live.finish(completion.message.content), recorded]
+            events = [*live.finish(completion.message.content), event]
             attempt, shown = self.task.attempt, live.shown_as
             step = completion_step(
                 key, completion, seconds=seconds, attempt=attempt, shown_as=shown
             )
-            await self._record(step, events, answered)
+            ends = self.ends_with_answer and not completion.message.tool_calls
+            done = await self._log.record(step, events, dues=dues, may_wait=ends)
+            self._completed.append(Taken(done.kind, done.usage))
         return completion
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
-        self.exchanges.append(Exchange(prompt_tokens, completion))
+        self.exchanges.append(Exchange.of(completion, prompt_tokens))
         self._items += bool(completion.message.content)
         self._said = completion.message.content
         self._marks.note_answer(completion)
-
-    def _keeping(self, answered: Answered, live: LiveText | None = None) -> Keeping:
-        return Keeping(self._run, self._llm, answered, live)
 
     async def _ask_live(
         self, key: str, request: CompletionRequest, live: LiveText
@@ -347,7 +350,7 @@ class JournaledRunContext:
             return done.outcome
         started = monotonic()
         with self._run.step(name):
-            outcome = check_json(await function(), path=f"outcome of step {name!r}")
+            outcome = plain_json(await function(), path=f"outcome of step {name!r}")
         seconds, attempt = monotonic() - started, self.task.attempt
         step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)
         await self._tell(step, seconds=round(seconds, 3))
@@ -380,12 +383,9 @@ class JournaledRunContext:
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
-    async def _record(
-        self, step: Step, events: list[NewEvent], answered: Answered | None = None
-    ) -> None:
-        dues = answered.dues if answered else None
+    async def _record(self, step: Step, events: list[NewEvent]) -> None:
         with self._run.recording():
-            self._steps[step.key] = await self._log.record(step, events, dues=dues)
+            self._steps[step.key] = await self._log.record(step, events)
 
     async def _decided(self, step: Step) -> None:
         await self._tell(step, decision=step.outcome)

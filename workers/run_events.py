@@ -33,15 +33,15 @@ def completion_event(
     facts: dict[str, JsonValue] = {
         "completion": number,
         "model": completion.model,
-        "finish_reason": completion.finish_reason.value,
+        "finish_reason": str(completion.finish_reason),
         "seconds": round(seconds, 3),
         "tool_calls": [call.name for call in completion.message.tool_calls],
         "estimated_input_tokens": estimated,
-        "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
+        "usage": completion.usage.told() if completion.usage else None,
     }
     if history:
         facts["history"] = history
-    return NewEvent(type=EventType.COMPLETION_RECORDED, data=facts)
+    return NewEvent(EventType.COMPLETION_RECORDED, facts)
 
 
 def summary_event(summary: Message, step: Step, *, messages: int) -> NewEvent:
@@ -50,9 +50,9 @@ def summary_event(summary: Message, step: Step, *, messages: int) -> NewEvent:
         "name": step.key,
         "covers": summary.covers,
         "messages": messages,
-        "usage": step.usage.model_dump(mode="json"),
+        "usage": step.usage.told(),
     }
-    return NewEvent(type=EventType.STEP_RECORDED, data=facts)
+    return NewEvent(EventType.STEP_RECORDED, facts)
 
 
 def message_events(text: str, *, item_id: str, index: int) -> list[NewEvent]:
@@ -68,15 +68,15 @@ def message_begun_events(item_id: str, index: int) -> list[NewEvent]:
     """Return the log entries of a message whose text is yet to come."""
     item: JsonObject = {"id": item_id, "type": "message"}
     return [
-        NewEvent(type=EventType.ITEM_ADDED, data={"output_index": index, "item": item}),
-        NewEvent(type=EventType.PART_ADDED, data=_place(item_id, index)),
+        NewEvent(EventType.ITEM_ADDED, {"output_index": index, "item": item}),
+        NewEvent(EventType.PART_ADDED, _place(item_id, index)),
     ]
 
 
 def text_delta_event(text: str, item_id: str, index: int) -> NewEvent:
     """Return the log entry of a piece of a message."""
     place = _place(item_id, index)
-    return NewEvent(type=EventType.TEXT_DELTA, data={**place, "delta": text})
+    return NewEvent(EventType.TEXT_DELTA, {**place, "delta": text})
 
 
 def message_ended_events(text: str, item_id: str, index: int) -> list[NewEvent]:
@@ -84,9 +84,9 @@ def message_ended_events(text: str, item_id: str, index: int) -> list[NewEvent]:
     place: JsonObject = {**_place(item_id, index), "text": text}
     item: JsonObject = {"id": item_id, "type": "message", "text": text}
     return [
-        NewEvent(type=EventType.TEXT_DONE, data=place),
-        NewEvent(type=EventType.PART_DONE, data=place),
-        NewEvent(type=EventType.ITEM_DONE, data={"output_index": index, "item": item}),
+        NewEvent(EventType.TEXT_DONE, place),
+        NewEvent(EventType.PART_DONE, place),
+        NewEvent(EventType.ITEM_DONE, {"output_index": index, "item": item}),
     ]
 
 
@@ -99,7 +99,7 @@ def message_cut_event(text: str, item_id: str, index: int) -> NewEvent:
         "status": "incomplete",
     }
     data: JsonObject = {"output_index": index, "item": item}
-    return NewEvent(type=EventType.ITEM_DONE, data=data)
+    return NewEvent(EventType.ITEM_DONE, data)
 
 
 def _place(item_id: str, index: int) -> JsonObject:
@@ -118,14 +118,10 @@ def client_call_events(
         arguments = dumps(call.arguments)
         facts = {**place, "item_id": item_id, "name": call.name}
         events += [
-            NewEvent(type=EventType.ITEM_ADDED, data={**place, "item": item}),
-            NewEvent(
-                type=EventType.ARGUMENTS_DELTA, data={**facts, "delta": arguments}
-            ),
-            NewEvent(
-                type=EventType.ARGUMENTS_DONE, data={**facts, "arguments": arguments}
-            ),
-            NewEvent(type=EventType.ITEM_DONE, data={**place, "item": item}),
+            NewEvent(EventType.ITEM_ADDED, {**place, "item": item}),
+            NewEvent(EventType.ARGUMENTS_DELTA, {**facts, "delta": arguments}),
+            NewEvent(EventType.ARGUMENTS_DONE, {**facts, "arguments": arguments}),
+            NewEvent(EventType.ITEM_DONE, {**place, "item": item}),
         ]
     return events
 
@@ -134,10 +130,10 @@ def tool_started_events(call: ToolCall, *, item_id: str, index: int) -> list[New
     """Return the log entries of a tool call that begins."""
     item = _tool_item(call, item_id=item_id)
     return [
-        NewEvent(type=EventType.ITEM_ADDED, data={"output_index": index, "item": item}),
+        NewEvent(EventType.ITEM_ADDED, {"output_index": index, "item": item}),
         NewEvent(
-            type=EventType.TOOL_CALL_STARTED,
-            data={"item_id": item_id, "output_index": index, "name": call.name},
+            EventType.TOOL_CALL_STARTED,
+            {"item_id": item_id, "output_index": index, "name": call.name},
         ),
     ]
 
@@ -164,8 +160,8 @@ def tool_ended_events(
         "seconds": round(seconds, 3),
     }
     return [
-        NewEvent(type=ended, data=facts),
-        NewEvent(type=EventType.ITEM_DONE, data={"output_index": index, "item": item}),
+        NewEvent(ended, facts),
+        NewEvent(EventType.ITEM_DONE, {"output_index": index, "item": item}),
     ]
 
 

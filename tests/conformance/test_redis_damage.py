@@ -21,7 +21,7 @@ from tests.conformance.task_steps import (
 )
 
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
-PROGRESS = NewEvent(type=EventType.PROGRESS)
+PROGRESS = NewEvent(type=EventType.PROGRESS, data={})
 
 
 @pytest.fixture

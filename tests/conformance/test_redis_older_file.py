@@ -18,7 +18,7 @@ from tests.conformance.task_steps import FENCED_WRITES, claim, completed, submit
 
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
 START = StepStart(key="completion:2", kind=StepKind.COMPLETION)
-PROGRESS = NewEvent(type=EventType.PROGRESS)
+PROGRESS = NewEvent(type=EventType.PROGRESS, data={})
 
 
 @pytest.fixture

@@ -357,7 +357,7 @@ async def test_no_method_finds_another_tenants_task(stores: Stores) -> None:
     )
     assert refusal is RefusalReason.UNKNOWN
     assert await tasks.renew([theirs], lease_seconds=30) == ("lost",)
-    event = NewEvent(type=EventType.PROGRESS)
+    event = NewEvent(type=EventType.PROGRESS, data={})
     for write in (
         tasks.append_events(theirs, [event]),
         tasks.record_step(theirs, Step(key="t", kind=StepKind.CUSTOM)),

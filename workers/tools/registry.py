@@ -10,12 +10,15 @@ from pydantic import JsonValue
 from conversations.json_value import dumps
 from conversations.mending import mended
 from conversations.message import ToolCall
+from conversations.trusted import trusted
 from workers.errors import InvalidAgent, ToolError, UnknownTool
 from workers.llm.provider import ToolSpec
 from workers.tools.tool import Tag, Tool, ToolContext, ToolResult
 
 MAX_RESULT_BYTES = 64 * 1024
 """Text of one result that a model is shown; about 16,000 tokens of English."""
+_BYTES_OF_A_CHARACTER = 4
+"""In UTF-8, at most."""
 
 
 class ToolRegistry:
@@ -93,13 +96,13 @@ class ToolRegistry:
 
 
 def result_of(call_id: str, output: JsonValue) -> ToolResult:
-    """Return what a tool gave as the model will read it."""
+    """Return what a tool gave, which is plain JSON, as the model will read it."""
     if isinstance(output, str):
-        return ToolResult(call_id=call_id, content=_shown(output))
+        return trusted(ToolResult, call_id=call_id, content=_shown(output))
     text = dumps(output)
     shown = _shown(text)
     kept = output if shown == text else None
-    return ToolResult(call_id=call_id, content=shown, output=kept)
+    return trusted(ToolResult, call_id=call_id, content=shown, output=kept)
 
 
 def _unknown(name: str, known: Iterable[str]) -> UnknownTool:
@@ -108,9 +111,12 @@ def _unknown(name: str, known: Iterable[str]) -> UnknownTool:
 
 
 def _shown(text: str) -> str:
-    data = mended(text).encode("utf-8")
+    text = mended(text)
+    if _BYTES_OF_A_CHARACTER * len(text) <= MAX_RESULT_BYTES:
+        return text
+    data = text.encode("utf-8")
     if len(data) <= MAX_RESULT_BYTES:
-        return data.decode("utf-8")
+        return text
     head = data[:MAX_RESULT_BYTES].decode("utf-8", "ignore")
     return (
         f"{head}\n[cut here: {MAX_RESULT_BYTES} of {len(data)} bytes are shown;"

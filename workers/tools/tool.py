@@ -22,11 +22,9 @@ from conversations.json_value import (
     NotStorable,
     Text,
     check_identifier,
-    check_json,
-    dumps,
-    loads,
+    plain_json,
 )
-from conversations.mending import mended_json
+from conversations.mending import mended, mended_json
 from conversations.message import Message, Role
 from conversations.trusted import trusted
 from orchestrator.task import Task
@@ -297,14 +295,13 @@ class Tool:
         return await result if inspect.isawaitable(result) else result
 
     def _checked_result(self, result: object) -> JsonValue:
+        if type(result) is str:
+            return mended(result)
         try:
             # A call that has had its effect does not fail for a character.
-            mended = mended_json(cast("JsonValue", result))
-            text = dumps(check_json(mended, path="result"))
+            return plain_json(mended_json(cast("JsonValue", result)), path="result")
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
-        # Through text, so that tuples and subclasses are what a resumed run reads.
-        return cast("JsonValue", loads(text))
 
 
 def _in_thread(bound: Callable[[], Any]) -> object:
