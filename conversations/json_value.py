@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Strict
 from pydantic_core import from_json, to_json
 
 from conversations.shown_path import shown_path
+
+J = TypeVar("J", bound=JsonValue)
 
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
@@ -144,6 +146,15 @@ def written(
     serializer = value.__pydantic_serializer__
     data = serializer.to_json(value, exclude=exclude, exclude_defaults=without_defaults)
     return data.decode()
+
+
+def copied(value: J) -> J:
+    """A copy of plain JSON that shares nothing that can be changed."""
+    if isinstance(value, dict):
+        return cast("J", {name: copied(item) for name, item in value.items()})
+    if isinstance(value, list):
+        return cast("J", [copied(item) for item in value])
+    return value
 
 
 def size_of(value: object) -> int:

@@ -5,12 +5,13 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
@@ -52,6 +53,7 @@ class Execution(NamedTuple):
 
     result: TaskResult
     turn: tuple[Message, ...]
+    """Of a task without a conversation none."""
 
 
 class AgentManager(Protocol):
@@ -92,6 +94,14 @@ class AgentManager(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """The agents' names, for each claim."""
+        ...
+
+    @property
+    def asking_at_once(self) -> Collection[str]:
+        """Those of them whose runs ask a model first, with nothing before it.
+
+        That is a hint: a completion that was marked and does not follow loses its mark.
+        """
         ...
 
     async def execute_task(self, task: Task) -> TaskResult:
@@ -146,6 +156,7 @@ class LocalAgentManager:
         self._tools = tools
         self._strict_tools = strict_tools
         self._agents: dict[str, _Registered] = {}
+        self._asking_at_once: frozenset[str] = frozenset()
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
         _check_arguments(config, agent)
@@ -166,6 +177,12 @@ class LocalAgentManager:
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
         self._agents[config.name] = _Registered(config, agent, is_ours)
+        asks = type(agent) is LLMAgent and self._may_ask_at_once(config)
+        others = self._asking_at_once - {config.name}
+        self._asking_at_once = others | ({config.name} if asks else set())
+
+    def _may_ask_at_once(self, config: AgentConfig) -> bool:
+        return self._governor is None or self._governor.lets_ask_at_once(config)
 
     def get_agent(self, name: str) -> Agent:
         return self._find(name).agent
@@ -182,6 +199,10 @@ class LocalAgentManager:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._agents)
+
+    @property
+    def asking_at_once(self) -> Collection[str]:
+        return self._asking_at_once
 
     async def execute_task(self, task: Task) -> TaskResult:
         start = RunStart(run=Run(task), log=DetachedRunLog())
@@ -221,6 +242,8 @@ class LocalAgentManager:
             partial=answer.partial,
             executed_at=datetime.now(UTC),
         )
+        if start.run.task.conversation_id is None:
+            return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
         opening = () if summary is None else (summary,)
         return Execution(result=result, turn=(*opening, *turn))
@@ -296,9 +319,9 @@ def _input_of(
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=deepcopy(task.input) | results,
-        context=deepcopy(task.context),
-        parameters=deepcopy(config.parameters | task.parameters),
+        data=copied(task.input) | results,
+        context=copied(task.context),
+        parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )

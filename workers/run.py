@@ -55,7 +55,7 @@ class Run:
         self.lease = lease
         self.interrupt_reason: Interrupt | None = None
         self.started = monotonic()
-        self._abandoned: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
         self._steps: dict[asyncio.Task[Any], str] = {}
         self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
@@ -107,11 +107,13 @@ class Run:
     def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
         """Begin the clocks of the agent's task.
 
-        Returns a future that is done when the agent disobeyed its cancel for too long.
+        Returns a future that is done when the task has ended, or has disobeyed its
+        cancel for too long.
         """
         self._agent_task = agent_task
         loop = asyncio.get_running_loop()
-        self._abandoned = loop.create_future()
+        self._left = loop.create_future()
+        agent_task.add_done_callback(self._leave)
         used = self.task.running_seconds
         limits = (
             (self.task.soft_time_limit_seconds, Interrupt.SOFT_LIMIT),
@@ -127,7 +129,7 @@ class Run:
             self._timers.append(
                 loop.call_later(left, self.interrupt, Interrupt.DEADLINE)
             )
-        return self._abandoned
+        return self._left
 
     def stop(self) -> None:
         """End the clocks."""
@@ -156,9 +158,7 @@ class Run:
             self._agent_task.cancel()
         if reason is not Interrupt.SOFT_LIMIT and self._agent_task is not None:
             loop = asyncio.get_running_loop()
-            self._timers.append(
-                loop.call_later(self._agent_stop_seconds, self._abandon)
-            )
+            self._timers.append(loop.call_later(self._agent_stop_seconds, self._leave))
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Enclose the work of one named step, which every interrupt may cut short.
@@ -225,9 +225,9 @@ class Run:
         if not self._steps and not self._recordings:
             self.interrupt(Interrupt.PARK)
 
-    def _abandon(self) -> None:
-        if self._abandoned is not None and not self._abandoned.done():
-            self._abandoned.set_result(None)
+    def _leave(self, *_: object) -> None:
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
 
     def _soft_limit_reached(self) -> SoftTimeLimitReached:
         self._soft_told = True
