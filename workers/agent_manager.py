@@ -293,9 +293,7 @@ def _named(given: object) -> str:
 def _own(config: AgentConfig) -> AgentConfig:
     """Return what an agent of a user's may change in place: no later run sees it."""
     names = ("parameters", "options", "output_schema")
-    return config.model_copy(
-        update={name: deepcopy(getattr(config, name)) for name in names}
-    )
+    return changed(config, **{name: deepcopy(getattr(config, name)) for name in names})
 
 
 def _checked(answer: object) -> AgentResult:
