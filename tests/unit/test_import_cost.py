@@ -24,7 +24,15 @@ from workers.start_check import build_manager
 settings = load_settings()
 build_manager(settings, open_governor(settings, connect(settings)))
 """
-ONLY_FOR_SOME = {"fastapi", "griffe", "jinja2", "jsonschema", "prometheus_client"}
+ONLY_FOR_SOME = {
+    "fastapi",
+    "griffe",
+    "httpx",
+    "jinja2",
+    "jsonschema",
+    "prometheus_client",
+    "rich",
+}
 """Each is some MiB of a worker's memory, needed by few agents or none."""
 
 COST = """
