@@ -5,6 +5,7 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -95,6 +96,14 @@ class AgentManager(Protocol):
         """The agents' names, for each claim."""
         ...
 
+    @property
+    def asking_at_once(self) -> Collection[str]:
+        """Those of them whose runs ask a model first, with nothing before it.
+
+        That is a hint: a completion that was marked and does not follow loses its mark.
+        """
+        ...
+
     async def execute_task(self, task: Task) -> TaskResult:
         """Run a task's agent to its answer, here and now, storing nothing.
 
@@ -147,6 +156,7 @@ class LocalAgentManager:
         self._tools = tools
         self._strict_tools = strict_tools
         self._agents: dict[str, _Registered] = {}
+        self._asking_at_once: frozenset[str] = frozenset()
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
         _check_arguments(config, agent)
@@ -167,6 +177,12 @@ class LocalAgentManager:
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
         self._agents[config.name] = _Registered(config, agent, is_ours)
+        asks = type(agent) is LLMAgent and self._may_ask_at_once(config)
+        others = self._asking_at_once - {config.name}
+        self._asking_at_once = others | ({config.name} if asks else set())
+
+    def _may_ask_at_once(self, config: AgentConfig) -> bool:
+        return self._governor is None or self._governor.lets_ask_at_once(config)
 
     def get_agent(self, name: str) -> Agent:
         return self._find(name).agent
@@ -183,6 +199,10 @@ class LocalAgentManager:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._agents)
+
+    @property
+    def asking_at_once(self) -> Collection[str]:
+        return self._asking_at_once
 
     async def execute_task(self, task: Task) -> TaskResult:
         start = RunStart(run=Run(task), log=DetachedRunLog())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from types import TracebackType
+from typing import Final
 
 from conversations.trusted import trusted
 from orchestrator.dues import Admission, Needs
@@ -15,6 +16,9 @@ from workers.llm.run_provider import Answered, Heard, RunProvider
 from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
+
+FIRST_COMPLETION: Final = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+"""With which the tool loop begins."""
 
 
 class CompletionMarks:
