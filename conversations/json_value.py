@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Strict
 from pydantic_core import from_json, to_json
@@ -104,6 +104,19 @@ def _check_scalar(value: object, path: str) -> None:
             f"not JSON (type {type(value).__name__});"
             " send text, numbers, booleans, lists or objects",
         )
+
+
+J = TypeVar("J", bound=JsonValue)
+
+
+def copied(value: J) -> J:
+    """A copy of plain JSON that shares nothing with it that could be changed."""
+    copy: object = value
+    if isinstance(value, dict):
+        copy = {name: copied(item) for name, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        copy = [copied(item) for item in value]
+    return cast("J", copy)
 
 
 def dumps(value: object) -> str:

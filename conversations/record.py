@@ -90,6 +90,7 @@ def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
     )
 
 
+@lru_cache(maxsize=64)  # every turn brings those of its service
 def write_limits(config: ConversationConfig) -> tuple[str, str, str]:
     """The config as JSON, then the two limits that scripts apply; '' for none."""
     ttl = config.ttl_seconds

@@ -5,12 +5,11 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, check_json, check_text, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
@@ -19,7 +18,7 @@ from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
 from orchestrator.output_schema import schema_problem
-from orchestrator.task import Task, TaskResult
+from orchestrator.task import StopReason, Task, TaskResult, TaskStats
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
@@ -208,15 +207,7 @@ class LocalAgentManager:
         finally:
             await context.aclose()
         entry.health = _succeeded(entry.health)
-        result = TaskResult(
-            task_id=start.run.task.id,
-            content=answer.content,
-            output=answer.output,
-            stats=context.stats(),
-            stop_reason=answer.stop_reason,
-            partial=answer.partial,
-            executed_at=datetime.now(UTC),
-        )
+        result = _result_of(start.run.task, answer, context.stats())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
         opening = () if summary is None else (summary,)
         return Execution(result=result, turn=(*opening, *turn))
@@ -270,6 +261,29 @@ def _checked(answer: object) -> AgentResult:
     return answer
 
 
+def _result_of(task: Task, answer: AgentResult, stats: TaskStats) -> TaskResult:
+    """Return an answer as it is stored; a copy that an agent made is not checked yet.
+
+    Raises:
+        ValueError: it holds what no result may.
+    """
+    fields: dict[str, Any] = {
+        "task_id": task.id,
+        "content": answer.content,
+        "output": answer.output,
+        "stats": stats,
+        "stop_reason": answer.stop_reason,
+        "partial": answer.partial,
+        "executed_at": datetime.now(UTC),
+    }
+    kinds = (type(answer.content), type(answer.stop_reason), type(answer.partial))
+    if kinds != (str, StopReason, bool):
+        return TaskResult(**fields)
+    check_text(answer.content, path="content")
+    fields["output"] = copied(check_json(answer.output, path="output"))
+    return trusted(TaskResult, **fields)
+
+
 def _input_of(
     start: RunStart,
     config: AgentConfig,
@@ -281,9 +295,9 @@ def _input_of(
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=deepcopy(task.input) | results,
-        context=deepcopy(task.context),
-        parameters=deepcopy(config.parameters | task.parameters),
+        data=copied(task.input) | results,
+        context=copied(task.context),
+        parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )
