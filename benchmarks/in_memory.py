@@ -23,7 +23,7 @@ from orchestrator import memory_ledger
 from orchestrator.celery_settings import celery_settings
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import load_settings
-from workers.broker_link import lean_broker
+from workers.broker_link import BrokerLink, lean_broker
 from workers.executor import Executor
 from workers.greenlet_bridge import await_
 from workers.in_process import ExecutorQueue, open_orchestrator
@@ -37,7 +37,9 @@ if os.environ.get("IN_MEMORY_COPIES") == "none":
     copy.deepcopy = pydantic.main.deepcopy = lambda value, *_, **__: value
     memory_ledger.deepcopy = copy.deepcopy
 
-app = Celery("in_memory", set_as_current=False, include=["benchmarks.jobs"])
+app = Celery(
+    "in_memory", set_as_current=False, include=["benchmarks.jobs"], amqp=BrokerLink
+)
 app.config_from_object(celery_settings(load_settings()))
 app.conf.broker_transport_options |= {"accept_tasks": ["memory.prepare", "memory.run"]}
 

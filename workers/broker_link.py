@@ -16,12 +16,29 @@ from kombu.utils.url import maybe_sanitize_url
 
 from orchestrator.redis_url import redact
 
+_BY_SOCKET: Final = "workers.transport:SocketTransport"
+_TRANSPORTS: Final = {
+    "redis": "workers.transport:Transport",
+    "rediss": "workers.transport:Transport",
+    "redis+socket": _BY_SOCKET,
+}
 PAUSE_SECONDS: Final = 1
 LONGEST_PAUSE_SECONDS: Final = 3
 
 
 class PatientConnection(Connection):
     """Asks again after a short pause, for as long as it takes."""
+
+    def __init__(self, hostname: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Connect to a URL as Celery's settings have it.
+
+        kombu takes the `redis` of `redis+socket://` for the transport whatever else is
+        chosen; without it the URL reaches our channel unread. Only here: Celery reads
+        its settings also by kombu's own connection, to tell them to Flower.
+        """
+        if kwargs.get("transport") == _BY_SOCKET:
+            hostname = hostname.removeprefix("redis+")
+        super().__init__(hostname, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def connection_errors(self) -> tuple[type[BaseException], ...]:
@@ -79,13 +96,6 @@ def lean_broker(broker_url: str) -> dict[str, str]:
     They are the worker's alone: clients and Flower do as well on stock Redis. None for
     other brokers.
     """
-    scheme, _, rest = broker_url.partition("://")
-    if scheme in ("redis", "rediss"):
-        return {"broker_transport": "workers.transport:Transport"}
-    if scheme == "redis+socket":
-        names = ("broker_url", "broker_read_url", "broker_write_url")
-        return {
-            "broker_transport": "workers.transport:SocketTransport",
-            **dict.fromkeys(names, f"socket://{rest}"),
-        }
-    return {}
+    scheme = broker_url.partition("://")[0]
+    transport = _TRANSPORTS.get(scheme)
+    return {"broker_transport": transport} if transport else {}

@@ -42,6 +42,8 @@ class LiveText:
         self._key = f"completion:{number}"
         self._index = index
         self._heard = ""
+        self._pieces: list[str] = []
+        """Heard since then; joined when they are written."""
         self._tries = 1
         self._item: OpenItem | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -61,11 +63,11 @@ class LiveText:
 
     def again(self) -> None:
         """Begin anew: the model is asked (again)."""
-        self._heard = ""
+        self._heard, self._pieces = "", []
 
     def hear(self, text: str) -> None:
         """Take a piece of the answer."""
-        self._heard += text
+        self._pieces.append(text)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
@@ -97,7 +99,7 @@ class LiveText:
 
         Nothing may be heard any more; see `pause`.
         """
-        self._heard = content
+        self._heard, self._pieces = content, []
         events = [*self._catch_up(is_whole=True)]
         if self._item is not None:
             place = (self._item.id, self._item.index)
@@ -131,6 +133,9 @@ class LiveText:
 
     def _catch_up(self, *, is_whole: bool) -> Sequence[NewEvent]:
         """Return what leads from what was shown to what was heard."""
+        if self._pieces:
+            self._heard += "".join(self._pieces)
+            self._pieces = []
         shown = self._item.text if self._item else ""
         if self._heard == shown or (not is_whole and shown.startswith(self._heard)):
             return ()

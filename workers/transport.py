@@ -382,9 +382,6 @@ class Transport(stock.Transport):  # type: ignore[misc]
 
 
 class SocketTransport(Transport):
-    """For a unix socket, whose stock URL `redis+socket://` itself names a transport.
-
-    kombu then ignores `broker_transport`; `socket://` reaches the channel unread.
-    """
+    """For a unix socket: `socket://` reaches the channel unread."""
 
     can_parse_url = True

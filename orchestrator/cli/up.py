@@ -37,6 +37,8 @@ from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 
+_FLOWER_WAIT_SECONDS = 15.0
+"""It asks the workers as it starts, and complains of each answer that is missing."""
 _FLOWER_GRACE_SECONDS = 5.0
 _HTTP_GRACE_SECONDS = 10.0
 _WORKER_MARGIN_SECONDS = 5.0
@@ -236,11 +238,18 @@ async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
         if scripted:
             environment |= await stack.enter_async_context(open_double())
             click.echo("up       | the endpoint is scripted: no model is called")
-        notes = [asyncio.create_task(tell_ready(settings, workers=fleet.workers))]
+        ready = asyncio.create_task(tell_ready(settings, workers=fleet.workers))
+        notes = [ready]
         if not scripted:
             notes.append(asyncio.create_task(tell_endpoint(environment)))
+        keepers = [
+            asyncio.create_task(
+                _keep(name, line, environment, settings=settings, ready=ready)
+            )
+            for name, line in fleet.commands().items()
+        ]
         try:
-            await _keep(fleet.commands(), settings, environment, stopping)
+            await _until(stopping, keepers)
         finally:
             for note in notes:
                 note.cancel()
@@ -248,19 +257,24 @@ async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
 
 
 async def _keep(
-    commands: dict[str, list[str]],
-    settings: Settings,
+    name: str,
+    command: list[str],
     environment: dict[str, str],
-    stopping: asyncio.Event,
+    *,
+    settings: Settings,
+    ready: asyncio.Task[None],
 ) -> None:
-    keepers = [
-        asyncio.create_task(
-            keep_running(
-                name, line, environment, grace_seconds=_grace_seconds(name, settings)
-            )
-        )
-        for name, line in commands.items()
-    ]
+    if name == "flower":
+        await asyncio.wait({ready}, timeout=_FLOWER_WAIT_SECONDS)
+    await keep_running(
+        name, command, environment, grace_seconds=_grace_seconds(name, settings)
+    )
+
+
+async def _until(
+    stopping: asyncio.Event, keepers: Sequence[asyncio.Task[None]]
+) -> None:
+    """Wait until a signal or a child that is refused ends them all."""
     await asyncio.wait(
         [asyncio.create_task(stopping.wait()), *keepers],
         return_when=asyncio.FIRST_COMPLETED,

@@ -21,8 +21,8 @@ from tests.stand import RunningWorker
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
-OLDER = os.environ.get("CELERIAC_OLDER", "7cc2930")
-"""A commit of this repository; once there are releases, the one before this."""
+UNRELEASED = "7cc2930"
+"""A commit of this repository, taken until there is a release before this one."""
 CLIENT = """
 import sys
 from orchestrator import Orchestrator
@@ -41,13 +41,19 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = shutil.which("git")
     if git is None:
         pytest.skip("git is not installed")
-    archive = subprocess.run(
-        [git, "-C", str(Path(__file__).parents[2]), "archive", OLDER],
+    here = [git, "-C", str(Path(__file__).parents[2])]
+    last = subprocess.run(
+        [*here, "describe", "--tags", "--abbrev=0", "HEAD^"],
         check=False,
         capture_output=True,
+        text=True,
+    )
+    commit = os.environ.get("CELERIAC_OLDER") or last.stdout.strip() or UNRELEASED
+    archive = subprocess.run(
+        [*here, "archive", commit], check=False, capture_output=True
     )
     if archive.returncode:
-        pytest.skip(f"no commit {OLDER} here: {archive.stderr.decode().strip()}")
+        pytest.skip(f"no commit {commit} here: {archive.stderr.decode().strip()}")
     place = tmp_path_factory.mktemp("older")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as source:
         source.extractall(place, filter="data")

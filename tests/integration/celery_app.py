@@ -16,7 +16,7 @@ import redis
 from celery import Celery, current_task, signals
 from celery.exceptions import SoftTimeLimitExceeded
 
-from workers.broker_link import lean_broker
+from workers.broker_link import BrokerLink, lean_broker
 from workers.greenlet_bridge import await_
 
 ASYNC_POOL = "workers.pool:AsyncPool"
@@ -27,7 +27,7 @@ LONG = 3600.0
 
 _options: dict[str, Any] = json.loads(os.environ.get(SETTINGS_VARIABLE, "{}"))
 
-app = Celery("small", set_as_current=False)
+app = Celery("small", set_as_current=False, amqp=BrokerLink)
 app.conf.update(
     task_ignore_result=True,
     worker_prefetch_multiplier=1,

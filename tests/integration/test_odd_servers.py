@@ -28,9 +28,9 @@ from workers.errors import (
     RequestRejected,
     StreamTruncated,
 )
+from workers.llm.call_clock import CallClock
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.stream import CallClock
 
 Behaviour = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
 """Answers the n-th request of a connection; False closes it."""

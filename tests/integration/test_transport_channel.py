@@ -16,7 +16,7 @@ from kombu import Connection, Consumer, Queue
 from orchestrator.redis_url import for_kombu
 from tests.stand import wait_until
 from workers import transport
-from workers.broker_link import lean_broker
+from workers.broker_link import PatientConnection, lean_broker
 from workers.transport import Channel, TaskMessage
 
 PATIENCE_SECONDS = 20.0
@@ -27,10 +27,10 @@ Taken = Callable[[TaskMessage], object]
 
 @contextmanager
 def connected(url: str, **options: Any) -> Iterator[Connection]:
-    settings = lean_broker(for_kombu(url))
-    with Connection(
-        settings["broker_url"],
-        transport=settings["broker_transport"],
+    broker = for_kombu(url)
+    with PatientConnection(
+        broker,
+        transport=lean_broker(broker)["broker_transport"],
         transport_options=options,
     ) as connection:
         yield connection

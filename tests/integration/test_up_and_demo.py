@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 
 from tests.integration.cli_stand import (
@@ -92,9 +93,10 @@ def test_up_refuses_a_busy_flower_port_before_it_starts(
     assert not (stand.directory / ".celeriac").exists()
 
 
-def test_up_serves_the_agents_of_an_included_module(
-    stand: Stand, celeriac: Run
+def test_up_serves_the_agents_of_an_included_module_and_complains_of_nothing(
+    stand: Stand, celeriac: Run, unused_tcp_port: int
 ) -> None:
+    stand.environment["FLOWER_UNAUTHENTICATED_API"] = "true"
     module = stand.directory / "my_agents.py"
     module.write_text(
         "from orchestrator import AgentConfig\nfrom workers import extend\n\n\n"
@@ -103,7 +105,8 @@ def test_up_serves_the_agents_of_an_included_module(
     )
     line = (
         "up",
-        "--no-flower",
+        "--flower-port",
+        str(unused_tcp_port),
         "--no-http",
         "--scripted",
         "-c",
@@ -111,13 +114,26 @@ def test_up_serves_the_agents_of_an_included_module(
         "-I",
         "my_agents",
     )
-    with process(stand, *line) as (up, log):
+    with process(stand, *line, redis=False) as (up, log):
         wait_until(lambda: "| ready: " in log.read_text(), 60, log.read_text)
+        stand.redis_url = ""  # commands find the running one by themselves
         assert "desk" in celeriac("agents")[1]
         code, out, err = celeriac("submit", "desk", "Where is A-17?")
         assert (code, bool(out.strip())) == (0, True), err
+        workers = f"http://127.0.0.1:{unused_tcp_port}/api/workers"
+        wait_until(lambda: "worker_concurrency" in page(workers), 60, log.read_text)
+        assert "Traceback" not in log.read_text()
+        assert "Inspect method" not in log.read_text()
         up.send_signal(signal.SIGHUP)
         assert up.wait(40) == 0, log.read_text()
+
+
+def page(url: str) -> str:
+    """Return what is at an address; nothing while it does not answer."""
+    try:
+        return httpx.get(url).text
+    except httpx.HTTPError:
+        return ""
 
 
 def test_demo_without_redis_and_model_quotes_and_leaves_nothing(

@@ -21,6 +21,8 @@ _CHUNK_BYTES = 16 * 1024
 """Of compressed text at once."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """For zlib. Nothing is asked for; some proxies compress nevertheless."""
+_DEFLATED = 8
+"""The low half of the first byte of a body in zlib's envelope (RFC 1950)."""
 
 
 class BodyTooLarge(Exception):
@@ -43,6 +45,7 @@ def pieces_of(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[byte
 
     Raises:
         httpx.DecodingError: it is not what its encoding says.
+        httpx.ReadError: it breaks off.
     """
     if not encoding:
         return aiter(chunks)
@@ -54,6 +57,7 @@ def piece_by_piece(body: StreamReader, encoding: str) -> Callable[[], Awaitable[
 
     Raises:
         httpx.DecodingError: it is not what its encoding says.
+        httpx.ReadError: it breaks off.
     """
     if not encoding:
         return body.readany
@@ -69,6 +73,7 @@ async def gathered(
     Raises:
         BodyTooLarge: more came.
         httpx.DecodingError: it is not what its encoding says, or of an unknown one.
+        httpx.ReadError: it breaks off.
     """
     encoding = encoding_in(headers)
     if not is_known(encoding):
@@ -87,9 +92,11 @@ async def _inflated(
 ) -> AsyncGenerator[bytes]:
     if window_bits is None:
         return
-    inflate = zlib.decompressobj(window_bits)
+    inflate = None
     try:
         async for chunk in chunks:
+            if inflate is None:
+                inflate = zlib.decompressobj(_window_of(chunk, window_bits))
             rest = chunk
             while rest and not inflate.eof:
                 piece = inflate.decompress(rest, _PIECE_BYTES)
@@ -98,5 +105,11 @@ async def _inflated(
                     yield piece
     except zlib.error as exc:
         raise httpx.DecodingError(str(exc)) from exc
-    if not inflate.eof:
-        raise httpx.DecodingError("compressed body cut")
+    if inflate is None or not inflate.eof:
+        raise httpx.ReadError("compressed body cut")
+
+
+def _window_of(begin: bytes, window_bits: int) -> int:
+    """Return what zlib is to expect: some send `deflate` bare, as its name says."""
+    is_bare = window_bits == _WINDOW_BITS["deflate"] and begin[0] & 0x0F != _DEFLATED
+    return -window_bits if is_bare else window_bits

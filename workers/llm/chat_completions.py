@@ -8,7 +8,7 @@ dialect that the endpoint refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from conversations.json_value import dumps
 from workers.errors import LLMError
 from workers.llm.body import encoding_in, pieces_of
+from workers.llm.call_clock import CallClock
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent, open_client
@@ -32,7 +33,7 @@ from workers.llm.error_mapping import (
 from workers.llm.ollama import OLLAMA_FINGERPRINT, ollama_context
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.request_body import Dialect, changes, chat_body
-from workers.llm.stream import FOREIGN_ERRORS, Answer, CallClock
+from workers.llm.stream import FOREIGN_ERRORS, Answer, Payload
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +92,8 @@ class ChatCompletionsProvider:
         answer = await self._answer(request, stream=False)
         try:
             accumulator = CompletionAccumulator()
-            while (payload := await answer.next_payload()) is not None:
-                self._look_at(payload)
-                accumulator.feed(payload)
+            while payloads := await answer.payloads():
+                self._take(payloads, accumulator)
             return self._whole(accumulator, answer, request)
         except LLMError as exc:
             _drop_frames(exc)
@@ -107,10 +107,12 @@ class ChatCompletionsProvider:
         answer = await self._answer(request, stream=True)
         try:
             accumulator = CompletionAccumulator()
-            while (payload := await answer.next_payload()) is not None:
-                self._look_at(payload)
-                if delta := accumulator.feed(payload):
+            while payloads := await answer.payloads():
+                self._take(payloads, accumulator)
+                del payloads  # errors of the next are reported with variables
+                if delta := accumulator.added():
                     yield delta
+                del delta
             completion = self._whole(accumulator, answer, request)
         except LLMError as exc:
             _drop_frames(exc)
@@ -135,8 +137,12 @@ class ChatCompletionsProvider:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    def _look_at(self, payload: Mapping[str, object]) -> None:
-        if payload.get("system_fingerprint") == OLLAMA_FINGERPRINT:
+    def _take(
+        self, payloads: Sequence[Payload], accumulator: CompletionAccumulator
+    ) -> None:
+        for payload in payloads:
+            accumulator.feed(payload)
+        if payloads[0].get("system_fingerprint") == OLLAMA_FINGERPRINT:
             self._is_ollama = True
 
     def _whole(

@@ -49,6 +49,8 @@ _BROKEN_OFF = frozenset(
     }
 )
 """The server gave up. Other reasons end in `stop`; tool calls decide by presence."""
+_GROQ = "x_groq"
+"""Where Groq counts the tokens of a stream, whether it was asked for them or not."""
 _MOST_TOKENS = 10**9
 """A count beyond it is none."""
 
@@ -59,6 +61,7 @@ class CompletionAccumulator:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._told_text = self._told_reasoning = 0
         self._refusal: list[str] = []
         self._reasoning_field: str | None = None
         self._calls = ToolCallAccumulator()
@@ -67,41 +70,52 @@ class CompletionAccumulator:
         self._model = ""
         self._answered = False
 
-    def feed(self, payload: Mapping[str, object]) -> TextDelta | None:
-        """Take one chunk; return the text that it adds, if it does."""
+    def feed(self, payload: Mapping[str, object]) -> None:
+        """Take one chunk."""
         model, usage = payload.get("model"), payload.get("usage")
         if isinstance(model, str) and model:
             self._model = model
         if isinstance(usage, dict):
             self._usage = _usage(usage) or self._usage
+        if _GROQ in payload:
+            self._usage = self._usage or _usage_of_groq(payload[_GROQ])
         choices = payload.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and _is_first(choice.get("index")):
-                return self._feed_choice(choice)
-        return None
+                self._feed_choice(choice)
+                return
 
-    def _feed_choice(self, choice: Mapping[str, object]) -> TextDelta | None:
-        finish = choice.get("finish_reason")
-        if isinstance(finish, str) and finish.strip():
+    def added(self) -> TextDelta | None:
+        """Return the text that came since this was last asked, if any came."""
+        text = mended("".join(self._text[self._told_text :]))
+        reasoning = mended("".join(self._reasoning[self._told_reasoning :]))
+        self._told_text, self._told_reasoning = len(self._text), len(self._reasoning)
+        return TextDelta(text, reasoning) if text or reasoning else None
+
+    def _feed_choice(self, choice: Mapping[str, object]) -> None:
+        finish, usage = choice.get("finish_reason"), choice.get("usage")
+        if finish and isinstance(finish, str) and finish.strip():
             self._finish = finish.strip().lower()
-        message, delta = choice.get("message"), choice.get("delta")
-        if isinstance(usage := choice.get("usage"), dict):  # Moonshot's place
+        if usage and isinstance(usage, dict):  # Moonshot's place
             self._usage = _usage(usage) or self._usage
+        message = choice.get("message")
         if isinstance(message, dict):
             if isinstance(message.get("tool_calls"), list):
                 message = message | {"tool_calls": _numbered(message)}
-            return self._feed_message(message)
-        return self._feed_message(delta) if isinstance(delta, dict) else None
+            self._feed_message(message)
+        elif isinstance(delta := choice.get("delta"), dict):
+            self._feed_message(delta)
 
-    def _feed_message(self, message: Mapping[str, object]) -> TextDelta | None:
+    def _feed_message(self, message: Mapping[str, object]) -> None:
         self._answered = True
         content = message.get("content")
         if len(message) == 1 and isinstance(content, str):  # as most chunks are
             self._text.append(content)
-            return TextDelta(mended(content)) if content else None
-        text, reasoning = _content(content), self._reasoning_in(message)
-        self._text.append(text)
-        self._reasoning.append(reasoning)
+            return
+        if text := _content(content):
+            self._text.append(text)
+        if reasoning := self._reasoning_in(message):
+            self._reasoning.append(reasoning)
         if refusal := message.get("refusal"):
             self._refusal.append(_content(refusal))
         calls, old = message.get("tool_calls"), message.get("function_call")
@@ -109,9 +123,6 @@ class CompletionAccumulator:
             self._calls.feed(calls if isinstance(calls, list) else [calls])
         elif isinstance(old, dict):
             self._calls.feed([{"index": "function_call", "function": old}])
-        if not (text or reasoning):
-            return None
-        return TextDelta(text=mended(text), reasoning=mended(reasoning))
 
     def _reasoning_in(self, message: Mapping[str, object]) -> str:
         for name in _REASONING_FIELDS:
@@ -253,6 +264,11 @@ def _thought(content: object) -> str:
 
 def _is_first(index: object) -> bool:
     return index is None or index == 0 or _int(index) == 0
+
+
+def _usage_of_groq(facts: object) -> Usage | None:
+    usage = facts.get("usage") if isinstance(facts, dict) else None
+    return _usage(usage) if isinstance(usage, dict) else None
 
 
 def _usage(usage: Mapping[str, object]) -> Usage | None:

@@ -77,9 +77,10 @@ class EventStream:
         for raw in lines:
             line = raw.strip().removeprefix(_MARK)
             if line.startswith(b"data:"):
-                self._take(line[5:].strip(), found)
+                self._take(line[5:].lstrip(), found)
             elif not line:
-                self._flush(found)
+                if self._held:
+                    self._flush(found)
                 self._type = b""
             elif line.startswith(b"event:"):
                 self._type = line[6:].strip()

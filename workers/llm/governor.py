@@ -129,6 +129,7 @@ class GovernedProvider:
                     async for piece in pieces:
                         begun = True
                         yield piece
+                        del piece  # errors of the next are reported with variables
             except LLMError as exc:
                 if begun:
                     raise
@@ -237,6 +238,7 @@ class GovernedProvider:
                     call.completion = piece
                 else:
                     yield piece
+                del piece  # errors of the next are reported with variables
             if call.completion is None:
                 raise RuntimeError("a provider ends with its completion or raises")
             call.completion = await self._checked(call, call.completion)

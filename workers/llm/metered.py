@@ -40,6 +40,7 @@ class MeteredProvider:
             if isinstance(piece, Completion):
                 self._count(piece)
             yield piece
+            del piece  # errors of the next are reported with variables
 
     async def aclose(self) -> None:
         """Leave the other provider open; it has another owner."""

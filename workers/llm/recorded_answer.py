@@ -154,9 +154,12 @@ def _is_clean(values: list[object], text: str, secrets: Secrets) -> bool:
 def _read_by_client(values: list[object]) -> Iterator[str]:
     """Yield the answer and the reasoning that the values make, wherever they stand."""
     parser = CompletionAccumulator()
-    fed = [parser.feed(value) for value in values if isinstance(value, dict)]
-    yield "".join(delta.text for delta in fed if delta)
-    yield "".join(delta.reasoning for delta in fed if delta)
+    for value in values:
+        if isinstance(value, dict):
+            parser.feed(value)
+    if (read := parser.added()) is not None:
+        yield read.text
+        yield read.reasoning
 
 
 def _replaced(value: object, clean: Mapping[_Path, Iterator[str]], path: _Path) -> Any:

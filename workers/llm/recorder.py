@@ -25,6 +25,7 @@ from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.settings import load_settings
 from workers.errors import InvalidEndpoint, LLMError
 from workers.llm.body import BodyTooLarge, gathered
+from workers.llm.call_clock import CallClock
 from workers.llm.double import HEADER, Double
 from workers.llm.double_script import HttpReply
 from workers.llm.endpoint import CallLimits, Endpoint
@@ -32,7 +33,7 @@ from workers.llm.endpoint_client import Sent, open_client
 from workers.llm.endpoint_settings import endpoint_of, limits_of
 from workers.llm.error_mapping import transport_error
 from workers.llm.recorded_answer import MayHoldSecret, kept_body, kept_text
-from workers.llm.stream import FOREIGN_ERRORS, CallClock
+from workers.llm.stream import FOREIGN_ERRORS
 
 _KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
 _CHUNK_BYTES = 64 * 1024

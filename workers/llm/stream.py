@@ -1,141 +1,38 @@
 """One answer of an endpoint as JSON payloads: server-sent events or one document.
 
-Owns the limits of a call, time and bytes; what the payloads mean is the parser's
+Keeps to the limits of a call, time and bytes; what the payloads mean is the parser's
 affair.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeGuard
 
 import aiohttp
 import httpx
-from aiohttp import StreamReader
 
 from conversations.json_value import loads
 from conversations.mending import mended
-from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
+from workers.errors import LLMError, MalformedCompletion
 from workers.llm.body import encoding_in, is_known, piece_by_piece
+from workers.llm.call_clock import CallClock, Watch
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import bare, error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, NOT_JSON, EventStream
+from workers.llm.gathering import Gathering
 from workers.llm.waits import used_up_seconds
 
-T = TypeVar("T")
-
+Payload = dict[str, object]
 _DRAIN_SECONDS = 0.1
 """After the last event, for the end of the body: then the connection is reused."""
-_NOTHING = object()
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 _KEPT_BYTES = 2048
 """Of what came, for the error."""
 FOREIGN_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
 """What aiohttp raises, and httpx on top of it."""
-
-
-class CallClock:
-    """The time limits of one call."""
-
-    def __init__(self, endpoint: Endpoint, *, total_seconds: float) -> None:
-        self._endpoint = endpoint
-        self._total = total_seconds
-        self._now = asyncio.get_running_loop().time
-        self._started_at = self._now()
-
-    def elapsed_seconds(self) -> float:
-        """Since the call began."""
-        return self._now() - self._started_at
-
-    async def bound(self, awaitable: Awaitable[T], until_seconds: float) -> T:
-        """Await at most until so many seconds after the call's begin, or its total.
-
-        Raises:
-            LLMUnavailable: the time is up.
-        """
-        limit = min(until_seconds, self._total)
-        try:
-            async with asyncio.timeout_at(self._started_at + limit):
-                return await awaitable
-        except TimeoutError:
-            pass
-        # Raised out here, without a context: the frames that waited hold the headers.
-        raise self._too_late(limit)
-
-    def watch(self, body: StreamReader, *, until_seconds: float) -> Watch:
-        """Have the reading of a body fail at that time, or at the call's total."""
-        return Watch(self, body, until_seconds)
-
-    def instant(self, until_seconds: float) -> float:
-        """Return by the loop's clock when so many seconds, or the total, are over."""
-        return self._started_at + min(until_seconds, self._total)
-
-    def _too_late(self, seconds: float) -> LLMUnavailable:
-        return LLMUnavailable(
-            f"{self._endpoint.base_url} did not answer in time (gave up after"
-            f" {seconds:.4g} s); use a faster model or raise the limits of the call",
-            endpoint=self._endpoint.base_url,
-        )
-
-    def end(self, body: StreamReader, at: float) -> None:
-        """Have whoever reads a body learn that its time is up."""
-        body.set_exception(self._too_late(at - self._started_at))
-
-
-class Watch:
-    """The time limit of a body: one timer, however often the limit is moved.
-
-    A timer for each piece would cost more than reading it. Only reading is bounded:
-    what arrived while the reader did something else is still its own.
-    """
-
-    def __init__(self, clock: CallClock, body: StreamReader, until: float) -> None:
-        self._clock = clock
-        self._body = body
-        self._loop = asyncio.get_running_loop()
-        self._at = clock.instant(until)
-        self._last = clock.instant(float("inf"))
-        self._is_reading = False
-        self._timer = self._loop.call_at(self._at, self._look)
-
-    def move(self, until_seconds: float) -> None:
-        """Set another limit."""
-        self._at = self._clock.instant(until_seconds)
-        if self._at < self._timer.when():
-            self._set()
-
-    def extend(self, seconds: float) -> None:
-        """Set a limit of so many seconds from now, or the call's total."""
-        self._at = min(self._loop.time() + seconds, self._last)
-        if self._at < self._timer.when():
-            self._set()
-
-    def begin(self) -> None:
-        """Note that a piece of the body is awaited; the limit ends no other time."""
-        self._is_reading = True
-        if self._timer.when() <= self._loop.time():  # it came due while nobody read
-            self._set()
-
-    def pause(self) -> None:
-        """Note that it is not."""
-        self._is_reading = False
-
-    def stop(self) -> None:
-        """Watch no longer."""
-        self._timer.cancel()
-
-    def _set(self) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_at(self._at, self._look)
-
-    def _look(self) -> None:
-        if self._loop.time() < self._at:
-            self._set()
-        elif self._is_reading:
-            self._clock.end(self._body, self._at)
 
 
 class Answer:
@@ -167,15 +64,12 @@ class Answer:
         self._is_stream = self._media_type == "text/event-stream"
         if not self._is_stream:
             self._until = float("inf")
-        self._pending: Iterator[object] = iter(())
+        self._pending: list[object] = []
         self._first: bytes | None = None
         self._understood = False
         self._is_over = False
-
-    @cached_property
-    def _read(self) -> Callable[[], Awaitable[bytes]]:
-        """Reads the next piece of the body."""
-        return piece_by_piece(self._sent.response.content, self._encoding)
+        self._body = sent.response.content
+        self._read = piece_by_piece(self._body, self._encoding)
 
     @cached_property
     def _events(self) -> EventStream:
@@ -196,11 +90,11 @@ class Answer:
     def kept(self) -> str:
         """The first 2 kB of what came, without secrets."""
         text = self._kept.decode("utf-8", "replace")
-        is_all = self._size == len(self._kept) and self._sent.response.content.at_eof()
+        is_all = self._size == len(self._kept) and self._body.at_eof()
         return self._endpoint.scrub(text, is_cut=not is_all)
 
-    async def next_payload(self) -> dict[str, object] | None:
-        """Return the next event of a stream, or the one document; None at the end.
+    async def payloads(self) -> list[Payload]:
+        """Return what came next: events of a stream, or the one document; then nothing.
 
         Raises:
             LLMError: what came is no JSON object, carries an error, is too large,
@@ -208,20 +102,18 @@ class Answer:
         """
         if not self._size:
             await self._begin()
-        if self._is_stream:
-            value = await self._next_event()
-        elif self.ended:
-            return None
-        else:
+        if not self._is_stream:
+            if self.ended:
+                return []
             self.ended = True
-            value = await self._document()
-        if value is _NOTHING:
-            return None
-        if isinstance(value, list) and len(value) == 1:
-            [value] = value  # Gemini's errors
-        if isinstance(value, dict) and not has_failed(value):
-            return value
-        raise self._error_in(value)
+            return [self._required(await self._document())]
+        while not (found := self._arrived()):
+            if self._is_over:
+                self._require_an_event()
+                break
+            if not await self._read_on():
+                break
+        return found
 
     async def _begin(self) -> None:
         """Refuse what cannot be read; look at what has no type."""
@@ -230,15 +122,16 @@ class Answer:
                 f"compressed its answer ({self._encoding[:40]}), which was not asked"
                 " for"
             )
-        if self._media_type or self._first is not None:
-            return
-        try:
-            self._first = await self._next_chunk()
-        except FOREIGN_ERRORS as exc:
-            raise self._broken_off() from bare(exc, endpoint=self._endpoint)
-        self._is_stream = not self._first.lstrip(_SPACE).startswith((b"{", b"["))
+        if not self._media_type and self._first is None:
+            try:
+                self._first = await self._next_chunk()
+            except FOREIGN_ERRORS as exc:
+                raise self._broken_off() from bare(exc, endpoint=self._endpoint)
+            self._is_stream = not self._first.lstrip(_SPACE).startswith((b"{", b"["))
+            if self._is_stream:
+                self._pending = self._events.feed(self._first)
         if self._is_stream:
-            self._pending = iter(self._events.feed(self._first))
+            self._read = Gathering(self._sent.response, self._read).next
 
     async def _document(self) -> object:
         if self._media_type and "json" not in self._media_type:
@@ -246,6 +139,10 @@ class Answer:
             raise self._malformed(f"sent {self._media_type} instead of JSON")
         try:
             return _value_of(self._arrived_text() or await self._text())
+        except httpx.DecodingError as exc:
+            raise self._malformed(
+                f"sent a body that is not {self._encoding}, as its head says it is"
+            ) from bare(exc, endpoint=self._endpoint)
         except FOREIGN_ERRORS as exc:
             raise self._broken_off() from bare(exc, endpoint=self._endpoint)
 
@@ -254,10 +151,9 @@ class Answer:
 
         What is there takes no time, so it needs no clock.
         """
-        content = self._sent.response.content
-        if self._encoding or self._first is not None or not content.is_eof():
+        if self._encoding or self._first is not None or not self._body.is_eof():
             return b""
-        return self._counted(content.read_nowait())
+        return self._counted(self._body.read_nowait())
 
     async def _text(self) -> bytes:
         chunks = [self._first or b""]
@@ -272,24 +168,28 @@ class Answer:
         except FOREIGN_ERRORS:
             return
 
-    async def _next_event(self) -> object:
-        while (value := self._next_value()) is _NOTHING:
-            if self._is_over:
-                self._require_an_event()
-                return _NOTHING
-            if not await self._read_on():
-                return _NOTHING
-        return value
+    def _arrived(self) -> list[Payload]:
+        """Return the events that were read; none counts after the end.
 
-    def _next_value(self) -> object:
-        """Return the next value that has arrived; none counts after the end."""
-        for value in self._pending:
-            if value is DONE:
+        Raises:
+            LLMError: the first of them is an error; others are told in their turn.
+        """
+        found: list[Payload] = []
+        events, self._pending = self._pending, []
+        for place, value in enumerate(events if not self.ended else ()):
+            if _is_good(value):
+                found.append(value)
+            elif value is DONE:
                 self._end()
-            elif not self.ended:
+                break
+            elif found:
+                self._pending = events[place:]
+                break
+            else:
                 self._understood = True
-                return value
-        return _NOTHING
+                return [self._required(value)]
+        self._understood = self._understood or bool(found)
+        return found
 
     def _require_an_event(self) -> None:
         """Refuse a body that has ended without one.
@@ -316,17 +216,13 @@ class Answer:
             if self.ended:
                 return False
             raise
-        if chunk:
-            self._pending = iter(self._events.feed(chunk))
-            return True
-        self._is_over = True
-        self._pending = iter(self._events.end())
+        self._is_over = not chunk
+        self._pending = self._events.feed(chunk) if chunk else self._events.end()
         return True
 
     async def _next_chunk(self) -> bytes:
         if self._watch is None:
-            content = self._sent.response.content
-            self._watch = self._clock.watch(content, until_seconds=self._until)
+            self._watch = self._clock.watch(self._body, until_seconds=self._until)
         watch = self._watch
         watch.begin()
         try:
@@ -355,6 +251,18 @@ class Answer:
             raise self._malformed(f"sent more than {self._limits.max_bytes} bytes")
         return chunk
 
+    def _required(self, value: object) -> Payload:
+        """Return a value that came, if it is what an answer is made of.
+
+        Raises:
+            LLMError: it is not.
+        """
+        if isinstance(value, list) and len(value) == 1:
+            [value] = value  # Gemini's errors
+        if _is_good(value):
+            return value
+        raise self._error_in(value)
+
     def _error_in(self, value: object) -> LLMError:
         """Return what is wrong with what came."""
         if value is NOT_JSON:
@@ -376,6 +284,10 @@ class Answer:
             status=self._sent.response.status,
             body=self.kept,
         )
+
+
+def _is_good(value: object) -> TypeGuard[Payload]:
+    return type(value) is dict and not has_failed(value)
 
 
 def _value_of(text: bytes) -> object:

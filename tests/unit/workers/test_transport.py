@@ -8,13 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.app.utils import filter_hidden_settings
 from celery.worker.state import reserved_requests
 from kombu.asynchronous import Hub
 from kombu.messaging import Consumer
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 
-from workers.broker_link import lean_broker
+from workers.broker_link import BrokerLink, lean_broker
 from workers.task_message import TaskCall
 from workers.transport import (
     MAX_BATCH,
@@ -121,12 +123,7 @@ def test_without_prefetch_a_full_batch_may_come() -> None:
         ),
         (
             "redis+socket:///run/r.sock?virtual_host=1",
-            {
-                "broker_transport": "workers.transport:SocketTransport",
-                "broker_url": "socket:///run/r.sock?virtual_host=1",
-                "broker_read_url": "socket:///run/r.sock?virtual_host=1",
-                "broker_write_url": "socket:///run/r.sock?virtual_host=1",
-            },
+            {"broker_transport": "workers.transport:SocketTransport"},
         ),
         ("sentinel://h", {}),
         ("memory://", {}),
@@ -136,7 +133,24 @@ def test_a_worker_is_put_on_the_transport(url: str, expected: dict[str, str]) ->
     assert lean_broker(url) == expected
 
 
-def test_celery_takes_the_transport_for_redis() -> None:
+@pytest.mark.parametrize(
+    ("url", "transport"),
+    [
+        ("redis://h:1/2", Transport),
+        ("redis+socket:///run/r.sock?virtual_host=1", SocketTransport),
+    ],
+)
+def test_a_worker_on_the_transport_can_tell_its_settings(
+    url: str, transport: type[Transport]
+) -> None:
+    """Flower asks for them as soon as it has started."""
+    app = Celery(set_as_current=False, amqp=BrokerLink)
+    app.conf.update({"broker_url": url, **lean_broker(url)})
+    told = filter_hidden_settings(app.conf.table(with_defaults=True))
+    assert told["broker_url"].split(":")[0] == url.split(":", maxsplit=1)[0]
+    for connection in (app.connection_for_read(), app.connection_for_read().clone()):
+        assert type(connection.transport) is transport
+
     assert Transport.driver_type == "redis"
     assert Transport.implements.asynchronous
     assert Transport.Channel is SocketTransport.Channel is Channel

@@ -12,7 +12,7 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.completion_parser import CompletionAccumulator
-from workers.llm.provider import Completion, FinishReason
+from workers.llm.provider import Completion, FinishReason, TextDelta
 
 
 def whole(message: object, **fields: object) -> dict[str, object]:
@@ -255,9 +255,23 @@ def test_surrogate_halves_in_two_chunks_make_one_character():
 
 
 def test_every_delta_can_be_stored():
-    delta = CompletionAccumulator().feed(chunk({"content": "\ud83d"}))
+    accumulator = CompletionAccumulator()
+    accumulator.feed(chunk({"content": "\ud83d"}))
+    delta = accumulator.added()
     assert delta is not None
     assert delta.text == "\ufffd"
+
+
+def test_what_came_together_is_told_together_and_once():
+    accumulator = CompletionAccumulator()
+    accumulator.feed(chunk({"reasoning": "hm"}))
+    accumulator.feed(chunk({"content": "\ud83d"}))
+    accumulator.feed(chunk({"content": "\ude00"}))
+    assert accumulator.added() == TextDelta("\U0001f600", "hm")
+    assert accumulator.added() is None
+    accumulator.feed(chunk({"content": "!"}, "stop"))
+    assert accumulator.added() == TextDelta("!")
+    assert accumulator.completion(ended=True).message.content == "\U0001f600!"
 
 
 @pytest.mark.parametrize(
@@ -296,3 +310,21 @@ def test_an_output_limit_used_up_by_reasoning_names_the_remedy():
 def test_a_refusal_is_told(answer: dict[str, object]):
     with pytest.raises(CompletionRefused):
         parsed(answer)
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0}, 5, "absent"])
+def test_groqs_own_count_of_a_stream_is_read_where_it_stands(usage: object):
+    counted = {"prompt_tokens": 18, "completion_tokens": 7, "total_tokens": 25}
+    last = chunk({}, "stop") | {"x_groq": {"id": "req_1", "usage": counted}}
+    if usage != "absent":
+        last["usage"] = usage
+    completion = parsed(chunk({"content": "a"}) | {"x_groq": {"id": "req_1"}}, last)
+    assert completion.usage is not None
+    assert completion.usage.input_tokens == 18
+    assert completion.usage.output_tokens == 7
+
+
+@pytest.mark.parametrize("facts", [None, 1, [], {}, {"usage": None}, {"usage": []}])
+def test_groqs_facts_without_a_count_count_nothing(facts: object):
+    answer = chunk({"content": "a"}, "stop") | {"x_groq": facts}
+    assert parsed(answer).usage is None
