@@ -69,21 +69,29 @@ class MemoryRunJournal:
         with self._lock:
             entry = self._ledger.held(lease)
             kept = redacted_step(step, self._redact)
-            stored = entry.steps.get(step.key)
-            if stored is None:
-                stamp = {"attempt": lease.fence, "recorded_at": self._ledger.now}
-                entry.starts.pop(step.key, None)
-                entry.decisions.pop(step.key, None)
-                if entry.saying and entry.saying.key == step.key:
-                    entry.saying = None
-                entry.steps[step.key] = kept.model_copy(update=stamp, deep=True)
-                self._ledger.counts.add(lease.tenant, step_counts(step))
-                self._ledger.append(entry, events)
+            stored = self._write(entry, kept, events)
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             earlier = _earlier(stored, kept, attempt=lease.fence)
             has_mail = self._turns.has_mail(entry)
             begun = self._mark(entry, then, lease) if then is not None else None
             return Recorded(earlier, bells, has_mail, begun)
+
+    def _write(
+        self, entry: Entry, step: Step, events: Sequence[NewEvent]
+    ) -> Step | None:
+        """Keep a step and its events, unless one of its key is there; return that."""
+        stored = entry.steps.get(step.key)
+        if stored is not None:
+            return stored
+        stamp = {"attempt": entry.task.attempt, "recorded_at": self._ledger.now}
+        entry.starts.pop(step.key, None)
+        entry.decisions.pop(step.key, None)
+        if entry.saying and entry.saying.key == step.key:
+            entry.saying = None
+        entry.steps[step.key] = step.model_copy(update=stamp, deep=True)
+        self._ledger.counts.add(entry.task.tenant, step_counts(step))
+        self._ledger.append(entry, events)
+        return None
 
     async def take_messages(self, lease: Lease, key: str) -> Step | None:
         with self._lock:

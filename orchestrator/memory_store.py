@@ -18,6 +18,7 @@ from conversations.redaction import Redact
 from orchestrator.dues import Toll
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.journal_entries import redacted_step
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
@@ -35,6 +36,7 @@ from orchestrator.store import (
     Creation,
     Doorbell,
     Ending,
+    LastStep,
     Lease,
     SweepReport,
     TaskEnd,
@@ -228,7 +230,12 @@ class InMemoryTaskStore(
             return (*bells, *ledger.make_due(entry, due_at))
 
     async def finish(
-        self, lease: Lease, ending: Ending, *, running_seconds: float
+        self,
+        lease: Lease,
+        ending: Ending,
+        *,
+        running_seconds: float,
+        last: LastStep | None = None,
     ) -> tuple[Doorbell, ...]:
         status = ending.status
         if not status.is_terminal:
@@ -244,8 +251,11 @@ class InMemoryTaskStore(
                 return self._ledger.wake_next_turn(found)
             entry = self._ledger.held(lease)
             data = end_event_data(ending)
+            kept = redacted_step(last.step, self._redact) if last else None
             if not self._turns.append(entry, ending):
                 data["turn"] = "dropped"
+            if last and kept:
+                self._write(entry, kept, last.events)
             entry.finished_by = lease.fence
             self._ledger.count_run(entry, status, ending.failure)
             now = self._ledger.now

@@ -43,7 +43,14 @@ from orchestrator.redis_task_scripts import (
     RedisTaskScripts,
     require_name,
 )
-from orchestrator.store import Doorbell, Lease, Recorded, Started, Wakening
+from orchestrator.store import (
+    Doorbell,
+    LastStep,
+    Lease,
+    Recorded,
+    Started,
+    Wakening,
+)
 from orchestrator.task import AwaitedCall
 from orchestrator.task_record import (
     decided_too_late,
@@ -72,21 +79,24 @@ class RedisRunJournal(RedisTaskScripts):
         kept = redacted_step(step, self._redact)
         text = step_text(kept, attempt=lease.fence)
         keys, owed = payment(dues)
-        counts = step_counts(step)
         arguments: Arguments = [
-            step.key,
-            text,
-            _enters_history(kept),
             *(("", "") if then is None else _start(then, lease)),
             *owed,
-            len(counts),
-            *(part for count in counts for part in count),
-            *_event_arguments(events),
+            *_step_arguments(kept, text, events),
         ]
         answer = await self._write("record_step", lease, arguments, more_keys=keys)
         earlier = earlier_step(answer[0], text=text)
         begun = _started(answer[3:]) if then is not None else None
         return Recorded(earlier, read_doorbells(answer[1]), bool(answer[2]), begun)
+
+    def _last_step(self, lease: Lease, last: LastStep | None) -> Arguments:
+        """What the script that ends a task is given of its last step."""
+        if last is None:
+            return [0]
+        kept = redacted_step(last.step, self._redact)
+        text = step_text(kept, attempt=lease.fence)
+        arguments = _step_arguments(kept, text, last.events)
+        return [len(arguments), *arguments]
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         is_completion = int(start.kind is StepKind.COMPLETION)
@@ -180,6 +190,18 @@ class RedisRunJournal(RedisTaskScripts):
         if verdict == "too_late":
             raise decided_too_late(task)
         return Wakening(task, read_doorbells(answer[1]))
+
+
+def _step_arguments(step: Step, text: str, events: Sequence[NewEvent]) -> Arguments:
+    counts = step_counts(step)
+    return [
+        step.key,
+        text,
+        _enters_history(step),
+        len(counts),
+        *(part for count in counts for part in count),
+        *_event_arguments(events),
+    ]
 
 
 def _start(start: StepStart, lease: Lease) -> tuple[str, str]:

@@ -47,6 +47,7 @@ from orchestrator.store import (
     Cancellation,
     Doorbell,
     Ending,
+    LastStep,
     Lease,
     SweepReport,
     TaskEnd,
@@ -220,7 +221,12 @@ class RedisTaskStore(
             )
 
     async def finish(
-        self, lease: Lease, ending: Ending, *, running_seconds: float
+        self,
+        lease: Lease,
+        ending: Ending,
+        *,
+        running_seconds: float,
+        last: LastStep | None = None,
     ) -> tuple[Doorbell, ...]:
         if not ending.status.is_terminal:
             raise InvalidTransition(
@@ -237,6 +243,7 @@ class RedisTaskStore(
             int(result is not None and result.partial),
             dumps(data),
             dumps(data | {"turn": "dropped"}),
+            *self._last_step(lease, last),
         ]
         keys, turn_arguments = await self._turn(lease, ending)
         answer = await self._write(

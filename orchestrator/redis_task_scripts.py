@@ -49,7 +49,15 @@ _TASK_SCRIPTS: Final = (
 
 UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
 """Scripts that only read or free memory."""
-_SHARED: Final = ("counters", "task", "dispatch", "suspects", "ending", "decisions")
+_SHARED: Final = (
+    "counters",
+    "task",
+    "steps",
+    "dispatch",
+    "suspects",
+    "ending",
+    "decisions",
+)
 _SCRIPTS_ALONE: Final = (
     "renew",
     "surrender",

@@ -20,12 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchestrator.budget import Spent
-from orchestrator.dues import Admitted, Dues, Needs
-from orchestrator.events import NewEvent, TaskEvent
+from orchestrator.events import TaskEvent
 from orchestrator.figures_store import FiguresStore
-from orchestrator.gate import Wait
-from orchestrator.journal import Decision, Step, StepStart, Unfinished
+from orchestrator.journal import Decision
+from orchestrator.journal_store import JournalStore
 from orchestrator.schedule_store import ScheduleStore
 from orchestrator.task import AwaitedCall, Task, TaskFailure
 from orchestrator.task_listing import TaskFilter, TaskPage
@@ -35,6 +33,7 @@ from orchestrator.transition import (
     Creation,
     Doorbell,
     Ending,
+    LastStep,
     Lease,
     LeaseState,
     Recorded,
@@ -53,6 +52,7 @@ __all__ = [
     "Creation",
     "Doorbell",
     "Ending",
+    "LastStep",
     "Lease",
     "LeaseState",
     "Recorded",
@@ -68,7 +68,7 @@ __all__ = [
 ]
 
 
-class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
+class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protocol):
     """Keeps tasks, their journals and event logs, and decides what may run."""
 
     async def create(
@@ -175,95 +175,6 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         """
         ...
 
-    async def record_step(
-        self,
-        lease: Lease,
-        step: Step,
-        events: Sequence[NewEvent] = (),
-        *,
-        dues: Dues | None = None,
-        then: StepStart | None = None,
-    ) -> Recorded:
-        """Write a finished step and its events; the first writer of a key wins.
-
-        Recording the same key again adds no event, and tells of the step that stands
-        there when it is another. The run is above suspicion from now on. Its call's
-        dues are paid in the same change, also when the lease is lost. A completion that
-        follows at once is marked as begun along with it, as by `start_step`.
-
-        Raises:
-            LeaseLost: the fence is old.
-        """
-        ...
-
-    async def start_step(self, lease: Lease, start: StepStart) -> Started:
-        """Mark a step as begun; recording it replaces the mark.
-
-        A completion whose outcome is unknown counts as `maybe_paid`. A decision on the
-        step is used up. Nothing happens to a finished step.
-
-        Raises:
-            LeaseLost: the fence is old.
-        """
-        ...
-
-    async def admit_step(
-        self, lease: Lease, start: StepStart, needs: Needs
-    ) -> tuple[Admitted, Started] | Wait | Spent:
-        """Let a completion begin and mark it, as by `start_step`; both or neither.
-
-        Repeating it takes nothing more, as with a `Toll`.
-
-        Raises:
-            LeaseLost: the fence is old; nothing was taken.
-        """
-        ...
-
-    async def drop_start(self, lease: Lease, key: str) -> None:
-        """Remove this attempt's mark: the step is known to have had no effect.
-
-        Raises:
-            LeaseLost: the fence is old.
-        """
-        ...
-
-    async def take_messages(self, lease: Lease, key: str) -> Step | None:
-        """Journal the messages that steer this run as the step `key`; None without any.
-
-        Their tasks are no more: repeating their submit returns this run's task.
-
-        Raises:
-            LeaseLost: the fence is old.
-        """
-        ...
-
-    async def append_events(
-        self,
-        lease: Lease,
-        events: Sequence[NewEvent],
-        *,
-        unfinished: Unfinished | None = None,
-    ) -> None:
-        """Add events to the log, and keep what a completion has said so far.
-
-        That is part of what a turn without an answer leaves, unless the completion's
-        step is recorded before.
-
-        Raises:
-            LeaseLost: the fence is old.
-        """
-        ...
-
-    async def steps(
-        self, tenant: str, task_id: str, *, keys: Sequence[str] | None = None
-    ) -> tuple[Step, ...]:
-        """Return the journal in order of recording, or those steps of it alone.
-
-        Raises:
-            TaskNotFound: none of this tenant has the id.
-        """
-        ...
-
     async def events(
         self,
         tenant: str,
@@ -333,12 +244,18 @@ class TaskStore(ScheduleStore, WebhookStore, FiguresStore, Protocol):
         ...
 
     async def finish(
-        self, lease: Lease, ending: Ending, *, running_seconds: float
+        self,
+        lease: Lease,
+        ending: Ending,
+        *,
+        running_seconds: float,
+        last: LastStep | None = None,
     ) -> tuple[Doorbell, ...]:
         """End the task: status, result, turn, end event and health, once, together.
 
         So do all transitions that end a task: without a turn of its own the next turn
-        of a conversation leaves its question and a closing mark (`on_failure`).
+        of a conversation leaves its question and a closing mark (`on_failure`). Before
+        its end the run's `last` step is recorded, in the same change.
         Repeating it with the same fence after it took effect changes nothing.
 
         Raises:

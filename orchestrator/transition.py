@@ -13,6 +13,7 @@ from typing import NamedTuple
 from conversations.conversation import ConversationConfig
 from conversations.message import Message
 from conversations.store import WindowRead
+from orchestrator.events import NewEvent
 from orchestrator.journal import Decision, Step, StepStart
 from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
 
@@ -142,6 +143,13 @@ class Ending:
     result: TaskResult | None = None
     failure: TaskFailure | None = None
     turn: Turn | None = None
+
+
+class LastStep(NamedTuple):
+    """A finished step that is recorded with its run's end."""
+
+    step: Step
+    events: tuple[NewEvent, ...]
 
 
 class TaskEnd(NamedTuple):

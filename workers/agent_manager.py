@@ -21,6 +21,7 @@ from orchestrator.output_schema import schema_problem
 from orchestrator.task import StopReason, Task, TaskResult, TaskStats
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
+from workers.agents.llm_agent import LLMAgent
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
@@ -197,6 +198,7 @@ class LocalAgentManager:
         try:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)
+            context.ends_with_answer = _ends_with_answer(entry, agent_input)
             answer = _checked(await entry.agent.run(context, agent_input))
             await context.conclude(answer.content)
         except GateClosed:
@@ -301,6 +303,16 @@ def _input_of(
         messages=view.messages(summary),
         context_tokens=view.config.context_tokens,
     )
+
+
+def _ends_with_answer(entry: _Registered, agent_input: AgentInput) -> bool:
+    """Whether nobody's code but ours comes after an answer without calls.
+
+    Such an answer's record may go with the run's end. A schema is somebody's code too:
+    its patterns are run over the answer.
+    """
+    schemas = entry.config.output_schema, agent_input.parameters.get("output_schema")
+    return type(entry.agent) is LLMAgent and schemas == (None, None)
 
 
 def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:

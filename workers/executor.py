@@ -45,7 +45,7 @@ class Executor:
         self._limits = limits
         self.worker = worker
         self._insist = Insistence(patience_seconds=limits.store_patience_seconds)
-        self._settlement = Settlement(parts, limits=limits, insist=self._insist)
+        self._settlement = Settlement(parts, limits=limits)
         self.runs: dict[tuple[str, str], Run] = {}
         self.draining = False
 
@@ -77,10 +77,11 @@ class Executor:
         if self.draining:
             run.interrupt(Interrupt.DRAIN)
         facts = {"task_id": task_id, "attempt": run.task.attempt}
-        execution = self._execute(run, claim)
+        log = self._log_of(claim)
+        execution = self._execute(run, claim, log)
         del claim  # what it has read is held no longer than the run needs it
         try:
-            return await self._run_claimed(run, execution)
+            return await self._run_claimed(run, execution, log)
         except LeaseLost:
             logger.warning("run stopped: its lease was lost", extra=facts)
             return Outcome("lease_lost")
@@ -91,6 +92,7 @@ class Executor:
             return Outcome("store_unavailable")
         finally:
             run.stop()
+            log.leave()
             if self.runs.get(run.key) is run:
                 del self.runs[run.key]
 
@@ -129,8 +131,18 @@ class Executor:
             lease_seconds=self._limits.lease_seconds,
         )
 
+    def _log_of(self, claim: Claim) -> StoreRunLog:
+        return StoreRunLog(
+            self._parts.store,
+            lease=claim.lease,
+            insist=self._insist,
+            ring=self._settlement.ring,
+            task=claim.task,
+            has_mail=claim.has_mail,
+        )
+
     async def _run_claimed(
-        self, run: Run, execution: Coroutine[Any, Any, Execution]
+        self, run: Run, execution: Coroutine[Any, Any, Execution], log: StoreRunLog
     ) -> Outcome:
         agent = asyncio.create_task(execution)
         ends: set[asyncio.Future[Any]] = {agent, run.start(agent)}
@@ -145,28 +157,21 @@ class Executor:
                 "agent ignores its cancel and is left behind",
                 extra={"task_id": run.task.id, "agent": run.task.agent_name},
             )
-        return await self._settlement.settle(run, agent)
+        return await self._settlement.settle(run, agent, log)
 
-    async def _execute(self, run: Run, claim: Claim) -> Execution:
+    async def _execute(self, run: Run, claim: Claim, log: StoreRunLog) -> Execution:
         carry(claim.task.traceparent)
-        start = await self._start_of(run, claim)
+        start = await self._start_of(run, claim, log)
         del claim
         return await self._parts.manager.execute_run(start)
 
-    async def _start_of(self, run: Run, claim: Claim) -> RunStart:
+    async def _start_of(self, run: Run, claim: Claim, log: StoreRunLog) -> RunStart:
         view = await self._view_of(claim)
         results = await self._results_of(claim.task)
         return RunStart(
             run=run,
             results=results,
-            log=StoreRunLog(
-                self._parts.store,
-                lease=claim.lease,
-                insist=self._insist,
-                ring=self._settlement.ring,
-                task=claim.task,
-                has_mail=claim.has_mail,
-            ),
+            log=log,
             journal=Journal(claim.steps, claim.starts, claim.decisions, claim.read_at),
             view=view,
         )

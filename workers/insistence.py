@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, TypeVar
 
-from conversations.errors import ConversationStoreUnavailable
+from conversations.errors import ConversationError, ConversationStoreUnavailable
 from orchestrator.errors import OrchestratorError, StoreUnavailable
 
 T = TypeVar("T")
@@ -79,5 +79,5 @@ class Insistence:
     async def _quietly(self, call: Callable[[], Awaitable[object]]) -> None:
         try:
             await self(call)
-        except (OrchestratorError, ConversationStoreUnavailable) as exc:
+        except (OrchestratorError, ConversationError) as exc:
             logger.warning("not written after all", extra={"error": str(exc)})

@@ -108,6 +108,8 @@ class JournaledRunContext:
         self._items = 0
         self._item_log = ItemLog(log, attempt=run.task.attempt)
         self._said: str | None = None
+        self.ends_with_answer = False
+        """Whether only our own code runs after a completion without calls."""
         self._names: Counter[str] = Counter()
         self.tools: tuple[ToolSpec, ...] = tuple(tools.specs(config.tools))
 
@@ -175,13 +177,14 @@ class JournaledRunContext:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
         completion = answered.completion
-        async with self._keeping(answered):
+        async with Keeping(self._run, self._llm, answered, None):
             text = completion.message.content
             summary = summary_message(text, covers=view.window.cut)
             took, attempt = monotonic() - started, self.task.attempt
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
-            await self._record(step, [event], answered)
+            dues = answered.dues
+            self._steps[step.key] = await self._log.record(step, [event], dues=dues)
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -201,7 +204,7 @@ class JournaledRunContext:
             if self._completions == number:
                 self._completions -= 1
             raise
-        async with self._keeping(answered, live):
+        async with Keeping(self._run, self._llm, answered, live):
             await live.pause()
             completion, seconds = answered.completion, monotonic() - started
             estimate = answered.prompt_tokens
@@ -215,7 +218,10 @@ class JournaledRunContext:
             step = completion_step(
                 key, completion, seconds=seconds, attempt=attempt, shown_as=shown
             )
-            await self._record(step, events, answered)
+            ends = self.ends_with_answer and not completion.message.tool_calls
+            self._steps[key] = await self._log.record(
+                step, events, dues=answered.dues, may_wait=ends
+            )
         return completion
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
@@ -223,9 +229,6 @@ class JournaledRunContext:
         self._items += bool(completion.message.content)
         self._said = completion.message.content
         self._marks.note_answer(completion)
-
-    def _keeping(self, answered: Answered, live: LiveText | None = None) -> Keeping:
-        return Keeping(self._run, self._llm, answered, live)
 
     async def _ask_live(
         self, key: str, request: CompletionRequest, live: LiveText
@@ -380,12 +383,9 @@ class JournaledRunContext:
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
-    async def _record(
-        self, step: Step, events: list[NewEvent], answered: Answered | None = None
-    ) -> None:
-        dues = answered.dues if answered else None
+    async def _record(self, step: Step, events: list[NewEvent]) -> None:
         with self._run.recording():
-            self._steps[step.key] = await self._log.record(step, events, dues=dues)
+            self._steps[step.key] = await self._log.record(step, events)
 
     async def _decided(self, step: Step) -> None:
         await self._tell(step, decision=step.outcome)

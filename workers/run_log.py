@@ -8,13 +8,21 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
+from conversations.errors import RedactionFailed
 from orchestrator.budget import Spent
 from orchestrator.dues import Admission, Dues, Needs
 from orchestrator.events import NewEvent, TaskEvent
 from orchestrator.gate import Wait
 from orchestrator.journal import Step, StepStart, Unfinished
-from orchestrator.store import Doorbell, Lease, Started, TaskStore
-from orchestrator.task import Task
+from orchestrator.store import (
+    Doorbell,
+    Ending,
+    LastStep,
+    Lease,
+    Started,
+    TaskStore,
+)
+from orchestrator.task import AwaitedCall, Task, TaskFailure
 from workers.begun_ahead import BegunAhead
 from workers.insistence import Insistence
 
@@ -36,11 +44,14 @@ class RunLog(Protocol):
         *,
         dues: Dues | None = None,
         then: StepStart | None = None,
+        may_wait: bool = False,
     ) -> Step:
         """Keep a finished step and its events, and pay dues; return what is kept.
 
         Along with it, the completion that follows at once is marked as begun: its
         `start` costs nothing then. One that does not follow is to be taken back.
+        A step that `may_wait` and owes nothing is kept with what the run writes next,
+        be it its end: until then nobody's code but ours may run.
         """
         ...
 
@@ -91,7 +102,8 @@ class RunLog(Protocol):
 class StoreRunLog:
     """Writes under a lease; a stale run gets `LeaseLost` from every write.
 
-    A run waits here while the store refuses: its finished step is kept until then.
+    A run waits here while the store refuses: its finished step is kept until then. Its
+    end is written here too, with a last step that was allowed to wait for it.
     """
 
     def __init__(
@@ -122,6 +134,8 @@ class StoreRunLog:
         self._is_watched = task is not None and task.parameters.get("stream") is True
         self._in_conversation = task is not None and task.conversation_id is not None
         self._ahead = BegunAhead(partial(store.drop_start, lease))
+        self._last: LastStep | None = None
+        """A step that waits for what is written next."""
         self._cut_off: set[str] = set()
         """Steps that ended while they were marked: whoever marks waits, then begins."""
 
@@ -129,6 +143,27 @@ class StoreRunLog:
         self._no_mail_until = 0.0 if has_mail else monotonic() + NO_MAIL_SECONDS
 
     async def record(
+        self,
+        step: Step,
+        events: Sequence[NewEvent],
+        *,
+        dues: Dues | None = None,
+        then: StepStart | None = None,
+        may_wait: bool = False,
+    ) -> Step:
+        await self._record_last()
+        if may_wait and (dues is None or dues.are_none):
+            self._last = LastStep(step, tuple(events))
+            return step
+        return await self._record(step, events, dues=dues, then=then)
+
+    async def _record_last(self) -> None:
+        """Record the step that waits: it is not the last one after all."""
+        last, self._last = self._last, None
+        if last is not None:
+            await self._record(*last)
+
+    async def _record(
         self,
         step: Step,
         events: Sequence[NewEvent],
@@ -154,6 +189,7 @@ class StoreRunLog:
         return recorded.earlier or step
 
     async def start(self, start: StepStart) -> Started:
+        await self._record_last()
         started = await self._ahead.follow(start.key)
         if started is None:
             self._cut_off.add(start.key)
@@ -166,6 +202,7 @@ class StoreRunLog:
         return started._replace(is_watched=self._is_watched)
 
     async def admit(self, start: StepStart, needs: Needs) -> Admission | None:
+        await self._record_last()
         if await self._ahead.expects(start.key):
             return None
         answer = await self._store.admit_step(self._lease, start, needs)
@@ -190,6 +227,7 @@ class StoreRunLog:
             await self._store.drop_start(self._lease, key)
 
     async def take(self, key: str) -> Step | None:
+        await self._record_last()
         if monotonic() < self._no_mail_until:
             return None
         return await self._insist(lambda: self._store.take_messages(self._lease, key))
@@ -198,6 +236,7 @@ class StoreRunLog:
         self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
     ) -> None:
         kept = unfinished if self._in_conversation else None
+        await self._record_last()
         await self._insist(
             lambda: self._store.append_events(self._lease, events, unfinished=kept)
         )
@@ -207,6 +246,65 @@ class StoreRunLog:
         return await self._insist(
             lambda: self._store.events(tenant, task_id, after=after)
         )
+
+    async def finish(
+        self, ending: Ending, *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        """End the task, and record the step that waits in the same change.
+
+        Raises:
+            RedactionFailed: the ending cannot be kept as it is; nothing waits any more.
+        """
+        finish = partial(
+            self._store.finish,
+            self._lease,
+            ending,
+            running_seconds=running_seconds,
+            last=self._last,
+        )
+        try:
+            doorbells = await self._insist(finish)
+        except RedactionFailed:
+            await self._record_last()
+            raise
+        self._last = None
+        return doorbells
+
+    async def park(
+        self, calls: Sequence[AwaitedCall], *, running_seconds: float
+    ) -> tuple[Doorbell, ...]:
+        """Give up the worker until a person has decided on calls."""
+        await self._record_last()
+        park = partial(
+            self._store.park, self._lease, calls, running_seconds=running_seconds
+        )
+        return await self._insist(park)
+
+    async def release(
+        self,
+        *,
+        running_seconds: float,
+        delay_seconds: float,
+        reason: str,
+        failure: TaskFailure | None,
+    ) -> tuple[Doorbell, ...]:
+        """End the attempt without ending the task."""
+        await self._record_last()
+        release = partial(
+            self._store.release,
+            self._lease,
+            running_seconds=running_seconds,
+            delay_seconds=delay_seconds,
+            reason=reason,
+            failure=failure,
+        )
+        return await self._insist(release)
+
+    def leave(self) -> None:
+        """Have a step that still waits recorded: nobody ends the run here."""
+        last, self._last = self._last, None
+        if last is not None:
+            self._insist.meanwhile(lambda: self._store.record_step(self._lease, *last))
 
 
 class DetachedRunLog:
@@ -219,6 +317,7 @@ class DetachedRunLog:
         *,
         dues: Dues | None = None,  # noqa: ARG002 - an unstored run has none
         then: StepStart | None = None,  # noqa: ARG002
+        may_wait: bool = False,  # noqa: ARG002
     ) -> Step:
         return step
 

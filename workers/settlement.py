@@ -11,15 +11,15 @@ import logging
 from conversations.errors import RedactionFailed
 from conversations.shortening import shortened
 from orchestrator.errors import LeaseLost, QueueUnavailable
-from orchestrator.store import Doorbell, Ending, Lease, Turn
+from orchestrator.store import Doorbell, Ending, Turn
 from orchestrator.task import RetryPolicy, TaskFailure, TaskStatus
 from workers.agent_manager import Execution
 from workers.endings import cancelled_itself, forced_ending, result_size, too_large
 from workers.errors import GateClosed
 from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
-from workers.insistence import Insistence
 from workers.retry import decide, describe
 from workers.run import Interrupt, Run
+from workers.run_log import StoreRunLog
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +29,13 @@ _DRAINS = (Interrupt.DRAIN, Interrupt.GRACE_OVER)
 class Settlement:
     """Stores how runs end."""
 
-    def __init__(
-        self, parts: ExecutorParts, *, limits: ExecutorLimits, insist: Insistence
-    ) -> None:
+    def __init__(self, parts: ExecutorParts, *, limits: ExecutorLimits) -> None:
         self._parts = parts
         self._limits = limits
-        self._insist = insist
 
-    async def settle(self, run: Run, agent: asyncio.Task[Execution]) -> Outcome:
+    async def settle(
+        self, run: Run, agent: asyncio.Task[Execution], log: StoreRunLog
+    ) -> Outcome:
         """Store how the agent's task ended, or that it goes on later.
 
         Raises:
@@ -46,25 +45,26 @@ class Settlement:
         stopped = agent.cancelled() or not agent.done()
         error = None if stopped else agent.exception()
         if not stopped and error is None:
-            return await self._finish(run, self._completed(run, agent.result()))
+            return await self._finish(run, log, self._completed(run, agent.result()))
         if isinstance(error, LeaseLost) or (
             run.interrupt_reason is Interrupt.LEASE_LOST
         ):
-            raise LeaseLost(run.task.id, fence=_lease(run).fence)
+            raise LeaseLost(run.task.id, fence=run.task.attempt)
         ending = forced_ending(run, error)
         if ending is not None:
-            return await self._finish(run, ending)
+            return await self._finish(run, log, ending)
         if run.interrupt_reason is Interrupt.PARK:
-            return await self._park(run)
+            return await self._park(run, log)
         if error is None and run.interrupt_reason in _DRAINS:
-            return await self._release(run, reason="worker shutting down")
-        return await self._failed(run, error or cancelled_itself())
+            return await self._release(run, log, reason="worker shutting down")
+        return await self._failed(run, log, error or cancelled_itself())
 
-    async def _failed(self, run: Run, error: BaseException) -> Outcome:
+    async def _failed(
+        self, run: Run, log: StoreRunLog, error: BaseException
+    ) -> Outcome:
         if isinstance(error, GateClosed):
-            return await self._release(
-                run, reason=str(error), delay_seconds=error.seconds
-            )
+            reason, seconds = str(error), error.seconds
+            return await self._release(run, log, reason=reason, delay_seconds=seconds)
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,
@@ -83,13 +83,13 @@ class Settlement:
         if decision.again:
             return await self._release(
                 run,
+                log,
                 reason=f"retry after {failure.code}",
                 delay_seconds=decision.delay_seconds,
                 failure=failure,
             )
-        return await self._finish(
-            run, Ending(status=TaskStatus.FAILED, failure=failure)
-        )
+        ending = Ending(status=TaskStatus.FAILED, failure=failure)
+        return await self._finish(run, log, ending)
 
     def _policy_of(self, run: Run) -> RetryPolicy:
         return self._parts.manager.get_config(run.task.agent_name).retry
@@ -108,49 +108,37 @@ class Settlement:
             )
         return Ending(status=TaskStatus.COMPLETED, result=execution.result, turn=turn)
 
-    async def _finish(self, run: Run, ending: Ending) -> Outcome:
-        lease = _lease(run)
+    async def _finish(self, run: Run, log: StoreRunLog, ending: Ending) -> Outcome:
         seconds = run.running_seconds()
         try:
-            doorbells = await self._insist(
-                lambda: self._parts.store.finish(lease, ending, running_seconds=seconds)
-            )
+            doorbells = await log.finish(ending, running_seconds=seconds)
         except RedactionFailed as exc:
             failure = describe(exc, attempt=run.task.attempt)
-            return await self._finish(
-                run, Ending(status=TaskStatus.FAILED, failure=failure)
-            )
+            ending = Ending(status=TaskStatus.FAILED, failure=failure)
+            return await self._finish(run, log, ending)
         await self.ring(doorbells)
         code = ending.failure.code if ending.failure else ""
         return Outcome(ending.status.value, code)
 
-    async def _park(self, run: Run) -> Outcome:
-        lease = _lease(run)
+    async def _park(self, run: Run, log: StoreRunLog) -> Outcome:
         seconds = run.running_seconds()
-        doorbells = await self._insist(
-            lambda: self._parts.store.park(lease, run.awaited, running_seconds=seconds)
-        )
-        await self.ring(doorbells)
+        await self.ring(await log.park(run.awaited, running_seconds=seconds))
         return Outcome("waiting")
 
     async def _release(
         self,
         run: Run,
+        log: StoreRunLog,
         *,
         reason: str,
         delay_seconds: float = 0.0,
         failure: TaskFailure | None = None,
     ) -> Outcome:
-        lease = _lease(run)
-        seconds = run.running_seconds()
-        doorbells = await self._insist(
-            lambda: self._parts.store.release(
-                lease,
-                running_seconds=seconds,
-                delay_seconds=delay_seconds,
-                reason=reason,
-                failure=failure,
-            )
+        doorbells = await log.release(
+            running_seconds=run.running_seconds(),
+            delay_seconds=delay_seconds,
+            reason=reason,
+            failure=failure,
         )
         await self.ring(doorbells)
         return Outcome("released", failure.code if failure else "")
@@ -163,9 +151,3 @@ class Settlement:
             await self._parts.queue.enqueue(doorbells)
         except QueueUnavailable:
             logger.warning("doorbell not rung; the sweeper will", exc_info=True)
-
-
-def _lease(run: Run) -> Lease:
-    if run.lease is None:
-        raise RuntimeError("a stored run has a lease")
-    return run.lease

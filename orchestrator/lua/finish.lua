@@ -1,19 +1,13 @@
--- Ends a task: status, result, conversation turn, end event and health, together.
+-- Ends a task: last step, status, result, conversation turn, end event and health,
+-- together.
 --
 -- KEYS  task.lua's, then those of the conversation append when there is a turn
 -- ARGV  task.lua's, then 6 lease, 7 status, 8 running time (ms), 9 result (JSON) or '',
 --       10 failure (JSON) or '', 11 failure code, 12 '1' when partial, 13 event data,
---       14 event data when the turn was dropped, then the append's own (if any)
+--       14 event data when the turn was dropped, 15 how many arguments the last step has
+--       that is not recorded yet, or 0, then these (steps.lua), then the append's own
 -- Without a turn of its own a task that has no answer leaves what end_task keeps.
 -- Returns {'finished', doorbells} or {'lost'}.
-
-local function from_place(list, first)
-  local rest = {}
-  for i = first, #list do
-    rest[#rest + 1] = list[i]
-  end
-  return rest
-end
 
 if not holds_lease(ARGV[6]) then
   if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
@@ -22,18 +16,22 @@ if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
 
-local data = ARGV[13]
-if #KEYS > 12 then
-  local keys, argv = from_place(KEYS, 13), from_place(ARGV, 15)
+local data, of_step = ARGV[13], tonumber(ARGV[15])
+local keys, argv, plan = from_place(KEYS, 13), nil, nil
+if #keys > 0 then
+  argv = from_place(ARGV, 16 + of_step)
   if get('limits') then
     argv[3], argv[4], argv[5] = string.match(get('limits'), '^(.-)\n(.-)\n(.*)$')
   end
-  local plan = conversation_append_plan(keys, argv)
-  if plan.refused or get('rolled_back') then
-    data = ARGV[14]
-  else
-    conversation_append_write(keys, argv, plan, text(NOW))
-  end
+  plan = conversation_append_plan(keys, argv)
+end
+if of_step > 0 then
+  write_step(from_place(ARGV, 16, 15 + of_step))
+end
+if plan and (plan.refused or get('rolled_back')) then
+  data = ARGV[14]
+elseif plan then
+  conversation_append_write(keys, argv, plan, text(NOW))
 end
 redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])
 local facts = {'finished_fence', ARGV[6], 'partial', ARGV[12]}

@@ -32,6 +32,15 @@ local function text(number)
   return string.format('%d', number)
 end
 
+-- What stands in a list from one place to another, or to its end.
+local function from_place(list, first, last)
+  local part = {}
+  for i = first, last or #list do
+    part[#part + 1] = list[i]
+  end
+  return part
+end
+
 local function get(name)
   return redis.call('HGET', RECORD, name) or nil
 end

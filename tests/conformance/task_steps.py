@@ -14,7 +14,15 @@ from orchestrator.dues import Entry, Needs
 from orchestrator.events import EventType, NewEvent
 from orchestrator.gate import Caller, GateLimits
 from orchestrator.journal import Step, StepKind, StepStart
-from orchestrator.store import Claim, Creation, Ending, Lease, TaskStore, Turn
+from orchestrator.store import (
+    Claim,
+    Creation,
+    Ending,
+    LastStep,
+    Lease,
+    TaskStore,
+    Turn,
+)
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 
 AGENT = "researcher"
@@ -98,8 +106,9 @@ async def event_types(store: TaskStore, task: Task) -> list[str]:
 
 
 _LATE = StepStart(key="late", kind=StepKind.COMPLETION)
-_CALL = AwaitedCall(call_id="late", tool="pay", arguments={}, reason="unknown_outcome")
 _TOLD = [NewEvent(type=EventType.PROGRESS, data={})]
+_LAST = LastStep(Step(key="late", kind=StepKind.CUSTOM), (*_TOLD,))
+_CALL = AwaitedCall(call_id="late", tool="pay", arguments={}, reason="unknown_outcome")
 _CALLER = Caller(token="late", tenant="default", task_id="late", tokens=1)  # noqa: S106
 _NEEDS = Needs(Entry("late", GateLimits(in_flight=1), _CALLER))
 
@@ -115,6 +124,8 @@ FENCED_WRITES: list[Callable[[TaskStore, Lease], Awaitable[object]]] = [
     lambda store, lease: store.release(lease, running_seconds=9, reason="late"),
     lambda store, lease: store.park(lease, [_CALL], running_seconds=9),
     lambda store, lease: store.finish(lease, completed(lease), running_seconds=9),
-    lambda store, lease: store.finish(lease, failed("late"), running_seconds=9),
+    lambda store, lease: store.finish(
+        lease, failed("late"), running_seconds=9, last=_LAST
+    ),
 ]
 """Everything that only the holder of a lease may write."""

@@ -26,7 +26,7 @@ from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_keys import HISTORY, LEASES
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Ending, TaskFilter
+from orchestrator.store import Ending, LastStep, TaskFilter
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.losing_line import LosingLine
 from tests.conformance.task_steps import (
@@ -182,10 +182,12 @@ async def test_finish_is_safe_to_repeat_when_its_answer_was_lost(
     ending = Ending(status=TaskStatus.COMPLETED, turn=turn("hello"))
     await client.hget("warm", "up")
     line.lose_next_answer()
-    bells = await cut_store.finish(lease, ending, running_seconds=2)
+    last = LastStep(Step(key="s", kind=StepKind.CUSTOM), (PROGRESS,))
+    bells = await cut_store.finish(lease, ending, running_seconds=2, last=last)
     assert [bell.task_id for bell in bells] == [waiting.id]
     task = await cut_store.get("default", lease.task_id)
     assert task.running_seconds == 2
+    assert len(await cut_store.events("default", lease.task_id)) == 5
     conversations = RedisConversationStore(client)
     assert len(await conversations.read("default", "c")) == 1
 

@@ -24,7 +24,14 @@ from orchestrator.memory_directory import utc_now
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Claim, Doorbell, Ending, Lease, TaskStore
+from orchestrator.store import (
+    Claim,
+    Doorbell,
+    Ending,
+    LastStep,
+    Lease,
+    TaskStore,
+)
 from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult, TaskStatus
 from tests.conformance.task_steps import AGENT, failed, turn
 
@@ -290,6 +297,10 @@ class Script:
 
     def finish(self) -> Act:
         well, spoken = self.chance.random() < 0.7, self.chance.random() < 0.7
+        key = f"completion:{self.chance.randint(1, 3)}"
+        step = Step(key=key, kind=StepKind.COMPLETION, outcome="last", said="so")
+        told = (NewEvent(type=EventType.COMPLETION_RECORDED),)
+        last = LastStep(step, told) if self.chance.random() < 0.5 else None
 
         async def do(store: TaskStore, lease: Lease) -> object:
             ending = failed()
@@ -299,7 +310,7 @@ class Script:
                     result=TaskResult(task_id=lease.task_id, content="done"),
                     turn=turn("hi") if spoken else None,
                 )
-            return await store.finish(lease, ending, running_seconds=1)
+            return await store.finish(lease, ending, running_seconds=1, last=last)
 
         return self.by_last_act(do)
 

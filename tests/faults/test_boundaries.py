@@ -21,7 +21,7 @@ BOUNDARIES = {
     "completion recorded": (Boundary("record_step", "after"), (1, 1), 1),
     "tool has acted": (Boundary("record_step", "before", nth=2), (1, 1), 2),
     "tool call recorded": (Boundary("record_step", "after", nth=2), (1, 1), 1),
-    "before the end": (Boundary("finish", "before"), (1, 1), 1),
+    "last completion answered": (Boundary("finish", "before"), (1, 2), 1),
     "ended": (Boundary("finish", "after"), (1, 1), 1),
 }
 """Where it dies; how often each completion is then requested, and the tool run."""

@@ -47,7 +47,7 @@ class MarkLog(DetachedRunLog):
         self.ahead: list[str] = []
         self.at_mark: list[tuple[int, bool]] = []
 
-    async def record(self, step, events, *, dues=None, then=None):
+    async def record(self, step, events, *, dues=None, then=None, may_wait=False):
         self.steps.append(step.key)
         if then is not None:
             self.ahead.append(then.key)

@@ -32,7 +32,7 @@ async def test_a_run_stopped_between_answer_and_record_pays_what_it_took(where: 
     stand = Owing([took()])
     recording = asyncio.Event()
 
-    async def hang(step: object, events: object, *, dues: object = None) -> None:
+    async def hang(*_: object, dues: object = None, **__: object) -> None:
         assert dues is not None
         assert await stand.in_flight() == 1
         recording.set()
@@ -60,7 +60,7 @@ async def test_a_run_stopped_between_answer_and_record_pays_what_it_took(where: 
 async def test_a_record_that_fails_still_pays_what_its_call_took(error: Exception):
     stand = Owing([took()])
 
-    async def refuse(step: object, events: object, *, dues: object = None) -> None:
+    async def refuse(*_: object, **__: object) -> None:
         raise error
 
     stand.log.record = refuse

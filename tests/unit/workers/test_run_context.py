@@ -34,7 +34,7 @@ class KeptLog(DetachedRunLog):
         self.starts: list[StepStart] = []
         self.marked_with: dict[str, str] = {}
 
-    async def record(self, step, events, *, dues=None, then=None):
+    async def record(self, step, events, *, dues=None, then=None, may_wait=False):
         self.steps.append(step)
         if then is not None:
             self.marked_with[step.key] = then.key
@@ -194,7 +194,7 @@ async def test_an_answer_that_does_not_reach_the_journal_is_kept_as_unfinished()
     class CutLog(KeptLog):
         kept: list[Unfinished | None]
 
-        async def record(self, step, events, *, dues=None, then=None):
+        async def record(self, *_, **__):
             raise asyncio.CancelledError
 
         async def emit(self, events, *, unfinished=None) -> None:

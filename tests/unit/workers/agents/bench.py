@@ -25,7 +25,13 @@ class RecordingLog(DetachedRunLog):
         self.recorded = asyncio.Condition()
 
     async def record(
-        self, step: Step, events: Any, *, dues: Any = None, then: Any = None
+        self,
+        step: Step,
+        events: Any,
+        *,
+        dues: Any = None,
+        then: Any = None,
+        may_wait: bool = False,
     ) -> Step:
         async with self.recorded:
             self.steps.append(step)
