@@ -111,6 +111,9 @@ def _shared_text(constants: ScriptConstants) -> str:
     parts = [read_script(name) for name in _SHARED]
     message = constants.doorbell_message
     values = (
+        f"local ROOT, ENDED = '{redis_keys.ROOT}', '{redis_keys.ENDED}'\n"
+        f"local DUE, LEASES = '{redis_keys.DUE}', '{redis_keys.LEASES}'\n"
+        f"local HEALTH, CONTROL = '{redis_keys.HEALTH}', '{redis_keys.CONTROL}'\n"
         f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"
         f"local MOST_FIELDS = {constants.most_counters}\n"
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
@@ -167,7 +170,7 @@ class RedisTaskScripts:
     ) -> ScriptCall:
         return ScriptCall(
             name,
-            [*redis_keys.task_keys(tenant, task_id), *more_keys],
+            [redis_keys.record(tenant, task_id), *more_keys],
             [tenant, task_id, *self._delays, *arguments],
         )
 

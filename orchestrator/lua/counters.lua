@@ -11,8 +11,8 @@
 --   dropped                          counts that found no room
 --   others                           of steps, as the caller of record_step.lua names them
 
-local METRICS = KEYS[12] .. ARGV[1] .. ':metrics'
-local TENANTS = KEYS[12] .. '_fleet:tenants'
+local METRICS = ROOT .. ARGV[1] .. ':metrics'
+local TENANTS = ROOT .. '_fleet:tenants'
 -- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
 
 local function count(field, by)

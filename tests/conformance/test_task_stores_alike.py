@@ -299,7 +299,7 @@ class Script:
         well, spoken = self.chance.random() < 0.7, self.chance.random() < 0.7
         key = f"completion:{self.chance.randint(1, 3)}"
         step = Step(key=key, kind=StepKind.COMPLETION, outcome="last", said="so")
-        told = (NewEvent(type=EventType.COMPLETION_RECORDED),)
+        told = (NewEvent(type=EventType.COMPLETION_RECORDED, data={}),)
         last = LastStep(step, told) if self.chance.random() < 0.5 else None
 
         async def do(store: TaskStore, lease: Lease) -> object:
