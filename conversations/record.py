@@ -14,7 +14,7 @@ from conversations.conversation import Conversation, ConversationConfig
 from conversations.json_value import dumps, written
 from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, Role, StoredMessage
-from conversations.trusted import trusted
+from conversations.trusted import trusted, whole
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -81,12 +81,14 @@ def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
 
     What stands around the message was written by a script of ours.
     """
-    return trusted(
+    return whole(
         StoredMessage,
-        seq=seq,
-        turn=turn or None,
-        created_at=from_ms(at_ms),
-        message=read_message(body),
+        {
+            "seq": seq,
+            "turn": turn or None,
+            "created_at": from_ms(at_ms),
+            "message": read_message(body),
+        },
     )
 
 

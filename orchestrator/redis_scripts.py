@@ -97,12 +97,14 @@ class RedisScripts:
         """
         with store_errors(self._address):
             call = ScriptCall(name, keys, arguments)
-            answer = await self._run_one(call) if self._loads else None
-            if answer is None or _is_missing(answer):
-                (answer,) = await self._run_batch([call])
-            if isinstance(answer, Exception):
-                raise answer
-        return answer
+            answers: list[Any] = []
+            if self._loads:
+                answers = await self._pipeline.send((self._command(call),))
+            if not answers or _is_missing(answers[0]):
+                answers = await self._run_batch([call])
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+        return answers[0]
 
     async def read(self, *command: str | int) -> Any:
         """Send one command that changes nothing along with the scripts."""
@@ -147,11 +149,6 @@ class RedisScripts:
             _none_if_failed(call, answer)
             for call, answer in zip(calls, answers, strict=True)
         ]
-
-    async def _run_one(self, call: ScriptCall) -> Any:
-        """Call a script that is most likely loaded; scripts never answer nothing."""
-        (answer,) = await self._pipeline.execute([self._command(call)])
-        return answer
 
     async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
         answers: list[Any] = []

@@ -195,14 +195,12 @@ class RedisTaskScripts:
             LeaseLost: it is another's by now.
         """
         tenant, task_id = lease.tenant, lease.task_id
-        call = self._call(
-            name, tenant, task_id, [lease.right, *arguments], more_keys=more_keys
-        )
-        verdict, *rest = await self._scripts.run(*call)
-        if verdict == "lost":
+        keys = (redis_keys.record(tenant, task_id), *more_keys)
+        of_all = (tenant, task_id, *self._delays, lease.right)
+        answer: Answer = await self._scripts.run(name, keys, (*of_all, *arguments))
+        if answer[0] == "lost":
             raise LeaseLost(task_id, fence=lease.fence)
-        answer: Answer = rest
-        return answer
+        return answer[1:]
 
 
 def require_name(tenant: str, task_id: str) -> None:
