@@ -141,6 +141,15 @@ def loads(text: str | bytes) -> Any:
         return json.loads(text)
 
 
+def plain_json(value: object, *, path: str = "") -> JsonValue:
+    """Return what a reader of the stored value gets, in which tuples are lists.
+
+    Raises:
+        NotStorable: as `check_json`.
+    """
+    return cast("JsonValue", loads(dumps(check_json(value, path=path))))
+
+
 def written(
     value: BaseModel, *, exclude: set[str] | None = None, without_defaults: bool = False
 ) -> str:

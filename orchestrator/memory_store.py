@@ -22,6 +22,7 @@ from orchestrator.journal_entries import redacted_step
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_entry import Entry
 from orchestrator.memory_figures import MemoryFigures
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_run_journal import MemoryRunJournal
@@ -139,10 +140,7 @@ class InMemoryTaskStore(
     ) -> tuple[TaskEnd | None, ...]:
         with self._lock:
             found = [self._turns.answering(tenant, task_id) for task_id in task_ids]
-            tasks = [entry.copy() if entry else None for entry in found]
-        return tuple(
-            TaskEnd(each.status, each.result) if each else None for each in tasks
-        )
+            return tuple(_end_of(entry) if entry else None for entry in found)
 
     async def list(
         self,
@@ -311,3 +309,8 @@ def _copy_result(
 ) -> TaskResult | None:
     stamp = {"status": status, "executed_at": now}
     return result.model_copy(update=stamp, deep=True) if result else None
+
+
+def _end_of(entry: Entry) -> TaskEnd:
+    task = entry.copy()
+    return TaskEnd(task.status, task.result, entry.events[-1].sequence)

@@ -45,12 +45,9 @@ _TURNS_TO_SEND: Final = 3
 class CreationTerms(NamedTuple):
     """What is the same for all tasks of a store."""
 
-    idempotency_ttl_seconds: float
+    arguments: tuple[str | int, ...]
+    """As `shared_arguments` gives them."""
     known_agents: frozenset[str]
-    limits: tuple[str, str, str]
-    """Of a conversation that a turn creates."""
-    hidden_limits: tuple[str, str, str]
-    """Of one that only responses continue."""
     redact: Redact | None
 
 
@@ -110,7 +107,7 @@ class RedisCreation(RedisTaskScripts):
         call = self._call(
             "create", tenant, "", batch.arguments, more_keys=[redis_keys.AGENTS]
         )
-        answer: list[Any] = (await self._scripts.run_many([call]))[0]
+        answer: list[Any] = await self._scripts.run(*call)
         return answer
 
     def _read(self, batch: _Batch, answer: list[Any]) -> list[Creation | Exception]:
@@ -141,15 +138,14 @@ class RedisCreation(RedisTaskScripts):
 
 def _batches(tasks: Sequence[Task], terms: CreationTerms) -> Iterator[_Batch]:
     """Yield what to call the script with, in order, made when it is asked for."""
-    shared = _shared_arguments(terms)
-    batch, size = _Batch([], [*shared]), 0
+    batch, size = _Batch([], [*terms.arguments]), 0
     for task in tasks:
         request = _request(task, terms)
         length = len(str(request[1]))  # its specification, by far the longest
         full = len(batch.tasks) >= _MOST_TASKS or size + length > _MOST_BYTES
         if batch.tasks and (full or batch.tasks[0].tenant != task.tenant):
             yield batch
-            batch, size = _Batch([], [*shared]), 0
+            batch, size = _Batch([], [*terms.arguments]), 0
         batch.tasks.append(task)
         batch.arguments.extend(request)
         size += length
@@ -157,13 +153,25 @@ def _batches(tasks: Sequence[Task], terms: CreationTerms) -> Iterator[_Batch]:
         yield batch
 
 
-def _shared_arguments(terms: CreationTerms) -> list[str | int]:
-    return [
-        milliseconds(terms.idempotency_ttl_seconds),
+def shared_arguments(
+    *,
+    idempotency_ttl_seconds: float,
+    limits: tuple[str, str, str],
+    hidden_limits: tuple[str, str, str],
+) -> tuple[str | int, ...]:
+    """Return what lua/create.lua takes once, behind the arguments of every script.
+
+    Args:
+        idempotency_ttl_seconds: How long a key is kept after its task's end.
+        limits: Of a conversation that a turn creates.
+        hidden_limits: Of one that only responses continue.
+    """
+    return (
+        milliseconds(idempotency_ttl_seconds),
         milliseconds(PUSHED_CANCEL_SECONDS),
-        "\n".join(terms.limits),
-        "\n".join(terms.hidden_limits),
-    ]
+        "\n".join(limits),
+        "\n".join(hidden_limits),
+    )
 
 
 def _request(task: Task, terms: CreationTerms) -> list[str | int]:

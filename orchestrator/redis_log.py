@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 from orchestrator import redis_keys
 from orchestrator.errors import TaskNotFound
 from orchestrator.events import TaskEvent
+from orchestrator.redis_answers import pairs
 from orchestrator.redis_connection import BLOCK_SLICE_SECONDS, UntypedRedis
+from orchestrator.redis_pipeline import Command
 from orchestrator.task import TaskStatus
 from orchestrator.task_record import event_from_entry
 
@@ -16,22 +19,27 @@ _PUSHED_AT_ONCE = 100
 
 
 async def read_events(
-    client: UntypedRedis, task: tuple[str, str], *, after: int, limit: int
+    read: Callable[[Sequence[Command]], Awaitable[list[Any]]],
+    task: tuple[str, str],
+    *,
+    after: int,
+    limit: int,
 ) -> tuple[tuple[TaskEvent, ...], bool]:
     """Return events beyond `after`, and whether more may come.
 
     Raises:
         TaskNotFound: none of this tenant has the id.
     """
-    async with client.pipeline(transaction=False) as pipeline:
-        pipeline.hget(redis_keys.record(*task), "status")
-        pipeline.xrange(
-            redis_keys.log(*task), min=f"(0-{last_entry(after)}", count=limit
-        )
-        status, entries = await pipeline.execute()
+    beyond = f"(0-{last_entry(after)}"
+    status, entries = await read(
+        [
+            ("HGET", redis_keys.record(*task), "status"),
+            ("XRANGE", redis_keys.log(*task), beyond, "+", "COUNT", limit),
+        ]
+    )
     if status is None:
         raise TaskNotFound(task[1])
-    events = tuple(event_from_entry(entry_id, fields) for entry_id, fields in entries)
+    events = tuple(event_from_entry(place, pairs(fields)) for place, fields in entries)
     return events, not TaskStatus(status).is_terminal
 
 

@@ -28,7 +28,11 @@ from orchestrator.events import TaskEvent
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_check import check_server
 from orchestrator.redis_connection import store_errors
-from orchestrator.redis_creation import CreationTerms, RedisCreation
+from orchestrator.redis_creation import (
+    CreationTerms,
+    RedisCreation,
+    shared_arguments,
+)
 from orchestrator.redis_figures import RedisFigures
 from orchestrator.redis_leases import RedisLeases
 from orchestrator.redis_listing import list_tasks
@@ -125,10 +129,12 @@ class RedisTaskStore(
         )
         config = conversation_config or ConversationConfig()
         self._creation_terms = CreationTerms(
-            idempotency_ttl_seconds=idempotency_ttl_seconds,
+            arguments=shared_arguments(
+                idempotency_ttl_seconds=idempotency_ttl_seconds,
+                limits=write_limits(config),
+                hidden_limits=write_limits(hidden_config(config, result_ttl_seconds)),
+            ),
             known_agents=frozenset(known_agents),
-            limits=write_limits(config),
-            hidden_limits=write_limits(hidden_config(config, result_ttl_seconds)),
             redact=redact,
         )
         self._watch = LogWatch(client)
@@ -204,7 +210,10 @@ class RedisTaskStore(
         with store_errors(self._address):
             while True:
                 events, goes_on = await read_events(
-                    self._client, (tenant, task_id), after=after, limit=limit
+                    self._scripts.read_many,
+                    (tenant, task_id),
+                    after=after,
+                    limit=limit,
                 )
                 left = deadline - monotonic()
                 if events or not goes_on or left <= 0:

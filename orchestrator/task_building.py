@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from conversations.json_value import size_of
+from conversations.trusted import trusted
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput, PayloadTooLarge
 from orchestrator.opening import check_asked, check_opening
@@ -32,8 +33,6 @@ _SAME_NAME: Final = (
     "webhook",
 )
 """What a task takes over from its request as it is."""
-
-_BLANK: Final = Task(agent_name="none")
 
 
 def build_task(
@@ -64,22 +63,21 @@ def build_task(
     soft, hard = _limits(request, agent, defaults)
     # Each value was checked with the request, the agent or the settings: to check them
     # again would double what a submit costs.
-    task = _BLANK.model_copy(
-        update={
-            "id": new_task_id(),
-            "tenant": request.tenant or defaults.tenant,
-            "agent_name": request.agent,
-            "agent_version": agent.version if agent else None,
-            "queue": agent.queue if agent else DEFAULT_QUEUE,
-            "after": tuple(dict.fromkeys(request.after)),
-            "expires_seconds": request.expires,
-            "deadline_seconds": request.deadline,
-            "soft_time_limit_seconds": soft,
-            "time_limit_seconds": hard,
-            "cache_ttl_seconds": request.cache_ttl,
-            "traceparent": request.traceparent or present_traceparent(),
-            **{name: getattr(request, name) for name in _SAME_NAME},
-        }
+    task = trusted(
+        Task,
+        id=new_task_id(),
+        tenant=request.tenant or defaults.tenant,
+        agent_name=request.agent,
+        agent_version=agent.version if agent else None,
+        queue=agent.queue if agent else DEFAULT_QUEUE,
+        after=tuple(dict.fromkeys(request.after)),
+        expires_seconds=request.expires,
+        deadline_seconds=request.deadline,
+        soft_time_limit_seconds=soft,
+        time_limit_seconds=hard,
+        cache_ttl_seconds=request.cache_ttl,
+        traceparent=request.traceparent or present_traceparent(),
+        **{name: getattr(request, name) for name in _SAME_NAME},
     )
     try:
         task.require_consistency()

@@ -33,7 +33,7 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.patience import Patience
 from orchestrator.readiness import Readiness, read_readiness
 from orchestrator.schedule import Schedule
-from orchestrator.store import TaskFilter, TaskPage
+from orchestrator.store import TaskEnd, TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
 
 T = TypeVar("T")
@@ -113,18 +113,22 @@ class TaskReader:
             TaskNotFound: none of this tenant has the id.
         """
         patience = Patience(timeout)
-        task = None if on_event else await self.get(task_id, tenant=tenant)
-        if task is None or not task.status.is_terminal:
+        end = None if on_event else await self._end(task_id, tenant)
+        if end is None or not end.status.is_terminal:
             viewer = Viewer(self, task_id, tenant=tenant)
-            async for event in self._events(task_id, -1, tenant, patience):
+            after = -1 if end is None else end.last_sequence
+            async for event in self._events(task_id, after, tenant, patience):
                 if on_event is not None:
                     await viewer.still_there()
                     on_event(event)
-            task = await self.get(task_id, tenant=tenant)
+            end = await self._end(task_id, tenant)
+        if end and end.status is TaskStatus.COMPLETED and end.result is not None:
+            return end.result
+        task = await self.get(task_id, tenant=tenant)
         if not task.status.is_terminal:
             raise WaitTimeout(await self._why_waiting(task, patience.waited_seconds))
         if task.status is TaskStatus.COMPLETED and task.result is not None:
-            return task.result
+            return task.result  # it came after that look
         raise _ENDS.get(task.status, TaskFailed)(task)
 
     async def events(
@@ -330,6 +334,17 @@ class TaskReader:
                 if left <= 0:
                     raise
             await asyncio.sleep(min(READ_AGAIN_SECONDS, left))
+
+    async def _end(self, task_id: str, tenant: str | None) -> TaskEnd | None:
+        """Return how a task stands, read for less than its record; None without one.
+
+        None too of one whose message joined a run.
+        """
+        name, task_id = self._key(tenant, task_id)
+        (end,) = await self._bounded(self._parts.store.ends(name, [task_id]))
+        if end is None or (end.result and end.result.task_id != task_id):
+            return None
+        return end
 
     async def _has_ended(self, task_id: str, tenant: str | None) -> bool:
         """Whether the task ended although its log brought no end event."""

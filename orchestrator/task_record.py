@@ -16,10 +16,12 @@ from typing import Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
+from conversations.trusted import changed, trusted
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
 from orchestrator.store import Ending, TaskEnd, TaskFilter
+from orchestrator.stored_form import StoredForm
 from orchestrator.task import (
     AwaitedCall,
     Task,
@@ -33,6 +35,8 @@ from orchestrator.task_specification import (
     known_fields,
     specified_task,
 )
+
+_RESULT: Final = StoredForm(TaskResult, without=frozenset({"status", "executed_at"}))
 
 _FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_FIELDS}
 
@@ -85,7 +89,7 @@ def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
 def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     """The task as it begins, whatever state its submitter may have given it."""
     begun = {"created_at": created_at, "due_at": due_at}
-    return task.model_copy(update=_FIRST_STATE | begun)
+    return changed(task, **(_FIRST_STATE | begun))
 
 
 def request_hash(task: Task) -> str:
@@ -117,7 +121,7 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
     """
     try:
         return specified_task(fields["spec"], _state(fields))
-    except (KeyError, ValueError, TypeError) as exc:
+    except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
 
@@ -172,13 +176,15 @@ def _result(
 ) -> TaskResult | None:
     if "result" not in fields:
         return None
-    data = known_fields(TaskResult, json.loads(fields["result"]))
-    return TaskResult.model_validate(
-        data | {"status": fields["status"], "executed_at": finished_at}
+    return trusted(
+        TaskResult,
+        **_RESULT.read(fields["result"]),
+        status=TaskStatus(fields["status"]),
+        executed_at=finished_at,
     )
 
 
-END_FIELDS: Final = ("status", "result", "finished_ms", "schema")
+END_FIELDS: Final = ("status", "result", "finished_ms", "events", "schema")
 """What `end_from_fields` reads of a record."""
 
 
@@ -194,7 +200,8 @@ def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
         return None
     try:
         result = _result(fields, find_instant(fields, "finished_ms"))
-        return TaskEnd(TaskStatus(fields["status"]), result)
+        last = int(fields["events"]) - 1
+        return TaskEnd(TaskStatus(fields["status"]), result, last)
     except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 

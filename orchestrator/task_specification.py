@@ -5,13 +5,12 @@ Knows no store and nothing of the state that a record keeps beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from conversations.json_value import check_identifier, loads
-from conversations.shared_names import sharing_names
+from conversations.json_value import check_identifier
 from conversations.trusted import trusted
-from orchestrator.task import AwaitedCall, Task, TaskFailure, TaskResult
+from orchestrator.stored_form import StoredForm
+from orchestrator.task import AwaitedCall, Task, TaskFailure
 
 STATE_FIELDS: Final = {
     "status",
@@ -41,40 +40,9 @@ STATE_FIELDS: Final = {
 BESIDE: Final = STATE_FIELDS | {"traceparent"}
 """What a record keeps beside the specification."""
 
-_TYPES: Final[Mapping[str, type]] = {
-    "id": str,
-    "tenant": str,
-    "agent_name": str,
-    "agent_version": str,
-    "input": dict,
-    "parameters": dict,
-    "context": dict,
-    "conversation_id": str,
-    "queue": str,
-    "priority": int,
-    "idempotency_key": str,
-    "expires_seconds": float,
-    "deadline_seconds": float,
-    "soft_time_limit_seconds": float,
-    "time_limit_seconds": float,
-    "cache_ttl_seconds": float,
-    "tags": list,
-    "metadata": dict,
-    "webhook": str,
-}
-"""Fields whose values JSON has as they are, or nearly so."""
-_IDENTIFIERS: Final = {"id", "tenant", "agent_name", "conversation_id", "queue"}
-_USUAL: Final[Mapping[str, object]] = {
-    "when_busy": "enqueue",
-    "after": [],
-    "after_failure": "fail",
-}
-"""What other fields hold in most tasks."""
-_DEFAULTS: Final = {name: field.default for name, field in Task.model_fields.items()}
-_WRITTEN: Final = {
-    name for name in Task.model_fields.keys() - BESIDE if _DEFAULTS[name] is not None
-}
-"""Fields that no text leaves out."""
+_FORM: Final = StoredForm(Task, without=frozenset(BESIDE))
+_IDENTIFIERS: Final = ("id", "tenant", "agent_name", "conversation_id", "queue")
+"""Fields that keys are made of."""
 
 
 def specification(task: Task) -> str:
@@ -88,37 +56,15 @@ def specified_task(text: str, state: dict[str, object]) -> Task:
     Raises:
         ValueError: it is none that this release can read.
     """
-    data = loads(text)
-    if not _is_usual(data):
-        return sharing_names(Task.model_validate(known_fields(Task, data) | state))
-    for name in _IDENTIFIERS & data.keys():
-        check_identifier(data[name])
-    given = _DEFAULTS | data | {"after": (), "tags": tuple(data["tags"])}
-    return trusted(Task, **(given | state))
-
-
-def _is_usual(data: object) -> bool:
-    """Whether its values can be taken as they stand: the submit has checked them.
-
-    Others are values of their own, or were written by a release that knows more.
-    """
-    return (
-        isinstance(data, dict)
-        and data.keys() >= _WRITTEN
-        and all(
-            type(value) is _TYPES[name] if name in _TYPES else _is_known(name, value)
-            for name, value in data.items()
-        )
-        and all(type(tag) is str for tag in data["tags"])
-    )
-
-
-def _is_known(name: str, value: object) -> bool:
-    return name in _USUAL and value == _USUAL[name]
+    given = _FORM.read(text)
+    for name in _IDENTIFIERS:
+        if given[name] is not None:
+            check_identifier(given[name])
+    return trusted(Task, **given, **state)
 
 
 def known_fields(
-    model: type[Task | TaskResult | TaskFailure | AwaitedCall], data: dict[str, Any]
+    model: type[TaskFailure | AwaitedCall], data: dict[str, Any]
 ) -> dict[str, Any]:
     """Leave out what a newer release may have added."""
     return {name: data[name] for name in model.model_fields if name in data}

@@ -157,6 +157,8 @@ class TaskEnd(NamedTuple):
 
     status: TaskStatus
     result: TaskResult | None
+    last_sequence: int
+    """Of its events so far."""
 
 
 class Cancellation(NamedTuple):

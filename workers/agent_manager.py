@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from conversations.json_value import JsonObject, check_json, check_text, copied
+from conversations.json_value import JsonObject, check_text, copied, plain_json
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
+from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
@@ -116,6 +117,7 @@ class AgentManager(Protocol):
 class _Registered:
     config: AgentConfig
     agent: Agent
+    is_ours: bool
     health: AgentHealth = field(default_factory=lambda: AgentHealth(served=True))
 
 
@@ -157,12 +159,13 @@ class LocalAgentManager:
         if self._governor is not None:
             for name in (config.endpoint, *(each.endpoint for each in config.fallback)):
                 self._governor.endpoints.get(name)
+        is_ours = agent is None and config.kind in OUR_KINDS
         if agent is None:
             agent = build_agent(config)
         check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
-        self._agents[config.name] = _Registered(config, agent)
+        self._agents[config.name] = _Registered(config, agent, is_ours)
 
     def get_agent(self, name: str) -> Agent:
         return self._find(name).agent
@@ -188,7 +191,7 @@ class LocalAgentManager:
         entry = self._find(start.run.task.agent_name)
         context = JournaledRunContext(
             start.run,
-            config=entry.config,
+            config=entry.config if entry.is_ours else _own(entry.config),
             log=start.log,
             llm=self._provider_of(start, entry.config),
             tools=self._tools,
@@ -253,6 +256,14 @@ def _named(given: object) -> str:
     return type(given).__name__
 
 
+def _own(config: AgentConfig) -> AgentConfig:
+    """Return what an agent of a user's may change in place: no later run sees it."""
+    names = ("parameters", "options", "output_schema")
+    return config.model_copy(
+        update={name: deepcopy(getattr(config, name)) for name in names}
+    )
+
+
 def _checked(answer: object) -> AgentResult:
     if not isinstance(answer, AgentResult):
         raise AgentFailed(
@@ -282,7 +293,7 @@ def _result_of(task: Task, answer: AgentResult, stats: TaskStats) -> TaskResult:
     if kinds != (str, StopReason, bool):
         return TaskResult(**fields)
     check_text(answer.content, path="content")
-    fields["output"] = copied(check_json(answer.output, path="output"))
+    fields["output"] = plain_json(answer.output, path="output")
     return trusted(TaskResult, **fields)
 
 

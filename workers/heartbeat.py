@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any, Protocol
 
 from orchestrator.agent_config import WorkerInfo
@@ -84,7 +83,6 @@ class Heartbeat:
         self._times = times
         self._file = heartbeat_file
         self._watch = LoopWatch(runs_loop, whose=self._whose)
-        self._moved_at = monotonic()
         self._announced = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop = asyncio.new_event_loop()
@@ -161,8 +159,7 @@ class Heartbeat:
             await asyncio.sleep(seconds)
 
     async def _renew(self, store: TaskStore) -> None:
-        self._runs_loop.call_soon_threadsafe(self._note_movement)
-        if self._stalled_seconds() > self._times.stall_limit_seconds:
+        if self.late_seconds > self._times.stall_limit_seconds:
             await self._surrender(store)
             return
         leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
@@ -183,7 +180,7 @@ class Heartbeat:
         logger.error(
             "runs' loop stands still; its leases are given up",
             extra={
-                "seconds": round(self._stalled_seconds(), 1),
+                "seconds": round(self.late_seconds, 1),
                 "blocked_by": blamed.task.id if blamed else None,
             },
         )
@@ -194,7 +191,7 @@ class Heartbeat:
 
     async def _announce(self, directory: AgentDirectory) -> None:
         """Say that the worker lives, unless what runs its agents does not."""
-        if self._stalled_seconds() > self._times.stall_limit_seconds:
+        if self.late_seconds > self._times.stall_limit_seconds:
             return
         health = self._watch.report()
         facts = {
@@ -225,13 +222,6 @@ class Heartbeat:
         if run is None:
             return None
         return Culprit(run.task.id, run.task.agent_name, run.doing(task))
-
-    def _stalled_seconds(self) -> float:
-        """How long the runs' loop has not been seen to move."""
-        return monotonic() - self._moved_at
-
-    def _note_movement(self) -> None:
-        self._moved_at = monotonic()
 
     def _interrupt(self, lease: Lease, reason: Interrupt) -> None:
         def interrupt() -> None:

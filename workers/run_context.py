@@ -16,7 +16,7 @@ from time import monotonic
 
 from pydantic import JsonValue, TypeAdapter
 
-from conversations.json_value import JsonObject, check_json
+from conversations.json_value import JsonObject, plain_json
 from conversations.message import Message, ToolCall
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
@@ -350,7 +350,7 @@ class JournaledRunContext:
             return done.outcome
         started = monotonic()
         with self._run.step(name):
-            outcome = check_json(await function(), path=f"outcome of step {name!r}")
+            outcome = plain_json(await function(), path=f"outcome of step {name!r}")
         seconds, attempt = monotonic() - started, self.task.attempt
         step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)
         await self._tell(step, seconds=round(seconds, 3))

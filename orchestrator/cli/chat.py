@@ -72,8 +72,9 @@ async def _talk(
         chat = orchestrator.chat(agent, conversation_id)
         await _greet(orchestrator, chat, tenant)
         code = exit_codes.OK
-        async for line in _lines():
-            code = await _turn(chat, line, options)
+        with _on_interrupt() as interrupted:
+            async for line in _lines(interrupted):
+                code = await _turn(chat, line, options, interrupted)
     click.echo(
         f"continue with: celeriac chat {agent} --conversation {chat.conversation_id}",
         err=True,
@@ -98,15 +99,16 @@ async def _greet(orchestrator: AsyncOrchestrator, chat: AsyncChat, tenant: str) 
     click.echo(f"conversation {chat.conversation_id} ({known})", err=True)
 
 
-async def _lines() -> AsyncIterator[str]:
+async def _lines(interrupted: asyncio.Event) -> AsyncIterator[str]:
     """Yield what is typed, until the end of input or Ctrl-C at the prompt."""
     prompt = "> " if sys.stdin.isatty() else ""
     rest, is_over = b"", False
     while not is_over:
         if b"\n" not in rest:
+            interrupted.clear()  # what came too late for the turn ends no talk
             click.echo(prompt, nl=False, err=True)
         while b"\n" not in rest and not is_over:
-            typed = await _read()
+            typed = await _read(interrupted)
             rest += typed
             is_over = not typed
         line, _, rest = rest.partition(b"\n")
@@ -116,31 +118,31 @@ async def _lines() -> AsyncIterator[str]:
         click.echo(err=True)  # the shell's prompt gets a line of its own
 
 
-async def _read() -> bytes:
+async def _read(interrupted: asyncio.Event) -> bytes:
     """Read what has been typed; nothing at the end of input or on Ctrl-C."""
     loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
     readable = asyncio.Event()
-    with _on_interrupt() as interrupted:
-        try:
-            loop.add_reader(descriptor, readable.set)
-        except PermissionError:  # a regular file, which is always readable
-            return os.read(descriptor, _READ_BYTES)
-        waits = [asyncio.ensure_future(each.wait()) for each in (readable, interrupted)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        loop.remove_reader(descriptor)
-        for wait in waits:
-            wait.cancel()
+    try:
+        loop.add_reader(descriptor, readable.set)
+    except PermissionError:  # a regular file, which is always readable
+        return os.read(descriptor, _READ_BYTES)
+    waits = [asyncio.ensure_future(each.wait()) for each in (readable, interrupted)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    loop.remove_reader(descriptor)
+    for wait in waits:
+        wait.cancel()
     return b"" if interrupted.is_set() else os.read(descriptor, _READ_BYTES)
 
 
-async def _turn(chat: AsyncChat, line: str, options: dict[str, Any]) -> int:
+async def _turn(
+    chat: AsyncChat, line: str, options: dict[str, Any], interrupted: asyncio.Event
+) -> int:
     """Ask one question and show its turn; what goes wrong ends the turn alone."""
     try:
-        with _on_interrupt() as interrupted:
-            handle = await chat.submit(line, **options)
-            if handle.warning:
-                click.echo(f"celeriac: {handle.warning}", err=True)
-            printed = await _watch(handle, interrupted)
+        handle = await chat.submit(line, **options)
+        if handle.warning:
+            click.echo(f"celeriac: {handle.warning}", err=True)
+        printed = await _watch(handle, interrupted)
         if printed is None:
             click.echo("[no longer watched; it ends by itself]", err=True)
             return exit_codes.TASK_FAILED

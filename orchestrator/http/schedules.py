@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
+from orchestrator.http.answer_forms import check_output_schema
 from orchestrator.http.auth import Admin, Reader
 from orchestrator.http.dependencies import Celeriac, problems
 from orchestrator.http.problem import Problem
@@ -36,6 +37,7 @@ async def put_schedule(
     """Keep a schedule, over an earlier one of its id."""
     fields = body.task.fields()
     check_input(fields.get("input", {}), request)
+    await check_output_schema(celeriac, body.task.agent, body.task.parameters)
     fields["metadata"] = stamped(fields.get("metadata"), caller)
     schedule = await celeriac.schedule(
         schedule_id,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from conversations.json_value import dumps
 from orchestrator.events import TaskEvent
 from orchestrator.http.admission import admit
+from orchestrator.http.answer_forms import check_output_schema
 from orchestrator.http.auth import Approver, Caller, Canceller, Reader, Submitter
 from orchestrator.http.dependencies import Celeriac, limits_of, problems
 from orchestrator.http.idempotency import IdempotencyKey
@@ -81,6 +82,7 @@ async def submit_task(
     fields = body.fields()
     fields["metadata"] = stamped(fields.get("metadata"), caller)
     check_input(fields.get("input", {}), request)
+    await check_output_schema(celeriac, body.agent, body.parameters)
     handle = await celeriac.submit(
         fields.pop("agent"),
         fields.pop("input", {}),

@@ -106,9 +106,9 @@ async def event_types(store: TaskStore, task: Task) -> list[str]:
 
 
 _LATE = StepStart(key="late", kind=StepKind.COMPLETION)
+_CALL = AwaitedCall(call_id="late", tool="pay", arguments={}, reason="unknown_outcome")
 _TOLD = [NewEvent(type=EventType.PROGRESS, data={})]
 _LAST = LastStep(Step(key="late", kind=StepKind.CUSTOM), (*_TOLD,))
-_CALL = AwaitedCall(call_id="late", tool="pay", arguments={}, reason="unknown_outcome")
 _CALLER = Caller(token="late", tenant="default", task_id="late", tokens=1)  # noqa: S106
 _NEEDS = Needs(Entry("late", GateLimits(in_flight=1), _CALLER))
 

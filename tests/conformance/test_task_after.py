@@ -90,11 +90,15 @@ async def test_the_ends_of_many_are_read_together_and_in_order(stores: Stores) -
         await end(stores, task, well=well)
     ids = [tasks[1].id, "task-unknown", tasks[0].id, tasks[2].id]
     lost, unknown, answered, open_ = await stores.tasks.ends("default", ids)
-    assert lost == (TaskStatus.FAILED, None)
+    assert lost == (TaskStatus.FAILED, None, 3)
     assert unknown is None
     record = await stores.tasks.get("default", tasks[0].id)
-    assert answered == (TaskStatus.COMPLETED, record.result)
-    assert open_ == (TaskStatus.PENDING, None)
+    assert answered == (TaskStatus.COMPLETED, record.result, 3)
+    assert open_ == (TaskStatus.PENDING, None, 1)
+    for task, found in ((tasks[0], answered), (tasks[2], open_)):
+        events = await stores.tasks.events("default", task.id)
+        assert found is not None
+        assert events[-1].sequence == found.last_sequence
     assert await stores.tasks.ends("acme", [tasks[0].id]) == (None,)
     assert await stores.tasks.ends("default", []) == ()
 

@@ -128,6 +128,7 @@ def test_what_was_said_before_an_interrupt_stays_and_the_next_turn_knows_it(
         terminal.await_text(b" cancelled]")
         terminal.type("Go on")
         terminal.await_text(b"And five.")
+        terminal.await_text(b"> ", times=3)
         terminal.end()
         with Orchestrator(stand.settings()) as celeriac:
             question, answer, *_ = celeriac.conversations.get_messages("talk")

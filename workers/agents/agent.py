@@ -12,13 +12,14 @@ from typing import Annotated, Protocol
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     Strict,
 )
 
-from conversations.json_value import Json, JsonObject
+from conversations.json_value import JsonObject, plain_json
 from conversations.mending import mended
 from conversations.message import Message, ToolCall
 from orchestrator.agent_config import AgentConfig
@@ -36,7 +37,12 @@ __all__ = [
     "ToolResult",
 ]
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+_FROZEN = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    use_attribute_docstrings=True,
+    hide_input_in_errors=True,
+)
 
 
 class AgentInput(BaseModel):
@@ -71,7 +77,7 @@ class AgentResult(BaseModel):
 
     content: Annotated[str, Strict(), AfterValidator(mended)] = ""
     """The answer as text; what no text may hold becomes U+FFFD."""
-    output: Json = None
+    output: Annotated[JsonValue, BeforeValidator(plain_json)] = None
     """The answer as data."""
     stop_reason: StopReason = StopReason.END_TURN
     """Why it stopped."""

@@ -22,9 +22,7 @@ from conversations.json_value import (
     NotStorable,
     Text,
     check_identifier,
-    check_json,
-    dumps,
-    loads,
+    plain_json,
 )
 from conversations.mending import mended, mended_json
 from conversations.message import Message, Role
@@ -301,12 +299,9 @@ class Tool:
             return mended(result)
         try:
             # A call that has had its effect does not fail for a character.
-            sound = mended_json(cast("JsonValue", result))
-            text = dumps(check_json(sound, path="result"))
+            return plain_json(mended_json(cast("JsonValue", result)), path="result")
         except NotStorable as exc:
             raise ToolFailed(f"{self.name} failed: {exc}") from exc
-        # Through text, so that tuples and subclasses are what a resumed run reads.
-        return cast("JsonValue", loads(text))
 
 
 def _in_thread(bound: Callable[[], Any]) -> object:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pydantic import BaseModel, JsonValue
 
-from conversations.json_value import size_of
 from orchestrator.errors import InvalidInput
+from orchestrator.http.answer_forms import form_problem
 from orchestrator.http.facade.items import refuse, refuse_nul
 from orchestrator.http.facade.response_request import ECHO, FieldNames
-from orchestrator.output_schema import schema_problem
 
-MOST_SCHEMA_BYTES = 131_072
-"""Checking so much takes half a second of a processor; OpenAI takes less."""
 _KEPT = re.compile(rf"parameters\.|metadata\.{re.escape(ECHO)}\.")
 """Where a task keeps what a client has sent as fields of their own."""
 
@@ -33,18 +29,13 @@ def check_no_nuls(body: BaseModel, *, besides: str) -> None:
 
 
 async def check_format(parameters: Mapping[str, JsonValue], *, param: str) -> None:
-    """Refuse a form for the answer that is no JSON Schema; other requests go on.
+    """Refuse a form for the answer that is no JSON Schema.
 
     Raises:
         Problem: says what is wrong with it.
     """
-    schema = parameters.get("output_schema")
-    if isinstance(schema, dict):
-        if size_of(schema) > MOST_SCHEMA_BYTES:
-            raise refuse(param, f"may have at most {MOST_SCHEMA_BYTES} bytes as JSON")
-        problem = await asyncio.to_thread(schema_problem, schema, name=param)
-        if problem:
-            raise refuse(param, problem)
+    if problem := await form_problem(parameters, name=param):
+        raise refuse(param, problem)
 
 
 @contextmanager

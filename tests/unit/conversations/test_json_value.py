@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from conversations.json_value import loads
+from conversations.json_value import NotStorable, loads, plain_json
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,9 @@ def test_both_readers_give_the_same_or_refuse(text: str | bytes) -> None:
             loads(text)
     else:
         assert repr(loads(text)) == repr(expected)
+
+
+def test_a_tuple_becomes_the_list_that_its_reader_gets():
+    assert plain_json({"a": (1, ("b",))}) == {"a": [1, ["b"]]}
+    with pytest.raises(NotStorable, match=r"^o\.a: not JSON \(type set\)"):
+        plain_json({"a": {1}}, path="o")

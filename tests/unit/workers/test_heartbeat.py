@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from conversations.conversation import ConversationConfig
 from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.loop_thread import LoopThread
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation
+from orchestrator.store import Creation, LeaseState
 from orchestrator.sweeper import Sweeper
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.agents.silent_queue import SilentQueue
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
-from workers.executor import Executor, ExecutorLimits, ExecutorParts
+from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.tools.registry import ToolRegistry
 
 BLOCKED_SECONDS = 1.5
+STALL_LIMIT_SECONDS = 0.3
 DEADLINE_SECONDS = 10.0
 
 
@@ -46,12 +48,31 @@ class Blocker:
         return AgentResult()
 
 
-async def test_only_the_run_that_blocks_the_loop_is_charged() -> None:
-    store, directory, loop = (
-        InMemoryTaskStore(),
-        InMemoryAgentDirectory(),
-        LoopThread("runs"),
-    )
+class SlowStore(InMemoryTaskStore):
+    """Renews leases, but not soon."""
+
+    renewals = surrendered = 0
+
+    async def renew(self, *args: Any, **kwargs: Any) -> tuple[LeaseState, ...]:
+        await asyncio.sleep(2 * STALL_LIMIT_SECONDS)
+        self.renewals += 1
+        return await super().renew(*args, **kwargs)
+
+    async def surrender(self, *args: Any, **kwargs: Any) -> int:
+        self.surrendered += 1
+        return await super().surrender(*args, **kwargs)
+
+
+Run = tuple[str, asyncio.Future[Outcome]]
+
+
+@asynccontextmanager
+async def beating(
+    store: InMemoryTaskStore,
+) -> AsyncIterator[Callable[..., Awaitable[list[Run]]]]:
+    """Watch a process by its heartbeat; yields what starts runs of agents there."""
+    loop, directory = LoopThread("runs"), InMemoryAgentDirectory()
+    under_way: list[asyncio.Future[Outcome]] = []
     manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry())
     manager.register_agent(AgentConfig(name="patient"), Patient())
     manager.register_agent(AgentConfig(name="blocker"), Blocker())
@@ -69,34 +90,53 @@ async def test_only_the_run_that_blocks_the_loop_is_charged() -> None:
         sweeper = Sweeper(store, SilentQueue(), interval_seconds=0.05)
         yield HeartbeatParts(store=store, directory=directory, sweeper=sweeper)
 
+    async def start(*names: str) -> list[Run]:
+        creations = await store.create([Task(agent_name=name) for name in names])
+        ids = [each.task.id for each in creations if isinstance(each, Creation)]
+        calls = [executor.run("default", task_id) for task_id in ids]
+        runs = [asyncio.run_coroutine_threadsafe(call, loop.loop) for call in calls]
+        under_way.extend(map(asyncio.wrap_future, runs))
+        return list(zip(ids, under_way, strict=True))
+
     heartbeat = Heartbeat(
         executor,
         runs_loop=loop.loop,
         describe=lambda: WorkerInfo(id="w", hostname="h", pid=1),
         connect=connect,
-        times=HeartbeatTimes(renew_seconds=0.05, stall_limit_seconds=0.3),
+        times=HeartbeatTimes(
+            renew_seconds=0.05, stall_limit_seconds=STALL_LIMIT_SECONDS
+        ),
     )
     heartbeat.start()
-    creations = await store.create(
-        [Task(agent_name=name) for name in ("patient", "blocker")]
-    )
-    patient, blocker = [c.task.id for c in creations if isinstance(c, Creation)]
-    runs = [
-        asyncio.run_coroutine_threadsafe(executor.run("default", task_id), loop.loop)
-        for task_id in (patient, blocker)
-    ]
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        for task_id in (patient, blocker):
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield start
+    finally:
+        loop.loop.call_soon_threadsafe(executor.abandon)
+        await asyncio.wait(under_way, timeout=DEADLINE_SECONDS)
+        await asyncio.to_thread(heartbeat.close)
+        loop.close()
+
+
+async def test_only_the_run_that_blocks_the_loop_is_charged() -> None:
+    store = InMemoryTaskStore()
+    async with beating(store) as start:
+        runs = await start("patient", "blocker")
+        for task_id, _ in runs:
             while (await store.get("default", task_id)).attempt == 0 or (
                 (await store.get("default", task_id)).status is not TaskStatus.PENDING
             ):
                 await asyncio.sleep(0.01)
-        words = [(await asyncio.wrap_future(run)).word for run in runs]
+        words = [(await run).word for _, run in runs]
+        crashes = [(await store.get("default", task_id)).crashes for task_id, _ in runs]
     assert words == ["lease_lost", "lease_lost"]
-    charged = {
-        task_id: (await store.get("default", task_id)).crashes
-        for task_id in (patient, blocker)
-    }
-    assert charged == {patient: 0, blocker: 1}
-    await asyncio.to_thread(heartbeat.close)
-    loop.close()
+    assert crashes == [0, 1]
+
+
+async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -> None:
+    store = SlowStore()
+    async with beating(store) as start:
+        await start("patient")
+        while store.renewals < 3 and not store.surrendered:
+            await asyncio.sleep(0.01)
+    assert store.surrendered == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from conversations.message import Message, Role, ToolCall
 from orchestrator.agent_config import AgentConfig
@@ -13,6 +15,7 @@ from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Journal, Step, StepStart, Unfinished
 from orchestrator.store import Started
 from orchestrator.task import Task
+from workers.agents.agent import AgentResult
 from workers.llm.provider import CompletionRequest
 from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import ScriptedLLMProvider
@@ -205,3 +208,21 @@ async def test_an_answer_that_does_not_reach_the_journal_is_kept_as_unfinished()
     with pytest.raises(asyncio.CancelledError):
         await ctx.complete(ASK)
     assert log.kept == [Unfinished("completion:1", "Hello you")]
+
+
+async def test_a_step_gives_what_a_resumed_run_reads() -> None:
+    async def divide() -> Any:
+        return (7, 2)
+
+    first = make(log := KeptLog(), ScriptedLLMProvider())
+    resumed = make(KeptLog(), ScriptedLLMProvider(), log.steps)
+    assert await first.step("divide", divide) == [7, 2]
+    assert await resumed.step("divide", divide) == [7, 2]
+
+
+def test_an_answer_as_data_takes_a_tuple_and_its_refusal_shows_no_value() -> None:
+    assert AgentResult(output={"at": (1, 2)}).output == {"at": [1, 2]}
+    with pytest.raises(ValidationError) as refused:
+        AgentResult(output={"secret"})
+    assert "not JSON (type set)" in str(refused.value)
+    assert "secret" not in str(refused.value)

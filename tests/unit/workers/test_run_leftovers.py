@@ -69,17 +69,19 @@ def test_an_ended_run_is_freed_without_a_collection(bench, called):
 class Untidy:
     """Changes what it was given."""
 
-    async def run(self, _ctx: RunContext, given: AgentInput) -> AgentResult:
-        for part in (given.data, given.context, given.parameters):
+    async def run(self, ctx: RunContext, given: AgentInput) -> AgentResult:
+        config = ctx.config
+        parts = (given.data, given.context, given.parameters)
+        for part in (*parts, config.parameters, config.options):
             part["seen"].append("me")
-        return AgentResult(content=str(given.data | given.context | given.parameters))
+        return AgentResult(content=f"{parts} {config.parameters} {config.options}")
 
 
 async def test_what_a_run_does_to_its_input_no_later_run_sees():
     manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry())
-    config = AgentConfig(name="untidy", parameters={"seen": []})
+    config = AgentConfig(name="untidy", parameters={"seen": []}, options={"seen": []})
     manager.register_agent(config, Untidy())
     task = Task(agent_name="untidy", input={"seen": []}, context={"seen": []})
     answers = [(await manager.execute_task(task)).content for _ in range(2)]
-    assert answers == ["{'seen': ['me']}"] * 2
+    assert [answer.count("me") for answer in answers] == [5, 5]
     assert (task.input, task.context) == ({"seen": []}, {"seen": []})
