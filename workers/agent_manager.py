@@ -260,7 +260,7 @@ def _own(config: AgentConfig) -> AgentConfig:
     """Return what an agent of a user's may change in place: no later run sees it."""
     names = ("parameters", "options", "output_schema")
     return config.model_copy(
-        update={name: deepcopy(getattr(config, name)) for name in names}
+        update={name: copied(getattr(config, name)) for name in names}
     )
 
 
