@@ -171,7 +171,8 @@ def _whole(messages: Sequence[Message | StoredMessage]) -> Window | None:
             continue
         if open_calls or message.covers is not None:
             return None
-        open_calls.update(call.id for call in message.tool_calls)
+        if message.tool_calls:
+            open_calls.update(call.id for call in message.tool_calls)
         if index < cut and not (message.role is Role.SYSTEM or message.pinned):
             cut = index
     if cut == len(shown):
