@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
-from conversations.json_value import JsonObject, check_text, copied, plain_json
+from conversations.json_value import JsonObject, check_json, check_text, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
@@ -293,7 +293,7 @@ def _result_of(task: Task, answer: AgentResult, stats: TaskStats) -> TaskResult:
     if kinds != (str, StopReason, bool):
         return TaskResult(**fields)
     check_text(answer.content, path="content")
-    fields["output"] = plain_json(answer.output, path="output")
+    fields["output"] = copied(check_json(answer.output, path="output"))
     return trusted(TaskResult, **fields)
 
 

@@ -35,9 +35,8 @@ class Sampling(BaseModel):
         Raises:
             AgentFailed: a parameter has a wrong type or range; names it.
         """
-        configured = {name: getattr(config, name, None) for name in cls.model_fields}
         try:
-            return cls.model_validate({**configured, **parameters})
+            return cls.model_validate({**_configured(config), **parameters})
         except ValidationError as exc:
             fault = exc.errors(include_url=False)[0]
             raise AgentFailed(
@@ -58,11 +57,18 @@ class Sampling(BaseModel):
         return CompletionRequest(messages=(), **self.model_dump(exclude_none=True))
 
 
+_CONFIGURED = Sampling.model_fields.keys() & AgentConfig.model_fields.keys()
+
+
+def _configured(config: AgentConfig) -> dict[str, object]:
+    return {name: getattr(config, name) for name in _CONFIGURED}
+
+
 class Samplings:
-    """What holds for the runs of an agent; those that ask for nothing else share it."""
+    """What holds for the runs of an agent: those that ask as the last did share it."""
 
     def __init__(self) -> None:
-        self._last: tuple[AgentConfig, Sampling] | None = None
+        self._last: tuple[list[tuple[type, object]], Sampling] | None = None
 
     def of(self, config: AgentConfig, parameters: JsonObject) -> Sampling:
         """Return what holds for a run.
@@ -70,8 +76,11 @@ class Samplings:
         Raises:
             AgentFailed: a parameter has a wrong type or range; names it.
         """
-        if parameters != config.parameters:
-            return Sampling.of(config, parameters)
-        if self._last is None or self._last[0] is not config:
-            self._last = config, Sampling.of(config, parameters)
+        given = {**_configured(config), **parameters}
+        # With their types: True is no 1, but equal to it.
+        asked = [
+            (type(value), value) for value in map(given.get, Sampling.model_fields)
+        ]
+        if self._last is None or self._last[0] != asked:
+            self._last = asked, Sampling.of(config, parameters)
         return self._last[1]
