@@ -16,6 +16,8 @@ from pydantic_core import from_json, to_json
 
 from conversations.shown_path import shown_path
 
+J = TypeVar("J", bound=JsonValue)
+
 MAX_INTEGER_BITS = 1023
 """Larger integers are infinite to readers that know only doubles, or an error."""
 
@@ -106,19 +108,6 @@ def _check_scalar(value: object, path: str) -> None:
         )
 
 
-J = TypeVar("J", bound=JsonValue)
-
-
-def copied(value: J) -> J:
-    """A copy of plain JSON that shares nothing with it that could be changed."""
-    copy: object = value
-    if isinstance(value, dict):
-        copy = {name: copied(item) for name, item in value.items()}
-    elif isinstance(value, (list, tuple)):
-        copy = [copied(item) for item in value]
-    return cast("J", copy)
-
-
 def dumps(value: object) -> str:
     """Compact JSON text, the one form in which records are written.
 
@@ -157,6 +146,15 @@ def written(
     serializer = value.__pydantic_serializer__
     data = serializer.to_json(value, exclude=exclude, exclude_defaults=without_defaults)
     return data.decode()
+
+
+def copied(value: J) -> J:
+    """A copy of plain JSON, with lists for tuples, that shares nothing changeable."""
+    if isinstance(value, dict):
+        return cast("J", {name: copied(item) for name, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return cast("J", [copied(item) for item in value])
+    return value
 
 
 def size_of(value: object) -> int:

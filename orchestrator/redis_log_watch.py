@@ -84,10 +84,8 @@ class LogWatch:
     async def _read(self) -> None:
         """Read while anyone waits; a lost connection is every waiter's error."""
         try:
-            async with self._client.client() as connection:
-                slice_seconds = await self._prepare(connection)
-                while self._waiters:
-                    await self._read_once(connection, slice_seconds)
+            while self._waiters:  # some may come while the connection is given back
+                await self._read_on_one_connection()
         except RedisError as exc:
             for waiters in self._waiters.values():
                 for grown in waiters:
@@ -95,6 +93,12 @@ class LogWatch:
                         grown.set_exception(exc)
         finally:
             self._connection_id = None
+
+    async def _read_on_one_connection(self) -> None:
+        async with self._client.client() as connection:
+            slice_seconds = await self._prepare(connection)
+            while self._waiters:
+                await self._read_once(connection, slice_seconds)
 
     async def _prepare(self, connection: UntypedRedis) -> float:
         try:

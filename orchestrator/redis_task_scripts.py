@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -109,7 +110,6 @@ def _scripts() -> dict[str, Script]:
 
 def _shared_text(constants: ScriptConstants) -> str:
     parts = [read_script(name) for name in _SHARED]
-    message = constants.doorbell_message
     values = (
         f"local ROOT, ENDED = '{redis_keys.ROOT}', '{redis_keys.ENDED}'\n"
         f"local DUE, LEASES = '{redis_keys.DUE}', '{redis_keys.LEASES}'\n"
@@ -117,10 +117,18 @@ def _shared_text(constants: ScriptConstants) -> str:
         f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"
         f"local MOST_FIELDS = {constants.most_counters}\n"
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
-        f"local DOORBELL = {'nil' if message is None else f'[==[{message}]==]'}\n"
+        f"local DOORBELL = {_pieces(constants.doorbell_message)}\n"
     )
     conversation = APPEND_FUNCTIONS + WINDOW_FUNCTIONS
     return "".join([transition_table(), conversation, values, *parts])
+
+
+def _pieces(message: str | None) -> str:
+    """Return a message as a Lua list, each second piece the name of a fact."""
+    if message is None:
+        return "nil"
+    pieces = re.split(r"\$([A-Z]+)", message)
+    return f"{{{', '.join(f'[==[{piece}]==]' for piece in pieces)}}}"
 
 
 def transition_table() -> str:

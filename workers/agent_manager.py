@@ -18,7 +18,6 @@ from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
-from orchestrator.output_schema import schema_problem
 from orchestrator.task import StopReason, Task, TaskResult, TaskStats
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
@@ -52,6 +51,7 @@ class Execution(NamedTuple):
 
     result: TaskResult
     turn: tuple[Message, ...]
+    """Of a task without a conversation none."""
 
 
 class AgentManager(Protocol):
@@ -213,6 +213,8 @@ class LocalAgentManager:
             await context.aclose()
         entry.health = _succeeded(entry.health)
         result = _result_of(start.run.task, answer, context.stats())
+        if start.run.task.conversation_id is None:
+            return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
         opening = () if summary is None else (summary,)
         return Execution(result=result, turn=(*opening, *turn))
@@ -245,6 +247,9 @@ def _check_arguments(config: object, agent: object) -> None:
             " a method `async def run(self, ctx, agent_input)`, or none to build one"
         )
     if config.output_schema is not None:
+        # Three MiB that a worker whose answers are all plain text does without.
+        from orchestrator.output_schema import schema_problem  # noqa: PLC0415
+
         problem = schema_problem(config.output_schema)
         if problem:
             raise InvalidAgent(f"agent {config.name!r}: {problem}")

@@ -27,6 +27,7 @@ from orchestrator.task import AwaitedCall
 from workers.agents.agent import ToolResult
 from workers.agents.turn_messages import refusal
 from workers.errors import AgentFailed
+from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_steps import custom_step
 from workers.tools.registry import ToolRegistry, result_of
@@ -72,7 +73,7 @@ class ShownText:
 
     def __init__(self, tools: ToolRegistry) -> None:
         self._tools = tools
-        self._checked: set[str] = set()
+        self._checked: frozenset[str] = NONE
         self._prompt: Sequence[Message] = ()
         self._is_untrusted = False
 
@@ -93,7 +94,7 @@ class ShownText:
     def note_result(self, tool: Tool | None) -> None:
         """Note that a tool's result reaches the run."""
         if tool is not None:
-            self._checked.add(tool.name)
+            self._checked |= {tool.name}
             self._is_untrusted |= tool.reads_untrusted
 
     def _read(self) -> None:
@@ -115,9 +116,9 @@ class Approvals:
         self._run = run
         self._read_at = journal.read_at
         self._decisions = {each.key: each for each in journal.decisions}
-        self._given = {step.key for step in journal.steps}
-        self._begun = {each.key for each in journal.starts}
-        self._begun |= {each.key for each in journal.decisions}
+        self._given = NONE.union(step.key for step in journal.steps) or NONE
+        marked = (each.key for each in journal.starts)
+        self._begun = NONE.union(marked, self._decisions) or NONE
         self.shown = ShownText(tools)
 
     def needs_one(self, asked: AskedCall) -> bool:
@@ -167,7 +168,7 @@ class Approvals:
         if key not in self._given:
             decision = self._decisions[key]
             await record(_step(decision, attempt=self._run.task.attempt))
-            self._given.add(key)
+            self._given |= {key}
 
     def _is_stale(self, decision: Decision, seconds: float | None) -> bool:
         """Whether it was allowed so long ago that it must be asked for again."""

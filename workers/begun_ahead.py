@@ -15,6 +15,7 @@ from time import monotonic
 
 from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.store import Started
+from workers.none_yet import NONE
 
 AHEAD_SECONDS = 0.25
 """So long the mark serves; later, viewers and the lease are looked at again."""
@@ -31,7 +32,7 @@ class BegunAhead:
         self._until = 0.0
         self._end: asyncio.TimerHandle | None = None
         self._dropping: asyncio.Task[None] | None = None
-        self._was_unknown: set[str] = set()
+        self._was_unknown: frozenset[str] = NONE
         """Whose mark was given up after it had told of an earlier attempt's."""
 
     def expect(self, key: str) -> None:
@@ -68,7 +69,7 @@ class BegunAhead:
         """Add what a mark had told that was given up before this one was written."""
         if key not in self._was_unknown:
             return started
-        self._was_unknown.discard(key)
+        self._was_unknown -= {key}
         return started._replace(is_unknown=True)
 
     async def take_back(self) -> None:
@@ -89,7 +90,7 @@ class BegunAhead:
     def _lapse(self) -> str | None:
         key = self._forget()
         if key is not None and self._started is not None and self._started.is_unknown:
-            self._was_unknown.add(key)
+            self._was_unknown |= {key}
         return key
 
     def _forget(self) -> str | None:

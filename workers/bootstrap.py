@@ -28,7 +28,6 @@ from orchestrator.loop_thread import LoopThread
 from orchestrator.open_files import allow_many_files
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import Settings, load_settings
-from orchestrator.store import TaskStore
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 from workers.broker_link import lean_broker
@@ -39,7 +38,7 @@ from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
 from workers.start_check import build_manager, check_startup, wait_for_redis
-from workers.webhooks import WebhookDeliverer
+from workers.webhook_opening import open_webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +159,7 @@ class WorkerProcess:
                 store=parts.store,
                 directory=parts.directory,
                 sweeper=Sweeper(parts.store, parts.queue),
-                webhooks=open_webhooks(self._settings, parts.store),
+                webhooks=open_webhooks(self._settings.webhooks, parts.store),
             )
         finally:
             await parts.aclose()
@@ -188,13 +187,6 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
-
-
-def open_webhooks(settings: Settings, store: TaskStore) -> WebhookDeliverer | None:
-    """Return what delivers webhooks, where any are allowed."""
-    if not settings.webhooks.allowed:
-        return None
-    return WebhookDeliverer(store, settings.webhooks)
 
 
 class WorkerProcessHolder:

@@ -12,6 +12,7 @@ from workers.errors import LLMError
 from workers.live_text import LiveText
 from workers.llm.provider import Completion
 from workers.llm.run_provider import Answered, Heard, RunProvider
+from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
 
@@ -24,7 +25,7 @@ class CompletionMarks:
         self._log = log
         self._llm = llm
         self._open_calls = 0
-        self._unanswered: set[str] = set()
+        self._unanswered: frozenset[str] = NONE
         self.maybe_paid = 0
         """Completions asked for again whose first answer a crash hid."""
 
@@ -64,7 +65,7 @@ class CompletionMarks:
 
     async def fail(self, key: str, error: LLMError) -> None:
         if error.status is None:
-            self._unanswered.add(key)
+            self._unanswered |= {key}
         elif key not in self._unanswered:
             await self._log.drop_start(key)
 

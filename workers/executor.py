@@ -145,9 +145,8 @@ class Executor:
         self, run: Run, execution: Coroutine[Any, Any, Execution], log: StoreRunLog
     ) -> Outcome:
         agent = asyncio.create_task(execution)
-        ends: set[asyncio.Future[Any]] = {agent, run.start(agent)}
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await run.start(agent)
         except asyncio.CancelledError:
             agent.cancel()
             await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)

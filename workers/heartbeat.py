@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.agent_config import WorkerInfo
 from orchestrator.directory import AgentDirectory
@@ -25,7 +25,9 @@ from workers.executor import Executor
 from workers.loop_watch import Culprit, LoopWatch
 from workers.run import Interrupt, Run
 from workers.undertaker import PAUSE_SECONDS, Undertaker
-from workers.webhooks import WebhookDeliverer
+
+if TYPE_CHECKING:
+    from workers.webhooks import WebhookDeliverer
 
 logger = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from orchestrator.store import Doorbell
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import conversation_service, defaults_of, redact_of
 from workers.agent_manager import AgentManager
-from workers.bootstrap import open_webhooks
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.start_check import build_manager
+from workers.webhook_opening import open_webhooks
 
 STOP_SECONDS = 5.0
 
@@ -170,7 +170,7 @@ def _heartbeat(
             sweeper=Sweeper(
                 parts.store, parts.queue, takes_tasks=parts.agent_manager_enabled
             ),
-            webhooks=open_webhooks(settings, parts.store),
+            webhooks=open_webhooks(settings.webhooks, parts.store),
         )
 
     def describe() -> WorkerInfo:

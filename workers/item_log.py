@@ -33,8 +33,8 @@ class ItemLog:
 
     def __init__(self, log: RunLog, *, attempt: int) -> None:
         self._log = log
-        self._open: dict[str, OpenItem] = {}
-        self._begun: set[str] = set()
+        self._items: dict[str, OpenItem | None] = {}
+        """Those that viewers know; None for one that has ended."""
         self._next = 0
         self._is_known = attempt <= 1
         self._reading = asyncio.Lock()
@@ -67,21 +67,20 @@ class ItemLog:
         index = max(wanted, self._next)
         self._next = index + 1
         item = OpenItem(item_id, index)
-        self._open[item_id] = item
-        self._begun.add(item_id)
+        self._items[item_id] = item
         return item
 
     def has_begun(self, item_id: str) -> bool:
         """Whether viewers know the item, open or ended."""
-        return item_id in self._begun
+        return item_id in self._items
 
     def find(self, item_id: str) -> OpenItem | None:
         """Return an item that stands open."""
-        return self._open.get(item_id)
+        return self._items.get(item_id)
 
     def end(self, item: OpenItem) -> None:
         """Note that an item has ended."""
-        self._open.pop(item.id, None)
+        self._items[item.id] = None
 
     def _note(self, event: TaskEvent) -> None:
         item = event.data.get("item")
@@ -90,10 +89,9 @@ class ItemLog:
         if not isinstance(name, str) or not isinstance(index, int):
             return
         if event.type is EventType.ITEM_ADDED:
-            self._open[name] = OpenItem(name, index, was_shown=True)
-            self._begun.add(name)
+            self._items[name] = OpenItem(name, index, was_shown=True)
             self._next = max(self._next, index + 1)
-        elif event.type is EventType.TEXT_DELTA and name in self._open:
-            self._open[name].text += str(event.data.get("delta", ""))
-        elif event.type is EventType.ITEM_DONE:
-            self._open.pop(name, None)
+        elif event.type is EventType.TEXT_DELTA and (begun := self._items.get(name)):
+            begun.text += str(event.data.get("delta", ""))
+        elif event.type is EventType.ITEM_DONE and name in self._items:
+            self._items[name] = None

@@ -34,6 +34,8 @@ from workers.pool_job import (
 
 logger = logging.getLogger(__name__)
 
+NOTED_SECONDS = 0.02
+"""How much later Celery may learn that a task has begun; to be woken costs it more."""
 DRAIN_WAKE_SECONDS = 1.0
 """A drain looks up this often: a signal may have finished it from within."""
 TERMINATE_SECONDS = UNWIND_SECONDS + 2.0
@@ -65,6 +67,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._hub: Any = None
         self._reports: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._celery_woken = False
+        self._looks_at = 0.0
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Remember the hub whose thread is Celery's.
@@ -78,7 +81,10 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """Start the loop and announce the process, as a prefork child does."""
         self.loop = GreenletLoop("celeriac-pool")
         self._surroundings = Surroundings(
-            loop=self.loop.loop, report=self._report, on_end=self._loop_on_end
+            loop=self.loop.loop,
+            report=self._report,
+            note=self._loop_note,
+            on_end=self._loop_on_end,
         )
         self._accepting = True
         signals.worker_process_init.send(sender=self._hostname)
@@ -130,6 +136,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._inbox.append(job)
         if not self._inbox_told:
             self._inbox_told = True
+            self._looks_at = monotonic() + NOTED_SECONDS
+            self._hub.call_later(NOTED_SECONDS, self._pass_on_reports)
             self._on_loop(self._loop_take_inbox)
         return job
 
@@ -162,6 +170,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """Do nothing: there is no child process that would hold old code."""
 
     def _get_info(self) -> dict[str, Any]:
+        self._pass_on_reports()  # what runs is then active for Celery too
         return {
             **super()._get_info(),
             "running": len(self._running),
@@ -210,6 +219,12 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """Have Celery told on its own thread, in order."""
         self._reports.put(report)
         if not self._celery_woken:
+            self._wake_celery()
+
+    def _loop_note(self, report: Callable[[], object]) -> None:
+        """Have Celery told along with the next report, or when it looks by itself."""
+        self._reports.put(report)
+        if not self._celery_woken and monotonic() >= self._looks_at:
             self._wake_celery()
 
     def _wake_celery(self) -> None:

@@ -59,6 +59,8 @@ class Surroundings:
     loop: asyncio.AbstractEventLoop
     report: Callable[[Callable[[], object]], None]
     """Have this called on Celery's thread, in order."""
+    note: Callable[[Callable[[], object]], None]
+    """The same of what may be told along with the next report."""
     on_end: Callable[[Job], None]
     """Told when a job has left its slot."""
     unwind_seconds: float = UNWIND_SECONDS
@@ -87,6 +89,7 @@ class Job:
         self._limits = limits
         self._loop = surroundings.loop
         self._report = surroundings.report
+        self._note = surroundings.note
         self._on_end = surroundings.on_end
         self._unwind_seconds = surroundings.unwind_seconds
         self.terminated = False
@@ -110,7 +113,7 @@ class Job:
 
     def start(self) -> None:
         """Take the slot: run the task until it first awaits."""
-        self._report(partial(self._callbacks.accepted, self.number, monotonic()))
+        self._note(partial(self._callbacks.accepted, self.number, monotonic()))
         if self.terminated:
             self._on_end(self)
             return

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from conversations.message import Message, Role
 from conversations.trusted import changed
 from conversations.window import estimate_tokens
+from orchestrator.task import Usage
 from workers.llm.provider import Completion
 
 RATIO_LIMITS = (0.25, 4.0)
@@ -19,10 +20,16 @@ RATIO_LIMITS = (0.25, 4.0)
 
 
 class Exchange(NamedTuple):
-    """One completion and the estimate of the prompt that it answered."""
+    """What a completion said and took, and the estimate of its prompt."""
 
     prompt_tokens: int
-    completion: Completion
+    answer: Message
+    usage: Usage | None
+
+    @classmethod
+    def of(cls, completion: Completion, prompt_tokens: int) -> Exchange:
+        """Return what is kept of a completion."""
+        return cls(prompt_tokens, completion.message, completion.usage)
 
 
 def counted(
@@ -30,9 +37,9 @@ def counted(
 ) -> tuple[Message, ...]:
     """Return the turn with each message's tokens, where the endpoint counted any."""
     told = [
-        (estimate, completion, completion.usage)
-        for estimate, completion in exchanges
-        if completion.usage is not None and completion.usage.input_tokens
+        (estimate, answer, usage)
+        for estimate, answer, usage in exchanges
+        if usage is not None and usage.input_tokens
     ]
     if not told:
         return tuple(turn)
@@ -41,8 +48,8 @@ def counted(
     ratio = sum(usage.input_tokens for _, _, usage in told) / max(1, estimated)
     ratio = min(highest, max(lowest, ratio))
     answers = [
-        (completion.message, usage.output_tokens - usage.reasoning_tokens)
-        for _, completion, usage in reversed(told)
+        (answer, usage.output_tokens - usage.reasoning_tokens)
+        for _, answer, usage in reversed(told)
     ]
     known = {id(answer): tokens for answer, tokens in answers}
     return tuple(

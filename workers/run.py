@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from orchestrator.store import Lease
 from orchestrator.task import AwaitedCall, Task
 from workers.errors import SoftTimeLimitReached
+from workers.none_yet import NONE
 
 AGENT_STOP_SECONDS = 5.0
 """How long an agent may take to obey its cancel before it is left behind."""
@@ -55,10 +56,10 @@ class Run:
         self.lease = lease
         self.interrupt_reason: Interrupt | None = None
         self.started = monotonic()
-        self._abandoned: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
         self._steps: dict[asyncio.Task[Any], str] = {}
-        self._soft_cancelled: set[asyncio.Task[Any]] = set()
+        self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
         self._recordings = 0
         self.awaited: list[AwaitedCall] = []
         """Calls that a person must decide on before the run can go on."""
@@ -110,14 +111,16 @@ class Run:
     def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
         """Begin the clocks of the agent's task.
 
-        Returns a future that is done when the agent disobeyed its cancel for too long.
+        Returns a future that is done when the task has ended, or has disobeyed its
+        cancel for too long.
         """
         self._agent_task = agent_task
         loop = asyncio.get_running_loop()
-        self._abandoned, self._begun_at = loop.create_future(), loop.time()
+        self._left, self._begun_at = loop.create_future(), loop.time()
+        agent_task.add_done_callback(self._leave)
         self._limits = sorted(self._limits_left(), reverse=True)
         self._await_limit()
-        return self._abandoned
+        return self._left
 
     def _limits_left(self) -> Iterator[tuple[float, Interrupt]]:
         """Yield in how many seconds which limit is reached."""
@@ -163,16 +166,14 @@ class Run:
             return
         self.interrupt_reason = reason
         if reason is Interrupt.SOFT_LIMIT and (self._steps or self._recordings):
-            self._soft_cancelled.update(self._steps)
+            self._soft_cancelled |= self._steps.keys()
             for step in self._steps:
                 step.cancel()
         elif self._agent_task is not None:
             self._agent_task.cancel()
         if reason is not Interrupt.SOFT_LIMIT and self._agent_task is not None:
             loop = asyncio.get_running_loop()
-            self._timers.append(
-                loop.call_later(self._agent_stop_seconds, self._abandon)
-            )
+            self._timers.append(loop.call_later(self._agent_stop_seconds, self._leave))
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Enclose the work of one named step, which every interrupt may cut short.
@@ -206,7 +207,8 @@ class Run:
             and self.interrupt_reason is Interrupt.SOFT_LIMIT
         )
         self._steps.pop(current, None)
-        self._soft_cancelled.discard(current)
+        if self._soft_cancelled:
+            self._soft_cancelled -= {current}
         self._park_soon()
         if was_cut:
             current.uncancel()
@@ -238,9 +240,9 @@ class Run:
         if not self._steps and not self._recordings:
             self.interrupt(Interrupt.PARK)
 
-    def _abandon(self) -> None:
-        if self._abandoned is not None and not self._abandoned.done():
-            self._abandoned.set_result(None)
+    def _leave(self, *_: object) -> None:
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
 
     def _soft_limit_reached(self) -> SoftTimeLimitReached:
         self._soft_told = True

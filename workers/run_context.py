@@ -60,6 +60,7 @@ from workers.run_events import (
 )
 from workers.run_log import RunLog
 from workers.run_steps import (
+    Taken,
     completion_step,
     custom_step,
     stats_of,
@@ -96,6 +97,7 @@ class JournaledRunContext:
         self._llm = llm
         self._registry = tools
         self._steps = {step.key: step for step in journal.steps}
+        self._completed: list[Taken] = []
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
@@ -131,7 +133,7 @@ class JournaledRunContext:
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
         return stats_of(
-            self._steps.values(),
+            [*self._steps.values(), *self._completed],
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
             maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
@@ -176,14 +178,13 @@ class JournaledRunContext:
         except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
-        completion = answered.completion
+        completion, _, dues = answered
         async with Keeping(self._run, self._llm, answered, None):
             text = completion.message.content
             summary = summary_message(text, covers=view.window.cut)
             took, attempt = monotonic() - started, self.task.attempt
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
-            dues = answered.dues
             self._steps[step.key] = await self._log.record(step, [event], dues=dues)
         return summary
 
@@ -206,26 +207,25 @@ class JournaledRunContext:
             raise
         async with Keeping(self._run, self._llm, answered, live):
             await live.pause()
-            completion, seconds = answered.completion, monotonic() - started
-            estimate = answered.prompt_tokens
+            completion, estimate, dues = answered
+            seconds = monotonic() - started
             self._note_answer(estimate, completion)
             seen = self._history.ranges_in(request.messages)
-            recorded = completion_event(
+            event = completion_event(
                 completion, seconds, number=number, estimated=estimate, history=seen
             )
-            events = [*live.finish(completion.message.content), recorded]
+            events = [*live.finish(completion.message.content), event]
             attempt, shown = self.task.attempt, live.shown_as
             step = completion_step(
                 key, completion, seconds=seconds, attempt=attempt, shown_as=shown
             )
             ends = self.ends_with_answer and not completion.message.tool_calls
-            self._steps[key] = await self._log.record(
-                step, events, dues=answered.dues, may_wait=ends
-            )
+            done = await self._log.record(step, events, dues=dues, may_wait=ends)
+            self._completed.append(Taken(done.kind, done.usage))
         return completion
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
-        self.exchanges.append(Exchange(prompt_tokens, completion))
+        self.exchanges.append(Exchange.of(completion, prompt_tokens))
         self._items += bool(completion.message.content)
         self._said = completion.message.content
         self._marks.note_answer(completion)

@@ -25,6 +25,7 @@ from orchestrator.store import (
 from orchestrator.task import AwaitedCall, Task, TaskFailure
 from workers.begun_ahead import BegunAhead
 from workers.insistence import Insistence
+from workers.none_yet import NONE
 
 NO_MAIL_SECONDS = 0.25
 """So long an inbox that was found empty is not looked into again; what comes meanwhile
@@ -136,7 +137,7 @@ class StoreRunLog:
         self._ahead = BegunAhead(partial(store.drop_start, lease))
         self._last: LastStep | None = None
         """A step that waits for what is written next."""
-        self._cut_off: set[str] = set()
+        self._cut_off: frozenset[str] = NONE
         """Steps that ended while they were marked: whoever marks waits, then begins."""
 
     def _note_mail(self, *, has_mail: bool) -> None:
@@ -192,12 +193,12 @@ class StoreRunLog:
         await self._record_last()
         started = await self._ahead.follow(start.key)
         if started is None:
-            self._cut_off.add(start.key)
+            self._cut_off |= {start.key}
             started = await self._insist(
                 lambda: self._store.start_step(self._lease, start)
             )
             started = self._ahead.with_lapsed(start.key, started)
-        self._cut_off.discard(start.key)
+        self._cut_off = (self._cut_off - {start.key}) or NONE
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
 
@@ -218,8 +219,9 @@ class StoreRunLog:
 
     async def take_back(self) -> None:
         await self._ahead.take_back()
-        while self._cut_off:
-            await self._insist.see_to(partial(self._drop_late, self._cut_off.pop()))
+        cut_off, self._cut_off = self._cut_off, NONE
+        for key in cut_off:
+            await self._insist.see_to(partial(self._drop_late, key))
 
     async def _drop_late(self, key: str) -> None:
         """Remove a mark that may still be on its way, and be overtaken once."""

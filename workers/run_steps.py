@@ -6,6 +6,7 @@ Their parts are values that were checked when they were made, so most are not ag
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -16,6 +17,13 @@ from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion
+
+
+class Taken(NamedTuple):
+    """What is kept of a step that is recorded and not asked for again."""
+
+    kind: StepKind
+    usage: Usage
 
 
 def completion_step(
@@ -78,7 +86,11 @@ def tool_step(
 
 
 def stats_of(
-    steps: Collection[Step], *, running_seconds: float, attempts: int, maybe_paid: int
+    steps: Collection[Step | Taken],
+    *,
+    running_seconds: float,
+    attempts: int,
+    maybe_paid: int,
 ) -> TaskStats:
     """Sum what steps took."""
     kinds = [step.kind for step in steps]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
+from conversations.json_value import loads
 from workers.errors import WorkerError
 
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -89,9 +89,7 @@ def parse_task_call(raw: bytes, *, accept: Container[str] | None) -> TaskCall:
         name=name,
         args=args,
         kwargs=kwargs,
-        labels={
-            label: headers[label] for label in KEPT_LABELS if _shown(headers, label)
-        },
+        labels=_labels(headers),
         ignore_result=ignore_result if isinstance(ignore_result, bool) else None,
         priority=priority if isinstance(priority, int) else 0,
     )
@@ -103,7 +101,7 @@ def _read_json(raw: bytes, field: str) -> Any:
             "too_large", f"{field} has {len(raw)} bytes, at most {MAX_MESSAGE_BYTES}"
         )
     try:
-        return json.loads(raw.decode())
+        return loads(raw.decode())
     except (ValueError, RecursionError) as exc:
         raise MalformedMessage(
             "not_json",
@@ -133,9 +131,13 @@ def _name(fields: dict[str, Any], field: str) -> str:
     return value
 
 
-def _shown(headers: dict[str, Any], label: str) -> bool:
-    value = headers.get(label)
-    return isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS
+def _labels(headers: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for label in KEPT_LABELS:
+        value = headers.get(label)
+        if isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS:
+            found[label] = value
+    return found
 
 
 def _read_arguments(

@@ -188,9 +188,10 @@ class Channel(stock.Channel):  # type: ignore[misc]
             self._flush_brpop_reauth()
         self._queue_cycle.rotate(self.queue_of(key))
         failure: BaseException | None = None
+        may_take = self._may_take()
         for raw in batch:
             try:
-                self._deliver(key, raw)
+                self._deliver(key, raw, may_take=may_take)
             except self._broken as exc:
                 failure = exc
         if failure is not None:
@@ -228,14 +229,14 @@ class Channel(stock.Channel):  # type: ignore[misc]
     def _credit(self) -> int:
         return int(self.qos.credit())
 
-    def _deliver(self, key: str, raw: bytes) -> None:
+    def _deliver(self, key: str, raw: bytes, *, may_take: bool) -> None:
         queue = self.queue_of(key)
         wanted = self._tasks_wanted.get(queue)
         if self._closing or queue not in self.active_queues:
             self._push_back(key, raw)
         elif wanted is None:
             self._deliver_reply(queue, raw)
-        elif not self._may_take():
+        elif not may_take:
             self._push_back(key, raw)
         else:
             self._deliver_task(wanted, key, raw)

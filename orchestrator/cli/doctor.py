@@ -197,6 +197,10 @@ def _service_checks(settings: Settings) -> list[Check]:
         finding = "conversations is disabled: tasks with a conversation are refused"
         remedy = "set services.conversations.enabled: true to use it"
         found.append(Check("services", "warn", finding, remedy))
+    if settings.webhooks.allowed and settings.webhooks.secret is None:
+        finding = "allowed without a secret: a worker with these settings delivers none"
+        remedy = "set CELERIAC_WEBHOOKS__SECRET where the workers run"
+        found.append(Check("webhooks", "warn", finding, remedy))
     return found
 
 

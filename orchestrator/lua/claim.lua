@@ -7,9 +7,10 @@
 -- with a conversation also what conversation_window does, or 'unread', or {refusal
 -- reason}. The same token finds its claim again when the first answer was lost.
 
-local status, schema, due, agent, suspect, conversation, queue, held, attempt, started = unpack(
-  redis.call('HMGET', RECORD, 'status', 'schema', 'due_ms', 'agent', 'suspect', 'conversation',
-    'queue', 'held', 'attempt', 'started_ms'))
+local status, schema, due, agent, ordinal, suspect, conversation, queue, held, attempt, events,
+  started, expires, deadline = unpack(redis.call('HMGET', RECORD, 'status', 'schema', 'due_ms',
+  'agent', 'ordinal', 'suspect', 'conversation', 'queue', 'held', 'attempt', 'events',
+  'started_ms', 'expires_at_ms', 'deadline_at_ms'))
 
 -- Puts the conversation's end off and reads it.
 local function read_conversation()
@@ -19,8 +20,8 @@ local function read_conversation()
 end
 
 -- What stands in place of a conversation is its reader's to meet, not the claim's.
-local function claimed(bells)
-  local answer = {'claimed', redis.call('HGETALL', RECORD), redis.call('HGETALL', JOURNAL),
+local function claimed(journal, bells)
+  local answer = {'claimed', redis.call('HGETALL', RECORD), journal,
     conversation and redis.call('LLEN', RECORD .. ':inbox') or 0, bells}
   if conversation then
     local was_read, window = pcall(read_conversation)
@@ -34,7 +35,7 @@ if not status then
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return claimed({})
+    return claimed(redis.call('HGETALL', JOURNAL), {})
   end
   take_message(queue)
   return {'leased'}
@@ -64,14 +65,14 @@ local function fail(code, message)
   leave_to_sweep(unrung)
 end
 
-local reason = overdue()
+local reason = overdue(attempt, expires, deadline)
 if reason then
   fail('expired', reason)
   return {'expired'}
 end
-local kind = redis.call('TYPE', JOURNAL).ok
-if kind ~= 'hash' and kind ~= 'none' then
-  fail('damaged', 'what stands in place of its journal is a ' .. kind
+local journal = redis.pcall('HGETALL', JOURNAL)
+if journal.err then
+  fail('damaged', 'what stands in place of its journal is a ' .. redis.call('TYPE', JOURNAL).ok
     .. ', so nobody knows what it has done; find who writes to our keys, then submit again')
   return {'ended'}
 end
@@ -100,15 +101,17 @@ if suspect == PRIME and not has_berth(ARGV[6]) then
 end
 
 local lease_until = text(NOW + tonumber(ARGV[7]))
-attempt = text(tonumber(attempt) + 1)
-move('running', {'attempt', attempt, 'worker', ARGV[6], 'claim_token', ARGV[8],
-  'claimed_ms', text(NOW), 'lease_until_ms', lease_until, 'started_ms', started or text(NOW)})
+local number = text((tonumber(events or nil) or 0) + 1)
+attempt = tonumber(attempt) + 1
+move('running', {'attempt', text(attempt), 'worker', ARGV[6], 'claim_token', ARGV[8],
+  'claimed_ms', text(NOW), 'lease_until_ms', lease_until,
+  'started_ms', started or text(NOW), 'events', number}, status, ordinal, agent)
 count_time('wait', agent, NOW - tonumber(due))
 leave_lines(queue, suspect)
 redis.call('ZADD', LEASES, lease_until, MEMBER)
-append_event('task.started',
-  cjson.encode({worker = ARGV[6], attempt = tonumber(attempt)}), attempt)
+append_numbered(number, 'task.started', text(attempt),
+  cjson.encode({worker = ARGV[6], attempt = attempt}))
 if suspect then
   take_aboard(ARGV[6])
 end
-return claimed(refill(queue))
+return claimed(journal, refill(queue))

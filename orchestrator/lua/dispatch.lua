@@ -49,18 +49,23 @@ end
 
 -- A bell: tenant, task, agent, queue, urgency, trace context or '', 'rung' when it was.
 -- Rings by itself where the broker is this Redis: the bell is then marked as rung, and
--- the caller has nothing to send. DOORBELL is the message with names for its facts; none
--- of the facts has a character that JSON would escape.
+-- the caller has nothing to send. DOORBELL is the message in pieces, each second one the
+-- name of a fact; none of the facts has a character that JSON would escape.
 local function sound(bell)
   if not DOORBELL then
     return bell
   end
   local urgency = 9 - tonumber(bell[5])
   local step = urgency - urgency % 3
-  local message = string.gsub(DOORBELL, '%$(%u+)', {
+  local facts = {
     TENANT = bell[1], TASK = bell[2], AGENT = bell[3], QUEUE = bell[4],
     URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2],
-    TRACE = bell[6] == '' and 'null' or '"' .. bell[6] .. '"'})
+    TRACE = bell[6] == '' and 'null' or '"' .. bell[6] .. '"'}
+  local pieces = {}
+  for i, piece in ipairs(DOORBELL) do
+    pieces[i] = i % 2 == 1 and piece or facts[piece]
+  end
+  local message = table.concat(pieces)
   local key = step == 0 and bell[4] or bell[4] .. '\6\22' .. text(step)
   -- A queue's key may hold something else: the change that rings must not be cut in two.
   if type(redis.pcall('LPUSH', key, message)) == 'number' then
@@ -278,8 +283,8 @@ end
 
 -- The task has ended: offers those that waited for nothing else.
 local function wake_followers()
-  local bells = {}
-  for _, id in ipairs(redis.call('SMEMBERS', RECORD .. ':then')) do
+  local bells, followers = {}, redis.call('SMEMBERS', RECORD .. ':then')
+  for _, id in ipairs(followers) do
     local record = RECORDS .. id
     local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
     if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
@@ -291,7 +296,9 @@ local function wake_followers()
       end
     end
   end
-  redis.call('DEL', RECORD .. ':then')
+  if #followers > 0 then
+    redis.call('DEL', RECORD .. ':then')
+  end
   return bells
 end
 
@@ -373,7 +380,6 @@ end
 -- The task runs no more. While it did, it stood in no line and was due for nothing.
 local function leave_lease()
   redis.call('ZREM', LEASES, MEMBER)
-  redis.call('HDEL', RECORD, 'lease_until_ms')
 end
 
 -- Offers the conversation's next turn.

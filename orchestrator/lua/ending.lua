@@ -61,38 +61,53 @@ local function name_late_messages(data)
   return string.sub(data, 1, -2) .. ',"not_joined":' .. cjson.encode(late) .. '}'
 end
 
+-- What the end of a task hangs on.
+local function known_at_end()
+  local status, attempt, claim_token, ordinal, agent, queue, created, ran, events, steps, batches,
+    failed, cached, keyed, webhook, conversation, suspect = unpack(redis.call('HMGET', RECORD,
+    'status', 'attempt', 'claim_token', 'ordinal', 'agent', 'queue', 'created_ms', 'running_ms',
+    'events', 'steps', 'recent_batches', 'failed_attempts', 'cache_key', 'idempotency',
+    'webhook', 'conversation', 'suspect'))
+  return {status = status, attempt = attempt, claim_token = claim_token, ordinal = ordinal,
+    agent = agent, queue = queue, created = tonumber(created), ran = tonumber(ran or nil) or 0,
+    events = tonumber(events or nil) or 0, streamed = steps or batches, failed = failed,
+    cached = cached, keyed = keyed, webhook = webhook, conversation = conversation,
+    suspect = suspect}
+end
+
 -- Ends the task, with facts to be written along with the status; returns the doorbells of
--- the next turn and of the next suspect.
-local function end_task(status, data, facts)
-  local was, agent, created, ran, cached, keyed, hooked, conversation, queue, degree, attempt,
-    steps, batches = unpack(redis.call('HMGET', RECORD, 'status', 'agent', 'created_ms',
-    'running_ms', 'cache_key', 'idempotency', 'webhook', 'conversation', 'queue', 'suspect',
-    'attempt', 'steps', 'recent_batches'))
+-- the next turn and of the next suspect. `known` is what known_at_end has read, if it has.
+local function end_task(status, data, facts, known)
+  facts, known = facts or {}, known or known_at_end()
+  local agent, conversation, number = known.agent, known.conversation, text(known.events + 1)
   local was_next, bells = not conversation or next_turn(conversation) == TASK_ID, {}
-  if was == 'running' and degree then
+  if known.status == 'running' and known.suspect then
     bells = leave_ship(true)
   end
-  facts = facts or {}
-  facts[#facts + 1], facts[#facts + 2] = 'finished_ms', text(NOW)
-  move(status, facts)
-  if was == 'running' then
+  local place = #facts
+  facts[place + 1], facts[place + 2] = 'finished_ms', text(NOW)
+  facts[place + 3], facts[place + 4] = 'events', number
+  move(status, facts, known.status, known.ordinal, agent)
+  if known.status == 'running' then
     leave_lease()
   else
-    leave_lines(queue, degree)
+    leave_lines(known.queue, known.suspect)
   end
-  count_time('ended ' .. status, agent, NOW - tonumber(created))
-  count('running_ms ' .. agent, tonumber(ran or nil) or 0)
-  append_event('task.' .. status, conversation and name_late_messages(data) or data, attempt)
+  count_time('ended ' .. status, agent, NOW - known.created)
+  count('running_ms ' .. agent, known.ran)
+  append_numbered(number, 'task.' .. status, known.attempt,
+    conversation and name_late_messages(data) or data)
+  local cached, keyed = known.cached, known.keyed
   if cached then settle_cache(cached, status) end
   if keyed then settle_idempotency(keyed) end
   redis.call('ZADD', ENDED, text(NOW + KEEP), MEMBER)
-  if steps or batches then -- nothing else brings a delta
+  if known.streamed then -- by steps or before them; nothing else brings a delta
     redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
   end
   for _, key in ipairs({RECORD, LOG, JOURNAL}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
-  if hooked then
+  if known.webhook then
     redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)
   end
   if conversation then

@@ -9,8 +9,9 @@
 -- Without a turn of its own a task that has no answer leaves what end_task keeps.
 -- Returns {'finished', doorbells} or {'lost'}.
 
-if not holds_lease(ARGV[6]) then
-  if get('status') == ARGV[7] and get('finished_fence') == ARGV[6] then
+local known = known_at_end()
+if known.status ~= 'running' or not is_lease(ARGV[6], known.attempt, known.claim_token) then
+  if known.status == ARGV[7] and get('finished_fence') == ARGV[6] then
     return {'finished', wake_next_turn()}
   end
   return {'lost'}
@@ -27,21 +28,22 @@ if #keys > 0 then
 end
 if of_step > 0 then
   write_step(from_place(ARGV, 16, 15 + of_step))
+  known = known_at_end()
 end
 if plan and (plan.refused or get('rolled_back')) then
   data = ARGV[14]
 elseif plan then
   conversation_append_write(keys, argv, plan, text(NOW))
 end
-redis.call('HINCRBY', RECORD, 'running_ms', ARGV[8])
-local facts = {'finished_fence', ARGV[6], 'partial', ARGV[12]}
+known.ran = known.ran + tonumber(ARGV[8])
+local facts = {'running_ms', text(known.ran), 'finished_fence', ARGV[6], 'partial', ARGV[12]}
 if ARGV[9] ~= '' then
-  facts[5], facts[6] = 'result', ARGV[9]
+  facts[#facts + 1], facts[#facts + 2] = 'result', ARGV[9]
 end
 if ARGV[10] ~= '' then
   facts[#facts + 1], facts[#facts + 2] = 'failure', ARGV[10]
-else
+elseif known.failed then
   redis.call('HDEL', RECORD, 'failure')
 end
-count_run(ARGV[7], ARGV[11], get('agent'))
-return {'finished', end_task(ARGV[7], data, facts)}
+count_run(ARGV[7], ARGV[11], known.agent)
+return {'finished', end_task(ARGV[7], data, facts, known)}

@@ -13,7 +13,8 @@ end
 if tonumber(redis.call('ZSCORE', DUE, MEMBER) or nil) > NOW then
   return {'nothing', {}}
 end
-local reason = get('schema') == SCHEMA and overdue()
+local reason = get('schema') == SCHEMA and overdue(unpack(
+  redis.call('HMGET', RECORD, 'attempt', 'expires_at_ms', 'deadline_at_ms')))
 if reason then
   return {'ended', end_with_failure('failed', 'expired', reason)}
 end

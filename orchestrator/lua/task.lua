@@ -61,9 +61,13 @@ end
 -- Whether the last claim was the one that this lease names ('<fence> <token>'), and what
 -- became of it. The fence alone would do, did no Redis come back with an older file and
 -- give the same one out again.
+local function is_lease(lease, attempt, token)
+  return (attempt or '') .. ' ' .. (token or '') == lease
+end
+
 local function was_claimed_by(lease, status)
   local facts = redis.call('HMGET', RECORD, 'status', 'attempt', 'claim_token')
-  return facts[1] == status and (facts[2] or '') .. ' ' .. (facts[3] or '') == lease
+  return facts[1] == status and is_lease(lease, facts[2], facts[3])
 end
 
 local function holds_lease(lease)
@@ -103,9 +107,15 @@ local function append_listed(list, first, attempt)
   end
 end
 
-local function append_event(kind, data, attempt)
-  append_listed({kind, data}, 1, attempt)
+local function append_event(kind, data)
+  append_listed({kind, data}, 1)
 end
+
+-- Adds an event whose number is written along with what it tells.
+local function append_numbered(number, kind, attempt, data)
+  log_event('0-' .. number, 'type', kind, 'attempt', attempt, 'at_ms', text(NOW), 'data', data)
+end
+
 
 local function append_events(first)
   append_listed(ARGV, first)
@@ -134,10 +144,12 @@ end
 
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses. `facts`, names and values, are
--- written along with the status.
-local function move(wanted, facts)
-  local status, ordinal, agent = unpack(
-    redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
+-- written along with the status; who has read the three that stand behind gives them.
+local function move(wanted, facts, status, ordinal, agent)
+  if not status then
+    status, ordinal, agent = unpack(
+      redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
+  end
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
   redis.call('ZADD', LISTING .. wanted, ordinal, TASK_ID)
@@ -154,10 +166,9 @@ local function waited_for()
 end
 
 -- Why the task may no longer begin, and what it waited for; or nil.
-local function overdue()
-  local facts = redis.call('HMGET', RECORD, 'expires_at_ms', 'attempt', 'deadline_at_ms')
-  local expires, deadline = tonumber(facts[1] or nil), tonumber(facts[3] or nil)
-  if expires and expires <= NOW and facts[2] == '0' then
+local function overdue(attempt, expires, deadline)
+  expires, deadline = tonumber(expires or nil), tonumber(deadline or nil)
+  if expires and expires <= NOW and attempt == '0' then
     return 'no worker began the task within its expires limit' .. waited_for()
       .. '; add workers or raise expires'
   end

@@ -15,6 +15,26 @@ PUBLIC_FACE = "import orchestrator; orchestrator.Orchestrator"
 BUILT_ON = "import celery.app, redis.asyncio, pydantic"
 HELP = "from orchestrator.cli.group import run; run(['--help'])"
 
+A_WORKER = """
+import workers.app
+from orchestrator.settings import load_settings
+from orchestrator.wiring import connect
+from workers.llm_wiring import open_governor
+from workers.start_check import build_manager
+settings = load_settings()
+build_manager(settings, open_governor(settings, connect(settings)))
+"""
+ONLY_FOR_SOME = {
+    "fastapi",
+    "griffe",
+    "httpx",
+    "jinja2",
+    "jsonschema",
+    "prometheus_client",
+    "rich",
+}
+"""Each is some MiB of a worker's memory, needed by few agents or none."""
+
 COST = """
 import sys, time
 began = time.process_time()
@@ -37,6 +57,12 @@ def test_an_import_is_quick_and_loads_no_worker_and_no_server(
         times.append(cost / built_on)
         assert not {"workers", "httpx", "fastapi"} & loaded
     assert min(times) < most_times
+
+
+def test_a_worker_loads_nothing_that_only_some_agents_need() -> None:
+    _, loaded = cost_of(A_WORKER)
+    assert "aiohttp" in loaded
+    assert not ONLY_FOR_SOME & loaded
 
 
 def cost_of(statement: str) -> tuple[float, set[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -23,7 +24,6 @@ from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.run_options import RunOptions
 from workers.agents.sampling import Sampling, Samplings
-from workers.agents.structured import OutputFormat
 from workers.agents.turn_messages import opening_of_turn, refusal
 from workers.errors import (
     AgentFailed,
@@ -38,6 +38,9 @@ from workers.llm.provider import Completion, CompletionRequest, FinishReason, To
 from workers.tools.concurrently import gather_or_cancel
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolResult
+
+if TYPE_CHECKING:
+    from workers.agents.structured import OutputFormat
 
 CONCURRENT_TOOL_CALLS = 8
 """Calls of one turn that run at once, so that one run cannot take a whole worker."""
@@ -131,8 +134,7 @@ class _ToolLoop:
         instructions = "\n\n".join(
             text for text in (instructions, self._options.instructions or "") if text
         )
-        schema = self._options.output_schema or ctx.config.output_schema
-        self._format = OutputFormat(schema) if schema is not None else None
+        self._format = self._options.output_format(ctx.config.output_schema)
         if self._format is not None:
             instructions = f"{instructions}\n\n{self._format.instructions}".strip()
         self._head = list(agent_input.messages)
@@ -140,11 +142,8 @@ class _ToolLoop:
             self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
         self._tokens = agent_input.context_tokens
         self._turn = opening_of_turn(agent_input)
-        most = self._options.max_tool_calls
-        self._calls_left = min(
-            ctx.config.max_tool_calls,
-            ctx.config.max_tool_calls if most is None else most,
-        )
+        usual, asked = ctx.config.max_tool_calls, self._options.max_tool_calls
+        self._calls_left = usual if asked is None else min(usual, asked)
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
         self._slots = asyncio.Semaphore(CONCURRENT_TOOL_CALLS)

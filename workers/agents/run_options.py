@@ -7,13 +7,16 @@ ends the task, and its output arrives with the next.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from workers.errors import AgentFailed
 from workers.llm.provider import ToolSpec
+
+if TYPE_CHECKING:
+    from workers.agents.structured import OutputFormat
 
 
 class ClientTool(BaseModel):
@@ -86,6 +89,20 @@ class RunOptions(BaseModel):
     def specs(self) -> tuple[ToolSpec, ...]:
         """The client's tools as the model sees them."""
         return tuple(tool.spec() for tool in self.tools)
+
+    def output_format(self, usual: JsonObject | None) -> OutputFormat | None:
+        """Return the form of the answer, `usual` being the agent's own schema.
+
+        Raises:
+            AgentFailed: the schema is none.
+        """
+        schema = self.output_schema or usual
+        if schema is None:
+            return None
+        # Three MiB that a worker whose answers are all plain text does without.
+        from workers.agents.structured import OutputFormat  # noqa: PLC0415
+
+        return OutputFormat(schema)
 
     def first_choice(self) -> dict[str, str]:
         """Return the fields of the first completion's request that choose a tool."""

@@ -12,8 +12,7 @@ from collections.abc import (
     Mapping,
 )
 
-import httpx
-from aiohttp import StreamReader
+from aiohttp import ClientPayloadError, StreamReader
 
 _PIECE_BYTES = 64 * 1024
 """Of decompressed text at once, however small its compressed form is."""
@@ -23,6 +22,10 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """For zlib. Nothing is asked for; some proxies compress nevertheless."""
 _DEFLATED = 8
 """The low half of the first byte of a body in zlib's envelope (RFC 1950)."""
+
+
+class Undecodable(ClientPayloadError):
+    """A body is not what its encoding says, or that is not known."""
 
 
 class BodyTooLarge(Exception):
@@ -44,8 +47,8 @@ def pieces_of(chunks: AsyncIterable[bytes], encoding: str) -> AsyncIterator[byte
     """Iterate over the body that comes in chunks; one of unknown encoding is empty.
 
     Raises:
-        httpx.DecodingError: it is not what its encoding says.
-        httpx.ReadError: it breaks off.
+        Undecodable: it is not what its encoding says.
+        ClientPayloadError: it breaks off.
     """
     if not encoding:
         return aiter(chunks)
@@ -56,8 +59,8 @@ def piece_by_piece(body: StreamReader, encoding: str) -> Callable[[], Awaitable[
     """Return what reads the next piece of a body, nothing at its end.
 
     Raises:
-        httpx.DecodingError: it is not what its encoding says.
-        httpx.ReadError: it breaks off.
+        Undecodable: it is not what its encoding says.
+        ClientPayloadError: it breaks off.
     """
     if not encoding:
         return body.readany
@@ -72,12 +75,12 @@ async def gathered(
 
     Raises:
         BodyTooLarge: more came.
-        httpx.DecodingError: it is not what its encoding says, or of an unknown one.
-        httpx.ReadError: it breaks off.
+        Undecodable: it is not what its encoding says, or of an unknown one.
+        ClientPayloadError: it breaks off.
     """
     encoding = encoding_in(headers)
     if not is_known(encoding):
-        raise httpx.DecodingError(f"unknown encoding {encoding[:40]!r}")
+        raise Undecodable(f"unknown encoding {encoding[:40]!r}")
     pieces, size = [], 0
     async for piece in pieces_of(chunks, encoding):
         pieces.append(piece)
@@ -104,9 +107,9 @@ async def _inflated(
                 if piece:
                     yield piece
     except zlib.error as exc:
-        raise httpx.DecodingError(str(exc)) from exc
+        raise Undecodable(str(exc)) from exc
     if inflate is None or not inflate.eof:
-        raise httpx.ReadError("compressed body cut")
+        raise ClientPayloadError("compressed body cut")
 
 
 def _window_of(begin: bytes, window_bits: int) -> int:

@@ -13,14 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator.loopback import is_loopback
 from workers.errors import InvalidEndpoint
 from workers.llm.secret_text import Secrets
+
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_BASE_URL = "http://localhost:11434/v1"
 DEFAULT_MODEL = "gpt-oss:20b"
@@ -97,6 +100,8 @@ class Endpoint:
         """Return the proxy; its login goes as a header, which any client takes."""
         if self.proxy is None:
             return None
+        import httpx  # noqa: PLC0415 - four MiB, for those who have a proxy
+
         url = httpx.URL(self.proxy.get_secret_value())
         headers = proxy_login(url.username, url.password) if url.userinfo else {}
         bare = url.copy_with(username=None, password=None)
@@ -110,6 +115,8 @@ class Endpoint:
         """
         if not self.base_url.startswith("https:"):
             return False
+        import httpx  # noqa: PLC0415 - it knows which authorities; without TLS none
+
         context = httpx.create_ssl_context()
         try:
             if self.ca_file is not None:
@@ -136,6 +143,8 @@ class Endpoint:
         """What may stand in no text that is kept or shown."""
         parts = [part for v in self.request_headers().values() for part in _parts(v)]
         if self.proxy is not None:
+            import httpx  # noqa: PLC0415 - as in `http_proxy`
+
             url = self.proxy.get_secret_value()
             login = httpx.URL(url)
             given = _split(url).password or ""

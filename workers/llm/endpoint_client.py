@@ -1,17 +1,19 @@
-"""The HTTP client of one endpoint: httpx, with aiohttp's connections below it.
+"""The HTTP client of one endpoint: aiohttp's connections, our limits and no cookies.
 
-A completion's request goes to those connections without httpx, whose objects cost more
-than the sending (decision 8). Proxies, TLS and limits are those of the client.
+httpx alone reads proxies, and is loaded where there is one: with what it imports it is
+four MiB of a worker (decision 8).
 """
 
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.request import getproxies
 
-import httpx
 from aiohttp import (
     BytesPayload,
     ClientPayloadError,
@@ -20,19 +22,24 @@ from aiohttp import (
     ClientTimeout,
     DummyCookieJar,
     StreamReader,
+    TCPConnector,
 )
 from aiohttp.abc import AbstractStreamWriter
-from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from orchestrator.trace_context import HEADER, present_traceparent
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
+if TYPE_CHECKING:
+    import httpx
+
+_IDLE_SECONDS = 5.0
+"""After which a connection that nobody uses is closed, sooner than most servers do."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """The connections to an address; its repr shows no secret."""
+    """How an address is reached; its repr shows no secret."""
 
-    session: ClientSession
     headers: Mapping[str, str] = field(repr=False)
     proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -48,30 +55,55 @@ class _LetGo(BytesPayload):
         self._value = b""
 
 
-class EndpointClient(HttpxAiohttpClient):
-    """An `httpx.AsyncClient` with a short way for the requests that are many."""
+class EndpointClient:
+    """The connections to an endpoint, opened on the loop that first uses them."""
+
+    def __init__(self, endpoint: Endpoint, limits: CallLimits) -> None:
+        self._endpoint = endpoint
+        self._limits = limits
+        given = endpoint.request_headers().items()
+        self._headers = {
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            **{name.lower(): value for name, value in given},
+            "content-type": "application/json",
+        }
+        self._tls = endpoint.tls_context()
+        self._given_proxy = endpoint.http_proxy()
+        self._time_limits = ClientTimeout(sock_connect=limits.connect_seconds)
+        self._ways: dict[str, _Way] = {}
 
     @cached_property
-    def _ways(self) -> dict[str, _Way]:
-        return {}
+    def _session(self) -> ClientSession:
+        connector = TCPConnector(
+            keepalive_timeout=_IDLE_SECONDS,
+            ssl=self._tls,
+            limit=self._limits.max_connections,
+        )
+        # Runs of all users share it.
+        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
 
-    @cached_property
-    def _time_limits(self) -> ClientTimeout:
-        return ClientTimeout(sock_connect=self.timeout.connect)
-
-    async def post_json(self, url: str, content: bytes) -> ClientResponse:
+    def post_json(self, url: str, content: bytes) -> Awaitable[ClientResponse]:
         """Send a body, and the trace that it belongs to.
 
         The response is to be read and closed by the caller.
 
         Raises:
-            httpx.HTTPError, aiohttp.ClientError, OSError: no answer came.
+            aiohttp.ClientError, OSError: no answer came.
         """
+        return self._send("POST", url, _LetGo(content))
+
+    def get(self, url: str) -> Awaitable[ClientResponse]:
+        """Ask for what an address holds; otherwise as `post_json`."""
+        return self._send("GET", url, None)
+
+    async def _send(
+        self, method: str, url: str, body: BytesPayload | None
+    ) -> ClientResponse:
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
         trace = present_traceparent()
-        body = _LetGo(content)
-        del content
-        return await way.session.post(
+        return await self._session.request(
+            method,
             url,
             headers={**way.headers, HEADER: trace} if trace else way.headers,
             data=body,
@@ -82,30 +114,50 @@ class EndpointClient(HttpxAiohttpClient):
             proxy_headers=way.proxy_headers,
         )
 
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if "_session" in vars(self):
+            await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
     def _way_to(self, url: str) -> _Way:
-        transport = self._transport_for_url(httpx.URL(url))
-        if not isinstance(transport, AiohttpTransport):
-            raise TypeError("an endpoint's client has transports of aiohttp alone")
-        if not isinstance(transport.client, ClientSession):
-            transport.client = _without_cookies(transport.get_client())
-        proxy = transport.proxy
-        headers = {**self.headers, "content-type": "application/json"}
+        headers = self._headers
+        proxy = self._given_proxy
+        if proxy is None and not self._endpoint.is_loopback:
+            proxy = _proxy_of_environment(url)
         if proxy is None:
-            return _Way(transport.client, headers)
+            return _Way(headers)
         # httpx keeps the login of a proxy that the environment names apart.
         login = proxy_login(*proxy.auth) if proxy.auth else {}
+        logins = {**proxy.headers, **login}
         if url.startswith("http:"):
-            headers |= login  # aiohttp sends those of a proxy with CONNECT only
-        return _Way(
-            transport.client, headers, str(proxy.url), {**proxy.headers, **login}
-        )
+            # aiohttp sends those of a proxy with CONNECT only.
+            headers = headers | logins
+        return _Way(headers, str(proxy.url), logins)
 
 
-def _without_cookies(session: ClientSession) -> ClientSession:
-    """Return a session on the same connections; runs of all users share it."""
-    connector = session.connector
-    session.detach()
-    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+def _proxy_of_environment(url: str) -> httpx.Proxy | None:
+    """Return the proxy that the environment names for an address, as httpx reads it."""
+    if not getproxies():
+        return None
+    import httpx  # noqa: PLC0415
+    from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient  # noqa: PLC0415
+
+    transport = HttpxAiohttpClient(verify=False)._transport_for_url(httpx.URL(url))
+    if not isinstance(transport, AiohttpTransport):
+        raise TypeError("a client of httpx-aiohttp has transports of aiohttp alone")
+    proxy: httpx.Proxy | None = transport.proxy
+    return proxy
 
 
 class Sent:
@@ -156,18 +208,5 @@ def _fail(body: StreamReader, _: Future[None]) -> None:
 
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> EndpointClient:
-    """Return an HTTP client for the endpoint: no redirects, limits kept elsewhere."""
-    proxy = endpoint.http_proxy()
-    headers = {"Accept-Encoding": "identity", **endpoint.request_headers()}
-    if proxy is not None and endpoint.base_url.startswith("http:"):
-        headers |= proxy.headers  # aiohttp sends them with CONNECT only
-    return EndpointClient(
-        # Without it, each of the client's transports would load the authorities.
-        verify=endpoint.tls_context(),
-        proxy=proxy,
-        trust_env=not endpoint.is_loopback,
-        follow_redirects=False,
-        headers=headers,
-        timeout=httpx.Timeout(None, connect=limits.connect_seconds),
-        limits=httpx.Limits(max_connections=limits.max_connections),
-    )
+    """Return an HTTP client for the endpoint; nothing is sent."""
+    return EndpointClient(endpoint, limits)

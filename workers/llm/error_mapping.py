@@ -267,33 +267,32 @@ def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> s
 
 def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
     """Return the leaf for a request that got no answer at all."""
-    cause = _original(exc)
     where = endpoint.base_url
     error: LLMError
     if isinstance(
-        cause, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)
+        exc, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)
     ):
-        error = RequestRejected(_distrust(cause, where))
-    elif isinstance(cause, aiohttp.InvalidURL):
+        error = RequestRejected(_distrust(exc, where))
+    elif isinstance(exc, aiohttp.InvalidURL):
         error = RequestRejected(
             f"{where} is no address that can be called; set OPENAI_BASE_URL"
         )
-    elif isinstance(cause, aiohttp.ClientConnectorDNSError):
+    elif isinstance(exc, aiohttp.ClientConnectorDNSError):
         error = LLMUnavailable(
             f"the host name of {where} does not resolve; set OPENAI_BASE_URL"
         )
-    elif isinstance(cause, aiohttp.ClientSSLError):
+    elif isinstance(exc, aiohttp.ClientSSLError):
         error = LLMUnavailable(
             f"no encrypted connection to {where} was possible; check whether"
             " OPENAI_BASE_URL should begin with http or https"
         )
     elif isinstance(
-        cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
     ):
-        error = LLMUnavailable(_unreached(cause, endpoint))
-    elif isinstance(cause, aiohttp.ClientHttpProxyError):
-        error = _by_proxy(cause.status, where)
-    elif isinstance(cause, aiohttp.ClientResponseError):
+        error = LLMUnavailable(_unreached(exc, endpoint))
+    elif isinstance(exc, aiohttp.ClientHttpProxyError):
+        error = _by_proxy(exc.status, where)
+    elif isinstance(exc, aiohttp.ClientResponseError):
         error = MalformedCompletion(
             f"what answers at {where} does not speak HTTP; set OPENAI_BASE_URL"
         )
@@ -358,17 +357,11 @@ def _distrust(cause: BaseException, where: str) -> str:
 
 def went_stale(exc: Exception) -> bool:
     """Whether the connection was gone before one byte of an answer came."""
-    cause = _original(exc)
-    if isinstance(cause, aiohttp.ServerDisconnectedError):
-        return isinstance(cause.message, str)  # else: half of a response's head
-    return isinstance(cause, aiohttp.ClientOSError) and not isinstance(
-        cause, aiohttp.ClientConnectorError
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return isinstance(exc.message, str)  # else: half of a response's head
+    return isinstance(exc, aiohttp.ClientOSError) and not isinstance(
+        exc, aiohttp.ClientConnectorError
     )
-
-
-def _original(exc: Exception) -> BaseException:
-    """Return aiohttp's error: httpx-aiohttp calls a refused connection a timeout."""
-    return exc if isinstance(exc, aiohttp.ClientError) else exc.__cause__ or exc
 
 
 def _said(message: str) -> str:

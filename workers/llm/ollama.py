@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
-
 from workers.llm.body import BodyTooLarge
 from workers.llm.endpoint import Endpoint
+from workers.llm.endpoint_client import EndpointClient
 from workers.llm.small_answer import ask_small
 from workers.llm.stream import FOREIGN_ERRORS
 
@@ -17,13 +16,13 @@ _SECONDS = 2.0
 
 
 async def ollama_context(
-    client: httpx.AsyncClient, endpoint: Endpoint, model: str
+    client: EndpointClient, endpoint: Endpoint, model: str
 ) -> int | None:
     """Return the context length of a loaded model; None where it is not told."""
     root = endpoint.base_url.removesuffix("/v1")
     try:
         async with asyncio.timeout(_SECONDS):
-            answer = await ask_small(client, "GET", f"{root}/api/ps")
+            answer = await ask_small(client, f"{root}/api/ps")
     except (*FOREIGN_ERRORS, BodyTooLarge):
         return None
     loaded = answer.told().get("models") if answer.is_success else None

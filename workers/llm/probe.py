@@ -11,7 +11,6 @@ import asyncio
 import sys
 from collections.abc import Mapping
 
-import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from conversations.mending import mended
@@ -23,7 +22,7 @@ from workers.errors import InvalidEndpoint, LLMError, LLMUnavailable, RateLimite
 from workers.llm.body import BodyTooLarge
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.endpoint_client import open_client
+from workers.llm.endpoint_client import EndpointClient, open_client
 from workers.llm.endpoint_settings import endpoint_of
 from workers.llm.error_mapping import error_from, read_failure, transport_error
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -101,7 +100,7 @@ async def probe(
             asyncio.timeout(timeout_seconds),
             open_client(endpoint, limits) as client,
         ):
-            answer = await ask_small(client, "GET", f"{endpoint.base_url}/models")
+            answer = await ask_small(client, f"{endpoint.base_url}/models")
             if answer.status == 404:
                 return await _ask_completions(client, endpoint, report)
             report = _read_models(answer, endpoint, report)
@@ -131,12 +130,10 @@ def _not_reached(
 
 
 async def _ask_completions(
-    client: httpx.AsyncClient, endpoint: Endpoint, report: EndpointReport
+    client: EndpointClient, endpoint: Endpoint, report: EndpointReport
 ) -> EndpointReport:
     """Send an empty request, to be refused: some proxies have no list of models."""
-    answer = await ask_small(
-        client, "POST", f"{endpoint.base_url}/chat/completions", {}
-    )
+    answer = await ask_small(client, f"{endpoint.base_url}/chat/completions", {})
     if answer.status in (404, 405):
         return _no_endpoint(report, "has no /models and no /chat/completions")
     if answer.status in _STANDS_IN_THE_WAY or 300 <= answer.status < 400:

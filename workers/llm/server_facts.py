@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import httpx
-
+from conversations.json_value import JsonObject
 from workers.llm.endpoint import Endpoint
+from workers.llm.endpoint_client import EndpointClient
 from workers.llm.small_answer import ask_small
 
 _MOST = 10**9
@@ -31,7 +31,7 @@ class ServerFacts:
 
 
 async def read_facts(
-    client: httpx.AsyncClient,
+    client: EndpointClient,
     endpoint: Endpoint,
     *,
     model: str,
@@ -41,10 +41,10 @@ async def read_facts(
     root = endpoint.base_url.removesuffix("/v1")
     length = _count(listed, "max_model_len")
     facts = ServerFacts(context_tokens=length)
-    loaded = await _ask(client, "GET", f"{root}/api/ps")
+    loaded = await _ask(client, f"{root}/api/ps")
     if isinstance(loaded.get("models"), list):
         return await _ollama(client, root, model, loaded)
-    properties = await _ask(client, "GET", f"{root}/props")
+    properties = await _ask(client, f"{root}/props")
     slots = _count(properties, "total_slots")
     if slots is not None:
         generation = _mapping(properties.get("default_generation_settings"))
@@ -57,7 +57,7 @@ async def read_facts(
 
 
 async def _ollama(
-    client: httpx.AsyncClient, root: str, model: str, loaded: Mapping[str, object]
+    client: EndpointClient, root: str, model: str, loaded: Mapping[str, object]
 ) -> ServerFacts:
     entries = loaded["models"]
     context = None
@@ -65,7 +65,7 @@ async def _ollama(
         found = _mapping(entry)
         if found.get("name") in {model, f"{model}:latest"}:
             context = _count(found, "context_length")
-    shown = await _ask(client, "POST", f"{root}/api/show", {"model": model})
+    shown = await _ask(client, f"{root}/api/show", {"model": model})
     abilities = shown.get("capabilities")
     tools = "tools" in abilities if isinstance(abilities, list) else None
     return ServerFacts(kind="ollama", context_tokens=context, tools=tools)
@@ -106,9 +106,9 @@ def _requests(count: int) -> str:
 
 
 async def _ask(
-    client: httpx.AsyncClient, method: str, url: str, body: object = None
+    client: EndpointClient, url: str, body: JsonObject | None = None
 ) -> Mapping[str, object]:
-    answer = await ask_small(client, method, url, body)
+    answer = await ask_small(client, url, body)
     return answer.told() if answer.is_success else {}
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Final, NamedTuple
 
-import httpx
-
+from conversations.json_value import JsonObject, dumps
 from workers.llm.body import gathered
+from workers.llm.endpoint_client import EndpointClient, Sent
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Lists of hosted models have about one."""
@@ -35,16 +36,20 @@ class SmallAnswer(NamedTuple):
 
 
 async def ask_small(
-    client: httpx.AsyncClient, method: str, url: str, body: object = None
+    client: EndpointClient, url: str, body: JsonObject | None = None
 ) -> SmallAnswer:
-    """Send a request that is answered by little; the caller bounds its time.
+    """Get what is answered by little, or post to it; the caller bounds its time.
 
     Raises:
         BodyTooLarge: it was not.
-        httpx.HTTPError: no whole answer came.
+        aiohttp.ClientError, OSError: no whole answer came.
     """
-    async with client.stream(method, url, json=body) as response:
+    asked = (
+        client.get(url) if body is None else client.post_json(url, dumps(body).encode())
+    )
+    async with aclosing(Sent(await asked)) as sent:
+        response = sent.response
         raw = await gathered(
-            response.aiter_raw(), response.headers, most_bytes=MOST_BYTES
+            response.content.iter_any(), response.headers, most_bytes=MOST_BYTES
         )
-        return SmallAnswer(response.status_code, raw)
+        return SmallAnswer(response.status, raw)

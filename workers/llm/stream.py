@@ -11,12 +11,11 @@ from functools import cached_property
 from typing import TypeGuard
 
 import aiohttp
-import httpx
 
 from conversations.json_value import loads
 from conversations.mending import mended
 from workers.errors import LLMError, MalformedCompletion
-from workers.llm.body import encoding_in, is_known, piece_by_piece
+from workers.llm.body import Undecodable, encoding_in, is_known, piece_by_piece
 from workers.llm.call_clock import CallClock, Watch
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import Sent
@@ -31,8 +30,8 @@ _DRAIN_SECONDS = 0.1
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 _KEPT_BYTES = 2048
 """Of what came, for the error."""
-FOREIGN_ERRORS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
-"""What aiohttp raises, and httpx on top of it."""
+FOREIGN_ERRORS = (aiohttp.ClientError, OSError)
+"""What aiohttp raises."""
 
 
 class Answer:
@@ -139,7 +138,7 @@ class Answer:
             raise self._malformed(f"sent {self._media_type} instead of JSON")
         try:
             return _value_of(self._arrived_text() or await self._text())
-        except httpx.DecodingError as exc:
+        except Undecodable as exc:
             raise self._malformed(
                 f"sent a body that is not {self._encoding}, as its head says it is"
             ) from bare(exc, endpoint=self._endpoint)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from conversations.message import Message
 from workers.errors import ToolFailed
@@ -51,16 +54,19 @@ class DocumentSummarizer(Tool):
         self._part_characters = part_characters
 
     async def summarize_document(
-        self, ctx: ToolContext, path: str = "", text: str = ""
+        self,
+        ctx: ToolContext,
+        path: Annotated[
+            str, Field(description="The document, as the other tools name it.")
+        ] = "",
+        text: Annotated[
+            str,
+            Field(description="The text itself, when there is no document."),
+        ] = "",
     ) -> str:
         """Summarise a document and cite the places, as [document:line].
 
         Give either its path or its text.
-
-        Args:
-            ctx: Lends the model.
-            path: The document, as the other tools name it.
-            text: The text itself, when there is no document.
         """
         if bool(path) == bool(text):
             raise ToolFailed("give either path or text, not both and not none")

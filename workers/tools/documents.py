@@ -135,16 +135,22 @@ class DocumentLibrary:
         )
 
     def search_documents(
-        self, query: str, limit: Annotated[int, Field(ge=1, le=20)] = 6
+        self,
+        query: Annotated[
+            str,
+            Field(
+                description="Words that the passage should hold; more specific words"
+                " are better."
+            ),
+        ],
+        limit: Annotated[
+            int, Field(ge=1, le=20, description="How many passages to return.")
+        ] = 6,
     ) -> str:
         """Find the passages that fit a query best, in all documents.
 
         Every line of the answer begins with its place, `document:line:`; cite it as
         [document:line].
-
-        Args:
-            query: Words that the passage should hold; more specific words are better.
-            limit: How many passages to return.
         """
         hits = self._index.search(query, limit)
         if not hits:
@@ -155,19 +161,20 @@ class DocumentLibrary:
 
     def read_document(
         self,
-        path: str,
-        start_line: Annotated[int, Field(ge=1)] = 1,
-        lines: Annotated[int, Field(ge=1, le=400)] = 80,
+        path: Annotated[
+            str, Field(description="The document, as the other tools name it.")
+        ],
+        start_line: Annotated[
+            int, Field(ge=1, description="The first line to read, counted from 1.")
+        ] = 1,
+        lines: Annotated[
+            int, Field(ge=1, le=400, description="How many lines to read.")
+        ] = 80,
     ) -> str:
         """Read lines of a document.
 
         Every line of the answer begins with its place, `document:line:`; cite it as
         [document:line].
-
-        Args:
-            path: The document, as the other tools name it.
-            start_line: The first line to read, counted from 1.
-            lines: How many lines to read.
         """
         document = self.get_document(path)
         total = len(document.lines)

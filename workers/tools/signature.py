@@ -7,11 +7,11 @@ docstring. Knows nothing of running tools.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, get_type_hints
 
-import griffe
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
@@ -21,6 +21,8 @@ from workers.errors import InvalidAgent, InvalidToolArguments
 
 MAX_FINDINGS = 5
 """Faults of one call that are told to the model; more would not help it."""
+_SECTION = re.compile(r"^\s*\w[\w -]*:", re.MULTILINE)
+"""What a section of a docstring begins with, such as `Args:`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,11 @@ def _adapter_of(
 
 
 def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    if not _SECTION.search(text):
+        return text.strip(), {}
+    # Two MiB that a worker whose tools' docstrings have no sections does without.
+    import griffe  # noqa: PLC0415
+
     description: list[str] = []
     arguments: dict[str, str] = {}
     for section in griffe.Docstring(text).parse("google", warnings=False):

@@ -49,9 +49,9 @@ class Told:
 class PoolUser:
     """Applies tasks to a pool and turns the hub until something has happened."""
 
-    def __init__(self, pool: AsyncPool) -> None:
+    def __init__(self, pool: AsyncPool, hub: Hub) -> None:
         self.pool = pool
-        self.hub = Hub()
+        self.hub = hub
         self._idle = socket.socketpair()
         self.hub.add_reader(self._idle[0], lambda: None)
 
@@ -85,10 +85,12 @@ class PoolUser:
 
 
 @contextmanager
-def pool_user(slots: int = 10, **options: Any) -> Iterator[PoolUser]:
+def pool_user(
+    slots: int = 10, *, hub: Hub | None = None, **options: Any
+) -> Iterator[PoolUser]:
     """A started pool and its user."""
     pool = AsyncPool(slots, initargs=(None, "worker@test"), **options)
-    user = PoolUser(pool)
+    user = PoolUser(pool, hub or Hub())
     pool.start()
     pool.register_with_event_loop(user.hub)
     try:

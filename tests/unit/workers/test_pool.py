@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from celery import signals
+from kombu.asynchronous import Hub
 
 from tests.unit.workers.pool_celery import pool_user
 from workers.errors import UnsupportedPool
@@ -33,6 +34,23 @@ def test_a_task_awaits_and_celery_is_told_of_acceptance_first() -> None:
         user.until(lambda: told.over)
         assert told.words == ["accepted", "succeeded"]
         assert told.value == "awake"
+
+
+def test_the_start_of_a_short_task_is_told_along_with_its_end() -> None:
+    """To wake Celery's thread costs more than what it is told."""
+    wakes: list[object] = []
+
+    class CountingHub(Hub):
+        def call_soon(self, callback: object, *args: object) -> object:
+            wakes.append(callback)
+            return super().call_soon(callback, *args)
+
+    with pool_user(hub=CountingHub()) as user:
+        for _ in range(30):
+            told = user.apply(nap, 0.0)
+            user.until(lambda told=told: told.over)
+            assert told.words == ["accepted", "succeeded"]
+    assert len(wakes) < 45  # a busy machine may take long for one
 
 
 def test_a_failing_task_is_reported_with_its_error() -> None:

@@ -168,6 +168,7 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
             surroundings=Surroundings(
                 loop=loop,
                 report=lambda report: report(),
+                note=lambda report: report(),
                 on_end=ended.append,
                 unwind_seconds=0.05,
             ),
