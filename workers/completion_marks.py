@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from types import TracebackType
 
-from conversations.trusted import trusted
 from orchestrator.dues import Admission, Needs
-from orchestrator.journal import StepKind, StepStart
+from orchestrator.journal import StepStart
 from workers.errors import LLMError
 from workers.live_text import LiveText
 from workers.llm.provider import Completion
@@ -15,6 +14,7 @@ from workers.llm.run_provider import Answered, Heard, RunProvider
 from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
+from workers.run_steps import completion_start
 
 
 class CompletionMarks:
@@ -59,9 +59,7 @@ class CompletionMarks:
         return self._log.admit(self._start(key), needs)
 
     def _start(self, key: str) -> StepStart:
-        attempt = self._run.task.attempt
-        kind = StepKind.COMPLETION
-        return trusted(StepStart, key=key, kind=kind, attempt=attempt)
+        return completion_start(key, attempt=self._run.task.attempt)
 
     async def fail(self, key: str, error: LLMError) -> None:
         if error.status is None:
