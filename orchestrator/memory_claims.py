@@ -11,7 +11,14 @@ from orchestrator.events import EventType
 from orchestrator.memory_entry import Entry, holds
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
-from orchestrator.store import Claim, Lease, LeaseState, RefusalReason
+from orchestrator.store import (
+    Claim,
+    FirstStep,
+    Lease,
+    LeaseState,
+    RefusalReason,
+    Started,
+)
 from orchestrator.store_limits import UNSERVED_SECONDS
 from orchestrator.task import TaskStatus
 
@@ -36,6 +43,7 @@ class MemoryClaims:
         worker: str,
         serves: Sequence[str],
         lease_seconds: float,
+        first: FirstStep | None = None,
     ) -> Claim | RefusalReason:
         with self._lock:
             entry = self._ledger.entries.get((tenant, task_id))
@@ -47,16 +55,27 @@ class MemoryClaims:
                 return refusal
             self._begin(entry, worker, lease_seconds)
             window = self._turns.find_window(entry.task)
+            journal = entry.journal._replace(read_at=self._ledger.now)
             return Claim(
                 task=entry.copy(),
                 lease=Lease(tenant, task_id, entry.task.attempt, worker),
-                **entry.journal._replace(read_at=self._ledger.now)._asdict(),
+                **journal._asdict(),
                 doorbells=self._ledger.dispatch.refill(entry.task.queue),
                 deadline_left_seconds=entry.deadline_left_seconds(self._ledger.now),
                 has_mail=self._turns.has_mail(entry),
                 window=window,
                 begins_conversation=window is None and self._turns.keeps(entry.task),
+                begun=self._begin_first(entry, first),
             )
+
+    def _begin_first(self, entry: Entry, first: FirstStep | None) -> Started | None:
+        """Mark what a first attempt begins with, where nothing comes before it."""
+        task = entry.task
+        if first is None or task.agent_name not in first.agents or task.attempt > 1:
+            return None
+        if self._turns.has_mail(entry):
+            return None
+        return self._ledger.mark(entry, first.start)
 
     def _refusal(self, entry: Entry, serves: Sequence[str]) -> RefusalReason | None:
         task, ledger = entry.task, self._ledger

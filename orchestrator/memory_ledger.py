@@ -17,12 +17,12 @@ from pydantic import JsonValue
 from conversations.json_value import JsonObject
 from orchestrator.errors import LeaseLost, TaskNotFound
 from orchestrator.events import EventType, NewEvent, TaskEvent
-from orchestrator.journal import Decision, call_key
+from orchestrator.journal import Decision, StepKind, StepStart, call_key
 from orchestrator.memory_counts import MemoryCounts
 from orchestrator.memory_directory import InMemoryAgentDirectory, utc_now
 from orchestrator.memory_dispatch import MemoryDispatch
 from orchestrator.memory_entry import Entry, TaskKey, holds
-from orchestrator.store import Doorbell, Lease
+from orchestrator.store import Doorbell, Lease, Started
 from orchestrator.store_limits import LONGEST_RESEND
 from orchestrator.task import Task, TaskFailure, TaskStatus
 from orchestrator.task_record import accepted, created_event_data, resolution_event_data
@@ -180,6 +180,19 @@ class MemoryLedger:
     def is_watched(self, key: TaskKey) -> bool:
         until = self._watched.get(key)
         return until is not None and until > self.now
+
+    def mark(self, entry: Entry, start: StepStart) -> Started:
+        """Mark a step as begun by the present attempt, unless it is finished."""
+        begun, attempt = entry.starts.get(start.key), entry.task.attempt
+        is_watched = self.is_watched(entry.key)
+        if start.key in entry.steps or (begun and begun.attempt == attempt):
+            return Started(is_unknown=False, is_watched=is_watched)
+        entry.decisions.pop(start.key, None)
+        stamp = {"attempt": attempt, "started_at": self.now}
+        entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
+        if begun and start.kind is StepKind.COMPLETION:
+            entry.set(maybe_paid=entry.task.maybe_paid + 1)
+        return Started(is_unknown=begun is not None, is_watched=is_watched)
 
     def record(self, entry: Entry, kind: EventType, **data: JsonValue) -> None:
         self.append(entry, [NewEvent(type=kind, data=data)])

@@ -15,7 +15,6 @@ from orchestrator.gate import Wait
 from orchestrator.journal import (
     Decision,
     Step,
-    StepKind,
     StepStart,
     Unfinished,
     call_key,
@@ -73,7 +72,7 @@ class MemoryRunJournal:
             bells = self._ledger.dispatch.leave_ship(entry, cleared=True)
             earlier = _earlier(stored, kept, attempt=lease.fence)
             has_mail = self._turns.has_mail(entry)
-            begun = self._mark(entry, then, lease) if then is not None else None
+            begun = self._ledger.mark(entry, then) if then is not None else None
             return Recorded(earlier, bells, has_mail, begun)
 
     def _write(
@@ -114,7 +113,7 @@ class MemoryRunJournal:
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         with self._lock:
-            return self._mark(self._ledger.held(lease), start, lease)
+            return self._ledger.mark(self._ledger.held(lease), start)
 
     async def admit_step(
         self, lease: Lease, start: StepStart, needs: Needs
@@ -125,18 +124,6 @@ class MemoryRunJournal:
         if not isinstance(answer, Admitted):
             return answer
         return answer, await self.start_step(lease, start)
-
-    def _mark(self, entry: Entry, start: StepStart, lease: Lease) -> Started:
-        begun = entry.starts.get(start.key)
-        is_watched = self._ledger.is_watched((lease.tenant, lease.task_id))
-        if start.key in entry.steps or (begun and begun.attempt == lease.fence):
-            return Started(is_unknown=False, is_watched=is_watched)
-        entry.decisions.pop(start.key, None)
-        stamp = {"attempt": lease.fence, "started_at": self._ledger.now}
-        entry.starts[start.key] = start.model_copy(update=stamp, deep=True)
-        if begun and start.kind is StepKind.COMPLETION:
-            entry.set(maybe_paid=entry.task.maybe_paid + 1)
-        return Started(is_unknown=begun is not None, is_watched=is_watched)
 
     async def drop_start(self, lease: Lease, key: str) -> None:
         with self._lock:

@@ -21,10 +21,18 @@ from orchestrator.errors import (
     StoreUnavailable,
     UnreadableRecord,
 )
-from orchestrator.journal_entries import journal_from_entries
+from orchestrator.journal_entries import journal_from_entries, start_text
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_task_scripts import Answer, Arguments, RedisTaskScripts
-from orchestrator.store import Claim, Doorbell, Lease, LeaseState, RefusalReason
+from orchestrator.store import (
+    Claim,
+    Doorbell,
+    FirstStep,
+    Lease,
+    LeaseState,
+    RefusalReason,
+    Started,
+)
 from orchestrator.store_limits import RESEND_SECONDS, UNSERVED_SECONDS
 from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
@@ -54,12 +62,19 @@ class RedisLeases(RedisTaskScripts):
         worker: str,
         serves: Sequence[str],
         lease_seconds: float,
+        first: FirstStep | None = None,
     ) -> Claim | RefusalReason:
         if not redis_keys.may_name_a_task(tenant, task_id):
             return RefusalReason.UNKNOWN
         lease_ms, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
         token = token_hex(8)
-        arguments: Arguments = [worker, lease_ms, token, unserved, *serves]
+        arguments: Arguments = [
+            worker,
+            lease_ms,
+            token,
+            unserved,
+            *_served(serves, first),
+        ]
         verdict, *answer = await self._insist_on_claim(
             tenant, task_id, arguments, patience_seconds=lease_seconds
         )
@@ -71,21 +86,27 @@ class RedisLeases(RedisTaskScripts):
             task = task_from_fields(fields)
             journal = journal_from_entries(pairs(answer[1]))
         except (UnreadableRecord, ValueError, KeyError):
-            await self._give_back(lease, read_doorbells(answer[3]))
+            await self._give_back(lease, first, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
-        window = answer[4] if task.conversation_id is not None else _UNREAD
+        window = answer[5] if task.conversation_id is not None else _UNREAD
+        earlier = tuple(s for s in journal.starts if s.attempt != lease.fence)
+        begun = Started(is_unknown=False, is_watched=bool(answer[4]))
+        read_at = instant(fields["claimed_ms"])
         return Claim(
             task=task,
             lease=lease,
-            **journal._replace(read_at=instant(fields["claimed_ms"]))._asdict(),
+            **journal._replace(starts=earlier, read_at=read_at)._asdict(),
             doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
             has_mail=bool(answer[2]),
             window=_window(task, window),
             begins_conversation=window is None,
+            begun=begun if len(earlier) < len(journal.starts) else None,
         )
 
-    async def _give_back(self, lease: Lease, unrung: Sequence[Doorbell]) -> None:
+    async def _give_back(
+        self, lease: Lease, first: FirstStep | None, unrung: Sequence[Doorbell]
+    ) -> None:
         """Leave a task to workers of the release that wrote what this one cannot read.
 
         Without a word its lease would run out, and it would be charged with a crash.
@@ -96,6 +117,8 @@ class RedisLeases(RedisTaskScripts):
             extra={"task_id": lease.task_id, "attempt": lease.fence},
         )
         with suppress(LeaseLost):
+            if first is not None:
+                await self._write("drop_start", lease, [first.start.key])
             unrung = (
                 *unrung,
                 *await self.release(
@@ -188,6 +211,16 @@ class RedisLeases(RedisTaskScripts):
             dumps(release_event_data(reason, delay_seconds, failure)),
         ]
         return read_doorbells((await self._write("release", lease, arguments))[0])
+
+
+def _served(serves: Sequence[str], first: FirstStep | None) -> Arguments:
+    """Return the agents served, before them the first step and for how many it is."""
+    if first is None:
+        return ["", "", 0, *serves]
+    these = [name for name in serves if name in first.agents]
+    others = [name for name in serves if name not in first.agents]
+    start = start_text(first.start, attempt=1)
+    return [first.start.key, start, len(these), *these, *others]
 
 
 def _window(task: Task, answer: Any) -> WindowRead | None:

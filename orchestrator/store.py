@@ -33,6 +33,7 @@ from orchestrator.transition import (
     Creation,
     Doorbell,
     Ending,
+    FirstStep,
     LastStep,
     Lease,
     LeaseState,
@@ -52,6 +53,7 @@ __all__ = [
     "Creation",
     "Doorbell",
     "Ending",
+    "FirstStep",
     "LastStep",
     "Lease",
     "LeaseState",
@@ -139,6 +141,7 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
         worker: str,
         serves: Sequence[str],
         lease_seconds: float,
+        first: FirstStep | None = None,
     ) -> Claim | RefusalReason:
         """Begin an attempt: `pending` and due → `running` with the next fence.
 
@@ -150,7 +153,9 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
         runs such a one.
         A store that may lose an answer asks again, at most for the lease's time, and
         finds its own claim. What the run may see of its conversation is read along with
-        it, as by `read_window`, where the store keeps that too and can read it.
+        it, as by `read_window`, where the store keeps that too and can read it. In the
+        first attempt of one of its agents the `first` step is marked along with it, as
+        by `start_step`, unless messages wait for the run.
         """
         ...
 

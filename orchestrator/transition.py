@@ -5,6 +5,7 @@ Values only; the rules are in `orchestrator.store`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -92,6 +93,8 @@ class Claim(NamedTuple):
     """What the run may see of its conversation; None where that was not read."""
     begins_conversation: bool = False
     """Whether its conversation was not there."""
+    begun: Started | None = None
+    """The run's first step, where it was marked as begun with the claim."""
 
 
 class Started(NamedTuple):
@@ -143,6 +146,13 @@ class Ending:
     result: TaskResult | None = None
     failure: TaskFailure | None = None
     turn: Turn | None = None
+
+
+class FirstStep(NamedTuple):
+    """With which the runs of some agents begin, as soon as they are claimed."""
+
+    start: StepStart
+    agents: Collection[str]
 
 
 class LastStep(NamedTuple):

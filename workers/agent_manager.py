@@ -5,6 +5,7 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -94,6 +95,14 @@ class AgentManager(Protocol):
         """The agents' names, for each claim."""
         ...
 
+    @property
+    def asking_at_once(self) -> Collection[str]:
+        """Those of them whose runs ask a model first, with nothing before it.
+
+        That is a hint: a completion that was marked and does not follow loses its mark.
+        """
+        ...
+
     async def execute_task(self, task: Task) -> TaskResult:
         """Run a task's agent to its answer, here and now, storing nothing.
 
@@ -146,6 +155,7 @@ class LocalAgentManager:
         self._tools = tools
         self._strict_tools = strict_tools
         self._agents: dict[str, _Registered] = {}
+        self._asking_at_once: frozenset[str] = frozenset()
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
         _check_arguments(config, agent)
@@ -166,6 +176,12 @@ class LocalAgentManager:
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
         self._agents[config.name] = _Registered(config, agent, is_ours)
+        asks = type(agent) is LLMAgent and self._may_ask_at_once(config)
+        others = self._asking_at_once - {config.name}
+        self._asking_at_once = others | ({config.name} if asks else set())
+
+    def _may_ask_at_once(self, config: AgentConfig) -> bool:
+        return self._governor is None or self._governor.lets_ask_at_once(config)
 
     def get_agent(self, name: str) -> Agent:
         return self._find(name).agent
@@ -182,6 +198,10 @@ class LocalAgentManager:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._agents)
+
+    @property
+    def asking_at_once(self) -> Collection[str]:
+        return self._asking_at_once
 
     async def execute_task(self, task: Task) -> TaskResult:
         start = RunStart(run=Run(task), log=DetachedRunLog())
@@ -264,9 +284,7 @@ def _named(given: object) -> str:
 def _own(config: AgentConfig) -> AgentConfig:
     """Return what an agent of a user's may change in place: no later run sees it."""
     names = ("parameters", "options", "output_schema")
-    return config.model_copy(
-        update={name: copied(getattr(config, name)) for name in names}
-    )
+    return changed(config, **{name: copied(getattr(config, name)) for name in names})
 
 
 def _checked(answer: object) -> AgentResult:

@@ -1,8 +1,8 @@
 """A completion whose start mark was written before it was asked to.
 
-With the step before it, or with its permit and its budget: either saves a round trip
-where the completion follows at once. One that does not follow in time loses it, so
-that a crash does not count what was never asked.
+With its run's claim, with the step before it, or with its permit and its budget: each
+saves a round trip where the completion follows at once. One that does not follow in
+time loses it, so that a crash does not count what was never asked.
 """
 
 from __future__ import annotations

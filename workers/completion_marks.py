@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from types import TracebackType
+from typing import Final
 
 from orchestrator.dues import Admission, Needs
 from orchestrator.journal import StepStart
@@ -15,6 +16,9 @@ from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
 from workers.run_steps import completion_start
+
+FIRST_COMPLETION: Final = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+"""With which the tool loop begins."""
 
 
 class CompletionMarks:

@@ -16,10 +16,11 @@ from conversations.json_value import JsonObject
 from conversations.view import ConversationView
 from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.journal import Journal
-from orchestrator.store import Claim, RefusalReason, TaskEnd
+from orchestrator.store import Claim, FirstStep, RefusalReason, TaskEnd
 from orchestrator.task import Task
 from orchestrator.trace_context import carry
 from workers.agent_manager import Execution, RunStart
+from workers.completion_marks import FIRST_COMPLETION
 from workers.errors import AgentFailed
 from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
 from workers.insistence import Insistence
@@ -129,10 +130,11 @@ class Executor:
             worker=self.worker,
             serves=() if self.draining else self._parts.manager.names,
             lease_seconds=self._limits.lease_seconds,
+            first=FirstStep(FIRST_COMPLETION, self._parts.manager.asking_at_once),
         )
 
     def _log_of(self, claim: Claim) -> StoreRunLog:
-        return StoreRunLog(
+        log = StoreRunLog(
             self._parts.store,
             lease=claim.lease,
             insist=self._insist,
@@ -140,6 +142,9 @@ class Executor:
             task=claim.task,
             has_mail=claim.has_mail,
         )
+        if claim.begun is not None:
+            log.begun(FIRST_COMPLETION.key, claim.begun)
+        return log
 
     async def _run_claimed(
         self, run: Run, execution: Coroutine[Any, Any, Execution], log: StoreRunLog
@@ -160,7 +165,11 @@ class Executor:
 
     async def _execute(self, run: Run, claim: Claim, log: StoreRunLog) -> Execution:
         carry(claim.task.traceparent)
-        start = await self._start_of(run, claim, log)
+        try:
+            start = await self._start_of(run, claim, log)
+        except BaseException:
+            await log.take_back()
+            raise
         del claim
         return await self._parts.manager.execute_run(start)
 

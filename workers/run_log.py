@@ -140,6 +140,11 @@ class StoreRunLog:
         self._cut_off: frozenset[str] = NONE
         """Steps that ended while they were marked: whoever marks waits, then begins."""
 
+    def begun(self, key: str, started: Started) -> None:
+        """Note that a completion was marked with the claim; it follows at once."""
+        self._ahead.expect(key)
+        self._ahead.begin(started)
+
     def _note_mail(self, *, has_mail: bool) -> None:
         self._no_mail_until = 0.0 if has_mail else monotonic() + NO_MAIL_SECONDS
 

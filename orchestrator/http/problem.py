@@ -139,6 +139,8 @@ def _of_validation(error: RequestValidationError) -> Problem:
     # Of a union's members, the one that came furthest was meant.
     same = [each for each in findings if each["loc"][:2] == findings[0]["loc"][:2]]
     first = max(same, key=lambda each: len(_place(each, error.body)))
+    if first["loc"] == ("body",):
+        return Problem(422, "invalid_input", _no_object(first.get("input")))
     field = ".".join(_place(first, error.body))
     reason = str(first["msg"]).removeprefix("Value error, ")
     kind = type(first.get("input")).__name__
@@ -146,6 +148,18 @@ def _of_validation(error: RequestValidationError) -> Problem:
     return Problem(
         422, "invalid_input", f"{where}{reason} (got {kind})", field=field or None
     )
+
+
+def _no_object(body: object) -> str:
+    """Say why a body is no request at all, and what would be one."""
+    if body is None:
+        return "the body is missing; send a JSON object"
+    if isinstance(body, bytes):
+        return (
+            "the body was not read as JSON; send the header"
+            " Content-Type: application/json"
+        )
+    return f"the body must be a JSON object (got {type(body).__name__})"
 
 
 def _place(finding: Mapping[str, Any], body: object) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    ValidationInfo,
     field_validator,
 )
 
@@ -23,8 +24,10 @@ from orchestrator.request import SubmitRequest
 from orchestrator.schedule import Missed, Schedule
 from orchestrator.task import Task, TaskResult, TaskStatus
 
-_NOT_TAKEN = {"tenant", "idempotency_key"}
-"""The key says whose task it is; the header names the submit."""
+_NOT_TAKEN = {
+    "tenant": "not taken here; the API key says whose task it is, so leave it out",
+    "idempotency_key": "not taken here; send the header Idempotency-Key",
+}
 
 
 class SubmitBody(SubmitRequest):
@@ -47,6 +50,12 @@ class SubmitBody(SubmitRequest):
     idempotency_key: None = Field(default=None, exclude=True)
     """Not taken: send the header `Idempotency-Key`."""
 
+    @field_validator("tenant", "idempotency_key", mode="before")
+    @classmethod
+    def _is_not_taken(cls, given: object, info: ValidationInfo) -> None:
+        if given is not None:
+            raise ValueError(_NOT_TAKEN[info.field_name or ""])
+
     @field_validator("conversation_id")
     @classmethod
     def _is_the_clients(cls, conversation_id: str | None) -> str | None:
@@ -56,7 +65,7 @@ class SubmitBody(SubmitRequest):
 
     def fields(self) -> dict[str, Any]:
         """Return what was given, for `submit`."""
-        given = self.model_fields_set - _NOT_TAKEN
+        given = self.model_fields_set - _NOT_TAKEN.keys()
         return {name: getattr(self, name) for name in given}
 
 

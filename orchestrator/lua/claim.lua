@@ -2,8 +2,11 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
---       9 delay before an unserved task is rung again (ms), 10.. agents served
--- Returns {'claimed', record, journal, how many messages wait for the run, doorbells},
+--       9 delay before an unserved task is rung again (ms), 10 key of the first step and
+--       11 its start (JSON), 12 for how many of the agents it is, 13.. agents served, those
+--       first
+-- Returns {'claimed', record, journal with the mark of that step, how many messages wait
+-- for the run, doorbells, whether somebody follows the run (told with that mark alone)},
 -- with a conversation also what conversation_window does, or 'unread', or {refusal
 -- reason}. The same token finds its claim again when the first answer was lost.
 
@@ -20,14 +23,21 @@ local function read_conversation()
 end
 
 -- What stands in place of a conversation is its reader's to meet, not the claim's.
-local function claimed(journal, bells)
-  local answer = {'claimed', redis.call('HGETALL', RECORD), journal,
-    conversation and redis.call('LLEN', RECORD .. ':inbox') or 0, bells}
+local function claimed(journal, bells, mail, watched)
+  local answer = {'claimed', redis.call('HGETALL', RECORD), journal, mail, bells, watched}
   if conversation then
     local was_read, window = pcall(read_conversation)
-    if was_read then answer[6] = window else answer[6] = 'unread' end
+    if was_read then answer[7] = window else answer[7] = 'unread' end
   end
   return answer
+end
+
+local function mail()
+  return conversation and redis.call('LLEN', RECORD .. ':inbox') or 0
+end
+
+local function is_watched()
+  return redis.call('EXISTS', RECORD .. ':watched')
 end
 
 if not status then
@@ -35,7 +45,7 @@ if not status then
   return {'unknown'}
 elseif status == 'running' then
   if get('claim_token') == ARGV[8] then
-    return claimed(redis.call('HGETALL', JOURNAL), {})
+    return claimed(redis.call('HGETALL', JOURNAL), {}, mail(), is_watched())
   end
   take_message(queue)
   return {'leased'}
@@ -83,9 +93,9 @@ if conversation and next_turn(conversation) ~= TASK_ID then
   return {'not_next_turn'}
 end
 
-local served = false
-for i = 10, #ARGV do
-  served = served or ARGV[i] == agent
+local served
+for i = 13, #ARGV do
+  served = served or ARGV[i] == agent and i - 12
 end
 if not served then
   redis.call('HSET', RECORD, 'pending_reason',
@@ -114,4 +124,11 @@ append_numbered(number, 'task.started', text(attempt),
 if suspect then
   take_aboard(ARGV[6])
 end
-return claimed(journal, refill(queue))
+local letters, watched = mail(), 0
+if attempt == 1 and letters == 0 and served <= tonumber(ARGV[12]) then
+  local mark = '? ' .. text(NOW) .. ' 1 ' .. ARGV[11]
+  redis.call('HSET', JOURNAL, ARGV[10], mark)
+  journal[#journal + 1], journal[#journal + 2] = ARGV[10], mark
+  watched = is_watched()
+end
+return claimed(journal, refill(queue), letters, watched)

@@ -18,6 +18,7 @@ from orchestrator.store import (
     Claim,
     Creation,
     Ending,
+    FirstStep,
     LastStep,
     Lease,
     TaskStore,
@@ -41,10 +42,20 @@ async def submitted(store: TaskStore, **fields: Any) -> Task:
 
 
 async def try_claim(
-    store: TaskStore, task: Task, *, worker: str = WORKER, lease_seconds: float = 30.0
+    store: TaskStore,
+    task: Task,
+    *,
+    worker: str = WORKER,
+    lease_seconds: float = 30.0,
+    first: FirstStep | None = None,
 ) -> object:
     return await store.claim(
-        task.tenant, task.id, worker=worker, serves=[AGENT], lease_seconds=lease_seconds
+        task.tenant,
+        task.id,
+        worker=worker,
+        serves=[AGENT],
+        lease_seconds=lease_seconds,
+        first=first,
     )
 
 

@@ -21,12 +21,12 @@ from orchestrator.errors import (
     TaskNotFound,
 )
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import Step, StepKind, StepStart
 from orchestrator.redis_connection import connect
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_keys import HISTORY, LEASES
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Ending, LastStep, TaskFilter
+from orchestrator.store import Ending, FirstStep, LastStep, TaskFilter
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.losing_line import LosingLine
 from tests.conformance.task_steps import (
@@ -89,9 +89,13 @@ async def test_create_is_safe_to_repeat_when_its_answer_was_lost(
 async def test_claim_is_safe_to_repeat_when_its_answer_was_lost(
     cut_store: RedisTaskStore, line: LosingLine
 ) -> None:
-    task = await submitted(cut_store)
+    task = await submitted(cut_store, conversation_id="c")
+    start = StepStart(key="completion:1", kind=StepKind.COMPLETION)
     line.lose_next_answer()
-    lease = (await claim(cut_store, task)).lease
+    found = await claim(cut_store, task, first=FirstStep(start, {AGENT}))
+    assert (found.begun is not None, found.starts) == (True, ())
+    assert found.begins_conversation
+    lease = found.lease
     assert lease.fence == 1
     await cut_store.finish(lease, completed(lease), running_seconds=0)
     assert (await event_types(cut_store, task)).count("task.started") == 1

@@ -28,6 +28,7 @@ from orchestrator.store import (
     Claim,
     Doorbell,
     Ending,
+    FirstStep,
     LastStep,
     Lease,
     TaskStore,
@@ -149,10 +150,18 @@ class Script:
 
     def claim(self) -> Act:
         task_id, worker = self.chance.choice(self.ids), self.chance.choice(WORKERS)
+        start = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+        agents = {AGENT} if self.chance.random() < 0.5 else set()
+        first = FirstStep(start, agents)
 
         async def act(store: TaskStore, leases: Any) -> object:
             claim = await store.claim(
-                "default", task_id, worker=worker, serves=[AGENT], lease_seconds=3600
+                "default",
+                task_id,
+                worker=worker,
+                serves=[AGENT],
+                lease_seconds=3600,
+                first=first,
             )
             if isinstance(claim, Claim):
                 leases.setdefault(task_id, []).append(claim.lease)

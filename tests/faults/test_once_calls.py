@@ -15,8 +15,9 @@ from tests.faults.scripted_model import prompt
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 
-BEFORE_ITS_EFFECT = Boundary("start_step", "after", nth=2)
-"""The first mark is the completion's; the tool waits for the answer about its own."""
+BEFORE_ITS_EFFECT = Boundary("start_step", "after")
+"""The completion's mark came with the claim; the tool waits for the answer about its
+own."""
 AFTER_ITS_EFFECT = Boundary("record_step", "before", nth=2)
 
 

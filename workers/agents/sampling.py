@@ -36,7 +36,7 @@ class Sampling(BaseModel):
             AgentFailed: a parameter has a wrong type or range; names it.
         """
         try:
-            return cls.model_validate({**_configured(config), **parameters})
+            return cls.model_validate(_asked(config, parameters))
         except ValidationError as exc:
             fault = exc.errors(include_url=False)[0]
             raise AgentFailed(
@@ -57,18 +57,18 @@ class Sampling(BaseModel):
         return CompletionRequest(messages=(), **self.model_dump(exclude_none=True))
 
 
-_CONFIGURED = Sampling.model_fields.keys() & AgentConfig.model_fields.keys()
-
-
-def _configured(config: AgentConfig) -> dict[str, object]:
-    return {name: getattr(config, name) for name in _CONFIGURED}
+def _asked(config: AgentConfig, parameters: JsonObject) -> JsonObject:
+    return {
+        name: parameters[name] if name in parameters else getattr(config, name, None)
+        for name in Sampling.model_fields
+    }
 
 
 class Samplings:
-    """What holds for the runs of an agent: those that ask as the last did share it."""
+    """What holds for the runs of an agent; those that ask for the same share it."""
 
     def __init__(self) -> None:
-        self._last: tuple[list[tuple[type, object]], Sampling] | None = None
+        self._last: tuple[object, Sampling] | None = None
 
     def of(self, config: AgentConfig, parameters: JsonObject) -> Sampling:
         """Return what holds for a run.
@@ -76,11 +76,8 @@ class Samplings:
         Raises:
             AgentFailed: a parameter has a wrong type or range; names it.
         """
-        given = {**_configured(config), **parameters}
-        # With their types: True is no 1, but equal to it.
-        asked = [
-            (type(value), value) for value in map(given.get, Sampling.model_fields)
-        ]
+        values = (*_asked(config, parameters).values(),)
+        asked = values, (*map(type, values),)  # 1 is as good as True, and 1.0
         if self._last is None or self._last[0] != asked:
             self._last = asked, Sampling.of(config, parameters)
         return self._last[1]

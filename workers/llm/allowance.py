@@ -8,7 +8,7 @@ from decimal import ROUND_FLOOR, Decimal
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Account, Amount, Spent
-from orchestrator.budget_limits import SpendingLimits, TaskBudget
+from orchestrator.budget_limits import AgentBudget, SpendingLimits, TaskBudget
 from orchestrator.task import Task, Usage
 from workers.errors import BudgetExceeded
 from workers.llm.endpoints import Price
@@ -24,6 +24,10 @@ class Allowance:
 
     def __init__(self, *, tenants: Mapping[str, SpendingLimits]) -> None:
         self._tenants = tenants
+
+    def may_bound(self, config: AgentConfig) -> bool:
+        """Whether calls of an agent are bounded for tasks that ask for no budget."""
+        return bool(self._tenants) or config.budget != AgentBudget()
 
     def accounts(self, task: Task, config: AgentConfig) -> tuple[Account, ...]:
         """Return the accounts that bound a task's calls."""

@@ -48,6 +48,11 @@ class Governor:
         self.endpoints = endpoints
         self.rules = rules
 
+    def lets_ask_at_once(self, config: AgentConfig) -> bool:
+        """Whether an agent's completions mostly meet no gate and no budget."""
+        endpoint = self.endpoints.get(config.endpoint)
+        return not (endpoint.limits.are_set or self.rules.allowance.may_bound(config))
+
     def for_run(
         self, task: Task, config: AgentConfig, *, may_park: bool, may_owe: bool = False
     ) -> GovernedProvider:

@@ -276,3 +276,19 @@ async def test_what_failed_without_an_answer_costs_nothing():
         await stand.provider(budget={"tokens": 9000}).complete(ASKED)
     account = Account(kind="task", name=stand.task.id)
     assert (await stand.budget.spent("default", account)).tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("stand", "agent", "lets"),
+    [
+        ({}, {}, True),
+        ({"limits": GateLimits(in_flight=1)}, {}, False),
+        ({}, {"budget": {"tokens": 100}}, False),
+        ({}, {"budget": {"daily_tokens": 100}}, False),
+        ({"tenants": {"t": SpendingLimits(daily_tokens=1)}}, {}, False),
+        ({}, {"endpoint": "two"}, True),
+    ],
+)
+def test_who_may_meet_a_gate_or_a_budget_is_not_said_to_ask_at_once(stand, agent, lets):
+    governor = Stand({"one": [], "two": []}, **stand).governor
+    assert governor.lets_ask_at_once(AgentConfig(name="a", **agent)) is lets
