@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from orchestrator.dues import Admission, Needs
-from orchestrator.journal import StepStart
+from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
 from workers.live_text import LiveText
 from workers.llm.provider import Completion
