@@ -128,11 +128,9 @@ def task_keys(tenant: str, task_id: str) -> list[str]:
 
 
 @lru_cache
-def gate_keys(gate: str) -> tuple[str, ...]:
-    """The keys that every gate script is given, in the order of lua/gate.lua."""
-    state = f"{_GATE}{_digest(gate)[:32]}"
-    parts = ("permits", "waiting", "seen", "places", "window")
-    return (state, *(f"{state}:{part}" for part in parts))
+def gate(name: str) -> str:
+    """A gate's state; lua/gate.lua makes the keys of its other parts of it."""
+    return f"{_GATE}{_digest(name)[:32]}"
 
 
 def member(tenant: str, task_id: str) -> str:
