@@ -17,7 +17,9 @@ from workers.run import Run
 from workers.run_log import RunLog
 from workers.run_steps import completion_start
 
-FIRST_COMPLETION: Final = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+FIRST_COMPLETION: Final = StepStart(
+    key="completion:1", kind=StepKind.COMPLETION, attempt=1
+)
 """With which the tool loop begins."""
 
 
