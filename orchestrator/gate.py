@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final, Literal, NamedTuple, Protocol
 
 LEASE_SECONDS: Final = 15.0
@@ -50,14 +51,13 @@ class GateLimits:
     """In one window."""
     window_seconds: float = 60.0
 
-    @property
+    @cached_property
     def are_set(self) -> bool:
         """Whether any bound is set."""
         return any(n is not None for n in (self.in_flight, self.requests, self.tokens))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caller:
+class Caller(NamedTuple):
     """Who wants to pass."""
 
     token: str

@@ -21,10 +21,8 @@ class RedisBudget:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        shared = read_script("budget")
-        self._scripts = RedisScripts(
-            client, sources={name: shared + read_script(name) for name in _SCRIPTS}
-        )
+        sources = {name: budget_script(name) for name in _SCRIPTS}
+        self._scripts = RedisScripts(client, sources=sources)
 
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         await self._scripts.run_many([settle_call(reservation, amount)])
@@ -37,6 +35,11 @@ class RedisBudget:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def budget_script(name: str) -> str:
+    """Return the text of a budget's script, with all that it stands after."""
+    return read_script("budget") + read_script(name)
 
 
 def reserve_call(

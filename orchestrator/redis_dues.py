@@ -10,19 +10,18 @@ from redis.asyncio import Redis
 from orchestrator.budget import Reservation
 from orchestrator.dues import Admission, Admitted, Dues, Needs
 from orchestrator.gate import LEASE_SECONDS, Permit, Wait
-from orchestrator.redis_budget import read_spent, reserve_call, settle_call
-from orchestrator.redis_gate import enter_call, leave_call, read_entry
+from orchestrator.redis_budget import (
+    budget_script,
+    read_spent,
+    reserve_call,
+    settle_call,
+)
+from orchestrator.redis_gate import enter_call, gate_script, leave_call, read_entry
 from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
 from orchestrator.task_record import milliseconds
 
 _LEASE_MS: Final = milliseconds(LEASE_SECONDS)
-_SHARED: Final = {
-    "gate_enter": "gate",
-    "gate_leave": "gate",
-    "budget_reserve": "budget",
-    "budget_settle": "budget",
-}
-"""Script → what it shares with its kind; each becomes a function of its name."""
+_OF_KIND: Final = {"gate": gate_script, "budget": budget_script}
 
 
 class RedisToll:
@@ -58,10 +57,10 @@ def paying_functions() -> str:
 
 
 def _functions(names: Iterable[str]) -> str:
+    """Return scripts as functions of their names."""
+    texts = ((name, _OF_KIND[name.partition("_")[0]](name)) for name in names)
     return "".join(
-        f"local function {name}(KEYS, ARGV)\n"
-        f"{read_script(_SHARED[name])}{read_script(name)}end\n"
-        for name in names
+        f"local function {name}(KEYS, ARGV)\n{text}end\n" for name, text in texts
     )
 
 

@@ -35,19 +35,17 @@ from orchestrator.task_record import milliseconds
 LISTEN_SECONDS = 5.0
 """Between two looks for whether to go on; a word is heard at once."""
 _LEASE_MS = milliseconds(LEASE_SECONDS)
-_WAITING = (
-    WINDOW_PARTS,
-    milliseconds(WAITER_SECONDS),
-    milliseconds(PLACE_SECONDS),
-    FAILURES_TO_OPEN,
-    milliseconds(PROBE_SECONDS),
-)
-_LEAVING = (
-    milliseconds(FIRST_COOL_DOWN_SECONDS),
-    milliseconds(LONGEST_COOL_DOWN_SECONDS),
-    milliseconds(PROBE_SECONDS),
-    redis_keys.GATE_TURNS,
-)
+_LONGEST_WAIT_SECONDS = PLACE_SECONDS * 144
+_CONSTANTS = {
+    "PARTS": WINDOW_PARTS,
+    "WAITER_MS": milliseconds(WAITER_SECONDS),
+    "PLACE_MS": milliseconds(PLACE_SECONDS),
+    "FAILURES_TO_OPEN": FAILURES_TO_OPEN,
+    "PROBE_MS": milliseconds(PROBE_SECONDS),
+    "FIRST_COOL_MS": milliseconds(FIRST_COOL_DOWN_SECONDS),
+    "LONGEST_COOL_MS": milliseconds(LONGEST_COOL_DOWN_SECONDS),
+    "TURNS": f"'{redis_keys.GATE_TURNS}'",
+}
 _SCRIPTS = ("gate_leave", "gate_withdraw", "gate_renew", "gate_state")
 
 
@@ -57,10 +55,8 @@ class RedisGate:
     def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._client = client
         self._lease_ms = milliseconds(lease_seconds)
-        shared = read_script("gate")
-        self._scripts = RedisScripts(
-            client, sources={name: shared + read_script(name) for name in _SCRIPTS}
-        )
+        sources = {name: gate_script(name) for name in _SCRIPTS}
+        self._scripts = RedisScripts(client, sources=sources)
 
     async def leave(self, permit: Permit, departure: Departure) -> None:
         await self._scripts.run_many([leave_call(permit, departure)])
@@ -69,15 +65,15 @@ class RedisGate:
         await self.leave(Permit(gate, "", 0, 0), departure)
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
-        keys = redis_keys.gate_keys(gate)
-        arguments = [caller.token, redis_keys.GATE_TURNS]
-        await self._scripts.run("gate_withdraw", keys, arguments)
+        await self._scripts.run(
+            "gate_withdraw", [redis_keys.gate(gate)], [caller.token]
+        )
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         calls = [
             ScriptCall(
                 "gate_renew",
-                redis_keys.gate_keys(gate),
+                [redis_keys.gate(gate)],
                 [self._lease_ms, *(permit.token for permit in held)],
             )
             for gate, held in groupby(sorted(permits), key=lambda each: each.gate)
@@ -97,9 +93,8 @@ class RedisGate:
                         told(token)
 
     async def state(self, gate: str, limits: GateLimits) -> GateState:
-        arguments = [_part_ms(limits), WINDOW_PARTS, FAILURES_TO_OPEN]
-        keys = redis_keys.gate_keys(gate)
-        answer = await self._scripts.run("gate_state", keys, arguments)
+        keys = [redis_keys.gate(gate)]
+        answer = await self._scripts.run("gate_state", keys, [_part_ms(limits)])
         in_flight, waiting, requests, tokens, closed_ms, reason = answer
         return GateState(
             in_flight=int(in_flight),
@@ -114,6 +109,12 @@ class RedisGate:
         await self._client.aclose()
 
 
+def gate_script(name: str) -> str:
+    """Return the text of a gate's script, with all that it stands after."""
+    constants = "".join(f"local {key} = {value}\n" for key, value in _CONSTANTS.items())
+    return constants + read_script("gate") + read_script(name)
+
+
 def enter_call(
     gate: str, limits: GateLimits, caller: Caller, *, lease_ms: int
 ) -> ScriptCall:
@@ -126,9 +127,8 @@ def enter_call(
         caller.tokens,
         lease_ms,
         *_bounds(limits),
-        *_WAITING,
     ]
-    return ScriptCall("gate_enter", redis_keys.gate_keys(gate), arguments)
+    return ScriptCall("gate_enter", [redis_keys.gate(gate)], arguments)
 
 
 def read_entry(gate: str, caller: Caller, answer: Sequence[Any]) -> Permit | Wait:
@@ -155,10 +155,9 @@ def leave_call(permit: Permit, departure: Departure) -> ScriptCall:
         permit.tokens,
         "" if tokens is None else tokens,
         departure.outcome.value,
-        "" if wait is None else milliseconds(min(wait, PLACE_SECONDS * 144)),
-        *_LEAVING,
+        "" if wait is None else milliseconds(min(wait, _LONGEST_WAIT_SECONDS)),
     ]
-    return ScriptCall("gate_leave", redis_keys.gate_keys(permit.gate), arguments)
+    return ScriptCall("gate_leave", [redis_keys.gate(permit.gate)], arguments)
 
 
 @lru_cache

@@ -6,7 +6,6 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Final
 
-from conversations.trusted import trusted
 from orchestrator.dues import Admission, Needs
 from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
@@ -16,8 +15,11 @@ from workers.llm.run_provider import Answered, Heard, RunProvider
 from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
+from workers.run_steps import completion_start
 
-FIRST_COMPLETION: Final = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+FIRST_COMPLETION: Final = StepStart(
+    key="completion:1", kind=StepKind.COMPLETION, attempt=1
+)
 """With which the tool loop begins."""
 
 
@@ -35,7 +37,7 @@ class CompletionMarks:
 
     def around(self, key: str, live: LiveText | None) -> Marked:
         """Return what encloses a request by a start mark."""
-        return Marked(self, key, live)
+        return Marked(self, self._start(key), live)
 
     def note_answer(self, completion: Completion) -> None:
         """Note how many calls are to be made before the next completion."""
@@ -52,20 +54,18 @@ class CompletionMarks:
             return None
         return self._start(next_key)
 
-    async def begin(self, key: str, live: LiveText | None) -> Heard | None:
+    async def begin(self, start: StepStart, live: LiveText | None) -> Heard | None:
         if live is not None:
             live.again()
-        started = await self._log.start(self._start(key))
+        started = await self._log.start(start)
         self.maybe_paid += started.is_unknown
         return live.hear if live and started.is_watched else None
 
-    def admit(self, key: str, needs: Needs) -> Awaitable[Admission | None]:
-        return self._log.admit(self._start(key), needs)
+    def admit(self, start: StepStart, needs: Needs) -> Awaitable[Admission | None]:
+        return self._log.admit(start, needs)
 
     def _start(self, key: str) -> StepStart:
-        attempt = self._run.task.attempt
-        kind = StepKind.COMPLETION
-        return trusted(StepStart, key=key, kind=kind, attempt=attempt)
+        return completion_start(key, attempt=self._run.task.attempt)
 
     async def fail(self, key: str, error: LLMError) -> None:
         if error.status is None:
@@ -81,17 +81,19 @@ class Marked:
     as `Keeping` is none: a run enters several for each completion.
     """
 
-    def __init__(self, marks: CompletionMarks, key: str, live: LiveText | None) -> None:
+    def __init__(
+        self, marks: CompletionMarks, start: StepStart, live: LiveText | None
+    ) -> None:
         self._marks = marks
-        self._key = key
+        self._start = start
         self._live = live
 
     def admit(self, needs: Needs) -> Awaitable[Admission | None]:
         """Mark the request along with what it needs; None where another meets that."""
-        return self._marks.admit(self._key, needs)
+        return self._marks.admit(self._start, needs)
 
     async def __aenter__(self) -> Heard | None:
-        return await self._marks.begin(self._key, self._live)
+        return await self._marks.begin(self._start, self._live)
 
     async def __aexit__(
         self,
@@ -100,7 +102,7 @@ class Marked:
         _trace: TracebackType | None,
     ) -> None:
         if isinstance(error, LLMError):
-            await self._marks.fail(self._key, error)
+            await self._marks.fail(self._start.key, error)
 
 
 class Keeping:

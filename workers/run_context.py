@@ -296,7 +296,7 @@ class JournaledRunContext:
             item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
             telling = await self._item_log.announce(call, item, at_once=at_once)
         # An attempt that ends within a `once` call leaves its outcome unknown.
-        source = self._llm.for_tool(may_park=not asked.is_once)
+        source = partial(self._llm.for_tool, may_park=not asked.is_once)
         llm = MeteredProvider(source, model=self._config.model)
         started = monotonic()
         ctx = self._tool_context(place, llm)

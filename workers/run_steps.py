@@ -11,8 +11,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from conversations.message import Message
-from conversations.trusted import trusted
-from orchestrator.journal import SUMMARY_KEY, Step, StepKind
+from conversations.trusted import trusted, whole
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind, StepStart
 from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
@@ -24,6 +24,20 @@ class Taken(NamedTuple):
 
     kind: StepKind
     usage: Usage
+
+
+def completion_start(key: str, *, attempt: int) -> StepStart:
+    """Return the mark of a completion that begins."""
+    return whole(
+        StepStart,
+        {
+            "key": key,
+            "kind": StepKind.COMPLETION,
+            "facts": {},
+            "attempt": attempt,
+            "started_at": None,
+        },
+    )
 
 
 def completion_step(

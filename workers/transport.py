@@ -77,6 +77,13 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         in_hand = len(self._delivered) - len(self._dirty)
         return int(self.prefetch_count) - max(in_hand, len(reserved_requests))
 
+    def ack(self, delivery_tag: int) -> None:
+        """Acknowledge a message, whose text nobody will put back then."""
+        message = self._delivered.get(delivery_tag)
+        if message is not None:
+            message.raw = b""
+        super().ack(delivery_tag)
+
     def can_consume(self) -> bool:
         """Tell whether a slot is free."""
         return self.credit() > 0

@@ -5,8 +5,6 @@
 -- ARGV  behind the script's own: how many arguments gate_enter is given, and these, then
 --       the same for budget_reserve; none where there is no gate, or no budget
 
-local GATE_KEYS = 6
-
 -- Gives back what was reserved for a call that has to wait.
 local function unreserve(accounts, hold, day)
   local settlement = {hold[1], 0, 0, day}
@@ -23,7 +21,7 @@ local function admit(place, first_key)
   place = place + 1 + #entry
   local hold = {unpack(ARGV, place + 1, place + ARGV[place])}
   local has_gate, has_budget = #entry > 0, #hold > 0
-  local accounts = {unpack(KEYS, has_gate and first_key + GATE_KEYS or first_key)}
+  local accounts = {unpack(KEYS, has_gate and first_key + 1 or first_key)}
   local part, day = -1, -1
   if has_budget then
     local answer = budget_reserve(accounts, hold)
@@ -33,8 +31,7 @@ local function admit(place, first_key)
     day = answer[2]
   end
   if has_gate then
-    local keys = {unpack(KEYS, first_key, first_key + GATE_KEYS - 1)}
-    local answer = gate_enter(keys, entry)
+    local answer = gate_enter({KEYS[first_key]}, entry)
     if answer[1] == 'wait' then
       if has_budget then
         unreserve(accounts, hold, day)

@@ -1,9 +1,12 @@
 -- What every gate script shares; it changes nothing by itself.
 --
 -- ARGV  each script's own
--- KEYS  1 state (hash)    2 permits (zset: token -> lease end)
---       3 waiting (zset: token -> order)           4 seen (zset: waiter or place -> end)
---       5 places (hash: task -> order)             6 window (hash: part -> count)
+-- KEYS  1 state (hash), of which those of the rest are made:
+--       :permits (zset: token -> lease end)        :places (hash: task -> order)
+--       :waiting (zset: token -> order)            :window (hash: part -> count)
+--       :seen (zset: waiter or place -> end)
+--
+-- The constants before it (PARTS, WAITER_MS, ...) are those of gate.py.
 --
 -- State: v, f:<tenant> (fair shares), cool_ms, step_ms, failures, probe_ms, closed_ms
 -- (trouble since), trouble_ms (its last sign), w_part (present part and its length),
@@ -13,7 +16,8 @@
 -- whose settings disagree on the window still count each other's calls.
 
 local STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+  KEYS[1], KEYS[1] .. ':permits', KEYS[1] .. ':waiting', KEYS[1] .. ':seen',
+  KEYS[1] .. ':places', KEYS[1] .. ':window'
 
 local CLOCK = redis.call('TIME')
 local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
@@ -29,13 +33,13 @@ end
 
 -- Sums the window and forgets parts that have left it, or that are of a future that a
 -- clock set back has left behind. Returns requests, tokens and the oldest part.
-local function count_window(part_ms, parts)
+local function count_window(part_ms)
   local requests, tokens, oldest = 0, 0, nil
   local fields = redis.call('HGETALL', WINDOW)
   for i = 1, #fields, 2 do
     local kind, begins = string.match(fields[i], '^(%a)(%d+)$')
     begins = tonumber(begins)
-    if begins <= NOW - part_ms * (parts + 1) or begins > NOW then
+    if begins <= NOW - part_ms * (PARTS + 1) or begins > NOW then
       redis.call('HDEL', WINDOW, fields[i])
     elseif kind == 'r' then
       requests = requests + tonumber(fields[i + 1])
@@ -48,11 +52,11 @@ local function count_window(part_ms, parts)
 end
 
 -- Why nobody may pass, and for how long (ms); or nil.
-local function closed(failures_to_open, cool, failures, probe)
+local function closed(cool, failures, probe)
   if cool and cool > NOW then
     return 'cool_down', cool - NOW
   end
-  if (failures or 0) >= failures_to_open then
+  if (failures or 0) >= FAILURES_TO_OPEN then
     return 'unavailable', math.max(0, (probe or 0) - NOW)
   end
 end
@@ -65,15 +69,15 @@ local function trouble_for()
 end
 
 local function keep_keys()
-  for i = 1, 6 do
-    redis.call('PEXPIRE', KEYS[i], KEEP)
+  for _, key in ipairs({STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW}) do
+    redis.call('PEXPIRE', key, KEEP)
   end
 end
 
 -- Tells those who wait in front that it may be their turn.
-local function tell_next(channel)
+local function tell_next()
   local next_ones = redis.call('ZRANGE', WAITING, 0, 2)
   if #next_ones > 0 then
-    redis.pcall('PUBLISH', channel, table.concat(next_ones, ' '))
+    redis.pcall('PUBLISH', TURNS, table.concat(next_ones, ' '))
   end
 end

@@ -3,14 +3,12 @@
 -- KEYS  gate.lua's
 -- ARGV  1 token   2 task   3 tenant   4 priority   5 tokens   6 lease (ms)
 --       7 in flight, 8 requests, 9 tokens at most (-1: no bound)   10 part (ms)
---       11 parts in a window   12 how long a waiter is kept (ms)   13 a place (ms)
---       14 failures to open   15 time between probes (ms)
 -- Returns {'permit', part} or {'wait', reason, ms, waiters, closed for (ms)}.
 
 local TOKEN, TASK, SHARE = ARGV[1], ARGV[2], 'f:' .. ARGV[3]
 local WANTED, MOST = tonumber(ARGV[5]), tonumber(ARGV[7])
 local MOST_REQUESTS, MOST_TOKENS = tonumber(ARGV[8]), tonumber(ARGV[9])
-local PART_MS, PARTS = tonumber(ARGV[10]), tonumber(ARGV[11])
+local PART_MS = tonumber(ARGV[10])
 local PART = NOW - NOW % PART_MS
 
 redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
@@ -48,7 +46,7 @@ local requests, tokens, oldest
 local part = text(PART) .. '/' .. ARGV[10]
 local is_new_part = facts[6] ~= part
 if is_new_part then
-  requests, tokens, oldest = count_window(PART_MS, PARTS)
+  requests, tokens, oldest = count_window(PART_MS)
   redis.call('HSET', STATE, 'w_part', part, 'w_requests', text(requests),
     'w_tokens', text(tokens), 'w_oldest', text(oldest or PART))
 else
@@ -57,9 +55,9 @@ end
 
 local held = redis.call('ZCARD', PERMITS)
 local free = MOST < 0 and math.huge or MOST - held
-local reason, ms = closed(tonumber(ARGV[14]), cool, failures, probe)
+local reason, ms = closed(cool, failures, probe)
 if reason == 'unavailable' and ms == 0 and rank == 0 then
-  redis.call('HSET', STATE, 'probe_ms', text(NOW + tonumber(ARGV[15])))
+  redis.call('HSET', STATE, 'probe_ms', text(NOW + PROBE_MS))
   reason = nil
 elseif not reason then
   -- A call that alone is larger than the limit passes when the window is empty.
@@ -86,8 +84,8 @@ if reason then
   if not kept_place then
     redis.call('HSET', PLACES, TASK, text(place))
   end
-  redis.call('ZADD', SEEN, text(NOW + tonumber(ARGV[13])), TASK,
-    text(NOW + ms + tonumber(ARGV[12])), TOKEN)
+  redis.call('ZADD', SEEN, text(NOW + PLACE_MS), TASK,
+    text(NOW + ms + WAITER_MS), TOKEN)
   keep_keys()
   return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for() or 0}
 end

@@ -4,8 +4,6 @@
 -- ARGV  1 token, or '' for a call without a permit   2 part of its grant
 --       3 tokens counted   4 tokens taken, or ''   5 outcome
 --       6 wait that the endpoint asks for (ms), or ''
---       7 first and 8 longest cool-down (ms)   9 time between probes (ms)
---       10 channel on which the next waiters are told that it is their turn
 --
 -- The second call with a token changes nothing. A permit whose lease ran out is settled
 -- once more at most: it is no longer there.
@@ -31,11 +29,11 @@ elseif OUTCOME ~= 'unknown' and not trouble_for() then
 end
 if OUTCOME == 'unavailable' then
   redis.call('HINCRBY', STATE, 'failures', 1)
-  redis.call('HSET', STATE, 'probe_ms', text(NOW + tonumber(ARGV[9])))
+  redis.call('HSET', STATE, 'probe_ms', text(NOW + PROBE_MS))
 end
 local wait = tonumber(ARGV[6]) or 0
 if OUTCOME == 'refused' then
-  local step = math.min(number('step_ms') or tonumber(ARGV[7]), tonumber(ARGV[8]))
+  local step = math.min(number('step_ms') or FIRST_COOL_MS, LONGEST_COOL_MS)
   if ARGV[6] == '' then
     wait = step
   end
@@ -52,5 +50,5 @@ end
 if wait > 0 or OUTCOME == 'refused' or OUTCOME == 'unavailable' then
   keep_keys()
 end
-tell_next(ARGV[10])
+tell_next()
 return 1

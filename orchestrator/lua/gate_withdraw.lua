@@ -2,11 +2,11 @@
 -- meanwhile returns; what its call was counted for stays counted.
 --
 -- KEYS  gate.lua's
--- ARGV  1 token   2 channel on which the next waiters are told that it is their turn
+-- ARGV  1 token
 
 redis.call('ZREM', WAITING, ARGV[1])
 redis.call('ZREM', SEEN, ARGV[1])
 if redis.call('ZREM', PERMITS, ARGV[1]) == 1 then
-  tell_next(ARGV[2])
+  tell_next()
 end
 return 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -270,7 +269,7 @@ async def test_who_withdraws_holds_nobody_up_and_keeps_its_place(gate: Gate):
     await waits(gate, "3")
     assert (await gate.state("g", ONE)).waiting == 2
     await gate.leave(first, ANSWERED)
-    returned = replace(caller("again"), task_id="task-2")
+    returned = caller("again")._replace(task_id="task-2")
     assert isinstance(await gate.enter("g", ONE, returned), Permit)
     await waits(gate, "3")
 

@@ -75,6 +75,7 @@ class RedisProxy(RedisLine):
         for name in (
             "claim",
             "start_step",
+            "admit_step",
             "record_step",
             "finish",
             "release",

@@ -125,12 +125,12 @@ class _ToolLoop:
         self._sampling = sampling
         own = registry.names
         configured = [spec for spec in ctx.tools if spec.name not in own]
-        self._configured_names = {spec.name for spec in configured}
+        self._configured_names = tuple(spec.name for spec in configured)
         tools = (*configured, *registry.specs(own))
         self._options = RunOptions.of(
             agent_input.parameters, taken={spec.name for spec in tools}
         )
-        self._client_names = {tool.name for tool in self._options.tools}
+        self._client_names = tuple(tool.name for tool in self._options.tools)
         instructions = "\n\n".join(
             text for text in (instructions, self._options.instructions or "") if text
         )

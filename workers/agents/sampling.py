@@ -35,9 +35,8 @@ class Sampling(BaseModel):
         Raises:
             AgentFailed: a parameter has a wrong type or range; names it.
         """
-        configured = {name: getattr(config, name, None) for name in cls.model_fields}
         try:
-            return cls.model_validate({**configured, **parameters})
+            return cls.model_validate(_asked(config, parameters))
         except ValidationError as exc:
             fault = exc.errors(include_url=False)[0]
             raise AgentFailed(
@@ -58,11 +57,18 @@ class Sampling(BaseModel):
         return CompletionRequest(messages=(), **self.model_dump(exclude_none=True))
 
 
+def _asked(config: AgentConfig, parameters: JsonObject) -> JsonObject:
+    return {
+        name: parameters[name] if name in parameters else config.__dict__.get(name)
+        for name in Sampling.model_fields
+    }
+
+
 class Samplings:
-    """What holds for the runs of an agent; those that ask for nothing else share it."""
+    """What holds for the runs of an agent; those that ask for the same share it."""
 
     def __init__(self) -> None:
-        self._last: tuple[AgentConfig, Sampling] | None = None
+        self._last: tuple[object, Sampling] | None = None
 
     def of(self, config: AgentConfig, parameters: JsonObject) -> Sampling:
         """Return what holds for a run.
@@ -70,8 +76,8 @@ class Samplings:
         Raises:
             AgentFailed: a parameter has a wrong type or range; names it.
         """
-        if parameters != config.parameters:
-            return Sampling.of(config, parameters)
-        if self._last is None or self._last[0] is not config:
-            self._last = config, Sampling.of(config, parameters)
+        values = (*_asked(config, parameters).values(),)
+        asked = values, (*map(type, values),)  # 1 is as good as True, and 1.0
+        if self._last is None or self._last[0] != asked:
+            self._last = asked, Sampling.of(config, parameters)
         return self._last[1]

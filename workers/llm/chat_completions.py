@@ -70,6 +70,7 @@ class ChatCompletionsProvider:
         self._dialect = dialect or Dialect()
         self._dialects: dict[str, Dialect] = {}
         self._warned: set[str] = set()
+        self._cleaned = "", ""
         self._is_ollama = False
         self._contexts: dict[str, int | None] = {}
         self._client = open_client(self._endpoint, self._limits)
@@ -153,9 +154,7 @@ class ChatCompletionsProvider:
     ) -> Completion:
         """Return the completion of an answer that was read to its end."""
         try:
-            completion = accumulator.completion(
-                ended=answer.ended, clean=self._endpoint.scrub
-            )
+            completion = accumulator.completion(ended=answer.ended, clean=self._clean)
         except LLMError as exc:
             exc.endpoint, exc.status, exc.body = self.base_url, 200, answer.kept
             raise
@@ -163,6 +162,12 @@ class ChatCompletionsProvider:
             completion = completion.model_copy(update={"endpoint_wait_seconds": wait})
         self._note_model(completion.model, request.model or self._model)
         return completion
+
+    def _clean(self, text: str) -> str:
+        """Return the endpoint's words without secrets: as a rule its model's name."""
+        if text != self._cleaned[0]:
+            self._cleaned = text, self._endpoint.scrub(text)
+        return self._cleaned[1]
 
     def _note_model(self, answered: str, asked: str) -> None:
         """Warn once: llama.cpp answers any name with what it has loaded."""

@@ -126,11 +126,11 @@ class CompletionAccumulator:
 
     def _reasoning_in(self, message: Mapping[str, object]) -> str:
         for name in _REASONING_FIELDS:
-            value = message.get(name)
-            if value and (reasoning := _content(value)):
+            if name in message and (reasoning := _content(message[name])):
                 self._reasoning_field = self._reasoning_field or name
                 return reasoning
-        return _thought(message.get("content"))
+        content = message.get("content")
+        return _thought(content) if isinstance(content, list) else ""
 
     def completion(
         self, *, ended: bool, clean: Callable[[str], str] = str
@@ -165,15 +165,14 @@ class CompletionAccumulator:
         )
 
     def _message(self, text: str, calls: tuple[ToolCall, ...]) -> Message:
-        reasoning = mended("".join(self._reasoning))
-        if not reasoning:
+        if not self._reasoning:
             return trusted(Message, role=Role.ASSISTANT, content=text, tool_calls=calls)
         return trusted(
             Message,
             role=Role.ASSISTANT,
             content=text,
             tool_calls=calls,
-            reasoning=reasoning,
+            reasoning=mended("".join(self._reasoning)),
             reasoning_field=self._reasoning_field,
         )
 
@@ -251,10 +250,8 @@ def _is_part(part: object) -> bool:
     return isinstance(part, dict) and part.get("type") not in _THOUGHTS
 
 
-def _thought(content: object) -> str:
+def _thought(content: list[object]) -> str:
     """Reasoning among the parts of a content list, as Mistral sends it."""
-    if not isinstance(content, list):
-        return ""
     return "".join(
         _content(part.get("thinking")) or _text(part.get("text"))
         for part in content

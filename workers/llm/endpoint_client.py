@@ -40,7 +40,8 @@ _IDLE_SECONDS = 5.0
 class _Way:
     """How an address is reached; its repr shows no secret."""
 
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Beside those of each request."""
     proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
 
@@ -81,12 +82,14 @@ class EndpointClient:
             limit=self._limits.max_connections,
         )
         # Runs of all users share it.
-        return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+        return ClientSession(
+            connector=connector, headers=self._headers, cookie_jar=DummyCookieJar()
+        )
 
     def post_json(self, url: str, content: bytes) -> Awaitable[ClientResponse]:
         """Send a body, and the trace that it belongs to.
 
-        The response is to be read and closed by the caller.
+        The response is to be read and closed by the caller, who keeps no body.
 
         Raises:
             aiohttp.ClientError, OSError: no answer came.
@@ -97,12 +100,12 @@ class EndpointClient:
         """Ask for what an address holds; otherwise as `post_json`."""
         return self._send("GET", url, None)
 
-    async def _send(
+    def _send(
         self, method: str, url: str, body: BytesPayload | None
-    ) -> ClientResponse:
+    ) -> Awaitable[ClientResponse]:
         way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
         trace = present_traceparent()
-        return await self._session.request(
+        return self._session.request(
             method,
             url,
             headers={**way.headers, HEADER: trace} if trace else way.headers,
@@ -131,18 +134,16 @@ class EndpointClient:
         await self.aclose()
 
     def _way_to(self, url: str) -> _Way:
-        headers = self._headers
         proxy = self._given_proxy
         if proxy is None and not self._endpoint.is_loopback:
             proxy = _proxy_of_environment(url)
         if proxy is None:
-            return _Way(headers)
+            return _Way()
         # httpx keeps the login of a proxy that the environment names apart.
         login = proxy_login(*proxy.auth) if proxy.auth else {}
         logins = {**proxy.headers, **login}
-        if url.startswith("http:"):
-            # aiohttp sends those of a proxy with CONNECT only.
-            headers = headers | logins
+        # aiohttp sends those of a proxy with CONNECT only.
+        headers = logins if url.startswith("http:") else {}
         return _Way(headers, str(proxy.url), logins)
 
 

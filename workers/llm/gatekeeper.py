@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -101,35 +102,38 @@ class Gatekeeper:
             StoreUnavailable: the store refuses, for longer than the patience.
         """
         try:
-            passage = await self._admitted(
-                endpoint, ask, token=token, may_park=may_park
-            )
+            answer = await self._insist(ask)
+            waited = 0.0
+            if isinstance(answer, Wait):
+                began = monotonic()
+                while isinstance(answer, Wait):
+                    parks_at = began + self._park_after if may_park else inf
+                    await self._wait(endpoint, answer, token=token, parks_at=parks_at)
+                    answer = await self._insist(ask)
+                waited = monotonic() - began
         except BaseException:
             # Its place is empty; a permit may be on its way to nobody.
             if needs.entry is not None:
                 gate, _, caller = needs.entry
                 await self._insist.see_to(partial(self._gate.withdraw, gate, caller))
             raise
-        if passage.admitted.permit is not None:
-            self._hold(passage.admitted.permit)
-        return passage
+        if answer.permit is not None:
+            self._hold(answer.permit)
+        return Passage(answer, waited)
 
-    async def _admitted(
-        self, endpoint: ServedEndpoint, ask: Ask, *, token: str, may_park: bool
-    ) -> Passage:
-        began: float | None = None
-        while True:
-            answer = await self._insist(ask)
-            if isinstance(answer, Admitted):
-                waited = 0.0 if began is None else monotonic() - began
-                return Passage(answer, waited)
-            now = monotonic()
-            began = now if began is None else began
-            parks = may_park and now + answer.seconds > began + self._park_after
-            error = _given_up(endpoint, answer) or (parks and _parked(endpoint, answer))
-            if error:
-                raise error
-            await self._pause(token, answer.seconds)
+    async def _wait(
+        self, endpoint: ServedEndpoint, wait: Wait, *, token: str, parks_at: float
+    ) -> None:
+        """Wait in the slot until it is time to ask again.
+
+        Raises:
+            GateClosed, LLMUnavailable, RateLimited: it is not waited for here.
+        """
+        if (error := _given_up(endpoint, wait)) is not None:
+            raise error
+        if monotonic() + wait.seconds > parks_at:
+            raise _parked(endpoint, wait)
+        await self._pause(token, wait.seconds)
 
     async def leave(
         self, gate: str, permit: Permit | None, departure: Departure

@@ -102,13 +102,9 @@ def dues_of(
     reservation: Reservation | None,
 ) -> Dues:
     """Return what a call owes; a call of unknown outcome keeps all that it reserved."""
-    is_known = departure.tokens is not None
-    return Dues(
-        permit=permit,
-        departure=departure,
-        reservation=reservation if is_known else None,
-        amount=amount_of(call.usage(), call.price) if is_known else None,
-    )
+    if reservation is None or departure.tokens is None:
+        return Dues(permit, departure)
+    return Dues(permit, departure, reservation, amount_of(call.usage(), call.price))
 
 
 def departure_after(error: LLMError) -> Departure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from secrets import token_hex
+from os import urandom
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Amount, Spent
@@ -104,7 +104,7 @@ class GovernedCalls:
         is_open = self._rules.gatekeeper.is_open(endpoint, gate)
         if is_open and not self._bounds:
             return Passed(gate, _ADMITTED)
-        token = token_hex(16)  # a repeat with it takes nothing more
+        token = urandom(16).hex()  # a repeat with it takes nothing more
         entry = None if is_open else self._entry(call, gate, token)
         needs = Needs(entry, self._hold(call, token))
         ask = partial(self._asked, call, needs)
@@ -123,12 +123,13 @@ class GovernedCalls:
     async def end(
         self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool
     ) -> None:
-        tokens = None if call.was_asked else 0
-        departure = Departure(outcome=CallOutcome.UNKNOWN, tokens=tokens)
-        if isinstance(error, LLMError):
-            departure = departure_after(error)
         if call.completion is not None:  # be it that it will not do
             departure = self._taken(call, passed.gate)
+        elif isinstance(error, LLMError):
+            departure = departure_after(error)
+        else:
+            tokens = None if call.was_asked else 0
+            departure = Departure(outcome=CallOutcome.UNKNOWN, tokens=tokens)
         permit, reservation = passed.admitted
         dues = dues_of(call, permit, departure, reservation)
         await self._rules.gatekeeper.leave(passed.gate, permit, departure)

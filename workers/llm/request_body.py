@@ -101,19 +101,21 @@ def chat_body(
             body["tool_choice"] = request.tool_choice
         if request.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = request.parallel_tool_calls
-    optional: dict[str, JsonValue] = {
-        "reasoning_effort": request.reasoning_effort,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "seed": request.seed,
-        dialect.output_limit_field: request.max_output_tokens,
-    }
-    body |= {name: value for name, value in optional.items() if value is not None}
+    optional: tuple[tuple[str, JsonValue], ...] = (
+        ("reasoning_effort", request.reasoning_effort),
+        ("temperature", request.temperature),
+        ("top_p", request.top_p),
+        ("seed", request.seed),
+        (dialect.output_limit_field, request.max_output_tokens),
+    )
+    body.update(each for each in optional if each[1] is not None)
     if request.output_schema is not None and dialect.response_format != "off":
         body["response_format"] = _response_format(request.output_schema, dialect)
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return {name: body[name] for name in body if name not in dialect.left_out}
+    for name in dialect.left_out:
+        body.pop(name, None)
+    return body
 
 
 def _shaped(request: CompletionRequest, dialect: Dialect) -> Sequence[Message]:

@@ -141,16 +141,22 @@ class UngovernedProvider:
         return self._provider
 
 
-async def whole(
+def whole(
     provider: LLMProvider, request: CompletionRequest, heard: Heard | None
-) -> Completion:
+) -> Awaitable[Completion]:
     """Return a completion; it is streamed where somebody hears its text on the way.
 
     Raises:
         LLMError: the endpoint's error.
     """
     if heard is None:
-        return await provider.complete(request)
+        return provider.complete(request)
+    return _heard(provider, request, heard)
+
+
+async def _heard(
+    provider: LLMProvider, request: CompletionRequest, heard: Heard
+) -> Completion:
     completion: Completion | None = None
     async for piece in provider.stream(request):
         if isinstance(piece, Completion):

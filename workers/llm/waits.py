@@ -10,7 +10,11 @@ from email.utils import parsedate_to_datetime
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_RESOURCES = ("requests", "tokens")
+_ALLOWANCES = tuple(
+    (f"x-ratelimit-remaining-{name}", f"x-ratelimit-reset-{name}")
+    for name in ("requests", "tokens")
+)
+"""Headers that tell what is left, and when it is given anew."""
 _REFUSALS = (
     ("retry-after-ms", 0.001),
     ("x-ms-retry-after-ms", 0.001),
@@ -74,18 +78,15 @@ def _wait_until(text: str) -> float | None:
 def used_up_seconds(headers: Mapping[str, str]) -> float | None:
     """Return the wait until what `x-ratelimit-*` says is used up comes back."""
     waits = [
-        _wait_until(headers.get(f"x-ratelimit-reset-{name}", "").strip())
-        for name in _RESOURCES
-        if headers.get(f"x-ratelimit-remaining-{name}", "").strip() == "0"
+        _wait_until(headers.get(reset, "").strip())
+        for left, reset in _ALLOWANCES
+        if headers.get(left, "").strip() == "0"
     ]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _longest_reset(headers: Mapping[str, str]) -> float | None:
-    waits = [
-        _wait_until(headers.get(f"x-ratelimit-reset-{name}", "").strip())
-        for name in _RESOURCES
-    ]
+    waits = [_wait_until(headers.get(reset, "").strip()) for _, reset in _ALLOWANCES]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
