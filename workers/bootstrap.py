@@ -39,6 +39,7 @@ from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
 from workers.start_check import build_manager, check_startup, wait_for_redis
+from workers.waking_threads import WakingThreads
 from workers.webhook_opening import open_webhooks
 
 logger = logging.getLogger(__name__)
@@ -319,6 +320,8 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             refuse(exc)
         if pool == "prefork":
             worker_process.expect_children()
+        elif pool == "thread":
+            worker.pool_cls = WakingThreads
 
     def start(self, worker: Any) -> None:
         """Start agents here, unless they run in children."""
