@@ -78,6 +78,18 @@ async def test_a_proxy_of_the_environment_opens_a_tunnel_with_its_login(
     assert b"\nproxy-authorization: basic dxnlcjp3b3jk" in heads[0].lower()
 
 
+@pytest.mark.parametrize("proxy", ["ftp://me:pass@127.0.0.1", "http://me:pass@h:x"])
+async def test_a_proxy_of_the_environment_that_is_none_is_refused_before_any_call(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(InvalidEndpoint, match="HTTP_PROXY") as caught:
+        ChatCompletionsProvider(Endpoint(base_url="http://llm.invalid/v1"), model="m")
+    assert "pass" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize(
     ("status", "expected", "told"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import TracebackType
@@ -27,6 +28,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractStreamWriter
 
 from orchestrator.trace_context import HEADER, present_traceparent
+from workers.errors import InvalidEndpoint
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _IDLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How an address is reached; its repr shows no secret."""
+    """How the endpoint is reached; its repr shows no secret."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Beside those of each request."""
@@ -60,7 +62,11 @@ class EndpointClient:
     """The connections to an endpoint, opened on the loop that first uses them."""
 
     def __init__(self, endpoint: Endpoint, limits: CallLimits) -> None:
-        self._endpoint = endpoint
+        """Take an endpoint, and the proxy that the environment names for it.
+
+        Raises:
+            InvalidEndpoint: that proxy or a file of certificates cannot be used.
+        """
         self._limits = limits
         given = endpoint.request_headers().items()
         self._headers = {
@@ -70,9 +76,8 @@ class EndpointClient:
             "content-type": "application/json",
         }
         self._tls = endpoint.tls_context()
-        self._given_proxy = endpoint.http_proxy()
+        self._way = _way_to(endpoint)
         self._time_limits = ClientTimeout(sock_connect=limits.connect_seconds)
-        self._ways: dict[str, _Way] = {}
 
     @cached_property
     def _session(self) -> ClientSession:
@@ -103,8 +108,7 @@ class EndpointClient:
     def _send(
         self, method: str, url: str, body: BytesPayload | None
     ) -> Awaitable[ClientResponse]:
-        way = self._ways.get(url) or self._ways.setdefault(url, self._way_to(url))
-        trace = present_traceparent()
+        way, trace = self._way, present_traceparent()
         return self._session.request(
             method,
             url,
@@ -133,18 +137,19 @@ class EndpointClient:
     ) -> None:
         await self.aclose()
 
-    def _way_to(self, url: str) -> _Way:
-        proxy = self._given_proxy
-        if proxy is None and not self._endpoint.is_loopback:
-            proxy = _proxy_of_environment(url)
-        if proxy is None:
-            return _Way()
-        # httpx keeps the login of a proxy that the environment names apart.
-        login = proxy_login(*proxy.auth) if proxy.auth else {}
-        logins = {**proxy.headers, **login}
-        # aiohttp sends those of a proxy with CONNECT only.
-        headers = logins if url.startswith("http:") else {}
-        return _Way(headers, str(proxy.url), logins)
+
+def _way_to(endpoint: Endpoint) -> _Way:
+    proxy = endpoint.http_proxy()
+    if proxy is None and not endpoint.is_loopback:
+        proxy = _proxy_of_environment(endpoint.base_url)
+    if proxy is None:
+        return _Way()
+    # httpx keeps the login of a proxy that the environment names apart.
+    login = proxy_login(*proxy.auth) if proxy.auth else {}
+    logins = {**proxy.headers, **login}
+    # aiohttp sends those of a proxy with CONNECT only.
+    headers = logins if endpoint.base_url.startswith("http:") else {}
+    return _Way(headers, str(proxy.url), logins)
 
 
 def _proxy_of_environment(url: str) -> httpx.Proxy | None:
@@ -154,7 +159,16 @@ def _proxy_of_environment(url: str) -> httpx.Proxy | None:
     import httpx  # noqa: PLC0415
     from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient  # noqa: PLC0415
 
-    transport = HttpxAiohttpClient(verify=False)._transport_for_url(httpx.URL(url))
+    client: HttpxAiohttpClient | None = None
+    with suppress(ValueError, httpx.InvalidURL):
+        client = HttpxAiohttpClient(verify=False)
+    if client is None:  # without its error, which repeats a URL that may hold a login
+        raise InvalidEndpoint(
+            "a proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"
+            f" cannot be used for {url}; give it a URL that begins with http:// or"
+            " https://"
+        )
+    transport = client._transport_for_url(httpx.URL(url))
     if not isinstance(transport, AiohttpTransport):
         raise TypeError("a client of httpx-aiohttp has transports of aiohttp alone")
     proxy: httpx.Proxy | None = transport.proxy
