@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import linecache
 import logging
 import os
 import socket
@@ -185,6 +186,7 @@ def spare_the_collector() -> None:
     A run leaves few cycles, and a thousand runs hold many objects: the default
     thresholds look through all of them again and again, for an eighth of the time.
     """
+    linecache.clearcache()  # the sources that pydantic has read docstrings from
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
