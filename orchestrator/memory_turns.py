@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from conversations.closing import closing_messages
 from conversations.conversation import ConversationConfig, is_hidden_id
 from conversations.errors import ConversationNotFound
+from conversations.json_value import loads
 from conversations.memory_store import InMemoryConversationStore
 from conversations.message import Message
+from conversations.record import write_message
 from conversations.redaction import Redact, redacted
 from conversations.store import WindowRead
 from orchestrator.events import EventType
@@ -209,7 +211,7 @@ class MemoryTurns:
         if not joining:
             return None
         messages = [self.asked(each.task) for each in joining]
-        texts = [message.model_dump(mode="json") for message in messages]
+        texts = [loads(write_message(message)) for message in messages]
         step = Step(
             key=key,
             kind=StepKind.MESSAGES,

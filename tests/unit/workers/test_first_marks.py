@@ -16,12 +16,19 @@ from orchestrator.journal import StepStart
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Claim, Creation, Doorbell, Lease, Started
 from orchestrator.task import RetryPolicy, Task, TaskStatus
+from workers import begun_ahead
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import Agent, AgentInput, AgentResult, RunContext
 from workers.agents.llm_agent import LLMAgent
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.scripted import Script, ScriptedLLMProvider
 from workers.tools.registry import ToolRegistry
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mark lapses because the machine is busy."""
+    monkeypatch.setattr(begun_ahead, "AHEAD_SECONDS", 60.0)
 
 
 class MarkingStore(InMemoryTaskStore):
