@@ -99,7 +99,7 @@ def append_arguments(
     arguments = [turn or "", expected, *limits]
     for message in messages:
         arguments += [
-            message.role.value,
+            str(message.role),
             _repeat_mark(message, turn),
             write_message(message),
             kind_of(message),

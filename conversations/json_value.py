@@ -149,10 +149,10 @@ def written(
 
 
 def copied(value: J) -> J:
-    """A copy of plain JSON that shares nothing that can be changed."""
+    """A copy of plain JSON, with lists for tuples, that shares nothing changeable."""
     if isinstance(value, dict):
         return cast("J", {name: copied(item) for name, item in value.items()})
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return cast("J", [copied(item) for item in value])
     return value
 

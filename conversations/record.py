@@ -14,7 +14,7 @@ from conversations.conversation import Conversation, ConversationConfig
 from conversations.json_value import dumps, written
 from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, Role, StoredMessage
-from conversations.trusted import trusted
+from conversations.trusted import trusted, whole
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -81,15 +81,18 @@ def read_stored(seq: int, turn: str, at_ms: int, body: str) -> StoredMessage:
 
     What stands around the message was written by a script of ours.
     """
-    return trusted(
+    return whole(
         StoredMessage,
-        seq=seq,
-        turn=turn or None,
-        created_at=from_ms(at_ms),
-        message=read_message(body),
+        {
+            "seq": seq,
+            "turn": turn or None,
+            "created_at": from_ms(at_ms),
+            "message": read_message(body),
+        },
     )
 
 
+@lru_cache(maxsize=64)  # every turn brings those of its service
 def write_limits(config: ConversationConfig) -> tuple[str, str, str]:
     """The config as JSON, then the two limits that scripts apply; '' for none."""
     ttl = config.ttl_seconds

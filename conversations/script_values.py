@@ -91,7 +91,7 @@ def _entry(
         message.client_id or "",
         at_ms,
         int(starts),
-        message.role.value,
+        str(message.role),
         kind_of(message),
         write_message(message),
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import string
 from typing import Final
 
-_PARTS: Final = 18
+PARTS: Final = 18
 """Of a token; the weights below are in these."""
 _LETTER: Final = 4
 """Words of Latin letters, with the blanks between them: 4.5 letters a token."""
@@ -27,14 +27,23 @@ _OTHER_BYTES: Final = bytes(range(128, 256))
 
 def tokens_in(text: str) -> int:
     """Tokens of a text, rounded up."""
+    return whole_tokens(parts_in(text))
+
+
+def parts_in(text: str) -> int:
+    """Tokens of a text in parts, of which those of two texts together are the sum."""
     data = text.encode("utf-8", "replace")
     rest = data.translate(None, _LETTERS)
     ascii_rest = rest if text.isascii() else rest.translate(None, _OTHER_BYTES)
     signs = len(ascii_rest.translate(None, _DIGITS))
-    parts = (
+    return (
         _LETTER * (len(data) - len(rest))
         + _SIGN * signs
         + _DIGIT * (len(ascii_rest) - signs)
         + _OTHER_BYTE * (len(rest) - len(ascii_rest))
     )
-    return -(-parts // _PARTS)
+
+
+def whole_tokens(parts: int) -> int:
+    """Tokens of so many parts, rounded up."""
+    return -(-parts // PARTS)

@@ -60,7 +60,7 @@ async def read_view(
         context_window=config.context_window,
         context_tokens=config.context_tokens,
     )
-    shown = {id(message) for message in window.messages}
+    shown = set(map(id, window.messages))
     seqs = {id(m.message): m.seq for m in messages if id(m.message) in shown}
     covered = window.covered
     if config.compaction != "summarise" or window.cut <= covered:

@@ -8,7 +8,7 @@ Stored messages are never changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from conversations.errors import ContextTooLong
 from conversations.history import follow
 from conversations.json_value import dumps
 from conversations.message import Message, Role, StoredMessage
-from conversations.token_estimate import tokens_in
+from conversations.token_estimate import PARTS, parts_in, whole_tokens
 
 TOKENS_PER_IMAGE = 1000
 """Servers count 85 to 1,500 for a picture, by its size and detail."""
@@ -27,13 +27,22 @@ TOKENS_PER_MESSAGE = 4
 
 def estimate_tokens(message: Message) -> int:
     """Tokens that a message costs in a prompt, roughly."""
-    if not (message.tool_calls or message.images or message.reasoning):
-        return TOKENS_PER_MESSAGE + tokens_in(message.content)
-    images = TOKENS_PER_IMAGE * len(message.images)
-    texts = [message.content, message.reasoning or ""]
-    for call in message.tool_calls:
-        texts += [call.name, dumps(call.arguments)]
-    return TOKENS_PER_MESSAGE + images + tokens_in("".join(texts))
+    return whole_tokens(estimate_parts((message,)))
+
+
+def estimate_parts(messages: Iterable[Message]) -> int:
+    """Tokens that messages cost in a prompt, roughly, in parts: they can be summed."""
+    texts: list[str] = []
+    around = 0
+    for message in messages:
+        around += TOKENS_PER_MESSAGE
+        texts.append(message.content)
+        if message.tool_calls or message.images or message.reasoning:
+            around += TOKENS_PER_IMAGE * len(message.images)
+            texts.append(message.reasoning or "")
+            for call in message.tool_calls:
+                texts += [call.name, dumps(call.arguments)]
+    return PARTS * around + parts_in("".join(texts))
 
 
 def tokens_of(message: Message) -> int:
@@ -162,7 +171,8 @@ def _whole(messages: Sequence[Message | StoredMessage]) -> Window | None:
             continue
         if open_calls or message.covers is not None:
             return None
-        open_calls.update(call.id for call in message.tool_calls)
+        if message.tool_calls:
+            open_calls.update(call.id for call in message.tool_calls)
         if index < cut and not (message.role is Role.SYSTEM or message.pinned):
             cut = index
     if cut == len(shown):

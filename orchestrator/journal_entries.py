@@ -97,6 +97,15 @@ def journal_from_entries(entries: Mapping[str, str]) -> Journal:
     )
 
 
+def take_mark(entries: dict[str, str], key: str, *, attempt: int) -> bool:
+    """Take the mark of a step out that an attempt has written; tell whether it had."""
+    entry = entries.get(key, "")
+    if not entry.startswith("?") or entry.split(" ", 3)[2] != f"{attempt}":
+        return False
+    del entries[key]
+    return True
+
+
 def _decision(entry: str) -> Decision:
     _mark, decided, text = entry.split(" ", 2)
     return Decision.model_validate({**json.loads(text), "decided_at": instant(decided)})

@@ -33,8 +33,8 @@ GATE_TURNS = f"{_FLEET}:gate-turns"
 """A channel: whose turn it is before a gate; lost words cost a moment, nothing else."""
 WORKER_SLOTS = f"{_FLEET}:worker_slots"
 SLOTS = f"{_FLEET}:slots"
-_HEALTH = f"{_FLEET}:health:"
-_CONTROL = f"{_FLEET}:control:"
+HEALTH = f"{_FLEET}:health:"
+CONTROL = f"{_FLEET}:control:"
 
 
 def may_name_a_task(tenant: str, task_id: str) -> bool:
@@ -115,34 +115,16 @@ def worker(worker_id: str) -> str:
 
 
 def health(agent_name: str) -> str:
-    return f"{_HEALTH}{agent_name}"
+    return f"{HEALTH}{agent_name}"
 
 
 def control(worker_id: str) -> str:
-    return f"{_CONTROL}{worker_id}"
+    return f"{CONTROL}{worker_id}"
 
 
 def task_keys(tenant: str, task_id: str) -> list[str]:
-    """The keys that every task script is given, in the order of lua/task.lua."""
-    of_records, *shared = _shared_task_keys(tenant)
-    own = of_records + task_id
-    return [own, f"{own}:events", f"{own}:journal", of_records, *shared]
-
-
-@lru_cache
-def _shared_task_keys(tenant: str) -> tuple[str, ...]:
-    """Those that are the same for every task of a tenant; built for each write."""
-    return (
-        record(tenant, ""),
-        turns(tenant, ""),
-        f"{_ROOT}:{tenant}:tasks:status:",
-        DUE,
-        LEASES,
-        ENDED,
-        _HEALTH,
-        _CONTROL,
-        ROOT,
-    )
+    """The keys of a task alone that every task has."""
+    return [record(tenant, task_id), log(tenant, task_id), journal(tenant, task_id)]
 
 
 @lru_cache

@@ -21,7 +21,7 @@ from orchestrator.errors import (
     StoreUnavailable,
     UnreadableRecord,
 )
-from orchestrator.journal_entries import journal_from_entries, start_text
+from orchestrator.journal_entries import journal_from_entries, start_text, take_mark
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_task_scripts import Answer, Arguments, RedisTaskScripts
 from orchestrator.store import (
@@ -68,13 +68,8 @@ class RedisLeases(RedisTaskScripts):
             return RefusalReason.UNKNOWN
         lease_ms, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
         token = token_hex(8)
-        arguments: Arguments = [
-            worker,
-            lease_ms,
-            token,
-            unserved,
-            *_served(serves, first),
-        ]
+        about: Arguments = [worker, lease_ms, token, unserved]
+        arguments: Arguments = [*about, *_served(serves, first)]
         verdict, *answer = await self._insist_on_claim(
             tenant, task_id, arguments, patience_seconds=lease_seconds
         )
@@ -84,24 +79,26 @@ class RedisLeases(RedisTaskScripts):
         lease = Lease(tenant, task_id, int(fields["attempt"]), worker, token)
         try:
             task = task_from_fields(fields)
-            journal = journal_from_entries(pairs(answer[1]))
+            entries = pairs(answer[1])
+            is_begun = first is not None and take_mark(
+                entries, first.start.key, attempt=lease.fence
+            )
+            journal = journal_from_entries(entries)
         except (UnreadableRecord, ValueError, KeyError):
             await self._give_back(lease, first, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
         window = answer[5] if task.conversation_id is not None else _UNREAD
-        earlier = tuple(s for s in journal.starts if s.attempt != lease.fence)
         begun = Started(is_unknown=False, is_watched=bool(answer[4]))
-        read_at = instant(fields["claimed_ms"])
         return Claim(
             task=task,
             lease=lease,
-            **journal._replace(starts=earlier, read_at=read_at)._asdict(),
+            **journal._replace(read_at=instant(fields["claimed_ms"]))._asdict(),
             doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
             has_mail=bool(answer[2]),
             window=_window(task, window),
             begins_conversation=window is None,
-            begun=begun if len(earlier) < len(journal.starts) else None,
+            begun=begun if is_begun else None,
         )
 
     async def _give_back(

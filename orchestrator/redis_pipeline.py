@@ -51,8 +51,13 @@ class SharedPipeline:
             ValueError, TypeError: an argument cannot be written; nothing was sent.
             WrongLoop: it was used on another event loop before; nothing was sent.
         """
-        if not commands:
-            return []
+        return await self.send(commands) if commands else []
+
+    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+        """Send some; what `execute` returns or raises is there when it is awaited.
+
+        But for what cannot be sent, which is raised here.
+        """
         # Here, so that what cannot be written is its caller's own error.
         packed = [
             pack_command(tuple(command))  # type: ignore[arg-type] # says: of one item
@@ -66,7 +71,7 @@ class SharedPipeline:
         if self._idle and not self._is_called:  # others may follow in this turn
             self._is_called = True
             loop.call_soon(self._hand_out)
-        return await sending.answered
+        return sending.answered
 
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:

@@ -43,7 +43,6 @@ _HAS_LIBRARY: Final = "already exists"
 _HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
 """Redis 6.2 and users that may not load one do with scripts."""
 _MISSING: Final = ("Function not found", "unknown command 'FCALL'")
-_NOT_CALLED: Final = object()
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
 
@@ -98,14 +97,14 @@ class RedisScripts:
         """
         with store_errors(self._address):
             call = ScriptCall(name, keys, arguments)
-            answer: Any = _NOT_CALLED
+            answers: list[Any] = []
             if self._loads:
-                (answer,) = await self._pipeline.execute([self._command(call)])
-            if answer is _NOT_CALLED or _is_missing(answer):
-                (answer,) = await self._run_batch([call])
-            if isinstance(answer, Exception):
-                raise answer
-        return answer
+                answers = await self._pipeline.send((self._command(call),))
+            if not answers or _is_missing(answers[0]):
+                answers = await self._run_batch([call])
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+        return answers[0]
 
     async def read(self, *command: str | int) -> Any:
         """Send one command that changes nothing along with the scripts."""

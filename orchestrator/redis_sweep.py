@@ -189,7 +189,7 @@ def _forgetting(
     return ScriptCall(
         "forget",
         [
-            *redis_keys.task_keys(tenant, task_id)[:3],
+            *redis_keys.task_keys(tenant, task_id),
             redis_keys.ENDED,
             redis_keys.WEBHOOKS,
             redis_keys.DELTAS,

@@ -111,6 +111,9 @@ def _scripts() -> dict[str, Script]:
 def _shared_text(constants: ScriptConstants) -> str:
     parts = [read_script(name) for name in _SHARED]
     values = (
+        f"local ROOT, ENDED = '{redis_keys.ROOT}', '{redis_keys.ENDED}'\n"
+        f"local DUE, LEASES = '{redis_keys.DUE}', '{redis_keys.LEASES}'\n"
+        f"local HEALTH, CONTROL = '{redis_keys.HEALTH}', '{redis_keys.CONTROL}'\n"
         f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"
         f"local MOST_FIELDS = {constants.most_counters}\n"
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
@@ -175,7 +178,7 @@ class RedisTaskScripts:
     ) -> ScriptCall:
         return ScriptCall(
             name,
-            [*redis_keys.task_keys(tenant, task_id), *more_keys],
+            [redis_keys.record(tenant, task_id), *more_keys],
             [tenant, task_id, *self._delays, *arguments],
         )
 
@@ -200,14 +203,12 @@ class RedisTaskScripts:
             LeaseLost: it is another's by now.
         """
         tenant, task_id = lease.tenant, lease.task_id
-        call = self._call(
-            name, tenant, task_id, [lease.right, *arguments], more_keys=more_keys
-        )
-        verdict, *rest = await self._scripts.run(*call)
-        if verdict == "lost":
+        keys = (redis_keys.record(tenant, task_id), *more_keys)
+        of_all = (tenant, task_id, *self._delays, lease.right)
+        answer: Answer = await self._scripts.run(name, keys, (*of_all, *arguments))
+        if answer[0] == "lost":
             raise LeaseLost(task_id, fence=lease.fence)
-        answer: Answer = rest
-        return answer
+        return answer[1:]
 
 
 def require_name(tenant: str, task_id: str) -> None:

@@ -35,6 +35,10 @@ _SAME_NAME: Final = (
 """What a task takes over from its request as it is."""
 
 
+_MEASURED: Final = (*PAYLOADS, "tags")
+"""What counts as a task's input."""
+
+
 def build_task(
     request: SubmitRequest, *, agent: AgentConfig | None, defaults: Defaults
 ) -> Task:
@@ -61,6 +65,7 @@ def build_task(
             " webhooks.allowed; let the operator add it there",
         )
     soft, hard = _limits(request, agent, defaults)
+    given = vars(request)
     # Each value was checked with the request, the agent or the settings: to check them
     # again would double what a submit costs.
     task = trusted(
@@ -77,7 +82,7 @@ def build_task(
         time_limit_seconds=hard,
         cache_ttl_seconds=request.cache_ttl,
         traceparent=request.traceparent or present_traceparent(),
-        **{name: getattr(request, name) for name in _SAME_NAME},
+        **{name: given[name] for name in _SAME_NAME},
     )
     try:
         task.require_consistency()
@@ -147,9 +152,9 @@ def _limits(
 
 
 def _check_size(request: SubmitRequest, limit: int) -> None:
-    values = {name: getattr(request, name) for name in (*PAYLOADS, "tags")}
-    sizes = {name: size_of(value) if value else 2 for name, value in values.items()}
-    total = sum(sizes.values())
+    given = vars(request)
+    sizes = [size_of(given[name]) if given[name] else 2 for name in _MEASURED]
+    total = sum(sizes)
     if total > limit:
-        largest = max(sizes, key=lambda name: sizes[name])
+        largest = _MEASURED[sizes.index(max(sizes))]
         raise PayloadTooLarge(largest, size=total, limit=limit)

@@ -16,7 +16,7 @@ from typing import Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
-from conversations.trusted import changed, trusted
+from conversations.trusted import trusted
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
@@ -89,7 +89,7 @@ def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
 def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
     """The task as it begins, whatever state its submitter may have given it."""
     begun = {"created_at": created_at, "due_at": due_at}
-    return changed(task, **(_FIRST_STATE | begun))
+    return trusted(Task, **(vars(task) | _FIRST_STATE | begun))
 
 
 def request_hash(task: Task) -> str:

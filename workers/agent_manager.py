@@ -6,12 +6,11 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 from __future__ import annotations
 
 from collections.abc import Collection
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from conversations.json_value import JsonObject, copied
+from conversations.json_value import JsonObject, check_json, check_text, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
@@ -20,7 +19,7 @@ from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
-from orchestrator.task import Task, TaskResult
+from orchestrator.task import StopReason, Task, TaskResult, TaskStats
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
 from workers.agents.llm_agent import LLMAgent
@@ -233,15 +232,7 @@ class LocalAgentManager:
         finally:
             await context.aclose()
         entry.health = _succeeded(entry.health)
-        result = TaskResult(
-            task_id=start.run.task.id,
-            content=answer.content,
-            output=answer.output,
-            stats=context.stats(),
-            stop_reason=answer.stop_reason,
-            partial=answer.partial,
-            executed_at=datetime.now(UTC),
-        )
+        result = _result_of(start.run.task, answer, context.stats())
         if start.run.task.conversation_id is None:
             return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
@@ -293,7 +284,7 @@ def _named(given: object) -> str:
 def _own(config: AgentConfig) -> AgentConfig:
     """Return what an agent of a user's may change in place: no later run sees it."""
     names = ("parameters", "options", "output_schema")
-    return changed(config, **{name: deepcopy(getattr(config, name)) for name in names})
+    return changed(config, **{name: copied(getattr(config, name)) for name in names})
 
 
 def _checked(answer: object) -> AgentResult:
@@ -304,6 +295,29 @@ def _checked(answer: object) -> AgentResult:
             code="invalid_result",
         )
     return answer
+
+
+def _result_of(task: Task, answer: AgentResult, stats: TaskStats) -> TaskResult:
+    """Return an answer as it is stored; a copy that an agent made is not checked yet.
+
+    Raises:
+        ValueError: it holds what no result may.
+    """
+    fields: dict[str, Any] = {
+        "task_id": task.id,
+        "content": answer.content,
+        "output": answer.output,
+        "stats": stats,
+        "stop_reason": answer.stop_reason,
+        "partial": answer.partial,
+        "executed_at": datetime.now(UTC),
+    }
+    kinds = (type(answer.content), type(answer.stop_reason), type(answer.partial))
+    if kinds != (str, StopReason, bool):
+        return TaskResult(**fields)
+    check_text(answer.content, path="content")
+    fields["output"] = copied(check_json(answer.output, path="output"))
+    return trusted(TaskResult, **fields)
 
 
 def _input_of(

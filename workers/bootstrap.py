@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import linecache
 import logging
 import os
 import socket
@@ -38,6 +39,7 @@ from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
 from workers.start_check import build_manager, check_startup, wait_for_redis
+from workers.waking_threads import WakingThreads
 from workers.webhook_opening import open_webhooks
 
 logger = logging.getLogger(__name__)
@@ -184,6 +186,7 @@ def spare_the_collector() -> None:
     A run leaves few cycles, and a thousand runs hold many objects: the default
     thresholds look through all of them again and again, for an eighth of the time.
     """
+    linecache.clearcache()  # the sources that pydantic has read docstrings from
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -317,6 +320,8 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             refuse(exc)
         if pool == "prefork":
             worker_process.expect_children()
+        elif pool == "thread":
+            worker.pool_cls = WakingThreads
 
     def start(self, worker: Any) -> None:
         """Start agents here, unless they run in children."""

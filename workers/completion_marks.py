@@ -6,7 +6,6 @@ from collections.abc import Awaitable
 from types import TracebackType
 from typing import Final
 
-from conversations.trusted import trusted
 from orchestrator.dues import Admission, Needs
 from orchestrator.journal import StepKind, StepStart
 from workers.errors import LLMError
@@ -16,8 +15,11 @@ from workers.llm.run_provider import Answered, Heard, RunProvider
 from workers.none_yet import NONE
 from workers.run import Run
 from workers.run_log import RunLog
+from workers.run_steps import completion_start
 
-FIRST_COMPLETION: Final = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+FIRST_COMPLETION: Final = StepStart(
+    key="completion:1", kind=StepKind.COMPLETION, attempt=1
+)
 """With which the tool loop begins."""
 
 
@@ -63,9 +65,7 @@ class CompletionMarks:
         return self._log.admit(start, needs)
 
     def _start(self, key: str) -> StepStart:
-        attempt = self._run.task.attempt
-        kind = StepKind.COMPLETION
-        return trusted(StepStart, key=key, kind=kind, attempt=attempt)
+        return completion_start(key, attempt=self._run.task.attempt)
 
     async def fail(self, key: str, error: LLMError) -> None:
         if error.status is None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from conversations.message import Message, Role
-from conversations.trusted import changed
+from conversations.trusted import whole
 from conversations.window import estimate_tokens
 from orchestrator.task import Usage
 from workers.llm.provider import Completion
@@ -53,11 +53,14 @@ def counted(
     ]
     known = {id(answer): tokens for answer, tokens in answers}
     return tuple(
-        changed(
-            message,
-            tokens=known.get(id(message))
-            or _counted_alone(message, answers)
-            or max(1, round(estimate_tokens(message) * ratio)),
+        whole(
+            type(message),
+            message.__dict__
+            | {
+                "tokens": known.get(id(message))
+                or _counted_alone(message, answers)
+                or max(1, round(estimate_tokens(message) * ratio))
+            },
         )
         for message in turn
     )

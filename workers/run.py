@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from time import monotonic
@@ -65,6 +66,9 @@ class Run:
         self._soft_told = False
         self._drain_asked = False
         self._timers: list[asyncio.TimerHandle] = []
+        self._limits: list[tuple[float, Interrupt]] = []
+        """Not reached yet, the nearest last; in seconds from the clocks' begin."""
+        self._begun_at = 0.0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -112,24 +116,35 @@ class Run:
         """
         self._agent_task = agent_task
         loop = asyncio.get_running_loop()
-        self._left = loop.create_future()
+        self._left, self._begun_at = loop.create_future(), loop.time()
         agent_task.add_done_callback(self._leave)
-        used = self.task.running_seconds
-        limits = (
-            (self.task.soft_time_limit_seconds, Interrupt.SOFT_LIMIT),
-            (self.task.time_limit_seconds, Interrupt.HARD_LIMIT),
-        )
-        for seconds, reason in limits:
-            if seconds is not None:
-                self._timers.append(
-                    loop.call_later(max(0.0, seconds - used), self.interrupt, reason)
-                )
-        if self._deadline_left_seconds < math.inf:
-            left = max(0.0, self._deadline_left_seconds - self.running_seconds())
-            self._timers.append(
-                loop.call_later(left, self.interrupt, Interrupt.DEADLINE)
-            )
+        self._limits = sorted(self._limits_left(), reverse=True)
+        self._await_limit()
         return self._left
+
+    def _limits_left(self) -> Iterator[tuple[float, Interrupt]]:
+        """Yield in how many seconds which limit is reached."""
+        soft, hard = self.task.soft_time_limit_seconds, self.task.time_limit_seconds
+        used = self.task.running_seconds
+        if soft is not None:
+            yield soft - used, Interrupt.SOFT_LIMIT
+        if hard is not None:
+            yield hard - used, Interrupt.HARD_LIMIT
+        if self._deadline_left_seconds < math.inf:
+            left = self._deadline_left_seconds - self.running_seconds()
+            yield left, Interrupt.DEADLINE
+
+    def _await_limit(self) -> None:
+        """Set the clock to the nearest limit: most runs reach none."""
+        if self._limits:
+            seconds, reason = self._limits.pop()
+            loop = asyncio.get_running_loop()
+            at = self._begun_at + max(0.0, seconds)
+            self._timers.append(loop.call_at(at, self._reach, reason))
+
+    def _reach(self, reason: Interrupt) -> None:
+        self._await_limit()
+        self.interrupt(reason)
 
     def stop(self) -> None:
         """End the clocks."""

@@ -1,9 +1,8 @@
 """What an agent sees of its run: every step goes through here, once.
 
 A step that the journal holds is answered from it. Keys are places in the run: the n-th
-completion, a call of the n-th completion, the n-th use of a name; so an agent that
-works the same way on every attempt finds its steps again. Steps started concurrently
-must be started in the same order on every attempt.
+completion, a call of the n-th completion, the n-th use of a name; so an agent finds its
+steps again that works, and begins concurrent steps, in the same way on every attempt.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ from workers.run_events import (
 )
 from workers.run_log import RunLog
 from workers.run_steps import (
-    Taken,
+    Steps,
     completion_step,
     custom_step,
     stats_of,
@@ -96,8 +95,7 @@ class JournaledRunContext:
         self._log = log
         self._llm = llm
         self._registry = tools
-        self._steps = {step.key: step for step in journal.steps}
-        self._completed: list[Taken] = []
+        self._steps = Steps({step.key: step for step in journal.steps})
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
         llm.allow_budget(self._spent.times)
@@ -133,7 +131,7 @@ class JournaledRunContext:
     def stats(self) -> TaskStats:
         """Sum what the journal holds."""
         return stats_of(
-            [*self._steps.values(), *self._completed],
+            self._steps.values(),
             running_seconds=self.task.running_seconds + self._run.running_seconds(),
             attempts=self.task.attempt,
             maybe_paid=self.task.maybe_paid + self._marks.maybe_paid,
@@ -143,7 +141,7 @@ class JournaledRunContext:
         if self.task.conversation_id is None:
             return ()
         number = self._completions + 1
-        taken: list[Step] = []
+        taken: list[JsonValue] = []
         while True:
             key = f"messages:{number}:{len(taken) + 1}"
             step = self._steps.get(key)
@@ -152,11 +150,11 @@ class JournaledRunContext:
             if step is None:
                 break
             self._steps[key] = step
-            taken.append(step)
+            taken.append(step.outcome)
         return tuple(
             message
-            for step in taken
-            for message in _MESSAGES.validate_python(step.outcome)
+            for outcome in taken
+            for message in _MESSAGES.validate_python(outcome)
         )
 
     async def summarise(self, view: ConversationView) -> Message | None:
@@ -185,7 +183,7 @@ class JournaledRunContext:
             took, attempt = monotonic() - started, self.task.attempt
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
-            self._steps[step.key] = await self._log.record(step, [event], dues=dues)
+            self._steps.add(await self._log.record(step, [event], dues=dues))
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -221,7 +219,7 @@ class JournaledRunContext:
             )
             ends = self.ends_with_answer and not completion.message.tool_calls
             done = await self._log.record(step, events, dues=dues, may_wait=ends)
-            self._completed.append(Taken(done.kind, done.usage))
+            self._steps.add(done)
         return completion
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
@@ -296,7 +294,7 @@ class JournaledRunContext:
             item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
             telling = await self._item_log.announce(call, item, at_once=at_once)
         # An attempt that ends within a `once` call leaves its outcome unknown.
-        source = self._llm.for_tool(may_park=not asked.is_once)
+        source = partial(self._llm.for_tool, may_park=not asked.is_once)
         llm = MeteredProvider(source, model=self._config.model)
         started = monotonic()
         ctx = self._tool_context(place, llm)
@@ -312,7 +310,7 @@ class JournaledRunContext:
         self._item_log.end(item)
         with self._run.recording():
             then = self._marks.after_call(self._next_key)
-            self._steps[step.key] = await self._log.record(step, events, then=then)
+            self._steps.add(await self._log.record(step, events, then=then))
         return result
 
     async def _settle_or_make(
@@ -385,7 +383,7 @@ class JournaledRunContext:
 
     async def _record(self, step: Step, events: list[NewEvent]) -> None:
         with self._run.recording():
-            self._steps[step.key] = await self._log.record(step, events)
+            self._steps.add(await self._log.record(step, events))
 
     async def _decided(self, step: Step) -> None:
         await self._tell(step, decision=step.outcome)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from conversations.message import Message
-from conversations.trusted import trusted
-from orchestrator.journal import SUMMARY_KEY, Step, StepKind
+from conversations.trusted import trusted, whole
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind, StepStart
 from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
@@ -20,10 +20,35 @@ from workers.llm.provider import Completion
 
 
 class Taken(NamedTuple):
-    """What is kept of a step that is recorded and not asked for again."""
+    """What a run keeps of a step that it has recorded itself."""
 
     kind: StepKind
     usage: Usage
+    outcome: JsonValue = None
+    """Of a tool call alone: a model may make the same one again."""
+
+
+class Steps(dict[str, Step | Taken]):
+    """A run's finished steps by key: whole those that earlier attempts have left."""
+
+    def add(self, step: Step) -> None:
+        """Keep what may still be asked of a step that was recorded now."""
+        kept = step.outcome if step.kind is StepKind.TOOL_CALL else None
+        self[step.key] = Taken(step.kind, step.usage, kept)
+
+
+def completion_start(key: str, *, attempt: int) -> StepStart:
+    """Return the mark of a completion that begins."""
+    return whole(
+        StepStart,
+        {
+            "key": key,
+            "kind": StepKind.COMPLETION,
+            "facts": {},
+            "attempt": attempt,
+            "started_at": None,
+        },
+    )
 
 
 def completion_step(

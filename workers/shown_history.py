@@ -24,7 +24,7 @@ class ShownHistory:
     def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
         """Return the numbers of the stored messages in a prompt, as first and last."""
         placed = map(self._seqs.get, map(id, prompt))
-        found = sorted(seq for seq in placed if seq is not None)
+        found = sorted(filter(None, placed))  # they are counted from 1
         if found and found[-1] - found[0] == len(found) - 1:
             return [[found[0], found[-1]]]  # as most prompts show it, without a gap
         ranges: list[JsonValue] = []

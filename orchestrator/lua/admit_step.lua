@@ -8,7 +8,7 @@
 if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
-local answer = admit(9, 13)
+local answer = admit(9, 2)
 if answer[1] == 'admitted' then
   return {'held', answer, begin_step(ARGV[7], '1', ARGV[8]),
     redis.call('EXISTS', RECORD .. ':watched')}

@@ -1,6 +1,7 @@
 -- What is counted for the metrics; comes before task.lua and changes nothing by itself.
 -- One hash per tenant, and the set of tenants that have one. A count moves in the script
--- that makes the transition, so a repeat or a lost answer counts nothing twice.
+-- that makes the transition, so a repeat or a lost answer counts nothing twice. KEYS and
+-- ARGV are task.lua's.
 --
 -- Fields, read by orchestrator/metrics.py; <place> is a bucket of times or `sum` (ms):
 --   tasks <status> <agent>           unfinished tasks, up and down
@@ -11,8 +12,8 @@
 --   dropped                          counts that found no room
 --   others                           of steps, as the caller of record_step.lua names them
 
-local METRICS = KEYS[12] .. ARGV[1] .. ':metrics'
-local TENANTS = KEYS[12] .. '_fleet:tenants'
+local METRICS = ROOT .. ARGV[1] .. ':metrics'
+local TENANTS = ROOT .. '_fleet:tenants'
 -- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
 
 local function count(field, by)

@@ -2,7 +2,7 @@
 -- listings, turn order, due index and first events; or finds the earlier task of an equal
 -- request. What many tasks share is looked at and written once.
 --
--- KEYS  task.lua's (of no task), then 13 known agents (hash)
+-- KEYS  task.lua's (of no task), then 2 known agents (hash)
 -- ARGV  task.lua's, then
 --    6 how long an idempotency entry is kept after the task's end (ms)
 --    7 how long a pushed cancel is kept (ms)
@@ -66,7 +66,7 @@ local function settle()
     count_unfinished('pending', agent, number)
   end
   if #reborn > 0 then
-    redis.call('ZREM', KEYS[9], unpack(reborn))
+    redis.call('ZREM', ENDED, unpack(reborn))
   end
   local bells, queues = {}, lines
   added, born, reborn, lines = {}, {}, {}, {}
@@ -80,14 +80,14 @@ local function settle()
 end
 
 local function answer(verdict, id, bells)
-  return {verdict, id, redis.call('HGETALL', KEYS[4] .. id), bells}
+  return {verdict, id, redis.call('HGETALL', RECORDS .. id), bells}
 end
 
 local function ring_if_pending(id)
   local bells = settle()
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms')
-  local turn = redis.call('HGET', KEYS[4] .. id, 'conversation')
-  local held = tonumber(redis.call('HGET', KEYS[4] .. id, 'held') or nil) or 0
+  local facts = redis.call('HMGET', RECORDS .. id, 'status', 'due_ms')
+  local turn = redis.call('HGET', RECORDS .. id, 'conversation')
+  local held = tonumber(redis.call('HGET', RECORDS .. id, 'held') or nil) or 0
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW or held > 0
     or (turn and next_turn(turn) ~= id) then
     return bells
@@ -97,7 +97,7 @@ end
 
 local function shareable(id, cache_ms)
   local names = {'status', 'finished_ms', 'partial', 'cancel_requested_ms', 'due_ms'}
-  local facts = redis.call('HMGET', KEYS[4] .. id, unpack(names))
+  local facts = redis.call('HMGET', RECORDS .. id, unpack(names))
   if not facts[1] or facts[4] then
     return false
   end
@@ -111,8 +111,8 @@ end
 
 -- The task whose run a steering task joined, or is about to join.
 local function addressee(id)
-  local into = redis.call('HGET', KEYS[4] .. id, 'steers')
-  if into and redis.call('HGET', KEYS[4] .. into, 'status') == 'running' then
+  local into = redis.call('HGET', RECORDS .. id, 'steers')
+  if into and redis.call('HGET', RECORDS .. into, 'status') == 'running' then
     return into
   end
   return id
@@ -130,7 +130,7 @@ local function earlier_task(asked)
   if asked.hash ~= '' then
     local entry = redis.call('GET', asked.idempotency)
     local id, hash = string.match(entry or '', '^(%S+) (%S+)$')
-    if id and redis.call('EXISTS', KEYS[4] .. id) == 1 then
+    if id and redis.call('EXISTS', RECORDS .. id) == 1 then
       return addressee(id), hash == asked.hash and 'repeated' or 'conflict'
     end
   end
@@ -144,11 +144,11 @@ end
 
 -- Keeps the question of a turn that ends before an earlier one, for after that one.
 local function leave_to(first, id)
-  local asked = redis.call('HGET', KEYS[4] .. id, 'asked')
+  local asked = redis.call('HGET', RECORDS .. id, 'asked')
   if not asked then
     return
   end
-  local record, line = KEYS[4] .. first, id .. ' ' .. asked
+  local record, line = RECORDS .. first, id .. ' ' .. asked
   local before = redis.call('HGET', record, 'superseded')
   redis.call('HSET', record, 'superseded', before and before .. '\n' .. line or line)
 end
@@ -174,7 +174,7 @@ end
 
 -- A task that waits for others or for its time does not speak to a run before.
 local function may_steer(head, waits)
-  local facts = redis.call('HMGET', KEYS[4] .. head, 'status', 'cancel_requested_ms')
+  local facts = redis.call('HMGET', RECORDS .. head, 'status', 'cancel_requested_ms')
   return facts[1] == 'running' and not facts[2] and not waits
 end
 
@@ -307,7 +307,7 @@ local function create(asked, talk, head)
   end
   if head and rule == 'steer' and may_steer(head, waits) then
     redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(asked.listings, ' '))
-    redis.call('RPUSH', KEYS[4] .. head .. ':inbox', TASK_ID)
+    redis.call('RPUSH', RECORDS .. head .. ':inbox', TASK_ID)
     return answer('steered', head, bells)
   end
   return {'created', TASK_ID, {'created_ms', text(NOW), 'due_ms', text(due)}, bells}
@@ -316,8 +316,8 @@ end
 -- Whether an agent was ever announced; where none was, any name will do.
 local function is_known(agent)
   if known[agent] == nil then
-    known[agent] = redis.call('HEXISTS', KEYS[13], agent) == 1
-      or redis.call('HLEN', KEYS[13]) == 0
+    known[agent] = redis.call('HEXISTS', KEYS[2], agent) == 1
+      or redis.call('HLEN', KEYS[2]) == 0
   end
   return known[agent]
 end

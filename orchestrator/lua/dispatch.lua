@@ -15,7 +15,6 @@
 -- more urgent ones are taken first: one that was taken proves all earlier ones of its band
 -- and of more urgent ones taken or lost.
 
-local ROOT = KEYS[12]
 local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local REFILL_AT_ONCE = 64
@@ -98,7 +97,7 @@ local function urgency(priority, resumes)
 end
 
 local function doorbell(id)
-  local facts = redis.call('HMGET', KEYS[4] .. id,
+  local facts = redis.call('HMGET', RECORDS .. id,
     'agent', 'queue', 'priority', 'resumes', 'traceparent')
   return sound({TENANT, id, facts[1], facts[2], text(urgency(facts[3], facts[4])),
     facts[5] or ''})
@@ -230,7 +229,7 @@ end
 -- Lets a pending, due task of this tenant be rung for: now when there is room. A task
 -- whose message is out already gets the same doorbell again.
 local function offer(id)
-  local record = KEYS[4] .. id
+  local record = RECORDS .. id
   local member = TENANT .. ' ' .. id
   local facts = redis.call('HMGET', record, 'queue', 'priority', 'suspect', 'resumes')
   local queue = facts[1]
@@ -270,9 +269,9 @@ end
 local function hold_until_ended(ids)
   local held = 0
   for _, id in ipairs(ids) do
-    local status = redis.call('HGET', KEYS[4] .. id, 'status')
+    local status = redis.call('HGET', RECORDS .. id, 'status')
     if status and next(TRANSITIONS[status]) then
-      held = held + redis.call('SADD', KEYS[4] .. id .. ':then', TASK_ID)
+      held = held + redis.call('SADD', RECORDS .. id .. ':then', TASK_ID)
     end
   end
   if held > 0 then
@@ -286,7 +285,7 @@ end
 local function wake_followers()
   local bells, followers = {}, redis.call('SMEMBERS', RECORD .. ':then')
   for _, id in ipairs(followers) do
-    local record = KEYS[4] .. id
+    local record = RECORDS .. id
     local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
     if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
       redis.call('HDEL', record, 'pending_reason')
@@ -390,7 +389,7 @@ local function wake_next_turn()
   if not id or id == TASK_ID then
     return {}
   end
-  local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'due_ms', 'held')
+  local facts = redis.call('HMGET', RECORDS .. id, 'status', 'due_ms', 'held')
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW
     or (tonumber(facts[3] or nil) or 0) > 0 then
     return {}

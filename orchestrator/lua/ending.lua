@@ -54,7 +54,7 @@ end
 local function name_late_messages(data)
   local late = {}
   for _, id in ipairs(redis.call('LRANGE', RECORD .. ':inbox', 0, -1)) do
-    local facts = redis.call('HMGET', KEYS[4] .. id, 'status', 'steers')
+    local facts = redis.call('HMGET', RECORDS .. id, 'status', 'steers')
     if facts[1] == 'pending' and facts[2] == TASK_ID then late[#late + 1] = id end
   end
   if #late == 0 then return data end
@@ -100,7 +100,7 @@ local function end_task(status, data, facts, known)
   local cached, keyed = known.cached, known.keyed
   if cached then settle_cache(cached, status) end
   if keyed then settle_idempotency(keyed) end
-  redis.call('ZADD', KEYS[9], text(NOW + KEEP), MEMBER)
+  redis.call('ZADD', ENDED, text(NOW + KEEP), MEMBER)
   if known.streamed then -- by steps or before them; nothing else brings a delta
     redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
   end
@@ -128,7 +128,7 @@ local function end_with_failure(status, code, message)
 end
 
 local function count_run(status, code, agent)
-  local health = KEYS[10] .. agent
+  local health = HEALTH .. agent
   if status == 'completed' then
     redis.call('HINCRBY', health, 'successes', 1)
     redis.call('HSET', health, 'last_success_ms', text(NOW))
@@ -153,7 +153,7 @@ local function request_cancel(pushed)
   if status ~= 'running' then
     return end_task('cancelled', cancelled_data())
   end
-  local control = KEYS[11] .. get('worker')
+  local control = CONTROL .. get('worker')
   redis.call('RPUSH', control, MEMBER)
   redis.call('PEXPIRE', control, pushed)
   append_event('task.cancel_requested', '{}')

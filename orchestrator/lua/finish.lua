@@ -18,7 +18,7 @@ if known.status ~= 'running' or not is_lease(ARGV[6], known.attempt, known.claim
 end
 
 local data, of_step = ARGV[13], tonumber(ARGV[15])
-local keys, argv, plan = from_place(KEYS, 13), nil, nil
+local keys, argv, plan = from_place(KEYS, 2), nil, nil
 if #keys > 0 then
   argv = from_place(ARGV, 16 + of_step)
   if get('limits') then

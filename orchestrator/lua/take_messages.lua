@@ -17,7 +17,7 @@ local own, inbox = TASK_ID, RECORD .. ':inbox'
 local joining, messages = {}, {}
 for _, id in ipairs(redis.call('LRANGE', inbox, 0, -1)) do
   local names = {'status', 'steers', 'asked'}
-  local facts = redis.call('HMGET', KEYS[4] .. id, unpack(names))
+  local facts = redis.call('HMGET', RECORDS .. id, unpack(names))
   if facts[1] == 'pending' and facts[2] == own then
     joining[#joining + 1], messages[#messages + 1] = id, facts[3]
   end
@@ -39,8 +39,8 @@ redis.call('DEL', inbox)
 -- Those that wait for a joining task's end wait for that of the run it joins.
 local function hand_followers()
   for _, follower in ipairs(redis.call('SMEMBERS', RECORD .. ':then')) do
-    if redis.call('SADD', KEYS[4] .. own .. ':then', follower) == 0 then
-      redis.call('HINCRBY', KEYS[4] .. follower, 'held', -1)
+    if redis.call('SADD', RECORDS .. own .. ':then', follower) == 0 then
+      redis.call('HINCRBY', RECORDS .. follower, 'held', -1)
     end
   end
 end

@@ -1,20 +1,18 @@
 -- What every task script shares; it changes nothing by itself. Stands after the
--- functions of the conversations' append and counters.lua.
+-- functions of the conversations' append, the names of the keys that all tasks share
+-- (redis_task_scripts.py) and counters.lua.
 --
--- KEYS  1 record (hash)    2 event log (stream)    3 journal (hash)
---       4 prefix of the tenant's records           5 prefix of its turn orders
---       6 prefix of its listings by status         7 due tasks (zset)
---       8 leases (zset)                            9 ended tasks to forget (zset)
---      10 prefix of the agents' health            11 prefix of the workers' control lists
---      12 prefix of every key of ours, for other tenants' tasks and dispatch.lua
+-- KEYS  1 record (hash); beside it stand its event log (stream) and its journal (hash)
 -- ARGV  1 tenant   2 task id   3 resend delay   4 longest resend delay
 --       5 how long an ended task is kept (delays in milliseconds)
 --
 -- User JSON is opaque text here: cjson would turn [] into {}.
 
-local RECORD, LOG, JOURNAL = KEYS[1], KEYS[2], KEYS[3]
-local TURNS, LISTING, DUE, LEASES = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local RECORD = KEYS[1]
+local LOG, JOURNAL = RECORD .. ':events', RECORD .. ':journal'
 local TENANT, TASK_ID = ARGV[1], ARGV[2]
+local RECORDS = ROOT .. TENANT .. ':task:'
+local TURNS, LISTING = ROOT .. TENANT .. ':turns:', ROOT .. TENANT .. ':tasks:status:'
 local MEMBER = TENANT .. ' ' .. TASK_ID
 local RESEND, MAX_RESEND, KEEP = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -56,7 +54,7 @@ end
 
 -- Turns to another task of the tenant: what follows reads and changes that one.
 local function turn_to(id)
-  RECORD, TASK_ID, MEMBER = KEYS[4] .. id, id, TENANT .. ' ' .. id
+  RECORD, TASK_ID, MEMBER = RECORDS .. id, id, TENANT .. ' ' .. id
   LOG, JOURNAL = RECORD .. ':events', RECORD .. ':journal'
 end
 

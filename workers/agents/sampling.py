@@ -59,7 +59,7 @@ class Sampling(BaseModel):
 
 def _asked(config: AgentConfig, parameters: JsonObject) -> JsonObject:
     return {
-        name: parameters[name] if name in parameters else getattr(config, name, None)
+        name: parameters[name] if name in parameters else config.__dict__.get(name)
         for name in Sampling.model_fields
     }
 

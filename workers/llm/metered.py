@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import cached_property
 
 from orchestrator.task import Usage
 from workers.llm.provider import (
@@ -18,8 +19,11 @@ _NOTHING = Usage()
 class MeteredProvider:
     """Another provider, with a default model and a sum of the tokens used."""
 
-    def __init__(self, provider: LLMProvider, *, model: str | None) -> None:
-        self._provider = provider
+    def __init__(
+        self, provider: Callable[[], LLMProvider], *, model: str | None
+    ) -> None:
+        """Count what is asked of another, which is made when it is asked: rarely."""
+        self._make = provider
         self._model = model
         self.usage = _NOTHING
         """Tokens of the completions so far, as the endpoint counted them."""
@@ -27,6 +31,10 @@ class MeteredProvider:
         """What they cost, in millionths."""
         self.waited_seconds = 0.0
         """How long they waited at the gates."""
+
+    @cached_property
+    def _provider(self) -> LLMProvider:
+        return self._make()
 
     async def complete(self, request: CompletionRequest) -> Completion:
         completion = await self._provider.complete(self._with_model(request))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from operator import is_
 
 from conversations.message import Message
-from conversations.window import estimate_tokens
+from conversations.token_estimate import whole_tokens
+from conversations.window import estimate_parts
 from workers.llm.provider import CompletionRequest
 
 
@@ -19,7 +20,7 @@ class PromptSizes:
 
     def __init__(self) -> None:
         self._last: tuple[Message, ...] = ()
-        self._tokens = 0
+        self._parts = 0
         """Of the last prompt's messages."""
 
     def tokens(self, request: CompletionRequest) -> int:
@@ -27,8 +28,9 @@ class PromptSizes:
         messages, last = request.messages, self._last
         if messages is not last:
             begins = len(messages) >= len(last) and all(map(is_, messages, last))
-            known = self._tokens if begins else 0
+            known = self._parts if begins else 0
             fresh = messages[len(last) :] if begins else messages
-            self._tokens = known + sum(map(estimate_tokens, fresh))
+            self._parts = known + estimate_parts(fresh)
             self._last = messages
-        return self._tokens + sum(tool.prompt_tokens for tool in request.tools)
+        tools = sum(tool.prompt_tokens for tool in request.tools)
+        return whole_tokens(self._parts) + tools

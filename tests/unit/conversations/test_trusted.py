@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from conversations.message import Message, Role, ToolCall
 from conversations.record import read_message, write_message
-from conversations.trusted import changed, trusted
+from conversations.trusted import changed, trusted, whole
 from orchestrator.journal import Step, StepKind
 from orchestrator.task import Usage
 
@@ -28,6 +28,19 @@ def test_values_share_no_default_that_can_be_changed():
     one, other = (trusted(ToolCall, id="a", name="look") for _ in range(2))
     one.arguments["place"] = "Paris"
     assert other.arguments == {}
+
+
+def test_a_whole_value_equals_the_checked_one():
+    fields = {
+        "input_tokens": 3,
+        "output_tokens": 4,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+    }
+    made, checked = whole(Usage, dict(fields)), Usage(**fields)
+    assert made == checked
+    assert made.model_dump_json() == checked.model_dump_json()
+    assert made.model_fields_set == checked.model_fields_set
 
 
 def test_a_changed_value_leaves_the_first_as_it_was():
