@@ -42,7 +42,12 @@ _UNKNOWN: Final = ("Error compiling script", "unexpected symbol near '#'")
 _HAS_LIBRARY: Final = "already exists"
 _HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
 """Redis 6.2 and users that may not load one do with scripts."""
-_MISSING: Final = ("Function not found", "unknown command 'FCALL'")
+_MISSING: Final = (
+    "Function not found",
+    "unknown command 'FCALL'",
+    "unknown command `FCALL`",
+)
+"""The last is what Redis 6.2 says, in place of a newer one."""
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
 
@@ -200,12 +205,12 @@ class RedisScripts:
         return ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
     async def _load(self) -> None:
-        self._functions = await self._load_library()
+        functions = await self._load_library()
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
             name: text if name in self._unguarded else first_line + text
             for name, text in self._sources.items()
-            if name not in self._functions
+            if name not in functions
         }
         async with self._client.pipeline(transaction=False) as pipeline:
             for text in texts.values():
@@ -215,6 +220,7 @@ class RedisScripts:
             name: sha1(text.encode(), usedforsecurity=False).hexdigest()
             for name, text in texts.items()
         }
+        self._functions = functions
         self._loads += 1
 
     async def _load_library(self) -> Mapping[str, str]:

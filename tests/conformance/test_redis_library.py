@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import TaskStatus
@@ -80,3 +81,26 @@ async def test_a_user_who_may_load_none_calls_scripts(
         await client.execute_command("ACL", "DELUSER", "plain")
     assert await calls(client, "fcall") == 0
     assert await calls(client, "evalsha") == 3
+
+
+async def test_a_loading_that_broke_off_is_done_again(
+    client: Redis, clean_redis_url: str
+) -> None:
+    """Between library and scripts: what is called then is in neither."""
+    rights = ["on", ">x", *UNTRUSTED, "+function"]
+    await client.execute_command("ACL", "SETUSER", "plain", *rights)
+    theirs = connect(clean_redis_url.replace("://", "://plain:x@", 1))
+    try:
+        store = RedisTaskStore(theirs)
+        await a_life(store)
+        await client.execute_command("FUNCTION", "FLUSH")
+        await client.script_flush()
+        await client.execute_command("ACL", "SETUSER", "plain", "-function", "-script")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await submit(store)
+        await client.execute_command("ACL", "SETUSER", "plain", "+script")
+        await a_life(store)
+    finally:
+        await theirs.aclose()
+        await client.execute_command("ACL", "DELUSER", "plain")
