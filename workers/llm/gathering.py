@@ -12,8 +12,8 @@ from typing import Final
 
 from aiohttp import ClientResponse
 
-GATHER_SECONDS: Final = 0.05
-"""So long pieces gather at most; people do not see the difference."""
+GATHER_SECONDS: Final = 0.1
+"""So long pieces gather at most; as long as what viewers see of them."""
 _SHARE: Final = 0.1
 """Of the time that a stream has taken: so its end is not noticed much later."""
 _MUCH_BYTES: Final = 64 * 1024
