@@ -116,7 +116,6 @@ local function append_numbered(number, kind, attempt, data)
   log_event('0-' .. number, 'type', kind, 'attempt', attempt, 'at_ms', text(NOW), 'data', data)
 end
 
-
 local function append_events(first)
   append_listed(ARGV, first)
 end

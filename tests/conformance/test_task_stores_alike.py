@@ -359,13 +359,9 @@ async def state(store: TaskStore, ids: list[str]) -> list[object]:
     for task_id in ids:
         try:
             task = await store.get("default", task_id)
-            found.append(
-                [
-                    timeless(task),
-                    timeless(await store.events("default", task_id)),
-                    timeless(await store.steps("default", task_id)),
-                ]
-            )
+            events = await store.events("default", task_id)
+            steps = await store.steps("default", task_id)
+            found.append([timeless(each) for each in (task, events, steps)])
         except OrchestratorError as exc:
             found.append(type(exc).__name__)
     return found

@@ -155,7 +155,7 @@ async def test_steer_returns_the_running_task_and_journals_the_message(
     step = await stores.tasks.take_messages(lease, "messages:1:1")
     assert step is not None
     assert step.kind is StepKind.MESSAGES
-    assert [Message.model_validate(each).content for each in step.outcome] == ["In red"]
+    assert step.outcome == [{"role": "user", "content": "In red"}]
     again = await stores.tasks.take_messages(lease, "messages:1:1")
     assert again == step
     assert await stores.tasks.take_messages(lease, "messages:1:2") is None

@@ -6,18 +6,24 @@ Bytes go over a socket as they stand. A row is an answer, or what is said of it.
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from traceback import TracebackException
-from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from tests.integration.canned import call, delta, events
 from tests.integration.llm_serving import EVENT, KEY, ask, serving, streaming
+from tests.integration.odd_server import (
+    DONE,
+    JSON,
+    SSE,
+    WHOLE,
+    answer,
+    document,
+    held_by,
+    outcome,
+    provider_of,
+    sending,
+    server,
+)
 from workers.errors import (
     CompletionRefused,
     LLMError,
@@ -29,118 +35,7 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.call_clock import CallClock
-from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits, Endpoint
-
-Behaviour = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
-"""Answers the n-th request of a connection; False closes it."""
-JSON, SSE = "content-type: application/json", "content-type: text/event-stream"
-DONE = (events(delta(content="hi"), delta("stop")).body or "").encode()
-
-
-def document(**fields: Any) -> bytes:
-    choice = {"message": {"content": "hi"}, "finish_reason": "stop"}
-    return json.dumps({"choices": [choice], **fields}).encode()
-
-
-WHOLE = document()
-
-
-def answer(
-    body: bytes, *fields: str, status: str = "200 OK", version: str = "1.1"
-) -> bytes:
-    """An answer; its length is told unless the fields say how it ends."""
-    ends = any("transfer-encoding" in each or "close" in each for each in fields)
-    length = () if ends or version == "1.0" else (f"content-length: {len(body)}",)
-    head = "\r\n".join((f"HTTP/{version} {status}", *fields, *length, "", ""))
-    return head.encode() + body
-
-
-@asynccontextmanager
-async def server(
-    behave: Behaviour, host: str = "127.0.0.1"
-) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Yield the port and the heads of what was asked."""
-    heads: list[bytes] = []
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
-        number = 0
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                heads.append(head)
-                size = int(head.lower().split(b"content-length:")[1].split()[0])
-                await reader.readexactly(size)
-                number += 1
-                if not await behave(writer, number):
-                    break
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-    running = await asyncio.start_server(serve, host, 0)
-    try:
-        yield running.sockets[0].getsockname()[1], heads
-    finally:
-        running.close()
-        async with asyncio.timeout(30):
-            await asyncio.gather(*serving)  # they end when the client has left
-
-
-def sending(raw: bytes) -> Behaviour:
-    async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
-        writer.write(raw)
-        return False
-
-    return behave
-
-
-@asynccontextmanager
-async def provider_of(
-    url: str, limits: CallLimits | None = None
-) -> AsyncIterator[ChatCompletionsProvider]:
-    endpoint = Endpoint(base_url=url, api_key=SecretStr(KEY))
-    provider = ChatCompletionsProvider(endpoint, model="m", limits=limits)
-    try:
-        yield provider
-    finally:
-        await provider.aclose()
-
-
-async def outcome(
-    behave: Behaviour,
-    stream: bool,
-    calls: int = 1,
-    limits: CallLimits | None = None,
-) -> list[object]:
-    """Return what each call came to: the text, or the error."""
-    found: list[object] = []
-    async with (
-        server(behave) as (port, _),
-        provider_of(f"http://127.0.0.1:{port}/v1", limits) as provider,
-    ):
-        for _ in range(calls):
-            try:
-                found.append((await ask(provider, stream)).message.content)
-            except LLMError as exc:
-                found.append(type(exc))
-                told = held_by(exc)
-                assert KEY[:-1] not in told
-    return found
-
-
-def held_by(error: LLMError) -> str:
-    """Return all that an error and those that it came from hold."""
-    links: list[BaseException] = [error]
-    for link in links:
-        links += [each for each in (link.__cause__, link.__context__) if each]
-    shown = (
-        TracebackException.from_exception(each, capture_locals=True) for each in links
-    )
-    held = [line for each in shown for line in each.format()]
-    return "".join([*held, *(repr(vars(each)) for each in links)])
 
 
 def event_stream(*payloads: object, done: bool = True) -> bytes:
@@ -354,89 +249,3 @@ async def test_a_model_that_is_named_like_the_key_is_told_without(
         named = (await ask(provider)).model
     said = "".join(repr(vars(each)) for each in caplog.records)
     assert KEY not in named + said
-
-
-@streaming
-async def test_a_connection_reset_on_reuse_costs_no_attempt(stream: bool):
-    """Nothing of an answer had come, and the server takes its requests anew."""
-
-    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
-        if number == 2:
-            writer.transport.abort()
-        else:
-            writer.write(answer(DONE, SSE) if stream else answer(WHOLE, JSON))
-        return number == 1
-
-    assert await outcome(behave, stream, calls=4) == ["hi"] * 4
-
-
-async def test_half_of_a_head_on_reuse_is_not_asked_again_unseen():
-    """The request may have been taken: who asks again is the task's affair."""
-
-    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
-        writer.write(answer(WHOLE, JSON) if number == 1 else b"HTTP/1.1 20")
-        return number == 1
-
-    found = await outcome(behave, stream=False, calls=2)
-    assert found == ["hi", LLMUnavailable]
-
-
-async def test_a_second_answer_to_one_request_is_nobodys():
-    other = answer(WHOLE.replace(b"hi", b"of another"), JSON)
-
-    async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
-        writer.write(answer(WHOLE, JSON) + other)
-        return True
-
-    found = await outcome(behave, stream=False, calls=3)
-    assert found[0] == "hi"
-    assert "of another" not in found
-
-
-async def test_no_cookie_goes_from_one_call_to_the_next():
-    async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
-        writer.write(answer(WHOLE, JSON, "set-cookie: session=one; path=/"))
-        return True
-
-    async with (
-        server(behave) as (port, heads),
-        provider_of(f"http://localhost:{port}/v1") as provider,
-    ):
-        for _ in range(3):
-            await ask(provider)
-    assert len(heads) == 3
-    assert not any(b"cookie" in head.lower() for head in heads)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_no_key_follows_a_redirect(status: int):
-    async with server(sending(answer(WHOLE, JSON))) as (other, asked):
-        place = f"location: http://127.0.0.1:{other}/v1/chat/completions"
-        raw = answer(b"", place, status=f"{status} X")
-        assert await outcome(sending(raw), stream=False) == [RequestRejected]
-    assert not asked
-
-
-@pytest.mark.parametrize(
-    ("base", "path"),
-    [
-        ("http://127.0.0.1:{}", b"/chat/completions"),
-        ("http://127.0.0.1:{}/v1/", b"/v1/chat/completions"),
-        ("http://127.0.0.1:{}/a/b%20c//", b"/a/b%20c/chat/completions"),
-        ("HTTP://localhost:{}/v1", b"/v1/chat/completions"),
-        ("http://[::1]:{}/v1", b"/v1/chat/completions"),
-    ],
-)
-async def test_an_address_is_called_as_it_is_written(base: str, path: bytes):
-    host = "::1" if "[" in base else "127.0.0.1"
-    with socket.socket(socket.AF_INET6 if "[" in base else socket.AF_INET) as look:
-        try:
-            look.bind((host, 0))
-        except OSError:
-            pytest.skip(f"this machine has no {host}")
-    async with (
-        server(sending(answer(WHOLE, JSON)), host) as (port, heads),
-        provider_of(base.format(port)) as provider,
-    ):
-        assert (await ask(provider)).message.content == "hi"
-    assert heads[0].split()[1] == path
