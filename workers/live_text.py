@@ -85,8 +85,19 @@ class LiveText:
     async def leave(self) -> None:
         """Tell and keep all that was heard: this try will not end.
 
-        A store that is away takes the rest of the text with it, no more.
+        A store that is away takes the rest of the text with it, no more. A cancel
+        waits: the limit of a request and that of its run come in one moment.
         """
+        leaving = asyncio.create_task(self._leave())
+        try:
+            await asyncio.shield(leaving)
+        except asyncio.CancelledError:
+            await asyncio.wait({leaving})
+            if not leaving.cancelled():
+                leaving.exception()  # the cancel is what its run hears of
+            raise
+
+    async def _leave(self) -> None:
         with suppress(StoreUnavailable):
             await self.pause()
             self._keep_from = 0.0

@@ -214,3 +214,18 @@ async def test_a_store_that_is_away_when_a_try_is_left_is_no_error() -> None:
     live.again()
     live.hear("One")
     await live.leave()
+
+
+async def test_a_cancel_does_not_keep_what_was_heard_from_being_told() -> None:
+    log = ShownLog()
+    live = await begin(log, ItemLog(log, attempt=1))
+    live.hear("one ")
+    await log.grown.wait()
+    live.hear("two")
+    leaving = asyncio.create_task(live.leave())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert log.text_of("msg-1") == "one two"
+    assert log.kept[-1] == Unfinished("completion:1", "one two")
