@@ -9,8 +9,15 @@ from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.errors import StoreFull
+from orchestrator.journal import StepKind, StepStart
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Creation, LeaseState, RefusalReason, TaskFilter
+from orchestrator.store import (
+    Creation,
+    FirstStep,
+    LeaseState,
+    RefusalReason,
+    TaskFilter,
+)
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.task_steps import AGENT, claim, submitted, sweep_until, try_claim
 
@@ -88,10 +95,13 @@ async def test_a_journal_that_cannot_be_read_is_left_to_those_who_can(
     task = await submitted(store)
     journal = redis_keys.journal(task.tenant, task.id)
     await client.hset(journal, "later", entry)
-    assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
+    begun = FirstStep(StepStart(key="s", kind=StepKind.COMPLETION), {AGENT})
+    refused = await try_claim(store, task, first=begun)
+    assert refused is RefusalReason.UNKNOWN_SCHEMA
     left = await store.get(task.tenant, task.id)
     assert (left.status, left.attempt, left.crashes) == (TaskStatus.PENDING, 1, 0)
     assert "another release" in (left.pending_reason or "")
     await client.hdel(journal, "later")
     await client.hset(redis_keys.record(task.tenant, task.id), "due_ms", "0")
-    assert (await claim(store, task)).task.attempt == 2
+    again = await claim(store, task)
+    assert (again.task.attempt, again.starts) == (2, ())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
 from redis.asyncio import Redis
 
 from orchestrator.events import EventType, NewEvent, TaskEvent
+from orchestrator.journal import Step, StepKind
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Lease
+from orchestrator.store import LastStep, Lease
 from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import completed, running, submitted
 
@@ -58,6 +60,23 @@ async def test_deltas_go_after_the_end_and_all_else_keeps_its_numbers(
     after = await swept_log(stores, lease)
     assert after == tuple(event for event in before if not event.type.is_delta)
     assert len(before) - len(after) == 151
+
+
+@pytest.mark.parametrize("with_end", [True, False])
+async def test_deltas_that_came_with_a_step_go_too(
+    open_stores: OpenStores, with_end: bool
+) -> None:
+    stores = open_stores(delta_ttl_seconds=TINY)
+    lease = await running(stores.tasks)
+    step = LastStep(Step(key="completion:1", kind=StepKind.COMPLETION), (*PIECES,))
+    if not with_end:
+        await stores.tasks.record_step(lease, *step)
+    last = step if with_end else None
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0.1, last=last)
+    before = await log(stores, lease)
+    after = await swept_log(stores, lease)
+    assert len(before) - len(after) == 151
+    assert not any(event.type.is_delta for event in after)
 
 
 async def test_readers_go_on_at_any_number_of_what_was_dropped(

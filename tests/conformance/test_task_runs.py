@@ -51,6 +51,14 @@ async def test_a_claim_starts_the_run_with_the_next_fence(stores: Stores) -> Non
     assert started.data == {"worker": WORKER, "attempt": 1}
 
 
+async def test_a_later_claim_leaves_the_instant_of_the_first(stores: Stores) -> None:
+    first = await claim(stores.tasks, await submitted(stores.tasks))
+    await asyncio.sleep(0.01)
+    await stores.tasks.release(first.lease, running_seconds=0, reason="drain")
+    again = await claim(stores.tasks, first.task)
+    assert again.task.started_at == first.task.started_at
+
+
 async def test_a_claim_of_a_running_task_is_refused(stores: Stores) -> None:
     task = await submitted(stores.tasks)
     await claim(stores.tasks, task)

@@ -292,6 +292,20 @@ async def test_a_prime_suspect_whose_lease_ran_out_frees_its_place(
     await claim(stores.tasks, rung, worker="y")
 
 
+async def test_a_prime_suspect_whose_worker_vanished_frees_its_place_at_once(
+    stores: Stores,
+) -> None:
+    first, second = await prime_suspects(stores, 2)
+    lease = (await claim(stores.tasks, first, worker="x", lease_seconds=3600)).lease
+    assert await try_claim(stores.tasks, second, worker="x") is RefusalReason.SUSPECT
+    await stores.tasks.bury(lease.worker)
+    bells: list[Doorbell] = []
+    async with asyncio.timeout(10):
+        while not bells:
+            bells += (await stores.tasks.sweep()).doorbells
+            await asyncio.sleep(0.02)
+
+
 async def test_a_prime_suspect_that_ends_before_its_claim_frees_its_place(
     stores: Stores,
 ) -> None:
