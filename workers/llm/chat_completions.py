@@ -94,7 +94,7 @@ class ChatCompletionsProvider:
         try:
             accumulator = CompletionAccumulator()
             while payloads := await answer.payloads():
-                self._take(payloads, accumulator)
+                self._take(payloads, accumulator, answer)
             return self._whole(accumulator, answer, request)
         except LLMError as exc:
             _drop_frames(exc)
@@ -109,7 +109,7 @@ class ChatCompletionsProvider:
         try:
             accumulator = CompletionAccumulator()
             while payloads := await answer.payloads():
-                self._take(payloads, accumulator)
+                self._take(payloads, accumulator, answer)
                 del payloads  # errors of the next are reported with variables
                 if delta := accumulator.added():
                     yield delta
@@ -139,10 +139,14 @@ class ChatCompletionsProvider:
         await self._client.aclose()
 
     def _take(
-        self, payloads: Sequence[Payload], accumulator: CompletionAccumulator
+        self,
+        payloads: Sequence[Payload],
+        accumulator: CompletionAccumulator,
+        answer: Answer,
     ) -> None:
         for payload in payloads:
             accumulator.feed(payload)
+        answer.may_end = accumulator.has_finish
         if payloads[0].get("system_fingerprint") == OLLAMA_FINGERPRINT:
             self._is_ollama = True
 

@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
 from aiohttp import ClientTimeout, ConnectionTimeoutError, TCPConnector
@@ -107,17 +106,6 @@ class EndpointClient:
         """Close the connections."""
         if "_connector" in vars(self):
             await self._connector.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def _way_to(endpoint: Endpoint) -> _Way:

@@ -14,7 +14,7 @@ import aiohttp
 
 from conversations.json_value import loads
 from conversations.mending import mended
-from workers.errors import LLMError, MalformedCompletion
+from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import Undecodable, encoding_in, is_known, piece_by_piece
 from workers.llm.call_clock import CallClock, Watch
 from workers.llm.endpoint import CallLimits, Endpoint
@@ -48,6 +48,8 @@ class Answer:
     ) -> None:
         self.ended = False
         """Whether the endpoint said that this was all."""
+        self.may_end = False
+        """Whether the model has said its finish: silence after it loses nothing."""
         self._sent = sent
         self._headers = sent.headers
         self._endpoint = endpoint
@@ -68,7 +70,7 @@ class Answer:
         self._understood = False
         self._is_over = False
         self._body = sent.body
-        self._read = piece_by_piece(self._body, self._encoding)
+        self._read = self._read_at_once = piece_by_piece(self._body, self._encoding)
 
     @cached_property
     def _events(self) -> EventStream:
@@ -203,6 +205,7 @@ class Answer:
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
+            self._read = self._read_at_once  # to gather may take all of that time
             self._wait_until(self._clock.elapsed_seconds() + _DRAIN_SECONDS)
 
     async def _read_on(self) -> bool:
@@ -211,8 +214,8 @@ class Answer:
             chunk = await self._next_chunk()
         except FOREIGN_ERRORS:
             return False
-        except LLMError:
-            if self.ended:
+        except LLMError as exc:
+            if self.ended or (self.may_end and isinstance(exc, LLMUnavailable)):
                 return False
             raise
         self._is_over = not chunk

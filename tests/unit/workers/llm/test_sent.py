@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 from pydantic import SecretStr
@@ -40,7 +40,7 @@ async def served(answer: Answer, **headers: SecretStr) -> AsyncIterator[Ask]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     endpoint = Endpoint(base_url=f"http://127.0.0.1:{port}/v1", headers=headers)
-    async with server, EndpointClient(endpoint, CallLimits()) as client:
+    async with server, aclosing(EndpointClient(endpoint, CallLimits())) as client:
 
         async def ask(body: bytes) -> bytes:
             url = f"{endpoint.base_url}/chat/completions"
