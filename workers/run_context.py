@@ -146,7 +146,8 @@ class JournaledRunContext:
             key = f"messages:{number}:{len(taken) + 1}"
             step = self._steps.get(key)
             if step is None and f"completion:{number}" not in self._steps:
-                step = await self._log.take(key)
+                with self._run.recording():
+                    step = await self._log.take(key)
             if step is None:
                 break
             self._steps[key] = step
@@ -243,7 +244,8 @@ class JournaledRunContext:
                     await self._spent.decided(exc, record=self._decided)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
-            await live.leave()
+            with self._run.recording():
+                await live.leave()
             raise
 
     async def _ask(
@@ -335,10 +337,6 @@ class JournaledRunContext:
     def _next_key(self) -> str:
         return f"completion:{self._completions + 1}"
 
-    async def aclose(self) -> None:
-        """Leave no mark of what was not begun."""
-        await self._log.take_back()
-
     async def step(
         self, name: str, function: Callable[[], Awaitable[JsonValue]]
     ) -> JsonValue:
@@ -355,7 +353,8 @@ class JournaledRunContext:
         return outcome
 
     async def hand_over(self, calls: Sequence[ToolCall]) -> None:
-        await self._item_log.load()
+        with self._run.recording():
+            await self._item_log.load()
         index = self._item_log.place(HANDOVER_KEY, self._items).index
         self._items = index + len(calls)
         events = client_call_events(calls, completion=self._completions, index=index)
@@ -365,7 +364,8 @@ class JournaledRunContext:
     async def conclude(self, content: str) -> None:
         """Show the answer as an item of its own, unless a completion has said it."""
         if content.strip() and content != self._said:
-            await self._item_log.load()
+            with self._run.recording():
+                await self._item_log.load()
             index = self._item_log.place(ANSWER_ITEM, self._items).index
             events = message_events(content, item_id=ANSWER_ITEM, index=index)
             await self._note(ANSWER_KEY, content, events)

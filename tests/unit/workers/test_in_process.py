@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+
+import pytest
 
 from orchestrator import AgentConfig
 from orchestrator.settings import Settings
@@ -29,3 +32,17 @@ async def test_a_run_that_was_to_begin_as_it_closed_does_not() -> None:
         await celeriac.submit("waits", {"prompt": "x"})
     await asyncio.sleep(0)  # the turn of the loop in which it would have begun
     assert asyncio.all_tasks() == before
+
+
+async def test_one_that_is_given_up_before_it_is_open_leaves_no_thread() -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    before = threading.enumerate()
+    opening = asyncio.create_task(
+        open_orchestrator(Settings(), manager=manager).__aenter__()
+    )
+    await asyncio.sleep(0)  # its heartbeat has begun, and is waited for
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    left = {each.name for each in threading.enumerate() if each not in before}
+    assert "celeriac-heartbeat" not in left
