@@ -143,7 +143,7 @@ async def test_the_hard_limit_times_the_task_out(bench: Bench) -> None:
         return "never"
 
     bench.agent(stubborn)
-    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=0.1)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=1)
     _, task = await bench.run(task)
     assert task.status is TaskStatus.TIMED_OUT
     assert task.failure is not None
