@@ -99,9 +99,10 @@ class AgentManager(Protocol):
     def asking_at_once(self) -> Collection[str]:
         """Those of them whose runs ask a model first, with nothing before it.
 
-        That is a hint: a completion that was marked and does not follow loses its mark.
+        That is a hint which saves a round trip: a completion that was marked and does
+        not follow loses its mark. A manager of your own does as well without it.
         """
-        ...
+        return ()
 
     async def execute_task(self, task: Task) -> TaskResult:
         """Run a task's agent to its answer, here and now, storing nothing.
@@ -229,8 +230,6 @@ class LocalAgentManager:
         except Exception as exc:
             entry.health = _failed(entry.health, describe(exc, attempt=0).code)
             raise
-        finally:
-            await context.aclose()
         entry.health = _succeeded(entry.health)
         result = _result_of(start.run.task, answer, context.stats())
         if start.run.task.conversation_id is None:

@@ -125,9 +125,10 @@ async def test_pages_of_large_tasks_are_shorter_and_hold_all(
     assert (len(pages) == 1) is in_memory
 
 
-async def test_a_made_up_cursor_is_refused(stores: Stores) -> None:
+@pytest.mark.parametrize("cursor", ["nowhere", "-1", "\u00b2", "9" * 5000])
+async def test_a_made_up_cursor_is_refused(stores: Stores, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
-        await stores.tasks.list("default", TaskFilter(), cursor="nowhere")
+        await stores.tasks.list("default", TaskFilter(), cursor=cursor)
 
 
 async def test_a_listing_longer_than_a_read_is_read_to_its_end(stores: Stores) -> None:

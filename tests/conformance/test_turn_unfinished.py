@@ -24,6 +24,7 @@ from tests.conformance.task_steps import (
     sweep_until,
     turn,
 )
+from tests.conformance.turn_steps import without_names
 
 TALK = "talk"
 NOTES = {
@@ -175,13 +176,6 @@ async def test_of_a_very_long_completion_the_end_is_kept(
     text = (await last(stores)).removesuffix(f"\n\n{NOTES['failed']}")
     assert set(text) == {letter}
     assert MAX_SAID_BYTES - 4 < len(text.encode()) <= MAX_SAID_BYTES
-
-
-def without_names(message: Message) -> Message:
-    if "Bob" in message.content:
-        raise ValueError("the hook knows no Bob")
-    text = message.content.replace("Ada", "…")
-    return message.model_copy(update={"content": text})
 
 
 async def test_it_is_redacted_and_nothing_is_kept_where_that_fails(
