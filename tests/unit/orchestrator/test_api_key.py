@@ -22,7 +22,9 @@ def test_the_lines_that_it_prints_are_settings(
     key = load_settings(path).http.keys[name]
     assert key.tenant == "0x1F"
     assert [*key.scopes] == ["read", "submit"]
-    assert key.hash == f"sha256:{hashlib.sha256(shown.out.strip().encode()).hexdigest()}"
+    assert (
+        key.hash == f"sha256:{hashlib.sha256(shown.out.strip().encode()).hexdigest()}"
+    )
 
 
 def test_as_json_it_tells_the_default_scopes(
