@@ -90,6 +90,8 @@ class KnownAgents:
 
     def warn_unserved(self, task: Task, agents: Agents) -> str | None:
         """Say that no live worker serves a task that waits for one."""
+        if task.agent_name not in agents:
+            return None  # it joined a run of that agent, which is under way
         info = agents[task.agent_name]
         if task.status.is_terminal or (info and info.health.served):
             return None

@@ -40,6 +40,7 @@ from workers.errors import (
     ContextOverflow,
     EmptyCompletion,
     GateClosed,
+    SoftTimeLimitReached,
 )
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
@@ -161,8 +162,8 @@ class JournaledRunContext:
     async def summarise(self, view: ConversationView) -> Message | None:
         """Summarise what the window left out, once in the run; None without need.
 
-        A run that began without a summary goes on without one. A model that cannot
-        take the text leaves history out unsummarised.
+        A run that began without one goes on so. A soft limit, or a model that cannot
+        take the text, leaves history out unsummarised.
         """
         self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
@@ -170,10 +171,13 @@ class JournaledRunContext:
             return Message.model_validate(done.outcome)
         if not view.to_summarise or "completion:1" in self._steps:
             return None
-        request = summary_request(view.to_summarise, model=self._config.model)
         started = monotonic()
+        request = summary_request(view.to_summarise, model=self._config.model)
         try:
             answered = await self._ask(SUMMARY_KEY, request)
+        except SoftTimeLimitReached:
+            self._run.tell_limit_again()
+            return None
         except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
@@ -353,8 +357,7 @@ class JournaledRunContext:
         return outcome
 
     async def hand_over(self, calls: Sequence[ToolCall]) -> None:
-        with self._run.recording():
-            await self._item_log.load()
+        await self._item_log.load()
         index = self._item_log.place(HANDOVER_KEY, self._items).index
         self._items = index + len(calls)
         events = client_call_events(calls, completion=self._completions, index=index)
@@ -364,8 +367,7 @@ class JournaledRunContext:
     async def conclude(self, content: str) -> None:
         """Show the answer as an item of its own, unless a completion has said it."""
         if content.strip() and content != self._said:
-            with self._run.recording():
-                await self._item_log.load()
+            await self._item_log.load()
             index = self._item_log.place(ANSWER_ITEM, self._items).index
             events = message_events(content, item_id=ANSWER_ITEM, index=index)
             await self._note(ANSWER_KEY, content, events)

@@ -265,11 +265,16 @@ local function is_held()
   return (get_number('held') or 0) > 0
 end
 
--- Registers the task with those of `ids` that have not ended; tells whether it waits.
+-- Registers the task with those of `ids` that have not ended, or whose message is part of
+-- a run that has not; tells whether it waits.
 local function hold_until_ended(ids)
   local held = 0
   for _, id in ipairs(ids) do
     local status = redis.call('HGET', RECORDS .. id, 'status')
+    local run = not status and redis.call('GET', RECORDS .. id .. ':joined')
+    if run then
+      id, status = run, redis.call('HGET', RECORDS .. run, 'status')
+    end
     if status and next(TRANSITIONS[status]) then
       held = held + redis.call('SADD', RECORDS .. id .. ':then', TASK_ID)
     end

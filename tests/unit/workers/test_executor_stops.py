@@ -15,6 +15,7 @@ from tests.unit.workers.executor_bench import (
 )
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import (
+    AgentFailed,
     GateClosed,
     SoftTimeLimitReached,
 )
@@ -143,7 +144,7 @@ async def test_the_hard_limit_times_the_task_out(bench: Bench) -> None:
         return "never"
 
     bench.agent(stubborn)
-    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=0.1)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=1)
     _, task = await bench.run(task)
     assert task.status is TaskStatus.TIMED_OUT
     assert task.failure is not None
@@ -179,6 +180,23 @@ async def test_a_drain_releases_at_the_next_step_and_counts_no_attempt(
     keys = [step.key for step in await bench.store.steps(task.tenant, task.id)]
     assert keys == ["step:first:1"]
     assert (await bench.run(task))[0] == "unserved"
+
+
+async def test_an_agent_that_fails_while_its_worker_leaves_has_failed(
+    bench: Bench,
+) -> None:
+    async def fail(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise AgentFailed("it was in the midst of it") from None
+        return "never"
+
+    bench.agent(fail)
+    running = await until_running(bench, await bench.submit())
+    bench.executor.abandon()
+    word, task = await asyncio.wait_for(running, 5)
+    assert (word, task.status) == ("failed", TaskStatus.FAILED)
 
 
 async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
