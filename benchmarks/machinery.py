@@ -52,12 +52,13 @@ def process(
 @contextmanager
 def endpoint(log: Path) -> Iterator[tuple[str, int]]:
     """Run the scripted endpoint; yield its URL and process id."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.endpoint"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log.open("ab"),
-    )
+    with log.open("ab") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.endpoint"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
     assert child.stdout is not None
     assert child.stdin is not None
     try:

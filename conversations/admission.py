@@ -25,6 +25,7 @@ from conversations.json_value import (
 )
 from conversations.mending import ESCAPED_NUL
 from conversations.message import MAX_SEQ, Message, Role, StoredMessage
+from conversations.whole_number import whole_number
 
 MAX_BATCH = 1000
 """Messages of one append: some milliseconds in which Redis does nothing else."""
@@ -217,7 +218,8 @@ def check_cursor(cursor: str | None) -> None:
     if not isinstance(cursor, str):
         kind = type(cursor).__name__
         raise InvalidRequest(f"cursor must be text (got {kind}); pass next_cursor")
-    if not (cursor.isascii() and cursor.isdigit() and int(cursor) < MAX_SEQ):
+    place = whole_number(cursor)
+    if place is None or place >= MAX_SEQ:
         raise InvalidRequest(
             f"cursor ({len(cursor)} characters) is none of this service;"
             " pass next_cursor of the page before"

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.json_value import dumps, written
+from conversations.known_fields import read_known
 from conversations.mending import ESCAPED_NUL, mended_json
 from conversations.message import Message, Role, StoredMessage
 from conversations.trusted import trusted, whole
@@ -47,7 +48,8 @@ def write_message(message: Message) -> str:
 def read_message(body: str) -> Message:
     """The message of what `write_message` wrote.
 
-    A text is made directly; what holds more, or is no message of ours, is checked.
+    A text is made directly; what holds more, or is no message of ours, is checked, and
+    loses what a newer release has added.
 
     Raises:
         ValidationError: it is no message.
@@ -61,7 +63,9 @@ def read_message(body: str) -> Message:
         if role is not None and _is_text(role, fields):
             fields["role"] = role
             return trusted(Message, **fields)
-    return Message.model_validate_json(body)
+    if fields is None:
+        return Message.model_validate_json(body)
+    return read_known(Message, fields)
 
 
 def _is_text(role: Role, fields: Mapping[str, object]) -> bool:

@@ -15,7 +15,8 @@ from pydantic import JsonValue, TypeAdapter
 from conversations.append_script import kind_of
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.history import open_after, starts_unit
-from conversations.json_value import dumps
+from conversations.json_value import dumps, loads
+from conversations.known_fields import read_known
 from conversations.message import Message, StoredMessage
 from conversations.record import (
     from_ms,
@@ -118,7 +119,7 @@ def read_head(tenant: str, conversation_id: str, flat: Sequence[Any]) -> Convers
 
 @lru_cache(maxsize=64)  # most conversations of a service share theirs
 def _config(text: str) -> ConversationConfig:
-    return ConversationConfig.model_validate_json(text)
+    return read_known(ConversationConfig, loads(text))
 
 
 def read_messages(rows: Sequence[Sequence[Any]]) -> tuple[StoredMessage, ...]:

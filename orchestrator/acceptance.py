@@ -96,7 +96,10 @@ class KnownAgents:
 
     def warn_unserved(self, task: Task, agents: Agents) -> str | None:
         """Say that no live worker serves a task that waits for one."""
-        info = agents[vars(task)["agent_name"]]
+        name = vars(task)["agent_name"]
+        if name not in agents:
+            return None  # it joined a run of that agent, which is under way
+        info = agents[name]
         if (info is not None and info.health.served) or task.status.is_terminal:
             return None
         warning = (

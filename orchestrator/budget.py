@@ -8,6 +8,7 @@ took. A reservation that is never settled counts as spent: its call may have bee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, NamedTuple, Protocol
 
 DAY_SECONDS: Final = 86_400
@@ -34,6 +35,12 @@ class Account:
     max_tokens: int | None = None
     max_micros: int | None = None
 
+    @cached_property
+    def text(self) -> str:
+        """Whether it is a day's, and its bounds in tokens and micros; -1 is none."""
+        most = (-1 if n is None else n for n in (self.max_tokens, self.max_micros))
+        return " ".join(map(str, (int(self.daily), *most)))
+
 
 class Reservation(NamedTuple):
     """What a call may take from its accounts."""
@@ -56,10 +63,6 @@ class Spent(NamedTuple):
 
 class Budget(Protocol):
     """Keeps accounts of which a `Toll` reserves. The day comes from its own clock."""
-
-    async def settle(self, reservation: Reservation, amount: Amount) -> None:
-        """Replace what was reserved by what was taken; the second time does nothing."""
-        ...
 
     async def spent(self, tenant: str, account: Account) -> Amount:
         """Return what an account has spent, open reservations included."""

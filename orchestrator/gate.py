@@ -56,6 +56,18 @@ class GateLimits:
         """Whether any bound is set."""
         return any(n is not None for n in (self.in_flight, self.requests, self.tokens))
 
+    @cached_property
+    def text(self) -> str:
+        """What is let through, -1 for no bound, and a part of a window (ms)."""
+        most = (self.in_flight, self.requests, self.tokens)
+        bounds = (-1 if n is None else n for n in most)
+        return " ".join(map(str, (*bounds, self.part_ms)))
+
+    @cached_property
+    def part_ms(self) -> int:
+        """How long a part of a window is."""
+        return max(1, round(self.window_seconds * 1000) // WINDOW_PARTS)
+
 
 class Caller(NamedTuple):
     """Who wants to pass."""
@@ -140,12 +152,8 @@ class Gate(Protocol):
     Instants come from its own clock.
     """
 
-    async def leave(self, permit: Permit, departure: Departure) -> None:
-        """Give a permit back and settle it; the second time changes nothing."""
-        ...
-
     async def report(self, gate: str, departure: Departure) -> None:
-        """Tell of a call that was made without a permit."""
+        """Tell how a call ended that was made without a permit."""
         ...
 
     async def withdraw(self, gate: str, caller: Caller) -> None:

@@ -17,12 +17,15 @@ from orchestrator.lua_pruning import parts
 
 _LOCAL: Final = re.compile(r"local ([\w, ]+) = (.+)")
 _NAME: Final = re.compile(r"\w+")
+PREFIX: Final = "celeriac_"
+"""Begins the names of our libraries and functions."""
 _OF_A_CALL: Final = frozenset({"KEYS", "ARGV", "redis"})
 
 
 class Library(NamedTuple):
     """A library and what its functions are called, by script."""
 
+    name: str
     code: str
     functions: Mapping[str, str]
 
@@ -44,10 +47,11 @@ def library(shared: str, scripts: Mapping[str, Script]) -> Library:
     defined, of_a_call = _shared(shared)
     pieces = {name: _hoisted(script) for name, script in scripts.items()}
     digest = sha1(f"{shared}{scripts}".encode(), usedforsecurity=False).hexdigest()
-    functions = {name: f"celeriac_{digest}_{name}" for name in scripts}
+    library_name = f"{PREFIX}{digest}"
+    functions = {name: f"{library_name}_{name}" for name in scripts}
     code = "\n".join(
         (
-            f"#!lua name=celeriac_{digest}",
+            f"#!lua name={library_name}",
             "local KEYS, ARGV",
             *defined,
             "local function begin(keys, argv)",
@@ -57,7 +61,7 @@ def library(shared: str, scripts: Mapping[str, Script]) -> Library:
             *(_registered(functions[name], pieces[name]) for name in scripts),
         )
     )
-    return Library(code, functions)
+    return Library(library_name, code, functions)
 
 
 class _Hoisted(NamedTuple):

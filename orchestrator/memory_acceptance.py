@@ -76,7 +76,8 @@ class MemoryAcceptance:
         if entry is None:
             return None
         if own is not None and specification(own.task) != specification(task):
-            return IdempotencyConflict(task.idempotency_key or task.id, task_id=task.id)
+            key = task.idempotency_key or task.id
+            return IdempotencyConflict(key, task_id=entry.task.id)
         return self._repeated(entry)
 
     def _same_key(self, task: Task) -> Creation | Exception | None:
@@ -89,7 +90,7 @@ class MemoryAcceptance:
         if ended_at is not None and ended_at + self._kept <= self._ledger.now:
             return None
         if used.request != request_hash(task):
-            return IdempotencyConflict(key, task_id=used.task_id)
+            return IdempotencyConflict(key, task_id=entry.task.id)
         return self._repeated(entry)
 
     def _cached(self, task: Task) -> Creation | None:
@@ -136,12 +137,12 @@ class MemoryAcceptance:
             self._by_request[task.tenant, cache_hash(task)] = task.id
 
     def forget(self, task: Task) -> None:
-        """Drop what was remembered of a task that is gone."""
-        self._turns.forget(task)
-        key = task.tenant, task.idempotency_key or ""
-        used = self._by_key.get(key)
-        if used is not None and used.task_id == task.id:
-            del self._by_key[key]
+        """Drop what was remembered of a task that is gone, and of those it took in."""
+        for each in (task, *self._turns.forget(task)):
+            key = each.tenant, each.idempotency_key or ""
+            used = self._by_key.get(key)
+            if used is not None and used.task_id == each.id:
+                del self._by_key[key]
         if task.cache_ttl_seconds is not None:
             request = task.tenant, cache_hash(task)
             if self._by_request.get(request) == task.id:

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time
 
-from orchestrator.budget import DAY_SECONDS, Account, Amount, Reservation, Spent
+from orchestrator.budget import (
+    DAY_SECONDS,
+    KEEP_SECONDS,
+    Account,
+    Amount,
+    Reservation,
+    Spent,
+)
 
 _Key = tuple[str, str, str, int]
 
@@ -15,6 +22,7 @@ _Key = tuple[str, str, str, int]
 class _Ledger:
     spent: Amount = field(default_factory=Amount)
     open: dict[str, Amount] = field(default_factory=dict)
+    touched_at: float = 0.0
 
     def add(self, amount: Amount, *, sign: int = 1) -> None:
         self.spent = Amount(
@@ -29,11 +37,13 @@ class InMemoryBudget:
     def __init__(self, *, clock: Callable[[], float] = time) -> None:
         self._now = clock
         self._ledgers: dict[_Key, _Ledger] = {}
+        self._tidied_on = self._today()
 
     async def reserve(
         self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
     ) -> Reservation | Spent:
         """Take an amount from every account, or from none."""
+        self._tidy()
         begun = self._day_of(tenant, token, accounts)
         day = self._today() if begun is None else begun
         reservation = Reservation(tenant, token, accounts, amount, day)
@@ -46,21 +56,36 @@ class InMemoryBudget:
         for ledger in ledgers:
             ledger.add(amount)
             ledger.open[token] = amount
+            ledger.touched_at = self._now()
         return reservation
 
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         for account in reservation.accounts:
-            ledger = self._ledger(reservation.tenant, account, reservation.day)
-            reserved = ledger.open.pop(reservation.token, None)
-            if reserved is not None:
+            key = _key(reservation.tenant, account, reservation.day)
+            ledger = self._ledgers.get(key)
+            reserved = ledger.open.pop(reservation.token, None) if ledger else None
+            if ledger is not None and reserved is not None:
                 ledger.add(reserved, sign=-1)
                 ledger.add(amount)
 
     async def spent(self, tenant: str, account: Account) -> Amount:
-        return self._ledger(tenant, account, self._today()).spent
+        found = self._ledgers.get(_key(tenant, account, self._today()))
+        return found.spent if found else Amount()
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def _tidy(self) -> None:
+        """Forget, once a day, accounts that nobody has touched for long."""
+        if self._tidied_on == self._today():
+            return
+        self._tidied_on = self._today()
+        oldest = self._now() - KEEP_SECONDS
+        self._ledgers = {
+            key: ledger
+            for key, ledger in self._ledgers.items()
+            if ledger.touched_at > oldest
+        }
 
     def _today(self) -> int:
         return int(self._now() // DAY_SECONDS)

@@ -54,6 +54,8 @@ class MemoryLedger:
         self._ordinal = 0
         self._turns: dict[tuple[str, str | None], list[Entry]] = {}
         self.entries: dict[TaskKey, Entry] = {}
+        self.joined: dict[TaskKey, TaskKey] = {}
+        """The runs of which other tasks' messages have become parts."""
         self.counts = MemoryCounts(most_counters)
         self.tenants: set[str] = set()
         """Those that have ever had a task."""
@@ -83,6 +85,10 @@ class MemoryLedger:
         if entry is None:
             raise TaskNotFound(task_id)
         return entry
+
+    def answering(self, key: TaskKey) -> Entry | None:
+        """The entry whose end is that of a task: the run that it joined, or its own."""
+        return self.entries.get(self.joined.get(key, key))
 
     def held(self, lease: Lease) -> Entry:
         """Return the entry that a lease still holds.
@@ -150,11 +156,16 @@ class MemoryLedger:
         return entry, self.make_due(entry, due_at)
 
     def _hold_until_ended(self, entry: Entry) -> None:
-        for task_id in entry.task.after:
-            first = self.entries.get((entry.task.tenant, task_id))
-            if first is not None and not first.task.status.is_terminal:
-                first.followers.append(entry.key)
-                entry.held += 1
+        tenant = entry.task.tenant
+        found = [self.answering((tenant, task_id)) for task_id in entry.task.after]
+        open_ = {
+            first.key: first
+            for first in found
+            if first is not None and not first.task.status.is_terminal
+        }
+        for first in open_.values():
+            first.followers.append(entry.key)
+        entry.held = len(open_)
         if entry.held:
             entry.set(pending_reason="waits for the end of other tasks")
 

@@ -141,7 +141,7 @@ class InMemoryTaskStore(
         self, tenant: str, task_ids: Sequence[str]
     ) -> tuple[TaskEnd | None, ...]:
         with self._lock:
-            found = [self._turns.answering(tenant, task_id) for task_id in task_ids]
+            found = [self._ledger.answering((tenant, each)) for each in task_ids]
             return tuple(_end_of(entry) if entry else None for entry in found)
 
     async def list(

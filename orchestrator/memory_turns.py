@@ -6,6 +6,7 @@ Runs under its caller's lock, as the ledger does that it works on.
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 
 from conversations.closing import closing_messages
@@ -47,7 +48,8 @@ class MemoryTurns:
         self._redact = redact
         self.lock = conversations.lock if conversations else threading.RLock()
         """Guards tasks and conversations together."""
-        self._joined: dict[TaskKey, TaskKey] = {}
+        self._taken_in: defaultdict[TaskKey, list[Task]] = defaultdict(list)
+        """The tasks that have joined a run, as `ledger.joined` has them, by the run."""
         ledger.close_turn = self.close
         if conversations is not None:
             conversations.is_awaited = ledger.has_turns
@@ -184,14 +186,9 @@ class MemoryTurns:
         head.inbox.append(entry)
         return head
 
-    def answering(self, tenant: str, task_id: str) -> Entry | None:
-        """The entry whose end is that of a task: the run that it joined, or its own."""
-        key = (tenant, task_id)
-        return self._ledger.entries.get(self._joined.get(key, key))
-
     def addressee(self, key: TaskKey) -> Entry | None:
         """The entry that answers for a task: the run that it joined, or its own."""
-        entry = self._ledger.entries.get(self._joined.get(key, key))
+        entry = self._ledger.answering(key)
         into = entry.steers if entry else None
         if into is not None and into.task.status is TaskStatus.RUNNING:
             return into
@@ -223,7 +220,8 @@ class MemoryTurns:
         entry.steered += messages
         self._ledger.record(entry, EventType.TASK_STEERED, messages=[*texts])
         for each in joining:
-            self._joined[each.key] = entry.key
+            self._ledger.joined[each.key] = entry.key
+            self._taken_in[entry.key].append(each.task)
             self._hand_followers(each, entry)
             self._ledger.withdraw(each)
         return step
@@ -236,9 +234,9 @@ class MemoryTurns:
             else:
                 run.followers.append(key)
 
-    def forget(self, task: Task) -> None:
-        """Drop what was remembered of tasks that joined one that is gone."""
-        gone = task.tenant, task.id
-        self._joined = {
-            joined: into for joined, into in self._joined.items() if into != gone
-        }
+    def forget(self, task: Task) -> Sequence[Task]:
+        """Forget which tasks have joined one that is gone; return them."""
+        taken_in = self._taken_in.pop((task.tenant, task.id), [])
+        for each in taken_in:
+            del self._ledger.joined[each.tenant, each.id]
+        return taken_in

@@ -9,11 +9,10 @@ from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.budget import KEEP_SECONDS, Account, Amount, Reservation, Spent
-from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
+from orchestrator.redis_scripts import RedisScripts, read_script
 from orchestrator.task_record import milliseconds
 
 _KEEP_MS = milliseconds(KEEP_SECONDS)
-_SCRIPTS = ("budget_settle", "budget_spent")
 
 
 class RedisBudget:
@@ -21,15 +20,12 @@ class RedisBudget:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        sources = {name: budget_script(name) for name in _SCRIPTS}
-        self._scripts = RedisScripts(client, sources=sources)
-
-    async def settle(self, reservation: Reservation, amount: Amount) -> None:
-        await self._scripts.run_many([settle_call(reservation, amount)])
+        text = read_script("basics") + budget_functions() + read_script("budget_spent")
+        self._scripts = RedisScripts(client, sources={"budget_spent": text})
 
     async def spent(self, tenant: str, account: Account) -> Amount:
         tokens, micros = await self._scripts.run(
-            "budget_spent", _keys(tenant, (account,)), [int(account.daily)]
+            "budget_spent", account_keys(tenant, (account,)), [int(account.daily)]
         )
         return Amount(int(tokens), int(micros))
 
@@ -37,35 +33,31 @@ class RedisBudget:
         await self._client.aclose()
 
 
-def budget_script(name: str) -> str:
-    """Return the text of a budget's script, with all that it stands after."""
-    return read_script("budget") + read_script(name)
+def budget_functions(*names: str) -> str:
+    """Return Lua functions of budgets; they stand after basics.lua."""
+    return "".join(map(read_script, ("budget", *names)))
 
 
-def reserve_call(
-    tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
-) -> ScriptCall:
-    """Return the call that reserves an amount."""
-    arguments: list[str | int] = [token, *amount, _KEEP_MS]
-    for account in accounts:
-        most = (account.max_tokens, account.max_micros)
-        arguments += [int(account.daily), *(-1 if n is None else n for n in most)]
-    return ScriptCall("budget_reserve", _keys(tenant, accounts), arguments)
+def reserving(token: str, accounts: tuple[Account, ...], amount: Amount) -> str:
+    """Return what a script is given that reserves an amount."""
+    tokens, micros = amount
+    bounds = " ".join([account.text for account in accounts])
+    return f"{token} {tokens} {micros} {_KEEP_MS} {bounds}"
 
 
 def read_spent(accounts: tuple[Account, ...], answer: Sequence[Any]) -> Spent:
-    """Return which account such a call did not fit into."""
+    """Return which account it did not fit into."""
     _, place, tokens, micros = answer
     return Spent(accounts[place - 1], Amount(int(tokens), int(micros)))
 
 
-def settle_call(reservation: Reservation, amount: Amount) -> ScriptCall:
-    """Return the call that settles a reservation."""
-    arguments: list[str | int] = [reservation.token, *amount, reservation.day]
-    arguments += [int(account.daily) for account in reservation.accounts]
-    keys = _keys(reservation.tenant, reservation.accounts)
-    return ScriptCall("budget_settle", keys, arguments)
+def settling(reservation: Reservation, amount: Amount) -> str:
+    """Return what a script is given that settles a reservation."""
+    _, token, accounts, _, day = reservation
+    tokens, micros = amount
+    daily = " ".join(["1" if account.daily else "0" for account in accounts])
+    return f"{token} {tokens} {micros} {day} {daily}"
 
 
-def _keys(tenant: str, accounts: tuple[Account, ...]) -> list[str]:
+def account_keys(tenant: str, accounts: tuple[Account, ...]) -> list[str]:
     return [redis_keys.budget(tenant, each.kind, each.name) for each in accounts]

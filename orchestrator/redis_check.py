@@ -83,7 +83,7 @@ async def _durability(
         settings.get("appendonly") == "yes" or str(facts.get("aof_enabled")) == "1"
     )
     if not enabled:
-        return "none"
+        return "none" if settings or "aof_enabled" in facts else "unknown"
     return _DURABILITY.get(settings.get("appendfsync", "everysec"), "none")
 
 
@@ -95,7 +95,10 @@ async def _ask(
             return dict(await client.info())
         return dict(await client.config_get("append*"))
     except ResponseError:
+        right = "+info" if command == "INFO" else "+config|get"
         warnings.append(
-            f"the server does not answer {command}, so its settings are unknown"
+            f"the server does not answer {command}, so its settings are unknown;"
+            f" give our user {right}, or ask whoever runs the server for"
+            " appendonly yes and maxmemory-policy noeviction"
         )
         return {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from redis.asyncio import Redis
 
+from conversations.known_fields import read_known
 from orchestrator import redis_keys
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo, WorkerInfo
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
@@ -94,25 +95,17 @@ class RedisAgentDirectory:
                 healths = await pipeline.execute()
         return tuple(
             AgentInfo(
-                config=_config(json.loads(configs[name])),
+                config=read_known(AgentConfig, json.loads(configs[name])),
                 health=_health(fields, workers=served.count(name)),
             )
             for name, fields in zip(names, healths, strict=True)
         )
 
 
-def _config(data: dict[str, object]) -> AgentConfig:
-    """Read a config, leaving out what a newer release may have added."""
-    known = {name: data[name] for name in AgentConfig.model_fields if name in data}
-    return AgentConfig.model_validate(known)
-
-
 def _worker(text: str) -> WorkerInfo:
     seen, _, announced = text.partition(" ")
-    data = json.loads(announced)
-    known = {name: data[name] for name in WorkerInfo.model_fields if name in data}
-    known["agents"] = [_config(agent) for agent in known.get("agents", ())]
-    return WorkerInfo.model_validate(known | {"seen_at": instant(seen)})
+    worker = read_known(WorkerInfo, json.loads(announced))
+    return worker.model_copy(update={"seen_at": instant(seen)})
 
 
 def _health(fields: Mapping[str, str], *, workers: int) -> AgentHealth:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from orchestrator import redis_keys
 from orchestrator.budget import Reservation
 from orchestrator.dues import Admission, Admitted, Dues, Needs
 from orchestrator.gate import LEASE_SECONDS, Permit, Wait
 from orchestrator.redis_budget import (
-    budget_script,
+    account_keys,
+    budget_functions,
     read_spent,
-    reserve_call,
-    settle_call,
+    reserving,
+    settling,
 )
-from orchestrator.redis_gate import enter_call, gate_script, leave_call, read_entry
-from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
+from orchestrator.redis_gate import entering, gate_functions, leaving, read_entry
+from orchestrator.redis_scripts import RedisScripts, read_script
 from orchestrator.task_record import milliseconds
 
 _LEASE_MS: Final = milliseconds(LEASE_SECONDS)
-_OF_KIND: Final = {"gate": gate_script, "budget": budget_script}
 
 
 class RedisToll:
@@ -29,57 +30,58 @@ class RedisToll:
 
     def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._lease_ms = milliseconds(lease_seconds)
+        basics = read_script("basics")
         sources = {
-            "admit": admitting_functions() + read_script("admit"),
-            "pay_dues": paying_functions() + read_script("pay_dues"),
+            "admit": basics + admitting_functions() + read_script("admit"),
+            "pay_dues": basics + paying_functions() + read_script("pay_dues"),
         }
         self._scripts = RedisScripts(client, sources=sources)
 
     async def admit(self, needs: Needs) -> Admission:
-        keys, arguments = requirement(needs, lease_ms=self._lease_ms)
-        answer = await self._scripts.run("admit", keys, arguments)
+        keys, wanted = requirement(needs, lease_ms=self._lease_ms)
+        caller = needs.entry.caller if needs.entry else None
+        task = (
+            (caller.tenant, redis_keys.member(caller.tenant, caller.task_id))
+            if caller
+            else ("", "")
+        )
+        answer = await self._scripts.run("admit", keys, [*wanted, *task])
         return read_admission(needs, answer)
 
     async def pay(self, dues: Dues) -> None:
         if not dues.are_none:
-            await self._scripts.run("pay_dues", *payment(dues))
+            keys, owed = payment(dues)
+            await self._scripts.run("pay_dues", keys, [owed])
 
 
 def admitting_functions() -> str:
     """Return the Lua functions with which a script lets a call begin."""
-    names = ("gate_enter", "budget_reserve", "budget_settle")
-    return _functions(names) + read_script("admission")
+    gate = gate_functions("gate_enter")
+    budget = budget_functions("budget_reserve", "budget_settle")
+    return gate + budget + read_script("admission")
 
 
 def paying_functions() -> str:
     """Return the Lua functions with which a script pays dues."""
-    return _functions(("gate_leave", "budget_settle")) + read_script("dues")
-
-
-def _functions(names: Iterable[str]) -> str:
-    """Return scripts as functions of their names."""
-    texts = ((name, _OF_KIND[name.partition("_")[0]](name)) for name in names)
-    return "".join(
-        f"local function {name}(KEYS, ARGV)\n{text}end\n" for name, text in texts
-    )
+    gate, budget = gate_functions("gate_leave"), budget_functions("budget_settle")
+    return gate + budget + read_script("dues")
 
 
 def requirement(
     needs: Needs, *, lease_ms: int = _LEASE_MS
-) -> tuple[list[str], list[str | int]]:
+) -> tuple[list[str], tuple[str, str]]:
     """Return the keys and the arguments that an admitting script is given."""
     keys: list[str] = []
-    arguments: list[str | int] = []
-    for call in (
-        enter_call(*needs.entry, lease_ms=lease_ms) if needs.entry else None,
-        reserve_call(*needs.hold) if needs.hold else None,
-    ):
-        if call is None:
-            arguments.append(0)
-        else:
-            keys += call.keys
-            arguments += [len(call.arguments), *call.arguments]
-    return keys, arguments
+    entry = hold = ""
+    if needs.entry is not None:
+        gate, limits, caller = needs.entry
+        keys.append(redis_keys.gate(gate))
+        entry = entering(limits, caller, lease_ms=lease_ms)
+    if needs.hold is not None:
+        tenant, token, accounts, amount = needs.hold
+        keys += account_keys(tenant, accounts)
+        hold = reserving(token, accounts, amount)
+    return keys, (entry, hold)
 
 
 def read_admission(needs: Needs, answer: Sequence[Any]) -> Admission:
@@ -99,21 +101,17 @@ def read_admission(needs: Needs, answer: Sequence[Any]) -> Admission:
     )
 
 
-def payment(dues: Dues | None) -> tuple[list[str], list[str | int]]:
-    """Return the keys and the arguments that a paying script is given for them."""
-    calls = list(_calls(dues)) if dues is not None else []
+def payment(dues: Dues | None) -> tuple[list[str], str]:
+    """Return the keys and the argument that a paying script is given for them."""
     keys: list[str] = []
-    arguments: list[str | int] = [len(calls)]
-    for call in calls:
-        keys += call.keys
-        arguments += [call.name, len(call.keys), len(call.arguments), *call.arguments]
-    return keys, arguments
-
-
-def _calls(dues: Dues) -> list[ScriptCall]:
-    calls = []
-    if dues.permit is not None and dues.departure is not None:
-        calls.append(leave_call(dues.permit, dues.departure))
-    if dues.reservation is not None and dues.amount is not None:
-        calls.append(settle_call(dues.reservation, dues.amount))
-    return calls
+    if dues is None:
+        return keys, ""
+    permit, departure, reservation, amount = dues
+    left = settled = ""
+    if permit is not None and departure is not None:
+        keys.append(redis_keys.gate(permit.gate))
+        left = leaving(permit, departure)
+    if reservation is not None and amount is not None:
+        keys += account_keys(reservation.tenant, reservation.accounts)
+        settled = settling(reservation, amount)
+    return keys, f"{left}\n{settled}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from orchestrator import redis_keys
 from orchestrator.figures_store import QueueState
 from orchestrator.metrics import Counters
-from orchestrator.redis_connection import store_errors
+from orchestrator.redis_connection import concerns_one_call, store_errors
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.store_limits import OLDEST_LOOKED_AT
 from orchestrator.task import TaskStatus
@@ -44,10 +44,11 @@ class RedisFigures(RedisTaskScripts):
                 pipeline.time()
                 for task_id in ids:
                     pipeline.hmget(redis_keys.record(tenant, task_id), _FACTS)
-                clock, *records = await pipeline.execute()
+                answers = await pipeline.execute(raise_on_error=False)
+            clock, *records = [_read(answer) for answer in answers]
         now = int(clock[0]) + int(clock[1]) / 1_000_000
         waits: dict[str, float] = {}
-        for agent, due_ms, held in records:
+        for agent, due_ms, held in filter(None, records):
             if agent and due_ms and int(held or 0) <= 0:
                 seconds = now - int(due_ms) / 1000
                 if seconds >= 0:
@@ -81,3 +82,12 @@ class RedisFigures(RedisTaskScripts):
     async def probe(self) -> None:
         with store_errors(self._address):
             await self._client.set(redis_keys.SWEPT, "1", ex=_PROBE_SECONDS)
+
+
+def _read(answer: Any) -> Any:
+    """An answer; None of what stands in place of a record."""
+    if not isinstance(answer, Exception):
+        return answer
+    if not concerns_one_call(answer):
+        raise answer
+    return None

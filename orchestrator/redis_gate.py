@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import groupby
 from typing import Any, cast
 
@@ -46,7 +45,7 @@ _CONSTANTS = {
     "LONGEST_COOL_MS": milliseconds(LONGEST_COOL_DOWN_SECONDS),
     "TURNS": f"'{redis_keys.GATE_TURNS}'",
 }
-_SCRIPTS = ("gate_leave", "gate_withdraw", "gate_renew", "gate_state")
+_SCRIPTS = ("gate_report", "gate_withdraw", "gate_renew", "gate_state")
 
 
 class RedisGate:
@@ -55,14 +54,13 @@ class RedisGate:
     def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._client = client
         self._lease_ms = milliseconds(lease_seconds)
-        sources = {name: gate_script(name) for name in _SCRIPTS}
+        functions = read_script("basics") + gate_functions("gate_leave")
+        sources = {name: functions + read_script(name) for name in _SCRIPTS}
         self._scripts = RedisScripts(client, sources=sources)
 
-    async def leave(self, permit: Permit, departure: Departure) -> None:
-        await self._scripts.run_many([leave_call(permit, departure)])
-
     async def report(self, gate: str, departure: Departure) -> None:
-        await self.leave(Permit(gate, "", 0, 0), departure)
+        told = leaving(Permit(gate, "-", 0, 0), departure)
+        await self._scripts.run("gate_report", [redis_keys.gate(gate)], [told])
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
         await self._scripts.run(
@@ -94,7 +92,7 @@ class RedisGate:
 
     async def state(self, gate: str, limits: GateLimits) -> GateState:
         keys = [redis_keys.gate(gate)]
-        answer = await self._scripts.run("gate_state", keys, [_part_ms(limits)])
+        answer = await self._scripts.run("gate_state", keys, [limits.part_ms])
         in_flight, waiting, requests, tokens, closed_ms, reason = answer
         return GateState(
             in_flight=int(in_flight),
@@ -109,30 +107,20 @@ class RedisGate:
         await self._client.aclose()
 
 
-def gate_script(name: str) -> str:
-    """Return the text of a gate's script, with all that it stands after."""
+def gate_functions(*names: str) -> str:
+    """Return Lua functions of the gate; they stand after basics.lua."""
     constants = "".join(f"local {key} = {value}\n" for key, value in _CONSTANTS.items())
-    return constants + read_script("gate") + read_script(name)
+    return constants + "".join(map(read_script, ("gate", *names)))
 
 
-def enter_call(
-    gate: str, limits: GateLimits, caller: Caller, *, lease_ms: int
-) -> ScriptCall:
-    """Return the call that takes a permit, or a place among those who wait."""
-    arguments: list[str | int] = [
-        caller.token,
-        redis_keys.member(caller.tenant, caller.task_id),
-        caller.tenant,
-        caller.priority,
-        caller.tokens,
-        lease_ms,
-        *_bounds(limits),
-    ]
-    return ScriptCall("gate_enter", [redis_keys.gate(gate)], arguments)
+def entering(limits: GateLimits, caller: Caller, *, lease_ms: int) -> str:
+    """Return what a script is given that takes a permit, or a place among waiters."""
+    token, _, _, priority, tokens = caller
+    return f"{token} {priority} {tokens} {lease_ms} {limits.text}"
 
 
 def read_entry(gate: str, caller: Caller, answer: Sequence[Any]) -> Permit | Wait:
-    """Return what the answer to such a call says."""
+    """Return what the answer of such a script says."""
     kind, *facts = answer
     if kind == "permit":
         return Permit(gate, caller.token, int(facts[0]), caller.tokens)
@@ -146,26 +134,12 @@ def read_entry(gate: str, caller: Caller, answer: Sequence[Any]) -> Permit | Wai
     )
 
 
-def leave_call(permit: Permit, departure: Departure) -> ScriptCall:
-    """Return the call that gives a permit back."""
-    tokens, wait = departure.tokens, departure.wait_seconds
-    arguments: list[str | int] = [
-        permit.token,
-        permit.part,
-        permit.tokens,
-        "" if tokens is None else tokens,
-        departure.outcome.value,
-        "" if wait is None else milliseconds(min(wait, _LONGEST_WAIT_SECONDS)),
-    ]
-    return ScriptCall("gate_leave", [redis_keys.gate(permit.gate)], arguments)
-
-
-@lru_cache
-def _bounds(limits: GateLimits) -> tuple[int, ...]:
-    """What a gate lets through, -1 for no bound, and the length of a window's part."""
-    most = (limits.in_flight, limits.requests, limits.tokens)
-    return (*(-1 if n is None else n for n in most), _part_ms(limits))
-
-
-def _part_ms(limits: GateLimits) -> int:
-    return max(1, milliseconds(limits.window_seconds) // WINDOW_PARTS)
+def leaving(permit: Permit, departure: Departure) -> str:
+    """Return what a script is given that gives a permit back."""
+    _, token, part, counted = permit
+    outcome, tokens, wait = departure
+    taken = "-" if tokens is None else tokens
+    if wait is None:
+        return f"{token} {part} {counted} {taken} {outcome} -"
+    wait_ms = milliseconds(min(wait, _LONGEST_WAIT_SECONDS))
+    return f"{token} {part} {counted} {taken} {outcome} {wait_ms}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from orchestrator import redis_keys
 from orchestrator.errors import UnreadableRecord
-from orchestrator.redis_connection import UntypedRedis
+from orchestrator.redis_connection import UntypedRedis, concerns_one_call
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task
 from orchestrator.task_record import matches, read_cursor, task_from_fields
@@ -168,7 +168,8 @@ async def _records(
     async with client.pipeline(transaction=False) as pipeline:
         for task_id in task_ids:
             pipeline.hgetall(redis_keys.record(tenant, task_id))
-        records = await pipeline.execute()
+        answers = await pipeline.execute(raise_on_error=False)
+    records = [_no_other_kind(answer) for answer in answers]
     gone = [
         task_id for task_id, fields in zip(task_ids, records, strict=True) if not fields
     ]
@@ -178,6 +179,15 @@ async def _records(
         (_readable(fields) if fields else None, sum(map(len, fields.values())))
         for fields in records
     ]
+
+
+def _no_other_kind(answer: dict[str, str] | Exception) -> dict[str, str]:
+    """A record; what stands in place of one is none."""
+    if not isinstance(answer, Exception):
+        return answer
+    if not concerns_one_call(answer):
+        raise answer
+    return {}
 
 
 def _readable(fields: dict[str, str]) -> Task | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from orchestrator import redis_keys
-from orchestrator.errors import TaskNotFound
+from orchestrator.errors import StoreUnavailable, TaskNotFound, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.redis_answers import pairs
 from orchestrator.redis_connection import BLOCK_SLICE_SECONDS, UntypedRedis
@@ -16,6 +16,19 @@ from orchestrator.task import TaskStatus
 from orchestrator.task_record import event_from_entry
 
 _PUSHED_AT_ONCE = 100
+_OURS: Final = "0-"
+"""Begins the ids of our entries."""
+_STATUSES: Final = frozenset(TaskStatus)
+
+
+class LogRead(NamedTuple):
+    """Some of a log."""
+
+    events: tuple[TaskEvent, ...]
+    last: int
+    """The sequence of the last entry looked at."""
+    goes_on: bool
+    """Whether more may come."""
 
 
 async def read_events(
@@ -24,11 +37,13 @@ async def read_events(
     *,
     after: int,
     limit: int,
-) -> tuple[tuple[TaskEvent, ...], bool]:
-    """Return events beyond `after`, and whether more may come.
+) -> LogRead:
+    """Return events beyond `after`, but for those of a kind that only others know.
 
     Raises:
         TaskNotFound: none of this tenant has the id.
+        UnreadableRecord: another release wrote the record.
+        StoreUnavailable: something else was written in place of the log.
     """
     beyond = f"(0-{last_entry(after)}"
     status, entries = await read(
@@ -39,8 +54,33 @@ async def read_events(
     )
     if status is None:
         raise TaskNotFound(task[1])
-    events = tuple(event_from_entry(place, pairs(fields)) for place, fields in entries)
-    return events, not TaskStatus(status).is_terminal
+    if status not in _STATUSES:
+        raise UnreadableRecord("")
+    events = [_event(place, fields, task) for place, fields in entries]
+    return LogRead(
+        tuple(event for event in events if event is not None),
+        _sequence(entries[-1][0]) if entries else after,
+        not TaskStatus(status).is_terminal,
+    )
+
+
+def _event(
+    place: str, fields: Sequence[str], task: tuple[str, str]
+) -> TaskEvent | None:
+    """Read an entry; None of a kind that a newer release added."""
+    try:
+        return event_from_entry(place, pairs(fields))
+    except (KeyError, ValueError):
+        if place.startswith(_OURS):
+            return None
+    raise StoreUnavailable(
+        f"what stands in the event log of task {task[1]} was not written by us; find"
+        " who writes to our keys; it is put aside with the task's next event"
+    )
+
+
+def _sequence(place: str) -> int:
+    return int(place.removeprefix(_OURS)) - 1
 
 
 def last_entry(after: int) -> int:

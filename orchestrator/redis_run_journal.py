@@ -81,7 +81,7 @@ class RedisRunJournal(RedisTaskScripts):
         keys, owed = payment(dues)
         arguments: Arguments = [
             *(("", "") if then is None else _start(then, lease)),
-            *owed,
+            owed,
             *_step_arguments(kept, text, events),
         ]
         answer = await self._write("record_step", lease, arguments, more_keys=keys)

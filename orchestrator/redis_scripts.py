@@ -23,6 +23,7 @@ from orchestrator.redis_connection import (
     concerns_one_call,
     store_errors,
 )
+from orchestrator.redis_libraries import load_library
 from orchestrator.redis_pipeline import SharedPipeline
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,6 @@ _PROBE: Final = "#!lua flags=no-writes\nreturn 1"
 """Runs on a full Redis and on a replica as well."""
 _UNKNOWN: Final = ("Error compiling script", "unexpected symbol near '#'")
 """How Redis 6.2 and fakeredis refuse the first line, which is no Lua."""
-_HAS_LIBRARY: Final = "already exists"
-_HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
-"""Redis 6.2 and users that may not load one do with scripts."""
 _MISSING: Final = (
     "Function not found",
     "unknown command 'FCALL'",
@@ -233,7 +231,9 @@ class RedisScripts:
         return ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
     async def _load(self) -> None:
-        functions = await self._load_library()
+        functions: Mapping[str, str] = {}
+        if self._library is not None:
+            functions = await load_library(self._client, self._library)
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
             name: text if name in self._unguarded else first_line + text
@@ -250,19 +250,6 @@ class RedisScripts:
         }
         self._functions = functions
         self._loads += 1
-
-    async def _load_library(self) -> Mapping[str, str]:
-        """Load the library, if it is not there yet; return its functions by script."""
-        if self._library is None:
-            return {}
-        try:
-            await self._client.execute_command("FUNCTION", "LOAD", self._library.code)
-        except ResponseError as exc:
-            if _HAS_LIBRARY not in str(exc):
-                if not any(words in str(exc) for words in _HAS_NO_LIBRARIES):
-                    logger.warning("library not loaded", extra={"error": str(exc)})
-                return {}
-        return self._library.functions
 
     async def _knows_shebang(self) -> bool:
         try:

@@ -113,15 +113,12 @@ class RedisTaskStore(
         `known_agents` are those of this process; `renewal_seconds` is how long holders
         get to renew leases after Redis was away.
         """
+        constants = ScriptConstants(dispatch_window, most_counters, doorbell_message)
         super().__init__(
             client,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
-            constants=ScriptConstants(
-                dispatch_window=dispatch_window,
-                most_counters=most_counters,
-                doorbell_message=doorbell_message,
-            ),
+            constants=constants,
             redact=redact,
         )
         config = conversation_config or ConversationConfig()
@@ -206,15 +203,20 @@ class RedisTaskStore(
         deadline = monotonic() + wait_seconds
         with store_errors(self._address):
             while True:
-                events, goes_on = await read_events(
+                found = await read_events(
                     self._scripts.read_many,
                     (tenant, task_id),
                     after=after,
                     limit=limit,
                 )
+                if found.events:
+                    return found.events
+                if found.last > after:  # all of them were of kinds we do not know
+                    after = found.last
+                    continue
                 left = deadline - monotonic()
-                if events or not goes_on or left <= 0:
-                    return events
+                if not found.goes_on or left <= 0:
+                    return ()
                 await self._watch.wait(
                     redis_keys.log(tenant, task_id), last_entry(after), seconds=left
                 )

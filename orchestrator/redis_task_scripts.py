@@ -53,6 +53,7 @@ UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
 """Scripts that only read or free memory."""
 _SHARED: Final = (
     "counters",
+    "basics",
     "task",
     "steps",
     "dispatch",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from conversations.errors import RedactionFailed
 from orchestrator.schedule import DueSchedule, plan
 from orchestrator.store import Creation, Doorbell, TaskStore
 
@@ -29,7 +30,11 @@ async def submit_due(store: TaskStore) -> tuple[Doorbell, ...]:
 async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:
     planned = plan(due)
     tasks = [due.schedule.task_at(tick) for tick in planned.ticks]
-    answers = await store.create(tasks) if tasks else ()
+    answers: list[Creation | Exception] = []
+    try:
+        await store.create(tasks, answers=answers)
+    except RedactionFailed as exc:  # must not keep the other schedules from going on
+        answers.append(exc)
     for answer in answers:
         if isinstance(answer, Exception):
             logger.warning(

@@ -317,7 +317,10 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
         ...
 
     async def check(self) -> dict[str, str]:
-        """Report the server: version, durability (`none`, `process`, `os`), warnings.
+        """Report the server: version, durability and warnings.
+
+        Durability is what writes outlive: `none`, `process` or `os`; `unknown` where
+        the server does not say.
 
         Raises:
             StoreUnavailable: it does not answer, evicts keys, or is a replica.

@@ -16,7 +16,9 @@ from typing import Final
 
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
+from conversations.known_fields import read_known
 from conversations.trusted import changed, trusted, whole
+from conversations.whole_number import whole_number
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
 from orchestrator.journal import Decision
@@ -32,7 +34,6 @@ from orchestrator.task import (
 from orchestrator.task_specification import (
     BESIDE,
     STATE_FIELDS,
-    known_fields,
     specified_task,
 )
 
@@ -164,9 +165,8 @@ def _awaiting(fields: Mapping[str, str]) -> tuple[AwaitedCall, ...]:
     if fields["status"] != TaskStatus.WAITING:
         return ()
     found = (
-        AwaitedCall.model_validate(
-            {
-                **known_fields(AwaitedCall, json.loads(text)),
+        read_known(AwaitedCall, json.loads(text)).model_copy(
+            update={
                 "expires_at": find_instant(
                     fields, LAPSE_PREFIX + name.removeprefix(AWAITED_PREFIX)
                 ),
@@ -216,8 +216,7 @@ def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
 def _failure(fields: Mapping[str, str]) -> TaskFailure | None:
     if "failure" not in fields:
         return None
-    data = json.loads(fields["failure"])
-    return TaskFailure.model_validate(known_fields(TaskFailure, data))
+    return read_known(TaskFailure, json.loads(fields["failure"]))
 
 
 def event_from_entry(entry_id: str, fields: Mapping[str, str]) -> TaskEvent:
@@ -344,9 +343,10 @@ def read_cursor(cursor: str | None) -> int | None:
     """
     if not cursor:
         return None
-    if not (cursor.isascii() and cursor.isdigit()):
+    place = whole_number(cursor)
+    if place is None:
         raise InvalidInput(
             "cursor",
             f"not a cursor ({len(cursor)} characters); pass a page's next_cursor",
         )
-    return int(cursor)
+    return place

@@ -5,12 +5,12 @@ Knows no store and nothing of the state that a record keeps beside it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from conversations.json_value import check_identifier
 from conversations.trusted import trusted
 from orchestrator.stored_form import StoredForm
-from orchestrator.task import AwaitedCall, Task, TaskFailure
+from orchestrator.task import Task
 
 STATE_FIELDS: Final = {
     "status",
@@ -62,10 +62,3 @@ def specified_task(text: str, state: dict[str, object]) -> Task:
         if given[name] is not None:
             check_identifier(given[name])
     return trusted(Task, **given, **state)
-
-
-def known_fields(
-    model: type[TaskFailure | AwaitedCall], data: dict[str, Any]
-) -> dict[str, Any]:
-    """Leave out what a newer release may have added."""
-    return {name: data[name] for name in model.model_fields if name in data}

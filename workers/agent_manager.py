@@ -5,6 +5,7 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ from workers.run_context import JournaledRunContext
 from workers.run_log import DetachedRunLog, RunLog
 from workers.tools.registry import ToolRegistry
 from workers.trifecta import check_tags
+
+logger = logging.getLogger(__name__)
 
 
 class RunStart(NamedTuple):
@@ -99,9 +102,10 @@ class AgentManager(Protocol):
     def asking_at_once(self) -> Collection[str]:
         """Those of them whose runs ask a model first, with nothing before it.
 
-        That is a hint: a completion that was marked and does not follow loses its mark.
+        That is a hint which saves a round trip: a completion that was marked and does
+        not follow loses its mark. A manager of your own does as well without it.
         """
-        ...
+        return ()
 
     async def execute_task(self, task: Task) -> TaskResult:
         """Run a task's agent to its answer, here and now, storing nothing.
@@ -175,10 +179,23 @@ class LocalAgentManager:
         check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
+        self._warn_of_a_twin(config, is_ours=is_ours)
         self._agents[config.name] = _Registered(config, agent, is_ours)
         asks = type(agent) is LLMAgent and self._may_ask_at_once(config)
         others = self._asking_at_once - {config.name}
         self._asking_at_once = others | ({config.name} if asks else set())
+
+    def _warn_of_a_twin(self, config: AgentConfig, *, is_ours: bool) -> None:
+        """Two of one name and version are a slip, as a rule; the last one counts."""
+        known = self._agents.get(config.name)
+        if known is None or known.config.version != config.version:
+            return
+        if (known.config, known.is_ours) != (config, is_ours) or not is_ours:
+            logger.warning(
+                "agent registered twice; the last one counts, unless they have names or"
+                " versions of their own",
+                extra={"agent": config.name, "version": config.version},
+            )
 
     def _may_ask_at_once(self, config: AgentConfig) -> bool:
         return self._governor is None or self._governor.lets_ask_at_once(config)
@@ -229,8 +246,6 @@ class LocalAgentManager:
         except Exception as exc:
             entry.health = _failed(entry.health, describe(exc, attempt=0).code)
             raise
-        finally:
-            await context.aclose()
         entry.health = _succeeded(entry.health)
         result = _result_of(start.run.task, answer, context.stats())
         if start.run.task.conversation_id is None:

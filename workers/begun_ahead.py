@@ -53,6 +53,8 @@ class BegunAhead:
 
     def admitted(self, key: str, started: Started) -> None:
         """Note that a completion which now follows was marked when it was admitted."""
+        if self._key is not None:  # of another, that comes later or not at all
+            self._give_up()
         self._key, self._started, self._until = key, started, inf
 
     async def follow(self, key: str) -> Started | None:

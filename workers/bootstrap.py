@@ -38,7 +38,7 @@ from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
 from workers.refusal import refuse
-from workers.start_check import build_manager, check_startup, wait_for_redis
+from workers.start_check import begin, build_manager, check_startup
 from workers.waking_threads import WakingThreads
 from workers.webhook_opening import open_webhooks
 
@@ -352,15 +352,13 @@ def _slots(worker: Any) -> int:
     return int(worker.max_concurrency or worker.pool.limit)
 
 
-def _remember(instance: Any, conf: Any, **_: Any) -> None:
-    """Take the worker on; without a Redis it ends here, before Celery's warnings."""
+def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:
+    """Take the worker on; without its modules or a Redis it ends here, in a line."""
     allow_many_files()
-    settings = load_settings()
-    if settings.storage.backend == "redis":
-        try:
-            wait_for_redis(settings)
-        except OrchestratorError as exc:
-            refuse(exc)
+    try:
+        begin(load_settings(), options.get("include"), instance.app.loader)
+    except (OrchestratorError, WorkerError) as exc:
+        refuse(exc)
     worker_process.worker = instance
     if lean := lean_broker(conf.broker_read_url):
         gate = {"may_take": f"{__name__}:may_take"}

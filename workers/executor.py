@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -130,8 +130,13 @@ class Executor:
             worker=self.worker,
             serves=() if self.draining else self._parts.manager.names,
             lease_seconds=self._limits.lease_seconds,
-            first=FirstStep(FIRST_COMPLETION, self._parts.manager.asking_at_once),
+            first=FirstStep(FIRST_COMPLETION, self._asking_at_once()),
         )
+
+    def _asking_at_once(self) -> Collection[str]:
+        """A manager that does not say it has none."""
+        names: Collection[str] = getattr(self._parts.manager, "asking_at_once", ())
+        return names
 
     def _log_of(self, claim: Claim) -> StoreRunLog:
         log = StoreRunLog(
@@ -156,6 +161,9 @@ class Executor:
             agent.cancel()
             await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
             raise
+        finally:
+            if agent.done():
+                await log.take_back()
         if not agent.done():
             logger.error(
                 "agent ignores its cancel and is left behind",
@@ -165,11 +173,8 @@ class Executor:
 
     async def _execute(self, run: Run, claim: Claim, log: StoreRunLog) -> Execution:
         carry(claim.task.traceparent)
-        try:
+        with run.recording():  # a soft limit waits for the agent, which then answers
             start = await self._start_of(run, claim, log)
-        except BaseException:
-            await log.take_back()
-            raise
         del claim
         return await self._parts.manager.execute_run(start)
 

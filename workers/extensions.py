@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from orchestrator.errors import OrchestratorError
 from workers.agent_manager import AgentManager
+from workers.errors import InvalidAgent, WorkerError
+from workers.own_code import what_failed
 from workers.tools.registry import ToolRegistry
 
 Extension = Callable[[AgentManager, ToolRegistry], None]
@@ -29,7 +32,13 @@ def apply_extensions(manager: AgentManager, tools: ToolRegistry) -> None:
     """Call all extensions in the order of their import.
 
     Raises:
-        InvalidAgent: an agent or tool cannot be registered.
+        InvalidAgent: an agent or tool cannot be registered, or one of them failed.
     """
     for extension in _EXTENSIONS:
-        extension(manager, tools)
+        try:
+            extension(manager, tools)
+        except (OrchestratorError, WorkerError):
+            raise
+        except Exception as exc:
+            told = what_failed(exc, called=getattr(extension, "__code__", None))
+            raise InvalidAgent(told) from exc

@@ -86,7 +86,7 @@ class Heartbeat:
         self._file = heartbeat_file
         self._watch = LoopWatch(runs_loop, whose=self._whose)
         self._announced = threading.Event()
-        self._stop: asyncio.Event | None = None
+        self._stop = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._serve, name="celeriac-heartbeat", daemon=True
@@ -107,14 +107,9 @@ class Heartbeat:
 
     def close(self) -> None:
         """Withdraw the worker and stop."""
-
-        def stop() -> None:
-            if self._stop is not None:
-                self._stop.set()
-
         if self._thread.is_alive():
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(stop)
+                self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(STOP_SECONDS)
 
     def _serve(self) -> None:
@@ -124,7 +119,6 @@ class Heartbeat:
             self._loop.close()
 
     async def _beat(self) -> None:
-        self._stop = asyncio.Event()
         async with self._connect() as parts:
             beats = [asyncio.create_task(beat) for beat in self._beats(parts)]
             await self._stop.wait()

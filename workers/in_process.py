@@ -94,8 +94,8 @@ async def open_orchestrator(
     queue.executor = _executor(settings, parts, manager)
     heartbeat = _heartbeat(settings, parts, manager, queue.executor)
     heartbeat.start()
-    await asyncio.to_thread(heartbeat.wait_announced, STOP_SECONDS)
     try:
+        await asyncio.to_thread(heartbeat.wait_announced, STOP_SECONDS)
         async with AsyncOrchestrator(settings, parts=parts) as orchestrator:
             yield orchestrator
     finally:

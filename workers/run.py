@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from time import monotonic
@@ -22,6 +22,10 @@ from workers.none_yet import NONE
 
 AGENT_STOP_SECONDS = 5.0
 """How long an agent may take to obey its cancel before it is left behind."""
+NEXT_STEP_SECONDS = 0.5
+"""How long one may take from its soft limit to its next step: who takes none is not
+told of the limit and is stopped. A run that goes on after its limit begins between two.
+"""
 
 
 class Interrupt(IntEnum):
@@ -165,15 +169,30 @@ class Run:
         if self.interrupt_reason is not None and self.interrupt_reason >= reason:
             return
         self.interrupt_reason = reason
-        if reason is Interrupt.SOFT_LIMIT and (self._steps or self._recordings):
-            self._soft_cancelled |= self._steps.keys()
-            for step in self._steps:
-                step.cancel()
+        if reason is Interrupt.SOFT_LIMIT:
+            self._cut_steps()
         elif self._agent_task is not None:
             self._agent_task.cancel()
-        if reason is not Interrupt.SOFT_LIMIT and self._agent_task is not None:
-            loop = asyncio.get_running_loop()
-            self._timers.append(loop.call_later(self._agent_stop_seconds, self._leave))
+            self._call_later(self._agent_stop_seconds, self._leave)
+
+    def _cut_steps(self) -> None:
+        """Tell the soft limit to the steps under way, else to the next one."""
+        self._soft_cancelled |= self._steps.keys()
+        for step in self._steps:
+            step.cancel()
+        if not self._steps and not self._recordings:
+            self._call_later(NEXT_STEP_SECONDS, self._end_without_step)
+
+    def _end_without_step(self) -> None:
+        """Stop an agent that has come to no step, where it would have been told."""
+        is_told = self._soft_told or self._steps or self._recordings
+        is_soft = self.interrupt_reason is Interrupt.SOFT_LIMIT
+        if is_soft and not is_told and self._agent_task is not None:
+            self._agent_task.cancel()
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(seconds, call))
 
     def step(self, name: str) -> AbstractContextManager[None]:
         """Enclose the work of one named step, which every interrupt may cut short.
@@ -213,6 +232,10 @@ class Run:
         if was_cut:
             current.uncancel()
             raise self._soft_limit_reached() from None
+
+    def tell_limit_again(self) -> None:
+        """Tell the soft limit to the agent too: a step that is not its own heard it."""
+        self._soft_told = False
 
     def recording(self) -> AbstractContextManager[None]:
         """Enclose the writing of a finished step, which a soft limit waits for."""

@@ -40,6 +40,7 @@ from workers.errors import (
     ContextOverflow,
     EmptyCompletion,
     GateClosed,
+    SoftTimeLimitReached,
 )
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
@@ -146,7 +147,8 @@ class JournaledRunContext:
             key = f"messages:{number}:{len(taken) + 1}"
             step = self._steps.get(key)
             if step is None and f"completion:{number}" not in self._steps:
-                step = await self._log.take(key)
+                with self._run.recording():
+                    step = await self._log.take(key)
             if step is None:
                 break
             self._steps[key] = step
@@ -160,8 +162,8 @@ class JournaledRunContext:
     async def summarise(self, view: ConversationView) -> Message | None:
         """Summarise what the window left out, once in the run; None without need.
 
-        A run that began without a summary goes on without one. A model that cannot
-        take the text leaves history out unsummarised.
+        A run that began without one goes on so. A soft limit, or a model that cannot
+        take the text, leaves history out unsummarised.
         """
         self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
@@ -169,10 +171,13 @@ class JournaledRunContext:
             return Message.model_validate(done.outcome)
         if not view.to_summarise or "completion:1" in self._steps:
             return None
-        request = summary_request(view.to_summarise, model=self._config.model)
         started = monotonic()
+        request = summary_request(view.to_summarise, model=self._config.model)
         try:
             answered = await self._ask(SUMMARY_KEY, request)
+        except SoftTimeLimitReached:
+            self._run.tell_limit_again()
+            return None
         except (ContextOverflow, CompletionRefused, EmptyCompletion) as exc:
             await self.progress(f"history was left out unsummarised: {exc.code}")
             return None
@@ -243,7 +248,8 @@ class JournaledRunContext:
                     await self._spent.decided(exc, record=self._decided)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
-            await live.leave()
+            with self._run.recording():
+                await live.leave()
             raise
 
     async def _ask(
@@ -334,10 +340,6 @@ class JournaledRunContext:
     @property
     def _next_key(self) -> str:
         return f"completion:{self._completions + 1}"
-
-    async def aclose(self) -> None:
-        """Leave no mark of what was not begun."""
-        await self._log.take_back()
 
     async def step(
         self, name: str, function: Callable[[], Awaitable[JsonValue]]

@@ -78,13 +78,6 @@ class RunLog(Protocol):
         """Remove the mark of a step that is known to have had no effect."""
         ...
 
-    async def take_back(self) -> None:
-        """Remove the marks of steps that were not begun after all.
-
-        Of a completion that was to follow, and of what was cut off while it was marked.
-        """
-        ...
-
     async def take(self, key: str) -> Step | None:
         """Keep the messages sent to the run as a step; None when there are none."""
         ...
@@ -211,7 +204,9 @@ class StoreRunLog:
         await self._record_last()
         if await self._ahead.expects(start.key):
             return None
+        self._cut_off |= {start.key}
         answer = await self._store.admit_step(self._lease, start, needs)
+        self._cut_off = (self._cut_off - {start.key}) or NONE
         if isinstance(answer, Wait | Spent):
             return answer
         admitted, started = answer
@@ -223,6 +218,10 @@ class StoreRunLog:
         await self._insist(lambda: self._store.drop_start(self._lease, key))
 
     async def take_back(self) -> None:
+        """Remove the marks of steps that were not begun after all.
+
+        Of a completion that was to follow, and of what was cut off while it was marked.
+        """
         await self._ahead.take_back()
         cut_off, self._cut_off = self._cut_off, NONE
         for key in cut_off:
@@ -339,9 +338,6 @@ class DetachedRunLog:
         """Nothing is marked."""
 
     async def drop_start(self, key: str) -> None:
-        """Nothing was marked."""
-
-    async def take_back(self) -> None:
         """Nothing was marked."""
 
     async def take(self, key: str) -> Step | None:  # noqa: ARG002

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from orchestrator.embedded import redis_version
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
+from orchestrator.shipped_agents import shipped_agents
 from orchestrator.wiring import connect
 from workers.agent_manager import AgentManager, LocalAgentManager
 from workers.extensions import apply_extensions
 from workers.llm.governor import Governor
 from workers.llm_wiring import open_governor
+from workers.own_code import import_modules
 from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
 
@@ -31,6 +33,8 @@ T = TypeVar("T")
 def build_manager(settings: Settings, governor: Governor) -> AgentManager:
     """Return a manager with the extensions' agents and the settings'.
 
+    An extension may replace an agent that is shipped; one that is configured wins.
+
     Raises:
         InvalidAgent: an agent's kind or tool is not known.
     """
@@ -40,8 +44,10 @@ def build_manager(settings: Settings, governor: Governor) -> AgentManager:
     strict = settings.services.agent_manager.strict_tools
     manager = LocalAgentManager(llm, tools, governor=governor, strict_tools=strict)
     apply_extensions(manager, tools)
-    for config in settings.agents.values():
-        manager.register_agent(config)
+    shipped = shipped_agents().items()
+    for name, config in settings.agents.items():
+        if name not in manager.names or (name, config) not in shipped:
+            manager.register_agent(config)
     return manager
 
 
@@ -72,12 +78,16 @@ async def check_startup(settings: Settings) -> frozenset[str]:
     return frozenset(info.config.queue for info in manager.list_agents())
 
 
-def wait_for_redis(settings: Settings) -> None:
-    """Wait until Redis answers, before Celery asks it for anything.
+def begin(settings: Settings, modules: str | Sequence[str] | None, loader: Any) -> None:
+    """Import a project's modules, wait for Redis, before Celery asks for either.
 
     Raises:
-        StoreUnavailable: it does not within `worker.store_patience`.
+        InvalidAgent: a module cannot be imported.
+        StoreUnavailable: Redis does not answer within `worker.store_patience`.
     """
+    import_modules(modules, loader.import_task_module)
+    if settings.storage.backend != "redis":
+        return
     url = settings.storage.redis_url.get_secret_value()
     ask = partial(asyncio.to_thread, redis_version, url)
     asyncio.run(_patiently(ask, seconds=settings.worker.store_patience))

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 
 import click
+import yaml
 
 from conversations.json_value import NotStorable, check_identifier
 from orchestrator.cli import exit_codes
@@ -40,15 +41,19 @@ def command(
             raise click.UsageError(f"{field} {exc.reason}") from None
     key = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     hashed = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-    chosen = scopes or [str(scope) for scope in ApiKeySettings(hash=hashed).scopes]
+    chosen = [*scopes] or [str(scope) for scope in ApiKeySettings(hash=hashed).scopes]
     if as_json:
-        entry = {"name": name, "tenant": tenant, "scopes": list(chosen)}
-        echo_json({**entry, "key": key, "hash": hashed})
+        named = {"name": name, "tenant": tenant, "scopes": chosen}
+        echo_json({**named, "key": key, "hash": hashed})
         return
     click.echo("The key, which nothing can show again:", err=True)
     click.echo(key)
     click.echo("\nWhat the settings of the HTTP service need:\n", err=True)
-    click.echo(f"http:\n  keys:\n    {name}:\n      hash: {hashed}", err=True)
-    if tenant:
-        click.echo(f"      tenant: {tenant}", err=True)
-    click.echo(f"      scopes: [{', '.join(chosen)}]", err=True)
+    entry = {"hash": hashed, **({"tenant": tenant} if tenant else {}), "scopes": chosen}
+    click.echo(_as_yaml({"http": {"keys": {name: entry}}}), nl=False, err=True)
+
+
+def _as_yaml(lines: object) -> str:
+    """Write it as the file must hold it: a name such as `007` is quoted."""
+    text: str = yaml.safe_dump(lines, default_flow_style=None, sort_keys=False)
+    return text

@@ -84,8 +84,9 @@ async def _talk(
 
 async def _check_known(orchestrator: AsyncOrchestrator, agent: str) -> None:
     """Say before the first question what a submit would say of an unknown agent."""
+    workers = await orchestrator.workers()  # first: what they serve is then known
     known = [info.config.name for info in await orchestrator.agents()]
-    if agent not in known and await orchestrator.workers():
+    if workers and agent not in known:
         raise AgentNotFound(agent, nearest=nearest_names(agent, known))
 
 

@@ -22,7 +22,7 @@ from orchestrator.settings import Settings, load_settings
 
 _STORAGE_SECONDS = 4.0
 _START_REDIS = "`celeriac up` starts one here; or set REDIS_URL"
-
+_SCRIPTED = "workers of `celeriac up --scripted` ask the scripted one instead"
 
 State = Literal["ok", "warn", "fail"]
 
@@ -179,8 +179,9 @@ async def _endpoint_checks(name: str, *, ask: bool) -> list[Check]:
         return [Check("endpoint", "warn", f"{about}: scripted, no model", remedy)]
     if not report.usable:
         # Agents of the other endpoints can run without one that has a name.
-        state: State = "fail" if name == DEFAULT_ENDPOINT else "warn"
-        return [Check("endpoint", state, about, report.remedy)]
+        if name != DEFAULT_ENDPOINT:
+            return [Check("endpoint", "warn", about, report.remedy)]
+        return [Check("endpoint", "fail", about, f"{report.remedy}; {_SCRIPTED}")]
     if not report.advice:
         return [Check("endpoint", "ok", about)]
     return [Check("endpoint", "warn", about, line) for line in report.advice]

@@ -58,8 +58,7 @@ async def _list(tenant: str | None, *, as_json: bool) -> None:
     async with open_orchestrator() as orchestrator:
         found = await orchestrator.schedules(tenant=tenant)
     if as_json:
-        for schedule in found:
-            echo_json(schedule)
+        echo_json([schedule.model_dump(mode="json") for schedule in found])
         return
     echo_table(
         ("schedule", "agent", "cron", "time zone", "next"),

@@ -173,8 +173,8 @@ class _Fleet:
         options = ["--loglevel", "info"]
         if self.concurrency:
             options += ["-c", str(self.concurrency)]
-        for module in self.modules:
-            options += ["-I", module]
+        if self.modules:  # Celery takes the last -I alone
+            options += ["-I", ",".join(self.modules)]
         lines = {
             f"worker-{number}": worker_command("-n", f"worker-{number}@%h", *options)
             for number in range(1, self.workers + 1)

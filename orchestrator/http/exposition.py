@@ -235,7 +235,7 @@ def _of_store(overview: Overview) -> Iterator[Metric]:
     )
     yield _gauge(
         "celeriac_store_durability",
-        "What the store's writes outlive: none, process or os; always 1.",
+        "What the store's writes outlive: none, process, os or unknown; always 1.",
         ("level",),
         [((store["durability"],), 1)] if "durability" in store else [],
     )

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conversations.whole_number import whole_number
 from orchestrator.http import audit
 from orchestrator.http.problem import Problem, problem_of, response_of
 from orchestrator.http_settings import HttpSettings
@@ -103,9 +104,9 @@ class RequestLimits:
                 "compressed bodies are not taken; send it without Content-Encoding",
                 field="Content-Encoding",
             )
-        length = headers.get("content-length", "0")
+        length = whole_number(headers.get("content-length", "0"))
         limit = self._settings.max_body_bytes
-        if not length.isdigit() or int(length) > limit:
+        if length is None or length > limit:
             raise too_large(limit)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from conversations.json_value import dumps
+from conversations.whole_number import whole_number
 from orchestrator.events import TaskEvent
 from orchestrator.http.admission import admit
 from orchestrator.http.answer_forms import check_output_schema
@@ -51,9 +52,9 @@ async def _seen(
 ) -> int:
     if after is not None or last_event_id is None:
         return -1 if after is None else after
-    text = last_event_id.strip()
-    if text.isascii() and text.isdigit() and int(text) < MAX_SEQUENCE:
-        return int(text)
+    sequence = whole_number(last_event_id.strip())
+    if sequence is not None and sequence < MAX_SEQUENCE:
+        return sequence
     raise Problem(
         400,
         "invalid_last_event_id",

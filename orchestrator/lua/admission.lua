@@ -2,8 +2,8 @@
 -- Stands after the functions that it calls.
 --
 -- KEYS  behind the script's own: the gate's, if there is one, then the accounts
--- ARGV  behind the script's own: how many arguments gate_enter is given, and these, then
---       the same for budget_reserve; none where there is no gate, or no budget
+-- ARGV  behind the script's own, in words: what gate_enter is given, what budget_reserve is
+--       given; empty where there is no gate, or no budget
 
 -- Gives back what was reserved for a call that has to wait.
 local function unreserve(accounts, hold, day)
@@ -16,10 +16,8 @@ end
 
 -- Returns {'wait', ...} or {'spent', ...} as those functions do, or {'admitted', part of
 -- the gate's window or -1, day of the reservation or -1}.
-local function admit(place, first_key)
-  local entry = {unpack(ARGV, place + 1, place + ARGV[place])}
-  place = place + 1 + #entry
-  local hold = {unpack(ARGV, place + 1, place + ARGV[place])}
+local function admit(place, first_key, tenant, task)
+  local entry, hold = words(ARGV[place]), words(ARGV[place + 1])
   local has_gate, has_budget = #entry > 0, #hold > 0
   local accounts = {unpack(KEYS, has_gate and first_key + 1 or first_key)}
   local part, day = -1, -1
@@ -31,7 +29,7 @@ local function admit(place, first_key)
     day = answer[2]
   end
   if has_gate then
-    local answer = gate_enter({KEYS[first_key]}, entry)
+    local answer = gate_enter(KEYS[first_key], entry, tenant, task)
     if answer[1] == 'wait' then
       if has_budget then
         unreserve(accounts, hold, day)

@@ -1,7 +1,7 @@
 -- Lets a call begin that has no step of its own; stands after admission.lua.
 --
 -- KEYS  those of its needs
--- ARGV  its needs (admission.lua)
+-- ARGV  1 and 2 its needs (admission.lua)   3 tenant   4 task
 -- Returns what `admit` does.
 
-return admit(1, 1)
+return admit(1, 1, ARGV[3], ARGV[4])

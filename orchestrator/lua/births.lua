@@ -2,11 +2,16 @@
 -- dispatch.lua, whose KEYS and ARGV it shares. What is `asked` reads create.lua. It changes
 -- nothing by itself.
 
--- Registers the task with those of `ids` that have not ended; returns with how many.
+-- Registers the task with those of `ids` that have not ended, or whose message is part of
+-- a run that has not; returns with how many.
 local function hold_until_ended(ids)
   local held = 0
   for _, id in ipairs(ids) do
     local status = redis.call('HGET', RECORDS .. id, 'status')
+    local run = not status and redis.call('GET', RECORDS .. id .. ':joined')
+    if run then
+      id, status = run, redis.call('HGET', RECORDS .. run, 'status')
+    end
     if status and next(TRANSITIONS[status]) then
       held = held + redis.call('SADD', RECORDS .. id .. ':then', TASK_ID)
     end

@@ -15,9 +15,11 @@
 local METRICS = ROOT .. ARGV[1] .. ':metrics'
 local TENANTS = ROOT .. '_fleet:tenants'
 -- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
+-- What cannot be counted (too large a number, something else in place of the hash) is
+-- not: it must not cut a change of a task in two.
 
 local function count(field, by)
-  local value = redis.call('HINCRBY', METRICS, field, string.format('%d', by))
+  local value = redis.pcall('HINCRBY', METRICS, field, string.format('%.0f', by))
   if value == by and redis.call('HLEN', METRICS) > MOST_FIELDS then
     redis.call('HDEL', METRICS, field)
     redis.call('HINCRBY', METRICS, 'dropped', 1)
@@ -28,7 +30,7 @@ end
 -- agents freely could fill the hash.
 local function count_unfinished(status, agent, by)
   local field = 'tasks ' .. status .. ' ' .. agent
-  local value = redis.call('HINCRBY', METRICS, field, string.format('%d', by))
+  local value = redis.pcall('HINCRBY', METRICS, field, string.format('%d', by))
   if value == by and by > 0 then
     redis.call('SADD', TENANTS, ARGV[1])
   elseif value == 0 then

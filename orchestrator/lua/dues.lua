@@ -1,23 +1,21 @@
 -- Pays what a step's call owes; stands after the functions that it calls.
 --
 -- KEYS  behind the script's own, in the order of the dues
--- ARGV  the script's own; among them how many dues there are, then for each: its
---       script, how many keys, how many arguments, and the arguments
+-- ARGV  the script's own; among them the dues: '' for none, else two lines of words, what
+--       gate_leave and what budget_settle is given, or '' where nothing is owed there
 --
 -- They do not hang on the fence: the call was made, whoever holds the task now.
 
-local PAYING = {gate_leave = gate_leave, budget_settle = budget_settle}
-
--- Returns the place behind the dues.
-local function pay(place, first_key)
-  local count = tonumber(ARGV[place])
-  place = place + 1
-  for _ = 1, count do
-    local keys, arguments = tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
-    PAYING[ARGV[place]](
-      {unpack(KEYS, first_key, first_key + keys - 1)},
-      {unpack(ARGV, place + 3, place + 2 + arguments)})
-    first_key, place = first_key + keys, place + 3 + arguments
+local function pay(dues, first_key)
+  local left, settled = string.match(dues, '^(.*)\n(.*)$')
+  if not left then
+    return
   end
-  return place
+  if left ~= '' then
+    gate_leave(KEYS[first_key], words(left))
+    first_key = first_key + 1
+  end
+  if settled ~= '' then
+    budget_settle({unpack(KEYS, first_key)}, words(settled))
+  end
 end

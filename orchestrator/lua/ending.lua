@@ -130,11 +130,11 @@ end
 local function count_run(status, code, agent)
   local health = HEALTH .. agent
   if status == 'completed' then
-    redis.call('HINCRBY', health, 'successes', 1)
-    redis.call('HSET', health, 'last_success_ms', text(NOW))
+    redis.pcall('HINCRBY', health, 'successes', 1)
+    redis.pcall('HSET', health, 'last_success_ms', text(NOW))
   elseif status ~= 'cancelled' then
-    redis.call('HINCRBY', health, 'failures', 1)
-    redis.call('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
+    redis.pcall('HINCRBY', health, 'failures', 1)
+    redis.pcall('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
   end
 end
 

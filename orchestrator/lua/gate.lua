@@ -1,12 +1,11 @@
--- What every gate script shares; it changes nothing by itself.
+-- What every gate script shares; it changes nothing by itself. Stands after basics.lua and
+-- the constants of gate.py (PARTS, WAITER_MS, ...).
 --
--- ARGV  each script's own
--- KEYS  1 state (hash), of which those of the rest are made:
+-- A gate's keys: its state (hash), and beside it
 --       :permits (zset: token -> lease end)        :places (hash: task -> order)
 --       :waiting (zset: token -> order)            :window (hash: part -> count)
 --       :seen (zset: waiter or place -> end)
---
--- The constants before it (PARTS, WAITER_MS, ...) are those of gate.py.
+-- Whoever waits or has a place is seen.
 --
 -- State: v, f:<tenant> (fair shares), cool_ms, step_ms, failures, probe_ms, closed_ms
 -- (trouble since), trouble_ms (its last sign), w_part (present part and its length),
@@ -15,13 +14,14 @@
 -- A part of a window is named by the instant (ms) at which it begins, so that workers
 -- whose settings disagree on the window still count each other's calls.
 
-local STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW =
-  KEYS[1], KEYS[1] .. ':permits', KEYS[1] .. ':waiting', KEYS[1] .. ':seen',
-  KEYS[1] .. ':places', KEYS[1] .. ':window'
+local STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW
+local GATE_KEEP = 86400000
 
-local CLOCK = redis.call('TIME')
-local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
-local KEEP = 86400000
+-- Turns to a gate: what follows reads and changes that one.
+local function at_gate(key)
+  STATE, PERMITS, WAITING = key, key .. ':permits', key .. ':waiting'
+  SEEN, PLACES, WINDOW = key .. ':seen', key .. ':places', key .. ':window'
+end
 
 local function text(number)
   return string.format('%.0f', number)
@@ -70,7 +70,7 @@ end
 
 local function keep_keys()
   for _, key in ipairs({STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW}) do
-    redis.call('PEXPIRE', key, KEEP)
+    redis.call('PEXPIRE', key, GATE_KEEP)
   end
 end
 

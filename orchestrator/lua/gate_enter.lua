@@ -1,109 +1,119 @@
--- Grants a permit, or a place among those who wait.
+-- Lets a call through a gate; stands after gate.lua.
+
+-- Grants a permit to a task, or a place among those who wait.
 --
--- KEYS  gate.lua's
--- ARGV  1 token   2 task   3 tenant   4 priority   5 tokens   6 lease (ms)
---       7 in flight, 8 requests, 9 tokens at most (-1: no bound)   10 part (ms)
+-- wish  1 token   2 priority   3 tokens   4 lease (ms)
+--       5 in flight, 6 requests, 7 tokens at most (-1: no bound)   8 part (ms)
 -- Returns {'permit', part} or {'wait', reason, ms, waiters, closed for (ms)}.
+local function gate_enter(key, wish, tenant, TASK)
+  at_gate(key)
+  local TOKEN, SHARE = wish[1], 'f:' .. tenant
+  local WANTED, MOST = tonumber(wish[3]), tonumber(wish[5])
+  local MOST_REQUESTS, MOST_TOKENS = tonumber(wish[6]), tonumber(wish[7])
+  local PART_MS = tonumber(wish[8])
+  local PART = NOW - NOW % PART_MS
 
-local TOKEN, TASK, SHARE = ARGV[1], ARGV[2], 'f:' .. ARGV[3]
-local WANTED, MOST = tonumber(ARGV[5]), tonumber(ARGV[7])
-local MOST_REQUESTS, MOST_TOKENS = tonumber(ARGV[8]), tonumber(ARGV[9])
-local PART_MS = tonumber(ARGV[10])
-local PART = NOW - NOW % PART_MS
+  local somebody = redis.call('EXISTS', SEEN) == 1
+  if somebody then
+    local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', text(NOW), 'LIMIT', 0, 100)
+    for _, gone in ipairs(late) do
+      redis.call('ZREM', SEEN, gone)
+      redis.call('ZREM', WAITING, gone)
+      redis.call('HDEL', PLACES, gone)
+    end
+  end
 
-redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
-local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', text(NOW), 'LIMIT', 0, 100)
-for _, gone in ipairs(late) do
-  redis.call('ZREM', SEEN, gone)
-  redis.call('ZREM', WAITING, gone)
-  redis.call('HDEL', PLACES, gone)
-end
-if redis.call('ZSCORE', PERMITS, TOKEN) then
+  local facts = redis.call('HMGET', STATE, 'v', SHARE, 'cool_ms', 'failures', 'probe_ms',
+    'w_part', 'w_requests', 'w_tokens', 'w_oldest')
+  local reached, share, cool, failures, probe = tonumber(facts[1] or nil),
+    tonumber(facts[2] or nil), tonumber(facts[3] or nil), tonumber(facts[4] or nil),
+    tonumber(facts[5] or nil)
+
+  -- Start-time fair queueing: a tenant's next call is placed behind its last one, or
+  -- where the gate is now, so that a flood of one tenant waits behind itself.
+  local kept_place = somebody and tonumber(redis.call('HGET', PLACES, TASK) or nil)
+  local place = kept_place or math.max(reached or 0, share or 0)
+
+  -- Who comes while nobody waits need not stand in line to be the first of it.
+  local rank, in_line = 0, somebody and redis.call('EXISTS', WAITING) == 1
+  local order = text((9 - tonumber(wish[2])) * 1e12 + place)
+  if in_line then
+    redis.call('ZADD', WAITING, order, TOKEN)
+    rank = redis.call('ZRANK', WAITING, TOKEN)
+  end
+
+  -- The window is summed once in each of its parts; in between its sums are kept.
+  local requests, tokens, oldest
+  local part = text(PART) .. '/' .. wish[8]
+  local is_new_part = facts[6] ~= part
+  if is_new_part then
+    redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
+    requests, tokens, oldest = count_window(PART_MS)
+    redis.call('HSET', STATE, 'w_part', part, 'w_requests', text(requests),
+      'w_tokens', text(tokens), 'w_oldest', text(oldest or PART))
+  else
+    requests, tokens, oldest = tonumber(facts[7]), tonumber(facts[8]), tonumber(facts[9])
+  end
+
+  local held = redis.call('ZCOUNT', PERMITS, '(' .. text(NOW), '+inf')
+  local free = MOST < 0 and math.huge or MOST - held
+  local reason, ms = closed(cool, failures, probe)
+  if reason == 'unavailable' and ms == 0 and rank == 0 then
+    redis.call('HSET', STATE, 'probe_ms', text(NOW + PROBE_MS))
+    reason = nil
+  elseif not reason then
+    -- A call that alone is larger than the limit passes when the window is empty.
+    local room = MOST_TOKENS < 0 or tokens == 0 or tokens + WANTED <= MOST_TOKENS
+    local left = MOST_REQUESTS < 0 and math.huge or MOST_REQUESTS - requests
+    local leaves = (oldest or PART) + (PARTS + 1) * PART_MS - NOW
+    if left <= 0 then
+      reason, ms = 'requests', leaves
+    elseif not room then
+      reason, ms = 'tokens', leaves
+    elseif rank >= math.min(free, left) then
+      reason, ms = 'in_flight', 20 * (1 + math.max(0, rank - math.max(free, 0)))
+    end
+  end
+
+  local after = text(kept_place and share or place + 1)
+  if reason and redis.call('ZSCORE', PERMITS, TOKEN) then -- a repeat
+    if in_line then
+      redis.call('ZREM', WAITING, TOKEN)
+    end
+    return {'permit', PART}
+  end
+  if reason then
+    ms = math.max(20, math.min(ms, reason == 'in_flight' and 1000 or ms))
+    if not in_line then
+      redis.call('ZADD', WAITING, order, TOKEN)
+    end
+    if not kept_place then
+      redis.call('HSET', STATE, SHARE, after)
+      redis.call('HSET', PLACES, TASK, text(place))
+    end
+    redis.call('ZADD', SEEN, text(NOW + PLACE_MS), TASK,
+      text(NOW + ms + WAITER_MS), TOKEN)
+    keep_keys()
+    return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for() or 0}
+  end
+  if in_line then
+    redis.call('ZREM', WAITING, TOKEN)
+  end
+  if in_line or kept_place then
+    redis.call('ZREM', SEEN, TOKEN, TASK)
+    redis.call('HDEL', PLACES, TASK)
+  end
+  if redis.call('ZADD', PERMITS, text(NOW + tonumber(wish[4])), TOKEN) == 0 then
+    return {'permit', PART} -- a repeat, which is counted
+  end
+  redis.call('HSET', STATE, 'v', text(math.max(reached or 0, place)), SHARE, after,
+    'w_requests', text(requests + 1), 'w_tokens', text(tokens + WANTED))
+  redis.call('HINCRBY', WINDOW, 'r' .. text(PART), 1)
+  redis.call('HINCRBY', WINDOW, 't' .. text(PART), WANTED)
+  if is_new_part or requests == 0 then -- the window's key may be new
+    keep_keys()
+  elseif held == 0 then
+    redis.call('PEXPIRE', PERMITS, GATE_KEEP)
+  end
   return {'permit', PART}
 end
-
-local facts = redis.call('HMGET', STATE, 'v', SHARE, 'cool_ms', 'failures', 'probe_ms',
-  'w_part', 'w_requests', 'w_tokens', 'w_oldest')
-local reached, share, cool, failures, probe = tonumber(facts[1] or nil),
-  tonumber(facts[2] or nil), tonumber(facts[3] or nil), tonumber(facts[4] or nil),
-  tonumber(facts[5] or nil)
-
--- Start-time fair queueing: a tenant's next call is placed behind its last one, or
--- where the gate is now, so that a flood of one tenant waits behind itself.
-local kept_place = tonumber(redis.call('HGET', PLACES, TASK) or nil)
-local place = kept_place or math.max(reached or 0, share or 0)
-
--- Who comes while nobody waits need not stand in line to be the first of it.
-local rank, in_line = 0, redis.call('EXISTS', WAITING) == 1
-local order = text((9 - tonumber(ARGV[4])) * 1e12 + place)
-if in_line then
-  redis.call('ZADD', WAITING, order, TOKEN)
-  rank = redis.call('ZRANK', WAITING, TOKEN)
-end
-
--- The window is summed once in each of its parts; in between its sums are kept.
-local requests, tokens, oldest
-local part = text(PART) .. '/' .. ARGV[10]
-local is_new_part = facts[6] ~= part
-if is_new_part then
-  requests, tokens, oldest = count_window(PART_MS)
-  redis.call('HSET', STATE, 'w_part', part, 'w_requests', text(requests),
-    'w_tokens', text(tokens), 'w_oldest', text(oldest or PART))
-else
-  requests, tokens, oldest = tonumber(facts[7]), tonumber(facts[8]), tonumber(facts[9])
-end
-
-local held = redis.call('ZCARD', PERMITS)
-local free = MOST < 0 and math.huge or MOST - held
-local reason, ms = closed(cool, failures, probe)
-if reason == 'unavailable' and ms == 0 and rank == 0 then
-  redis.call('HSET', STATE, 'probe_ms', text(NOW + PROBE_MS))
-  reason = nil
-elseif not reason then
-  -- A call that alone is larger than the limit passes when the window is empty.
-  local room = MOST_TOKENS < 0 or tokens == 0 or tokens + WANTED <= MOST_TOKENS
-  local left = MOST_REQUESTS < 0 and math.huge or MOST_REQUESTS - requests
-  local leaves = (oldest or PART) + (PARTS + 1) * PART_MS - NOW
-  if left <= 0 then
-    reason, ms = 'requests', leaves
-  elseif not room then
-    reason, ms = 'tokens', leaves
-  elseif rank >= math.min(free, left) then
-    reason, ms = 'in_flight', 20 * (1 + math.max(0, rank - math.max(free, 0)))
-  end
-end
-
-if not kept_place then
-  redis.call('HSET', STATE, SHARE, text(place + 1))
-end
-if reason then
-  ms = math.max(20, math.min(ms, reason == 'in_flight' and 1000 or ms))
-  if not in_line then
-    redis.call('ZADD', WAITING, order, TOKEN)
-  end
-  if not kept_place then
-    redis.call('HSET', PLACES, TASK, text(place))
-  end
-  redis.call('ZADD', SEEN, text(NOW + PLACE_MS), TASK,
-    text(NOW + ms + WAITER_MS), TOKEN)
-  keep_keys()
-  return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for() or 0}
-end
-if in_line then
-  redis.call('ZREM', WAITING, TOKEN)
-end
-if in_line or kept_place then
-  redis.call('ZREM', SEEN, TOKEN, TASK)
-  redis.call('HDEL', PLACES, TASK)
-end
-redis.call('ZADD', PERMITS, text(NOW + tonumber(ARGV[6])), TOKEN)
-redis.call('HSET', STATE, 'v', text(math.max(reached or 0, place)),
-  'w_requests', text(requests + 1), 'w_tokens', text(tokens + WANTED))
-redis.call('HINCRBY', WINDOW, 'r' .. text(PART), 1)
-redis.call('HINCRBY', WINDOW, 't' .. text(PART), WANTED)
-if is_new_part or requests == 0 then -- the window's key may be new
-  keep_keys()
-elseif held == 0 then
-  redis.call('PEXPIRE', PERMITS, KEEP)
-end
-return {'permit', PART}

@@ -1,9 +1,10 @@
 -- Tells how a gate stands; changes nothing but what has run out.
 --
--- KEYS  gate.lua's
+-- KEYS  1 gate
 -- ARGV  1 part (ms)
 -- Returns {in flight, waiting, requests, tokens, closed for (ms), reason or ''}.
 
+at_gate(KEYS[1])
 redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
 local requests, tokens = count_window(tonumber(ARGV[1]))
 local reason, ms = closed(

@@ -1,7 +1,7 @@
 -- Pays what a call owes that comes to no step of its own; stands after dues.lua.
 --
 -- KEYS  those of the dues
--- ARGV  the dues (dues.lua)
+-- ARGV  1 the dues (dues.lua)
 
-pay(1, 1)
+pay(ARGV[1], 1)
 return 1

@@ -10,7 +10,8 @@ if status ~= 'pending' and status ~= 'waiting' then
   redis.call('ZREM', DUE, MEMBER)
   return {'nothing', {}}
 end
-if tonumber(redis.call('ZSCORE', DUE, MEMBER) or nil) > NOW then
+-- Another sweep may have settled a waiting task that is due for nothing more.
+if (tonumber(redis.call('ZSCORE', DUE, MEMBER) or nil) or math.huge) > NOW then
   return {'nothing', {}}
 end
 local reason = get('schema') == SCHEMA and overdue(unpack(

@@ -1,6 +1,6 @@
 -- What every task script shares; it changes nothing by itself. Stands after the
 -- functions of the conversations' append, the names of the keys that all tasks share
--- (redis_task_scripts.py) and counters.lua.
+-- (redis_task_scripts.py), counters.lua and basics.lua.
 --
 -- KEYS  1 record (hash); beside it stand its event log (stream) and its journal (hash)
 -- ARGV  1 tenant   2 task id   3 resend delay   4 longest resend delay
@@ -22,9 +22,6 @@ local SCHEMA = '1'
 
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
 local BACKSTOP = 86400000
-
-local CLOCK = redis.call('TIME')
-local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
 
 local function text(number)
   return string.format('%d', number)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.budget import Account, Amount, Reservation, Spent
-from orchestrator.dues import Admitted, Hold, Needs
+from orchestrator.dues import Admitted, Dues, Hold, Needs
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.redis_budget import RedisBudget
 from orchestrator.redis_connection import connect
@@ -33,6 +33,9 @@ class AskedBudget(RedisBudget):
         made = answer.reservation if isinstance(answer, Admitted) else answer
         assert isinstance(made, Reservation | Spent)
         return made
+
+    async def settle(self, reservation: Reservation, amount: Amount) -> None:
+        await self._toll.pay(Dues(reservation=reservation, amount=amount))
 
 
 Budget = AskedBudget | InMemoryBudget

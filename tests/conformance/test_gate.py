@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from redis.asyncio import Redis
 
-from orchestrator.dues import Admitted, Entry, Needs
+from orchestrator.dues import Admitted, Dues, Entry, Needs
 from orchestrator.gate import (
     FAILURES_TO_OPEN,
     LEASE_SECONDS,
@@ -41,6 +41,9 @@ class AskedGate(RedisGate):
         passed = answer.permit if isinstance(answer, Admitted) else answer
         assert isinstance(passed, Permit | Wait)
         return passed
+
+    async def leave(self, permit: Permit, departure: Departure) -> None:
+        await self._toll.pay(Dues(permit, departure))
 
 
 Gate = AskedGate | InMemoryGate
@@ -117,8 +120,23 @@ async def test_gates_do_not_see_each_other(gate: Gate):
 
 
 async def test_a_repeated_entry_returns_the_same_permit(gate: Gate):
-    assert await entered(gate, "1") == await entered(gate, "1")
+    first, again = await entered(gate, "1"), await entered(gate, "1")
+    assert first.token == again.token
     assert (await gate.state("g", ONE)).in_flight == 1
+
+
+async def test_a_repeat_has_its_permit_though_the_gate_is_full_and_others_wait(
+    gate: Gate,
+):
+    first = await entered(gate, "1")
+    await waits(gate, "2")
+    assert (await entered(gate, "1")).token == first.token
+    await waits(gate, "3")
+    state = await gate.state("g", ONE)
+    assert (state.in_flight, state.waiting) == (1, 2)
+    await gate.leave(first, ANSWERED)
+    await gate.leave(await until_entered(gate, "2"), ANSWERED)
+    await until_entered(gate, "3")
 
 
 async def test_a_repeated_leave_gives_back_nothing_more(gate: Gate):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from conversations.errors import RedactionFailed
-from conversations.message import Message
 from orchestrator.errors import LeaseLost
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind, StepStart
@@ -15,7 +14,7 @@ from orchestrator.store import Ending, LastStep, Lease
 from orchestrator.task import Task, TaskStatus, Usage
 from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import claim, completed, failed, running
-from tests.conformance.turn_steps import answered, asked, said
+from tests.conformance.turn_steps import answered, asked, said, without_names
 
 KEY = "completion:1"
 SPOKEN = Step(
@@ -127,17 +126,10 @@ async def test_an_end_clears_a_suspect_as_its_last_step_would(stores: Stores) ->
     assert kept.attempt == again.lease.fence == 2
 
 
-def without_bob(message: Message) -> Message:
-    if "Bob" in message.content:
-        raise ValueError("the hook knows no Bob")
-    text = message.content.replace("Ada", "…")
-    return message.model_copy(update={"content": text})
-
-
 async def test_its_words_are_redacted_and_nothing_is_changed_where_that_fails(
     open_stores: OpenStores,
 ) -> None:
-    stores = open_stores(redact=without_bob)
+    stores = open_stores(redact=without_names)
     task, lease = await began(stores)
     bob = SPOKEN.model_copy(update={"said": "Hi Bob"})
     for step, ending in ((bob, answered(task)), (SPOKEN, answered(task, "To Bob"))):

@@ -6,11 +6,12 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
+from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import LeaseState, RefusalReason
-from orchestrator.task import Task, TaskStatus
+from orchestrator.store import LeaseState, RefusalReason, TaskFilter
+from orchestrator.task import Task, TaskStatus, Usage
 from tests.conformance.task_steps import (
     claim,
     completed,
@@ -143,3 +144,84 @@ async def test_what_stands_in_place_of_a_record_costs_no_other_lease(
     await client.zadd(redis_keys.LEASES, {"foreign": "+inf"})
     assert await store.bury("another") == 0
     await sweep_until(store, whole, TaskStatus.PENDING)
+
+
+@pytest.mark.parametrize("by", ["string", "stream"])
+async def test_who_reads_a_foreign_event_log_is_told_so(
+    store: RedisTaskStore, client: Redis, by: str
+) -> None:
+    task = await submitted(store)
+    await replace_log(client, task, by=by)
+    with pytest.raises(StoreUnavailable):
+        await store.events(task.tenant, task.id)
+
+
+async def test_what_stands_in_place_of_a_record_spoils_no_listing_and_no_figures(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    foreign, whole = await submitted(store), await submitted(store)
+    await replace_record(client, foreign)
+    assert [*await store.oldest_due("default")] == [whole.agent_name]
+    page = await store.list("default", TaskFilter())
+    assert [task.id for task in page.tasks] == [whole.id]
+
+
+async def test_events_of_kinds_that_only_a_newer_release_knows_are_left_out(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    lease = (await claim(store, await submitted(store))).lease
+    known = await store.events("default", lease.task_id)
+    log, record = (
+        redis_keys.log("default", lease.task_id),
+        redis_keys.record("default", lease.task_id),
+    )
+    facts = {"type": "task.dreamt", "attempt": "1", "at_ms": "1", "data": "{}"}
+    for number in range(3):
+        await client.xadd(log, facts, id=f"0-{len(known) + 1 + number}")
+    await client.hincrby(record, "events", 3)
+    last = known[-1].sequence
+    read = await store.events("default", lease.task_id, after=last, limit=2)
+    assert read == ()
+    await store.append_events(lease, [PROGRESS])
+    (told,) = await store.events("default", lease.task_id, after=last, limit=2)
+    assert (told.type, told.sequence) == (EventType.PROGRESS, last + 4)
+
+
+async def test_a_status_of_a_newer_release_is_told_to_who_reads_events(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    task = await submitted(store)
+    await client.hset(redis_keys.record("default", task.id), "status", "dreaming")
+    with pytest.raises(UnreadableRecord):
+        await store.events("default", task.id)
+
+
+async def test_what_cannot_be_counted_keeps_no_task_from_its_end(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    task = await submitted(store)
+    health, metrics = redis_keys.health(task.agent_name), redis_keys.metrics("default")
+    for key in (health, metrics):
+        await client.delete(key)
+        await client.set(key, "foreign")
+    lease = (await claim(store, task)).lease
+    await store.record_step(lease, STEP, [PROGRESS])
+    await store.finish(lease, completed(lease), running_seconds=0)
+    types = await event_types(store, task)
+    assert types[-2:] == ["task.progress", "task.completed"]
+    assert await client.zcard(redis_keys.LEASES) == 0
+
+
+async def test_a_number_that_no_counter_holds_is_left_out(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    lease = (await claim(store, await submitted(store))).lease
+    usage = Usage(input_tokens=2**70, output_tokens=7)
+    step = STEP.model_copy(update={"name": "m", "usage": usage})
+    await store.record_step(lease, step, [PROGRESS])
+    (kept,) = await store.steps("default", lease.task_id)
+    assert kept.usage == usage
+    counters = await store.counters("default")
+    assert counters.by_labels("tokens", 2) == {("output", "m"): 7}
+    types = await event_types(store, await store.get("default", lease.task_id))
+    assert types[-1] == "task.progress"

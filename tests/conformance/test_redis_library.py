@@ -9,7 +9,10 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.lua_library import PREFIX
 from orchestrator.redis_connection import connect
+from orchestrator.redis_keys import LIBRARIES
+from orchestrator.redis_libraries import UNUSED_SECONDS
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import TaskStatus
 from tests.conformance.task_steps import AGENT, completed, running, submit, submitted
@@ -104,3 +107,67 @@ async def test_a_loading_that_broke_off_is_done_again(
     finally:
         await theirs.aclose()
         await client.execute_command("ACL", "DELUSER", "plain")
+
+
+FOREIGN = "celeriac_of_somebody_else"
+
+
+async def names(client: Redis) -> set[str]:
+    listed = await client.execute_command("FUNCTION", "LIST")
+    return {row[row.index("library_name") + 1] for row in listed}
+
+
+async def load(client: Redis, name: str) -> None:
+    function = f"redis.register_function('{name}_f', function() return 1 end)"
+    code = f"#!lua name={name}\n{function}"
+    await client.execute_command("FUNCTION", "LOAD", code)
+
+
+async def test_a_library_that_nobody_has_loaded_for_long_goes_when_one_comes(
+    client: Redis,
+) -> None:
+    unused, used, unknown = [f"{PREFIX}{digit * 40}" for digit in "abc"]
+    for name in (unused, used, unknown, FOREIGN):
+        await load(client, name)
+    now, _ = await client.time()
+    gone, long_ago = f"{PREFIX}{'d' * 40}", now - UNUSED_SECONDS
+    noted = {unused: long_ago, used: long_ago + 60, gone: now, FOREIGN: long_ago}
+    await client.zadd(LIBRARIES, noted)
+    await a_life(RedisTaskStore(client))
+    left = await names(client)
+    (ours,) = left - {used, unknown, FOREIGN}
+    assert unused not in left
+    assert left >= {used, unknown, FOREIGN}
+    assert set(await client.zrange(LIBRARIES, 0, -1)) == {ours, used, unknown}
+    assert await client.zscore(LIBRARIES, unknown) >= now
+
+
+async def test_a_worker_whose_library_was_dropped_loads_and_notes_it_again(
+    client: Redis,
+) -> None:
+    older = RedisTaskStore(client)
+    await submitted(older)
+    (name,) = await names(client)
+    await client.zadd(LIBRARIES, {name: 1})
+    for store in (RedisTaskStore(client, dispatch_window=1), older):
+        await a_life(store)  # the first brings a library of its own
+    assert name in await names(client)
+    now, _ = await client.time()
+    assert await client.zscore(LIBRARIES, name) >= now - 60
+    assert await calls(client, "function|delete") == 1
+    await a_life(RedisTaskStore(client, dispatch_window=2))
+    assert await calls(client, "function|delete") == 1
+
+
+async def test_who_may_load_a_library_and_not_look_for_others_works(
+    client: Redis, clean_redis_url: str
+) -> None:
+    rights = ["on", ">x", *UNTRUSTED, "+function|load"]
+    await client.execute_command("ACL", "SETUSER", "plain", *rights)
+    theirs = connect(clean_redis_url.replace("://", "://plain:x@", 1))
+    try:
+        await a_life(RedisTaskStore(theirs))
+    finally:
+        await theirs.aclose()
+        await client.execute_command("ACL", "DELUSER", "plain")
+    assert await calls(client, "fcall") == 3

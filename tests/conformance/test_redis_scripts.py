@@ -11,8 +11,9 @@ from orchestrator.errors import StoreFull, StoreReadOnly
 from orchestrator.redis_keys import DELTAS, ENDED, WEBHOOKS, record, task_keys
 from orchestrator.redis_scripts import RedisScripts, read_script
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.task import TaskStatus
-from tests.conformance.task_steps import submitted
+from orchestrator.task import AwaitedCall, TaskStatus
+from orchestrator.task_record import LAPSED_NOTE
+from tests.conformance.task_steps import claim, completed, running, submitted
 
 
 async def test_a_store_that_first_meets_a_full_server_writes_whole_scripts_or_none(
@@ -103,3 +104,37 @@ async def test_forgetting_looks_again_before_it_deletes(client: Redis) -> None:
     await client.zadd(ENDED, {f"default {task.id}": 1})
     await scripts.run("forget", keys, [f"default {task.id}", task.id])
     assert not await client.exists(record("default", task.id))
+
+
+async def test_a_look_at_a_waiting_task_that_another_sweep_has_settled_is_no_error(
+    client: Redis,
+) -> None:
+    """It still waits, for a decision that is due at no time."""
+    store = RedisTaskStore(client)
+    lease = await running(store)
+    soon = AwaitedCall(call_id="soon", tool="pay", timeout_seconds=0.001)
+    ever = AwaitedCall(call_id="ever", tool="pay")
+    await store.park(lease, [soon, ever], running_seconds=0)
+    await asyncio.sleep(0.01)
+    looks = [
+        await store._run("ring", "default", lease.task_id, [LAPSED_NOTE])
+        for _ in range(2)
+    ]
+    assert looks == [["rung", []], ["nothing", []]]
+    task = await store.get("default", lease.task_id)
+    assert [call.call_id for call in task.awaiting] == ["ever"]
+
+
+async def test_results_are_not_read_to_be_forgotten(client: Redis) -> None:
+    store = RedisTaskStore(client, result_ttl_seconds=0.001)
+    tasks = [await submitted(store, tags=("red",)) for _ in range(60)]
+    for task in tasks:
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease, "x" * 50_000), running_seconds=0)
+    await asyncio.sleep(0.01)
+    sent = "total_net_output_bytes"
+    before = (await client.info("stats"))[sent]
+    await store.sweep()
+    assert (await client.info("stats"))[sent] - before < 50_000 * len(tasks) / 10
+    left = [key async for key in client.scan_iter("celeriac:default:task*")]
+    assert left == []

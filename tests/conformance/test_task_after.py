@@ -119,3 +119,40 @@ async def test_the_end_of_a_task_that_joined_a_run_is_that_of_the_run(
     assert joined.result is not None
     assert joined.result.task_id == lease.task_id
     await claim(stores.tasks, after)
+
+
+async def test_who_waits_for_a_message_that_has_joined_a_run_waits_for_the_run(
+    stores: Stores,
+) -> None:
+    talk = {"conversation_id": "talk", "input": {"prompt": "In red"}}
+    lease = await running(stores.tasks, **talk)
+    steering = [Task(agent_name=AGENT, when_busy="steer", **talk) for _ in range(2)]
+    await stores.tasks.create(steering)
+    await stores.tasks.take_messages(lease, "messages:1")
+    ids = [each.id for each in steering]
+    after = [
+        await submitted(stores.tasks, after=(*ids, *more))
+        for more in ((), (lease.task_id,))
+    ]
+    for each in after:
+        assert await try_claim(stores.tasks, each) is RefusalReason.NOT_DUE
+    await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    for each in after:
+        await claim(stores.tasks, each)
+    late = await submitted(stores.tasks, after=ids)
+    await claim(stores.tasks, late)
+
+
+async def test_who_waits_for_a_run_and_for_a_message_to_it_waits_once(
+    stores: Stores,
+) -> None:
+    talk = {"conversation_id": "talk", "input": {"prompt": "In red"}}
+    lease = await running(stores.tasks, **talk)
+    steering = Task(agent_name=AGENT, when_busy="steer", **talk)
+    await stores.tasks.create([steering])
+    after = await submitted(stores.tasks, after=(steering.id, lease.task_id))
+    await stores.tasks.take_messages(lease, "messages:1")
+    assert await try_claim(stores.tasks, after) is RefusalReason.NOT_DUE
+    bells = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    assert [bell.task_id for bell in bells] == [after.id]
+    await claim(stores.tasks, after)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+from conversations.message import Message
 from orchestrator.schedule import Schedule
 from orchestrator.scheduler import submit_due
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
-from tests.conformance.conftest import Stores
+from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import AGENT, until
 
 EVERY_SECOND = "* * * * * *"
@@ -85,3 +86,24 @@ async def test_a_refused_tick_does_not_stop_the_schedule(stores: Stores) -> None
     begun: list[datetime | None] = []
     await until(moved_twice)
     assert len(await ticks(stores)) == 1
+
+
+async def test_a_tick_that_redaction_fails_on_keeps_no_other_schedule(
+    open_stores: OpenStores,
+) -> None:
+    def broken(_: Message) -> Message:
+        raise RuntimeError("out of order")
+
+    stores = open_stores(redact=broken)
+    await stores.tasks.put_schedule(schedule("a", conversation_id="c"))
+    await stores.tasks.put_schedule(schedule("b"))
+    (begun, _) = await stores.tasks.schedules("default")
+
+    async def both_go_on() -> bool:
+        await submit_due(stores.tasks)
+        (first, _) = await stores.tasks.schedules("default")
+        return bool(await ticks(stores)) and first.next_at != begun.next_at
+
+    await until(both_go_on)
+    page = await stores.tasks.list("default", TaskFilter())
+    assert {task.metadata["schedule"] for task in page.tasks} == {"b"}

@@ -24,6 +24,7 @@ from tests.conformance.task_steps import (
     sweep_until,
     turn,
 )
+from tests.conformance.turn_steps import without_names
 
 TALK = "talk"
 NOTES = {
@@ -103,8 +104,7 @@ async def test_the_sweeper_keeps_it_when_the_worker_has_vanished(
     task, lease = await began(stores, lease_seconds=0.2)
     await says(stores, lease, "So far")
     await sweep_until(stores.tasks, task, TaskStatus.PENDING)
-    # By another: what a worker takes in the millisecond of its death died with it.
-    await claim(stores.tasks, task, lease_seconds=0.2, worker="another")
+    await claim(stores.tasks, task, worker="host:2:2", lease_seconds=0.2)
     await sweep_until(stores.tasks, task, TaskStatus.FAILED)
     assert await last(stores) == f"So far\n\n{NOTES['failed']}"
 
@@ -176,13 +176,6 @@ async def test_of_a_very_long_completion_the_end_is_kept(
     text = (await last(stores)).removesuffix(f"\n\n{NOTES['failed']}")
     assert set(text) == {letter}
     assert MAX_SAID_BYTES - 4 < len(text.encode()) <= MAX_SAID_BYTES
-
-
-def without_names(message: Message) -> Message:
-    if "Bob" in message.content:
-        raise ValueError("the hook knows no Bob")
-    text = message.content.replace("Ada", "…")
-    return message.model_copy(update={"content": text})
 
 
 async def test_it_is_redacted_and_nothing_is_kept_where_that_fails(

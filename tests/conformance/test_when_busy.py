@@ -13,7 +13,7 @@ import pytest
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy
 from conversations.message import Message, Role
-from orchestrator.errors import LeaseLost
+from orchestrator.errors import IdempotencyConflict, LeaseLost
 from orchestrator.journal import StepKind
 from orchestrator.store import (
     Claim,
@@ -249,6 +249,21 @@ async def test_a_repeated_steering_submit_says_nothing_twice(stores: Stores) -> 
     other = fields | {"id": "other"}
     assert (await asked(stores, "In red", **other)).id == first.id
     assert await stores.tasks.take_messages(lease, "messages:2:1") is None
+
+
+async def test_a_conflict_with_a_message_that_joined_a_run_names_the_run(
+    stores: Stores,
+) -> None:
+    first = await asked(stores, "First")
+    lease = (await claim(stores.tasks, first)).lease
+    fields = {"when_busy": "steer", "idempotency_key": "once", "id": "joining"}
+    await asked(stores, "In red", **fields)
+    other = {"agent_name": AGENT, "conversation_id": TALK, "input": {"prompt": "No"}}
+    for same in (fields, {"idempotency_key": "once"}):
+        (refused,) = await stores.tasks.create([Task(**other, **same)])
+        assert isinstance(refused, IdempotencyConflict)
+        assert refused.task_id == first.id
+        await stores.tasks.take_messages(lease, "messages:1:1")
 
 
 async def test_a_stale_run_takes_no_messages(stores: Stores) -> None:

@@ -66,3 +66,11 @@ async def listed(stores: Stores, **fields: object) -> list[str]:
 
 async def end_data(stores: Stores, task: Task) -> dict[str, object]:
     return dict((await stores.tasks.events("default", task.id))[-1].data)
+
+
+def without_names(message: Message) -> Message:
+    """Redact Ada; a hook that fails where Bob is named."""
+    if "Bob" in message.content:
+        raise ValueError("the hook knows no Bob")
+    text = message.content.replace("Ada", "…")
+    return message.model_copy(update={"content": text})

@@ -149,6 +149,7 @@ def test_doctor_finds_what_is_missing_and_what_is_there(
     assert (code, report["ok"]) == (69, False)
     assert states["workers"] == states["endpoint"] == "fail"
     assert states["redis"] == "warn"  # the tests' server keeps nothing on disk
+    assert "up --scripted" in out
     with endpoint(stand):
         stand.start_worker()
         code, out, _ = celeriac("doctor")

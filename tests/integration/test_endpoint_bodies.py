@@ -199,6 +199,32 @@ async def test_a_server_that_talks_on_after_done_is_left():
     assert answer.message.content == "hello"
 
 
+FINISHED = (events(delta("stop", content="hello"), done=False).body or "").encode()
+
+
+@pytest.mark.parametrize("more", [b"", b"data: [DONE]", b": still here\n\n"])
+async def test_a_server_that_says_its_finish_and_no_more_has_answered(more: bytes):
+    heard = asyncio.Event()
+
+    async def keep(writer: asyncio.StreamWriter) -> None:
+        writer.write(more)
+        await heard.wait()
+
+    async with raw_server(head(SSE), FINISHED, after=keep) as url:
+        limits = CallLimits(idle_seconds=0.2)
+        provider = ChatCompletionsProvider(url, model="m", limits=limits)
+        answer = await ask(provider, stream=True)
+        heard.set()
+        await provider.aclose()
+    assert answer.message.content == "hello"
+
+
+async def test_a_server_that_fails_after_its_finish_has_failed():
+    error = b'data: {"error": {"message": "overloaded", "code": 503}}\n\n'
+    with pytest.raises(LLMUnavailable, match="overloaded"):
+        await asked(head(SSE), FINISHED + error)
+
+
 async def test_an_endless_stream_ends_with_the_total():
     async def talk(writer: asyncio.StreamWriter) -> None:
         while True:

@@ -84,3 +84,25 @@ def test_a_worker_that_cannot_serve_says_why_and_does_not_start(
     last = worker.text().strip().splitlines()[-1]
     assert said in last
     assert "Traceback" not in worker.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there is no module 'my_agents' in "),
+        ("def broken(:", "my_agents.py, line 1: SyntaxError: invalid syntax; correct"),
+        (
+            "from workers import extend\n@extend\ndef desk(manager, tools):\n    1 / 0",
+            "my_agents.py, line 4: ZeroDivisionError: division by zero; correct it",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_told_in_one_line(
+    stand: Stand, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (stand.directory / "my_agents.py").write_text(text)
+    worker = stand.start_worker("-I", "my_agents", wait=False)
+    assert worker.wait() == 2
+    assert said in worker.text().strip().splitlines()[-1]
+    assert "Traceback" not in worker.text()

@@ -10,8 +10,11 @@ import pytest
 
 from tests.integration.canned import delta, events
 from tests.integration.llm_serving import ASKED, provider_at
+from tests.integration.odd_server import SSE as SSE_FIELD
+from tests.integration.odd_server import provider_of, server
 from tests.integration.test_endpoint_bodies import SSE, head, raw_server
 from workers.errors import LLMError, StreamTruncated
+from workers.llm import gathering, stream
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.gathering import GATHER_SECONDS
 from workers.llm.provider import Completion
@@ -139,3 +142,34 @@ async def test_a_fast_stream_that_is_left_while_it_gathers_is_closed() -> None:
                     break
         async with asyncio.timeout(30):
             await left.wait()
+
+
+async def test_what_is_gathered_is_not_the_end_of_a_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection would be waited for in vain, and the next call need another."""
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 2.0)
+    monkeypatch.setattr(gathering, "_SHARE", 1e6)
+    monkeypatch.setattr(stream, "_DRAIN_SECONDS", 1.5)
+    told, numbers = asyncio.Event(), []
+
+    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
+        numbers.append(number)
+        body = token(0) + END
+        fields = ("HTTP/1.1 200 OK", SSE_FIELD, "transfer-encoding: chunked", "", "")
+        writer.write("\r\n".join(fields).encode() + b"%x\r\n%s\r\n" % (len(body), body))
+        await told.wait()
+        writer.write(b"0\r\n\r\n")
+        return True
+
+    async with (
+        server(behave) as (port, _),
+        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+    ):
+        for _ in range(2):
+            async with aclosing(provider.stream(ASKED)) as pieces:
+                await anext(pieces)
+                told.set()
+                assert isinstance(await anext(pieces), Completion)
+            told.clear()
+    assert numbers == [1, 2]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.http.app import create_app
 from orchestrator.settings import load_settings
+from tests.conformance.task_steps import completed, turn
 from tests.http_service import Service, serving
 
 BASE = "http://127.0.0.1:8000"
@@ -153,6 +156,43 @@ async def test_in_redis_a_history_comes_into_being_with_its_end(
             key async for key in store._client.scan_iter("*:default:conversation:*")
         ]
         assert [key for key in keys if not key.endswith(":tombstone")] == []
+
+
+async def test_a_history_stays_while_a_response_that_goes_on_in_it_is_under_way(
+    clean_redis_url: str,
+) -> None:
+    settings = load_settings(storage={"redis_url": clean_redis_url}, agents={})
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
+    ):
+        store, talks = app.state.parts.store, app.state.parts.conversations
+
+        async def ends(response: dict[str, Any]) -> str:
+            task = await store.get("default", task_of(response))
+            claimed = await store.claim(
+                "default", task.id, worker="w", serves=["assistant"], lease_seconds=30
+            )
+            ending = replace(completed(claimed.lease), turn=turn(f"of {task.id}"))
+            await store.finish(claimed.lease, ending, running_seconds=0)
+            return str(task.conversation_id)
+
+        def task_of(response: dict[str, Any]) -> str:
+            return f"task-{response['id'].removeprefix('resp_')}"
+
+        first = await ask(client, background=True)
+        history = await ends(first)
+        after = {"previous_response_id": first["id"], "background": True}
+        second = await ask(client, **after)
+        await client.delete(f"/v1/responses/{first['id']}")
+        assert await ends(second) == history
+        kept = await talks.get_messages(history)
+        assert [each.turn for each in kept] == [task_of(first), task_of(second)]
+        await client.delete(f"/v1/responses/{second['id']}")
+        with pytest.raises(ConversationNotFound):
+            await talks.get(history)
 
 
 async def test_in_redis_a_conversation_is_deleted_before_its_first_turn_ends(

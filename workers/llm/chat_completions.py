@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-import aiohttp
 from pydantic import SecretStr
 
 from conversations.json_value import dumps
@@ -21,7 +20,7 @@ from workers.llm.body import encoding_in, pieces_of
 from workers.llm.call_clock import CallClock
 from workers.llm.completion_parser import CompletionAccumulator
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.endpoint_client import Sent, open_client
+from workers.llm.endpoint_client import open_client
 from workers.llm.error_mapping import (
     Failure,
     bare,
@@ -33,6 +32,7 @@ from workers.llm.error_mapping import (
 from workers.llm.ollama import OLLAMA_FINGERPRINT, ollama_context
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.request_body import Dialect, changes, chat_body
+from workers.llm.sent import Sent
 from workers.llm.stream import FOREIGN_ERRORS, Answer, Payload
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class ChatCompletionsProvider:
         try:
             accumulator = CompletionAccumulator()
             while payloads := await answer.payloads():
-                self._take(payloads, accumulator)
+                self._take(payloads, accumulator, answer)
             return self._whole(accumulator, answer, request)
         except LLMError as exc:
             _drop_frames(exc)
@@ -109,7 +109,7 @@ class ChatCompletionsProvider:
         try:
             accumulator = CompletionAccumulator()
             while payloads := await answer.payloads():
-                self._take(payloads, accumulator)
+                self._take(payloads, accumulator, answer)
                 del payloads  # errors of the next are reported with variables
                 if delta := accumulator.added():
                     yield delta
@@ -139,10 +139,14 @@ class ChatCompletionsProvider:
         await self._client.aclose()
 
     def _take(
-        self, payloads: Sequence[Payload], accumulator: CompletionAccumulator
+        self,
+        payloads: Sequence[Payload],
+        accumulator: CompletionAccumulator,
+        answer: Answer,
     ) -> None:
         for payload in payloads:
             accumulator.feed(payload)
+        answer.may_end = accumulator.has_finish
         if payloads[0].get("system_fingerprint") == OLLAMA_FINGERPRINT:
             self._is_ollama = True
 
@@ -191,7 +195,7 @@ class ChatCompletionsProvider:
                 _written, request, model=model, dialect=dialect, stream=stream
             )
             sent = await clock.bound(self._send(write), first_byte)
-            if 200 <= sent.response.status < 300:
+            if 200 <= sent.status < 300:
                 return Answer(
                     sent,
                     endpoint=self._endpoint,
@@ -200,7 +204,7 @@ class ChatCompletionsProvider:
                     clock=clock,
                 )
             async with aclosing(sent):
-                failure = await clock.bound(self._read_error(sent.response), total)
+                failure = await clock.bound(self._read_error(sent), total)
             adapted = dialect.adapted_to(failure)
             if adapted is None:
                 raise error_from(failure, endpoint=self._endpoint, model=model)
@@ -222,12 +226,12 @@ class ChatCompletionsProvider:
         """
         try:
             try:
-                return Sent(await self._client.post_json(self._url, write()))
+                return await self._client.post_json(self._url, write)
             except FOREIGN_ERRORS as exc:
                 if not went_stale(exc):
                     raise
             # Other idle connections may be as dead: a client of its own.
-            return await self._send_afresh(write())
+            return await self._send_afresh(write)
         except FOREIGN_ERRORS as exc:
             error = transport_error(exc, endpoint=self._endpoint)
             cause = bare(exc, endpoint=self._endpoint)
@@ -235,28 +239,30 @@ class ChatCompletionsProvider:
         # headers, for whoever reports errors with variables.
         raise error from cause
 
-    async def _send_afresh(self, content: bytes) -> Sent:
+    async def _send_afresh(self, write: Callable[[], bytes]) -> Sent:
         fresh = open_client(self._endpoint, self._limits)
         try:
-            return Sent(await fresh.post_json(self._url, content), fresh)
+            sent = await fresh.post_json(self._url, write)
         except BaseException:
             await fresh.aclose()
             raise
+        sent.close_client = fresh.aclose
+        return sent
 
-    async def _read_error(self, response: aiohttp.ClientResponse) -> Failure:
+    async def _read_error(self, sent: Sent) -> Failure:
         """Read an error's body; what it repeats of our secrets is gone at once."""
         raw = b""
         try:
-            chunks = response.content.iter_chunked(_ERROR_BYTES)
-            async for chunk in pieces_of(chunks, encoding_in(response.headers)):
+            chunks = sent.body.iter_chunked(_ERROR_BYTES)
+            async for chunk in pieces_of(chunks, encoding_in(sent.headers)):
                 raw += chunk
                 if len(raw) >= _ERROR_BYTES:
                     break
         except FOREIGN_ERRORS:
             pass  # what came of it will do
-        is_cut = not response.content.at_eof()
+        is_cut = not sent.body.at_eof()
         text = self._endpoint.scrub(raw.decode("utf-8", "replace"), is_cut=is_cut)
-        return read_failure(response.status, text, headers=response.headers)
+        return read_failure(sent.status, text, headers=sent.headers)
 
 
 def _drop_frames(error: LLMError) -> None:

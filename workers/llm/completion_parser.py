@@ -85,6 +85,11 @@ class CompletionAccumulator:
                 self._feed_choice(choice)
                 return
 
+    @property
+    def has_finish(self) -> bool:
+        """Whether the model has said why it ended."""
+        return bool(self._finish)
+
     def added(self) -> TextDelta | None:
         """Return the text that came since this was last asked, if any came."""
         text = mended("".join(self._text[self._told_text :]))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "http://localhost:11434/v1"
 DEFAULT_MODEL = "gpt-oss:20b"
 _OLLAMA_PORT = 11434
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def proxy_login(username: str, password: str) -> dict[str, str]:
@@ -71,6 +72,11 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
+        for name in self.headers:
+            if not _HEADER_NAME.fullmatch(name):
+                raise InvalidEndpoint(
+                    f"{name!r} is no name of a header; use letters, digits and hyphens"
+                )
         headers = self.request_headers().items()
         if broken := [(name, len(value)) for name, value in headers if _breaks(value)]:
             name, length = broken[0]

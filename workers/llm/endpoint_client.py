@@ -1,4 +1,4 @@
-"""The HTTP client of one endpoint: aiohttp's connections, our limits and no cookies.
+"""The HTTP client of one endpoint: aiohttp's connections, and our limits.
 
 httpx alone reads proxies, and is loaded where there is one: with what it imports it is
 four MiB of a worker (decision 8).
@@ -6,30 +6,18 @@ four MiB of a worker (decision 8).
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
-from aiohttp import (
-    BytesPayload,
-    ClientPayloadError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    StreamReader,
-    TCPConnector,
-)
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import ClientTimeout, ConnectionTimeoutError, TCPConnector
 
-from orchestrator.trace_context import HEADER, present_traceparent
 from workers.errors import InvalidEndpoint
 from workers.llm.endpoint import CallLimits, Endpoint, proxy_login
+from workers.llm.sent import Prepared, Sent, send
 
 if TYPE_CHECKING:
     import httpx
@@ -46,16 +34,6 @@ class _Way:
     """Beside those of each request."""
     proxy: str | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
-
-
-class _LetGo(BytesPayload):
-    """A body that is kept until it is written, not until its answer has come."""
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        await super().write_with_length(writer, content_length)
-        self._value = b""
 
 
 class EndpointClient:
@@ -78,64 +56,56 @@ class EndpointClient:
         self._tls = endpoint.tls_context()
         self._way = _way_to(endpoint)
         self._time_limits = ClientTimeout(sock_connect=limits.connect_seconds)
+        self._prepared: dict[tuple[str, str], Prepared] = {}
 
     @cached_property
-    def _session(self) -> ClientSession:
-        connector = TCPConnector(
+    def _connector(self) -> TCPConnector:
+        return TCPConnector(
             keepalive_timeout=_IDLE_SECONDS,
             ssl=self._tls,
             limit=self._limits.max_connections,
         )
-        # Runs of all users share it.
-        return ClientSession(
-            connector=connector, headers=self._headers, cookie_jar=DummyCookieJar()
-        )
 
-    def post_json(self, url: str, content: bytes) -> Awaitable[ClientResponse]:
-        """Send a body, and the trace that it belongs to.
+    def post_json(self, url: str, write: Callable[[], bytes]) -> Awaitable[Sent]:
+        """Send a body, written once there is a connection, and its trace.
 
-        The response is to be read and closed by the caller, who keeps no body.
+        The response is to be read and closed by the caller.
 
         Raises:
             aiohttp.ClientError, OSError: no answer came.
         """
-        return self._send("POST", url, _LetGo(content))
+        return self._send("POST", url, write)
 
-    def get(self, url: str) -> Awaitable[ClientResponse]:
+    def get(self, url: str) -> Awaitable[Sent]:
         """Ask for what an address holds; otherwise as `post_json`."""
         return self._send("GET", url, None)
 
-    def _send(
-        self, method: str, url: str, body: BytesPayload | None
-    ) -> Awaitable[ClientResponse]:
-        way, trace = self._way, present_traceparent()
-        return self._session.request(
+    async def _send(
+        self, method: str, url: str, write: Callable[[], bytes] | None
+    ) -> Sent:
+        asked = self._prepared.get((method, url)) or self._prepare(method, url)
+        try:
+            connection = await self._connector.connect(
+                asked.request, [], self._time_limits
+            )
+        except TimeoutError as exc:
+            raise ConnectionTimeoutError(f"no connection to {url} in time") from exc
+        return await send(asked, connection, write)
+
+    def _prepare(self, method: str, url: str) -> Prepared:
+        prepared = self._prepared[method, url] = Prepared(
             method,
             url,
-            headers={**way.headers, HEADER: trace} if trace else way.headers,
-            data=body,
-            allow_redirects=False,
-            auto_decompress=False,
-            timeout=self._time_limits,
-            proxy=way.proxy,
-            proxy_headers=way.proxy_headers,
+            headers={**self._headers, **self._way.headers},
+            proxy=self._way.proxy,
+            proxy_headers=self._way.proxy_headers,
         )
+        return prepared
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if "_session" in vars(self):
-            await self._session.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
+        if "_connector" in vars(self):
+            await self._connector.close()
 
 
 def _way_to(endpoint: Endpoint) -> _Way:
@@ -173,53 +143,6 @@ def _proxy_of_environment(url: str) -> httpx.Proxy | None:
         raise TypeError("a client of httpx-aiohttp has transports of aiohttp alone")
     proxy: httpx.Proxy | None = transport.proxy
     return proxy
-
-
-class Sent:
-    """The response to a request, and the client that was made for it alone."""
-
-    def __init__(
-        self, response: ClientResponse, own_client: EndpointClient | None = None
-    ) -> None:
-        self.response = response
-        self._own_client = own_client
-        self._unwatch = _watched(response)
-
-    async def aclose(self) -> None:
-        """Close what is not read; the connection of what is was given back."""
-        self._unwatch()
-        self.response.close()
-        if self._own_client is not None:
-            await self._own_client.aclose()
-
-
-def _watched(response: ClientResponse) -> Callable[[], object]:
-    """Have a body fail that its connection does not outlive; return what stops that.
-
-    aiohttp closes a connection whose chunks are broken and does not tell the body: who
-    reads it would wait for the time limit.
-    """
-    connection = response.connection  # none when the body came with the head
-    protocol = connection.protocol if connection is not None else None
-    closed = protocol.closed if protocol is not None else None
-    if closed is None:
-        return lambda: None
-    closed.remove_done_callback(_take_error)  # of the connection's last answer
-    closed.add_done_callback(_take_error)
-    fail = partial(_fail, response.content)
-    closed.add_done_callback(fail)
-    return partial(closed.remove_done_callback, fail)
-
-
-def _take_error(closed: Future[None]) -> None:
-    """Let nobody miss the error of a connection that was lost while it was idle."""
-    if not closed.cancelled():
-        closed.exception()
-
-
-def _fail(body: StreamReader, _: Future[None]) -> None:
-    if not body.is_eof() and body.exception() is None:
-        body.set_exception(ClientPayloadError("the connection ended before the body"))
 
 
 def open_client(endpoint: Endpoint, limits: CallLimits) -> EndpointClient:

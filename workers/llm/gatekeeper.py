@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import NamedTuple
 
 from orchestrator.dues import Admitted, Needs
 from orchestrator.errors import StoreUnavailable
@@ -43,13 +42,6 @@ _TROUBLE = frozenset({CallOutcome.REFUSED, CallOutcome.UNAVAILABLE})
 
 Ask = Callable[[], Awaitable[Admitted | Wait]]
 """Asks once whether a call may begin; safe to repeat."""
-
-
-class Passage(NamedTuple):
-    """A call that may be made now, and how long it waited for that."""
-
-    admitted: Admitted
-    waited_seconds: float = 0.0
 
 
 class Gatekeeper:
@@ -85,8 +77,10 @@ class Gatekeeper:
         *,
         token: str,
         may_park: bool,
-    ) -> Passage:
+    ) -> tuple[Admitted, float]:
         """Wait until a call may begin that a gate or a budget stands before.
+
+        Returns what it holds, and how many seconds it waited.
 
         Args:
             endpoint: What it is for.
@@ -119,7 +113,7 @@ class Gatekeeper:
             raise
         if answer.permit is not None:
             self._hold(answer.permit)
-        return Passage(answer, waited)
+        return answer, waited
 
     async def _wait(
         self, endpoint: ServedEndpoint, wait: Wait, *, token: str, parks_at: float

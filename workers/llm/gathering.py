@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import ClientResponse
+from workers.llm.sent import Sent
 
 GATHER_SECONDS: Final = 0.1
 """So long pieces gather at most; as long as what viewers see of them."""
@@ -23,11 +23,9 @@ _MUCH_BYTES: Final = 64 * 1024
 class Gathering:
     """Reads a stream; its first piece as soon as it comes."""
 
-    def __init__(
-        self, response: ClientResponse, read: Callable[[], Awaitable[bytes]]
-    ) -> None:
-        """Read the body of a response by what returns its next piece."""
-        self._response = response
+    def __init__(self, sent: Sent, read: Callable[[], Awaitable[bytes]]) -> None:
+        """Read a response's body by what returns its next piece."""
+        self._sent = sent
         self._read = read
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
@@ -47,7 +45,7 @@ class Gathering:
 
     async def _rest(self) -> None:
         """Leave to the kernel what comes, unless the end has come."""
-        connection = self._response.connection
+        connection = self._sent.connection
         transport = connection.transport if connection is not None else None
         if transport is None:
             return

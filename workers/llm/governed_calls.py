@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from os import urandom
+from itertools import count
+from secrets import token_hex
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Amount, Spent
@@ -37,6 +38,9 @@ class CallRules:
         self.toll = toll
         self._insist = Insistence(patience_seconds=STORE_PATIENCE_SECONDS)
         self._answer_tokens: dict[str, float] = {}
+        process = token_hex(8)
+        self.wishes = (f"{process}-{n}" for n in count())
+        """A name for each, which no other process gives."""
 
     def answer_tokens(self, gate: str, most: int | None) -> int:
         """Return how long an answer is likely to be."""
@@ -104,12 +108,12 @@ class GovernedCalls:
         is_open = self._rules.gatekeeper.is_open(endpoint, gate)
         if is_open and not self._bounds:
             return Passed(gate, _ADMITTED)
-        token = urandom(16).hex()  # a repeat with it takes nothing more
+        token = next(self._rules.wishes)  # a repeat with it takes nothing more
         entry = None if is_open else self._entry(call, gate, token)
         needs = Needs(entry, self._hold(call, token))
         ask = partial(self._asked, call, needs)
         try:
-            passage = await self._rules.gatekeeper.enter(
+            admitted, waited = await self._rules.gatekeeper.enter(
                 endpoint, needs, ask, token=token, may_park=self._may_park
             )
         except (asyncio.CancelledError, LeaseLost, StoreUnavailable):
@@ -117,8 +121,8 @@ class GovernedCalls:
             if needs.hold is not None:
                 await self._rules.give_back(needs.hold)
             raise
-        self._waited_seconds += passage.waited_seconds
-        return Passed(gate, passage.admitted)
+        self._waited_seconds += waited
+        return Passed(gate, admitted)
 
     async def end(
         self, call: Call, passed: Passed, error: BaseException | None, *, owes: bool

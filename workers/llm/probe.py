@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Mapping
+from contextlib import aclosing
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -98,7 +99,7 @@ async def probe(
     try:
         async with (
             asyncio.timeout(timeout_seconds),
-            open_client(endpoint, limits) as client,
+            aclosing(open_client(endpoint, limits)) as client,
         ):
             answer = await ask_small(client, f"{endpoint.base_url}/models")
             if answer.status == 404:

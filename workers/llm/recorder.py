@@ -29,7 +29,7 @@ from workers.llm.call_clock import CallClock
 from workers.llm.double import HEADER, Double
 from workers.llm.double_script import HttpReply
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.endpoint_client import Sent, open_client
+from workers.llm.endpoint_client import open_client
 from workers.llm.endpoint_settings import endpoint_of, limits_of
 from workers.llm.error_mapping import transport_error
 from workers.llm.recorded_answer import MayHoldSecret, kept_body, kept_text
@@ -79,22 +79,22 @@ class Recorder:
     async def _asked(self, body: JsonObject) -> dict[str, object]:
         """Pass a request on; return what is kept of the answer."""
         url = f"{self._endpoint.base_url}/chat/completions"
-        sent = Sent(await self._client.post_json(url, dumps(body).encode()))
-        async with aclosing(sent):
-            response, secrets = sent.response, self._endpoint.secrets
+        text = dumps(body).encode()
+        async with aclosing(await self._client.post_json(url, lambda: text)) as sent:
+            secrets = self._endpoint.secrets
             raw = await gathered(
-                response.content.iter_chunked(_CHUNK_BYTES),
-                response.headers,
+                sent.body.iter_chunked(_CHUNK_BYTES),
+                sent.headers,
                 most_bytes=self._limits.max_bytes,
             )
             headers = {
                 name.lower(): kept_text(value, secrets)
-                for name, value in response.headers.items()
+                for name, value in sent.headers.items()
                 if name.lower() in _KEPT_HEADERS
                 or name.lower().startswith(_KEPT_PREFIX)
             }
             kept = kept_body(raw, secrets)
-            return {"status": response.status, "headers": headers, "body": kept}
+            return {"status": sent.status, "headers": headers, "body": kept}
 
     async def aclose(self) -> None:
         """Close the connections to the endpoint."""

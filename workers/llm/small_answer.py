@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from conversations.json_value import JsonObject, dumps
 from workers.llm.body import gathered
-from workers.llm.endpoint_client import EndpointClient, Sent
+from workers.llm.endpoint_client import EndpointClient
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Lists of hosted models have about one."""
@@ -44,12 +44,11 @@ async def ask_small(
         BodyTooLarge: it was not.
         aiohttp.ClientError, OSError: no whole answer came.
     """
-    asked = (
-        client.get(url) if body is None else client.post_json(url, dumps(body).encode())
-    )
-    async with aclosing(Sent(await asked)) as sent:
-        response = sent.response
-        raw = await gathered(
-            response.content.iter_any(), response.headers, most_bytes=MOST_BYTES
-        )
-        return SmallAnswer(response.status, raw)
+    if body is None:
+        asked = client.get(url)
+    else:
+        text = dumps(body).encode()
+        asked = client.post_json(url, lambda: text)
+    async with aclosing(await asked) as sent:
+        raw = await gathered(sent.body.iter_any(), sent.headers, most_bytes=MOST_BYTES)
+        return SmallAnswer(sent.status, raw)

@@ -14,14 +14,14 @@ import aiohttp
 
 from conversations.json_value import loads
 from conversations.mending import mended
-from workers.errors import LLMError, MalformedCompletion
+from workers.errors import LLMError, LLMUnavailable, MalformedCompletion
 from workers.llm.body import Undecodable, encoding_in, is_known, piece_by_piece
 from workers.llm.call_clock import CallClock, Watch
 from workers.llm.endpoint import CallLimits, Endpoint
-from workers.llm.endpoint_client import Sent
 from workers.llm.error_mapping import bare, error_from, failure_in, has_failed
 from workers.llm.event_stream import DONE, NOT_JSON, EventStream
 from workers.llm.gathering import Gathering
+from workers.llm.sent import Sent
 from workers.llm.waits import used_up_seconds
 
 Payload = dict[str, object]
@@ -48,8 +48,10 @@ class Answer:
     ) -> None:
         self.ended = False
         """Whether the endpoint said that this was all."""
+        self.may_end = False
+        """Whether the model has said its finish: silence after it loses nothing."""
         self._sent = sent
-        self._headers = sent.response.headers
+        self._headers = sent.headers
         self._endpoint = endpoint
         self._model = model
         self._limits = limits
@@ -67,8 +69,8 @@ class Answer:
         self._first: bytes | None = None
         self._understood = False
         self._is_over = False
-        self._body = sent.response.content
-        self._read = piece_by_piece(self._body, self._encoding)
+        self._body = sent.body
+        self._read = self._read_at_once = piece_by_piece(self._body, self._encoding)
 
     @cached_property
     def _events(self) -> EventStream:
@@ -130,7 +132,7 @@ class Answer:
             if self._is_stream:
                 self._pending = self._events.feed(self._first)
         if self._is_stream:
-            self._read = Gathering(self._sent.response, self._read).next
+            self._read = Gathering(self._sent, self._read).next
 
     async def _document(self) -> object:
         if self._media_type and "json" not in self._media_type:
@@ -203,6 +205,7 @@ class Answer:
     def _end(self) -> None:
         if not self.ended:
             self.ended = True
+            self._read = self._read_at_once  # to gather may take all of that time
             self._wait_until(self._clock.elapsed_seconds() + _DRAIN_SECONDS)
 
     async def _read_on(self) -> bool:
@@ -211,8 +214,8 @@ class Answer:
             chunk = await self._next_chunk()
         except FOREIGN_ERRORS:
             return False
-        except LLMError:
-            if self.ended:
+        except LLMError as exc:
+            if self.ended or (self.may_end and isinstance(exc, LLMUnavailable)):
                 return False
             raise
         self._is_over = not chunk
@@ -280,7 +283,7 @@ class Answer:
             f"{self._endpoint.base_url} {mended(what)}; set OPENAI_BASE_URL to an"
             " endpoint that speaks Chat Completions",
             endpoint=self._endpoint.base_url,
-            status=self._sent.response.status,
+            status=self._sent.status,
             body=self.kept,
         )
 

@@ -49,9 +49,23 @@ class DaemonThreads:
         with self._lock:
             self._waiting.append(run)
             if self._threads < self._limit:
-                Thread(target=self._work, name=self._name, daemon=True).start()
-                self._threads += 1
+                self._add_thread()
         return future
+
+    def _add_thread(self) -> None:
+        """Start a thread; where the system gives no more, those there are will do.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        try:
+            Thread(target=self._work, name=self._name, daemon=True).start()
+        except RuntimeError:
+            if not self._threads:
+                self._waiting.pop()  # the caller is told that it does not run
+                raise
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while True:

@@ -64,6 +64,7 @@ from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.http_settings import Scope
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.store import TaskFilter
 from orchestrator.task import Task
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
@@ -197,6 +198,10 @@ async def _delete_history(
 ) -> None:
     """Delete a hidden history that no other response goes on in."""
     talks = celeriac.conversations
+    wanted = TaskFilter(conversation_id=conversation_id)
+    newest = (await celeriac.list(wanted, limit=1, tenant=task.tenant)).tasks
+    if any(not each.status.is_terminal for each in newest):
+        return  # its turn comes with its end
     try:
         last = await talks.get_messages(conversation_id, limit=1, tenant=task.tenant)
         if not last or last[-1].turn in (task.id, None):

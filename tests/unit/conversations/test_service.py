@@ -123,6 +123,7 @@ async def test_a_tool_message_without_its_call_is_refused(
         lambda service: service.list(limit=10**9),
         lambda service: service.list(cursor="not a cursor"),
         lambda service: service.list(cursor="9" * 30),
+        lambda service: service.list(cursor="9" * 5000),
         lambda service: service.list(tenant="*"),
         lambda service: service.get_messages("talk", limit=-1),
         lambda service: service.get_messages("talk", before=-1),

@@ -23,7 +23,7 @@ from orchestrator.cli.options import duration, json_object
 from orchestrator.cli.processes import storage_environment
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.cli.submit import read_input
-from orchestrator.cli.up import _announced
+from orchestrator.cli.up import _announced, _Fleet
 from orchestrator.embedded import RedisServer
 from orchestrator.errors import (
     AgentNotFound,
@@ -252,3 +252,18 @@ def test_an_import_takes_a_byte_order_mark_and_names_what_is_no_utf8() -> None:
     assert [line.strip() for line in lines] == ["a", "b"]
     with pytest.raises(InvalidHistory, match=r"line 2 is no UTF-8 text \(byte 3\)"):
         list(text_of(io.BytesIO(b"a\nbc\xff")))
+
+
+def test_up_gives_its_workers_all_modules() -> None:
+    fleet = _Fleet(
+        workers=1,
+        concurrency=None,
+        modules=("a", "b"),
+        flower=False,
+        flower_port=1,
+        http=False,
+    )
+    options = fleet.commands()["worker-1"]
+    # Celery takes the last -I alone.
+    assert options.count("-I") == 1
+    assert options[options.index("-I") + 1] == "a,b"

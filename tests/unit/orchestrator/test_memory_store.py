@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.memory_store import InMemoryTaskStore
+from tests.conformance.task_steps import completed, running, submit
 
 
 async def test_a_sweep_forgets_conversations_whose_time_is_over() -> None:
@@ -32,3 +33,21 @@ async def test_a_sweep_forgets_conversations_whose_time_is_over() -> None:
     now += timedelta(days=1)
     await store.sweep()
     assert remembered() == (1, 0)
+
+
+async def test_a_run_that_is_forgotten_takes_along_what_has_joined_it() -> None:
+    store = InMemoryTaskStore(result_ttl_seconds=0.0)
+    talk = {"conversation_id": "talk"}
+    lease = await running(store, idempotency_key="first", **talk)
+    for number in range(3):
+        more = {"when_busy": "steer", "idempotency_key": f"more-{number}"}
+        assert (await submit(store, **talk, **more)).task.id == lease.task_id
+    await store.take_messages(lease, "messages:1")
+    await store.finish(lease, completed(lease), running_seconds=0)
+    acceptance, ledger = store._acceptance, store._ledger
+    assert len(acceptance._by_key) == 4
+    assert len(ledger.joined) == 3
+    await store.sweep()
+    assert not acceptance._by_key
+    assert not ledger.joined
+    assert not store._turns._taken_in

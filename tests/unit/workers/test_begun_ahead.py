@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.budget import Account, Amount
+from orchestrator.dues import Hold, Needs
 from orchestrator.errors import StoreFull
 from orchestrator.journal import Step, StepKind, StepStart
 from orchestrator.memory_store import InMemoryTaskStore
@@ -28,12 +30,20 @@ class CountingStore(InMemoryTaskStore):
         self.marked: list[str] = []
         self.is_full = False
         self.answers = True
+        self.admitted = asyncio.Event()
 
     async def record_step(self, *args: Any, **options: Any) -> Recorded:
         recorded = await super().record_step(*args, **options)
         if not self.answers:
             await asyncio.Event().wait()
         return recorded
+
+    async def admit_step(self, *args: Any) -> Any:
+        answer = await super().admit_step(*args)
+        self.admitted.set()
+        if not self.answers:
+            await asyncio.Event().wait()
+        return answer
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         self.marked.append(start.key)
@@ -145,6 +155,37 @@ async def test_a_run_that_is_cancelled_while_it_marks_takes_the_mark_back() -> N
     recording.cancel()
     with pytest.raises(asyncio.CancelledError):
         await recording
+    await log.take_back()
+    assert await marks_left(store, lease) == []
+
+
+def needs() -> Needs:
+    account = Account(kind="task", name="t", max_tokens=1000)
+    return Needs(hold=Hold("default", "token", (account,), Amount(10, 0)))
+
+
+async def test_another_that_is_admitted_first_leaves_no_mark_of_it() -> None:
+    """A summary comes before the completion that was marked with the claim."""
+    store = CountingStore()
+    log, lease = await open_log(store)
+    await log.record(TOOL, (), then=NEXT)
+    summary = StepStart(key="summary", kind=StepKind.COMPLETION)
+    assert await log.admit(summary, needs()) is not None
+    await log.start(summary)
+    await log.take_back()
+    assert store.marked == [summary.key]  # by its admission
+    assert await marks_left(store, lease) == [summary.key]
+
+
+async def test_a_run_that_is_cancelled_while_it_is_admitted_leaves_no_mark() -> None:
+    store = CountingStore()
+    log, lease = await open_log(store)
+    store.answers = False
+    asking = asyncio.create_task(log.admit(NEXT, needs()))
+    await store.admitted.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
     await log.take_back()
     assert await marks_left(store, lease) == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.executor_bench import (
@@ -13,6 +15,7 @@ from tests.unit.workers.executor_bench import (
 )
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import (
+    AgentFailed,
     GateClosed,
     SoftTimeLimitReached,
 )
@@ -141,7 +144,7 @@ async def test_the_hard_limit_times_the_task_out(bench: Bench) -> None:
         return "never"
 
     bench.agent(stubborn)
-    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=0.1)
+    task = await bench.submit(soft_time_limit_seconds=0.05, time_limit_seconds=1)
     _, task = await bench.run(task)
     assert task.status is TaskStatus.TIMED_OUT
     assert task.failure is not None
@@ -179,6 +182,23 @@ async def test_a_drain_releases_at_the_next_step_and_counts_no_attempt(
     assert (await bench.run(task))[0] == "unserved"
 
 
+async def test_an_agent_that_fails_while_its_worker_leaves_has_failed(
+    bench: Bench,
+) -> None:
+    async def fail(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise AgentFailed("it was in the midst of it") from None
+        return "never"
+
+    bench.agent(fail)
+    running = await until_running(bench, await bench.submit())
+    bench.executor.abandon()
+    word, task = await asyncio.wait_for(running, 5)
+    assert (word, task.status) == ("failed", TaskStatus.FAILED)
+
+
 async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
     async def work(ctx: RunContext, given: AgentInput) -> str:
         raise asyncio.CancelledError
@@ -211,6 +231,36 @@ async def test_a_soft_limit_while_an_event_is_written_still_gives_an_answer(
     bench.agent(work)
     executor, store = other_store(bench, SlowEvents())
     task = Task(agent_name="agent", soft_time_limit_seconds=0.1, time_limit_seconds=9)
+    await store.create([task])
+    assert (await executor.run("default", task.id)).word == "completed"
+
+
+async def test_a_soft_limit_while_a_run_reads_what_it_follows_gives_an_answer(
+    bench: Bench,
+) -> None:
+    class SlowEnds(InMemoryTaskStore):
+        async def ends(self, tenant, task_ids):
+            (run,) = executor.runs.values()
+            while run.interrupt_reason is None:
+                await asyncio.sleep(0.01)
+            return await super().ends(tenant, task_ids)
+
+    async def nothing() -> None: ...
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        with pytest.raises(SoftTimeLimitReached):
+            await ctx.step("more", nothing)
+        return "so far"
+
+    bench.agent(work)
+    executor, store = other_store(bench, SlowEnds())
+    task = Task(
+        agent_name="agent",
+        after=("task-unknown",),
+        after_failure="run",
+        soft_time_limit_seconds=0.05,
+        time_limit_seconds=9,
+    )
     await store.create([task])
     assert (await executor.run("default", task.id)).word == "completed"
 

@@ -17,9 +17,10 @@ from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Claim, Creation, Doorbell, Lease, Started
 from orchestrator.task import RetryPolicy, Task, TaskStatus
 from workers import begun_ahead
-from workers.agent_manager import LocalAgentManager
+from workers.agent_manager import Execution, LocalAgentManager, RunStart
 from workers.agents.agent import Agent, AgentInput, AgentResult, RunContext
 from workers.agents.llm_agent import LLMAgent
+from workers.errors import AgentFailed
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.scripted import Script, ScriptedLLMProvider
 from workers.tools.registry import ToolRegistry
@@ -58,6 +59,12 @@ class AwayConversations(InMemoryConversationStore):
 class Stand:
     """One agent on a store that notes marks."""
 
+    made: type[LocalAgentManager] = LocalAgentManager
+
+    def asked(self) -> Any:
+        """Return the manager that the executor knows."""
+        return self.manager
+
     def __init__(
         self,
         replies: Script = ("Done.",),
@@ -68,14 +75,13 @@ class Stand:
     ) -> None:
         self.store = MarkingStore(None)
         self.llm = ScriptedLLMProvider(replies=replies)
-        manager = LocalAgentManager(self.llm, ToolRegistry())
-        manager.register_agent(AgentConfig(name="agent", **config), agent)
-        self.manager = manager
+        self.manager = self.made(self.llm, ToolRegistry())
+        self.manager.register_agent(AgentConfig(name="agent", **config), agent)
         known = conversations or InMemoryConversationStore()
         parts = ExecutorParts(
             store=self.store,
             queue=self,
-            manager=manager,
+            manager=self.asked(),
             conversations=StoredConversationService(known),
             conversation_config=ConversationConfig(),
         )
@@ -169,3 +175,40 @@ async def test_a_drained_run_leaves_no_mark() -> None:
     assert stand.store.dropped == ["completion:1"]
     assert await unknown(stand, task) == ()
     assert stand.llm.requests == []
+
+
+class Refusing(LocalAgentManager):
+    """Ends a run before it is anything of ours."""
+
+    async def execute_run(self, start: RunStart) -> Execution:
+        raise AgentFailed("not today")
+
+
+async def test_a_manager_that_begins_no_run_leaves_no_mark() -> None:
+    class Refused(Stand):
+        made = Refusing
+
+    stand = Refused()
+    task = await stand.run(input={"prompt": "hi"})
+    assert task.status is TaskStatus.FAILED
+    assert stand.store.dropped == ["completion:1"]
+
+
+class Bare:
+    """A manager of one's own: what every one must have, and no more."""
+
+    def __init__(self, manager: LocalAgentManager) -> None:
+        self.names = manager.names
+        self.get_config = manager.get_config
+        self.execute_run = manager.execute_run
+
+
+async def test_a_manager_need_not_say_whose_runs_ask_at_once() -> None:
+    class Plain(Stand):
+        def asked(self) -> Bare:
+            return Bare(self.manager)
+
+    stand = Plain()
+    task = await stand.run(input={"prompt": "hi"})
+    assert task.status is TaskStatus.COMPLETED
+    assert stand.store.marked == ["completion:1"]

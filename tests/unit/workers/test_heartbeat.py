@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from conversations.conversation import ConversationConfig
 from orchestrator.agent_config import AgentConfig, WorkerInfo
@@ -71,8 +74,31 @@ async def beating(
     store: InMemoryTaskStore,
 ) -> AsyncIterator[Callable[..., Awaitable[list[Run]]]]:
     """Watch a process by its heartbeat; yields what starts runs of agents there."""
-    loop, directory = LoopThread("runs"), InMemoryAgentDirectory()
+    loop = LoopThread("runs")
     under_way: list[asyncio.Future[Outcome]] = []
+    executor = executor_on(store)
+
+    async def start(*names: str) -> list[Run]:
+        creations = await store.create([Task(agent_name=name) for name in names])
+        ids = [each.task.id for each in creations if isinstance(each, Creation)]
+        calls = [executor.run("default", task_id) for task_id in ids]
+        runs = [asyncio.run_coroutine_threadsafe(call, loop.loop) for call in calls]
+        under_way.extend(map(asyncio.wrap_future, runs))
+        return list(zip(ids, under_way, strict=True))
+
+    heartbeat = heartbeat_of(executor, store, loop)
+    heartbeat.start()
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield start
+    finally:
+        loop.loop.call_soon_threadsafe(executor.abandon)
+        await asyncio.wait(under_way, timeout=DEADLINE_SECONDS)
+        await asyncio.to_thread(heartbeat.close)
+        loop.close()
+
+
+def executor_on(store: InMemoryTaskStore) -> Executor:
     manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry())
     manager.register_agent(AgentConfig(name="patient"), Patient())
     manager.register_agent(AgentConfig(name="blocker"), Blocker())
@@ -83,22 +109,20 @@ async def beating(
         conversations=None,
         conversation_config=ConversationConfig(),
     )
-    executor = Executor(parts, worker="w", limits=ExecutorLimits())
+    return Executor(parts, worker="w", limits=ExecutorLimits())
+
+
+def heartbeat_of(
+    executor: Executor, store: InMemoryTaskStore, loop: LoopThread
+) -> Heartbeat:
+    directory = InMemoryAgentDirectory()
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[HeartbeatParts]:
         sweeper = Sweeper(store, SilentQueue(), interval_seconds=0.05)
         yield HeartbeatParts(store=store, directory=directory, sweeper=sweeper)
 
-    async def start(*names: str) -> list[Run]:
-        creations = await store.create([Task(agent_name=name) for name in names])
-        ids = [each.task.id for each in creations if isinstance(each, Creation)]
-        calls = [executor.run("default", task_id) for task_id in ids]
-        runs = [asyncio.run_coroutine_threadsafe(call, loop.loop) for call in calls]
-        under_way.extend(map(asyncio.wrap_future, runs))
-        return list(zip(ids, under_way, strict=True))
-
-    heartbeat = Heartbeat(
+    return Heartbeat(
         executor,
         runs_loop=loop.loop,
         describe=lambda: WorkerInfo(id="w", hostname="h", pid=1),
@@ -107,15 +131,6 @@ async def beating(
             renew_seconds=0.05, stall_limit_seconds=STALL_LIMIT_SECONDS
         ),
     )
-    heartbeat.start()
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            yield start
-    finally:
-        loop.loop.call_soon_threadsafe(executor.abandon)
-        await asyncio.wait(under_way, timeout=DEADLINE_SECONDS)
-        await asyncio.to_thread(heartbeat.close)
-        loop.close()
 
 
 async def test_only_the_run_that_blocks_the_loop_is_charged() -> None:
@@ -140,3 +155,23 @@ async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -
         while store.renewals < 3 and not store.surrendered:
             await asyncio.sleep(0.01)
     assert store.surrendered == 0
+
+
+def test_one_that_is_closed_before_its_thread_has_begun_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begins = threading.Event()
+    run = asyncio.BaseEventLoop.run_until_complete
+
+    def run_late(loop: asyncio.BaseEventLoop, coroutine: Any) -> Any:
+        begins.wait(DEADLINE_SECONDS)
+        return run(loop, coroutine)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "run_until_complete", run_late)
+    store, loop = InMemoryTaskStore(), LoopThread("runs")
+    heartbeat = heartbeat_of(executor_on(store), store, loop)
+    heartbeat.start()
+    threading.Timer(0.1, begins.set).start()
+    heartbeat.close()
+    assert "celeriac-heartbeat" not in [each.name for each in threading.enumerate()]
+    loop.close()

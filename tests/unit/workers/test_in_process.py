@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+
+import pytest
 
 from orchestrator import AgentConfig
 from orchestrator.settings import Settings
+from orchestrator.task import TaskStatus
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.in_process import open_orchestrator
@@ -29,3 +33,33 @@ async def test_a_run_that_was_to_begin_as_it_closed_does_not() -> None:
         await celeriac.submit("waits", {"prompt": "x"})
     await asyncio.sleep(0)  # the turn of the loop in which it would have begun
     assert asyncio.all_tasks() == before
+
+
+async def test_one_that_is_given_up_before_it_is_open_leaves_no_thread() -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    before = threading.enumerate()
+    opening = asyncio.create_task(
+        open_orchestrator(Settings(), manager=manager).__aenter__()
+    )
+    await asyncio.sleep(0)  # its heartbeat has begun, and is waited for
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    left = {each.name for each in threading.enumerate() if each not in before}
+    assert "celeriac-heartbeat" not in left
+
+
+async def test_a_message_may_join_a_run_of_another_agent() -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    for name in ("waits", "other"):
+        manager.register_agent(AgentConfig(name=name), Waits())
+    async with open_orchestrator(Settings(), manager=manager) as celeriac:
+        talk = {"conversation_id": "c"}
+        first = await celeriac.submit("waits", {"prompt": "x"}, **talk)
+        async with asyncio.timeout(10):
+            while await first.status() is not TaskStatus.RUNNING:
+                await asyncio.sleep(0.01)
+        steering = await celeriac.submit(
+            "other", {"prompt": "y"}, when_busy="steer", **talk
+        )
+    assert (steering.id, steering.warning) == (first.id, None)

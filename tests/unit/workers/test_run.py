@@ -38,6 +38,7 @@ async def test_a_soft_limit_in_a_step_is_told_as_words_and_the_run_goes_on() -> 
 
     agent = await start(run, work())
     assert await asyncio.wait_for(agent, 5) == "answered"
+    assert agent.cancelling() == 0  # what it does afterwards is not to be cancelled
     assert run.wrapping_up
     run.stop()
 
@@ -96,6 +97,23 @@ async def test_a_soft_limit_outside_any_step_cancels_the_agent() -> None:
     assert agent.cancelled()
 
 
+async def test_a_run_that_goes_on_after_its_soft_limit_is_told_at_its_first_step() -> (
+    None
+):
+    run = make_run(soft_time_limit_seconds=1, time_limit_seconds=30, running_seconds=2)
+
+    async def work() -> str:
+        while run.interrupt_reason is None:  # it begins its calls together, say
+            await asyncio.sleep(0)
+        with pytest.raises(SoftTimeLimitReached), run.step("a tool"):
+            pass
+        return "answered"
+
+    agent = await start(run, work())
+    assert await asyncio.wait_for(agent, 5) == "answered"
+    run.stop()
+
+
 async def test_a_cancel_is_not_turned_into_a_soft_limit() -> None:
     run = make_run()
 
@@ -138,6 +156,33 @@ async def test_a_drain_lets_a_step_end_and_stops_before_the_next() -> None:
     assert agent.cancelled()
     assert done == ["first"]
     assert run.interrupt_reason is Interrupt.DRAIN
+
+
+@pytest.mark.parametrize("beside", ["step", "recording"])
+async def test_a_drain_cuts_short_nothing_that_is_under_way_beside(beside: str) -> None:
+    run = make_run()
+    go_on, done = asyncio.Event(), list[str]()
+
+    async def other() -> None:
+        with run.step("a tool") if beside == "step" else run.recording():
+            await go_on.wait()
+        done.append("other")
+
+    async def work() -> None:
+        calling = asyncio.create_task(other())
+        await asyncio.sleep(0)
+        run.interrupt(Interrupt.DRAIN)
+        with run.step("a tool"):
+            done.append("first")
+        go_on.set()
+        await calling
+        with run.step("a tool"):
+            done.append("second")
+
+    agent = await start(run, work())
+    await asyncio.wait({agent}, timeout=5)
+    assert agent.cancelled()
+    assert done == ["first", "other"]
 
 
 async def test_an_agent_that_ignores_its_cancel_is_left_behind() -> None:

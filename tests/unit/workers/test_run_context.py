@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from conversations.message import Message, Role, ToolCall
 from orchestrator.agent_config import AgentConfig
-from orchestrator.events import EventType, NewEvent
+from orchestrator.events import EventType, NewEvent, TaskEvent
 from orchestrator.journal import Journal, Step, StepStart, Unfinished
 from orchestrator.store import Started
 from orchestrator.task import Task
 from workers.agents.agent import AgentResult
+from workers.errors import SoftTimeLimitReached
 from workers.llm.provider import CompletionRequest
 from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import ScriptedLLMProvider
@@ -68,10 +69,13 @@ async def ask_another(ctx: ToolContext, question: str) -> str:
 
 
 def make(
-    log: KeptLog, llm: ScriptedLLMProvider, steps: Sequence[Step] = ()
+    log: DetachedRunLog,
+    llm: ScriptedLLMProvider,
+    steps: Sequence[Step] = (),
+    run: Run | None = None,
 ) -> JournaledRunContext:
     return JournaledRunContext(
-        Run(Task(agent_name="a")),
+        run or Run(Task(agent_name="a")),
         config=AgentConfig(name="a", model="small", tools=("ask_another",)),
         log=log,
         llm=UngovernedProvider(llm),
@@ -226,3 +230,44 @@ def test_an_answer_as_data_takes_a_tuple_and_its_refusal_shows_no_value() -> Non
         AgentResult(output={"secret"})
     assert "not JSON (type set)" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+async def nothing() -> None:
+    """Do it."""
+
+
+WAITS = {
+    "messages": lambda ctx: ctx.take_messages(),
+    "calls of the client": lambda ctx: ctx.hand_over(()),
+    "an answer of its own": lambda ctx: ctx.conclude("It is so."),
+}
+
+
+@pytest.mark.parametrize("work", WAITS)
+async def test_a_soft_limit_while_the_store_is_asked_is_told_at_the_next_step(
+    work: str,
+) -> None:
+    class SlowLog(DetachedRunLog):
+        async def take(self, key: str) -> None:
+            await self.pass_the_limit()
+
+        async def events(self, after: int) -> tuple[TaskEvent, ...]:
+            await self.pass_the_limit()
+            return ()
+
+        async def pass_the_limit(self) -> None:
+            run.interrupt(Interrupt.SOFT_LIMIT)
+            await asyncio.sleep(0)
+
+    run = Run(Task(agent_name="a", conversation_id="c", attempt=2))
+    ctx = make(SlowLog(), ScriptedLLMProvider(), run=run)
+
+    async def agent() -> str:
+        await WAITS[work](ctx)
+        with pytest.raises(SoftTimeLimitReached):
+            await ctx.step("more", nothing)
+        return "so far"
+
+    running = asyncio.create_task(agent())
+    run.start(running)
+    assert await asyncio.wait_for(running, 10) == "so far"

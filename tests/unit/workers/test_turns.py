@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from conversations.conversation import Conversation, ConversationConfig
@@ -12,7 +13,7 @@ from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, Doorbell, TaskFilter
-from orchestrator.task import RetryPolicy, Task, TaskStatus
+from orchestrator.task import RetryPolicy, StopReason, Task, TaskStatus
 from workers.agent_manager import LocalAgentManager
 from workers.errors import ContextOverflow, LLMUnavailable
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
@@ -40,6 +41,8 @@ class SilentQueue:
 class Talk:
     """One conversation, one agent with the tool loop, a scripted model."""
 
+    provider: type[ScriptedLLMProvider] = ScriptedLLMProvider
+
     def __init__(
         self,
         replies: Script,
@@ -52,7 +55,7 @@ class Talk:
         self.conversations = conversations or InMemoryConversationStore()
         known = None if apart else self.conversations
         self.store = InMemoryTaskStore(conversations=known)
-        self.llm = ScriptedLLMProvider(replies=replies)
+        self.llm = self.provider(replies=replies)
         registry = ToolRegistry(tools)
         manager = LocalAgentManager(self.llm, registry)
         manager.register_agent(
@@ -180,6 +183,30 @@ async def test_a_summary_is_not_paid_for_twice() -> None:
     for word in ("released", "completed"):
         assert (await talk.executor.run("default", creation.task.id)).word == word
     assert talk.llm.unused == []
+
+
+async def test_a_soft_limit_within_the_summary_still_gives_an_answer() -> None:
+    class SlowToShorten(ScriptedLLMProvider):
+        async def complete(self, request: CompletionRequest) -> Completion:
+            if request.messages[0].content.startswith("You shorten"):
+                await asyncio.Event().wait()
+            return await super().complete(request)
+
+    class SlowTalk(Talk):
+        provider = SlowToShorten
+
+    talk = SlowTalk(["ok"] * 3 + ["So far."])
+    await talk.conversations.create(Conversation(id="c", config=summarising()))
+    for number in range(3):
+        await talk.run(str(number))
+    creation = await talk.submit(
+        "3", soft_time_limit_seconds=0.05, time_limit_seconds=30
+    )
+    await talk.executor.run("default", creation.task.id)
+    result = (await talk.store.get("default", creation.task.id)).result
+    assert result is not None
+    assert (result.content, result.partial) == ("So far.", True)
+    assert result.stop_reason is StopReason.SOFT_TIME_LIMIT
 
 
 async def test_a_history_beyond_the_bounds_is_refused_without_compaction() -> None:
