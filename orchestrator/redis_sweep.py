@@ -33,6 +33,12 @@ _SWEPT_SECONDS: Final = 60
 """The write only proves that Redis takes writes; its time says when."""
 
 
+_READ_AT_ONCE: Final = 50
+"""Of the records of ended tasks; each may hold an input of a megabyte."""
+_FORGOTTEN_BY: Final = ("spec", "status", "attempt", "created_ms")
+"""What tells the listings of a task; its result may be the largest part of a record."""
+
+
 class TaskCall(Protocol):
     """Makes the call of a task script."""
 
@@ -157,27 +163,31 @@ class RedisSweep:
         await self._scripts.run(call.name, call.keys, call.arguments)
 
     async def _forget(self, members: Sequence[str]) -> None:
-        if not members:
-            return
+        for start in range(0, len(members), _READ_AT_ONCE):
+            await self._forget_some(members[start : start + _READ_AT_ONCE])
+
+    async def _forget_some(self, members: Sequence[str]) -> None:
         names = [redis_keys.split_member(member) for member in members]
         with store_errors(address_of(self._client)):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for name in names:
-                    pipeline.hgetall(redis_keys.record(*name))
+                    pipeline.hmget(redis_keys.record(*name), _FORGOTTEN_BY)
                 records = await pipeline.execute(raise_on_error=False)
         await self._scripts.run_each(
             [
-                _forgetting(*name, _read(fields))
-                for name, fields in zip(names, records, strict=True)
+                _forgetting(*name, _read(values))
+                for name, values in zip(names, records, strict=True)
             ]
         )
 
 
-def _read(fields: dict[str, str] | Exception) -> Task | None:
+def _read(values: Sequence[str | None] | Exception) -> Task | None:
+    if isinstance(values, Exception):
+        return None
+    named = zip(_FORGOTTEN_BY, values, strict=True)
     # Listings of another release's record are left to readers, who tidy them.
     with suppress(UnreadableRecord):
-        if fields and not isinstance(fields, Exception):
-            return task_from_fields(fields)
+        return task_from_fields({name: v for name, v in named if v is not None})
     return None
 
 

@@ -211,8 +211,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             self._surroundings.loop.call_soon(self._loop_fill_slots)
 
     def _loop_drop_waiting(self) -> None:
-        self._inbox.clear()
-        self._waiting.clear()
+        self._waiting.clear()  # all that was applied before has left the inbox
         self._reports.put(_nothing)
 
     def _report(self, report: Callable[[], object]) -> None:

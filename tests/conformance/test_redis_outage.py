@@ -18,6 +18,7 @@ from orchestrator.store import (
     RefusalReason,
     TaskFilter,
 )
+from orchestrator.store_limits import RESEND_SECONDS
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.task_steps import AGENT, claim, submitted, sweep_until, try_claim
 
@@ -53,6 +54,7 @@ async def test_while_writes_are_refused_and_just_after_no_lease_is_taken_back(
         try:
             with pytest.raises(StoreFull):
                 await store.sweep()
+            await asyncio.sleep(2 * TINY)
         finally:
             await client.config_set("maxmemory", 0)
         assert (await store.sweep()).recovered == 0
@@ -81,10 +83,17 @@ async def test_what_a_redis_took_before_it_was_full_is_told(
 async def test_a_record_of_another_release_is_not_claimed(
     client: Redis, store: RedisTaskStore
 ) -> None:
-    task = await submitted(store)
+    task = await submitted(store, expires_seconds=0.001)
     await client.hset(redis_keys.record(task.tenant, task.id), "schema", "2")
+    await asyncio.sleep(0.005)
+    await store.sweep()
     assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
-    assert (await store.get(task.tenant, task.id)).attempt == 0
+    left = await store.get(task.tenant, task.id)
+    assert (left.status, left.attempt) == (TaskStatus.PENDING, 0)
+    # Nor is it looked at again and again for a limit that is others' to judge.
+    look_at = await client.zscore(redis_keys.DUE, f"default {task.id}")
+    seconds, _ = await client.time()
+    assert look_at / 1000 - seconds > RESEND_SECONDS / 2
 
 
 @pytest.mark.parametrize("entry", ["% of a later release", '1 2 {"key": "only"}'])

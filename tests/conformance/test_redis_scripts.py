@@ -13,7 +13,7 @@ from orchestrator.redis_scripts import RedisScripts, read_script
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import LAPSED_NOTE
-from tests.conformance.task_steps import running, submitted
+from tests.conformance.task_steps import claim, completed, running, submitted
 
 
 async def test_a_store_that_first_meets_a_full_server_writes_whole_scripts_or_none(
@@ -123,3 +123,18 @@ async def test_a_look_at_a_waiting_task_that_another_sweep_has_settled_is_no_err
     assert looks == [["rung", []], ["nothing", []]]
     task = await store.get("default", lease.task_id)
     assert [call.call_id for call in task.awaiting] == ["ever"]
+
+
+async def test_results_are_not_read_to_be_forgotten(client: Redis) -> None:
+    store = RedisTaskStore(client, result_ttl_seconds=0.001)
+    tasks = [await submitted(store, tags=("red",)) for _ in range(60)]
+    for task in tasks:
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease, "x" * 50_000), running_seconds=0)
+    await asyncio.sleep(0.01)
+    sent = "total_net_output_bytes"
+    before = (await client.info("stats"))[sent]
+    await store.sweep()
+    assert (await client.info("stats"))[sent] - before < 50_000 * len(tasks) / 10
+    left = [key async for key in client.scan_iter("celeriac:default:task*")]
+    assert left == []

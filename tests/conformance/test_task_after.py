@@ -141,3 +141,18 @@ async def test_who_waits_for_a_message_that_has_joined_a_run_waits_for_the_run(
         await claim(stores.tasks, each)
     late = await submitted(stores.tasks, after=ids)
     await claim(stores.tasks, late)
+
+
+async def test_who_waits_for_a_run_and_for_a_message_to_it_waits_once(
+    stores: Stores,
+) -> None:
+    talk = {"conversation_id": "talk", "input": {"prompt": "In red"}}
+    lease = await running(stores.tasks, **talk)
+    steering = Task(agent_name=AGENT, when_busy="steer", **talk)
+    await stores.tasks.create([steering])
+    after = await submitted(stores.tasks, after=(steering.id, lease.task_id))
+    await stores.tasks.take_messages(lease, "messages:1")
+    assert await try_claim(stores.tasks, after) is RefusalReason.NOT_DUE
+    bells = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    assert [bell.task_id for bell in bells] == [after.id]
+    await claim(stores.tasks, after)

@@ -318,6 +318,26 @@ async def test_the_last_call_that_expires_rings_the_task_unless_it_was_decided_o
     assert (await claim(stores.tasks, decided)).decisions[0].action is Action.RUN
 
 
+async def test_the_call_that_expires_first_is_looked_at_whatever_its_place(
+    stores: Stores,
+) -> None:
+    late, soon, later = [
+        AwaitedCall(call_id=each, tool="pay", timeout_seconds=seconds)
+        for each, seconds in (("a", 600), ("b", 0.02), ("c", 900))
+    ]
+    task = await parked(stores, late, soon, later)
+
+    async def left() -> list[str]:
+        await stores.tasks.sweep()
+        awaiting = (await stores.tasks.get("default", task.id)).awaiting
+        return [call.call_id for call in awaiting]
+
+    async def is_over() -> bool:
+        return await left() == ["a", "c"]
+
+    await until(is_over)
+
+
 async def test_a_decision_after_its_time_counts_no_more(stores: Stores) -> None:
     asked = AwaitedCall(
         call_id="approval:1:b", reason="approval", tool="pay", timeout_seconds=0.02

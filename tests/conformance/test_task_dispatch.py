@@ -126,6 +126,21 @@ async def test_a_run_that_had_begun_goes_on_before_others_begin(
     assert await served(stores, urgent) == ["urgent", "vanished", "b", "failed"]
 
 
+async def test_a_run_that_was_handed_over_and_then_failed_has_lost_its_precedence(
+    stores: Stores,
+) -> None:
+    task = await submitted(stores.tasks, priority=4)
+    failure = TaskFailure(code="boom", message="It broke; mend it.", attempt=2)
+    urgencies = []
+    for why in (None, failure, None):
+        lease = (await claim(stores.tasks, task)).lease
+        (bell,) = await stores.tasks.release(
+            lease, running_seconds=0, reason="away", failure=why
+        )
+        urgencies.append(bell.priority)
+    assert urgencies == [7, 4, 7]
+
+
 async def test_tenants_share_the_line_however_much_one_submits(
     open_stores: OpenStores,
 ) -> None:
@@ -144,6 +159,29 @@ async def test_tenants_share_the_line_however_much_one_submits(
         "some1",
         "much2",
         "much3",
+    ]
+
+
+async def test_a_tenant_that_comes_late_begins_where_the_others_are(
+    open_stores: OpenStores,
+) -> None:
+    """What it did not ask for before is no credit."""
+    stores = open_stores(dispatch_window=1)
+    task, *_ = await fill(stores, *[named(f"much{n}", tenant="much") for n in range(7)])
+    for _ in range(4):
+        claimed = await claim(stores.tasks, task)
+        (bell,) = claimed.doorbells
+        lease = claimed.lease
+        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+        task = await stores.tasks.get(bell.tenant, bell.task_id)
+    await fill(stores, *[named(f"late{n}", tenant="late") for n in range(3)])
+    assert await served(stores, task) == [
+        "much4",
+        "late0",
+        "much5",
+        "late1",
+        "much6",
+        "late2",
     ]
 
 

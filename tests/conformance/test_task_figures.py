@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from orchestrator.journal import Step, StepKind
@@ -196,6 +198,21 @@ async def test_queues_tell_what_is_rung_for_what_waits_and_the_slots(
     await stores.directory.announce(worker(AGENT), ttl_seconds=60)
     (queue,) = await stores.tasks.queues()
     assert queue.slots == 1
+
+
+async def test_slots_are_those_that_live_workers_told_last(stores: Stores) -> None:
+    async def announced(name: str, slots: int, *, ttl_seconds: float = 60) -> int:
+        info = worker(AGENT, worker_id=name).model_copy(update={"slots": slots})
+        await stores.directory.announce(info, ttl_seconds=ttl_seconds)
+        return sum(queue.slots for queue in await stores.tasks.queues())
+
+    assert await announced("a", 4) == 4
+    assert await announced("a", 4) == 4
+    assert await announced("a", 6) == 6
+    assert await announced("b", 3) == 9
+    await announced("b", 3, ttl_seconds=0.02)
+    await asyncio.sleep(0.05)
+    assert await announced("a", 1) == 1
 
 
 async def test_invented_names_fill_no_store(open_stores: OpenStores) -> None:

@@ -6,12 +6,14 @@ import asyncio
 from datetime import datetime, timedelta
 
 import pytest
+from redis.asyncio import Redis
 
-from orchestrator import redis_listing
+from orchestrator import redis_keys, redis_listing
 from orchestrator.errors import (
     InvalidInput,
 )
 from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Creation, TaskFilter
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.conftest import Stores
@@ -139,6 +141,31 @@ async def test_a_listing_longer_than_a_read_is_read_to_its_end(stores: Stores) -
     )
     assert len(page.tasks) == 131
     assert page.next_cursor is None
+
+
+async def test_places_that_ran_ahead_of_the_clock_hide_no_task_from_an_instant(
+    stores: Stores,
+) -> None:
+    """Of a batch, all but the first stand at places of milliseconds to come."""
+    made = await stores.tasks.create([Task(agent_name=AGENT) for _ in range(300)])
+    *others, last = [each.task for each in made if isinstance(each, Creation)]
+    for task in others:
+        await stores.tasks.cancel("default", task.id)
+        await stores.tasks.delete("default", task.id)
+    before = last.created_at + timedelta(milliseconds=1)
+    page = await stores.tasks.list("default", TaskFilter(created_before=before))
+    assert [task.id for task in page.tasks] == [last.id]
+
+
+async def test_ids_of_records_that_are_gone_leave_the_listing_that_was_read(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    gone, kept = await submitted(store), await submitted(store)
+    await client.delete(redis_keys.record("default", gone.id))
+    page = await store.list("default", TaskFilter())
+    assert [task.id for task in page.tasks] == [kept.id]
+    assert await client.zrange(redis_keys.listing("default"), 0, -1) == [kept.id]
 
 
 def test_an_instant_without_a_time_zone_is_refused() -> None:

@@ -85,6 +85,17 @@ async def test_an_expired_lease_is_taken_back_and_rung(stores: Stores) -> None:
     assert again.lease.fence == 2
 
 
+async def test_a_lost_run_counts_as_running_as_long_as_its_lease(
+    stores: Stores,
+) -> None:
+    """However late a sweep finds it: nobody knows that it ran after that."""
+    task = await submitted(stores.tasks)
+    await claim(stores.tasks, task, lease_seconds=0.02)
+    await asyncio.sleep(0.1)
+    lost = await sweep_until(stores.tasks, task, TaskStatus.PENDING)
+    assert lost.running_seconds == pytest.approx(0.02, abs=0.002)
+
+
 async def test_a_renewed_lease_is_not_taken_back(stores: Stores) -> None:
     task = await submitted(stores.tasks)
     lease = (await claim(stores.tasks, task, lease_seconds=TINY)).lease

@@ -103,7 +103,7 @@ async def test_a_turn_whose_worker_vanished_is_closed_by_the_sweeper(
     lease = (await claim(stores.tasks, task, lease_seconds=0.2)).lease
     await say(stores, lease, 1, "So far")
     await sweep_until(stores.tasks, task, TaskStatus.PENDING)
-    await claim(stores.tasks, task, lease_seconds=0.2)
+    await claim(stores.tasks, task, worker="host:2:2", lease_seconds=0.2)
     await sweep_until(stores.tasks, task, TaskStatus.FAILED)
     assert await said(stores) == [
         ("user", "Are you there?"),

@@ -91,6 +91,20 @@ async def test_a_failed_delivery_is_noted_and_due_again_later(stores: Stores) ->
     assert await take(stores, 0.0) == ()
 
 
+async def test_a_delivery_that_succeeds_at_last_leaves_no_error(
+    stores: Stores,
+) -> None:
+    task = await ended(stores)
+    await take(stores)
+    await stores.tasks.settle_webhook(
+        "default", task.id, error="HTTP 500", again_after_seconds=0
+    )
+    await stores.tasks.settle_webhook("default", task.id, error=None)
+    record = await stores.tasks.get("default", task.id)
+    assert (record.webhook_attempts, record.webhook_error) == (2, None)
+    assert record.webhook_delivered_at is not None
+
+
 async def test_a_backlog_of_one_receiver_hides_nothing_of_the_others(
     stores: Stores,
 ) -> None:

@@ -104,7 +104,7 @@ async def test_the_sweeper_keeps_it_when_the_worker_has_vanished(
     task, lease = await began(stores, lease_seconds=0.2)
     await says(stores, lease, "So far")
     await sweep_until(stores.tasks, task, TaskStatus.PENDING)
-    await claim(stores.tasks, task, lease_seconds=0.2)
+    await claim(stores.tasks, task, worker="host:2:2", lease_seconds=0.2)
     await sweep_until(stores.tasks, task, TaskStatus.FAILED)
     assert await last(stores) == f"So far\n\n{NOTES['failed']}"
 

@@ -78,6 +78,31 @@ async def test_a_second_answer_to_one_request_is_nobodys():
     assert "of another" not in found
 
 
+async def test_an_answer_that_nobody_asked_for_is_nobodys():
+    """It comes while the connection waits for its next request."""
+    other = answer(WHOLE.replace(b"hi", b"of another"), JSON)
+    idle, sent = asyncio.Event(), asyncio.Event()
+
+    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(answer(WHOLE, JSON))
+        if number == 1 and not sent.is_set():
+            await idle.wait()
+            writer.write(other)
+            await writer.drain()
+            sent.set()
+        return True
+
+    async with (
+        server(behave) as (port, _),
+        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+    ):
+        assert (await ask(provider)).message.content == "hi"
+        idle.set()
+        await sent.wait()
+        await asyncio.sleep(0.05)  # the client's end has it
+        assert (await ask(provider)).message.content == "hi"
+
+
 async def test_no_cookie_goes_from_one_call_to_the_next():
     async def behave(writer: asyncio.StreamWriter, _: int) -> bool:
         writer.write(answer(WHOLE, JSON, "set-cookie: session=one; path=/"))

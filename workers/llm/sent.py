@@ -105,6 +105,8 @@ def _written_to(
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None or transport.is_closing():
         raise ServerDisconnectedError
+    if protocol.should_close:  # what came while it was idle answers no request
+        raise ServerDisconnectedError
     protocol.set_response_params(read_until_eof=True, auto_decompress=False)
     transport.write(asked.text(write() if write else None))
     return protocol

@@ -15,6 +15,7 @@ from tests.unit.workers.executor_bench import (
 )
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import (
+    AgentFailed,
     GateClosed,
     SoftTimeLimitReached,
 )
@@ -181,6 +182,23 @@ async def test_a_drain_releases_at_the_next_step_and_counts_no_attempt(
     assert (await bench.run(task))[0] == "unserved"
 
 
+async def test_an_agent_that_fails_while_its_worker_leaves_has_failed(
+    bench: Bench,
+) -> None:
+    async def fail(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise AgentFailed("it was in the midst of it") from None
+        return "never"
+
+    bench.agent(fail)
+    running = await until_running(bench, await bench.submit())
+    bench.executor.abandon()
+    word, task = await asyncio.wait_for(running, 5)
+    assert (word, task.status) == ("failed", TaskStatus.FAILED)
+
+
 async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
     async def work(ctx: RunContext, given: AgentInput) -> str:
         raise asyncio.CancelledError
@@ -259,3 +277,4 @@ async def test_a_closed_gate_gives_the_task_back_and_counts_no_attempt(bench: Be
     assert task.due_at is not None
     assert task.created_at is not None
     assert 6 < (task.due_at - task.created_at).total_seconds() < 12
+    assert bench.manager.list_agents()[0].health.failures == 0

@@ -196,6 +196,17 @@ def test_stop_waits_for_what_runs_and_leaves_what_waits_unaccepted() -> None:
         assert user.apply(nap, 0).job is None
 
 
+def test_a_pool_that_closes_begins_nothing_more() -> None:
+    with pool_user(slots=1) as user:
+        first, second = user.apply(nap, 0.1, "done"), user.apply(nap, 0)
+        user.until(lambda: first.pid)
+        user.pool.close()
+        user.pool.grow(1)
+        user.until(lambda: first.over)
+        user.pool.stop()
+        assert second.words == []
+
+
 def test_terminate_ends_what_runs() -> None:
     with pool_user() as user:
         told = user.apply(nap, FOREVER)

@@ -72,6 +72,26 @@ def test_the_hard_limit_cannot_be_survived_and_is_told_once() -> None:
         assert seen == ["cleaned up"]
 
 
+def test_an_ended_task_does_not_go_on_with_what_its_coroutine_returns() -> None:
+    seen: list[str] = []
+
+    async def swallow() -> str:
+        try:
+            await asyncio.sleep(FOREVER)
+        except asyncio.CancelledError:
+            return "never mind"
+        return "whole"
+
+    def body() -> None:
+        seen.append(await_(swallow()))
+
+    with pool_user() as user:
+        told = user.apply(body, timeout=0.05)
+        user.until(lambda: told.over)
+        user.until_idle()
+        assert seen == []
+
+
 def test_limits_of_the_worker_hold_for_tasks_without_their_own() -> None:
     with pool_user(timeout=0.05) as user:
         told = user.apply(nap, FOREVER)

@@ -38,6 +38,7 @@ async def test_a_soft_limit_in_a_step_is_told_as_words_and_the_run_goes_on() -> 
 
     agent = await start(run, work())
     assert await asyncio.wait_for(agent, 5) == "answered"
+    assert agent.cancelling() == 0  # what it does afterwards is not to be cancelled
     assert run.wrapping_up
     run.stop()
 
