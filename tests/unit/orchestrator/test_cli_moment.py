@@ -19,7 +19,7 @@ def test_a_duration_is_so_long_ago() -> None:
 def test_a_duration_is_so_long_from_now_where_a_start_is_asked() -> None:
     wait = Moment(ahead=True).convert("2h", None, None) - datetime.now(UTC)
     assert timedelta(hours=1, minutes=59) < wait <= timedelta(hours=2)
-    with pytest.raises(click.BadParameter, match="'soon' is no time; .* in how long"):
+    with pytest.raises(click.BadParameter, match=r"'soon' is no time; .* in how"):
         Moment(ahead=True).convert("soon", None, None)
 
 
