@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 UNUSED_SECONDS: Final = 30 * 86_400
 """A library that nobody has loaded for so long goes when another one comes."""
-_NAME: Final = re.compile(f"{PREFIX}[0-9a-f]+")
+_NAME: Final = re.compile(f"{PREFIX}[0-9a-f]{{16}}(?:[0-9a-f]{{24}})?")
 _IS_THERE: Final = "already exists"
 _HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
 """Redis 6.2 and users that may not load one do with scripts."""
