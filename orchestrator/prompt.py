@@ -15,8 +15,10 @@ from pydantic import (
 )
 
 from conversations.image import MAX_IMAGES, Image
+from conversations.json_value import check_text
 from conversations.message import Message, Role
 from conversations.shared_names import sharing_names
+from conversations.trusted import trusted
 
 PROMPT_FIELDS: Final = ("prompt", "query", "question", "message", "text", "input")
 """Where a task's input may hold the words for the model, in order of preference."""
@@ -91,8 +93,10 @@ def images_of(data: Mapping[str, JsonValue]) -> tuple[Image, ...]:
 
 def asked(data: Mapping[str, JsonValue]) -> Message:
     """Return the message that a task's input is to a model."""
-    message = Message(role=Role.USER, content=prompt_of(data), images=images_of(data))
-    return sharing_names(message)
+    words, images = prompt_of(data), images_of(data)
+    if words.strip() and not images:  # as most are
+        return trusted(Message, role=Role.USER, content=check_text(words))
+    return sharing_names(Message(role=Role.USER, content=words, images=images))
 
 
 def _from_address(value: object) -> object:

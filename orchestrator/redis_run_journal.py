@@ -194,14 +194,10 @@ class RedisRunJournal(RedisTaskScripts):
 
 def _step_arguments(step: Step, text: str, events: Sequence[NewEvent]) -> Arguments:
     counts = step_counts(step)
-    return [
-        step.key,
-        text,
-        _enters_history(step),
-        len(counts),
-        *(part for count in counts for part in count),
-        *_event_arguments(events),
-    ]
+    arguments: list[str | int] = [step.key, text, _enters_history(step), len(counts)]
+    for count in counts:
+        arguments += count
+    return arguments + _event_arguments(events)
 
 
 def _start(start: StepStart, lease: Lease) -> tuple[str, str]:
@@ -220,5 +216,5 @@ def _enters_history(step: Step) -> str:
     return step.said or ""
 
 
-def _event_arguments(events: Sequence[NewEvent]) -> list[str]:
+def _event_arguments(events: Sequence[NewEvent]) -> list[str | int]:
     return [text for kind, data in events for text in (kind, dumps(data))]

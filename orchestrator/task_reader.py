@@ -33,6 +33,7 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.patience import Patience
 from orchestrator.readiness import Readiness, read_readiness
 from orchestrator.schedule import Schedule
+from orchestrator.shared_timeout import SharedTimeout
 from orchestrator.store import TaskEnd, TaskFilter, TaskPage
 from orchestrator.task import Task, TaskResult, TaskStatus
 
@@ -77,6 +78,7 @@ class TaskReader:
 
     def __init__(self, parts: OrchestratorParts) -> None:
         self._parts = parts
+        self._limit = SharedTimeout(STORE_SECONDS, error=_no_answer)
 
     async def get(self, task_id: str, *, tenant: str | None = None) -> Task:
         """Return a task's record.
@@ -377,11 +379,12 @@ class TaskReader:
             raise InvalidInput("tenant", exc.reason) from None
 
     async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
-        try:
-            async with asyncio.timeout(STORE_SECONDS):
-                return await call
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"the store did not answer within {STORE_SECONDS} s;"
-                " check that Redis is up and not overloaded"
-            ) from None
+        with self._limit.begin():
+            return await call
+
+
+def _no_answer() -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the store did not answer within {STORE_SECONDS} s;"
+        " check that Redis is up and not overloaded"
+    )

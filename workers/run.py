@@ -228,7 +228,8 @@ class Run:
         self._steps.pop(current, None)
         if self._soft_cancelled:
             self._soft_cancelled -= {current}
-        self._park_soon()
+        if self.awaited:
+            self._park_soon()
         if was_cut:
             current.uncancel()
             raise self._soft_limit_reached() from None
@@ -246,7 +247,8 @@ class Run:
 
     def end_recording(self) -> None:
         self._recordings -= 1
-        self._park_soon()
+        if self.awaited:
+            self._park_soon()
 
     async def park(self, call: AwaitedCall) -> NoReturn:
         """Wait for a decision on a call: ends the attempt once no other step runs."""
@@ -256,8 +258,7 @@ class Run:
         raise RuntimeError("a parked run is woken by a later attempt")
 
     def _park_soon(self) -> None:
-        if self.awaited:
-            asyncio.get_running_loop().call_soon(self._park_when_idle)
+        asyncio.get_running_loop().call_soon(self._park_when_idle)
 
     def _park_when_idle(self) -> None:
         if not self._steps and not self._recordings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from orchestrator.cli.scripted_endpoint import open_double
 from orchestrator.cli.up_notes import tell_endpoint, tell_ready
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.errors import InvalidSettings
+from orchestrator.listening import why_taken
 from orchestrator.settings import Settings, load_settings
 
 _FLOWER_WAIT_SECONDS = 15.0
@@ -200,16 +200,12 @@ def require_free_port(port: int, *, option: str) -> None:
     Raises:
         click.BadParameter: it is taken.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as exc:
-            raise click.BadParameter(
-                f"{port} on 127.0.0.1 cannot be used ({exc.strerror}); choose another,"
-                f" or use --no-{option}",
-                param_hint=f"--{option}-port",
-            ) from None
+    if reason := why_taken("127.0.0.1", port):
+        raise click.BadParameter(
+            f"{port} on 127.0.0.1 cannot be used ({reason}); choose another,"
+            f" or use --no-{option}",
+            param_hint=f"--{option}-port",
+        )
 
 
 def _greet(redis: RedisServer, state: Path) -> None:

@@ -13,6 +13,7 @@ from aiohttp import StreamReader
 
 from workers.errors import LLMUnavailable
 from workers.llm.endpoint import Endpoint
+from workers.time_limit import TimeLimit
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class CallClock:
         """
         limit = min(until_seconds, self._total)
         try:
-            async with asyncio.timeout_at(self._started_at + limit):
+            with TimeLimit(self._started_at + limit):
                 return await awaitable
         except TimeoutError:
             pass

@@ -6,8 +6,9 @@ A `GovernedProvider` is a run's own; the `Governor` is the process's and knows n
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.task import Task
@@ -115,9 +116,10 @@ class GovernedProvider:
         inner.allow_budget(self._calls.budget_times)
         return inner
 
-    async def answer(self, request: CompletionRequest, *, around: Around) -> Answered:
-        how = How(around=around, owes=self._may_owe)
-        return await self._whole(request, how)
+    def answer(
+        self, request: CompletionRequest, *, around: Around
+    ) -> Coroutine[Any, Any, Answered]:
+        return self._whole(request, How(around=around, owes=self._may_owe))
 
     async def complete(self, request: CompletionRequest) -> Completion:
         return (await self._whole(request, How())).completion

@@ -38,6 +38,7 @@ from workers.errors import (
     text_of,
 )
 from workers.llm.provider import LLMProvider, ToolSpec
+from workers.time_limit import TimeLimit
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
 
@@ -233,7 +234,7 @@ class Tool:
         positional = (ctx,) if self._signature.takes_context else ()
         bound = partial(self.function, *positional, **keywords)
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            with self._time_limit():
                 result = await self._run(bound)
         except TimeoutError as exc:
             raise ToolTimeout(
@@ -242,13 +243,18 @@ class Tool:
             ) from exc
         return self._checked_result(result)
 
+    def _time_limit(self) -> TimeLimit:
+        seconds = self.timeout_seconds
+        now = asyncio.get_running_loop().time
+        return TimeLimit(None if seconds is None else now() + seconds)
+
     async def verify(self, arguments: JsonObject, ctx: ToolContext) -> Outcome:
         """Find out whether an earlier call had its effect; never raises for it."""
         if self._verify is None:
             return Outcome(done=None)
         bound = partial(self._verify, ctx, arguments)
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            with self._time_limit():
                 found = await self._in_its_place(self._verify, bound)
             return self._checked_outcome(found)
         except Exception:
