@@ -11,9 +11,10 @@ import math
 import re
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, Strict
+from pydantic import AfterValidator, BaseModel, JsonValue, Strict
 from pydantic_core import from_json, to_json
 
+from conversations.json_copies import JSON_KINDS, CopiedOnce
 from conversations.shown_path import shown_path
 
 J = TypeVar("J", bound=JsonValue)
@@ -194,10 +195,12 @@ Text = Annotated[str, Strict(), AfterValidator(check_text)]
 Name = Annotated[str, Strict(), AfterValidator(_check_name)]
 """Text that names something: without a NUL."""
 
-JsonObject = Annotated[dict[str, JsonValue], BeforeValidator(check_json)]
+JsonObject = Annotated[
+    dict[str, JsonValue], CopiedOnce(check_json, dict, max_depth=MAX_DEPTH)
+]
 """A string-keyed object of plain JSON."""
 
-Json = Annotated[JsonValue, BeforeValidator(check_json)]
+Json = Annotated[JsonValue, CopiedOnce(check_json, *JSON_KINDS, max_depth=MAX_DEPTH)]
 """Any plain JSON value."""
 
 _IDENTIFIER = re.compile("[A-Za-z0-9-][A-Za-z0-9_-]{0,63}")

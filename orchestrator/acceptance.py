@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import Final
 
 from orchestrator.agent_config import AgentInfo
 from orchestrator.errors import InvalidInput, ServiceDisabled
@@ -25,6 +26,8 @@ UNSERVED_MEMORY_SECONDS = 0.1
 TELL_AGAIN_SECONDS = 60.0
 """A burst of submits for an agent that is not served is told in the log once."""
 _REMEMBERED_AGENTS = 1000
+
+_UNSEEN: Final[tuple[float, AgentInfo | None]] = (0.0, None)
 
 Agents = Mapping[str, AgentInfo | None]
 """What is known of each agent by name; None of one that nobody has announced."""
@@ -57,8 +60,11 @@ class KnownAgents:
         Raises:
             StoreUnavailable: the directory did not answer.
         """
-        names = {request.agent for request in requests}
-        return {name: await self._look_up(name) for name in names}
+        now, agents = monotonic(), dict[str, AgentInfo | None]()
+        for name in {vars(request)["agent"] for request in requests}:
+            until, info = self._seen.get(name, _UNSEEN)
+            agents[name] = info if until > now else await self._look_up(name)
+        return agents
 
     def build(
         self,
@@ -74,7 +80,7 @@ class KnownAgents:
         """
         tasks = []
         for index, request in enumerate(requests):
-            info = agents[request.agent]
+            info = agents[vars(request)["agent"]]
             try:
                 task = build_task(
                     request,
@@ -90,10 +96,11 @@ class KnownAgents:
 
     def warn_unserved(self, task: Task, agents: Agents) -> str | None:
         """Say that no live worker serves a task that waits for one."""
-        if task.agent_name not in agents:
+        name = vars(task)["agent_name"]
+        if name not in agents:
             return None  # it joined a run of that agent, which is under way
-        info = agents[task.agent_name]
-        if task.status.is_terminal or (info and info.health.served):
+        info = agents[name]
+        if (info is not None and info.health.served) or task.status.is_terminal:
             return None
         warning = (
             f"no live worker serves agent {task.agent_name!r}; the task is stored and"
@@ -109,9 +116,6 @@ class KnownAgents:
 
     async def _look_up(self, name: str) -> AgentInfo | None:
         now = monotonic()
-        seen = self._seen.get(name)
-        if seen is not None and seen[0] > now:
-            return seen[1]
         info = await self._parts.directory.find(name)
         config = self._parts.agents.get(name)
         if info is None and config is not None:

@@ -123,6 +123,8 @@ class InMemoryTaskStore(
         tasks: Sequence[Task],
         *,
         answers: list[Creation | Exception] | None = None,
+        known_agents: Collection[str] = (),  # noqa: ARG002 - to look costs nothing
+        are_new: bool = False,  # noqa: ARG002
     ) -> tuple[Creation | Exception, ...]:
         answers = [] if answers is None else answers
         first = len(answers)

@@ -38,6 +38,7 @@ class SharedPipeline:
         self._waiting: deque[Sending] = deque()
         self._idle = [_Lane(client, self) for _ in range(LANES)]
         self._is_called = False
+        self._is_lonely = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
@@ -67,6 +68,9 @@ class SharedPipeline:
         if loop is not self._loop:
             self._belong_to(loop)
         sending = Sending(packed, loop.create_future())
+        if self._is_lonely and self._idle and not self._waiting:
+            self._idle.pop().carry([sending])
+            return sending.answered
         self._waiting.append(sending)
         if self._idle and not self._is_called:  # others may follow in this turn
             self._is_called = True
@@ -86,6 +90,8 @@ class SharedPipeline:
     def _hand_out(self) -> None:
         self._is_called = False
         while self._idle and (batch := self._take()):
+            # Where callers come one by one, the next is served before its turn ends.
+            self._is_lonely = len(batch) == 1 and not self._waiting
             self._idle.pop().carry(batch)
 
     def _take(self) -> list[Sending]:

@@ -63,6 +63,23 @@ def read_script(name: str) -> str:
     return files("orchestrator.lua").joinpath(f"{name}.lua").read_text("utf-8")
 
 
+class Begun(NamedTuple):
+    """A call that is on its way, where the server is known to have its script."""
+
+    call: ScriptCall
+    answered: asyncio.Future[list[Any]] | None
+
+    def withdraw(self) -> Any:
+        """Return the answer if it has come, else None; nobody waits for it any more."""
+        answered = self.answered
+        if answered is None or answered.cancel():
+            return None
+        if answered.cancelled() or answered.exception() is not None:
+            return None
+        (answer,) = answered.result()
+        return None if isinstance(answer, Exception) else answer
+
+
 class RedisScripts:
     """Calls named scripts on one client."""
 
@@ -88,7 +105,7 @@ class RedisScripts:
         self._digests: dict[str, str] = {}
         self._loads = 0
         self._loading: asyncio.Task[None] | None = None
-        self._address = address_of(client)
+        self._errors = store_errors(address_of(client))
 
     async def run(
         self, name: str, keys: Sequence[str], arguments: Sequence[str | int] = ()
@@ -98,11 +115,22 @@ class RedisScripts:
         Raises:
             StoreUnavailable: it was not called, or its answer was lost.
         """
-        with store_errors(self._address):
-            call = ScriptCall(name, keys, arguments)
-            answers: list[Any] = []
-            if self._loads:
-                answers = await self._pipeline.send((self._command(call),))
+        return await self.finish(self.begin(ScriptCall(name, keys, arguments)))
+
+    def begin(self, call: ScriptCall) -> Begun:
+        """Send a call before somebody waits for it; `finish` gives its answer."""
+        answered = self._pipeline.send((self._command(call),)) if self._loads else None
+        return Begun(call, answered)
+
+    async def finish(self, begun: Begun) -> Any:
+        """Return the answer to a call.
+
+        Raises:
+            StoreUnavailable: it was not called, or its answer was lost.
+        """
+        call, answered = begun
+        with self._errors:
+            answers = await answered if answered is not None else []
             if not answers or _is_missing(answers[0]):
                 answers = await self._run_batch([call])
             if isinstance(answers[0], Exception):
@@ -128,7 +156,7 @@ class RedisScripts:
         Raises:
             StoreUnavailable: at least one failed; nothing is known of the others.
         """
-        with store_errors(self._address):
+        with self._errors:
             answers = await self._run_all(calls)
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -143,7 +171,7 @@ class RedisScripts:
         Raises:
             StoreUnavailable: Redis refuses whatever it is asked.
         """
-        with store_errors(self._address):
+        with self._errors:
             answers = await self._run_all(calls)
             for answer in answers:
                 if isinstance(answer, Exception) and not concerns_one_call(answer):

@@ -28,11 +28,8 @@ from orchestrator.events import TaskEvent
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_check import check_server
 from orchestrator.redis_connection import store_errors
-from orchestrator.redis_creation import (
-    CreationTerms,
-    RedisCreation,
-    shared_arguments,
-)
+from orchestrator.redis_creation import RedisCreation
+from orchestrator.redis_creation_arguments import CreationTerms
 from orchestrator.redis_figures import RedisFigures
 from orchestrator.redis_leases import RedisLeases
 from orchestrator.redis_listing import list_tasks
@@ -125,13 +122,14 @@ class RedisTaskStore(
             redact=redact,
         )
         config = conversation_config or ConversationConfig()
-        arguments = shared_arguments(
-            idempotency_ttl_seconds=idempotency_ttl_seconds,
-            limits=write_limits(config),
-            hidden_limits=write_limits(hidden_config(config, result_ttl_seconds)),
-        )
         self._creation_terms = CreationTerms(
-            arguments, known_agents=frozenset(known_agents), redact=redact
+            idempotency_ttl_seconds=idempotency_ttl_seconds,
+            limits="\n".join(write_limits(config)),
+            hidden_limits="\n".join(
+                write_limits(hidden_config(config, result_ttl_seconds))
+            ),
+            known_agents=frozenset(known_agents),
+            redact=redact,
         )
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -60,6 +61,7 @@ _SHARED: Final = (
     "suspects",
     "ending",
     "decisions",
+    "births",
 )
 _SCRIPTS_ALONE: Final = (
     "renew",
@@ -72,6 +74,9 @@ _SCRIPTS_ALONE: Final = (
     "take_webhooks",
     "settle_webhook",
 )
+
+_DOORBELL_FACTS: Final = ("TENANT", "TASK", "AGENT", "QUEUE", "URGENCY", "TAG", "TRACE")
+"""In the order in which dispatch.lua gives them."""
 
 Arguments = Sequence[str | int]
 Answer = list[Any]
@@ -121,18 +126,27 @@ def _shared_text(constants: ScriptConstants) -> str:
         f"local DISPATCH_WINDOW = {constants.dispatch_window}\n"
         f"local MOST_FIELDS = {constants.most_counters}\n"
         f"local BUCKETS = {{{', '.join(map(str, BUCKETS_MS))}}}\n"
-        f"local DOORBELL = {_pieces(constants.doorbell_message)}\n"
+        f"{_doorbell_function(constants.doorbell_message)}\n"
     )
     conversation = APPEND_FUNCTIONS + WINDOW_FUNCTIONS
     return "".join([transition_table(), conversation, values, *parts])
 
 
-def _pieces(message: str | None) -> str:
-    """Return a message as a Lua list, each second piece the name of a fact."""
-    if message is None:
-        return "nil"
-    pieces = re.split(r"\$([A-Z]+)", message)
-    return f"{{{', '.join(f'[==[{piece}]==]' for piece in pieces)}}}"
+def _doorbell_function(message: str | None) -> str:
+    """Return, as Lua, whether scripts ring and what makes a message of its facts."""
+    pieces = re.split(r"\$([A-Z]+)", message or "")
+    text = [
+        piece if is_fact else f"[==[{piece}]==]"
+        for is_fact, piece in zip(cycle((False, True)), pieces, strict=False)
+    ]
+    return "\n".join(
+        (
+            f"local RINGS = {'false' if message is None else 'true'}",
+            f"local function doorbell_message({', '.join(_DOORBELL_FACTS)})",
+            f"  return {' .. '.join(text)}",
+            "end",
+        )
+    )
 
 
 def transition_table() -> str:

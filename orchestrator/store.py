@@ -17,7 +17,7 @@ end; with none, each of its runs becomes a suspect. lua/recover.lua has the rule
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from orchestrator.events import TaskEvent
@@ -78,6 +78,8 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
         tasks: Sequence[Task],
         *,
         answers: list[Creation | Exception] | None = None,
+        known_agents: Collection[str] = (),
+        are_new: bool = False,
     ) -> tuple[Creation | Exception, ...]:
         """Accept tasks; each is whole or absent, none depends on another.
 
@@ -96,6 +98,13 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
 
         Each answer is added to `answers` as soon as it is known, so that a call that
         fails or is cancelled in the middle has told of those before.
+
+        Args:
+            tasks: In the order of their acceptance.
+            answers: Takes the answers.
+            known_agents: Those that the caller has seen announced; not looked up again.
+            are_new: Made for this call: no other task can have had one of their ids,
+                and none has a state.
 
         Raises:
             StoreUnavailable: nothing is known of those without an answer.

@@ -20,7 +20,9 @@ from pydantic import (
     create_model,
 )
 
-_OURS = (AfterValidator, BeforeValidator)
+from conversations.json_copies import CopiedOnce
+
+_OURS = (AfterValidator, BeforeValidator, CopiedOnce)
 
 
 class StoredForm:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class AsyncTaskHandle:
     """A task in the caller's hand."""
 
+    __slots__ = ("_orchestrator", "accepted", "created", "id", "tenant", "warning")
+
     def __init__(
         self,
         orchestrator: TaskSubmission,
@@ -24,8 +26,8 @@ class AsyncTaskHandle:
         warning: str | None = None,
     ) -> None:
         self._orchestrator = orchestrator
-        self.tenant = task.tenant
-        self.id = task.id
+        self.tenant: str = vars(task)["tenant"]
+        self.id: str = vars(task)["id"]
         self.accepted = task
         """The record as it stood when this handle was made."""
         self.created = created

@@ -17,7 +17,7 @@ from typing import Final
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
 from conversations.known_fields import read_known
-from conversations.trusted import trusted
+from conversations.trusted import changed, trusted, whole
 from conversations.whole_number import whole_number
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
@@ -87,10 +87,17 @@ def deadline_left_seconds(fields: Mapping[str, str]) -> float | None:
     return max(0, int(fields["deadline_at_ms"]) - int(fields["claimed_ms"])) / 1000
 
 
-def accepted(task: Task, *, created_at: datetime, due_at: datetime) -> Task:
-    """The task as it begins, whatever state its submitter may have given it."""
+def accepted(
+    task: Task, *, created_at: datetime, due_at: datetime, is_blank: bool = False
+) -> Task:
+    """The task as it begins, whatever state its submitter may have given it.
+
+    A blank one has none.
+    """
+    if is_blank:
+        return changed(task, created_at=created_at, due_at=due_at)
     begun = {"created_at": created_at, "due_at": due_at}
-    return trusted(Task, **(vars(task) | _FIRST_STATE | begun))
+    return whole(Task, vars(task) | _FIRST_STATE | begun)
 
 
 def request_hash(task: Task) -> str:

@@ -47,7 +47,8 @@ _IDENTIFIERS: Final = ("id", "tenant", "agent_name", "conversation_id", "queue")
 
 def specification(task: Task) -> str:
     """The part of a task that its submitter gave, as JSON."""
-    return task.model_dump_json(exclude=BESIDE, exclude_none=True)
+    data = task.__pydantic_serializer__.to_json(task, exclude=BESIDE, exclude_none=True)
+    return data.decode()
 
 
 def specified_task(text: str, state: dict[str, object]) -> Task:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from time import monotonic
 
-from orchestrator.acceptance import Agents, KnownAgents
+from orchestrator.acceptance import KnownAgents
 from orchestrator.errors import InvalidInput, QueueUnavailable, tell_accepted
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitRequest
@@ -53,14 +53,24 @@ class TaskSubmission(TaskReader):
     ) -> tuple[AsyncTaskHandle, ...]:
         self._agents.check_services(requests)
         answers: list[Creation | Exception] = []
-        started = monotonic()
+        started, create = monotonic(), self._parts.store.create
         try:
-            call = self._store(requests, by_hand, answers)
-            infos, rest = await self._bounded(call)
-            while rest:
-                started, some = monotonic(), rest[:_BOUNDED_TASKS]
-                await self._bounded(self._parts.store.create(some, answers=answers))
-                rest = rest[_BOUNDED_TASKS:]
+            with self._limit.begin():
+                infos = await self._agents.look_up(requests)
+                tasks = self._agents.build(requests, infos, by_hand=by_hand)
+                known = [name for name, info in infos.items() if info is not None]
+                await create(
+                    tasks[:_BOUNDED_TASKS],
+                    answers=answers,
+                    known_agents=known,
+                    are_new=by_hand is None,
+                )
+            for start in range(_BOUNDED_TASKS, len(tasks), _BOUNDED_TASKS):
+                started, some = monotonic(), tasks[start : start + _BOUNDED_TASKS]
+                with self._limit.begin():
+                    await create(
+                        some, answers=answers, known_agents=known, are_new=True
+                    )
         except Exception as exc:
             tell_accepted(exc, _ids(answers), of=len(requests))
             raise
@@ -121,18 +131,6 @@ class TaskSubmission(TaskReader):
                 )
         if len({self._of(request.tenant) for request in (*requests, *chain)}) > 1:
             raise InvalidInput("then", "must be of the tenant of what it waits for")
-
-    async def _store(
-        self,
-        requests: Sequence[SubmitRequest],
-        by_hand: Task | None,
-        answers: list[Creation | Exception],
-    ) -> tuple[Agents, list[Task]]:
-        """Store the first tasks; return those that are left."""
-        infos = await self._agents.look_up(requests)
-        tasks = self._agents.build(requests, infos, by_hand=by_hand)
-        await self._parts.store.create(tasks[:_BOUNDED_TASKS], answers=answers)
-        return infos, tasks[_BOUNDED_TASKS:]
 
     async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
         if not doorbells:

@@ -2,59 +2,83 @@
 -- listings, turn order, due index and first events; or finds the earlier task of an equal
 -- request. What many tasks share is looked at and written once.
 --
--- KEYS  task.lua's (of no task), then 2 known agents (hash)
--- ARGV  task.lua's, then
---    6 how long an idempotency entry is kept after the task's end (ms)
---    7 how long a pushed cancel is kept (ms)
---    8 limits of a conversation that a turn creates (lines)
---    9 the same of one that is hidden
---   10.. the requests, each as next_request takes it
+-- KEYS  task.lua's (of the first task)
+-- ARGV  task.lua's, then 6.. the requests, each as next_request takes it
 -- A task that interrupts or rolls back ends every unfinished turn before it. One that
 -- steers is taken by the run of the conversation's next turn before a completion
 -- (take_messages.lua), and until then waits as any other turn, for when that run ends.
--- Returns {for each request {verdict, id, record, doorbells}, doorbells of others}; of a
--- created record only its instants. While a sweep has found the server unfit nothing new
--- is taken: {'unfit', why, {}, {}}.
+-- Returns {the instant of this call, an answer to each request, doorbells of others}. The
+-- answer is when the task is due that was created, or {verdict, id, record, doorbells}; of a
+-- created one the record is that instant alone. While a sweep has found the server unfit
+-- nothing new is taken: {'unfit', why, {}, {}}.
 
-local unfit = redis.call('GET', FLEET .. 'unfit')
-local place = 9
+local TASKS, AGENTS, AT = ROOT .. TENANT .. ':tasks:', FLEET .. 'agents', text(NOW)
+local place, kind = 5, nil
+local LISTS = {tag = true, after = true} -- facts that may come several times
+
 local function take()
   place = place + 1
   return ARGV[place]
 end
 
-local function take_delay()
-  local delay = tonumber(take())
-  return delay and NOW + delay
-end
-
-local function take_list()
-  local list = {}
-  for i = 1, tonumber(take()) do list[i] = take() end
-  return list
-end
-
--- What is absent is '', an instant nil; `hash` is '' without an idempotency key.
+-- Id, specification, agent, queue, priority, '1' where the agent is known, and time limit, or
+-- '' in place of these five where they are those of the request before; then how many more
+-- facts there are, and name and value of each; a `tag` is the key of a listing.
 local function next_request()
-  return {
-    id = take(), spec = take(), agent = take(), queue = take(), priority = take(),
-    conversation = take(), when_busy = take(), not_before = tonumber(take()),
-    expires = take_delay(), deadline = take_delay(), time_limit = take(), hash = take(), idempotency = take(),
-    cache_ms = take(), cache = take(), known = take(), asked = take(), webhook = take(),
-    traceparent = take(), listings = take_list(), after = take_list(),
-  }
+  local id, spec, agent = take(), take(), take()
+  if agent ~= '' then
+    kind = {agent = agent, queue = take(), priority = take(), known = take() == '1',
+      time_limit = take(), listing = TASKS .. 'agent:' .. agent}
+  end
+  local more = tonumber(take())
+  local asked = {id = id, spec = spec, kind = kind, more = more > 0}
+  for _ = 1, more do
+    local name, value = take(), take()
+    if LISTS[name] then
+      asked[name] = join(asked[name] or {}, {value})
+    else
+      asked[name] = value
+    end
+  end
+  return asked
 end
 
+-- What the first look has found: why nothing new is taken, whether no request's record was
+-- there, and of a queue whether somebody stood in its line.
+local unfit, is_fresh, stood = nil, false, {}
 -- What is written for many tasks at once: members by key, new tasks by agent, ids that may
 -- have belonged to ended tasks, and each queue's room and the shares given out in its line.
--- Whoever looks at another task's place must call `settle` before.
+-- Whoever looks at another task's place must call `settle` before. One task alone is
+-- written at once.
+local is_alone = false
 local added, born, reborn, lines, newest = {}, {}, {}, {}, nil
+local made = {} -- by id, whether this call has created it
 local known = {} -- by agent, whether it is
 
+local function look(requests)
+  local queue, keys = requests[1].kind.queue, {FLEET .. 'unfit'}
+  for i, asked in ipairs(requests) do
+    keys[i + 1] = RECORDS .. asked.id
+  end
+  local ready = in_fleet('ready', queue)
+  local found = redis.call('EXISTS', ready, unpack(keys))
+  local waiting = found > 0 and redis.call('EXISTS', ready) or 0
+  stood[queue], is_fresh = waiting == 1, found == waiting
+  if not is_fresh then
+    unfit = redis.call('GET', FLEET .. 'unfit')
+  end
+end
+
 local function add(key, score, member)
-  local list = added[key] or {}
-  added[key] = list
-  list[#list + 1], list[#list + 2] = score, member
+  local list = added[key]
+  if is_alone then
+    redis.call('ZADD', key, score, member)
+  elseif list then
+    local last = #list
+    list[last + 1], list[last + 2] = score, member
+  else
+    added[key] = {score, member}
+  end
 end
 
 -- Writes what was gathered; returns doorbells of tasks that found room.
@@ -69,12 +93,13 @@ local function settle()
     redis.call('ZREM', ENDED, unpack(reborn))
   end
   local bells, queues = {}, lines
-  added, born, reborn, lines = {}, {}, {}, {}
+  added, born, reborn, lines, stood = {}, {}, {}, {}, {}
   for queue, line in pairs(queues) do
-    for field, share in pairs(line.given) do
+    for field, share in pairs(line.given or {}) do
       redis.call('HSET', in_fleet('shares', queue), field, text(share))
     end
-    if next(line.given) then join(bells, refill(queue)) end
+    -- Each claim and each sweep refills. A submit does where hardly a message is out.
+    if line.waiting and line.rung < DISPATCH_WINDOW then join(bells, refill(queue)) end
   end
   return bells
 end
@@ -118,23 +143,27 @@ local function addressee(id)
   return id
 end
 
+local function is_there()
+  return (not is_fresh or made[TASK_ID]) and redis.call('EXISTS', RECORD) == 1
+end
+
 local function earlier_task(asked)
-  local joined = asked.conversation ~= '' and redis.call('GET', RECORD .. ':joined')
+  local joined = asked.conversation and redis.call('GET', RECORD .. ':joined')
   if joined then
     return joined, 'repeated'
   end
-  if redis.call('EXISTS', RECORD) == 1 then
+  if is_there() then
     local same = get('spec') == asked.spec
     return addressee(TASK_ID), same and 'repeated' or 'conflict'
   end
-  if asked.hash ~= '' then
+  if asked.hash then
     local entry = redis.call('GET', asked.idempotency)
     local id, hash = string.match(entry or '', '^(%S+) (%S+)$')
     if id and redis.call('EXISTS', RECORDS .. id) == 1 then
       return addressee(id), hash == asked.hash and 'repeated' or 'conflict'
     end
   end
-  if asked.cache_ms ~= '' then
+  if asked.cache then
     local id = redis.call('GET', asked.cache)
     if id and shareable(id, asked.cache_ms) then
       return id, 'shared'
@@ -153,9 +182,10 @@ local function leave_to(first, id)
   redis.call('HSET', record, 'superseded', before and before .. '\n' .. line or line)
 end
 
--- Cancels every unfinished turn; those that are rolled back leave nothing behind. The
--- last comes first, so that none of them is offered when the one before it ends.
-local function supersede(conversation, rolls_back)
+-- Cancels every unfinished turn, a pushed cancel kept for so long (ms); those that are rolled
+-- back leave nothing behind. The last comes first, so that none of them is offered when the
+-- one before it ends.
+local function supersede(conversation, rolls_back, pushed)
   local own, bells = TASK_ID, settle()
   local turns = redis.call('ZRANGE', TURNS .. conversation, 0, -1)
   for i = 2, rolls_back and 0 or #turns do
@@ -166,7 +196,7 @@ local function supersede(conversation, rolls_back)
     if rolls_back then
       redis.call('HSET', RECORD, 'rolled_back', '1')
     end
-    join(bells, request_cancel(ARGV[7]))
+    join(bells, request_cancel(pushed))
   end
   turn_to(own)
   return bells
@@ -179,151 +209,136 @@ local function may_steer(head, waits)
 end
 
 -- Unique within the tenant, so that pages and turns have one order.
-local function next_ordinal(listing)
+local function next_ordinal()
   if not newest then
-    newest = tonumber(redis.call('ZREVRANGE', listing, 0, 0, 'WITHSCORES')[2] or nil) or 0
+    local last = redis.call('ZREVRANGE', TASKS .. 'all', '0', '0', 'WITHSCORES')[2]
+    newest = tonumber(last or nil) or 0
   end
   newest = math.max(NOW, newest + 1)
-  return text(newest)
+  return newest == NOW and AT or text(newest)
 end
 
-local function write_record(asked, ordinal, due, talk)
-  local now = text(NOW)
-  local facts = {'schema', SCHEMA, 'spec', asked.spec, 'agent', asked.agent,
-    'queue', asked.queue, 'priority', asked.priority, 'status', 'pending', 'attempt', '0',
-    'events', '2', 'ordinal', ordinal, 'created_ms', now, 'due_ms', text(due), 'rings', '0'}
-  local function keep(name, value)
-    if value ~= '' then
-      facts[#facts + 1], facts[#facts + 2] = name, value
-    end
+local function listings_of(asked)
+  local listings = {TASKS .. 'all', asked.kind.listing}
+  if asked.conversation then
+    listings[3] = TASKS .. 'conversation:' .. asked.conversation
   end
-  keep('time_limit_ms', asked.time_limit)
-  keep('webhook', asked.webhook)
-  keep('traceparent', asked.traceparent)
-  keep('expires_at_ms', asked.expires and text(asked.expires) or '')
-  keep('deadline_at_ms', asked.deadline and text(asked.deadline) or '')
-  if talk then
-    keep('conversation', asked.conversation)
-    keep('asked', asked.asked)
-    -- Should the conversation expire before the turn ends, it begins anew as it was.
-    local limits = conversation_hides(asked.conversation) and ARGV[9] or ARGV[8]
-    keep('limits', conversation_limits(talk) or limits)
-    conversation_keep(talk)
-  end
-  if asked.hash ~= '' then
-    keep('idempotency', asked.idempotency)
-    keep('idempotency_ms', ARGV[6])
-  end
-  if asked.cache_ms ~= '' then
-    keep('cache_key', asked.cache)
-  end
-  redis.call('HSET', RECORD, unpack(facts))
-  redis.call('XADD', LOG, '0-1', 'type', 'task.created', 'attempt', '0', 'at_ms', now,
-    'data', '{"agent_name":"' .. asked.agent .. '"' .. (asked.traceparent ~= ''
-      and ',"traceparent":"' .. asked.traceparent .. '"' or '') .. '}')
-  redis.call('XADD', LOG, '0-2', 'type', 'task.queued', 'attempt', '0', 'at_ms', now,
-    'data', '{"queue":"' .. asked.queue .. '"}')
+  return asked.tag and join(listings, asked.tag) or listings
 end
 
 local function write_places(asked, ordinal)
-  if asked.hash ~= '' then
+  if asked.hash then
     redis.call('SET', asked.idempotency, TASK_ID .. ' ' .. asked.hash)
   end
-  if asked.cache_ms ~= '' then
+  if asked.cache then
     redis.call('SET', asked.cache, TASK_ID)
   end
-  if asked.conversation ~= '' then
+  if asked.conversation then
     redis.call('ZADD', TURNS .. asked.conversation, ordinal, TASK_ID)
   end
-  for _, key in ipairs(asked.listings) do
+  for _, key in ipairs(listings_of(asked)) do
     add(key, ordinal, TASK_ID)
   end
   add(LISTING .. 'pending', ordinal, TASK_ID)
-  born[asked.agent] = (born[asked.agent] or 0) + 1
+  local agent = asked.kind.agent
+  born[agent] = (born[agent] or 0) + 1
+  if asked.named then reborn[#reborn + 1] = MEMBER end
+  made[TASK_ID] = true
 end
 
 -- As stand_in_line does it, for many.
 local function join_line(line, queue, band)
-  local field, share = line.fields[band]
+  local fields, given = line.fields or {}, line.given or {}
+  local field, share = fields[band], nil
   if field then
-    share = line.given[field] + 1
+    share = given[field] + 1
   else
     share, field = next_share(queue, band)
-    line.fields[band] = field
   end
-  line.given[field] = share
+  fields[band], given[field] = field, share
+  line.fields, line.given = fields, given
   add(in_fleet('ready', queue), text(band * BAND + share), MEMBER)
 end
 
--- Where a task that may run now stands: rung for while there is room, else in line.
-local function admit(asked)
-  local queue, line = asked.queue, lines[asked.queue]
-  if not line then
-    redis.call('SADD', FLEET .. 'queues', queue)
-    local waiting = redis.call('EXISTS', in_fleet('ready', queue)) == 1
-    line = {room = waiting and 0 or room(queue), fields = {}, given = {}}
-    lines[queue] = line
+-- A queue where somebody stands in line or is rung for is among those that are swept.
+local function line_of(queue, most)
+  local line = lines[queue]
+  if line then return line end
+  local rung, waiting = redis.call('ZCARD', in_fleet('rung', queue)), stood[queue]
+  if waiting == nil then
+    waiting = redis.call('EXISTS', in_fleet('ready', queue)) == 1
   end
+  if not waiting and rung == 0 then redis.call('SADD', FLEET .. 'queues', queue) end
+  line = {waiting = waiting, rung = rung, room = 0}
+  if not waiting then
+    line.room = (rung + most > DISPATCH_WINDOW and window(queue) or DISPATCH_WINDOW) - rung
+  end
+  lines[queue] = line
+  return line
+end
+
+-- Where a task that may run now stands: rung for while there is room, else in line.
+local function admit(asked, most)
+  local of = asked.kind
+  local line = line_of(of.queue, most)
   if line.room <= 0 then
-    join_line(line, queue, 9 - tonumber(asked.priority))
+    join_line(line, of.queue, 9 - tonumber(of.priority))
     return NOW + LINE_PATIENCE, nil
   end
   line.room = line.room - 1
-  redis.call('HSET', RECORD, 'rings', '1', 'rung_ms', text(NOW))
-  local bell = {TENANT, TASK_ID, asked.agent, queue, asked.priority, asked.traceparent}
+  local bell = {TENANT, TASK_ID, of.agent, of.queue, of.priority, asked.traceparent or '', nil}
   return NOW + RESEND, send(bell, MEMBER)
 end
 
--- The sweeper looks at a task at this instant, or earlier when a limit passes.
-local function sooner(instant, asked)
-  return math.min(instant, asked.expires or instant, asked.deadline or instant)
-end
-
--- Returns when the sweeper looks at it, and its doorbell if somebody must ring for it.
-local function place_of(asked, due, waits)
-  if waits or (asked.conversation ~= '' and next_turn(asked.conversation) ~= TASK_ID) then
+-- Returns when the sweeper looks at it, and its doorbell if it is rung for.
+local function place_of(asked, due, waits, most)
+  if waits or (asked.conversation and next_turn(asked.conversation) ~= TASK_ID) then
     return due > NOW and due or NOW + MAX_RESEND, nil
   end
-  return admit(asked)
+  return admit(asked, most)
 end
 
-local function create(asked, talk, head)
-  local due = math.max(NOW, asked.not_before or NOW)
+local function create(asked, talk, head, most)
+  local due = math.max(NOW, tonumber(asked.not_before) or NOW)
   -- The wait for the first claim begins when that is possible.
-  asked.expires = asked.expires and asked.expires + due - NOW
-  local ordinal, rule, bells = next_ordinal(asked.listings[1]), asked.when_busy, {}
-  -- An ended task of this id may have expired before it was forgotten.
-  reborn[#reborn + 1] = MEMBER
-  write_record(asked, ordinal, due, talk)
+  local expires = asked.expires and due + asked.expires
+  local deadline = asked.deadline and NOW + asked.deadline
+  local ordinal, rule, bells = next_ordinal(), asked.when_busy, {}
   if head and (rule == 'interrupt' or rule == 'rollback') then
-    bells = supersede(asked.conversation, rule == 'rollback')
+    bells = supersede(asked.conversation, rule == 'rollback', asked.pushed)
   end
   write_places(asked, ordinal)
-  local waits = hold_until_ended(asked.after) or due > NOW
-  local instant, bell = place_of(asked, due, waits)
-  add(DUE, text(sooner(instant, asked)), MEMBER)
+  local held = asked.after and hold_until_ended(asked.after) or 0
+  local waits = held > 0 or due > NOW
+  local instant, bell = place_of(asked, due, waits, most)
+  local begins = due == NOW and AT or text(due)
+  write_record({asked = asked, ordinal = ordinal, due = begins, is_rung = bell, held = held,
+    expires = expires, deadline = deadline}, talk, AT)
+  write_first_events(asked, AT)
+  -- The sweeper looks at it at this instant, or earlier when a limit passes.
+  add(DUE, text(math.min(instant, expires or instant, deadline or instant)), MEMBER)
   if bell and not bell[7] then
     bells[#bells + 1] = bell
   end
   if head and rule == 'steer' and may_steer(head, waits) then
-    redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(asked.listings, ' '))
+    redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(listings_of(asked), ' '))
     redis.call('RPUSH', RECORDS .. head .. ':inbox', TASK_ID)
     return answer('steered', head, bells)
   end
-  return {'created', TASK_ID, {'created_ms', text(NOW), 'due_ms', text(due)}, bells}
+  return #bells == 0 and begins or {'created', TASK_ID, {begins}, bells}
 end
 
 -- Whether an agent was ever announced; where none was, any name will do.
 local function is_known(agent)
   if known[agent] == nil then
-    known[agent] = redis.call('HEXISTS', KEYS[2], agent) == 1
-      or redis.call('HLEN', KEYS[2]) == 0
+    known[agent] = redis.call('HEXISTS', AGENTS, agent) == 1
+      or redis.call('HLEN', AGENTS) == 0
   end
   return known[agent]
 end
 
-local function accept(asked)
-  turn_to(asked.id)
+local function accept(asked, most)
+  if asked.id ~= TASK_ID then turn_to(asked.id) end
   local id, verdict = earlier_task(asked)
   if verdict then
     return answer(verdict, id, verdict == 'repeated' and ring_if_pending(id) or {})
@@ -331,11 +346,11 @@ local function accept(asked)
   if unfit then
     return {'unfit', unfit, {}, {}}
   end
-  if asked.known ~= '1' and not is_known(asked.agent) then
+  if not asked.kind.known and not is_known(asked.kind.agent) then
     return {'agent_not_found', TASK_ID, {}, {}}
   end
   local conversation = asked.conversation
-  local talk = conversation ~= '' and conversation_keys(TENANT, conversation)
+  local talk = conversation and conversation_keys(TENANT, conversation)
   if talk and redis.call('EXISTS', talk[6]) == 1 then
     return {'conversation_deleted', TASK_ID, {}, {}}
   end
@@ -343,11 +358,16 @@ local function accept(asked)
   if head and asked.when_busy == 'reject' then
     return {'busy', TASK_ID, {}, {}}
   end
-  return create(asked, talk, head)
+  return create(asked, talk, head, most)
 end
 
-local answers = {}
+local requests, answers = {}, {}
 while place < #ARGV do
-  answers[#answers + 1] = accept(next_request())
+  requests[#requests + 1] = next_request()
 end
-return {answers, settle()}
+is_alone = #requests == 1
+look(requests)
+for i, asked in ipairs(requests) do
+  answers[i] = accept(asked, #requests)
+end
+return {AT, answers, settle()}

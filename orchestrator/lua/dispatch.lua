@@ -17,6 +17,7 @@
 
 local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
+local DIGITS = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
 local REFILL_AT_ONCE = 64
 local SUSPECT_PATIENCE = 60000 -- how long a message for a prime suspect is believed
 local REFUSED_PATIENCE = 1000
@@ -49,24 +50,18 @@ end
 
 -- A bell: tenant, task, agent, queue, urgency, trace context or '', 'rung' when it was.
 -- Rings by itself where the broker is this Redis: the bell is then marked as rung, and
--- the caller has nothing to send. DOORBELL is the message in pieces, each second one the
--- name of a fact; none of the facts has a character that JSON would escape.
+-- the caller has nothing to send. None of the facts of `doorbell_message` has a character
+-- that JSON would escape.
 local function sound(bell)
-  if not DOORBELL then
+  if not RINGS then
     return bell
   end
-  local urgency = 9 - tonumber(bell[5])
+  local tenant, id, agent, queue, priority, trace = unpack(bell, 1, 6)
+  local urgency = 9 - tonumber(priority)
   local step = urgency - urgency % 3
-  local facts = {
-    TENANT = bell[1], TASK = bell[2], AGENT = bell[3], QUEUE = bell[4],
-    URGENCY = text(urgency), TAG = CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. bell[2],
-    TRACE = bell[6] == '' and 'null' or '"' .. bell[6] .. '"'}
-  local pieces = {}
-  for i, piece in ipairs(DOORBELL) do
-    pieces[i] = i % 2 == 1 and piece or facts[piece]
-  end
-  local message = table.concat(pieces)
-  local key = step == 0 and bell[4] or bell[4] .. '\6\22' .. text(step)
+  local message = doorbell_message(tenant, id, agent, queue, DIGITS[urgency],
+    CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. id, trace == '' and 'null' or '"' .. trace .. '"')
+  local key = step == 0 and queue or queue .. '\6\22' .. DIGITS[step]
   -- A queue's key may hold something else: the change that rings must not be cut in two.
   if type(redis.pcall('LPUSH', key, message)) == 'number' then
     bell[7] = 'rung'
@@ -107,9 +102,12 @@ local function slots(queue)
   return tonumber(redis.call('HGET', FLEET .. 'slots', queue) or nil) or 0
 end
 
+local function window(queue)
+  return math.max(DISPATCH_WINDOW, 4 * slots(queue))
+end
+
 local function room(queue)
-  local window = math.max(DISPATCH_WINDOW, 4 * slots(queue))
-  return window - redis.call('ZCARD', in_fleet('rung', queue))
+  return window(queue) - redis.call('ZCARD', in_fleet('rung', queue))
 end
 
 -- Numbers the message of a doorbell, and sends it where that is ours to do.
@@ -211,9 +209,10 @@ end
 -- The next share of the tenant in a band, and the field that keeps it. A tenant that comes
 -- late begins where the served ones are.
 local function next_share(queue, band)
-  local shares, field = in_fleet('shares', queue), text(band) .. ' ' .. TENANT
-  local served = tonumber(redis.call('HGET', shares, text(band)) or nil) or 0
-  local share = tonumber(redis.call('HGET', shares, field) or nil) or 0
+  local shares, line = in_fleet('shares', queue), DIGITS[band]
+  local field = line .. ' ' .. TENANT
+  local given = redis.call('HMGET', shares, line, field)
+  local served, share = tonumber(given[1] or nil) or 0, tonumber(given[2] or nil) or 0
   return math.max(served, share) + 1, field
 end
 
@@ -263,27 +262,6 @@ end
 
 local function is_held()
   return (get_number('held') or 0) > 0
-end
-
--- Registers the task with those of `ids` that have not ended, or whose message is part of
--- a run that has not; tells whether it waits.
-local function hold_until_ended(ids)
-  local held = 0
-  for _, id in ipairs(ids) do
-    local status = redis.call('HGET', RECORDS .. id, 'status')
-    local run = not status and redis.call('GET', RECORDS .. id .. ':joined')
-    if run then
-      id, status = run, redis.call('HGET', RECORDS .. run, 'status')
-    end
-    if status and next(TRANSITIONS[status]) then
-      held = held + redis.call('SADD', RECORDS .. id .. ':then', TASK_ID)
-    end
-  end
-  if held > 0 then
-    redis.call('HSET', RECORD, 'held', text(held),
-      'pending_reason', 'waits for the end of other tasks')
-  end
-  return held > 0
 end
 
 -- The task has ended: offers those that waited for nothing else.

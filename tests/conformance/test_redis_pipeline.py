@@ -131,3 +131,21 @@ async def test_another_event_loop_is_told_instead_of_waiting_for_ever(
     with pytest.raises(WrongLoop, match="AsyncOrchestrator was used on another"):
         await asyncio.to_thread(asyncio.run, pipeline.execute([("PING",)]))
     assert await pipeline.execute([("PING",)]) == ["PONG"]
+
+
+async def test_who_comes_alone_is_served_at_once_and_a_crowd_together(
+    client: Redis,
+) -> None:
+    """What is written at once waits for no turn of the loop, and is in no batch."""
+    pipeline = Watched(client)
+    for number in range(5):
+        assert await pipeline.execute([("ECHO", f"{number}")]) == [f"{number}"]
+    assert pipeline.sizes == [1]
+    crowd = [pipeline.execute([("ECHO", f"{n}"), ("INCR", "n")]) for n in range(50)]
+    answers = await asyncio.gather(*crowd)
+    assert [answer[0] for answer in answers] == [f"{n}" for n in range(50)]
+    assert sorted(answer[1] for answer in answers) == list(range(1, 51))
+    assert sum(pipeline.sizes[1:]) >= 2 * (50 - LANES)
+    assert len(pipeline.sizes) <= 2 + LANES
+    await asyncio.gather(*(pipeline.execute([("INCR", "n")]) for _ in range(50)))
+    assert sum(pipeline.sizes[1:]) >= 2 * (50 - LANES) + 50

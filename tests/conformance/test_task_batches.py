@@ -8,6 +8,7 @@ from conversations.errors import ConversationBusy
 from orchestrator.errors import IdempotencyConflict
 from orchestrator.store import Creation, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus
+from orchestrator.task_specification import specification
 from tests.conformance.conftest import Stores
 from tests.conformance.task_steps import (
     AGENT,
@@ -117,3 +118,41 @@ async def test_the_window_is_kept_and_the_rest_follows(stores: Stores) -> None:
     assert 0 < len(rung) < MANY
     held = await claim(stores.tasks, tasks[0])
     assert [bell.task_id for bell in held.doorbells] == [tasks[len(rung)].id]
+
+
+async def test_a_batch_may_name_a_task_twice(stores: Stores) -> None:
+    first, other = made(input={"a": 1}), made()
+    twice = [first, other, first, first.model_copy(update={"input": {"a": 2}})]
+    answers = await stores.tasks.create(twice)
+    assert [creation.created for creation in creations(answers[:3])] == [
+        True,
+        True,
+        False,
+    ]
+    assert isinstance(answers[3], IdempotencyConflict)
+    page = await stores.tasks.list("default", TaskFilter(), limit=100)
+    assert [task.id for task in page.tasks] == [other.id, first.id]
+
+
+async def test_what_differs_within_a_batch_is_each_tasks_own(stores: Stores) -> None:
+    """Agents, priorities, limits and tags alternate, so that nothing is told once."""
+    tasks = [
+        made(
+            agent_name=("one", "two")[number % 2],
+            priority=number % 4,
+            queue=("celeriac", "other")[number % 3 == 0],
+            time_limit_seconds=(None, 5.0)[number % 5 == 0],
+            tags=("even",) if number % 2 == 0 else (),
+            deadline_seconds=60.0 if number == 7 else None,
+        )
+        for number in range(20)
+    ]
+    creations(await stores.tasks.create(tasks, are_new=True))
+    for task in tasks:
+        stored = await stores.tasks.get("default", task.id)
+        assert specification(stored) == specification(task)
+    for name in ("one", "two"):
+        page = await stores.tasks.list("default", TaskFilter(agent_name=name))
+        assert len(page.tasks) == 10
+    page = await stores.tasks.list("default", TaskFilter(tag="even"))
+    assert [task.id for task in page.tasks] == [task.id for task in tasks[-2::-2]]

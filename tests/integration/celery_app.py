@@ -23,6 +23,7 @@ ASYNC_POOL = "workers.pool:AsyncPool"
 SETTINGS_VARIABLE = "CELERIAC_TEST_CELERY"
 NOTES = "notes"
 COUNTS = "signals"
+GO_ON = "go-on"
 LONG = 3600.0
 
 _options: dict[str, Any] = json.loads(os.environ.get(SETTINGS_VARIABLE, "{}"))
@@ -49,6 +50,11 @@ def store() -> redis.Redis:
     if _store is None:
         _store = redis.Redis.from_url(_options["store"])
     return _store
+
+
+def go_on(db: redis.Redis) -> None:
+    """Let a blocking task end."""
+    db.rpush(GO_ON, "go on")
 
 
 def note(text: str) -> None:
@@ -111,9 +117,10 @@ def rare(text: str) -> None:
 
 
 @app.task
-def block(seconds: float) -> None:
+def block() -> None:
     note("blocking")
-    Event().wait(seconds)
+    while not store().blpop([GO_ON], 1):
+        pass
 
 
 @app.task

@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from tests.integration.celery_app import LONG
+from tests.integration.celery_app import LONG, go_on
 from tests.integration.celery_stand import CeleryStand, celery_stand
 
 pytestmark = pytest.mark.timeout(120)
@@ -165,10 +165,11 @@ def test_remote_control_answers_while_a_task_blocks_the_loop(
     stand: CeleryStand,
 ) -> None:
     stand.start_worker()
-    stand.send("block", 3.0)
+    stand.send("block")
     stand.until_notes(1)
     assert stand.ask("ping") == {"ok": "pong"}
     assert len(stand.ask("active")) == 1
+    go_on(stand.redis)
 
 
 def test_a_warm_shutdown_finishes_what_runs_and_leaves_the_rest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
@@ -26,6 +26,8 @@ class FillsUp(InMemoryTaskStore):
         tasks: Sequence[Task],
         *,
         answers: list[Creation | Exception] | None = None,
+        known_agents: Collection[str] = (),
+        are_new: bool = False,
     ) -> tuple[Creation | Exception, ...]:
         taken = tasks[: self.room]
         made = await super().create(taken, answers=answers)

@@ -325,6 +325,18 @@ def test_what_a_history_holds_counts_too(message: Message, is_untrusted: bool) -
     assert shown.is_untrusted is is_untrusted
 
 
+ASKED = Message(role=Role.USER, content="hello")
+
+
+@pytest.mark.parametrize("later", [[], [ASKED], [ASKED, ASKED, ASKED]])
+def test_what_a_shorter_prompt_leaves_out_was_shown(later: list[Message]) -> None:
+    """It is forgotten by the model's window, not by what it has written since."""
+    shown = ShownText(ToolRegistry([]))
+    shown.note_prompt([ASKED, said("forgotten_tool")])
+    shown.note_prompt(later)
+    assert shown.is_untrusted
+
+
 def test_only_calls_that_have_not_begun_can_be_refused() -> None:
     decision = parse_decision("approval:1:a:f00", "refuse", output=None, note="")
     assert decision.action is Action.REFUSE

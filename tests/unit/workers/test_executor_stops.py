@@ -277,3 +277,4 @@ async def test_a_closed_gate_gives_the_task_back_and_counts_no_attempt(bench: Be
     assert task.due_at is not None
     assert task.created_at is not None
     assert 6 < (task.due_at - task.created_at).total_seconds() < 12
+    assert bench.manager.list_agents()[0].health.failures == 0

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from orchestrator.errors import LeaseLost, StoreFull
+from workers import insistence
 from workers.insistence import Insistence
 
 
@@ -24,10 +25,13 @@ class Refusing:
         return "stored"
 
 
-async def test_a_refused_call_is_made_again_until_it_is_taken() -> None:
+async def test_a_refused_call_is_made_again_until_it_is_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     call = Refusing(refusals=2)
     assert await Insistence(patience_seconds=30)(call) == "stored"
     assert call.calls == 3
+    assert caplog.text.count("store refuses") == 1
 
 
 async def test_patience_ends() -> None:
@@ -52,3 +56,25 @@ async def test_other_errors_are_not_waited_for() -> None:
 
     with pytest.raises(LeaseLost):
         await Insistence(patience_seconds=30)(lost)
+
+
+async def test_what_is_seen_to_is_waited_for_a_little_and_goes_on() -> None:
+    go_on, taken = asyncio.Event(), list[str]()
+
+    async def slow() -> None:
+        await go_on.wait()
+        taken.append("taken")
+
+    insist = Insistence(patience_seconds=30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(insistence, "SEEN_TO_SECONDS", 0.01)
+        await asyncio.wait_for(insist.see_to(slow), 10)
+    assert not taken
+    caller = asyncio.create_task(insist.see_to(slow))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    await insist.settle()
+    assert taken == ["taken"] * 2

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.errors import StoreUnavailable
 from orchestrator.events import EventType, NewEvent, TaskEvent
 from orchestrator.journal import Unfinished
+from workers import live_text
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
 from workers.run_log import DetachedRunLog
@@ -186,6 +187,17 @@ async def test_what_was_heard_is_kept_when_the_try_is_left() -> None:
     kept = len(log.kept)
     await live.leave()
     assert len(log.kept) == kept
+
+
+async def test_the_whole_text_is_written_now_and_then_and_not_with_each_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_text, "KEEP_SECONDS", 60.0)
+    log = ShownLog()
+    live = await begin(log, ItemLog(log, attempt=1))
+    await heard(log, live, "One ", "two ", "three")
+    assert log.text_of("msg-1") == "One two three"
+    assert log.kept == [Unfinished("completion:1", "One ")]
 
 
 async def test_a_try_that_was_left_before_it_spoke_keeps_what_the_first_has_said() -> (

@@ -10,7 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.loop_thread import LoopThread
-from workers.loop_watch import BLOCKED_SECONDS, Culprit, LoopWatch
+from workers.loop_watch import (
+    BLOCKED_SECONDS,
+    LOOK_CLOSER_SECONDS,
+    Culprit,
+    LoopWatch,
+)
 
 PATIENCE_SECONDS = 30.0
 
@@ -52,6 +57,8 @@ async def test_who_blocks_the_loop_is_named_by_task_tool_and_line(
             while not caplog.records:
                 await asyncio.sleep(0.05)
         assert watch.report().lag_seconds >= BLOCKED_SECONDS
+        await asyncio.sleep(3 * LOOK_CLOSER_SECONDS)
+        assert len(caplog.records) == 1
         blocking.enough.set()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(caplog.records) < 2:

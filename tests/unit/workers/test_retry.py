@@ -62,6 +62,11 @@ def test_retry_after_is_never_undercut() -> None:
     assert decide(error, failed_attempts=0, policy=POLICY).delay_seconds >= 60
 
 
+def test_nobody_waits_for_more_than_a_day() -> None:
+    error = RateLimited("slow down", retry_after_seconds=1e9)
+    assert decide(error, failed_attempts=0, policy=POLICY).delay_seconds == 86_400
+
+
 def test_a_store_that_is_away_is_retryable() -> None:
     assert decide(StoreUnavailable("away"), failed_attempts=0, policy=POLICY).again
 

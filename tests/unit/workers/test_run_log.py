@@ -10,12 +10,13 @@ import pytest
 from orchestrator.budget import Account, Amount, Reservation
 from orchestrator.dues import Dues
 from orchestrator.errors import StoreFull
-from orchestrator.journal import Step, StepKind
+from orchestrator.journal import Step, StepKind, StepStart, Unfinished
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Recorded
+from orchestrator.store import Doorbell, Lease, Recorded
+from orchestrator.task import Task
 from tests.conformance.task_steps import completed, running, until
 from workers.insistence import Insistence
 from workers.run_log import StoreRunLog
@@ -71,3 +72,88 @@ async def test_a_run_cancelled_while_it_records_still_pays_for_its_call(
     await until(is_settled)
     kept = await store.steps("default", lease.task_id)
     assert [step.key for step in kept] == ([] if ended_first else [STEP.key])
+
+
+def log_of(
+    store: InMemoryTaskStore,
+    lease: Lease,
+    *,
+    rung: list[str] | None = None,
+    **facts: Any,
+) -> StoreRunLog:
+    told = [] if rung is None else rung
+
+    async def ring(bells: tuple[Doorbell, ...]) -> None:
+        told.extend(bell.task_id for bell in bells)
+
+    insist = Insistence(patience_seconds=60)
+    return StoreRunLog(store, lease=lease, insist=insist, ring=ring, **facts)
+
+
+class TellingStore(InMemoryTaskStore):
+    """Has more to tell with a record than one run alone would give it."""
+
+    asked = 0
+    has_mail = False
+    bell = Doorbell("default", "task-other", "a", "celeriac", 5)
+
+    async def take_messages(self, *args: Any) -> Step | None:
+        self.asked += 1
+        return await super().take_messages(*args)
+
+    async def record_step(self, *args: Any, **options: Any) -> Recorded:
+        recorded = await super().record_step(*args, **options)
+        return recorded._replace(has_mail=self.has_mail, doorbells=(self.bell,))
+
+
+async def test_an_inbox_is_asked_when_a_claim_or_a_record_has_told_of_mail() -> None:
+    store = TellingStore()
+    log = log_of(store, await running(store), has_mail=False)
+    await log.take("messages:1:1")
+    assert store.asked == 0
+    store.has_mail = True
+    await log.record(STEP, ())
+    await log.take("messages:2:1")
+    assert store.asked == 1
+
+
+async def test_who_is_made_ready_by_a_record_is_rung_for() -> None:
+    store, rung = TellingStore(), list[str]()
+    await log_of(store, await running(store), rung=rung).record(STEP, ())
+    assert rung == ["task-other"]
+
+
+async def test_who_follows_a_run_is_told_all_of_its_attempt() -> None:
+    """Their watch may lapse for a moment while they read."""
+    store = InMemoryTaskStore()
+    lease = await running(store)
+    log = log_of(store, lease)
+    await store.watch("default", lease.task_id, seconds=0.001)
+    first = StepStart(key="completion:1", kind=StepKind.COMPLETION)
+    assert (await log.start(first)).is_watched
+
+    async def is_unwatched() -> bool:
+        again = StepStart(key="tool:1:a", kind=StepKind.TOOL_CALL)
+        return not (await store.start_step(lease, again)).is_watched
+
+    await until(is_unwatched)
+    second = StepStart(key="completion:2", kind=StepKind.COMPLETION)
+    assert (await log.start(second)).is_watched
+
+
+@pytest.mark.parametrize("conversation_id", [None, "c"])
+async def test_what_was_said_so_far_is_kept_for_a_conversation_alone(
+    conversation_id: str | None,
+) -> None:
+    kept: list[Unfinished | None] = []
+
+    class KeepingStore(InMemoryTaskStore):
+        async def append_events(self, *args: Any, unfinished: Any = None) -> None:
+            kept.append(unfinished)
+
+    store = KeepingStore()
+    task = Task(agent_name="a", conversation_id=conversation_id)
+    log = log_of(store, await running(store), task=task)
+    said = Unfinished("completion:1", "So")
+    await log.emit((), unfinished=said)
+    assert kept == [said if conversation_id else None]
