@@ -219,6 +219,22 @@ async def test_a_server_that_says_its_finish_and_no_more_has_answered(more: byte
     assert answer.message.content == "hello"
 
 
+async def test_a_server_that_says_done_and_does_not_end_is_left_at_once():
+    """Not when it has been silent for too long."""
+    heard = asyncio.Event()
+
+    async def keep(_: asyncio.StreamWriter) -> None:
+        await heard.wait()
+
+    async with (
+        raw_server(head(SSE), STREAM, after=keep) as url,
+        provider_at(url) as provider,
+        asyncio.timeout(30),
+    ):
+        assert (await ask(provider, stream=True)).message.content == "hello"
+        heard.set()
+
+
 async def test_a_server_that_fails_after_its_finish_has_failed():
     error = b'data: {"error": {"message": "overloaded", "code": 503}}\n\n'
     with pytest.raises(LLMUnavailable, match="overloaded"):
