@@ -219,12 +219,16 @@ async def test_a_server_that_says_its_finish_and_no_more_has_answered(more: byte
     assert answer.message.content == "hello"
 
 
-async def test_a_server_that_says_done_and_does_not_end_is_left_at_once():
-    """Not when it has been silent for too long."""
+@pytest.mark.parametrize("says", [b"", b": still here\n\n", STREAM])
+async def test_a_server_that_says_done_and_does_not_end_is_left_at_once(says: bytes):
+    """Not when it has been silent for too long; and nothing counts any more."""
     heard = asyncio.Event()
 
-    async def keep(_: asyncio.StreamWriter) -> None:
-        await heard.wait()
+    async def keep(writer: asyncio.StreamWriter) -> None:
+        while not heard.is_set():
+            writer.write(says)
+            await writer.drain()
+            await asyncio.sleep(0.02)
 
     async with (
         raw_server(head(SSE), STREAM, after=keep) as url,
