@@ -27,6 +27,7 @@ from orchestrator.cli.processes import (
     flower_command,
     http_command,
     keep_running,
+    require_our_packages,
     storage_environment,
     worker_command,
 )
@@ -102,6 +103,7 @@ def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -
     """
     settings = _load(http_port)
     settings.services.require_agent_manager()
+    require_our_packages()
     wanted["http"] = wanted["http"] and packages_are_there()
     fleet = _Fleet(**wanted)
     if settings.storage.backend != "redis":
