@@ -12,7 +12,7 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.endpoint_report import ask_endpoint
-from orchestrator.cli.output import echo_json, echo_table, json_option
+from orchestrator.cli.output import echo_json, echo_table, json_option, told
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import broker_version
 from orchestrator.errors import StoreUnavailable, StoreUnfit
@@ -75,9 +75,9 @@ def _print(checks: Sequence[Check]) -> None:
             f"{check.state:<5}",
             fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.state],
         )
-        click.echo(f"{mark}{check.name:<10}{check.finding}")
+        click.echo(f"{mark}{check.name:<10}{told(check.finding)}")
         if check.remedy:
-            click.echo(f"{'':<15}→ {check.remedy}")
+            click.echo(f"{'':<15}→ {told(check.remedy)}")
     click.echo()
 
 

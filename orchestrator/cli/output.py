@@ -52,6 +52,11 @@ def one_line(text: str, *, limit: int = 72) -> str:
     return plain(" ".join(text.split()), limit=limit)
 
 
+def told(text: object) -> str:
+    """Return what is told on a line of its own, whoever has written parts of it."""
+    return plain(" ".join(str(text).split()))
+
+
 def echo_json(value: object) -> None:
     """Write a model or a plain JSON value on one line."""
     data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -9,7 +9,7 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import echo_json, echo_table, json_option
+from orchestrator.cli.output import echo_json, echo_table, json_option, told
 from orchestrator.overview import (
     AgentOverview,
     BudgetOverview,
@@ -51,12 +51,12 @@ def _print(overview: Overview, readiness: Readiness) -> None:
     if overview.budgets:
         echo_table(_BUDGET_HEADS, map(_budget_row, overview.budgets))
     for line in _closed_gates(overview):
-        click.echo(line)
+        click.echo(told(line))
     if warnings := (overview.store or {}).get("warnings"):
         click.echo(f"store: {warnings}", err=True)
     for part in readiness.parts:
         if not part.ready:
-            click.echo(f"not ready: {part.name}: {part.detail}", err=True)
+            click.echo(f"not ready: {part.name}: {told(part.detail)}", err=True)
 
 
 def _agent_row(agent: AgentOverview) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from orchestrator.cli.output import (
     echo_json,
     json_option,
     quiet_the_log_of_warnings,
+    told,
 )
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -153,5 +154,5 @@ async def _accepted(
     quiet_the_log_of_warnings()
     handle = await orchestrator.submit(agent, data, **options)
     if handle.warning:
-        click.echo(f"celeriac: {handle.warning}", err=True)
+        click.echo(f"celeriac: {told(handle.warning)}", err=True)
     return handle
