@@ -19,12 +19,7 @@ from orchestrator.chat import AsyncChat
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import (
-    one_line,
-    plain,
-    quiet_the_log_of_warnings,
-    told,
-)
+from orchestrator.cli.output import quiet_the_log_of_warnings
 from orchestrator.errors import (
     AgentNotFound,
     OrchestratorError,
@@ -33,6 +28,7 @@ from orchestrator.errors import (
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.names import nearest_names
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import one_line, plain, told
 from orchestrator.settings import load_settings
 from orchestrator.task import WhenBusy
 from orchestrator.task_handle import AsyncTaskHandle

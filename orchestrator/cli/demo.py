@@ -22,10 +22,10 @@ from orchestrator.cli.demo_report import print_answer, print_summaries, print_to
 from orchestrator.cli.demo_stack import open_endpoint, open_stack
 from orchestrator.cli.endpoint_report import EndpointReport
 from orchestrator.cli.live import follow
-from orchestrator.cli.output import one_line, told
 from orchestrator.cli.processes import require_our_packages
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import one_line, told
 from orchestrator.settings import load_settings
 from orchestrator.task import TaskStatus
 from orchestrator.task_handle import AsyncTaskHandle

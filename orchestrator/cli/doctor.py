@@ -12,12 +12,13 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.endpoint_report import ask_endpoint
-from orchestrator.cli.output import echo_json, echo_table, json_option, told
+from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import broker_version
 from orchestrator.errors import StoreUnavailable, StoreUnfit
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import told
 from orchestrator.settings import Settings, load_settings
 
 _STORAGE_SECONDS = 4.0

@@ -12,8 +12,8 @@ import click
 
 from conversations.errors import ConversationError
 from orchestrator.cli import exit_codes
-from orchestrator.cli.output import told
 from orchestrator.errors import InvalidSettings, OrchestratorError
+from orchestrator.plain_text import told
 
 _COMMANDS = {
     "up": "Keep Redis, workers and Flower running on this machine.",

@@ -9,10 +9,11 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import echo_json, echo_table, json_option, told
+from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.submit import read_input
 from orchestrator.errors import AgentNotFound
 from orchestrator.names import nearest_names
+from orchestrator.plain_text import told
 
 
 @click.group("schedules", epilog=exit_codes.EXPLAINED)

@@ -9,13 +9,14 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import echo_json, echo_table, json_option, told
+from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.overview import (
     AgentOverview,
     BudgetOverview,
     Overview,
     WorkerOverview,
 )
+from orchestrator.plain_text import told
 from orchestrator.readiness import Readiness
 
 _NEXT_CALL_SECONDS = 1.0
