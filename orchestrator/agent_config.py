@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from conversations.json_value import JsonObject, Text, check_identifier
 from orchestrator.budget_limits import AgentBudget
 from orchestrator.duration import Seconds
+from orchestrator.settings_section import Count
 from orchestrator.task import DEFAULT_QUEUE, RetryPolicy
 
 _FROZEN = ConfigDict(
@@ -78,17 +79,17 @@ class AgentConfig(BaseModel):
     """What its tasks may spend."""
     queue: AgentName = DEFAULT_QUEUE
     """The Celery queue that its tasks go to."""
-    max_turns: int = Field(default=16, ge=1, le=1000)
+    max_turns: Count = Field(default=16, ge=1, le=1000)
     """Completions in one run at most, the closing one not counted."""
-    max_tool_calls: int = Field(default=128, ge=0, le=100_000)
+    max_tool_calls: Count = Field(default=128, ge=0, le=100_000)
     """Tool calls in one run at most."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     """Sampling temperature; None leaves it to the endpoint."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     """Nucleus sampling mass; None leaves it to the endpoint."""
-    seed: int | None = None
+    seed: Count | None = None
     """Sampling seed; None leaves it to the endpoint."""
-    max_output_tokens: int | None = Field(default=4096, ge=1)
+    max_output_tokens: Count | None = Field(default=4096, ge=1)
     """Tokens of one completion at most; None sends no limit."""
     output_schema: JsonObject | None = None
     """JSON Schema (2020-12) of the answer; the result's `output` then holds data."""

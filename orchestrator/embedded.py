@@ -31,7 +31,7 @@ from redis.retry import Retry
 
 from orchestrator.child_process import last_line, start_child, stop_child
 from orchestrator.errors import StoreUnavailable
-from orchestrator.redis_connection import address_of, store_errors
+from orchestrator.redis_connection import address_of, check_options, store_errors
 from orchestrator.redis_url import check_redis_url, redact, servers_in
 
 START_SECONDS = 10.0
@@ -116,8 +116,10 @@ def redis_version(url: str) -> str:
         StoreUnavailable: it does not answer within two seconds.
     """
     try:
+        url = check_redis_url(url)
+        check_options(url)
         client = Redis.from_url(
-            check_redis_url(url),
+            url,
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),

@@ -107,11 +107,13 @@ class EndpointSettings(Section):
         try:
             parts = urlsplit(url)
             valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-            valid = valid and parts.port != 0
+            valid = valid and parts.port != 0 and url.isprintable() and " " not in url
         except ValueError:
             valid, parts = False, urlsplit("")
         if not valid:
-            raise ValueError("not an http(s) URL; write it like http://host:11434/v1")
+            raise ValueError(
+                "not an http(s) URL without blanks; write it like http://host:11434/v1"
+            )
         if parts.username or parts.password or parts.query:
             raise ValueError(
                 "must hold no login and no query;"

@@ -19,6 +19,8 @@ _LOCAL: Final = re.compile(r"local ([\w, ]+) = (.+)")
 _NAME: Final = re.compile(r"\w+")
 PREFIX: Final = "celeriac_"
 """Begins the names of our libraries and functions."""
+_DIGITS: Final = 16
+"""Of its digest in a function's name, which each call sends."""
 _OF_A_CALL: Final = frozenset({"KEYS", "ARGV", "redis"})
 
 
@@ -46,7 +48,8 @@ def library(shared: str, scripts: Mapping[str, Script]) -> Library:
     """
     defined, of_a_call = _shared(shared)
     pieces = {name: _hoisted(script) for name, script in scripts.items()}
-    digest = sha1(f"{shared}{scripts}".encode(), usedforsecurity=False).hexdigest()
+    text = f"{shared}{scripts}".encode()
+    digest = sha1(text, usedforsecurity=False).hexdigest()[:_DIGITS]
     library_name = f"{PREFIX}{digest}"
     functions = {name: f"{library_name}_{name}" for name in scripts}
     code = "\n".join(

@@ -120,6 +120,15 @@ def connect(
     return Redis.from_pool(pool)
 
 
+def check_options(url: str) -> None:
+    """Refuse a URL that no client can be made of; nothing is sent.
+
+    Raises:
+        StoreUnavailable: it cannot be read, or has an option that redis-py trips over.
+    """
+    connect(url)
+
+
 class _Cancellable(AbstractConnection):
     """Connects and sends within limits, and never swallows a cancel.
 

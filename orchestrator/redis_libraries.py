@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 UNUSED_SECONDS: Final = 30 * 86_400
 """A library that nobody has loaded for so long goes when another one comes."""
-_NAME: Final = re.compile(f"{PREFIX}[0-9a-f]{{40}}")
+_NAME: Final = re.compile(f"{PREFIX}[0-9a-f]{{16}}(?:[0-9a-f]{{24}})?")
 _IS_THERE: Final = "already exists"
 _HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
 """Redis 6.2 and users that may not load one do with scripts."""
@@ -60,7 +60,8 @@ async def _note_use(client: UntypedRedis, name: str) -> int:
 async def _drop_unused(client: UntypedRedis, now: int) -> None:
     """Delete what was loaded long ago; one of which nothing is known is noted now."""
     there = await _names(client)
-    await client.zadd(LIBRARIES, dict.fromkeys(there, now), nx=True)
+    if there:  # somebody may have deleted ours meanwhile
+        await client.zadd(LIBRARIES, dict.fromkeys(there, now), nx=True)
     for name, loaded_at in await client.zrange(LIBRARIES, 0, -1, withscores=True):
         unused = loaded_at + UNUSED_SECONDS <= now
         if unused and name in there:

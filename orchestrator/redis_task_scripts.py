@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
@@ -90,7 +91,8 @@ class ScriptConstants(NamedTuple):
     """None: the caller rings."""
 
 
-def composed_sources(constants: ScriptConstants) -> dict[str, str]:
+@lru_cache(maxsize=4)  # a worker has two stores of one kind; the texts are large
+def composed_sources(constants: ScriptConstants) -> Mapping[str, str]:
     """Return the text of every task script by name."""
     shared = _shared_text(constants)
     composed = {
@@ -101,6 +103,7 @@ def composed_sources(constants: ScriptConstants) -> dict[str, str]:
     return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
 
 
+@lru_cache(maxsize=4)
 def composed_library(constants: ScriptConstants) -> Library:
     """Return the task scripts that share functions as one library."""
     return library(_shared_text(constants), _scripts())

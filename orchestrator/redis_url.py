@@ -32,8 +32,8 @@ def check_redis_url(url: str) -> str:
         valid = parts.scheme in _SCHEMES and parts.port != 0
     except ValueError:
         raise ValueError(
-            "not a URL that can be read (check port and brackets);"
-            " write it like redis://localhost:6379/0"
+            "not a URL that can be read (check port and brackets; in a password write"
+            " # as %23, / as %2F, @ as %40); write it like redis://localhost:6379/0"
         ) from None
     if not valid:
         raise ValueError(

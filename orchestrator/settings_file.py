@@ -10,6 +10,8 @@ import yaml
 
 _LARGEST_BYTES = 1024 * 1024
 
+_LOOK = "look at the indentation, colons and quotes there and in the line before"
+
 
 class SettingsFileError(Exception):
     """The file cannot be used; the message is one line with the remedy."""
@@ -99,7 +101,9 @@ def _text(path: Path) -> str:
 def _marked(path: Path, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = f"{path}: line {mark.line + 1}" if mark else str(path)
-    problem = error.problem or "cannot be read"
+    problem = f"{error.problem or 'cannot be read'}; {_LOOK}"
+    if isinstance(error, yaml.constructor.ConstructorError):
+        problem = error.problem or "cannot be read"
     if "'\\t'" in problem:
         problem = "a tab cannot indent YAML; use spaces"
     elif error.context and "single document" in error.context:

@@ -10,6 +10,13 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.names import nearest_names
 
+_FOR_A_FILE = {
+    "tuple_type": "{}; write a list, such as [a, b]",
+    "list_type": "{}; write a list, such as [a, b]",
+    "string_type": "{}; quote it where it should be text",
+}
+"""What pydantic's words leave out for those who write YAML."""
+
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """Return the remedy for a misspelt key: its nearest name, or all names."""
@@ -41,8 +48,9 @@ def _sentence(settings: type[BaseModel], loc: list[str], detail: ErrorDetails) -
     reason = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion ")
     if reason.startswith("Input should "):
         shown = _shown(_type_at(settings, loc), detail["input"])
+        reason = reason.replace("valid tuple", "list")
         reason = f"{reason.replace('Input should', 'must', 1)}, got {shown}"
-    return reason
+    return _FOR_A_FILE.get(detail["type"], "{}").format(reason)
 
 
 def _shown(kind: object, value: object) -> str:

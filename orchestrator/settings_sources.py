@@ -8,17 +8,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from socket import AF_INET, AF_UNIX, socket
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from pydantic_settings.sources.utils import parse_env_vars
 
 from orchestrator.settings_file import SettingsFileError, read_settings_file
-from orchestrator.settings_names import WELL_KNOWN, doubtful_names, unusable_names
+from orchestrator.settings_names import (
+    PREFIX,
+    WELL_KNOWN,
+    doubtful_names,
+    unusable_names,
+)
 
 DEFAULT_FILE = Path("celeriac.yaml")
 _DEFAULT_SECRETS = Path("/run/secrets")
@@ -112,7 +118,7 @@ def read_layers(
     doubts: list[str] = []
     for name, names in (
         ("environment", os.environ),
-        (".env", _dotenv(problems)),
+        (".env", _dotenv(problems, doubts)),
         ("secrets directory", _secrets(problems)),
     ):
         layers += _from_names(settings, name, names, problems)
@@ -134,13 +140,26 @@ def _from_names(
     problems += unusable_names(settings, names)
     try:
         yield Layer(name, _NamedValues(settings, names)())
-    except SettingsError as exc:
-        reason = str(exc).partition(" from source")[0]
-        problems.append(f"{name}: {reason}; write lists and mappings as JSON")
+    except SettingsError:
+        problems += _not_json(settings, name, names)
     for variable, value in names.items():
         place = WELL_KNOWN.get(variable.lower())
         if place and value:
             yield Layer(f"{name} ({variable})", {place[0]: {place[1]: value}})
+
+
+def _not_json(
+    settings: type[BaseSettings], place: str, names: Mapping[str, str | None]
+) -> Iterator[str]:
+    """Find the variables that should hold JSON; a value may be secret."""
+    for variable, value in names.items():
+        try:
+            _NamedValues(settings, {variable: value})()
+        except SettingsError:
+            yield (
+                f"{place}: {variable} is not JSON ({len(value or '')} characters);"
+                ' write a list like ["a", "b"], a mapping like {"a": 1}'
+            )
 
 
 def _from_up() -> Iterator[Layer]:
@@ -168,17 +187,33 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _dotenv(problems: list[str]) -> Mapping[str, str | None]:
+def _dotenv(problems: list[str], doubts: list[str]) -> Mapping[str, str | None]:
     path = Path(".env")
     if not path.is_file():
         return {}
     try:
-        return dotenv_values(path, encoding="utf-8-sig", interpolate=False)
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         problems.append(
             f".env: cannot be read ({type(exc).__name__}); make it readable UTF-8 text"
         )
         return {}
+    names: dict[str, str | None] = {}
+    for line in parse_stream(StringIO(text)):
+        if line.error:
+            # Other programs may read what we do not; a setting must not be lost.
+            told = doubts if not _may_be_ours(line.original.string) else problems
+            told.append(
+                f".env: line {line.original.line} cannot be read;"
+                " write NAME=value, and close its quotes"
+            )
+        elif line.key is not None:
+            names[line.key] = line.value
+    return names
+
+
+def _may_be_ours(text: str) -> bool:
+    return any(name in text.lower() for name in (PREFIX.lower(), *WELL_KNOWN))
 
 
 def _secrets(problems: list[str]) -> Mapping[str, str | None]:

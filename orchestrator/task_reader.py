@@ -106,16 +106,22 @@ class TaskReader:
     ) -> TaskResult:
         """Wait for a task's answer, at most `timeout` seconds; 0 looks once.
 
-        `on_event` is told of every event meanwhile, from the task's first.
+        `on_event` is told of every event meanwhile, from the task's first. A store
+        that is away for less than `READ_PATIENCE_SECONDS` is waited for.
 
         Raises:
             InvalidInput: a timeout that is negative or no number.
             TaskFailed, TaskCancelled, TaskTimedOut: it ended without one.
             WaitTimeout: it has not ended; says so when no worker serves its agent.
             TaskNotFound: none of this tenant has the id.
+            StoreUnavailable: the store stays away.
         """
         patience = Patience(timeout)
-        end = None if on_event else await self._end(task_id, tenant)
+
+        async def look() -> TaskEnd | None:
+            return await self._patiently(lambda: self._end(task_id, tenant), patience)
+
+        end = None if on_event else await look()
         if end is None or not end.status.is_terminal:
             viewer = Viewer(self, task_id, tenant=tenant)
             after = -1 if end is None else end.last_sequence
@@ -123,7 +129,7 @@ class TaskReader:
                 if on_event is not None:
                     await viewer.still_there()
                     on_event(event)
-            end = await self._end(task_id, tenant)
+            end = await look()
         if end and end.status is TaskStatus.COMPLETED and end.result is not None:
             return end.result
         task = await self.get(task_id, tenant=tenant)
@@ -323,14 +329,23 @@ class TaskReader:
         patience: Patience,
         slice_seconds: float = EVENT_WAIT_SECONDS,
     ) -> tuple[TaskEvent, ...]:
+        return await self._patiently(
+            lambda: self._parts.store.events(
+                *key,
+                after=after,
+                wait_seconds=min(slice_seconds, patience.left_seconds),
+            ),
+            patience,
+        )
+
+    async def _patiently(
+        self, read: Callable[[], Coroutine[Any, Any, T]], patience: Patience
+    ) -> T:
+        """Read again while the store is away, as long as there is patience."""
         store_patience = Patience(READ_PATIENCE_SECONDS)
         while True:
             try:
-                return await self._parts.store.events(
-                    *key,
-                    after=after,
-                    wait_seconds=min(slice_seconds, patience.left_seconds),
-                )
+                return await read()
             except StoreUnavailable:
                 left = min(store_patience.left_seconds, patience.left_seconds)
                 if left <= 0:

@@ -14,7 +14,7 @@ from threading import Event
 
 from orchestrator import Orchestrator, Settings, load_settings
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 

@@ -22,7 +22,7 @@ from workers.agents.agent import Agent
 from workers.in_process import open_orchestrator
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.double import Double, SeenRequest
-from workers.llm.double_script import Answer, read_script
+from workers.llm.double_script import Answer, read_reply, read_script
 from workers.llm.reply import Scripted
 from workers.tools.registry import ToolRegistry
 
@@ -51,8 +51,12 @@ class DoubleBench:
         return self._double.requests
 
     def reply(self, *replies: Scripted) -> None:
-        """Add replies; they are given in order."""
-        self._replies += replies
+        """Add replies; they are given in order.
+
+        Raises:
+            InvalidScript: one cannot be used; says what of it.
+        """
+        self._replies += map(read_reply, replies)
 
     def load(self, path: Path | str) -> None:
         """Add the replies of a file; a function in a Python file answers every call.

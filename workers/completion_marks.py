@@ -68,7 +68,7 @@ class CompletionMarks:
         return completion_start(key, attempt=self._run.task.attempt)
 
     async def fail(self, key: str, error: LLMError) -> None:
-        if error.status is None:
+        if error.status is None and error.was_sent:
             self._unanswered |= {key}
         elif key not in self._unanswered:
             await self._log.drop_start(key)

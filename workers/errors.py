@@ -91,6 +91,8 @@ class LLMError(WorkerError):
     retryable: ClassVar[bool] = False
     was_asked: bool = True
     """False when the gate before the endpoint gave up and nothing was sent."""
+    was_sent: bool = True
+    """False when no connection stood, so that nobody can have been paid."""
     retry_after_seconds: float | None = None
     """How long the endpoint asks to wait, where it says so."""
 

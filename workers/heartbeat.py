@@ -24,6 +24,7 @@ from orchestrator.sweeper import Sweeper
 from workers.executor import Executor
 from workers.loop_watch import Culprit, LoopWatch
 from workers.run import Interrupt, Run
+from workers.seldom import Seldom
 from workers.undertaker import PAUSE_SECONDS, Undertaker
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Heartbeat:
         self._times = times
         self._file = heartbeat_file
         self._watch = LoopWatch(runs_loop, whose=self._whose)
+        self._is_worth_telling = Seldom()  # several beats, each twice a second
         self._announced = threading.Event()
         self._stop = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -144,7 +146,8 @@ class Heartbeat:
             try:
                 await beat()
             except OrchestratorError as exc:
-                logger.warning("heartbeat missed: %s", exc)
+                if self._is_worth_telling(str(exc)):
+                    logger.warning("heartbeat missed: %s", exc)
                 await asyncio.sleep(max(seconds / 3, 0.5))
                 continue
             except Exception:

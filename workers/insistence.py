@@ -53,7 +53,9 @@ class Insistence:
             except (StoreUnavailable, ConversationStoreUnavailable) as exc:
                 if self._given_up or monotonic() + wait > give_up_at:
                     raise
-                logger.warning("store refuses; trying again", extra={"error": str(exc)})
+                if wait == FIRST_WAIT_SECONDS:  # a thousand runs may wait
+                    told = {"error": str(exc)}
+                    logger.warning("store refuses; trying again", extra=told)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 

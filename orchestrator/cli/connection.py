@@ -71,10 +71,18 @@ def open_orchestrator(settings: Settings | None = None) -> AsyncOrchestrator:
 
 
 def announce_url(state: Path, url: str) -> None:
-    """Let commands in this directory find the Redis of `celeriac up`."""
+    """Let commands in this directory find the Redis of `celeriac up`.
+
+    Raises:
+        OSError: it cannot be written; names the file, and leaves none.
+    """
     path = state / UP_URL_FILE.name
-    path.touch(mode=0o600)
-    path.write_text(url)
+    try:
+        path.touch(mode=0o600)
+        path.write_text(url)
+    except OSError as exc:
+        withdraw_url(state)
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
 
 
 def withdraw_url(state: Path) -> None:

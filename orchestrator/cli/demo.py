@@ -23,6 +23,7 @@ from orchestrator.cli.demo_stack import open_endpoint, open_stack
 from orchestrator.cli.endpoint_report import EndpointReport
 from orchestrator.cli.live import follow
 from orchestrator.cli.output import one_line
+from orchestrator.cli.processes import require_our_packages
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.settings import load_settings
@@ -51,6 +52,7 @@ def command(question: str, paths: Sequence[Path]) -> int:
     """
     settings = load_settings()
     settings.services.require_agent_manager()
+    require_our_packages()
     documents = read_documents(paths or DEFAULT_PATHS)
     sections = pick_sections(documents, count=_SUMMARIES)
     demo = _demo(question, documents, sections, url=configured_url(settings))

@@ -10,6 +10,7 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.processes import become, flower_command, storage_environment
 from orchestrator.embedded import broker_version
+from orchestrator.listening import why_taken
 from orchestrator.settings import Settings, load_settings
 
 
@@ -53,6 +54,12 @@ def command(
     """
     check_closed(address, has_login=bool(basic_auth or auth))
     refuse_addresses(options)
+    if reason := why_taken(address, port):
+        raise click.BadParameter(
+            f"{port} on {address or 'all addresses'} cannot be used ({reason});"
+            " choose another, or stop what listens there",
+            param_hint="--port",
+        )
     settings = load_settings()
     require_broker(settings)
     environment = storage_environment(settings)

@@ -18,20 +18,27 @@ class Moment(click.ParamType[datetime]):
 
     name = "TIME"
 
+    def __init__(self, *, ahead: bool = False) -> None:
+        """Read a duration as so long ago, or as so long `ahead`."""
+        self._sign = 1 if ahead else -1
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         if isinstance(value, datetime):
             return value
         try:
-            return datetime.now(UTC) - timedelta(seconds=parse_seconds(value))
+            return datetime.now(UTC) + self._sign * timedelta(
+                seconds=parse_seconds(value)
+            )
         except ValueError:
             pass
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
         except (ValueError, OverflowError, OSError):
             self.fail(
-                "no time; write 2026-03-01T08:00, 2026-03-01, or how long ago: 2h",
+                f"{value[:40]!r} is no time; write 2026-03-01T08:00, 2026-03-01, or"
+                f" {'in how long' if self._sign > 0 else 'how long ago'}: 2h",
                 param,
                 ctx,
             )

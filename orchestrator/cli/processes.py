@@ -12,6 +12,8 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 from time import monotonic
 from typing import IO, NoReturn
 
@@ -19,7 +21,7 @@ from orchestrator import flower_settings
 from orchestrator.child_process import tied
 from orchestrator.cli import exit_codes
 from orchestrator.cli.output import echo_if_heard, plain
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import InvalidSettings, OrchestratorError
 from orchestrator.settings import Settings
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -28,6 +30,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
 """A process that ran for so long starts again after the first pause."""
 _LONGEST_LINE_BYTES = 1024 * 1024
+_PACKAGES = ("workers", "orchestrator", "conversations")
 
 
 class ChildRefused(OrchestratorError):
@@ -80,8 +83,34 @@ def storage_environment(settings: Settings) -> dict[str, str]:
     }
 
 
+def require_our_packages() -> None:
+    """Refuse a directory in which a child would import another package for ours.
+
+    Python looks there first for what it runs with `-m`, as Celery does.
+
+    Raises:
+        InvalidSettings: names what lies in the way.
+    """
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        ours = spec.origin if spec else None
+        for path in (Path(name) / "__init__.py", Path(f"{name}.py")):
+            if path.exists() and not (ours and path.samefile(ours)):
+                raise InvalidSettings(
+                    [
+                        f"{path.absolute()} hides Celeriac's package {name!r};"
+                        " rename it, or start in another directory"
+                    ]
+                )
+
+
 def become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Replace this process by `command`, so that signals reach it directly."""
+    """Replace this process by `command`, so that signals reach it directly.
+
+    Raises:
+        InvalidSettings: it would not find our packages.
+    """
+    require_our_packages()
     os.execve(command[0], list(command), {**os.environ, **environment})  # noqa: S606
 
 

@@ -80,7 +80,8 @@ def _webhook(task: Task) -> str | None:
 
 
 def _completions(count: int) -> str | None:
-    return f"{count} completions asked for again after a crash" if count else None
+    told = "completions asked for again, whose first answers did not arrive"
+    return f"{count} {told}" if count else None
 
 
 def _print_awaited(task: Task) -> None:

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
+from orchestrator.cli.moment import Moment
 from orchestrator.cli.options import duration, json_object, tenant_option
 from orchestrator.cli.output import (
     echo_json,
@@ -59,8 +60,8 @@ from orchestrator.task_handle import AsyncTaskHandle
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="May be repeated.")
 @click.option(
     "--not-before",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]),
-    help="Earliest start, such as 2030-01-31T08:00:00+01:00.",
+    type=Moment(ahead=True),
+    help="Earliest start: 2030-01-31T08:00 (local without +01:00), or 2h from now.",
 )
 @click.option("--expires", type=duration, help="Longest wait for its start.")
 @click.option("--deadline", type=duration, help="Longest time until its end.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from orchestrator.cli.processes import (
     flower_command,
     http_command,
     keep_running,
+    require_our_packages,
     storage_environment,
     worker_command,
 )
@@ -35,6 +35,7 @@ from orchestrator.cli.scripted_endpoint import open_double
 from orchestrator.cli.up_notes import tell_endpoint, tell_ready
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.errors import InvalidSettings
+from orchestrator.listening import why_taken
 from orchestrator.settings import Settings, load_settings
 
 _FLOWER_WAIT_SECONDS = 15.0
@@ -102,6 +103,7 @@ def command(state: Path, scripted: bool, http_port: int | None, **wanted: Any) -
     """
     settings = _load(http_port)
     settings.services.require_agent_manager()
+    require_our_packages()
     wanted["http"] = wanted["http"] and packages_are_there()
     fleet = _Fleet(**wanted)
     if settings.storage.backend != "redis":
@@ -200,16 +202,12 @@ def require_free_port(port: int, *, option: str) -> None:
     Raises:
         click.BadParameter: it is taken.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as exc:
-            raise click.BadParameter(
-                f"{port} on 127.0.0.1 cannot be used ({exc.strerror}); choose another,"
-                f" or use --no-{option}",
-                param_hint=f"--{option}-port",
-            ) from None
+    if reason := why_taken("127.0.0.1", port):
+        raise click.BadParameter(
+            f"{port} on 127.0.0.1 cannot be used ({reason}); choose another,"
+            f" or use --no-{option}",
+            param_hint=f"--{option}-port",
+        )
 
 
 def _greet(redis: RedisServer, state: Path) -> None:

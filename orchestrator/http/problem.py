@@ -180,7 +180,10 @@ def _place(finding: Mapping[str, Any], body: object) -> list[str]:
 
 
 _FRAMEWORK = {
-    404: ("not_found", "there is nothing at this path"),
+    404: (
+        "not_found",
+        "there is nothing at this path; GET /openapi.json lists what there is",
+    ),
     405: ("method_not_allowed", "this path does not take the method"),
 }
 

@@ -14,12 +14,15 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orchestrator.errors import InvalidSettings
 from orchestrator.http.app import create_app
 from orchestrator.http.limits import CROWDED
 from orchestrator.http.stream import ABORT
 from orchestrator.http_settings import HttpSettings
+from orchestrator.listening import why_taken
 from orchestrator.log_format import FactsFormatter
 from orchestrator.open_files import allow_many_files
+from orchestrator.redis_connection import check_options
 from orchestrator.settings import Settings
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -115,9 +118,23 @@ def protocol_of(settings: HttpSettings) -> type[HttpToolsProtocol]:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal ends the process."""
+    """Serve until a signal ends the process.
+
+    Raises:
+        InvalidSettings: it cannot listen there, or not with this certificate.
+        StoreUnavailable: the Redis URL cannot be used, whether one answers or not.
+    """
     allow_many_files()
     http = settings.http
+    if settings.storage.backend == "redis":
+        check_options(settings.storage.redis_url.get_secret_value())
+    if reason := why_taken(http.host, http.port):
+        raise InvalidSettings(
+            [
+                f"http.port: {http.port} on {http.host} cannot be used ({reason});"
+                " choose another (http.port, --port), or stop what listens there"
+            ]
+        )
     config = uvicorn.Config(
         create_app(settings),
         host=http.host,
@@ -135,8 +152,25 @@ def serve(settings: Settings) -> None:
         ssl_certfile=http.tls_certificate,
         ssl_keyfile=http.tls_key,
     )
+    _load(config, http)
     _show_own_lines()
     uvicorn.Server(config).run()
+
+
+def _load(config: uvicorn.Config, http: HttpSettings) -> None:
+    """Have the certificate read while it can be told what is wrong with it."""
+    try:
+        config.load()
+    except OSError as exc:  # those of ssl too
+        paths = [path for path in (http.tls_certificate, http.tls_key) if path]
+        gone = [f"{path} is no file" for path in paths if not path.is_file()]
+        reason = ", ".join(gone) or exc.strerror or str(exc)
+        raise InvalidSettings(
+            [
+                f"http.tls_certificate, http.tls_key: cannot be used ({reason});"
+                " name PEM files that belong together and that this user may read"
+            ]
+        ) from exc
 
 
 def _show_own_lines() -> None:

@@ -8,12 +8,12 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
 from tests.integration.canned import delta, events, whole
-from tests.integration.llm_serving import ask, provider_at, streaming
+from tests.integration.llm_serving import ASKED, ask, provider_at, streaming
 from workers.errors import (
     LLMError,
     LLMUnavailable,
@@ -217,6 +217,45 @@ async def test_a_server_that_says_its_finish_and_no_more_has_answered(more: byte
         heard.set()
         await provider.aclose()
     assert answer.message.content == "hello"
+
+
+@pytest.mark.parametrize("says", [b"", b": still here\n\n", STREAM])
+async def test_a_server_that_says_done_and_does_not_end_is_left_at_once(says: bytes):
+    """Not when it has been silent for too long; and nothing counts any more."""
+    heard = asyncio.Event()
+
+    async def keep(writer: asyncio.StreamWriter) -> None:
+        while not heard.is_set():
+            writer.write(says)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with (
+        raw_server(head(SSE), STREAM, after=keep) as url,
+        provider_at(url) as provider,
+        asyncio.timeout(30),
+    ):
+        assert (await ask(provider, stream=True)).message.content == "hello"
+        heard.set()
+
+
+async def test_a_limit_that_comes_due_while_nobody_reads_holds_for_who_reads_then():
+    over = asyncio.Event()
+
+    async def keep(_: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    begun = b'data: {"choices":[{"delta":{"content":"he"}}]}\n\n'
+    async with raw_server(head(SSE), begun, after=keep) as url:
+        limits = CallLimits(idle_seconds=0.1)
+        provider = ChatCompletionsProvider(url, model="m", limits=limits)
+        async with asyncio.timeout(30), aclosing(provider.stream(ASKED)) as pieces:
+            await anext(pieces)
+            await asyncio.sleep(0.3)  # the limit passes while the reader is elsewhere
+            with pytest.raises(LLMUnavailable, match="did not answer in time"):
+                await anext(pieces)
+        over.set()
+        await provider.aclose()
 
 
 async def test_a_server_that_fails_after_its_finish_has_failed():

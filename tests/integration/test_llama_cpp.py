@@ -22,7 +22,13 @@ from workers.agent_manager import LocalAgentManager
 from workers.errors import ContextOverflow, EmptyCompletion, LLMError
 from workers.in_process import open_orchestrator
 from workers.llm.chat_completions import ChatCompletionsProvider
-from workers.llm.provider import CompletionRequest, FinishReason, TextDelta, ToolSpec
+from workers.llm.provider import (
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    TextDelta,
+    ToolSpec,
+)
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import tool
 
@@ -88,11 +94,11 @@ async def test_it_answers(provider: ChatCompletionsProvider, stream: bool):
     assert completion.usage.output_tokens >= len(ANSWER)
 
 
-async def test_its_answer_comes_in_pieces(provider: ChatCompletionsProvider):
-    pieces = [piece async for piece in provider.stream(asking())]
-    texts = [piece.text for piece in pieces if isinstance(piece, TextDelta)]
-    assert len(texts) > 3
-    assert "".join(texts) == ANSWER
+async def test_its_answer_is_told_before_it_is_whole(provider: ChatCompletionsProvider):
+    *pieces, last = [piece async for piece in provider.stream(asking())]
+    # A model as fast as this one may say it all before anybody reads.
+    assert "".join(p.text for p in pieces if isinstance(p, TextDelta)) == ANSWER
+    assert isinstance(last, Completion)
 
 
 @streaming

@@ -36,6 +36,25 @@ async def test_a_connection_reset_on_reuse_costs_no_attempt(stream: bool):
     assert await outcome(behave, stream, calls=4) == ["hi"] * 4
 
 
+async def test_a_request_that_was_taken_before_the_server_went_was_sent():
+    """Its second sending finds nobody; the first may have been paid for."""
+    listeners: list[asyncio.Server] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        listeners[0].close()
+        writer.close()
+
+    listeners.append(await asyncio.start_server(serve, "127.0.0.1", 0))
+    port = listeners[0].sockets[0].getsockname()[1]
+    async with provider_of(f"http://127.0.0.1:{port}/v1") as provider:
+        with pytest.raises(LLMUnavailable, match="no LLM endpoint answers") as taken:
+            await ask(provider)
+        with pytest.raises(LLMUnavailable, match="no LLM endpoint answers") as refused:
+            await ask(provider)
+    assert (taken.value.was_sent, refused.value.was_sent) == (True, False)
+
+
 async def test_half_of_a_head_on_reuse_is_not_asked_again_unseen():
     """The request may have been taken: who asks again is the task's affair."""
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
+from conversations.shown_path import shown_path
+from orchestrator.prompt import MESSAGES_FIELD, PROMPT_FIELDS, question_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.document_input import invalid, read_document, read_roots
@@ -17,9 +20,16 @@ from workers.tools.citations import check_citations
 from workers.tools.documents import Document
 from workers.tools.summarize import MIN_PART_CHARACTERS, PART_CHARACTERS, Summarizer
 
+_SOURCES: Final = ("document", *PROMPT_FIELDS, MESSAGES_FIELD)
+"""What may hold the text: clients of OpenAI's API and `submit` name no field."""
+_LONGEST_SHOWN: Final = 200
+"""Of the names in an input that cannot be taken."""
+
 
 class SummarizerAgent:
     """Answers `{"document": path or {"name", "text"}}` or `{"text": …}`.
+
+    What another field that asks holds alone, such as `query`, is a text too.
 
     Each part is a journaled completion: a run that is resumed goes on with the next.
     `options.part_characters` of its configuration sets how much text one prompt holds.
@@ -70,12 +80,19 @@ class _JournaledModel:
 
 def _document(ctx: RunContext, agent_input: AgentInput) -> Document:
     data = agent_input.data
-    source, text = data.get("document"), data.get("text")
-    if (source is None) == (text is None):
-        reason = "give one of document (a path, or name and text) and text"
+    given = [name for name in _SOURCES if data.get(name) is not None]
+    if len(given) != 1 or data.get("documents") is not None:
+        got = ", ".join(shown_path(name) for name in data) or "nothing"
+        reason = (
+            "give one of document (a path, or name and text) and text, such as"
+            f' {{"document": "README.md"}} (got {got[:_LONGEST_SHOWN]})'
+        )
         raise invalid("input.document", reason)
-    if text is not None:
-        source = {"name": "text", "text": text}
+    source = data[given[0]]
+    if given[0] == MESSAGES_FIELD:
+        source = question_of(data).content
+    if given[0] != "document":
+        source = {"name": "text", "text": source}
     return read_document(
         source, field="input.document", roots=read_roots(ctx.config.options)
     )

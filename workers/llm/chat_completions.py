@@ -224,6 +224,7 @@ class ChatCompletionsProvider:
         Nothing keeps the text while the model thinks: those of a thousand runs at once
         are the largest things that they have.
         """
+        is_second = False
         try:
             try:
                 return await self._client.post_json(self._url, write)
@@ -231,9 +232,11 @@ class ChatCompletionsProvider:
                 if not went_stale(exc):
                     raise
             # Other idle connections may be as dead: a client of its own.
+            is_second = True
             return await self._send_afresh(write)
         except FOREIGN_ERRORS as exc:
             error = transport_error(exc, endpoint=self._endpoint)
+            error.was_sent |= is_second
             cause = bare(exc, endpoint=self._endpoint)
         # Raised out there, without a context: what was caught, and its frames, hold the
         # headers, for whoever reports errors with variables.

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from conversations.json_value import JsonObject
+from orchestrator.settings_problems import describe
 from workers.llm.reply import Reply, Scripted, reply_fields
 
 _STREAM = {"content-type": "text/event-stream"}
@@ -145,14 +146,25 @@ def _read_replies(path: Path, replies: object) -> list[HttpReply]:
             f"{path} holds {type(replies).__name__} instead of a list of replies;"
             " write each reply as a list entry"
         )
-    return [_read_reply(path, number, reply) for number, reply in enumerate(replies)]
+    return [
+        read_reply(reply, named=f"{path}: reply {number}")
+        for number, reply in enumerate(replies)
+    ]
 
 
-def _read_reply(path: Path, number: int, reply: Scripted) -> HttpReply:
+def read_reply(reply: Scripted, *, named: str = "the reply") -> HttpReply:
+    """Return a reply that was written in short.
+
+    Raises:
+        InvalidScript: it cannot be used; says what of it.
+    """
     try:
         return http_reply(reply)
     except (TypeError, ValueError) as exc:
+        reason = type(exc).__name__
+        if isinstance(exc, ValidationError):
+            reason = "; ".join(describe(HttpReply, exc))
         raise InvalidScript(
-            f"{path}: reply {number} cannot be used ({type(exc).__name__}); write a"
-            f" text, or a mapping of {', '.join(HttpReply.model_fields)}"
+            f"{named} cannot be used ({reason}); write a text, or a mapping of"
+            f" {', '.join(HttpReply.model_fields)}"
         ) from None

@@ -265,6 +265,15 @@ def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> s
     return f"{endpoint.base_url} has no model {model!r}; {pull}set llm.model"
 
 
+_UNSENT = (
+    aiohttp.InvalidURL,
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
+"""What comes before a request is written."""
+
+
 def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
     """Return the leaf for a request that got no answer at all."""
     where = endpoint.base_url
@@ -301,6 +310,7 @@ def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
             f"{where} closed the connection without an answer; check its log"
         )
     error.endpoint = where
+    error.was_sent = not isinstance(exc, _UNSENT)
     return error
 
 

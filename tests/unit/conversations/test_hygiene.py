@@ -18,7 +18,7 @@ from conversations import (
     StoredConversationService,
 )
 from conversations.memory_store import InMemoryConversationStore
-from conversations.redaction import load_redact
+from conversations.redaction import load_redact, redacted
 from orchestrator.cli.output import plain
 from tests.unit.conversations.histories import answer, calls, result, user
 
@@ -171,6 +171,25 @@ async def test_nothing_is_stored_when_the_redaction_hook_fails(broken: object) -
     with pytest.raises(RedactionFailed, match="nothing was stored"):
         await service.add_message("talk", user("card 1234"))
     assert await service.get_messages("talk") == ()
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        (calls("a", "b"), {"tool_calls": calls("a", "c").tool_calls}),
+        (calls("a", "b"), {"tool_calls": calls("b", "a").tool_calls}),
+        (calls("a", "b"), {"tool_calls": (), "content": "hidden"}),
+        (result("a"), {"tool_call_id": "b"}),
+        (user("a").model_copy(update={"client_id": "one"}), {"client_id": "two"}),
+        (Message(role=Role.SYSTEM, content="a", covers=3), {"covers": 4}),
+    ],
+)
+def test_a_redaction_hook_may_not_change_what_others_hang_on(
+    message: Message, change: dict[str, object]
+) -> None:
+    with pytest.raises(RedactionFailed, match="it changed"):
+        redacted(message, lambda given: given.model_copy(update=change))
+    assert redacted(message, lambda given: given) == message
 
 
 def test_a_redaction_hook_is_named_by_module_and_function() -> None:

@@ -78,3 +78,12 @@ def test_a_message_of_any_size_is_shortened_to_the_limit(
     assert Message.model_validate(json.loads(write_message(kept))) is not None
     if len(write_message(message).encode()) <= most:
         assert kept == message
+
+
+def test_a_text_that_is_dearer_at_its_beginning_is_cut_until_it_fits() -> None:
+    text = "\x01" * 1000 + "a" * 100_000
+    kept = shortened(
+        Message(role=Role.TOOL, tool_call_id="a", content=text), max_bytes=2000
+    )
+    assert 200 < len(kept.content) < 2000
+    assert len(write_message(kept).encode()) <= 2000

@@ -20,7 +20,7 @@ from orchestrator.cli.exit_codes import Unavailable, exit_code_of
 from orchestrator.cli.flower import check_closed
 from orchestrator.cli.group import celeriac, run
 from orchestrator.cli.options import duration, json_object
-from orchestrator.cli.processes import storage_environment
+from orchestrator.cli.processes import require_our_packages, storage_environment
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.cli.submit import read_input
 from orchestrator.cli.up import _announced, _Fleet
@@ -252,6 +252,37 @@ def test_an_import_takes_a_byte_order_mark_and_names_what_is_no_utf8() -> None:
     assert [line.strip() for line in lines] == ["a", "b"]
     with pytest.raises(InvalidHistory, match=r"line 2 is no UTF-8 text \(byte 3\)"):
         list(text_of(io.BytesIO(b"a\nbc\xff")))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+def test_an_address_that_finds_no_room_is_named_and_leaves_no_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "redis.url").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as error:
+        announce_url(tmp_path, "unix:///x")
+    assert error.value.filename == str(tmp_path / "redis.url")
+    assert not (tmp_path / "redis.url").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["workers/__init__.py", "orchestrator.py"])
+@pytest.mark.parametrize("command", ["up", "worker", "http", "demo"])
+def test_a_package_that_hides_ours_is_named(
+    name: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).touch()
+    Path("docs").mkdir()
+    Path("docs/a.md").write_text("# A\n\nText.\n")
+    Path("celeriac.yaml").write_text("storage: {backend: memory}")
+    assert run([command]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{Path(name).absolute()} hides Celeriac's package" in told
+
+
+def test_our_own_checkout_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    require_our_packages()
 
 
 def test_up_gives_its_workers_all_modules() -> None:

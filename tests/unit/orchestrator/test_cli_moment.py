@@ -16,6 +16,13 @@ def test_a_duration_is_so_long_ago() -> None:
     assert timedelta(hours=2) <= age < timedelta(hours=2, minutes=1)
 
 
+def test_a_duration_is_so_long_from_now_where_a_start_is_asked() -> None:
+    wait = Moment(ahead=True).convert("2h", None, None) - datetime.now(UTC)
+    assert timedelta(hours=1, minutes=59) < wait <= timedelta(hours=2)
+    with pytest.raises(click.BadParameter, match=r"'soon' is no time; .* in how"):
+        Moment(ahead=True).convert("soon", None, None)
+
+
 def test_an_iso_time_keeps_its_offset() -> None:
     at = Moment().convert("2026-03-01T08:00+01:00", None, None)
     assert at == datetime(2026, 3, 1, 7, tzinfo=UTC)

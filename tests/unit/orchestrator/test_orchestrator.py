@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 
 from conversations.conversation import ConversationConfig
-from orchestrator import AsyncOrchestrator
-from orchestrator.errors import InvalidInput, StoreUnavailable, WaitTimeout
+from orchestrator import AsyncOrchestrator, task_reader
+from orchestrator.errors import (
+    InvalidInput,
+    StoreUnavailable,
+    TaskNotFound,
+    WaitTimeout,
+)
 from orchestrator.events import TaskEvent
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
@@ -23,8 +28,9 @@ from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import Defaults
 from orchestrator.settings import Settings
-from orchestrator.store import Doorbell
-from orchestrator.task import Task
+from orchestrator.store import Claim, Doorbell, Lease, TaskEnd
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.task_steps import completed
 
 LONG_SECONDS = 1.5
 """Less than one read of the event log blocks, more than a busy machine takes."""
@@ -79,6 +85,14 @@ def orchestrator(
     )
 
 
+async def held(store: InMemoryTaskStore, task_id: str) -> Lease:
+    claimed = await store.claim(
+        "default", task_id, worker="w", serves=["nobody"], lease_seconds=60
+    )
+    assert isinstance(claimed, Claim)
+    return claimed.lease
+
+
 @pytest.mark.parametrize("timeout", [0, 0.2])
 async def test_a_wait_ends_on_time_although_the_store_takes_no_cancel(
     timeout: float,
@@ -108,6 +122,79 @@ async def test_a_wait_for_a_store_that_is_away_ends_on_time() -> None:
         with pytest.raises(StoreUnavailable):
             await celeriac.result(task_id, timeout=0.1)
         assert monotonic() - started < LONG_SECONDS
+
+
+class RestartingStore(InMemoryTaskStore):
+    """Is away at the first read of each kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_away: set[str] = set()
+        self.events_asked = asyncio.Event()
+
+    def _look(self, kind: str) -> None:
+        if kind not in self.was_away:
+            self.was_away.add(kind)
+            raise StoreUnavailable("restarting")
+
+    async def ends(self, *args: Any) -> tuple[TaskEnd | None, ...]:
+        self._look("ends")
+        return await super().ends(*args)
+
+    async def events(self, *args: Any, **options: Any) -> tuple[TaskEvent, ...]:
+        self.events_asked.set()
+        self._look("events")
+        return await super().events(*args, **options)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_wait_outlives_a_store_that_restarts(
+    ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_reader, "READ_AGAIN_SECONDS", 0.01)
+    store = RestartingStore()
+    async with orchestrator(store) as celeriac:
+        task_id = await celeriac.execute_async(Task(agent_name="nobody"))
+        lease = await held(store, task_id)
+        if ended:
+            await store.finish(lease, completed(lease), running_seconds=0)
+        waiting = asyncio.create_task(celeriac.result(task_id, timeout=20))
+        if not ended:
+            async with asyncio.timeout(20):
+                await store.events_asked.wait()
+            await store.finish(lease, completed(lease), running_seconds=0)
+        assert (await waiting).content == "done"
+        assert store.was_away == ({"ends"} if ended else {"ends", "events"})
+
+
+async def test_an_end_that_comes_between_two_looks_is_an_answer() -> None:
+    class LateStore(InMemoryTaskStore):
+        """Tells of an end that has just come only in the record."""
+
+        async def ends(self, *args: Any) -> tuple[TaskEnd | None, ...]:
+            return (TaskEnd(TaskStatus.RUNNING, None, 2),)
+
+    store = LateStore()
+    async with orchestrator(store) as celeriac:
+        task_id = await celeriac.execute_async(Task(agent_name="nobody"))
+        lease = await held(store, task_id)
+        await store.finish(lease, completed(lease), running_seconds=0)
+        assert (await celeriac.result(task_id, timeout=0)).content == "done"
+
+
+async def test_a_message_that_joined_a_run_has_no_answer_of_its_own() -> None:
+    store = InMemoryTaskStore()
+    talk = {"agent_name": "nobody", "conversation_id": "talk"}
+    joining = Task(when_busy="steer", **talk)
+    await store.create([run := Task(**talk)])
+    async with orchestrator(store) as celeriac:
+        lease = await held(store, run.id)
+        await store.create([joining])
+        await store.take_messages(lease, "messages:1")
+        await store.finish(lease, completed(lease), running_seconds=0)
+        assert (await celeriac.result(run.id, timeout=0)).content == "done"
+        with pytest.raises(TaskNotFound):
+            await celeriac.result(joining.id, timeout=0)
 
 
 async def test_a_wait_for_a_task_that_is_not_due_names_its_start() -> None:

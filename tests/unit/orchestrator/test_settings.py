@@ -142,9 +142,16 @@ def test_a_variable_that_should_be_json_and_is_not_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CELERIAC_LLM__HEADERS", SECRET)
-    with pytest.raises(InvalidSettings, match=r'"llm".*as JSON') as error:
+    monkeypatch.setenv("CELERIAC_LLM__MODEL", "fine")
+    monkeypatch.setenv("CELERIAC_AGENTS__DESK__TOOLS", "find_order")
+    with pytest.raises(InvalidSettings) as error:
         load_settings()
-    assert SECRET not in str(error.value)
+    assert error.value.problems == (
+        f"environment: CELERIAC_LLM__HEADERS is not JSON ({len(SECRET)} characters);"
+        ' write a list like ["a", "b"], a mapping like {"a": 1}',
+        "environment: CELERIAC_AGENTS__DESK__TOOLS is not JSON (10 characters);"
+        ' write a list like ["a", "b"], a mapping like {"a": 1}',
+    )
 
 
 def test_a_misspelt_variable_is_refused_and_foreign_ones_are_not(
@@ -267,6 +274,15 @@ def test_every_problem_is_told_at_once() -> None:
         ("llm: {base_url: 'ftp://host'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://[::1'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://h/v1?key=k'}", "no login and no query"),
+        ("llm: {base_url: 'http://local host/v1'}", r"llm.base_url: not an http\(s\)"),
+        ("llm: {base_url: 'http://host/v1 '}", "llm.base_url: .* without blanks"),
+        (
+            "storage: {redis_url: 'redis://:pa#ss@host:6379/0'}",
+            "storage.redis_url: .*in a password write # as %23",
+        ),
+        ("llm: {model: 5}", "llm.model: .*, got 5; quote it where it should be text"),
+        ("agents: {a: {tools: look}}", "tools: must be a list, got 'look'; write a li"),
+        ("agents: {a: {max_turns: true}}", "max_turns: must be a number, not true or"),
         ("llm: {model: ''}", "llm.model: .*at least 1 character"),
         ("storage: {backend: mongo}", "must be 'redis' or 'memory', got 'mongo'"),
         ("storage: {broker_url: somewhere}", "storage.broker_url: must be a broker"),
@@ -356,6 +372,32 @@ def test_a_dotenv_that_is_not_text_is_named() -> None:
     write(b"OPENAI_API_KEY=\xff", ".env")
     with pytest.raises(InvalidSettings, match=r"\.env: cannot be read"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "line", [f'OPENAI_API_KEY="{SECRET}', f"export CELERIAC_LLM__MODEL {SECRET} x"]
+)
+def test_a_setting_in_a_dotenv_that_cannot_be_read_is_named_by_its_line(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(f"# mine\nOPENAI_BASE_URL=http://h/v1\n{line}\n", ".env")
+    with pytest.raises(InvalidSettings, match=r"^\.env: line 3 cannot be re") as error:
+        load_settings()
+    assert SECRET not in str(error.value)
+    assert caplog.text == ""
+
+
+def test_what_others_keep_in_a_dotenv_is_doubted_and_not_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write("some words\n=x\nexport OPENAI_BASE_URL='http://h/v1' # ours\n", ".env")
+    settings = load_settings()
+    assert settings.llm.base_url == "http://h/v1"
+    assert [text.partition(";")[0] for text in settings.warnings] == [
+        ".env: line 1 cannot be read",
+        ".env: line 2 cannot be read",
+    ]
+    assert caplog.text == ""
 
 
 def test_the_schema_accepts_agents_without_a_name() -> None:

@@ -34,6 +34,8 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
         (b"1: a", "line 1: the key '1' is not text; quote it"),
         (b"? [a]\n: b", "line 1: the key .* is not text; quote it"),
         (b"a: {b", "line 1: expected"),
+        (b"a: 1\n  b: 2", "line 2: mapping values .*; look at the indentation, colons"),
+        (b'a: "open\nb: 2', "line 2: found unexpected end .*quotes there and in the"),
         (b"- a", "holds a list, not a mapping; start with a section"),
         (b"just text", "holds a str, not a mapping"),
         (b"a: 2026-13-45", r"not YAML \(month must be in"),

@@ -139,16 +139,21 @@ async def test_a_completion_that_a_crash_hid_is_asked_again_and_counted(
     assert task.result.stats.maybe_paid == 1
 
 
-@pytest.mark.parametrize(("status", "maybe_paid"), [(503, 0), (None, 1)])
+@pytest.mark.parametrize(
+    ("status", "was_sent", "maybe_paid"),
+    [(503, True, 0), (None, True, 1), (None, False, 0)],
+)
 async def test_a_completion_that_the_endpoint_refused_is_not_maybe_paid(
-    bench: Bench, status: int | None, maybe_paid: int
+    bench: Bench, status: int | None, was_sent: bool, maybe_paid: int
 ) -> None:
     async def ask(ctx: RunContext, given: AgentInput) -> str:
         return (await ctx.complete(CompletionRequest(messages=()))).message.content
 
     def refuse_once(_: CompletionRequest) -> str:
         if len(bench.llm.requests) == 1:
-            raise LLMUnavailable("down", status=status)
+            error = LLMUnavailable("down", status=status)
+            error.was_sent = was_sent
+            raise error
         return "an answer"
 
     bench.llm._answer = refuse_once

@@ -35,6 +35,30 @@ async def test_a_run_that_was_to_begin_as_it_closed_does_not() -> None:
     assert asyncio.all_tasks() == before
 
 
+async def test_no_more_run_at_once_than_there_are_slots() -> None:
+    begun: list[str] = []
+    go_on = asyncio.Event()
+
+    class Counted:
+        async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+            begun.append(ctx.task.id)
+            await go_on.wait()
+            return AgentResult(content="done")
+
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    manager.register_agent(AgentConfig(name="counted"), Counted())
+    settings = Settings(services={"agent_manager": {"max_concurrent_tasks": 2}})
+    async with open_orchestrator(settings, manager=manager) as celeriac:
+        tasks = [await celeriac.submit("counted", {}) for _ in range(3)]
+        async with asyncio.timeout(10):
+            while len(begun) < 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert begun == [task.id for task in tasks[:2]]
+        go_on.set()
+        await tasks[2].result(timeout=10)
+
+
 async def test_one_that_is_given_up_before_it_is_open_leaves_no_thread() -> None:
     manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
     before = threading.enumerate()

@@ -25,10 +25,13 @@ class Refusing:
         return "stored"
 
 
-async def test_a_refused_call_is_made_again_until_it_is_taken() -> None:
+async def test_a_refused_call_is_made_again_until_it_is_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     call = Refusing(refusals=2)
     assert await Insistence(patience_seconds=30)(call) == "stored"
     assert call.calls == 3
+    assert caplog.text.count("store refuses") == 1
 
 
 async def test_patience_ends() -> None:

@@ -75,6 +75,24 @@ async def test_path_below_the_roots_is_read(tmp_path: Path) -> None:
     assert result.messages[0].content == "Summarise a.md."
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"text": "All is fine."},
+        {"query": "All is fine."},
+        {"messages": [{"role": "user", "content": "All is fine."}]},
+    ],
+)
+async def test_a_text_from_a_client_that_names_no_field_is_summarised(
+    data: Any,
+) -> None:
+    bench = Bench(["Fine [text:1]."])
+    result = await bench.execute(SummarizerAgent(), data)
+    assert isinstance(result.output, dict)
+    assert result.output["unverified_citations"] == 0
+    assert "All is fine." in bench.llm.requests[0].messages[-1].content
+
+
 async def test_soft_limit_combines_the_parts_that_are_done() -> None:
     waiting = asyncio.Event()
 
@@ -114,7 +132,8 @@ async def test_cut_answer_is_partial() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({}, "give one of document"),
+        ({}, r"give one of document .* \(got nothing\)"),
+        ({"query": "a", "documents": ["b.md"]}, r"\(got query, documents\)"),
         ({"document": "a.md", "text": "b"}, "give one of document"),
         ({"text": " "}, r"input.document.text: must be text"),
         ({"document": "../a.md"}, "outside the allowed roots"),

@@ -10,7 +10,12 @@ from tests.unit.workers.llm.test_governor import Stand, answer
 from workers.errors import ContextOverflow
 from workers.llm.context_guard import fitted, was_cut
 from workers.llm.prompt_size import prompt_tokens
-from workers.llm.provider import Completion, CompletionRequest, FinishReason
+from workers.llm.provider import (
+    Completion,
+    CompletionRequest,
+    FinishReason,
+    ToolSpec,
+)
 
 WORDS = "word " * 400  # about 500 tokens
 
@@ -48,6 +53,13 @@ def test_a_prompt_that_does_not_fit_loses_its_oldest_whole_groups():
 def test_room_is_kept_for_the_answer():
     request = fitted(asked(8, max_output_tokens=1000), 4096)
     assert prompt_tokens(request) <= 3096
+
+
+def test_room_is_kept_for_the_tools():
+    tool = ToolSpec(name="look", description=WORDS)
+    request = fitted(asked(8, tools=(tool,)), 4096)
+    assert prompt_tokens(request) <= 4096
+    assert request.tools == (tool,)
 
 
 def test_a_question_that_alone_is_too_long_is_refused_with_the_remedy():
@@ -147,3 +159,15 @@ async def test_less_read_of_a_prompt_that_only_grew_is_flagged(
     second = first.model_copy(update={"messages": (*kept, more)})
     assert not (await provider.complete(first)).context_truncated
     assert (await provider.complete(second)).context_truncated is flagged
+
+
+@pytest.mark.parametrize("field", ["model", "tools"])
+async def test_what_another_model_or_fewer_tools_read_says_nothing(field: str):
+    replies = [
+        answer("yes", input_tokens=read, output_tokens=5) for read in (9000, 8000)
+    ]
+    provider = Stand({"one": replies}).provider()
+    first = asked(8, tools=(ToolSpec(name="look"),))
+    other = {"model": "another", "tools": ()}[field]
+    for request in (first, first.model_copy(update={field: other})):
+        assert not (await provider.complete(request)).context_truncated

@@ -321,3 +321,18 @@ def test_a_process_that_may_open_no_socket_does_not_blame_the_endpoint():
     said = str(transport_error(full, endpoint=REMOTE))
     assert "Too many open files" in said
     assert "ulimit -n" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "was_sent"),
+    [
+        (aiohttp.ClientConnectorError(None, OSError("refused")), False),  # type: ignore[arg-type]
+        (aiohttp.ClientConnectorDNSError(None, OSError("unknown")), False),  # type: ignore[arg-type]
+        (aiohttp.ConnectionTimeoutError(), False),
+        (aiohttp.ServerDisconnectedError(), True),
+        (aiohttp.SocketTimeoutError(), True),
+        (aiohttp.ClientOSError(104, "reset"), True),
+    ],
+)
+def test_what_never_stood_was_not_sent(error: Exception, was_sent: bool):
+    assert transport_error(error, endpoint=REMOTE).was_sent is was_sent

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from workers.errors import ToolFailed
+from workers.tools import document_roots
 from workers.tools.document_roots import MAX_FILE_BYTES, DocumentRoots
 
 
@@ -94,6 +95,30 @@ def test_link_to_a_hidden_file_is_refused(root: Path) -> None:
     (root / "innocent.md").symlink_to(root / ".git" / "config.md")
     with pytest.raises(ToolFailed, match="is hidden"):
         DocumentRoots([root]).get_document("innocent.md")
+
+
+def test_link_that_is_put_in_a_files_place_meanwhile_is_not_followed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, exists = root / "docs" / "a.md", Path.exists
+
+    def put_link(path: Path) -> bool:
+        file.unlink()
+        file.symlink_to(root.parent / "secret.md")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", put_link)
+    with pytest.raises(ToolFailed, match="cannot be read"):
+        DocumentRoots([root]).get_document("docs/a.md")
+
+
+@pytest.mark.parametrize("limit", ["MAX_FILES", "MAX_TOTAL_BYTES"])
+def test_directory_of_too_much_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(document_roots, limit, 1)
+    with pytest.raises(ToolFailed, match="name a part of it"):
+        DocumentRoots([root]).find_documents("docs")
 
 
 def test_pipe_is_refused_at_once(root: Path) -> None:

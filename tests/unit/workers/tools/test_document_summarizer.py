@@ -70,6 +70,15 @@ def test_line_longer_than_a_part_is_divided_without_loss() -> None:
     )
 
 
+def test_a_part_that_is_half_full_ends_with_its_section() -> None:
+    text = f"# One\n\n{'first words ' * 45}\n\n# Two\n\n{'second words ' * 15}\n"
+    ends = [part.end for part in split_parts(Document.from_text("a.md", text), 1_000)]
+    assert ends == [3, 7]
+    short = text.replace("first words " * 45, "first words")
+    (whole,) = split_parts(Document.from_text("a.md", short), 1_000)
+    assert (whole.start, whole.end) == (1, 7)
+
+
 async def test_short_document_takes_one_completion(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Title\n\nOne fact.\n")
     llm = ScriptedLLMProvider(replies=["One fact [a.md:3]."])

@@ -1,0 +1,70 @@
+"""Services that cannot listen where they should: one sentence, before they start."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.group import run
+from orchestrator.embedded import redis_version
+from orchestrator.errors import InvalidSettings, StoreUnavailable
+from orchestrator.http.server import serve
+from orchestrator.listening import why_taken
+from orchestrator.settings import load_settings
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_port_is_taken_only_while_somebody_listens(taken: int) -> None:
+    assert why_taken("127.0.0.1", taken) == "Address already in use"
+    assert why_taken("127.0.0.1", 0) is None
+    assert why_taken("no-such-host.invalid", 80)
+
+
+def test_the_http_service_names_a_port_that_is_taken(taken: int) -> None:
+    with pytest.raises(InvalidSettings, match=f"http.port: {taken} on 127.0.0.1 cann"):
+        serve(load_settings(http={"port": taken}))
+
+
+def test_flower_names_a_port_that_is_taken(
+    taken: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["flower", "--port", str(taken)]) == 2
+    told = capsys.readouterr().err
+    assert f"--port: {taken} on 127.0.0.1 cannot be used (Address already" in told
+
+
+def test_the_http_service_names_a_certificate_that_is_not_there(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("no key")
+    http = {"port": 0, "tls_certificate": tmp_path / "gone.pem", "tls_key": key}
+    with pytest.raises(InvalidSettings, match=r"gone\.pem is no file\); name PEM"):
+        serve(load_settings(http=http))
+    (tmp_path / "gone.pem").write_text("no certificate")
+    with pytest.raises(InvalidSettings, match=r"cannot be used \(.*PEM.*\); name PEM"):
+        serve(load_settings(http=http))
+
+
+def test_an_option_that_redis_py_does_not_know_is_told_before_any_service_starts() -> (
+    None
+):
+    url = "redis://127.0.0.1:9/0?foo=1"
+    with pytest.raises(StoreUnavailable, match="option after `\\?`"):
+        redis_version(url)
+    with pytest.raises(StoreUnavailable, match="option after `\\?`"):
+        serve(load_settings(storage={"redis_url": url}))
