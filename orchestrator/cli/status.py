@@ -18,6 +18,8 @@ from orchestrator.overview import (
 )
 from orchestrator.readiness import Readiness
 
+_NEXT_CALL_SECONDS = 1.0
+"""So soon a call is let through, to see whether the endpoint is back."""
 _AGENT_HEADS = ("agent", "workers", "pending", "running", "waiting", "oldest", "expect")
 _WORKER_HEADS = ("worker", "runs", "queues", "release", "loop lag", "state")
 _BUDGET_HEADS = ("budget of today", "tokens", "money")
@@ -91,10 +93,13 @@ def _budget_row(budget: BudgetOverview) -> tuple[object, ...]:
 def _closed_gates(overview: Overview) -> Iterator[str]:
     for gate in overview.gates or ():
         if gate.closed_by:
+            until = f"for {gate.closed_for_seconds:.0f} s"
+            if gate.closed_for_seconds < _NEXT_CALL_SECONDS:
+                until = "until one of its next calls succeeds"
             yield (
                 f"closed: model {gate.model} of endpoint {gate.endpoint}"
-                f" ({gate.closed_by.replace('_', ' ')}) for"
-                f" {gate.closed_for_seconds:.0f} s, {gate.waiting} waiting"
+                f" ({gate.closed_by.replace('_', ' ')}) {until},"
+                f" {gate.waiting} waiting"
             )
 
 
