@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.cli.group import run
+INTERRUPTED = 130
+"""As `exit_codes` has it, which is not there yet."""
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        # Within the `try`: Ctrl-C may come while it is imported.
+        from orchestrator.cli.group import run  # noqa: PLC0415
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

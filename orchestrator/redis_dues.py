@@ -75,7 +75,7 @@ def requirement(
     entry = hold = ""
     if needs.entry is not None:
         gate, limits, caller = needs.entry
-        keys.append(redis_keys.gate(gate))
+        keys = [redis_keys.gate(gate)]
         entry = entering(limits, caller, lease_ms=lease_ms)
     if needs.hold is not None:
         tenant, token, accounts, amount = needs.hold
@@ -109,7 +109,7 @@ def payment(dues: Dues | None) -> tuple[list[str], str]:
     permit, departure, reservation, amount = dues
     left = settled = ""
     if permit is not None and departure is not None:
-        keys.append(redis_keys.gate(permit.gate))
+        keys = [redis_keys.gate(permit.gate)]
         left = leaving(permit, departure)
     if reservation is not None and amount is not None:
         keys += account_keys(reservation.tenant, reservation.accounts)

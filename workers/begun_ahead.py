@@ -59,7 +59,9 @@ class BegunAhead:
 
     async def follow(self, key: str) -> Started | None:
         """Return how a completion that is asked now was marked; None without a mark."""
-        if not await self.expects(key):
+        if self._dropping is not None:
+            await asyncio.wait({self._dropping})
+        if key != self._key:
             return None
         if monotonic() < self._until:
             self._forget()

@@ -150,7 +150,8 @@ class StoreRunLog:
         then: StepStart | None = None,
         may_wait: bool = False,
     ) -> Step:
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         if may_wait and (dues is None or dues.are_none):
             self._last = LastStep(step, tuple(events))
             return step
@@ -188,7 +189,8 @@ class StoreRunLog:
         return recorded.earlier or step
 
     async def start(self, start: StepStart) -> Started:
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         started = await self._ahead.follow(start.key)
         if started is None:
             self._cut_off |= {start.key}
@@ -196,12 +198,14 @@ class StoreRunLog:
                 lambda: self._store.start_step(self._lease, start)
             )
             started = self._ahead.with_lapsed(start.key, started)
-        self._cut_off = (self._cut_off - {start.key}) or NONE
+        if self._cut_off:
+            self._cut_off = (self._cut_off - {start.key}) or NONE
         self._is_watched = self._is_watched or started.is_watched
         return started._replace(is_watched=self._is_watched)
 
     async def admit(self, start: StepStart, needs: Needs) -> Admission | None:
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         if await self._ahead.expects(start.key):
             return None
         self._cut_off |= {start.key}
@@ -233,7 +237,8 @@ class StoreRunLog:
             await self._store.drop_start(self._lease, key)
 
     async def take(self, key: str) -> Step | None:
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         if monotonic() < self._no_mail_until:
             return None
         return await self._insist(lambda: self._store.take_messages(self._lease, key))
@@ -242,7 +247,8 @@ class StoreRunLog:
         self, events: Sequence[NewEvent], *, unfinished: Unfinished | None = None
     ) -> None:
         kept = unfinished if self._in_conversation else None
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         await self._insist(
             lambda: self._store.append_events(self._lease, events, unfinished=kept)
         )
@@ -280,7 +286,8 @@ class StoreRunLog:
         self, calls: Sequence[AwaitedCall], *, running_seconds: float
     ) -> tuple[Doorbell, ...]:
         """Give up the worker until a person has decided on calls."""
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         park = partial(
             self._store.park, self._lease, calls, running_seconds=running_seconds
         )
@@ -295,7 +302,8 @@ class StoreRunLog:
         failure: TaskFailure | None,
     ) -> tuple[Doorbell, ...]:
         """End the attempt without ending the task."""
-        await self._record_last()
+        if self._last is not None:
+            await self._record_last()
         release = partial(
             self._store.release,
             self._lease,

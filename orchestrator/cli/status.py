@@ -16,8 +16,11 @@ from orchestrator.overview import (
     Overview,
     WorkerOverview,
 )
+from orchestrator.plain_text import told
 from orchestrator.readiness import Readiness
 
+_NEXT_CALL_SECONDS = 1.0
+"""So soon a call is let through, to see whether the endpoint is back."""
 _AGENT_HEADS = ("agent", "workers", "pending", "running", "waiting", "oldest", "expect")
 _WORKER_HEADS = ("worker", "runs", "queues", "release", "loop lag", "state")
 _BUDGET_HEADS = ("budget of today", "tokens", "money")
@@ -49,12 +52,12 @@ def _print(overview: Overview, readiness: Readiness) -> None:
     if overview.budgets:
         echo_table(_BUDGET_HEADS, map(_budget_row, overview.budgets))
     for line in _closed_gates(overview):
-        click.echo(line)
+        click.echo(told(line))
     if warnings := (overview.store or {}).get("warnings"):
         click.echo(f"store: {warnings}", err=True)
     for part in readiness.parts:
         if not part.ready:
-            click.echo(f"not ready: {part.name}: {part.detail}", err=True)
+            click.echo(f"not ready: {part.name}: {told(part.detail)}", err=True)
 
 
 def _agent_row(agent: AgentOverview) -> tuple[object, ...]:
@@ -91,10 +94,13 @@ def _budget_row(budget: BudgetOverview) -> tuple[object, ...]:
 def _closed_gates(overview: Overview) -> Iterator[str]:
     for gate in overview.gates or ():
         if gate.closed_by:
+            until = f"for {gate.closed_for_seconds:.0f} s"
+            if gate.closed_for_seconds < _NEXT_CALL_SECONDS:
+                until = "until one of its next calls succeeds"
             yield (
                 f"closed: model {gate.model} of endpoint {gate.endpoint}"
-                f" ({gate.closed_by.replace('_', ' ')}) for"
-                f" {gate.closed_for_seconds:.0f} s, {gate.waiting} waiting"
+                f" ({gate.closed_by.replace('_', ' ')}) {until},"
+                f" {gate.waiting} waiting"
             )
 
 

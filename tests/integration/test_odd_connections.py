@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import struct
 
 import pytest
 
@@ -53,6 +55,38 @@ async def test_a_request_that_was_taken_before_the_server_went_was_sent():
         with pytest.raises(LLMUnavailable, match="no LLM endpoint answers") as refused:
             await ask(provider)
     assert (taken.value.was_sent, refused.value.was_sent) == (True, False)
+
+
+async def test_a_connection_that_is_reset_while_it_is_idle_is_no_error_of_anybodys(
+    caplog: pytest.LogCaptureFixture,
+):
+    reset = asyncio.Event()
+
+    async def behave(writer: asyncio.StreamWriter, number: int) -> bool:
+        whole = answer(WHOLE, JSON)
+        writer.write(whole[:-5])
+        await asyncio.sleep(0.05)  # so that its body comes after its head
+        writer.write(whole[-5:])
+        if reset.is_set():
+            return True
+        await reset.wait()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
+        writer.transport.abort()
+        return False
+
+    async with (
+        server(behave) as (port, _),
+        provider_of(f"http://127.0.0.1:{port}/v1") as provider,
+    ):
+        assert (await ask(provider)).message.content == "hi"
+        reset.set()
+        await asyncio.sleep(0.05)  # the client's end has it
+        assert (await ask(provider)).message.content == "hi"
+        gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_half_of_a_head_on_reuse_is_not_asked_again_unseen():

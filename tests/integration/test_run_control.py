@@ -131,3 +131,15 @@ def test_a_call_with_an_unknown_outcome_is_shown_and_decided_on(
         code, out, _ = celeriac("resolve", task.id, "1:c1", "done", "--output", "[7]")
         assert (code, out) == (0, f"{task.id}  pending\n")
         assert task.status() is TaskStatus.PENDING
+
+
+def test_a_schedule_of_an_agent_that_nobody_knows_is_warned_of(celeriac: Run) -> None:
+    cron = ("--cron", "0 0 1 1 *")
+    code, out, err = celeriac("schedules", "add", "yearly", "asistant", "Go", *cron)
+    assert (code, out.split()[0]) == (0, "yearly")
+    assert "each tick is refused while agent 'asistant' is not known; did you" in err
+    assert celeriac("schedules", "add", "yearly", "assistant", "Go", *cron)[2] == ""
+    listed = json.loads(celeriac("schedules", "list", "--json")[1])
+    assert [schedule["id"] for schedule in listed] == ["yearly"]
+    assert celeriac("schedules", "remove", "yearly")[0] == 0
+    assert celeriac("schedules", "list", "--json")[1] == "[]\n"

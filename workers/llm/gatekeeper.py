@@ -112,7 +112,9 @@ class Gatekeeper:
                 await self._insist.see_to(partial(self._gate.withdraw, gate, caller))
             raise
         if answer.permit is not None:
-            self._hold(answer.permit)
+            self._held.add(answer.permit)
+            if self._renewal is None:
+                self._renewal = asyncio.create_task(self._renew())
         return answer, waited
 
     async def _wait(
@@ -151,20 +153,18 @@ class Gatekeeper:
                 with suppress(asyncio.CancelledError):
                     await task
 
-    def _hold(self, permit: Permit) -> None:
-        self._held.add(permit)
-        if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._renew())
-
     async def _renew(self) -> None:
-        while True:
+        """Renew what is held, until nothing is."""
+        try:
             await asyncio.sleep(RENEW_SECONDS)
-            if not self._held:
-                return
-            try:
-                await self._gate.renew(tuple(self._held))
-            except StoreUnavailable:
-                logger.warning("permits not renewed; trying again")
+            while self._held:
+                try:
+                    await self._gate.renew(tuple(self._held))
+                except StoreUnavailable:
+                    logger.warning("permits not renewed; trying again")
+                await asyncio.sleep(RENEW_SECONDS)
+        finally:
+            self._renewal = None
 
     async def _pause(self, token: str, seconds: float) -> None:
         """Wait, or until it may be this waiter's turn."""

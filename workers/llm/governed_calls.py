@@ -110,7 +110,7 @@ class GovernedCalls:
             return Passed(gate, _ADMITTED)
         token = next(self._rules.wishes)  # a repeat with it takes nothing more
         entry = None if is_open else self._entry(call, gate, token)
-        needs = Needs(entry, self._hold(call, token))
+        needs = Needs(entry, self._hold(call, token) if self._bounds else None)
         ask = partial(self._asked, call, needs)
         try:
             admitted, waited = await self._rules.gatekeeper.enter(
@@ -167,10 +167,8 @@ class GovernedCalls:
         )
         return Entry(gate, call.choice.endpoint.limits, caller)
 
-    def _hold(self, call: Call, token: str) -> Hold | None:
-        """Return the most that it may take; None where nothing bounds it."""
-        if not self._bounds:
-            return None
+    def _hold(self, call: Call, token: str) -> Hold:
+        """Return the most that it may take."""
         output = call.request.max_output_tokens
         most = most_of(call.prompt_tokens, output, call.price)
         return Hold(self._task.tenant, token, self._bounds, most)

@@ -112,7 +112,11 @@ class DocumentRoots:
                 raise ToolFailed(f"{name[:200]!r} is not a usable path") from exc
         roots = ", ".join(self._given) or "none"
         reason = "does not exist below" if inside else "is outside"
-        raise ToolFailed(f"{name[:200]!r} {reason} the allowed roots ({roots})")
+        here = ", the worker's directory" if self._given == (".",) else ""
+        raise ToolFailed(
+            f"{name[:200]!r} {reason} the allowed roots ({roots}{here});"
+            " name another, set options.roots of the agent, or send name and text"
+        )
 
 
 def _refuse_hidden(relative: Path) -> None:

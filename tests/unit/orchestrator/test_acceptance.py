@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from orchestrator import acceptance
 from orchestrator.acceptance import KnownAgents
 from orchestrator.agent_config import AgentConfig, AgentInfo, WorkerInfo
 from orchestrator.memory_directory import InMemoryAgentDirectory
@@ -65,6 +66,31 @@ async def test_an_agent_that_nobody_serves_is_remembered_for_a_moment() -> None:
         while not (info and info.health.served):
             await asyncio.sleep(0)
             info = (await known.look_up([REQUEST]))["desk"]
+
+
+async def test_a_worker_that_serves_an_agent_is_seen_after_that_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(acceptance, "monotonic", lambda: now)
+    config = AgentConfig(name="desk")
+    parts = Parts(desk=config)
+    known = KnownAgents(parts)
+
+    async def is_served() -> bool:
+        info = (await known.look_up([REQUEST]))["desk"]
+        return info is not None and info.health.served
+
+    assert not await is_served()
+    await parts.announce(config)
+    assert not await is_served()
+    now += acceptance.UNSERVED_MEMORY_SECONDS
+    assert await is_served()
+    await parts.directory.withdraw("h:1:1")
+    now += acceptance.AGENT_MEMORY_SECONDS / 2
+    assert await is_served()
+    now += acceptance.AGENT_MEMORY_SECONDS / 2
+    assert not await is_served()
 
 
 async def test_a_burst_for_agents_that_nobody_serves_is_logged_once_for_each(

@@ -50,3 +50,30 @@ async def test_who_comes_while_the_connection_is_given_back_does_not_wait_in_vai
             await asyncio.sleep(0)
         await late[0]
     await watch.aclose()
+
+
+class OneRead(GrownLogs):
+    """Notes what the first read asks for."""
+
+    def __init__(self) -> None:
+        async def nothing() -> None: ...
+
+        super().__init__(nothing)
+        self.asked: Mapping[str, str] = {}
+
+    async def xread(self, logs: Mapping[str, str], **_: int) -> list[tuple[str, None]]:
+        self.asked = self.asked or dict(logs)
+        return await super().xread(logs)
+
+
+async def test_viewers_of_one_log_are_woken_by_what_the_one_farthest_behind_lacks() -> (
+    None
+):
+    client = OneRead()
+    watch = LogWatch(client)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(
+            *(watch.wait("a", last, seconds=3600) for last in (7, 3, 5))
+        )
+    assert client.asked == {"a": "0-3"}
+    await watch.aclose()

@@ -85,8 +85,15 @@ class Mute(Queue):
         raise QueueUnavailable("away")
 
 
+class RingingStore(InMemoryTaskStore):
+    """Has something to ring for at each sweep."""
+
+    async def sweep(self, *, limit: int = 500) -> SweepReport:
+        return SweepReport(doorbells=(BELL,))
+
+
 async def test_schedules_are_submitted_though_the_broker_is_away() -> None:
-    store = InMemoryTaskStore()
+    store = RingingStore()
     schedule = Schedule(id="s", cron="* * * * * *", task=Task(agent_name="a"))
     await store.put_schedule(schedule)
     deadline = time.monotonic() + 10

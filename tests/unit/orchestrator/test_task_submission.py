@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 import pytest
 
+from orchestrator import task_submission
 from orchestrator.errors import IdempotencyConflict, InvalidInput, StoreFull
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -109,6 +111,45 @@ async def test_a_chain_that_could_not_run_is_refused_before_anything_is_stored(
             await celeriac.submit_many(requests, then=then)
         assert told.value.field == field
         assert await stored(celeriac) == set()
+
+
+async def test_what_runs_after_many_waits_for_its_own_others_too() -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        other = await celeriac.submit("a", {})
+        then = {**ASK, "after": [other.id]}
+        first, second, last = await celeriac.submit_many([ASK, ASK], then=then)
+        assert (await last.get()).after == (other.id, first.id, second.id)
+
+
+class HangingQueue(DeafQueue):
+    async def enqueue(self, doorbells: Sequence[Doorbell]) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_broker_that_hangs_holds_no_submit_and_no_cancel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(task_submission, "ANSWER_SECONDS", 0.05)
+    async with (
+        asyncio.timeout(10),
+        orchestrator(InMemoryTaskStore(), queue=HangingQueue()) as celeriac,
+    ):
+        first = await celeriac.submit("a", {})
+        await celeriac.submit("a", {}, after=[first.id])
+        await first.cancel()  # rings for the second
+
+
+@pytest.mark.parametrize("rule", ["run", "fail"])
+async def test_a_retry_has_done_again_only_what_it_needs_the_answer_of(
+    rule: str,
+) -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        first = await celeriac.submit("a", {})
+        second = await celeriac.submit("a", {}, after=[first.id], after_failure=rule)
+        for handle in (second, first):
+            await handle.cancel()
+        again = await (await celeriac.retry(second.id)).get()
+        assert (again.after == (first.id,)) is (rule == "run")
 
 
 def test_a_task_cannot_wait_for_itself() -> None:

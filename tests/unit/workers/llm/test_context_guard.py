@@ -104,6 +104,26 @@ async def test_a_refused_prompt_is_shortened_once_and_history_is_untouched():
     assert len(second.messages) < len(first.messages)
 
 
+@pytest.mark.parametrize(
+    ("counted", "context", "most"),
+    [(2.0, 0.9, 0.45), (None, 10.0, 0.9), (None, None, 0.5)],
+    ids=["it counts twice as much", "it has room, it seems", "it says nothing"],
+)
+async def test_a_refused_prompt_is_shortened_by_what_the_endpoint_counts(
+    counted: float | None, context: float | None, most: float
+):
+    request = asked(8)
+    ours = prompt_tokens(request)
+    told = {
+        "prompt_tokens": counted and int(ours * counted),
+        "context_tokens": context and int(ours * context),
+    }
+    stand = Stand({"one": [ContextOverflow("long", **told), "yes"]})
+    await stand.provider().complete(request)
+    shorter = prompt_tokens(stand.llms["one"].requests[1])
+    assert 0.5 * most * ours < shorter <= most * ours
+
+
 async def test_a_prompt_that_is_refused_twice_fails_by_name():
     stand = Stand({"one": [ContextOverflow("long")] * 2})
     with pytest.raises(ContextOverflow, match="long"):

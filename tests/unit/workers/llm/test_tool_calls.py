@@ -57,6 +57,10 @@ def test_calls_without_index_in_one_delta_are_calls_of_their_own():
     ]
 
 
+def test_equal_calls_without_arguments_in_one_delta_are_two():
+    assert shapes([delta("look"), delta("look")]) == [("look", {}), ("look", {})]
+
+
 def test_a_delta_without_index_and_id_continues_the_open_call():
     chunks = [delta("f", '{"a"', call_id="x")], [delta(arguments=":1}")]
     assert shapes(*chunks) == [("f", {"a": 1})]

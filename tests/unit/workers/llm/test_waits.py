@@ -88,3 +88,14 @@ def test_a_date_to_wait_for_counts_from_now():
     at = datetime.now(UTC) + timedelta(seconds=60)
     headers = {"retry-after": format_datetime(at, usegmt=True)}
     assert retry_after_seconds(headers) == pytest.approx(60, abs=2)
+
+
+def test_the_longest_of_several_resets_is_waited_for():
+    names = ("requests", "tokens")
+    resets = dict(zip(names, ("20", "60"), strict=True))
+    headers = {f"anthropic-ratelimit-{n}-reset": resets[n] for n in names}
+    assert retry_after_seconds(headers) == 60
+    used_up = {f"x-ratelimit-remaining-{n}": "0" for n in names}
+    headers = {f"x-ratelimit-reset-{n}": f"{resets[n]}s" for n in names}
+    assert retry_after_seconds(headers) == 60
+    assert used_up_seconds(used_up | headers) == 60

@@ -61,6 +61,11 @@ def test_path_that_leads_out_of_the_roots_is_refused(root: Path, path: str) -> N
         DocumentRoots([root]).get_document(path)
 
 
+def test_the_default_root_is_named_for_what_it_is() -> None:
+    with pytest.raises(ToolFailed, match=r"roots \(\., the worker's directory\); .*op"):
+        DocumentRoots(["."]).get_document("/etc/passwd")
+
+
 def test_directory_link_that_leads_out_is_refused(root: Path) -> None:
     (root / "up").symlink_to(root.parent)
     with pytest.raises(ToolFailed, match="is outside"):
@@ -75,7 +80,7 @@ def test_directory_link_that_leads_out_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("docs/none.md", "does not exist below the allowed roots"),
+        ("docs/none.md", r"does not exist below the allowed roots \(.*; name anothe"),
         ("docs/picture.png", "suffix '.png' is not one of text"),
         ("docs/latin.txt", "not UTF-8 text"),
         ("docs", "is a directory; name a file"),
