@@ -44,6 +44,10 @@ def check_asked(data: Mapping[str, JsonValue], kind: str) -> None:
     """
     if kind not in OUR_KINDS:
         return
+    for name in _ASKS:
+        value = data.get(name)
+        if isinstance(value, str) and not _is_blank(value):
+            return
     asks = {name: data[name] for name in _ASKS if name in data}
     is_alone = len(asks) == len(data) or kind == "researcher"
     if not asks or not is_alone or not all(map(_is_blank, asks.values())):

@@ -13,10 +13,16 @@ from orchestrator import redis_keys
 from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
-from orchestrator.redis_creation_arguments import Arguments, CreationTerms, batches
+from orchestrator.redis_creation_arguments import (
+    Arguments,
+    Assurance,
+    CreationTerms,
+    batches,
+    request_arguments,
+)
 from orchestrator.redis_scripts import Begun
 from orchestrator.redis_task_scripts import RedisTaskScripts
-from orchestrator.store import Creation, Doorbell
+from orchestrator.store import Creation
 from orchestrator.task import Task
 from orchestrator.task_record import accepted, instant, task_from_fields
 
@@ -39,20 +45,42 @@ class RedisCreation(RedisTaskScripts):
     ) -> tuple[Creation | Exception, ...]:
         answers = [] if answers is None else answers
         first = len(answers)
-        terms = self._creation_terms
-        told = batches(tasks, terms, known_agents=known_agents, are_new=are_new)
+        assurance = Assurance(known_agents, are_new)
+        if len(tasks) == 1:
+            told = request_arguments(
+                tasks[0], self._creation_terms, assurance, before=None
+            )
+            answer = await self._scripts.finish(self._begin(tasks[0], told))
+            answers += _read(tasks, answer, are_new)
+        else:
+            await self._create_many(tasks, assurance, answers)
+        for answer in answers[first:]:
+            if isinstance(answer, AgentNotFound):
+                await self._name_nearest(answers, first)
+                break
+        return tuple(answers[first:])
+
+    async def _create_many(
+        self,
+        tasks: Sequence[Task],
+        assurance: Assurance,
+        answers: list[Creation | Exception],
+    ) -> None:
+        """Create tasks in calls of a hundred.
+
+        While Redis works on a batch, the one before it is read and the next one is
+        written. Only one is under way, which keeps their order.
+        """
+        are_new = assurance.are_new
         sent: tuple[Sequence[Task], Begun] | None = None
         try:
-            # While Redis works on a batch, the one before it is read and the next one
-            # is written. Only one is under way, which keeps their order.
-            for batch, arguments in told:
+            for batch, arguments in batches(tasks, self._creation_terms, assurance):
                 before = (
                     (sent[0], await self._scripts.finish(sent[1])) if sent else None
                 )
                 sent = batch, self._begin(batch[0], arguments)
                 try:
-                    if len(batch) < len(tasks):
-                        await asyncio.sleep(0)  # now it is on its way
+                    await asyncio.sleep(0)  # now it is on its way
                 finally:  # also when time is up: what was answered counts
                     answers += _read(*before, are_new) if before else ()
             if sent is not None:
@@ -61,9 +89,6 @@ class RedisCreation(RedisTaskScripts):
         finally:
             if sent is not None:
                 answers += _read(sent[0], sent[1].withdraw(), are_new)
-        if any(isinstance(answer, AgentNotFound) for answer in answers[first:]):
-            await self._name_nearest(answers, first)
-        return tuple(answers[first:])
 
     def _begin(self, first: Task, arguments: Arguments) -> Begun:
         call = self._call("create", first.tenant, first.id, arguments)
@@ -92,31 +117,19 @@ def _read(
 ) -> list[Creation | Exception]:
     if answer is None:
         return []
-    at, verdicts, bells = answer
+    at, verdicts = answer
     created_at = instant(at)
-    creations = [
+    return [
         _read_verdict(task, created_at, verdict)
         if isinstance(verdict, list)
         else Creation(_begun(task, created_at, verdict, are_new), True, ())
         for task, verdict in zip(tasks, verdicts, strict=True)
     ]
-    return _with_doorbells(creations, read_doorbells(bells)) if bells else creations
 
 
 def _begun(task: Task, created_at: datetime, due: str, are_new: bool = False) -> Task:
     due_at = instant(due)
     return accepted(task, created_at=created_at, due_at=due_at, is_blank=are_new)
-
-
-def _with_doorbells(
-    creations: list[Creation | Exception], bells: tuple[Doorbell, ...]
-) -> list[Creation | Exception]:
-    """Give bells that belong to no task to whoever can carry them."""
-    for index, made in enumerate(creations):
-        if isinstance(made, Creation):
-            creations[index] = made._replace(doorbells=(*made.doorbells, *bells))
-            break
-    return creations
 
 
 def _read_verdict(

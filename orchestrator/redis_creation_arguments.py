@@ -6,6 +6,7 @@ What most tasks of a call have in common is told once, what few of them have by 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from conversations.conversation import is_hidden_id
@@ -21,7 +22,7 @@ from orchestrator.webhook import receiver_of
 
 Arguments = Sequence[str | int]
 
-_KIND: Final = ("agent_name", "queue", "priority", "time_limit_seconds")
+_kind_of: Final = itemgetter("agent_name", "queue", "priority", "time_limit_seconds")
 """What most tasks of a call have in common, as lua/create.lua takes it."""
 MOST_TASKS: Final = 100
 """Of one call: what they share is looked at once, and Redis serves others between."""
@@ -42,57 +43,61 @@ class CreationTerms(NamedTuple):
     redact: Redact | None
 
 
+class Assurance(NamedTuple):
+    """What the caller of `TaskStore.create` knows."""
+
+    known_agents: Collection[str]
+    are_new: bool
+
+
+def request_arguments(
+    task: Task, terms: CreationTerms, assurance: Assurance, *, before: Task | None
+) -> list[str | int]:
+    """How a task is told, behind another one's or as the first of a call."""
+    given = vars(task)
+    rare: list[str | int] = [] if assurance.are_new else ["named", 1]
+    if any(_rare_of(given)):
+        for name, write in _RARE.items():
+            if given[name]:
+                rare += write(task, terms)
+    told = str(len(rare) // 2)
+    if before is None:
+        return [specification(task), f"{told} {_kind(given, terms, assurance)}", *rare]
+    if _kind_of(given) != _kind_of(vars(before)):
+        told = f"{told} {_kind(given, terms, assurance)}"
+    return [given["id"], specification(task), told, *rare]
+
+
 def batches(
-    tasks: Sequence[Task],
-    terms: CreationTerms,
-    *,
-    known_agents: Collection[str],
-    are_new: bool,
+    tasks: Sequence[Task], terms: CreationTerms, assurance: Assurance
 ) -> Iterator[tuple[list[Task], list[str | int]]]:
     """Yield tasks of one tenant and the arguments of the call that creates them.
 
     In order, and made when they are asked for.
     """
-    batch, arguments = list[Task](), list[str | int]()
-    size, before = 0, None
+    batch, arguments, size = list[Task](), list[str | int](), 0
     for task in tasks:
-        text = specification(task)  # by far the longest part
-        full = len(batch) >= MOST_TASKS or size + len(text) > MOST_BYTES
+        before = batch[-1] if batch else None
+        told = request_arguments(task, terms, assurance, before=before)
+        length = sum(len(text) for text in told if isinstance(text, str))
+        full = len(batch) >= MOST_TASKS or size + length > MOST_BYTES
         if batch and (full or batch[0].tenant != task.tenant):
             yield batch, arguments
-            batch, arguments, size, before = [], [], 0, None
-        given = vars(task)
-        kind = tuple([given[name] for name in _KIND])
-        arguments += (given["id"], text)
-        if kind == before:
-            arguments.append("")
-        else:
-            agent, limit = given["agent_name"], given["time_limit_seconds"]
-            is_known = agent in known_agents or agent in terms.known_agents
-            limit_ms = "" if limit is None else milliseconds(limit)
-            arguments += (*kind[:3], int(is_known), limit_ms)
-        _tell_rare(task, given, terms, are_new=are_new, to=arguments)
+            batch, arguments, size = [], [], 0
+            told = request_arguments(task, terms, assurance, before=None)
         batch.append(task)
-        size, before = size + len(text), kind
+        arguments += told
+        size += length
     if batch:
         yield batch, arguments
 
 
-def _tell_rare(
-    task: Task,
-    given: Mapping[str, Any],
-    terms: CreationTerms,
-    *,
-    are_new: bool,
-    to: list[str | int],
-) -> None:
-    """Add how many facts there are that few tasks have, and names and values."""
-    facts: list[str | int] = [] if are_new else ["named", 1]
-    for name, write in _RARE.items():
-        if given[name]:
-            facts += write(task, terms)
-    to.append(len(facts) // 2)
-    to += facts
+def _kind(given: Mapping[str, Any], terms: CreationTerms, assurance: Assurance) -> str:
+    agent, limit = given["agent_name"], given["time_limit_seconds"]
+    is_known = agent in assurance.known_agents or agent in terms.known_agents
+    limit_ms = "" if limit is None else milliseconds(limit)
+    queue, priority = given["queue"], given["priority"]
+    return f"{agent} {queue} {priority} {int(is_known)} {limit_ms}"
 
 
 def _conversation(task: Task, terms: CreationTerms) -> Arguments:
@@ -149,3 +154,4 @@ _RARE: Final[Mapping[str, Callable[[Task, CreationTerms], Arguments]]] = {
     "traceparent": lambda task, _: ("traceparent", task.traceparent or ""),
 }
 """By a task's field, what is told where it has one."""
+_rare_of: Final = itemgetter(*_RARE)

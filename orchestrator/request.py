@@ -151,6 +151,8 @@ class SubmitRequest(BaseModel):
         return instant
 
 
+_validated: Final = SubmitRequest.__pydantic_validator__.validate_python
+
 Then = SubmitRequest | Mapping[str, Any] | Sequence[SubmitRequest | Mapping[str, Any]]
 """What runs after many tasks: a request, or several, one after the other."""
 
@@ -180,12 +182,15 @@ def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
         InvalidInput: the first field that cannot be taken.
     """
     try:
-        return SubmitRequest.model_validate(dict(fields))
+        request: SubmitRequest = _validated(
+            fields if type(fields) is dict else dict(fields)
+        )
     except (ValidationError, RecursionError) as exc:
         _check_payloads(fields)
         if isinstance(exc, RecursionError):
             raise
         raise invalid_input(exc) from None
+    return request
 
 
 def _check_payloads(fields: Mapping[str, object]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
-from conversations.json_value import size_of
 from conversations.trusted import whole
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import InvalidInput, PayloadTooLarge
@@ -57,22 +57,7 @@ def build_task(
     if given["webhook"]:
         _check_webhook(given["webhook"], default["webhooks_allowed"])
     soft, hard = _limits(given, of_agent, default)
-    # Each value was checked with the request, the agent or the settings: to check them
-    # again would double what a submit costs.
-    task = whole(
-        Task,
-        _BLANK
-        | _taken_over(given)
-        | {
-            "id": new_task_id(),
-            "tenant": given["tenant"] or default["tenant"],
-            "agent_version": of_agent["version"],
-            "queue": of_agent["queue"],
-            "soft_time_limit_seconds": soft,
-            "time_limit_seconds": hard,
-            "traceparent": given["traceparent"] or present_traceparent(),
-        },
-    )
+    task = _made(given, of_agent, default, soft=soft, hard=hard)
     try:
         task.require_consistency()
     except ValueError as exc:
@@ -80,29 +65,47 @@ def build_task(
     return task
 
 
-def _taken_over(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task takes over from its request as it is."""
-    return {
-        "agent_name": given["agent"],
-        "input": given["input"],
-        "parameters": given["parameters"],
-        "context": given["context"],
-        "conversation_id": given["conversation_id"],
-        "when_busy": given["when_busy"],
-        "priority": given["priority"],
-        "idempotency_key": given["idempotency_key"],
-        "not_before": given["not_before"],
-        "after": tuple(dict.fromkeys(given["after"])),
-        "after_failure": given["after_failure"],
-        "expires_seconds": given["expires"],
-        "deadline_seconds": given["deadline"],
-        "retry": given["retry"],
-        "budget": given["budget"],
-        "cache_ttl_seconds": given["cache_ttl"],
-        "tags": given["tags"],
-        "metadata": given["metadata"],
-        "webhook": given["webhook"],
-    }
+def _made(
+    given: Mapping[str, Any],
+    of_agent: Mapping[str, Any],
+    default: Mapping[str, Any],
+    *,
+    soft: float,
+    hard: float,
+) -> Task:
+    """Make a task.
+
+    Each value was checked with the request, the agent or the settings: to check them
+    again would double what a submit costs.
+    """
+    fields = _BLANK.copy()  # a dictionary of all names at once is dear to make
+    fields["id"] = new_task_id()
+    fields["tenant"] = given["tenant"] or default["tenant"]
+    fields["agent_name"] = given["agent"]
+    fields["agent_version"] = of_agent["version"]
+    fields["input"] = given["input"]
+    fields["parameters"] = given["parameters"]
+    fields["context"] = given["context"]
+    fields["conversation_id"] = given["conversation_id"]
+    fields["when_busy"] = given["when_busy"]
+    fields["queue"] = of_agent["queue"]
+    fields["priority"] = given["priority"]
+    fields["idempotency_key"] = given["idempotency_key"]
+    fields["not_before"] = given["not_before"]
+    fields["after"] = tuple(dict.fromkeys(given["after"])) if given["after"] else ()
+    fields["after_failure"] = given["after_failure"]
+    fields["expires_seconds"] = given["expires"]
+    fields["deadline_seconds"] = given["deadline"]
+    fields["soft_time_limit_seconds"] = soft
+    fields["time_limit_seconds"] = hard
+    fields["retry"] = given["retry"]
+    fields["budget"] = given["budget"]
+    fields["cache_ttl_seconds"] = given["cache_ttl"]
+    fields["tags"] = given["tags"]
+    fields["metadata"] = given["metadata"]
+    fields["webhook"] = given["webhook"]
+    fields["traceparent"] = given["traceparent"] or present_traceparent()
+    return whole(Task, fields)
 
 
 def request_of(task: Task) -> SubmitRequest:
@@ -177,8 +180,8 @@ def _check_webhook(url: str, allowed: Sequence[str]) -> None:
 
 
 def _check_size(given: Mapping[str, Any], limit: int) -> None:
-    sizes = {name: size_of(given[name]) for name in _MEASURED if given[name]}
-    total = sum(sizes.values()) + 2 * (len(_MEASURED) - len(sizes))
+    sizes = [len(to_json(given[name])) if given[name] else 2 for name in _MEASURED]
+    total = sum(sizes)
     if total > limit:
-        largest = max(sizes, key=sizes.__getitem__)
+        largest = _MEASURED[sizes.index(max(sizes))]
         raise PayloadTooLarge(largest, size=total, limit=limit)

@@ -17,7 +17,7 @@ from typing import Final
 from conversations.conversation import is_hidden_id
 from conversations.json_value import JsonObject
 from conversations.known_fields import read_known
-from conversations.trusted import changed, trusted, whole
+from conversations.trusted import trusted, whole
 from conversations.whole_number import whole_number
 from orchestrator.errors import InvalidInput, UnreadableRecord
 from orchestrator.events import TaskEvent
@@ -92,10 +92,12 @@ def accepted(
 ) -> Task:
     """The task as it begins, whatever state its submitter may have given it.
 
-    A blank one has none.
+    A blank one has none and is nobody else's yet: it is completed as it is.
     """
     if is_blank:
-        return changed(task, created_at=created_at, due_at=due_at)
+        fields = vars(task)
+        fields["created_at"], fields["due_at"] = created_at, due_at
+        return task
     begun = {"created_at": created_at, "due_at": due_at}
     return whole(Task, vars(task) | _FIRST_STATE | begun)
 

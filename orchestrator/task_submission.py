@@ -77,19 +77,22 @@ class TaskSubmission(TaskReader):
         finally:
             creations = [each for each in answers if isinstance(each, Creation)]
             bells = [bell for made in creations for bell in made.doorbells]
-            await self._ring(bells, since=started)
+            if bells:
+                await self._ring(bells, since=started)
         for answer in answers:
             if isinstance(answer, Exception):
                 tell_accepted(answer, _ids(answers), of=len(requests))
                 raise answer
         return tuple(
-            AsyncTaskHandle(
-                self,
-                creation.task,
-                created=creation.created,
-                warning=self._agents.warn_unserved(creation.task, infos),
-            )
-            for creation in creations
+            [
+                AsyncTaskHandle(
+                    self,
+                    creation.task,
+                    created=creation.created,
+                    warning=self._agents.warn_unserved(creation.task, infos),
+                )
+                for creation in creations
+            ]
         )
 
     async def _accept_chain(

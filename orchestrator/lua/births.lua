@@ -34,19 +34,19 @@ local function keep_turn(facts, asked, talk)
   conversation_keep(talk)
 end
 
--- What few tasks have, as names and values.
-local function rare_facts(born, talk, now)
-  local asked, facts = born.asked, {}
-  if born.is_rung then keep_fact(facts, 'rung_ms', now) end
-  if born.held > 0 then
-    keep_fact(facts, 'held', text(born.held))
+-- What few tasks have, as names and values; `rung` is when one was rung for.
+local function rare_facts(asked, rung, held, expires, deadline, talk)
+  local facts = {}
+  if rung then keep_fact(facts, 'rung_ms', rung) end
+  if held > 0 then
+    keep_fact(facts, 'held', text(held))
     keep_fact(facts, 'pending_reason', 'waits for the end of other tasks')
   end
   if not asked.more then return facts end
   keep_fact(facts, 'webhook', asked.webhook)
   keep_fact(facts, 'traceparent', asked.traceparent)
-  keep_fact(facts, 'expires_at_ms', born.expires and text(born.expires))
-  keep_fact(facts, 'deadline_at_ms', born.deadline and text(born.deadline))
+  keep_fact(facts, 'expires_at_ms', expires and text(expires))
+  keep_fact(facts, 'deadline_at_ms', deadline and text(deadline))
   keep_fact(facts, 'idempotency', asked.idempotency)
   keep_fact(facts, 'idempotency_ms', asked.idempotency_ms)
   keep_fact(facts, 'cache_key', asked.cache)
@@ -54,14 +54,13 @@ local function rare_facts(born, talk, now)
   return facts
 end
 
-local function write_record(born, talk, now)
-  local asked = born.asked
+local function write_record(asked, ordinal, due, now, rare)
   local of = asked.kind
   redis.call('HSET', RECORD, 'schema', SCHEMA, 'spec', asked.spec, 'agent', of.agent,
     'queue', of.queue, 'priority', of.priority, 'status', 'pending', 'attempt', '0',
-    'events', '2', 'ordinal', born.ordinal, 'created_ms', now, 'due_ms', born.due,
-    'rings', born.is_rung and '1' or '0', 'time_limit_ms', of.time_limit,
-    unpack(rare_facts(born, talk, now)))
+    'events', '2', 'ordinal', ordinal, 'created_ms', now, 'due_ms', due,
+    'rings', rare[1] == 'rung_ms' and '1' or '0', 'time_limit_ms', of.time_limit,
+    unpack(rare))
 end
 
 local function write_first_events(asked, now)

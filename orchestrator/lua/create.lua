@@ -3,38 +3,44 @@
 -- request. What many tasks share is looked at and written once.
 --
 -- KEYS  task.lua's (of the first task)
--- ARGV  task.lua's, then 6.. the requests, each as next_request takes it
+-- ARGV  task.lua's, then 6.. the requests as next_request takes them, ids before all but the
+--       first
 -- A task that interrupts or rolls back ends every unfinished turn before it. One that
 -- steers is taken by the run of the conversation's next turn before a completion
 -- (take_messages.lua), and until then waits as any other turn, for when that run ends.
--- Returns {the instant of this call, an answer to each request, doorbells of others}. The
--- answer is when the task is due that was created, or {verdict, id, record, doorbells}; of a
--- created one the record is that instant alone. While a sweep has found the server unfit
--- nothing new is taken: {'unfit', why, {}, {}}.
+-- Returns {the instant of this call, an answer to each request}: when the task is due that
+-- was created, or {verdict, id, record, doorbells}; of a created one the record is that
+-- instant alone. While a sweep has found the server unfit nothing new is taken: {'unfit',
+-- why, {}, {}}.
 
-local TASKS, AGENTS, AT = ROOT .. TENANT .. ':tasks:', FLEET .. 'agents', text(NOW)
+local TASKS, AT = ROOT .. TENANT .. ':tasks:', text(NOW)
 local place, kind = 5, nil
-local LISTS = {tag = true, after = true} -- facts that may come several times
 
 local function take()
   place = place + 1
   return ARGV[place]
 end
 
--- Id, specification, agent, queue, priority, '1' where the agent is known, and time limit, or
--- '' in place of these five where they are those of the request before; then how many more
--- facts there are, and name and value of each; a `tag` is the key of a listing.
-local function next_request()
-  local id, spec, agent = take(), take(), take()
-  if agent ~= '' then
-    kind = {agent = agent, queue = take(), priority = take(), known = take() == '1',
-      time_limit = take(), listing = TASKS .. 'agent:' .. agent}
+-- Specification; in words how many more facts there are and, where they are not those of the
+-- request before, agent, queue, priority, '1' where the agent is known, and time limit (ms)
+-- if any; then name and value of each fact, a `tag` being the key of a listing.
+local function next_request(id)
+  local spec, told = take(), take()
+  local more, agent, queue, priority, known, limit = told, nil, nil, nil, nil, nil
+  if told ~= '0' then
+    more, agent, queue, priority, known, limit =
+      string.match(told, '^(%d+) ?(%S*) ?(%S*) ?(%d*) ?(%d?) ?(%d*)$')
   end
-  local more = tonumber(take())
-  local asked = {id = id, spec = spec, kind = kind, more = more > 0}
-  for _ = 1, more do
+  if agent and agent ~= '' then
+    kind = {agent = agent, queue = queue, priority = priority, known = known == '1' or nil,
+      time_limit = limit, listing = TASKS .. 'agent:' .. agent}
+  end
+  local asked = {id = id, spec = spec, kind = kind}
+  if more == '0' then return asked end
+  asked.more = true
+  for _ = 1, tonumber(more) do
     local name, value = take(), take()
-    if LISTS[name] then
+    if name == 'tag' or name == 'after' then
       asked[name] = join(asked[name] or {}, {value})
     else
       asked[name] = value
@@ -45,15 +51,16 @@ end
 
 -- What the first look has found: why nothing new is taken, whether no request's record was
 -- there, and of a queue whether somebody stood in its line.
-local unfit, is_fresh, stood = nil, false, {}
--- What is written for many tasks at once: members by key, new tasks by agent, ids that may
--- have belonged to ended tasks, and each queue's room and the shares given out in its line.
--- Whoever looks at another task's place must call `settle` before. One task alone is
--- written at once.
-local is_alone = false
-local added, born, reborn, lines, newest = {}, {}, {}, {}, nil
-local made = {} -- by id, whether this call has created it
-local known = {} -- by agent, whether it is
+local unfit, is_fresh, looked_at, stood = nil, false, nil, false
+-- Of many tasks, what is written for all at once: members by key, new tasks by agent, ids
+-- that may have belonged to ended tasks, and each queue's room and the shares given out in
+-- its line; and by id whether this call has made it. Whoever looks at another task's place
+-- must call `settle` before. Of one alone all is written where it is known.
+local many, newest = nil, nil
+
+local function new_many(made)
+  return {added = {}, born = {}, reborn = {}, lines = {}, made = made}
+end
 
 local function look(requests)
   local queue, keys = requests[1].kind.queue, {FLEET .. 'unfit'}
@@ -63,45 +70,46 @@ local function look(requests)
   local ready = in_fleet('ready', queue)
   local found = redis.call('EXISTS', ready, unpack(keys))
   local waiting = found > 0 and redis.call('EXISTS', ready) or 0
-  stood[queue], is_fresh = waiting == 1, found == waiting
+  looked_at, stood, is_fresh = queue, waiting == 1, found == waiting
   if not is_fresh then
     unfit = redis.call('GET', FLEET .. 'unfit')
   end
 end
 
 local function add(key, score, member)
-  local list = added[key]
-  if is_alone then
+  if not many then
     redis.call('ZADD', key, score, member)
-  elseif list then
+    return
+  end
+  local list = many.added[key]
+  if list then
     local last = #list
     list[last + 1], list[last + 2] = score, member
   else
-    added[key] = {score, member}
+    many.added[key] = {score, member}
   end
 end
 
--- Writes what was gathered; returns doorbells of tasks that found room.
+-- Writes what was gathered.
 local function settle()
-  for key, list in pairs(added) do
+  looked_at = nil
+  if not many then return end
+  local gathered = many
+  many = new_many(gathered.made)
+  for key, list in pairs(gathered.added) do
     redis.call('ZADD', key, unpack(list))
   end
-  for agent, number in pairs(born) do
+  for agent, number in pairs(gathered.born) do
     count_unfinished('pending', agent, number)
   end
-  if #reborn > 0 then
-    redis.call('ZREM', ENDED, unpack(reborn))
+  if #gathered.reborn > 0 then
+    redis.call('ZREM', ENDED, unpack(gathered.reborn))
   end
-  local bells, queues = {}, lines
-  added, born, reborn, lines, stood = {}, {}, {}, {}, {}
-  for queue, line in pairs(queues) do
-    for field, share in pairs(line.given or {}) do
+  for queue, line in pairs(gathered.lines) do
+    for field, share in pairs(line.given) do
       redis.call('HSET', in_fleet('shares', queue), field, text(share))
     end
-    -- Each claim and each sweep refills. A submit does where hardly a message is out.
-    if line.waiting and line.rung < DISPATCH_WINDOW then join(bells, refill(queue)) end
   end
-  return bells
 end
 
 local function answer(verdict, id, bells)
@@ -109,15 +117,15 @@ local function answer(verdict, id, bells)
 end
 
 local function ring_if_pending(id)
-  local bells = settle()
+  settle()
   local facts = redis.call('HMGET', RECORDS .. id, 'status', 'due_ms')
   local turn = redis.call('HGET', RECORDS .. id, 'conversation')
   local held = tonumber(redis.call('HGET', RECORDS .. id, 'held') or nil) or 0
   if facts[1] ~= 'pending' or tonumber(facts[2]) > NOW or held > 0
     or (turn and next_turn(turn) ~= id) then
-    return bells
+    return {}
   end
-  return join(bells, offer(id))
+  return offer(id)
 end
 
 local function shareable(id, cache_ms)
@@ -144,7 +152,7 @@ local function addressee(id)
 end
 
 local function is_there()
-  return (not is_fresh or made[TASK_ID]) and redis.call('EXISTS', RECORD) == 1
+  return (not is_fresh or (many and many.made[TASK_ID])) and redis.call('EXISTS', RECORD) == 1
 end
 
 local function earlier_task(asked)
@@ -186,7 +194,8 @@ end
 -- back leave nothing behind. The last comes first, so that none of them is offered when the
 -- one before it ends.
 local function supersede(conversation, rolls_back, pushed)
-  local own, bells = TASK_ID, settle()
+  local own, bells = TASK_ID, {}
+  settle()
   local turns = redis.call('ZRANGE', TURNS .. conversation, 0, -1)
   for i = 2, rolls_back and 0 or #turns do
     leave_to(turns[1], turns[i])
@@ -240,54 +249,69 @@ local function write_places(asked, ordinal)
     add(key, ordinal, TASK_ID)
   end
   add(LISTING .. 'pending', ordinal, TASK_ID)
-  local agent = asked.kind.agent
-  born[agent] = (born[agent] or 0) + 1
-  if asked.named then reborn[#reborn + 1] = MEMBER end
-  made[TASK_ID] = true
+end
+
+local function count_in(agent, is_named)
+  if not many then
+    count_unfinished('pending', agent, 1)
+    if is_named then redis.call('ZREM', ENDED, MEMBER) end
+    return
+  end
+  many.born[agent] = (many.born[agent] or 0) + 1
+  if is_named then many.reborn[#many.reborn + 1] = MEMBER end
+  many.made[TASK_ID] = true
+end
+
+-- How many tasks may be rung for, none past those who stand in line. A queue where somebody
+-- stands in line or is rung for is among those that are swept.
+local function room_for(queue, most)
+  local waiting = stood
+  if looked_at ~= queue then
+    waiting = redis.call('EXISTS', in_fleet('ready', queue)) == 1
+  end
+  if waiting then return 0 end
+  local rung = redis.call('ZCARD', in_fleet('rung', queue))
+  if rung == 0 then redis.call('SADD', FLEET .. 'queues', queue) end
+  return (rung + most > DISPATCH_WINDOW and window(queue) or DISPATCH_WINDOW) - rung
 end
 
 -- As stand_in_line does it, for many.
 local function join_line(line, queue, band)
-  local fields, given = line.fields or {}, line.given or {}
-  local field, share = fields[band], nil
+  local field, share = line.fields[band], nil
   if field then
-    share = given[field] + 1
+    share = line.given[field] + 1
   else
     share, field = next_share(queue, band)
+    line.fields[band] = field
   end
-  fields[band], given[field] = field, share
-  line.fields, line.given = fields, given
+  line.given[field] = share
   add(in_fleet('ready', queue), text(band * BAND + share), MEMBER)
 end
 
--- A queue where somebody stands in line or is rung for is among those that are swept.
-local function line_of(queue, most)
-  local line = lines[queue]
-  if line then return line end
-  local rung, waiting = redis.call('ZCARD', in_fleet('rung', queue)), stood[queue]
-  if waiting == nil then
-    waiting = redis.call('EXISTS', in_fleet('ready', queue)) == 1
+local function has_room(queue, most)
+  if not many then return room_for(queue, most) > 0 end
+  local line = many.lines[queue]
+  if not line then
+    line = {room = room_for(queue, most), fields = {}, given = {}}
+    many.lines[queue] = line
   end
-  if not waiting and rung == 0 then redis.call('SADD', FLEET .. 'queues', queue) end
-  line = {waiting = waiting, rung = rung, room = 0}
-  if not waiting then
-    line.room = (rung + most > DISPATCH_WINDOW and window(queue) or DISPATCH_WINDOW) - rung
-  end
-  lines[queue] = line
-  return line
+  line.room = line.room - 1
+  return line.room >= 0
 end
 
 -- Where a task that may run now stands: rung for while there is room, else in line.
 local function admit(asked, most)
   local of = asked.kind
-  local line = line_of(of.queue, most)
-  if line.room <= 0 then
-    join_line(line, of.queue, 9 - tonumber(of.priority))
-    return NOW + LINE_PATIENCE, nil
+  local queue = of.queue
+  if has_room(queue, most) then
+    local bell = {TENANT, TASK_ID, of.agent, queue, of.priority, asked.traceparent or ''}
+    return NOW + RESEND, send(bell, MEMBER)
+  elseif many then
+    join_line(many.lines[queue], queue, 9 - tonumber(of.priority))
+  else
+    stand_in_line(queue, tonumber(of.priority), MEMBER)
   end
-  line.room = line.room - 1
-  local bell = {TENANT, TASK_ID, of.agent, of.queue, of.priority, asked.traceparent or '', nil}
-  return NOW + RESEND, send(bell, MEMBER)
+  return NOW + LINE_PATIENCE, nil
 end
 
 -- Returns when the sweeper looks at it, and its doorbell if it is rung for.
@@ -308,12 +332,13 @@ local function create(asked, talk, head, most)
     bells = supersede(asked.conversation, rule == 'rollback', asked.pushed)
   end
   write_places(asked, ordinal)
+  count_in(asked.kind.agent, asked.named)
   local held = asked.after and hold_until_ended(asked.after) or 0
   local waits = held > 0 or due > NOW
   local instant, bell = place_of(asked, due, waits, most)
   local begins = due == NOW and AT or text(due)
-  write_record({asked = asked, ordinal = ordinal, due = begins, is_rung = bell, held = held,
-    expires = expires, deadline = deadline}, talk, AT)
+  write_record(asked, ordinal, begins, AT,
+    rare_facts(asked, bell and AT, held, expires, deadline, talk))
   write_first_events(asked, AT)
   -- The sweeper looks at it at this instant, or earlier when a limit passes.
   add(DUE, text(math.min(instant, expires or instant, deadline or instant)), MEMBER)
@@ -328,13 +353,13 @@ local function create(asked, talk, head, most)
   return #bells == 0 and begins or {'created', TASK_ID, {begins}, bells}
 end
 
--- Whether an agent was ever announced; where none was, any name will do.
-local function is_known(agent)
-  if known[agent] == nil then
-    known[agent] = redis.call('HEXISTS', AGENTS, agent) == 1
-      or redis.call('HLEN', AGENTS) == 0
+-- Whether its agent was ever announced; where none was, any name will do.
+local function is_known(of)
+  if of.known == nil then
+    local agents = FLEET .. 'agents'
+    of.known = redis.call('HEXISTS', agents, of.agent) == 1 or redis.call('HLEN', agents) == 0
   end
-  return known[agent]
+  return of.known
 end
 
 local function accept(asked, most)
@@ -346,7 +371,7 @@ local function accept(asked, most)
   if unfit then
     return {'unfit', unfit, {}, {}}
   end
-  if not asked.kind.known and not is_known(asked.kind.agent) then
+  if not is_known(asked.kind) then
     return {'agent_not_found', TASK_ID, {}, {}}
   end
   local conversation = asked.conversation
@@ -361,13 +386,14 @@ local function accept(asked, most)
   return create(asked, talk, head, most)
 end
 
-local requests, answers = {}, {}
+local requests, answers = {next_request(TASK_ID)}, {}
 while place < #ARGV do
-  requests[#requests + 1] = next_request()
+  requests[#requests + 1] = next_request(take())
 end
-is_alone = #requests == 1
+if #requests > 1 then many = new_many({}) end
 look(requests)
 for i, asked in ipairs(requests) do
   answers[i] = accept(asked, #requests)
 end
-return {AT, answers, settle()}
+settle()
+return {AT, answers}

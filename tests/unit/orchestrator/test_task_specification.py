@@ -10,7 +10,7 @@ from orchestrator.budget_limits import TaskBudget
 from orchestrator.errors import UnreadableRecord
 from orchestrator.task import RetryPolicy, Task
 from orchestrator.task_record import task_from_fields
-from orchestrator.task_specification import specification
+from orchestrator.task_specification import BESIDE, specification
 
 STATE = {"status": "pending", "attempt": "0", "created_ms": "1700000000123"}
 CREATED = {"created_at": datetime.fromtimestamp(1700000000.123, UTC)}
@@ -37,6 +37,30 @@ def test_a_task_reads_back_as_it_was_given(fields: dict[str, Any]) -> None:
     given = task.model_copy(update=CREATED)
     assert read == given
     assert read.model_dump_json() == given.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"input": {"a": None, "b": [1.5, "\0", {}]}, "metadata": {"x": 'é"'}},
+        {"parameters": {"p": 1e16}, "context": {"": ""}, "agent_version": '1"0'},
+        {"tags": ("a", "\0"), "priority": 0, "soft_time_limit_seconds": 1e-7},
+        {"tags": ("a", "\0\0"), "input": {"\0": "\0"}},
+        {"expires_seconds": 1.0, "cache_ttl_seconds": 2.0, "tenant": "b"},
+        {"conversation_id": "c", "input": {"prompt": "x"}},
+        {"not_before": datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC)},
+        {"retry": RetryPolicy(max_attempts=2), "budget": TaskBudget(tokens=5)},
+        {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"},
+    ],
+)
+def test_it_is_what_pydantic_writes_of_the_task(fields: dict[str, Any]) -> None:
+    """Releases compare it: a task that is sent again must be written alike."""
+    for agent in ("a", "b", "a"):
+        task = Task(agent_name=agent, **fields)
+        assert specification(task) == task.model_dump_json(
+            exclude=BESIDE, exclude_none=True
+        )
 
 
 def test_two_tasks_share_no_value_that_can_be_changed() -> None:
