@@ -6,9 +6,10 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from inspect import isawaitable
 from typing import Any, NamedTuple, Protocol
 
 from conversations.json_value import JsonObject, check_json, check_text, copied
@@ -239,7 +240,7 @@ class LocalAgentManager:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)
             context.ends_with_answer = _ends_with_answer(entry, agent_input)
-            answer = _checked(await entry.agent.run(context, agent_input))
+            answer = _checked(await _running(entry.agent.run(context, agent_input)))
             await context.conclude(answer.content)
         except GateClosed:
             raise
@@ -300,6 +301,16 @@ def _own(config: AgentConfig) -> AgentConfig:
     """Return what an agent of a user's may change in place: no later run sees it."""
     names = ("parameters", "options", "output_schema")
     return changed(config, **{name: copied(getattr(config, name)) for name in names})
+
+
+def _running(run: Awaitable[AgentResult]) -> Awaitable[AgentResult]:
+    if not isawaitable(run):
+        raise AgentFailed(
+            f"the agent's `run` gave {type(run).__name__} at once; write it as"
+            " `async def run(self, ctx, agent_input)`",
+            code="invalid_result",
+        )
+    return run
 
 
 def _checked(answer: object) -> AgentResult:

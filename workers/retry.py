@@ -85,7 +85,7 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
     else:
         code = "agent_error"
         details = {"type": type(error).__name__}
-    message = text_of(error) or f"{type(error).__name__} was raised without a message"
+    message = _message(error, code)
     return TaskFailure(
         code=code,
         message=message[:4000].encode("utf-8", "replace").decode("utf-8"),
@@ -93,3 +93,11 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
         retryable=is_retryable(error),
         details=dict(details),
     )
+
+
+def _message(error: BaseException, code: str) -> str:
+    name, text = type(error).__name__, text_of(error)
+    if not text:
+        return f"{name} was raised without a message"
+    # What nobody foresaw may say little by itself: a KeyError's text is the key alone.
+    return f"{name}: {text}" if code == "agent_error" else text

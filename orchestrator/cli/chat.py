@@ -19,7 +19,7 @@ from orchestrator.chat import AsyncChat
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import one_line, plain, quiet_the_log_of_warnings
+from orchestrator.cli.output import quiet_the_log_of_warnings
 from orchestrator.errors import (
     AgentNotFound,
     OrchestratorError,
@@ -28,6 +28,7 @@ from orchestrator.errors import (
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.names import nearest_names
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import one_line, plain, told
 from orchestrator.settings import load_settings
 from orchestrator.task import WhenBusy
 from orchestrator.task_handle import AsyncTaskHandle
@@ -142,17 +143,17 @@ async def _turn(
     try:
         handle = await chat.submit(line, **options)
         if handle.warning:
-            click.echo(f"celeriac: {handle.warning}", err=True)
+            click.echo(f"celeriac: {told(handle.warning)}", err=True)
         printed = await _watch(handle, interrupted)
         if printed is None:
             click.echo("[no longer watched; it ends by itself]", err=True)
             return exit_codes.TASK_FAILED
         result = await handle.result(timeout=0)
     except TaskEndedWithoutResult as exc:
-        click.echo(f"[{plain(str(exc))}]", err=True)
+        click.echo(f"[{told(exc)}]", err=True)
         return exit_codes.TASK_FAILED
     except (OrchestratorError, ConversationError) as exc:
-        click.echo(f"celeriac: {exc}", err=True)
+        click.echo(f"celeriac: {told(exc)}", err=True)
         return exit_codes.exit_code_of(exc)
     if not printed:
         click.echo(plain(result.content))

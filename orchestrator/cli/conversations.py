@@ -16,13 +16,8 @@ from conversations.service import ConversationService
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import json_object, tenant_option
-from orchestrator.cli.output import (
-    ago,
-    echo_json,
-    echo_table,
-    json_option,
-    plain,
-)
+from orchestrator.cli.output import ago, echo_json, echo_table, json_option
+from orchestrator.plain_text import plain
 from orchestrator.settings import load_settings
 
 LONGEST_LINE_BYTES = 64 * 1024 * 1024

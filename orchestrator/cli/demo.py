@@ -22,10 +22,10 @@ from orchestrator.cli.demo_report import print_answer, print_summaries, print_to
 from orchestrator.cli.demo_stack import open_endpoint, open_stack
 from orchestrator.cli.endpoint_report import EndpointReport
 from orchestrator.cli.live import follow
-from orchestrator.cli.output import one_line
 from orchestrator.cli.processes import require_our_packages
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import one_line, told
 from orchestrator.settings import load_settings
 from orchestrator.task import TaskStatus
 from orchestrator.task_handle import AsyncTaskHandle
@@ -94,13 +94,13 @@ def _announce_redis(redis: RedisServer) -> None:
 
 def _announce_endpoint(report: EndpointReport) -> None:
     if report.usable:
-        click.echo(f"Endpoint  {report}: it answers and is used")
-        told = "this is a scripted endpoint, whose script answers."
+        click.echo(f"Endpoint  {told(report)}: it answers and is used")
+        by = "this is a scripted endpoint, whose script answers."
     else:
-        click.echo(f"Endpoint  {report} cannot be used: {report.remedy}")
-        told = "a scripted endpoint stands in, which quotes the documents."
+        click.echo(f"Endpoint  {told(f'{report} cannot be used: {report.remedy}')}")
+        by = "a scripted endpoint stands in, which quotes the documents."
     if report.is_double or not report.usable:
-        click.secho(f"          NO MODEL IS CALLED: {told}", fg="yellow", bold=True)
+        click.secho(f"          NO MODEL IS CALLED: {by}", fg="yellow", bold=True)
 
 
 async def _work(

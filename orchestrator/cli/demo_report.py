@@ -10,10 +10,10 @@ from datetime import datetime
 import click
 from pydantic import JsonValue
 
-from orchestrator.cli.output import one_line, plain
 from orchestrator.cli.progress import total_tokens
 from orchestrator.cli.waiting import failure_line, summary
 from orchestrator.events import EventType, TaskEvent
+from orchestrator.plain_text import one_line, plain
 from orchestrator.task import Task, TaskStatus, Usage
 
 _LONGEST_QUOTE = 90

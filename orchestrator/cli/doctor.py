@@ -18,6 +18,7 @@ from orchestrator.embedded import broker_version
 from orchestrator.errors import StoreUnavailable, StoreUnfit
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import told
 from orchestrator.settings import Settings, load_settings
 
 _STORAGE_SECONDS = 4.0
@@ -75,9 +76,9 @@ def _print(checks: Sequence[Check]) -> None:
             f"{check.state:<5}",
             fg={"ok": "green", "warn": "yellow", "fail": "red"}[check.state],
         )
-        click.echo(f"{mark}{check.name:<10}{check.finding}")
+        click.echo(f"{mark}{check.name:<10}{told(check.finding)}")
         if check.remedy:
-            click.echo(f"{'':<15}→ {check.remedy}")
+            click.echo(f"{'':<15}→ {told(check.remedy)}")
     click.echo()
 
 

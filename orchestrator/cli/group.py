@@ -13,6 +13,7 @@ import click
 from conversations.errors import ConversationError
 from orchestrator.cli import exit_codes
 from orchestrator.errors import InvalidSettings, OrchestratorError
+from orchestrator.plain_text import told
 
 _COMMANDS = {
     "up": "Keep Redis, workers and Flower running on this machine.",
@@ -106,11 +107,11 @@ def _report(error: click.ClickException | OrchestratorError | ConversationError)
         error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        click.echo(f"celeriac: {_sentence(error)}", err=True)
+        click.echo(f"celeriac: {told(_sentence(error))}", err=True)
         return exit_codes.USAGE
     lines = error.problems if isinstance(error, InvalidSettings) else [str(error)]
     for line in lines:
-        click.echo(f"celeriac: {line}", err=True)
+        click.echo(f"celeriac: {told(line)}", err=True)
     return exit_codes.exit_code_of(error)
 
 

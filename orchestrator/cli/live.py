@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from orchestrator.cli.output import one_line, status_text
+from orchestrator.cli.output import status_text
 from orchestrator.cli.progress import TaskProgress
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import TaskEvent
+from orchestrator.plain_text import one_line
 from orchestrator.task_handle import AsyncTaskHandle
 
 _REFRESHES_PER_SECOND = 4

@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from orchestrator.plain_text import one_line
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON for programs."
 )
@@ -36,20 +38,6 @@ _STYLES = {
     "cancelled": "yellow",
     "warn": "yellow",
 }
-
-
-def plain(text: str, *, limit: int | None = None) -> str:
-    """Return `text` with control characters shown, cut to `limit` characters."""
-    shown = "".join(
-        char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}"
-        for char in text
-    )
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def one_line(text: str, *, limit: int = 72) -> str:
-    """Return `text` on one line, cut to `limit` characters."""
-    return plain(" ".join(text.split()), limit=limit)
 
 
 def echo_json(value: object) -> None:

@@ -20,8 +20,9 @@ from typing import IO, NoReturn
 from orchestrator import flower_settings
 from orchestrator.child_process import tied
 from orchestrator.cli import exit_codes
-from orchestrator.cli.output import echo_if_heard, plain
+from orchestrator.cli.output import echo_if_heard
 from orchestrator.errors import InvalidSettings, OrchestratorError
+from orchestrator.plain_text import plain
 from orchestrator.settings import Settings
 
 FIRST_PAUSE_SECONDS = 1.0

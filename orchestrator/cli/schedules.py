@@ -13,6 +13,7 @@ from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.submit import read_input
 from orchestrator.errors import AgentNotFound
 from orchestrator.names import nearest_names
+from orchestrator.plain_text import told
 
 
 @click.group("schedules", epilog=exit_codes.EXPLAINED)
@@ -77,7 +78,7 @@ async def _add(named: tuple[str, str, str], *, as_json: bool, **options: Any) ->
         known = [info.config.name for info in await orchestrator.agents()]
     if agent not in known:
         unknown = AgentNotFound(agent, nearest=nearest_names(agent, known))
-        click.echo(f"celeriac: each tick is refused while {unknown}", err=True)
+        click.echo(f"celeriac: each tick is refused while {told(unknown)}", err=True)
     if as_json:
         echo_json(schedule)
     else:

@@ -11,10 +11,11 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
-from orchestrator.cli.output import echo_json, echo_table, json_option, one_line, plain
+from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.waiting import failure_line, summary
 from orchestrator.duration import format_seconds
 from orchestrator.journal import MAY_BE_DECIDED, Step
+from orchestrator.plain_text import one_line, plain
 from orchestrator.task import Task, TaskStatus
 
 _QUESTIONS = {

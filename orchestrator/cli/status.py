@@ -16,6 +16,7 @@ from orchestrator.overview import (
     Overview,
     WorkerOverview,
 )
+from orchestrator.plain_text import told
 from orchestrator.readiness import Readiness
 
 _NEXT_CALL_SECONDS = 1.0
@@ -51,12 +52,12 @@ def _print(overview: Overview, readiness: Readiness) -> None:
     if overview.budgets:
         echo_table(_BUDGET_HEADS, map(_budget_row, overview.budgets))
     for line in _closed_gates(overview):
-        click.echo(line)
+        click.echo(told(line))
     if warnings := (overview.store or {}).get("warnings"):
         click.echo(f"store: {warnings}", err=True)
     for part in readiness.parts:
         if not part.ready:
-            click.echo(f"not ready: {part.name}: {part.detail}", err=True)
+            click.echo(f"not ready: {part.name}: {told(part.detail)}", err=True)
 
 
 def _agent_row(agent: AgentOverview) -> tuple[object, ...]:

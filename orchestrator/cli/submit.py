@@ -13,13 +13,10 @@ from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.moment import Moment
 from orchestrator.cli.options import duration, json_object, tenant_option
-from orchestrator.cli.output import (
-    echo_json,
-    json_option,
-    quiet_the_log_of_warnings,
-)
+from orchestrator.cli.output import echo_json, json_option, quiet_the_log_of_warnings
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.plain_text import told
 from orchestrator.task import WhenBusy
 from orchestrator.task_handle import AsyncTaskHandle
 
@@ -153,5 +150,5 @@ async def _accepted(
     quiet_the_log_of_warnings()
     handle = await orchestrator.submit(agent, data, **options)
     if handle.warning:
-        click.echo(f"celeriac: {handle.warning}", err=True)
+        click.echo(f"celeriac: {told(handle.warning)}", err=True)
     return handle

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from orchestrator.cli.connection import open_orchestrator
 from orchestrator.cli.endpoint_report import ask_endpoint
-from orchestrator.cli.output import echo_if_heard, plain
+from orchestrator.cli.output import echo_if_heard
 from orchestrator.errors import StoreUnavailable
+from orchestrator.plain_text import plain
 from orchestrator.settings import Settings
 
 _LOOK_SECONDS = 0.25

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.live import ProgressView
-from orchestrator.cli.output import echo_json, plain
+from orchestrator.cli.output import echo_json
 from orchestrator.duration import format_seconds
 from orchestrator.errors import TaskEndedWithoutResult
+from orchestrator.plain_text import plain
 from orchestrator.task import Task, TaskResult
 from orchestrator.task_handle import AsyncTaskHandle
 

@@ -390,5 +390,6 @@ async def test_state_that_a_submitter_made_up_is_ignored(stores: Stores) -> None
 
 async def test_the_check_reports_version_and_durability(stores: Stores) -> None:
     report = await stores.tasks.check()
-    assert report["durability"] == "none"
+    tells_nothing = report["version"] == "unknown"  # as fakeredis
+    assert report["durability"] == ("unknown" if tells_nothing else "none")
     assert report["version"]

@@ -202,11 +202,11 @@ def test_what_cannot_be_asked_is_said_and_does_not_end_the_talk(
             celeriac.conversations.create(conversation_id="gone")
             celeriac.conversations.delete("gone")
         code, out = run(stand, "chat", "asistant", text="Hello")
-        assert (code, "did you mean 'assistant'?" in out) == (2, True)
+        assert (code, "did you mean 'assistant'?" in out) == (2, True), out
         code, out = run(stand, "chat", "assistant", "-c", "gone", text="a\nb\n")
-        assert out.count("celeriac: conversation 'gone' was not found") == 2
+        assert out.count("celeriac: conversation 'gone' was not found") == 2, out
         assert "continue with:" in out
-        assert code == 2
+        assert code == 2, out
 
 
 def test_a_conversation_goes_out_comes_back_is_forked_and_deleted(

@@ -54,7 +54,7 @@ def client(clean_redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def push(client: redis.Redis, *ids: str) -> None:
+def push(client: redis.Redis, *ids: str, queue: str = "q") -> None:
     for task_id in ids:
         body = base64.b64encode(b"[[], {}, {}]").decode()
         message = {
@@ -64,7 +64,7 @@ def push(client: redis.Redis, *ids: str) -> None:
             "headers": {"id": task_id, "task": "run"},
             "properties": {"delivery_tag": task_id, "body_encoding": "base64"},
         }
-        client.lpush("q", json.dumps(message))
+        client.lpush(queue, json.dumps(message))
 
 
 def queued(client: redis.Redis) -> list[str]:
@@ -166,6 +166,41 @@ def test_a_message_that_came_before_the_end_goes_back(
         wait_until(lambda: not pops(client), 5)
     assert taken == []
     assert queued(client) == ["a"]
+
+
+def test_a_channel_that_closes_takes_nothing_more(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[TaskMessage] = []
+    with connected(clean_redis_url) as connection:
+        channel = connection.channel()
+        Consumer(channel, [Queue("q")], on_message=taken.append).consume()
+        drain(channel)
+        push(client, "a")
+        wait_until(lambda: not pops(client), 5)
+        channel.close()
+    assert taken == []
+    assert queued(client) == ["a"]
+
+
+def test_a_full_queue_keeps_no_other_waiting(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[str] = []
+
+    def take(message: TaskMessage) -> None:
+        taken.append(message.key)
+        message.ack()
+
+    for queue in ("q", "r"):
+        push(client, "a", "b", "c", queue=queue)
+    with connected(clean_redis_url) as connection, connection.channel() as channel:
+        queues = [Queue("q"), Queue("r")]
+        with Consumer(channel, queues, on_message=take) as consumer:
+            consumer.qos(prefetch_count=1)
+            drain(channel)
+    assert sorted(taken) == ["q", "q", "q", "r", "r", "r"]
+    assert set(taken[:2]) == set(taken[2:4]) == {"q", "r"}
 
 
 def test_what_may_not_be_taken_is_left_to_others(

@@ -229,3 +229,37 @@ async def test_a_receiver_that_hangs_keeps_no_other_waiting(receiver: Receiver) 
     for writer in hanging:
         writer.close()
     server.close()
+
+
+async def test_a_receiver_that_does_not_answer_gets_one_delivery_at_a_time(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.webhooks.PAUSE_SECONDS", 0.05)
+    store = InMemoryTaskStore()
+    at_once, most_at_once = 0, list[int]()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal at_once
+        at_once += 1
+        most_at_once.append(at_once)
+        await reader.read()
+        at_once -= 1
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    dead = f"http://127.0.0.1:{port}/hooks/end"
+    tasks = [Task(agent_name="a", webhook=dead) for _ in range(AT_ONCE_TO_ONE + 3)]
+    await store.create(tasks)
+    for task in tasks:
+        await store.cancel("default", task.id)
+    given = settings(receiver, allowed=(f"http://127.0.0.1:{port}/",), timeout=0.3)
+    running = asyncio.create_task(WebhookDeliverer(store, given).run())
+    async with asyncio.timeout(30):
+        while len(most_at_once) < len(tasks):
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait({running})
+    server.close()
+    assert max(most_at_once[:AT_ONCE_TO_ONE]) > 1
+    assert set(most_at_once[AT_ONCE_TO_ONE:]) == {1}

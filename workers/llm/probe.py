@@ -18,6 +18,7 @@ from conversations.mending import mended
 from conversations.message import Message, Role
 from orchestrator.errors import InvalidSettings
 from orchestrator.llm_settings import DEFAULT_ENDPOINT, EndpointSettings
+from orchestrator.plain_text import told
 from orchestrator.settings import load_settings
 from workers.errors import InvalidEndpoint, LLMError, LLMUnavailable, RateLimited
 from workers.llm.body import BodyTooLarge
@@ -331,7 +332,7 @@ def main() -> int:
         what = "the scripted double" if report.is_double else report.model
         state = f"{what} can be asked at {report.base_url}"
         lines = (report.remedy or state, *report.advice)
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write("\n".join(map(told, lines)) + "\n")
     return report.exit_code
 
 

@@ -19,7 +19,7 @@ from conversations import (
 )
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import load_redact, redacted
-from orchestrator.cli.output import plain
+from orchestrator.plain_text import plain
 from tests.unit.conversations.histories import answer, calls, result, user
 
 

@@ -31,11 +31,12 @@ from orchestrator.errors import (
     QueueUnavailable,
     StoreUnavailable,
     TaskCancelled,
+    TaskFailed,
     TaskNotFound,
     WaitTimeout,
 )
 from orchestrator.settings import load_settings
-from orchestrator.task import Task, TaskStatus
+from orchestrator.task import Task, TaskFailure, TaskStatus
 
 COMMANDS = celeriac.list_commands(click.Context(celeriac))
 
@@ -283,6 +284,23 @@ def test_a_package_that_hides_ours_is_named(
 def test_our_own_checkout_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[3])
     require_our_packages()
+
+
+def test_an_error_is_one_line_and_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = TaskFailure(code="agent_error", message="a\nb\x1b[31m\x9bc", attempt=1)
+    task = Task(agent_name="a").model_copy(
+        update={"status": TaskStatus.FAILED, "failure": failure}
+    )
+
+    def fail(*_: object, **__: object) -> None:
+        raise TaskFailed(task)
+
+    monkeypatch.setattr(celeriac, "main", fail)
+    assert run(["submit", "a", "b"]) == 1
+    told = f"celeriac: task {task.id} failed (agent_error): a b\\x1b[31m\\x9bc\n"
+    assert capsys.readouterr().err == told
 
 
 def test_up_gives_its_workers_all_modules() -> None:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.agent_config import AgentHealth
-from orchestrator.cli.output import ago, echo_json, echo_table, one_line, plain, table
+from orchestrator.cli.output import ago, echo_json, echo_table, table
+from orchestrator.plain_text import one_line, plain, told
 
 
 def test_stored_text_cannot_steer_the_terminal() -> None:
@@ -57,3 +58,7 @@ def test_a_narrow_terminal_wraps_everything_but_ids() -> None:
     Console(file=output, width=60).print(drawn, crop=False)
     assert task_id in output.getvalue()
     assert "…" not in output.getvalue()
+
+
+def test_what_is_told_is_one_line_without_control_characters() -> None:
+    assert told("a\r\n b\x1b[2J\x07\u202ec\td") == r"a b\x1b[2J\x07\x202ec d"

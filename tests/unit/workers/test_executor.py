@@ -287,3 +287,17 @@ async def test_an_agent_that_returns_something_else_is_told_what_to_return(
     assert task.failure.code == "invalid_result"
     assert "AgentResult" in task.failure.message
     assert bench.manager.list_agents()[0].health.failures == 1
+
+
+async def test_an_agent_whose_run_is_a_plain_function_is_told_to_write_async(
+    bench: Bench,
+) -> None:
+    class Plain:
+        def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+            return AgentResult(content="at once")
+
+    bench.manager.register_agent(AgentConfig(name="agent"), Plain())  # type: ignore[arg-type]
+    _, task = await bench.run(await bench.submit())
+    assert task.failure is not None
+    assert task.failure.code == "invalid_result"
+    assert "gave AgentResult at once; write it as `async def" in task.failure.message

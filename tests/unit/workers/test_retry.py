@@ -88,6 +88,8 @@ def test_an_unforeseen_error_names_its_type_and_survives_odd_text() -> None:
     assert failure.code == "agent_error"
     assert failure.details == {"type": "KeyError"}
     assert len(failure.message) <= 4000
+    assert describe(KeyError("URL"), attempt=1).message == "KeyError: 'URL'"
+    assert describe(ValueError(), attempt=1).message.startswith("ValueError was raised")
 
 
 def test_a_code_that_the_policy_names_is_never_tried_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,10 +26,12 @@ class Transport:
 
 
 @pytest.mark.parametrize(
-    ("size", "told"), [(100, ["pause", "resume"]), (64 * 1024, [])]
+    ("size", "seconds", "told"),
+    [(100, 0.0, ["pause", "resume"]), (64 * 1024, 0.0, []), (100, 0.2, [])],
+    ids=["little and fast", "much", "slow"],
 )
-async def test_what_brings_much_at_once_is_read_as_fast_as_it_comes(
-    monkeypatch: pytest.MonkeyPatch, size: int, told: list[str]
+async def test_only_what_brings_little_and_fast_is_left_to_gather(
+    monkeypatch: pytest.MonkeyPatch, size: int, seconds: float, told: list[str]
 ) -> None:
     monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.2)
     monkeypatch.setattr(gathering, "_SHARE", 1e9)
@@ -37,6 +40,8 @@ async def test_what_brings_much_at_once_is_read_as_fast_as_it_comes(
     sent = cast("Any", SimpleNamespace(connection=connection))
 
     async def read() -> bytes:
+        if seconds:
+            await asyncio.sleep(seconds)
         return b"x" * size
 
     pieces = Gathering(sent, read)
