@@ -16,7 +16,13 @@ from conversations.service import ConversationService
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import json_object, tenant_option
-from orchestrator.cli.output import ago, echo_json, echo_table, json_option
+from orchestrator.cli.output import (
+    ago,
+    echo_json,
+    echo_table,
+    json_option,
+    say_what_is_awaited,
+)
 from orchestrator.plain_text import plain
 from orchestrator.settings import load_settings
 
@@ -122,6 +128,8 @@ def import_command(
     source: IO[bytes], conversation_id: str | None, tenant: str | None
 ) -> None:
     """Create a conversation of an export, from a file or standard input."""
+    if source.isatty():
+        say_what_is_awaited("or paste the export")
 
     async def import_(service: ConversationService, whose: str) -> None:
         created = await service.import_lines(

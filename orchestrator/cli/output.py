@@ -55,6 +55,12 @@ def echo_if_heard(line: str) -> None:
             raise
 
 
+def say_what_is_awaited(what: str) -> None:
+    """Tell a person at a terminal what standard input is read for."""
+    if sys.stdin.isatty():
+        click.echo(f"type {what}; Ctrl-D on a line of its own ends it", err=True)
+
+
 def echo_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table, or tab-separated lines without headings into a pipe."""
     if not sys.stdout.isatty():

@@ -13,7 +13,12 @@ from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.moment import Moment
 from orchestrator.cli.options import duration, json_object, tenant_option
-from orchestrator.cli.output import echo_json, json_option, quiet_the_log_of_warnings
+from orchestrator.cli.output import (
+    echo_json,
+    json_option,
+    quiet_the_log_of_warnings,
+    say_what_is_awaited,
+)
 from orchestrator.cli.waiting import wait_and_print
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.plain_text import told
@@ -83,6 +88,7 @@ def command(
     "-", it is read from standard input. Ctrl-C ends the waiting, not the task.
     """
     if text == "-":
+        say_what_is_awaited("the input")
         text = sys.stdin.read()
     data = read_input(text, documents)
     given = {name: value for name, value in options.items() if value not in (None, ())}

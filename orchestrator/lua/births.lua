@@ -64,12 +64,12 @@ local function write_record(asked, ordinal, due, now, rare)
 end
 
 local function write_first_events(asked, now)
-  local of, trace = asked.kind, ''
+  local of, trace = asked.kind, '}'
   if asked.traceparent then
-    trace = ',"traceparent":"' .. asked.traceparent .. '"'
+    trace = ',"traceparent":"' .. asked.traceparent .. '"}'
   end
   redis.call('XADD', LOG, '0-1', 'type', 'task.created', 'attempt', '0', 'at_ms', now,
-    'data', '{"agent_name":"' .. of.agent .. '"' .. trace .. '}')
+    'data', of.created .. trace)
   redis.call('XADD', LOG, '0-2', 'type', 'task.queued', 'attempt', '0', 'at_ms', now,
-    'data', '{"queue":"' .. of.queue .. '"}')
+    'data', of.queued)
 end

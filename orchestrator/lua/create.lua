@@ -33,7 +33,8 @@ local function next_request(id)
   end
   if agent and agent ~= '' then
     kind = {agent = agent, queue = queue, priority = priority, known = known == '1' or nil,
-      time_limit = limit, listing = TASKS .. 'agent:' .. agent}
+      time_limit = limit, listing = TASKS .. 'agent:' .. agent,
+      created = '{"agent_name":"' .. agent .. '"', queued = '{"queue":"' .. queue .. '"}'}
   end
   local asked = {id = id, spec = spec, kind = kind}
   if more == '0' then return asked end
@@ -57,6 +58,7 @@ local unfit, is_fresh, looked_at, stood = nil, false, nil, false
 -- its line; and by id whether this call has made it. Whoever looks at another task's place
 -- must call `settle` before. Of one alone all is written where it is known.
 local many, newest = nil, nil
+local looked_for, looked_for_text = nil, nil -- the instant at which most are looked at
 
 local function new_many(made)
   return {added = {}, born = {}, reborn = {}, lines = {}, made = made}
@@ -71,9 +73,7 @@ local function look(requests)
   local found = redis.call('EXISTS', ready, unpack(keys))
   local waiting = found > 0 and redis.call('EXISTS', ready) or 0
   looked_at, stood, is_fresh = queue, waiting == 1, found == waiting
-  if not is_fresh then
-    unfit = redis.call('GET', FLEET .. 'unfit')
-  end
+  if not is_fresh then unfit = redis.call('GET', FLEET .. 'unfit') end
 end
 
 local function add(key, score, member)
@@ -341,10 +341,10 @@ local function create(asked, talk, head, most)
     rare_facts(asked, bell and AT, held, expires, deadline, talk))
   write_first_events(asked, AT)
   -- The sweeper looks at it at this instant, or earlier when a limit passes.
-  add(DUE, text(math.min(instant, expires or instant, deadline or instant)), MEMBER)
-  if bell and not bell[7] then
-    bells[#bells + 1] = bell
-  end
+  instant = math.min(instant, expires or instant, deadline or instant)
+  if instant ~= looked_for then looked_for, looked_for_text = instant, text(instant) end
+  add(DUE, looked_for_text, MEMBER)
+  if bell and not bell[7] then bells[#bells + 1] = bell end
   if head and rule == 'steer' and may_steer(head, waits) then
     redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(listings_of(asked), ' '))
     redis.call('RPUSH', RECORDS .. head .. ':inbox', TASK_ID)

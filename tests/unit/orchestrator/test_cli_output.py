@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
 from orchestrator.agent_config import AgentHealth
-from orchestrator.cli.output import ago, echo_json, echo_table, table
+from orchestrator.cli.output import (
+    ago,
+    echo_json,
+    echo_table,
+    say_what_is_awaited,
+    table,
+)
 from orchestrator.plain_text import one_line, plain, told
 
 
@@ -62,3 +69,13 @@ def test_a_narrow_terminal_wraps_everything_but_ids() -> None:
 
 def test_what_is_told_is_one_line_without_control_characters() -> None:
     assert told("a\r\n b\x1b[2J\x07\u202ec\td") == r"a b\x1b[2J\x07\x202ec d"
+
+
+def test_a_person_at_a_terminal_is_told_what_is_read_and_a_pipe_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say_what_is_awaited("the input")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    say_what_is_awaited("the input")
+    assert capsys.readouterr().err.startswith("type the input; Ctrl-D")
