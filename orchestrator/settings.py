@@ -76,7 +76,7 @@ class WebhookSettings(Section):
     """Signs each delivery; without it nothing is sent."""
     timeout: Seconds = 10.0
     """Longest duration of one delivery."""
-    max_attempts: Count = Field(default=10, ge=1)
+    max_attempts: Count = Field(default=10, ge=1, le=1000)
     """Deliveries tried, first 5 s apart, at most an hour."""
 
     @field_validator("secret")
