@@ -28,6 +28,12 @@ def nap(seconds: float, value: Any = None) -> Any:
     return await_(asyncio.sleep(seconds, value))
 
 
+def until(leave: threading.Event) -> str:
+    while not leave.is_set():
+        nap(0.01)
+    return "done"
+
+
 def test_a_task_awaits_and_celery_is_told_of_acceptance_first() -> None:
     with pool_user() as user:
         told = user.apply(nap, 0.01, "awake")
@@ -186,10 +192,11 @@ def test_context_variables_reach_the_coroutine_and_come_back() -> None:
 
 def test_stop_waits_for_what_runs_and_leaves_what_waits_unaccepted() -> None:
     with pool_user(slots=1) as user:
-        first = user.apply(nap, 0.1, "done")
-        second = user.apply(nap, 0)
+        leave = threading.Event()
+        first, second = user.apply(until, leave), user.apply(nap, 0)
         user.until(lambda: first.pid)
         user.pool.close()
+        threading.Timer(0.1, leave.set).start()
         user.pool.stop()
         assert first.value == "done"
         assert second.words == []
@@ -198,10 +205,12 @@ def test_stop_waits_for_what_runs_and_leaves_what_waits_unaccepted() -> None:
 
 def test_a_pool_that_closes_begins_nothing_more() -> None:
     with pool_user(slots=1) as user:
-        first, second = user.apply(nap, 0.1, "done"), user.apply(nap, 0)
+        leave = threading.Event()
+        first, second = user.apply(until, leave), user.apply(nap, 0)
         user.until(lambda: first.pid)
         user.pool.close()
         user.pool.grow(1)
+        leave.set()
         user.until(lambda: first.over)
         user.pool.stop()
         assert second.words == []
