@@ -37,10 +37,10 @@ _PACKAGES = ("workers", "orchestrator", "conversations")
 class ChildRefused(OrchestratorError):
     """A child cannot take its settings or options: another start ends the same."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, last_line: str) -> None:
         super().__init__(
-            f"{name} ended with code {exit_codes.USAGE}: it cannot take its settings or"
-            " options; correct what its last lines say and start again"
+            f"{name} ended with code {exit_codes.USAGE}, because it cannot take its"
+            f" settings or options: {last_line or 'it does not say which'}"
         )
 
 
@@ -168,9 +168,11 @@ async def keep_running(
     pause = FIRST_PAUSE_SECONDS
     while True:
         started = monotonic()
-        code = await _run_once(name, command, environment, grace_seconds=grace_seconds)
+        code, last_line = await _run_once(
+            name, command, environment, grace_seconds=grace_seconds
+        )
         if code == exit_codes.USAGE:
-            raise ChildRefused(name)
+            raise ChildRefused(name, last_line=last_line)
         if monotonic() - started >= _STEADY_SECONDS:
             pause = FIRST_PAUSE_SECONDS
         _log("up", f"{name} ended with code {code}; starts again in {pause:g} s")
@@ -184,19 +186,24 @@ async def _run_once(
     environment: Mapping[str, str],
     *,
     grace_seconds: float,
-) -> int:
+) -> tuple[int, str]:
+    """Return its exit code and the last line that it wrote."""
     process = await start(command, environment)
     logging = asyncio.create_task(_log_lines(name, process))
     try:
-        return await process.wait()
+        code = await process.wait()
     finally:
         await stop(process, grace_seconds=grace_seconds)
-        await logging
+        last_line = await logging
+    return code, last_line
 
 
-async def _log_lines(name: str, process: Process) -> None:
+async def _log_lines(name: str, process: Process) -> str:
+    last = ""
     async for line in _lines(process):
         _log(name, line)
+        last = line if line.strip() else last
+    return last
 
 
 async def _lines(process: Process) -> AsyncIterator[str]:

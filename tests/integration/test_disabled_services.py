@@ -93,8 +93,21 @@ def test_up_ends_with_a_worker_that_cannot_take_its_settings(stand: Stand) -> No
         assert up.wait(60) == 2, log.read_text()
     told = log.read_text()
     assert "worker-1 | agent 'desk': output_schema is not a JSON Schema" in told
-    assert "celeriac: worker-1 ended with code 2: it cannot take its" in told
+    last = told.splitlines()[-1]
+    assert last.startswith("celeriac: worker-1 ended with code 2, because it cannot")
+    assert "options: agent 'desk': output_schema is not a JSON Schema" in last
     assert "starts again" not in told
+
+
+@pytest.mark.timeout(120)
+def test_up_ends_with_a_module_that_cannot_be_imported(stand: Stand) -> None:
+    (stand.directory / "mine.py").write_text("1 / 0\n")
+    line = ("up", "--no-flower", "--no-http", "--scripted", "-I", "mine")
+    with process(stand, *line) as (up, log):
+        assert up.wait(60) == 2, log.read_text()
+    last = log.read_text().splitlines()[-1]
+    assert "mine.py, line 1: ZeroDivisionError: division by zero; correct it" in last
+    assert "Traceback" not in log.read_text()
 
 
 def test_an_http_service_that_cannot_take_its_settings_ends_like_a_worker(

@@ -265,8 +265,10 @@ def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> s
     return f"{endpoint.base_url} has no model {model!r}; {pull}set llm.model"
 
 
-_UNSENT = (aiohttp.InvalidURL, aiohttp.ClientConnectorError)
-_UNSENT += (aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+_UNSENT = (
+    *(aiohttp.InvalidURL, aiohttp.ClientConnectorError),
+    *(aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError),
+)
 """What comes before a request is written."""
 
 
