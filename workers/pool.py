@@ -21,6 +21,7 @@ from typing import Any
 
 from celery import signals
 from celery.concurrency.base import BasePool
+from celery.worker import state
 
 from workers.errors import UnsupportedPool
 from workers.greenlet_bridge import GreenletLoop
@@ -96,9 +97,12 @@ class AsyncPool(BasePool):  # type: ignore[misc]
     def on_stop(self) -> None:
         """Wait for the running tasks, then close the loop.
 
-        May be called again from a signal handler that interrupts it.
+        A cold shutdown ends them: Celery has cancelled what it knows to run, but may
+        not have heard of a start yet. May be called again from a signal handler that
+        interrupts it.
         """
-        self._drain(end=False)
+        is_cold = state.should_terminate not in (None, False)  # an exit code may be 0
+        self._drain(end=is_cold)
 
     def on_terminate(self) -> None:
         """End the running tasks, then close the loop."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from celery import signals
+from celery.worker import state
 from kombu.asynchronous import Hub
 
 from tests.unit.workers.pool_celery import pool_user
@@ -214,6 +215,23 @@ def test_a_pool_that_closes_begins_nothing_more() -> None:
         user.until(lambda: first.over)
         user.pool.stop()
         assert second.words == []
+
+
+def test_a_cold_shutdown_ends_a_task_of_whose_start_celery_has_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entered = threading.Event()
+
+    def body() -> None:
+        entered.set()
+        nap(FOREVER)
+
+    with pool_user() as user:
+        told = user.apply(body)
+        assert entered.wait(10)
+        monkeypatch.setattr(state, "should_terminate", True)
+        user.pool.stop()
+        assert told.words == ["accepted"]
 
 
 def test_terminate_ends_what_runs() -> None:
