@@ -75,11 +75,12 @@ class RedisCreation(RedisTaskScripts):
         sent: tuple[Sequence[Task], Begun] | None = None
         try:
             for batch, arguments in batches(tasks, self._creation_terms, assurance):
-                before = (
-                    (sent[0], await self._scripts.finish(sent[1])) if sent else None
-                )
-                sent = batch, self._begin(batch[0], arguments)
+                before = None
+                if sent is not None:
+                    before = sent[0], await self._scripts.finish(sent[1])
+                    sent = None
                 try:
+                    sent = batch, self._begin(batch[0], arguments)
                     await asyncio.sleep(0)  # now it is on its way
                 finally:  # also when time is up: what was answered counts
                     answers += _read(*before, are_new) if before else ()

@@ -2,7 +2,7 @@
 
 What comes while a batch is under way goes with the next one, so a busy process writes
 and reads a socket once for dozens of runs. Redis answers each command for itself; the
-order of the commands of one caller is kept.
+order of commands is kept for a caller who awaits each before the next.
 """
 
 from __future__ import annotations

@@ -101,8 +101,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         not have heard of a start yet. May be called again from a signal handler that
         interrupts it.
         """
-        is_cold = state.should_terminate not in (None, False)  # an exit code may be 0
-        self._drain(end=is_cold)
+        cold = state.should_terminate  # an exit code, which may be 0, or nothing
+        self._drain(end=cold is not None and cold is not False)
 
     def on_terminate(self) -> None:
         """End the running tasks, then close the loop."""

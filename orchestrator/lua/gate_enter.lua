@@ -76,7 +76,8 @@ local function gate_enter(key, wish, tenant, TASK)
   end
 
   local after = text(kept_place and share or place + 1)
-  if reason and redis.call('ZSCORE', PERMITS, TOKEN) then -- a repeat
+  local lease_end = reason and tonumber(redis.call('ZSCORE', PERMITS, TOKEN) or nil)
+  if lease_end and lease_end > NOW then -- a repeat
     if in_line then
       redis.call('ZREM', WAITING, TOKEN)
     end

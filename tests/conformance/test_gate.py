@@ -139,6 +139,21 @@ async def test_a_repeat_has_its_permit_though_the_gate_is_full_and_others_wait(
     await until_entered(gate, "3")
 
 
+async def test_a_repeat_whose_permit_has_run_out_waits_like_anybody(
+    clean_redis_url: str,
+):
+    client = connect(clean_redis_url)
+    short, long = AskedGate(client, lease_seconds=0.05), AskedGate(client)
+    one = GateLimits(in_flight=1, window_seconds=36_000)  # in one part of the window
+    await entered(short, "1", one)
+    second = await until_entered(long, "2", one)
+    await waits(long, "1", one)
+    await long.leave(second, ANSWERED)
+    await until_entered(long, "1", one)
+    assert (await long.state("g", one)).in_flight == 1
+    await client.aclose()
+
+
 async def test_a_repeated_leave_gives_back_nothing_more(gate: Gate):
     two = GateLimits(in_flight=2)
     first = await entered(gate, "1", two)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from orchestrator import redis_keys
 from orchestrator.errors import StoreFull
 from orchestrator.journal import StepKind, StepStart
+from orchestrator.redis_scripts import Begun, ScriptCall
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import (
     Creation,
@@ -77,6 +78,27 @@ async def test_what_a_redis_took_before_it_was_full_is_told(
     told = {made.task.id for made in answers if isinstance(made, Creation)}
     page = await store.list("default", TaskFilter(), limit=1000)
     assert 0 < len(told) < len(tasks)
+    assert {task.id for task in page.tasks} == told
+
+
+async def test_what_was_taken_before_a_batch_that_cannot_be_sent_is_told(
+    store: RedisTaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [Task(agent_name=AGENT) for _ in range(250)]
+    answers: list[Creation | Exception] = []
+    begin, calls = store._scripts.begin, iter(range(3))
+
+    def begin_once(call: ScriptCall) -> Begun:
+        if next(calls):
+            raise ValueError("it cannot be written")
+        return begin(call)
+
+    monkeypatch.setattr(store._scripts, "begin", begin_once)
+    with pytest.raises(ValueError, match="cannot be written"):
+        await store.create(tasks, answers=answers)
+    told = {made.task.id for made in answers if isinstance(made, Creation)}
+    page = await store.list("default", TaskFilter(), limit=1000)
+    assert len(told) == 100
     assert {task.id for task in page.tasks} == told
 
 

@@ -217,8 +217,9 @@ def test_a_pool_that_closes_begins_nothing_more() -> None:
         assert second.words == []
 
 
+@pytest.mark.parametrize("told", [True, 0, 1])
 def test_a_cold_shutdown_ends_a_task_of_whose_start_celery_has_not_heard(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, told: int
 ) -> None:
     entered = threading.Event()
 
@@ -227,11 +228,11 @@ def test_a_cold_shutdown_ends_a_task_of_whose_start_celery_has_not_heard(
         nap(FOREVER)
 
     with pool_user() as user:
-        told = user.apply(body)
+        task = user.apply(body)
         assert entered.wait(10)
-        monkeypatch.setattr(state, "should_terminate", True)
+        monkeypatch.setattr(state, "should_terminate", told)
         user.pool.stop()
-        assert told.words == ["accepted"]
+        assert task.words == ["accepted"]
 
 
 def test_terminate_ends_what_runs() -> None:
