@@ -23,6 +23,7 @@ from orchestrator.redis_scripts import (
     RedisScripts,
     ScriptCall,
     read_script,
+    script_alone,
 )
 from orchestrator.store import Lease
 from orchestrator.store_limits import LONGEST_RESEND
@@ -100,7 +101,7 @@ def composed_sources(constants: ScriptConstants) -> Mapping[str, str]:
         for name, script in _scripts().items()
         for text in [script.functions + script.own]
     }
-    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
+    return composed | {name: script_alone(name) for name in _SCRIPTS_ALONE}
 
 
 @lru_cache(maxsize=4)

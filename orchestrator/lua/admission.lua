@@ -16,7 +16,7 @@ end
 
 -- Returns {'wait', ...} or {'spent', ...} as those functions do, or {'admitted', part of
 -- the gate's window or -1, day of the reservation or -1}.
-local function admit(place, first_key, tenant, task)
+local function admit_call(place, first_key, tenant, task)
   local entry, hold = words(ARGV[place]), words(ARGV[place + 1])
   local has_gate, has_budget = #entry > 0, #hold > 0
   local accounts = {unpack(KEYS, has_gate and first_key + 1 or first_key)}

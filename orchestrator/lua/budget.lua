@@ -3,10 +3,6 @@
 -- An account is a hash: tokens, micros, and open:<token> for each reservation; that of a
 -- day is the key with ':<days since 1970>' added.
 
-local function text(number)
-  return string.format('%.0f', number)
-end
-
 local function account(key, daily, day)
   return daily == '1' and key .. ':' .. text(day) or key
 end

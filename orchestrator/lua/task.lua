@@ -23,10 +23,6 @@ local SCHEMA = '1'
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
 local BACKSTOP = 86400000
 
-local function text(number)
-  return string.format('%d', number)
-end
-
 -- What stands in a list from one place to another, or to its end.
 local function from_place(list, first, last)
   local part = {}
