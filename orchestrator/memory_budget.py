@@ -59,6 +59,15 @@ class InMemoryBudget:
             ledger.touched_at = self._now()
         return reservation
 
+    async def take_back(
+        self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
+    ) -> None:
+        """Undo a reservation, if it was made."""
+        day = self._day_of(tenant, token, accounts)
+        if day is not None:
+            made = Reservation(tenant, token, accounts, amount, day)
+            await self.settle(made, Amount())
+
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         for account in reservation.accounts:
             key = _key(reservation.tenant, account, reservation.day)

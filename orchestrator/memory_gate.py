@@ -213,6 +213,7 @@ class InMemoryGate:
                 told(token)
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
+        """Wait no longer, and hold no permit."""
         found = self._gates[gate]
         found.drop(caller.token)
         if found.permits.pop(caller.token, None) is not None:

@@ -23,6 +23,9 @@ from orchestrator.redis_scripts import RedisScripts, read_script
 from orchestrator.task_record import milliseconds
 
 _LEASE_MS: Final = milliseconds(LEASE_SECONDS)
+_WITHDRAWN_MS: Final = 60_000
+"""An admission that is on its way for longer than this comes no more: connections time
+out much sooner."""
 
 
 class RedisToll:
@@ -33,6 +36,7 @@ class RedisToll:
         basics = read_script("basics")
         sources = {
             "admit": basics + admitting_functions() + read_script("admit"),
+            "take_back": basics + admitting_functions() + read_script("take_back"),
             "pay_dues": basics + paying_functions() + read_script("pay_dues"),
         }
         self._scripts = RedisScripts(client, sources=sources)
@@ -48,6 +52,10 @@ class RedisToll:
         answer = await self._scripts.run("admit", keys, [*wanted, *task])
         return read_admission(needs, answer)
 
+    async def take_back(self, needs: Needs) -> None:
+        keys, wanted = requirement(needs, lease_ms=self._lease_ms)
+        await self._scripts.run("take_back", keys, [*wanted, _WITHDRAWN_MS])
+
     async def pay(self, dues: Dues) -> None:
         if not dues.are_none:
             keys, owed = payment(dues)
@@ -58,7 +66,8 @@ def admitting_functions() -> str:
     """Return the Lua functions with which a script lets a call begin."""
     gate = gate_functions("gate_enter")
     budget = budget_functions("budget_reserve", "budget_settle")
-    return gate + budget + read_script("admission")
+    constant = f"local WITHDRAWN = '{redis_keys.WITHDRAWN}'\n"
+    return gate + budget + constant + read_script("admission")
 
 
 def paying_functions() -> str:
@@ -88,6 +97,8 @@ def read_admission(needs: Needs, answer: Sequence[Any]) -> Admission:
     """Return what the answer of such a script says."""
     kind, *facts = answer
     entry, hold = needs
+    if kind == "withdrawn":
+        raise RuntimeError("a call that was taken back asks no more")
     if kind == "spent" and hold is not None:
         return read_spent(hold.accounts, answer)
     if kind == "wait" and entry is not None:

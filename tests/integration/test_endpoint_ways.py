@@ -128,7 +128,7 @@ async def test_a_configured_proxy_is_asked_with_its_login():
 async def test_what_went_in_vain_is_sent_again_without_reading_certificates_again(
     certificate: Path, tmp_path: Path
 ):
-    """A server that ends with a thousand calls aboard must not block a loop as often."""
+    """A server may end with a thousand calls aboard; each reading blocks the loop."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     copied = tmp_path / "authority.pem"
