@@ -37,6 +37,7 @@ from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
+from workers.pool_choice import SUPPORTED_POOLS, unsupported
 from workers.refusal import refuse
 from workers.start_check import begin, build_manager, check_startup
 from workers.waking_threads import WakingThreads
@@ -51,13 +52,6 @@ LATE_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 """A run that blocks the loop must not keep the process from ending."""
 HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
-SUPPORTED_POOLS = {
-    "pool": "without --pool",
-    "prefork": "with --pool prefork",
-    "thread": "with --pool threads",
-    "solo": "with --pool solo",
-}
-"""Last part of a pool's module → how to ask for it; `pool` is our AsyncPool."""
 
 
 class WorkerProcess:
@@ -306,10 +300,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         pool = _pool_of(worker)
         try:
             if pool not in SUPPORTED_POOLS:
-                raise UnsupportedPool(
-                    f"pool {pool!r} cannot run agents; start the worker"
-                    f" {', '.join(SUPPORTED_POOLS.values())}"
-                )
+                raise unsupported(pool)
             if worker.max_concurrency is not None and worker.max_concurrency < 1:
                 raise UnsupportedPool(
                     f"--autoscale {worker.max_concurrency} leaves no slot for a run;"
