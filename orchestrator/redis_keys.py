@@ -83,7 +83,12 @@ def cache(tenant: str, request_hash: str) -> str:
 
 
 def budget(tenant: str, kind: str, name: str) -> str:
-    """An account; that of a day has the day added by the script."""
+    """An account; that of a day has the day added by the script.
+
+    A task's stands beside its record, and lives as long (lua/budget_reserve.lua).
+    """
+    if kind == "task":
+        return f"{record(tenant, name)}:budget"
     return f"{_ROOT}:{tenant}:budget:{kind}:{name}"
 
 

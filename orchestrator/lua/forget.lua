@@ -9,7 +9,7 @@ local due = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[1]) or nil)
 if not due or (due > NOW and ARGV[3] ~= '1') then
   return {}
 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[1] .. ':budget')
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 for i = 7, #KEYS do

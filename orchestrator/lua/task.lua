@@ -2,7 +2,8 @@
 -- functions of the conversations' append, the names of the keys that all tasks share
 -- (redis_task_scripts.py), counters.lua and basics.lua.
 --
--- KEYS  1 record (hash); beside it stand its event log (stream) and its journal (hash)
+-- KEYS  1 record (hash); beside it stand its event log (stream), its journal (hash)
+--       and what it has spent (hash, budget.lua)
 -- ARGV  1 tenant   2 task id   3 resend delay   4 longest resend delay
 --       5 how long an ended task is kept (delays in milliseconds)
 --
