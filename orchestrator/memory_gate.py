@@ -114,7 +114,7 @@ class _Gate:
         return place
 
     def _forget_shares(self) -> None:
-        """Forget those that make no difference; if too many do, all are equals again."""
+        """Forget those that make no difference; if too many do, all are equal again."""
         self.shares = {t: at for t, at in self.shares.items() if at > self.reached}
         if len(self.shares) > MOST_SHARES / 2:
             self.reached = max(self.shares.values())
