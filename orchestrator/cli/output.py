@@ -104,6 +104,7 @@ def ago(instant: datetime | None) -> str:
 
 def quiet_the_log_of_warnings() -> None:
     """Keep logging's last resort from writing what is printed of a handle."""
-    acceptance = logging.getLogger("orchestrator.acceptance")
-    if not acceptance.handlers:
-        acceptance.addHandler(logging.NullHandler())
+    for name in ("acceptance", "task_submission"):
+        log = logging.getLogger(f"orchestrator.{name}")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())
