@@ -260,17 +260,19 @@ class RedisConversationStore:
             raise ConversationNotFound(conversation_id)
         return read_head(tenant, conversation_id, head)
 
-    async def delete(self, tenant: str, conversation_id: str) -> bool:
+    async def delete(
+        self, tenant: str, conversation_id: str, *, at: int | None = None
+    ) -> bool:
         try:
             keys: list[str] = [*_keys(tenant, conversation_id)]
         except ConversationNotFound:
             return False
         if self._awaited_key is not None:
             keys.append(self._awaited_key(tenant, conversation_id))
+        last = "" if at is None else at
+        arguments = (token_hex(8), TOMBSTONE_SECONDS, last)
         with store_errors():
-            return bool(
-                await self._delete(keys=keys, args=(token_hex(8), TOMBSTONE_SECONDS))
-            )
+            return bool(await self._delete(keys=keys, args=arguments))
 
     async def delete_message(
         self, tenant: str, conversation_id: str, seq: int

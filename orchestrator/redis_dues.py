@@ -22,8 +22,11 @@ from orchestrator.redis_gate import entering, gate_functions, leaving, read_entr
 from orchestrator.redis_scripts import RedisScripts, Texts, read_script
 from orchestrator.task_record import milliseconds
 
-_SCRIPTS: Final = ("admit", "pay_dues")
+_SCRIPTS: Final = ("admit", "take_back", "pay_dues")
 _LEASE_MS: Final = milliseconds(LEASE_SECONDS)
+_WITHDRAWN_MS: Final = 60_000
+"""An admission that is on its way for longer than this comes no more: connections time
+out much sooner."""
 
 
 class RedisToll:
@@ -44,6 +47,10 @@ class RedisToll:
         answer = await self._scripts.run("admit", keys, [*wanted, *task])
         return read_admission(needs, answer)
 
+    async def take_back(self, needs: Needs) -> None:
+        keys, wanted = requirement(needs, lease_ms=self._lease_ms)
+        await self._scripts.run("take_back", keys, [*wanted, _WITHDRAWN_MS])
+
     async def pay(self, dues: Dues) -> None:
         if not dues.are_none:
             keys, owed = payment(dues)
@@ -51,7 +58,7 @@ class RedisToll:
 
 
 def _composed(name: str) -> str:
-    functions = admitting_functions if name == "admit" else paying_functions
+    functions = paying_functions if name == "pay_dues" else admitting_functions
     return read_script("basics") + functions() + read_script(name)
 
 
@@ -59,7 +66,8 @@ def admitting_functions() -> str:
     """Return the Lua functions with which a script lets a call begin."""
     gate = gate_functions("gate_enter")
     budget = budget_functions("budget_reserve", "budget_settle")
-    return gate + budget + read_script("admission")
+    constant = f"local WITHDRAWN = '{redis_keys.WITHDRAWN}'\n"
+    return gate + budget + constant + read_script("admission")
 
 
 def paying_functions() -> str:
@@ -89,6 +97,8 @@ def read_admission(needs: Needs, answer: Sequence[Any]) -> Admission:
     """Return what the answer of such a script says."""
     kind, *facts = answer
     entry, hold = needs
+    if kind == "withdrawn":
+        raise RuntimeError("a call that was taken back asks no more")
     if kind == "spent" and hold is not None:
         return read_spent(hold.accounts, answer)
     if kind == "wait" and entry is not None:

@@ -45,7 +45,7 @@ _CONSTANTS = {
     "LONGEST_COOL_MS": milliseconds(LONGEST_COOL_DOWN_SECONDS),
     "TURNS": f"'{redis_keys.GATE_TURNS}'",
 }
-_SCRIPTS = ("gate_report", "gate_withdraw", "gate_renew", "gate_state")
+_SCRIPTS = ("gate_report", "gate_renew", "gate_state")
 
 
 class RedisGate:
@@ -59,11 +59,6 @@ class RedisGate:
     async def report(self, gate: str, departure: Departure) -> None:
         told = leaving(Permit(gate, "-", 0, 0), departure)
         await self._scripts.run("gate_report", [redis_keys.gate(gate)], [told])
-
-    async def withdraw(self, gate: str, caller: Caller) -> None:
-        await self._scripts.run(
-            "gate_withdraw", [redis_keys.gate(gate)], [caller.token]
-        )
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         calls = [

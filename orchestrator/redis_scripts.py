@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from orchestrator.lua_library import Library
+from orchestrator.lua_pruning import pruned
 from orchestrator.redis_connection import (
     UntypedRedis,
     address_of,
@@ -61,6 +62,12 @@ class ScriptCall(NamedTuple):
 def read_script(name: str) -> str:
     """Return the text of `lua/<name>.lua`."""
     return files("orchestrator.lua").joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def script_alone(name: str) -> str:
+    """Return a script that needs nothing but what basics.lua gives it."""
+    text = read_script(name)
+    return pruned(read_script("basics"), text) + text
 
 
 class Texts(Mapping[str, str]):

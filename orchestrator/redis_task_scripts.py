@@ -24,6 +24,7 @@ from orchestrator.redis_scripts import (
     ScriptCall,
     Texts,
     read_script,
+    script_alone,
 )
 from orchestrator.store import Lease
 from orchestrator.store_limits import LONGEST_RESEND
@@ -97,7 +98,7 @@ def composed_sources(constants: ScriptConstants) -> Mapping[str, str]:
 
     def compose(name: str) -> str:
         if name in _SCRIPTS_ALONE:
-            return read_script(name)
+            return script_alone(name)
         script = _script(name)
         text = script.functions + script.own
         return pruned(_shared_text(constants), text) + text

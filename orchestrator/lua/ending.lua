@@ -104,7 +104,7 @@ local function end_task(status, data, facts, known)
   if known.streamed then -- by steps or before them; nothing else brings a delta
     redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
   end
-  for _, key in ipairs({RECORD, LOG, JOURNAL}) do
+  for _, key in ipairs({RECORD, LOG, JOURNAL, RECORD .. ':budget'}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
   if known.webhook then
