@@ -19,9 +19,10 @@ from orchestrator.redis_budget import (
     settling,
 )
 from orchestrator.redis_gate import entering, gate_functions, leaving, read_entry
-from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.redis_scripts import RedisScripts, Texts, read_script
 from orchestrator.task_record import milliseconds
 
+_SCRIPTS: Final = ("admit", "take_back", "pay_dues")
 _LEASE_MS: Final = milliseconds(LEASE_SECONDS)
 _WITHDRAWN_MS: Final = 60_000
 """An admission that is on its way for longer than this comes no more: connections time
@@ -33,13 +34,7 @@ class RedisToll:
 
     def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._lease_ms = milliseconds(lease_seconds)
-        basics = read_script("basics")
-        sources = {
-            "admit": basics + admitting_functions() + read_script("admit"),
-            "take_back": basics + admitting_functions() + read_script("take_back"),
-            "pay_dues": basics + paying_functions() + read_script("pay_dues"),
-        }
-        self._scripts = RedisScripts(client, sources=sources)
+        self._scripts = RedisScripts(client, sources=Texts(_SCRIPTS, _composed))
 
     async def admit(self, needs: Needs) -> Admission:
         keys, wanted = requirement(needs, lease_ms=self._lease_ms)
@@ -60,6 +55,11 @@ class RedisToll:
         if not dues.are_none:
             keys, owed = payment(dues)
             await self._scripts.run("pay_dues", keys, [owed])
+
+
+def _composed(name: str) -> str:
+    functions = paying_functions if name == "pay_dues" else admitting_functions
+    return read_script("basics") + functions() + read_script(name)
 
 
 def admitting_functions() -> str:

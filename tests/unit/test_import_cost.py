@@ -33,10 +33,11 @@ ONLY_FOR_SOME = {
     "httpx",
     "jinja2",
     "jsonschema",
+    "orchestrator.orchestrator",
     "prometheus_client",
     "rich",
 }
-"""Each is some MiB of a worker's memory, needed by few agents or none."""
+"""Each is up to some MiB of a worker's memory, needed by few agents or none."""
 
 COST = """
 import sys, time
@@ -44,7 +45,7 @@ began = time.process_time()
 {statement}
 spent = time.process_time() - began
 print(spent)
-print(*{{name.partition(".")[0] for name in sys.modules}})
+print(*sys.modules)
 """
 
 
