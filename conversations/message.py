@@ -16,6 +16,7 @@ from pydantic import (
 
 from conversations.image import MAX_IMAGES, Image
 from conversations.json_value import Identifier, JsonObject, Name, Text
+from conversations.trusted import compact
 
 MAX_SEQ = 2**52
 """Lua, which gives numbers out, counts exactly up to twice that."""
@@ -30,6 +31,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
+@compact
 class ToolCall(BaseModel):
     """A model's request to run one tool."""
 
@@ -66,6 +68,7 @@ Content = Annotated[Text, BeforeValidator(_text_alone)]
 """Plain text."""
 
 
+@compact
 class Message(BaseModel):
     """What one participant said; valid on its own, whatever surrounds it."""
 
@@ -148,6 +151,7 @@ class Message(BaseModel):
             )
 
 
+@compact
 class StoredMessage(BaseModel):
     """A message in its place in a conversation's log."""
 
