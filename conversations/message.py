@@ -31,7 +31,6 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@compact
 class ToolCall(BaseModel):
     """A model's request to run one tool."""
 
@@ -151,7 +150,6 @@ class Message(BaseModel):
             )
 
 
-@compact
 class StoredMessage(BaseModel):
     """A message in its place in a conversation's log."""
 

@@ -33,10 +33,10 @@ _MOST_SHARED = 30
 def compact(model: type[M]) -> type[M]:
     """Have the values of a model that are made here share one table of its fields.
 
-    For a model of which a run holds many: a value takes a third of the memory, and its
-    making twice the time. The first value of a class decides which names all share, as
-    attributes that are set one by one are (PEP 412); so this decorates the class. What
-    pydantic makes has a dictionary of its own.
+    For a model of more than ten fields of which a run holds many: a value takes half of
+    the memory, and its making twice the time. The first value of a class decides which
+    names all share, those of attributes that are set one by one (PEP 412); so this
+    decorates the class. What pydantic makes has a dictionary of its own.
     """
     if len(model.model_fields) <= _MOST_SHARED:
         _compact.add(model)
