@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from functools import partial
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -191,10 +191,8 @@ class ChatCompletionsProvider:
         first_byte = self._limits.first_byte_seconds if stream else total
         while True:
             dialect = self._dialects.get(model, self._dialect)
-            write = partial(
-                _written, request, model=model, dialect=dialect, stream=stream
-            )
-            sent = await clock.bound(self._send(write), first_byte)
+            body = _Body(request, model, dialect, stream)
+            sent = await clock.bound(self._send(body.written), first_byte)
             if 200 <= sent.status < 300:
                 return Answer(
                     sent,
@@ -276,8 +274,16 @@ def _drop_frames(error: LLMError) -> None:
     error.__traceback__ = None
 
 
-def _written(
-    request: CompletionRequest, *, model: str, dialect: Dialect, stream: bool
-) -> bytes:
-    body = chat_body(request, model=model, dialect=dialect, stream=stream)
-    return dumps(body).encode()
+class _Body(NamedTuple):
+    """What a request's text is written from; many wait for their answers at once."""
+
+    request: CompletionRequest
+    model: str
+    dialect: Dialect
+    stream: bool
+
+    def written(self) -> bytes:
+        body = chat_body(
+            self.request, model=self.model, dialect=self.dialect, stream=self.stream
+        )
+        return dumps(body).encode()
