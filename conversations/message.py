@@ -16,7 +16,6 @@ from pydantic import (
 
 from conversations.image import MAX_IMAGES, Image
 from conversations.json_value import Identifier, JsonObject, Name, Text
-from conversations.trusted import compact
 
 MAX_SEQ = 2**52
 """Lua, which gives numbers out, counts exactly up to twice that."""
@@ -67,7 +66,6 @@ Content = Annotated[Text, BeforeValidator(_text_alone)]
 """Plain text."""
 
 
-@compact
 class Message(BaseModel):
     """What one participant said; valid on its own, whatever surrounds it."""
 

@@ -6,8 +6,8 @@ default, again. Knows no model.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
-from itertools import repeat
 from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel
@@ -17,31 +17,12 @@ from conversations.shared_names import shared
 M = TypeVar("M", bound=BaseModel)
 
 _new = object.__new__
-_set = object.__setattr__
 _slots = vars(BaseModel)
 _set_fields = _slots["__dict__"].__set__
 _set_named = _slots["__pydantic_fields_set__"].__set__
 _set_extra = _slots["__pydantic_extra__"].__set__
 _set_private = _slots["__pydantic_private__"].__set__
 # `object.__setattr__`, which pydantic takes, looks through all bases at each call.
-
-_compact: set[type[BaseModel]] = set()
-_MOST_SHARED = 30
-"""Names that values of one class can share in CPython."""
-
-
-def compact(model: type[M]) -> type[M]:
-    """Have the values of a model that are made here share one table of its fields.
-
-    For a model of more than ten fields of which a run holds many: a value takes half of
-    the memory, and its making twice the time. The first value of a class decides which
-    names all share, those of attributes that are set one by one (PEP 412); so this
-    decorates the class. What pydantic makes has a dictionary of its own.
-    """
-    if len(model.model_fields) <= _MOST_SHARED:
-        _compact.add(model)
-        whole(model, dict.fromkeys(model.model_fields))
-    return model
 
 
 class _Form(NamedTuple):
@@ -57,8 +38,8 @@ class _Form(NamedTuple):
 _forms: dict[tuple[object, ...], _Form] = {}
 """By model and names; there are as many as there are callers."""
 
-
 _all_named: dict[type[BaseModel], set[str]] = {}
+_NAMES_OF_A_CLASS = 30
 
 
 def _new_form(model: type[BaseModel], names: Collection[str]) -> _Form:
@@ -69,13 +50,36 @@ def _new_form(model: type[BaseModel], names: Collection[str]) -> _Form:
         if field.default_factory is not None
     }
     return _Form(
-        {
-            name: None if field.is_required() or name in factories else field.default
-            for name, field in fields.items()
-        },
+        _compact(
+            {
+                name: None
+                if field.is_required() or name in factories
+                else field.default
+                for name, field in fields.items()
+            }
+        ),
         tuple((name, make) for name, make in factories.items() if name not in names),
         shared(set(names)),
     )
+
+
+def _compact(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields in a dictionary whose copies share one table of their names.
+
+    A run holds many values, and a table of its own is half of one. The attributes of a
+    class's objects share one (PEP 412), which has room for thirty; each object takes a
+    place of it that is not used.
+    """
+
+    class Names:
+        pass
+
+    holder = Names()
+    for _ in range(_NAMES_OF_A_CLASS):
+        holder = Names()
+        for name, value in fields.items():
+            setattr(holder, name, value)
+    return min(vars(holder).copy(), fields, key=sys.getsizeof)
 
 
 def trusted(model: type[M], /, **values: Any) -> M:
@@ -116,10 +120,7 @@ def changed(value: M, /, **changes: Any) -> M:
 
 def _made(model: type[M], fields: dict[str, Any], named: set[str]) -> M:
     made = _new(model)
-    if model in _compact:
-        any(map(_set, repeat(made), fields, fields.values()))  # each answers None
-    else:
-        _set_fields(made, fields)
+    _set_fields(made, fields)
     _set_named(made, named)
     _set_extra(made, None)
     _set_private(made, None)

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from conversations.json_value import JsonObject, dumps
 from conversations.message import Message
 from conversations.token_estimate import tokens_in
-from conversations.trusted import compact
 from orchestrator.task import Usage
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -54,7 +53,6 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
-@compact
 class CompletionRequest(BaseModel):
     """One question to a model."""
 
