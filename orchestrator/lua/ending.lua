@@ -76,7 +76,8 @@ local function known_at_end()
 end
 
 -- Ends the task, with facts to be written along with the status; returns the doorbells of
--- the next turn and of the next suspect. `known` is what known_at_end has read, if it has.
+-- the next turn and of the next suspect. `known` is what known_at_end has read, if it has, and
+-- whether there is no journal and nobody follows.
 local function end_task(status, data, facts, known)
   facts, known = facts or {}, known or known_at_end()
   local agent, conversation, number = known.agent, known.conversation, text(known.events + 1)
@@ -100,11 +101,11 @@ local function end_task(status, data, facts, known)
   local cached, keyed = known.cached, known.keyed
   if cached then settle_cache(cached, status) end
   if keyed then settle_idempotency(keyed) end
-  redis.call('ZADD', ENDED, text(NOW + KEEP), MEMBER)
+  enter(ENDED, text(NOW + KEEP), MEMBER)
   if known.streamed then -- by steps or before them; nothing else brings a delta
-    redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
+    enter(FLEET .. 'deltas', text(NOW), MEMBER)
   end
-  for _, key in ipairs({RECORD, LOG, JOURNAL}) do
+  for _, key in ipairs({RECORD, LOG, not known.has_no_journal and JOURNAL or nil}) do
     redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
   end
   if known.webhook then
@@ -116,7 +117,7 @@ local function end_task(status, data, facts, known)
   if conversation and was_next then
     join(bells, wake_next_turn())
   end
-  return join(bells, wake_followers())
+  return known.is_unfollowed and bells or join(bells, wake_followers())
 end
 
 -- Ends the task for a reason of the store's own.
@@ -125,17 +126,6 @@ local function end_with_failure(status, code, message)
     cjson.encode({code = code, message = message, attempt = get_number('attempt')}))
   local data = cjson.encode({status = status, code = code, message = message})
   return end_task(status, data)
-end
-
-local function count_run(status, code, agent)
-  local health = HEALTH .. agent
-  if status == 'completed' then
-    redis.pcall('HINCRBY', health, 'successes', 1)
-    redis.pcall('HSET', health, 'last_success_ms', text(NOW))
-  elseif status ~= 'cancelled' then
-    redis.pcall('HINCRBY', health, 'failures', 1)
-    redis.pcall('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
-  end
 end
 
 local function cancelled_data()
