@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from orchestrator.lua_library import Library
+from orchestrator.lua_pruning import pruned
 from orchestrator.redis_connection import (
     UntypedRedis,
     address_of,
@@ -69,6 +70,32 @@ def read_script(name: str) -> str:
     return files("orchestrator.lua").joinpath(f"{name}.lua").read_text("utf-8")
 
 
+def script_alone(name: str) -> str:
+    """Return a script that needs nothing but what basics.lua gives it."""
+    text = read_script(name)
+    return pruned(read_script("basics"), text) + text
+
+
+class Texts(Mapping[str, str]):
+    """Texts of scripts, each composed when it is asked for.
+
+    They are large, and needed at a loading alone.
+    """
+
+    def __init__(self, names: Collection[str], compose: Callable[[str], str]) -> None:
+        self._names = names
+        self._compose = compose
+
+    def __getitem__(self, name: str) -> str:
+        return self._compose(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Begun(NamedTuple):
     """A call that is on its way, where the server is known to have its script."""
 
@@ -95,12 +122,13 @@ class RedisScripts:
         *,
         sources: Mapping[str, str],
         unguarded: Collection[str] = (),
-        library: Library | None = None,
+        library: Callable[[], Library] | None = None,
     ) -> None:
         """Take scripts by name; `unguarded` ones only read or free memory.
 
         They run on a full Redis too, so that it can become less full. What stands in
-        the library too is called there where the server takes it.
+        the library too is called there where the server takes it; its text is then
+        not asked for.
         """
         self._client: UntypedRedis = client
         self._pipeline = SharedPipeline(client)
@@ -273,11 +301,13 @@ class RedisScripts:
     async def _load(self) -> None:
         functions: Mapping[str, str] = {}
         if self._library is not None:
-            functions = await load_library(self._client, self._library)
+            functions = await load_library(self._client, self._library())
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
-            name: text if name in self._unguarded else first_line + text
-            for name, text in self._sources.items()
+            name: self._sources[name]
+            if name in self._unguarded
+            else first_line + self._sources[name]
+            for name in self._sources
             if name not in functions
         }
         async with self._client.pipeline(transaction=False) as pipeline:

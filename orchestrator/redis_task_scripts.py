@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import partial
 from itertools import cycle
 from typing import Final, NamedTuple
 
@@ -24,7 +24,9 @@ from orchestrator.redis_scripts import (
     Answer,
     RedisScripts,
     ScriptCall,
+    Texts,
     read_script,
+    script_alone,
 )
 from orchestrator.store import Lease
 from orchestrator.store_limits import LONGEST_RESEND
@@ -101,30 +103,28 @@ class ScriptConstants(NamedTuple):
     """None: the caller rings."""
 
 
-@lru_cache(maxsize=4)  # a worker has two stores of one kind; the texts are large
 def composed_sources(constants: ScriptConstants) -> Mapping[str, str]:
     """Return the text of every task script by name."""
-    shared = _shared_text(constants)
-    composed = {
-        name: pruned(shared, text) + text
-        for name, script in _scripts().items()
-        for text in [script.functions + script.own]
-    }
-    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
+
+    def compose(name: str) -> str:
+        if name in _SCRIPTS_ALONE:
+            return script_alone(name)
+        script = _script(name)
+        text = script.functions + script.own
+        return pruned(_shared_text(constants), text) + text
+
+    return Texts((*_TASK_SCRIPTS, *_SCRIPTS_ALONE), compose)
 
 
-@lru_cache(maxsize=4)
 def composed_library(constants: ScriptConstants) -> Library:
     """Return the task scripts that share functions as one library."""
-    return library(_shared_text(constants), _scripts())
+    scripts = {name: _script(name) for name in _TASK_SCRIPTS}
+    return library(_shared_text(constants), scripts)
 
 
-def _scripts() -> dict[str, Script]:
+def _script(name: str) -> Script:
     functions = {"admit_step": admitting_functions, "record_step": paying_functions}
-    return {
-        name: Script(read_script(name), functions.get(name, str)())
-        for name in _TASK_SCRIPTS
-    }
+    return Script(read_script(name), functions.get(name, str)())
 
 
 def _shared_text(constants: ScriptConstants) -> str:
@@ -185,7 +185,7 @@ class RedisTaskScripts:
         self._scripts = RedisScripts(
             client,
             sources=composed_sources(constants),
-            library=composed_library(constants),
+            library=partial(composed_library, constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact

@@ -77,7 +77,7 @@ end
 
 -- Ends the task, with facts to be written along with the status; returns the doorbells of
 -- the next turn and of the next suspect. `known` is what known_at_end has read, if it has, and
--- whether there is no journal and nobody follows.
+-- whether it is bare, without journal and budget account, and nobody follows.
 local function end_task(status, data, facts, known)
   facts, known = facts or {}, known or known_at_end()
   local agent, conversation, number = known.agent, known.conversation, text(known.events + 1)
@@ -105,8 +105,9 @@ local function end_task(status, data, facts, known)
   if known.streamed then -- by steps or before them; nothing else brings a delta
     enter(FLEET .. 'deltas', text(NOW), MEMBER)
   end
-  for _, key in ipairs({RECORD, LOG, not known.has_no_journal and JOURNAL or nil}) do
-    redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
+  local keys = {RECORD, LOG, JOURNAL, RECORD .. ':budget'}
+  for i = 1, known.is_bare and 2 or #keys do
+    redis.call('PEXPIRE', keys[i], text(KEEP + BACKSTOP))
   end
   if known.webhook then
     redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)

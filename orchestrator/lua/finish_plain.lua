@@ -6,7 +6,7 @@
 --       time (ms) and '1' when partial; result (JSON); event data
 -- Returns for each {'finished', doorbells} or {'lost'}, or an error.
 
-local has_journals, has_followers = true, true
+local are_bare, has_followers = false, true
 
 local function finish(task)
   local id, lease, ran, partial = string.match(task[1], '^(%S+) (%S+ %S*) (%d+) ([01])$')
@@ -19,7 +19,7 @@ local function finish(task)
     end
     return {'lost'}
   end
-  known.has_no_journal = not has_journals
+  known.is_bare = are_bare
   known.is_unfollowed = not has_followers or redis.call('EXISTS', RECORD .. ':then') == 0
   if known.suspect or known.conversation or not known.is_unfollowed then
     settle()
@@ -34,13 +34,14 @@ local function finish(task)
   return {'finished', end_task('completed', task[3], facts, known)}
 end
 
-local tasks, answers, journals, followers = {}, {}, {}, {}
+local tasks, answers, beside, followers = {}, {}, {}, {}
 for i = 6, #ARGV, 3 do
   tasks[#tasks + 1] = {ARGV[i], ARGV[i + 1], ARGV[i + 2]}
   local record = RECORDS .. string.match(ARGV[i], '^%S+')
-  journals[#tasks], followers[#tasks] = record .. ':journal', record .. ':then'
+  beside[#beside + 1], beside[#beside + 2] = record .. ':journal', record .. ':budget'
+  followers[#tasks] = record .. ':then'
 end
-has_journals = redis.call('EXISTS', unpack(journals)) > 0
+are_bare = redis.call('EXISTS', unpack(beside)) == 0
 has_followers = redis.call('EXISTS', unpack(followers)) > 0
 for i, task in ipairs(tasks) do
   if not gathered then
