@@ -20,4 +20,4 @@ WORKDIR /app
 COPY celeryconfig.py flowerconfig.py celeriac.yaml ./
 ENV PATH=/opt/celeriac/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
-CMD ["celery", "-A", "workers", "worker", "--loglevel", "INFO"]
+CMD ["python", "-m", "workers", "--loglevel", "INFO"]

@@ -31,7 +31,7 @@ class Celeriac:
         self.db = redis.Redis.from_url(url)
 
     def worker(self, slots: int) -> tuple[str, ...]:
-        app = ("celery", "-A", "workers", "worker", "-I", "benchmarks.jobs")
+        app = ("workers", "-I", "benchmarks.jobs")
         return (*app, "-c", str(slots), "-l", "WARNING", *QUIET)
 
     async def prepare(self, kind: str, numbers: Sequence[int]) -> None:

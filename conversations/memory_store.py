@@ -151,11 +151,16 @@ class InMemoryConversationStore:
             record.head = record.head.model_copy(update=changes).model_copy(deep=True)
             return record.head.model_copy(deep=True)
 
-    async def delete(self, tenant: str, conversation_id: str) -> bool:
+    async def delete(
+        self, tenant: str, conversation_id: str, *, at: int | None = None
+    ) -> bool:
         key = tenant, conversation_id
         with self.lock:
-            gone = self._find(key) is None
-            if gone and (self._is_deleted(key) or not self.is_awaited(*key)):
+            found, is_awaited = self._find(key), self.is_awaited(*key)
+            if at is not None:
+                if found is None or found.head.last_seq != at or is_awaited:
+                    return False
+            elif found is None and (self._is_deleted(key) or not is_awaited):
                 return False
             self._records.pop(key, None)
             self._tombstones[key] = self._clock() + TOMBSTONE

@@ -7,6 +7,7 @@ refuses, except the delete, which begins by freeing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from secrets import token_hex
 from typing import Any
 
@@ -65,6 +66,15 @@ FORK_PAGE = 10
 """Messages read at first around the end of a fork, ten times as many with each page."""
 
 
+@cache  # 14 kB each, and a worker has two stores
+def _composed(name: str) -> str:
+    if name in ("list", "delete"):
+        return read_lua(name)
+    if name == "read_window":
+        return APPEND_FUNCTIONS + WINDOW_FUNCTIONS + read_lua(name)
+    return read_lua("clock") + APPEND_FUNCTIONS + read_lua(name)
+
+
 class RedisConversationStore:
     """A `ConversationStore` on one Redis server."""
 
@@ -87,22 +97,17 @@ class RedisConversationStore:
         self._client = client
         self._awaited_key = awaited_key
         self._execute = execute
-        functions = read_lua("clock") + APPEND_FUNCTIONS
-        self._append = client.register_script(functions + read_lua("append"))
-        self._create = client.register_script(functions + read_lua("create"))
-        self._update = client.register_script(functions + read_lua("update_metadata"))
-        self._read = client.register_script(functions + read_lua("read"))
-        self._read_window = client.register_script(
-            APPEND_FUNCTIONS + WINDOW_FUNCTIONS + read_lua("read_window")
-        )
-        self._load_piece = client.register_script(functions + read_lua("load"))
-        self._fork = client.register_script(functions + read_lua("fork"))
-        self._delete_message = client.register_script(
-            functions + read_lua("delete_message")
-        )
-        self._read_turn = client.register_script(functions + read_lua("read_turn"))
-        self._list = client.register_script(read_lua("list"))
-        self._delete = client.register_script(read_lua("delete"))
+        self._append = client.register_script(_composed("append"))
+        self._create = client.register_script(_composed("create"))
+        self._update = client.register_script(_composed("update_metadata"))
+        self._read = client.register_script(_composed("read"))
+        self._read_window = client.register_script(_composed("read_window"))
+        self._load_piece = client.register_script(_composed("load"))
+        self._fork = client.register_script(_composed("fork"))
+        self._delete_message = client.register_script(_composed("delete_message"))
+        self._read_turn = client.register_script(_composed("read_turn"))
+        self._list = client.register_script(_composed("list"))
+        self._delete = client.register_script(_composed("delete"))
 
     async def create(
         self,
@@ -255,17 +260,19 @@ class RedisConversationStore:
             raise ConversationNotFound(conversation_id)
         return read_head(tenant, conversation_id, head)
 
-    async def delete(self, tenant: str, conversation_id: str) -> bool:
+    async def delete(
+        self, tenant: str, conversation_id: str, *, at: int | None = None
+    ) -> bool:
         try:
             keys: list[str] = [*_keys(tenant, conversation_id)]
         except ConversationNotFound:
             return False
         if self._awaited_key is not None:
             keys.append(self._awaited_key(tenant, conversation_id))
+        last = "" if at is None else at
+        arguments = (token_hex(8), TOMBSTONE_SECONDS, last)
         with store_errors():
-            return bool(
-                await self._delete(keys=keys, args=(token_hex(8), TOMBSTONE_SECONDS))
-            )
+            return bool(await self._delete(keys=keys, args=arguments))
 
     async def delete_message(
         self, tenant: str, conversation_id: str, seq: int

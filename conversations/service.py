@@ -259,10 +259,13 @@ class ConversationService(Protocol):
         """Create a conversation of an exported text; see `import_lines`."""
         ...
 
-    async def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
+    async def delete(
+        self, conversation_id: str, *, at: int | None = None, tenant: str | None = None
+    ) -> bool:
         """Delete head and messages; tell whether it was there or was to begin.
 
         Turns that have not ended enter nothing, nor does a first one, before whose end
-        nothing is stored.
+        nothing is stored. With `at`, it is deleted only while it ends at that message
+        and no turn goes on in it.
         """
         ...

@@ -115,8 +115,13 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def delete(self, tenant: str, conversation_id: str) -> bool:
+    async def delete(
+        self, tenant: str, conversation_id: str, *, at: int | None = None
+    ) -> bool:
         """Remove it and its messages; tell whether it was there or was to begin.
+
+        With `at`, only while it ends at that message and has no unfinished turn, in one
+        change: nobody who goes on in it meanwhile loses what it goes on from.
 
         A tombstone stays behind for a day, so that a late writer is refused
         rather than bringing the key back. A store that knows of unfinished turns

@@ -316,9 +316,11 @@ class StoredConversationService:
             tenant=tenant,
         )
 
-    async def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
+    async def delete(
+        self, conversation_id: str, *, at: int | None = None, tenant: str | None = None
+    ) -> bool:
         tenant = self._owner(tenant, conversation_id)
-        return await self._store.delete(tenant, conversation_id)
+        return await self._store.delete(tenant, conversation_id, at=at)
 
     def _owner(self, tenant: str | None, conversation_id: str = "any") -> str:
         """Whose conversation a call means; checks tenant and id."""

@@ -254,10 +254,12 @@ class BlockingConversations:
         )
         return created
 
-    def delete(self, conversation_id: str, *, tenant: str | None = None) -> bool:
+    def delete(
+        self, conversation_id: str, *, at: int | None = None, tenant: str | None = None
+    ) -> bool:
         """Delete it; tell whether it was there."""
         deleted: bool = self._await(
-            self._service.delete(conversation_id, tenant=tenant)
+            self._service.delete(conversation_id, at=at, tenant=tenant)
         )
         return deleted
 

@@ -13,7 +13,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 DAY_SECONDS: Final = 86_400
 KEEP_SECONDS: Final = 8 * DAY_SECONDS
-"""An account that nobody touched for so long is forgotten."""
+"""A day's account that nobody touched for so long is forgotten; a task's goes with its
+task."""
 
 
 class Amount(NamedTuple):

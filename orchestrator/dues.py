@@ -81,6 +81,18 @@ class Toll(Protocol):
         """
         ...
 
+    async def take_back(self, needs: Needs) -> None:
+        """Have nothing of what was asked for, be it granted, waited for or on its way.
+
+        For who asks no more: an admission with the same tokens grants nothing from now
+        on. A permit that was granted returns, its call stays counted; a task that
+        waited keeps its place for a while.
+
+        Raises:
+            StoreUnavailable: nothing is known; take it back again.
+        """
+        ...
+
     async def pay(self, dues: Dues) -> None:
         """Give the permit back and settle, in one change.
 

@@ -156,13 +156,6 @@ class Gate(Protocol):
         """Tell how a call ended that was made without a permit."""
         ...
 
-    async def withdraw(self, gate: str, caller: Caller) -> None:
-        """Wait no longer; the task keeps its place for a while.
-
-        A permit that was granted meanwhile returns; its call stays counted.
-        """
-        ...
-
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         """Prove that the holder of permits lives."""
         ...

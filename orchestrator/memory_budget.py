@@ -16,6 +16,7 @@ from orchestrator.budget import (
 )
 
 _Key = tuple[str, str, str, int]
+"""Tenant, kind, name, and the day, which is 0 where it is of none."""
 
 
 @dataclass
@@ -59,6 +60,15 @@ class InMemoryBudget:
             ledger.touched_at = self._now()
         return reservation
 
+    async def take_back(
+        self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
+    ) -> None:
+        """Undo a reservation, if it was made."""
+        day = self._day_of(tenant, token, accounts)
+        if day is not None:
+            made = Reservation(tenant, token, accounts, amount, day)
+            await self.settle(made, Amount())
+
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         for account in reservation.accounts:
             key = _key(reservation.tenant, account, reservation.day)
@@ -72,11 +82,15 @@ class InMemoryBudget:
         found = self._ledgers.get(_key(tenant, account, self._today()))
         return found.spent if found else Amount()
 
+    def forget(self, tenant: str, task_id: str) -> None:
+        """Drop the account of a task that is gone."""
+        self._ledgers.pop((tenant, "task", task_id, 0), None)
+
     async def aclose(self) -> None:
         """Nothing is open."""
 
     def _tidy(self) -> None:
-        """Forget, once a day, accounts that nobody has touched for long."""
+        """Forget, once a day, accounts of days that nobody has touched for long."""
         if self._tidied_on == self._today():
             return
         self._tidied_on = self._today()
@@ -84,7 +98,7 @@ class InMemoryBudget:
         self._ledgers = {
             key: ledger
             for key, ledger in self._ledgers.items()
-            if ledger.touched_at > oldest
+            if ledger.touched_at > oldest or not key[-1]
         }
 
     def _today(self) -> int:

@@ -29,6 +29,13 @@ class InMemoryToll:
             return passed
         return Admitted(passed, held)
 
+    async def take_back(self, needs: Needs) -> None:
+        """No admission is on its way: here each is one turn of the loop."""
+        if needs.entry is not None:
+            await self.gate.withdraw(needs.entry.gate, needs.entry.caller)
+        if needs.hold is not None:
+            await self.budget.take_back(*needs.hold)
+
     async def pay(self, dues: Dues) -> None:
         if dues.permit is not None and dues.departure is not None:
             await self.gate.leave(dues.permit, dues.departure)

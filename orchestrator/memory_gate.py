@@ -31,6 +31,9 @@ from orchestrator.gate import (
 )
 
 _Task = tuple[str, str]
+MOST_SHARES = 10_000
+"""Tenants whose shares a gate remembers: in Redis all go when nobody has called for a
+day, here the process may never be so quiet."""
 
 
 @dataclass
@@ -103,10 +106,19 @@ class _Gate:
         task = (caller.tenant, caller.task_id)
         place, _ = self.places.get(task, (None, 0.0))
         if place is None:
+            if len(self.shares) >= MOST_SHARES:
+                self._forget_shares()
             place = max(self.reached, self.shares.get(caller.tenant, 0.0))
             self.shares[caller.tenant] = place + 1
         self.places[task] = (place, now + PLACE_SECONDS)
         return place
+
+    def _forget_shares(self) -> None:
+        """Forget those that make no difference; if too many do, all are equal again."""
+        self.shares = {t: at for t, at in self.shares.items() if at > self.reached}
+        if len(self.shares) > MOST_SHARES / 2:
+            self.reached = max(self.shares.values())
+            self.shares.clear()
 
     def obstacle(
         self, limits: GateLimits, caller: Caller, now: float
@@ -213,6 +225,7 @@ class InMemoryGate:
                 told(token)
 
     async def withdraw(self, gate: str, caller: Caller) -> None:
+        """Wait no longer, and hold no permit."""
         found = self._gates[gate]
         found.drop(caller.token)
         if found.permits.pop(caller.token, None) is not None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from conversations.json_value import JsonObject
 from conversations.redaction import Redact
 from orchestrator.budget import Spent
-from orchestrator.dues import Admitted, Dues, Needs, Toll
+from orchestrator.dues import Admitted, Dues, Needs
 from orchestrator.events import EventType, NewEvent
 from orchestrator.gate import Wait
 from orchestrator.journal import (
@@ -45,7 +45,7 @@ class MemoryRunJournal:
         *,
         turns: MemoryTurns,
         redact: Redact | None,
-        toll: Toll | None,
+        toll: InMemoryToll | None,
     ) -> None:
         super().__init__()
         self._toll = toll or InMemoryToll()

@@ -15,13 +15,13 @@ from conversations.conversation import ConversationConfig
 from conversations.json_value import JsonObject
 from conversations.memory_store import InMemoryConversationStore
 from conversations.redaction import Redact
-from orchestrator.dues import Toll
 from orchestrator.errors import InvalidTransition
 from orchestrator.events import EventType, TaskEvent
 from orchestrator.journal_entries import redacted_step
 from orchestrator.memory_acceptance import MemoryAcceptance
 from orchestrator.memory_claims import MemoryClaims
 from orchestrator.memory_directory import InMemoryAgentDirectory
+from orchestrator.memory_dues import InMemoryToll
 from orchestrator.memory_entry import Entry
 from orchestrator.memory_figures import MemoryFigures
 from orchestrator.memory_ledger import MemoryLedger
@@ -75,7 +75,7 @@ class InMemoryTaskStore(
         known_agents: Collection[str] = (),
         conversation_config: ConversationConfig | None = None,
         redact: Redact | None = None,
-        toll: Toll | None = None,
+        toll: InMemoryToll | None = None,
         result_ttl_seconds: float = RESULT_TTL_SECONDS,
         delta_ttl_seconds: float = DELTA_TTL_SECONDS,
         idempotency_ttl_seconds: float = IDEMPOTENCY_TTL_SECONDS,
@@ -111,7 +111,7 @@ class InMemoryTaskStore(
         )
         self._sweep = MemorySweep(
             self._ledger,
-            forget=self._acceptance.forget,
+            forget=self._forget,
             max_crashes=max_crashes,
             resend_seconds=resend_seconds,
             result_ttl_seconds=result_ttl_seconds,
@@ -282,7 +282,11 @@ class InMemoryTaskStore(
                 raise InvalidTransition(task.id, status=task.status, wanted="deleted")
             del self._ledger.entries[(tenant, task_id)]
             self._ledger.webhooks.pop((tenant, task_id), None)
-            self._acceptance.forget(task)
+            self._forget(task)
+
+    def _forget(self, task: Task) -> None:
+        self._acceptance.forget(task)
+        self._toll.budget.forget(task.tenant, task.id)
 
     async def wait_cancel_requests(
         self, worker: str, *, wait_seconds: float

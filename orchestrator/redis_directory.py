@@ -11,7 +11,7 @@ from conversations.known_fields import read_known
 from orchestrator import redis_keys
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo, WorkerInfo
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
-from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.redis_scripts import RedisScripts, script_alone
 from orchestrator.task_record import find_instant, instant, milliseconds
 
 
@@ -24,7 +24,7 @@ class RedisAgentDirectory:
         names = ("announce", "withdraw")
         self._scripts = RedisScripts(
             client,
-            sources={name: read_script(name) for name in names},
+            sources={name: script_alone(name) for name in names},
             unguarded=("withdraw",),
         )
 

@@ -19,10 +19,14 @@ from orchestrator.redis_budget import (
     settling,
 )
 from orchestrator.redis_gate import entering, gate_functions, leaving, read_entry
-from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.redis_scripts import RedisScripts, Texts, read_script
 from orchestrator.task_record import milliseconds
 
+_SCRIPTS: Final = ("admit", "take_back", "pay_dues")
 _LEASE_MS: Final = milliseconds(LEASE_SECONDS)
+_WITHDRAWN_MS: Final = 60_000
+"""An admission that is on its way for longer than this comes no more: connections time
+out much sooner."""
 
 
 class RedisToll:
@@ -30,12 +34,7 @@ class RedisToll:
 
     def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._lease_ms = milliseconds(lease_seconds)
-        basics = read_script("basics")
-        sources = {
-            "admit": basics + admitting_functions() + read_script("admit"),
-            "pay_dues": basics + paying_functions() + read_script("pay_dues"),
-        }
-        self._scripts = RedisScripts(client, sources=sources)
+        self._scripts = RedisScripts(client, sources=Texts(_SCRIPTS, _composed))
 
     async def admit(self, needs: Needs) -> Admission:
         keys, wanted = requirement(needs, lease_ms=self._lease_ms)
@@ -48,17 +47,27 @@ class RedisToll:
         answer = await self._scripts.run("admit", keys, [*wanted, *task])
         return read_admission(needs, answer)
 
+    async def take_back(self, needs: Needs) -> None:
+        keys, wanted = requirement(needs, lease_ms=self._lease_ms)
+        await self._scripts.run("take_back", keys, [*wanted, _WITHDRAWN_MS])
+
     async def pay(self, dues: Dues) -> None:
         if not dues.are_none:
             keys, owed = payment(dues)
             await self._scripts.run("pay_dues", keys, [owed])
 
 
+def _composed(name: str) -> str:
+    functions = paying_functions if name == "pay_dues" else admitting_functions
+    return read_script("basics") + functions() + read_script(name)
+
+
 def admitting_functions() -> str:
     """Return the Lua functions with which a script lets a call begin."""
     gate = gate_functions("gate_enter")
     budget = budget_functions("budget_reserve", "budget_settle")
-    return gate + budget + read_script("admission")
+    constant = f"local WITHDRAWN = '{redis_keys.WITHDRAWN}'\n"
+    return gate + budget + constant + read_script("admission")
 
 
 def paying_functions() -> str:
@@ -88,6 +97,8 @@ def read_admission(needs: Needs, answer: Sequence[Any]) -> Admission:
     """Return what the answer of such a script says."""
     kind, *facts = answer
     entry, hold = needs
+    if kind == "withdrawn":
+        raise RuntimeError("a call that was taken back asks no more")
     if kind == "spent" and hold is not None:
         return read_spent(hold.accounts, answer)
     if kind == "wait" and entry is not None:

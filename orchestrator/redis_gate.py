@@ -28,7 +28,7 @@ from orchestrator.gate import (
     park_seconds,
 )
 from orchestrator.redis_connection import address_of, store_errors
-from orchestrator.redis_scripts import RedisScripts, ScriptCall, read_script
+from orchestrator.redis_scripts import RedisScripts, ScriptCall, Texts, read_script
 from orchestrator.task_record import milliseconds
 
 LISTEN_SECONDS = 5.0
@@ -45,7 +45,7 @@ _CONSTANTS = {
     "LONGEST_COOL_MS": milliseconds(LONGEST_COOL_DOWN_SECONDS),
     "TURNS": f"'{redis_keys.GATE_TURNS}'",
 }
-_SCRIPTS = ("gate_report", "gate_withdraw", "gate_renew", "gate_state")
+_SCRIPTS = ("gate_report", "gate_renew", "gate_state")
 
 
 class RedisGate:
@@ -54,18 +54,11 @@ class RedisGate:
     def __init__(self, client: Redis, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._client = client
         self._lease_ms = milliseconds(lease_seconds)
-        functions = read_script("basics") + gate_functions("gate_leave")
-        sources = {name: functions + read_script(name) for name in _SCRIPTS}
-        self._scripts = RedisScripts(client, sources=sources)
+        self._scripts = RedisScripts(client, sources=Texts(_SCRIPTS, _composed))
 
     async def report(self, gate: str, departure: Departure) -> None:
         told = leaving(Permit(gate, "-", 0, 0), departure)
         await self._scripts.run("gate_report", [redis_keys.gate(gate)], [told])
-
-    async def withdraw(self, gate: str, caller: Caller) -> None:
-        await self._scripts.run(
-            "gate_withdraw", [redis_keys.gate(gate)], [caller.token]
-        )
 
     async def renew(self, permits: tuple[Permit, ...]) -> None:
         calls = [
@@ -105,6 +98,11 @@ class RedisGate:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _composed(name: str) -> str:
+    functions = read_script("basics") + gate_functions("gate_leave")
+    return functions + read_script(name)
 
 
 def gate_functions(*names: str) -> str:

@@ -30,6 +30,8 @@ TENANTS = f"{_FLEET}:tenants"
 QUEUES = f"{_FLEET}:queues"
 LIBRARIES = f"{_FLEET}:libraries"
 _GATE = f"{_FLEET}:gate:"
+WITHDRAWN = f"{_FLEET}:withdrawn:"
+"""Begins the key of a call that was taken back; its token follows."""
 GATE_TURNS = f"{_FLEET}:gate-turns"
 """A channel: whose turn it is before a gate; lost words cost a moment, nothing else."""
 WORKER_SLOTS = f"{_FLEET}:worker_slots"
@@ -81,7 +83,12 @@ def cache(tenant: str, request_hash: str) -> str:
 
 
 def budget(tenant: str, kind: str, name: str) -> str:
-    """An account; that of a day has the day added by the script."""
+    """An account; that of a day has the day added by the script.
+
+    A task's stands beside its record, and lives as long (lua/budget_reserve.lua).
+    """
+    if kind == "task":
+        return f"{record(tenant, name)}:budget"
     return f"{_ROOT}:{tenant}:budget:{kind}:{name}"
 
 

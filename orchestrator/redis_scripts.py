@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -17,12 +17,14 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from orchestrator.lua_library import Library
+from orchestrator.lua_pruning import pruned
 from orchestrator.redis_connection import (
     UntypedRedis,
     address_of,
     concerns_one_call,
     store_errors,
 )
+from orchestrator.redis_joint import Head, SharedCall, packed_parts
 from orchestrator.redis_libraries import load_library
 from orchestrator.redis_pipeline import SharedPipeline
 
@@ -48,6 +50,11 @@ _MISSING: Final = (
 """The last is what Redis 6.2 says, in place of a newer one."""
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
+_MOST_HEADS: Final = 1000
+"""Of calls that are sent together, kept written: there is one for each tenant."""
+
+
+Answer = list[Any]
 
 
 class ScriptCall(NamedTuple):
@@ -61,6 +68,32 @@ class ScriptCall(NamedTuple):
 def read_script(name: str) -> str:
     """Return the text of `lua/<name>.lua`."""
     return files("orchestrator.lua").joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def script_alone(name: str) -> str:
+    """Return a script that needs nothing but what basics.lua gives it."""
+    text = read_script(name)
+    return pruned(read_script("basics"), text) + text
+
+
+class Texts(Mapping[str, str]):
+    """Texts of scripts, each composed when it is asked for.
+
+    They are large, and needed at a loading alone.
+    """
+
+    def __init__(self, names: Collection[str], compose: Callable[[str], str]) -> None:
+        self._names = names
+        self._compose = compose
+
+    def __getitem__(self, name: str) -> str:
+        return self._compose(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class Begun(NamedTuple):
@@ -89,12 +122,13 @@ class RedisScripts:
         *,
         sources: Mapping[str, str],
         unguarded: Collection[str] = (),
-        library: Library | None = None,
+        library: Callable[[], Library] | None = None,
     ) -> None:
         """Take scripts by name; `unguarded` ones only read or free memory.
 
         They run on a full Redis too, so that it can become less full. What stands in
-        the library too is called there where the server takes it.
+        the library too is called there where the server takes it; its text is then
+        not asked for.
         """
         self._client: UntypedRedis = client
         self._pipeline = SharedPipeline(client)
@@ -103,6 +137,7 @@ class RedisScripts:
         self._library = library
         self._functions: Mapping[str, str] = {}
         self._digests: dict[str, str] = {}
+        self._heads: dict[int, tuple[SharedCall, Head]] = {}
         self._loads = 0
         self._loading: asyncio.Task[None] | None = None
         self._errors = store_errors(address_of(client))
@@ -136,6 +171,39 @@ class RedisScripts:
             if isinstance(answers[0], Exception):
                 raise answers[0]
         return answers[0]
+
+    async def run_joint(self, shared: SharedCall, own: Sequence[str | int]) -> Answer:
+        """Call a script that serves many callers at once; return this one's answer.
+
+        Those who give the same `shared` at once are served by one call.
+
+        Raises:
+            StoreUnavailable: it was not called, or its answer was lost.
+        """
+        with self._errors:
+            answers: list[Any] = []
+            if self._loads:
+                answers = await self._pipeline.send_joint(self._head_of(shared), own)
+            if not answers or _is_missing(answers[0]):
+                name, keys, arguments = shared
+                alone = ScriptCall(name, keys, (*arguments, *own))
+                (found,) = await self._run_batch([alone])
+                answers = found if isinstance(found, list) else [found]
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+        answer: Answer = answers[0]
+        return answer
+
+    def _head_of(self, shared: SharedCall) -> Head:
+        known = self._heads.get(id(shared))
+        if known is not None and known[0] is shared:
+            return known[1]
+        if len(self._heads) == _MOST_HEADS:
+            self._heads.clear()
+        parts = self._command(ScriptCall(*shared))
+        head = Head(len(parts), packed_parts(parts))
+        self._heads[id(shared)] = shared, head
+        return head
 
     async def read(self, *command: str | int) -> Any:
         """Send one command that changes nothing along with the scripts."""
@@ -233,11 +301,13 @@ class RedisScripts:
     async def _load(self) -> None:
         functions: Mapping[str, str] = {}
         if self._library is not None:
-            functions = await load_library(self._client, self._library)
+            functions = await load_library(self._client, self._library())
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
-            name: text if name in self._unguarded else first_line + text
-            for name, text in self._sources.items()
+            name: self._sources[name]
+            if name in self._unguarded
+            else first_line + self._sources[name]
+            for name in self._sources
             if name not in functions
         }
         async with self._client.pipeline(transaction=False) as pipeline:
@@ -249,6 +319,7 @@ class RedisScripts:
             for name, text in texts.items()
         }
         self._functions = functions
+        self._heads.clear()
         self._loads += 1
 
     async def _knows_shebang(self) -> bool:

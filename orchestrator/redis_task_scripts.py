@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import partial
 from itertools import cycle
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -19,10 +19,14 @@ from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
 from orchestrator.redis_dues import admitting_functions, paying_functions
+from orchestrator.redis_joint import SharedCall
 from orchestrator.redis_scripts import (
+    Answer,
     RedisScripts,
     ScriptCall,
+    Texts,
     read_script,
+    script_alone,
 )
 from orchestrator.store import Lease
 from orchestrator.store_limits import LONGEST_RESEND
@@ -48,16 +52,20 @@ _TASK_SCRIPTS: Final = (
     "refill",
     "history",
     "finish",
+    "finish_plain",
 )
 
 UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
 """Scripts that only read or free memory."""
 _SHARED: Final = (
+    "gathering",
     "counters",
     "basics",
     "task",
     "steps",
     "dispatch",
+    "messages",
+    "settling",
     "suspects",
     "ending",
     "decisions",
@@ -78,8 +86,12 @@ _SCRIPTS_ALONE: Final = (
 _DOORBELL_FACTS: Final = ("TENANT", "TASK", "AGENT", "QUEUE", "URGENCY", "TAG", "TRACE")
 """In the order in which dispatch.lua gives them."""
 
+NOBODY: Final = "_"
+"""In the place of a task: the script is of the whole fleet, or of many tasks."""
+MOST_TENANTS: Final = 1000
+"""What calls for each have in common is remembered; beyond, it is made anew."""
+
 Arguments = Sequence[str | int]
-Answer = list[Any]
 
 
 class ScriptConstants(NamedTuple):
@@ -91,30 +103,28 @@ class ScriptConstants(NamedTuple):
     """None: the caller rings."""
 
 
-@lru_cache(maxsize=4)  # a worker has two stores of one kind; the texts are large
 def composed_sources(constants: ScriptConstants) -> Mapping[str, str]:
     """Return the text of every task script by name."""
-    shared = _shared_text(constants)
-    composed = {
-        name: pruned(shared, text) + text
-        for name, script in _scripts().items()
-        for text in [script.functions + script.own]
-    }
-    return composed | {name: read_script(name) for name in _SCRIPTS_ALONE}
+
+    def compose(name: str) -> str:
+        if name in _SCRIPTS_ALONE:
+            return script_alone(name)
+        script = _script(name)
+        text = script.functions + script.own
+        return pruned(_shared_text(constants), text) + text
+
+    return Texts((*_TASK_SCRIPTS, *_SCRIPTS_ALONE), compose)
 
 
-@lru_cache(maxsize=4)
 def composed_library(constants: ScriptConstants) -> Library:
     """Return the task scripts that share functions as one library."""
-    return library(_shared_text(constants), _scripts())
+    scripts = {name: _script(name) for name in _TASK_SCRIPTS}
+    return library(_shared_text(constants), scripts)
 
 
-def _scripts() -> dict[str, Script]:
+def _script(name: str) -> Script:
     functions = {"admit_step": admitting_functions, "record_step": paying_functions}
-    return {
-        name: Script(read_script(name), functions.get(name, str)())
-        for name in _TASK_SCRIPTS
-    }
+    return Script(read_script(name), functions.get(name, str)())
 
 
 def _shared_text(constants: ScriptConstants) -> str:
@@ -175,7 +185,7 @@ class RedisTaskScripts:
         self._scripts = RedisScripts(
             client,
             sources=composed_sources(constants),
-            library=composed_library(constants),
+            library=partial(composed_library, constants),
             unguarded=UNGUARDED,
         )
         self._redact = redact
@@ -199,6 +209,13 @@ class RedisTaskScripts:
             [redis_keys.record(tenant, task_id), *more_keys],
             [tenant, task_id, *self._delays, *arguments],
         )
+
+    def _shared_call(
+        self, name: str, tenant: str, arguments: Arguments = ()
+    ) -> SharedCall:
+        """What calls of a script that serves many tasks of a tenant have in common."""
+        keys, of_all = (redis_keys.LEASES,), (tenant, NOBODY, *self._delays)
+        return SharedCall(name, keys, (*of_all, *arguments))
 
     async def _run(
         self, name: str, tenant: str, task_id: str, arguments: Arguments

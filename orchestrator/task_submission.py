@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 4.75
 """How long a submit or cancel may take with its doorbell, which then rings on alone."""
+_TOO_LATE = (
+    "the broker did not take the message in time; the task is stored and is rung for"
+    " again once it does"
+)
 _BOUNDED_TASKS = 1000
 """So many tasks have the store's time limit for themselves."""
 
@@ -53,6 +57,7 @@ class TaskSubmission(TaskReader):
     ) -> tuple[AsyncTaskHandle, ...]:
         self._agents.check_services(requests)
         answers: list[Creation | Exception] = []
+        unrung: str | None = None
         started, create = monotonic(), self._parts.store.create
         try:
             with self._limit.begin():
@@ -78,7 +83,7 @@ class TaskSubmission(TaskReader):
             creations = [each for each in answers if isinstance(each, Creation)]
             bells = [bell for made in creations for bell in made.doorbells]
             if bells:
-                await self._ring(bells, since=started)
+                unrung = await self._ring(bells, since=started)
         for answer in answers:
             if isinstance(answer, Exception):
                 tell_accepted(answer, _ids(answers), of=len(requests))
@@ -89,7 +94,8 @@ class TaskSubmission(TaskReader):
                     self,
                     creation.task,
                     created=creation.created,
-                    warning=self._agents.warn_unserved(creation.task, infos),
+                    warning=(unrung if creation.doorbells else None)
+                    or self._agents.warn_unserved(creation.task, infos),
                 )
                 for creation in creations
             ]
@@ -135,14 +141,18 @@ class TaskSubmission(TaskReader):
         if len({self._of(request.tenant) for request in (*requests, *chain)}) > 1:
             raise InvalidInput("then", "must be of the tenant of what it waits for")
 
-    async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> None:
+    async def _ring(self, doorbells: Sequence[Doorbell], *, since: float) -> str | None:
+        """Ring; return what stood in the way, if anything did."""
         if not doorbells:
-            return
+            return None
         try:
             async with asyncio.timeout(since + ANSWER_SECONDS - monotonic()):
                 await self._parts.queue.enqueue(doorbells)
         except (QueueUnavailable, TimeoutError) as exc:
-            logger.warning("doorbell not rung yet", extra={"error": str(exc)})
+            error = str(exc) or _TOO_LATE
+            logger.warning("doorbell not rung yet", extra={"error": error})
+            return error
+        return None
 
 
 def _ids(answers: Sequence[Creation | Exception]) -> list[str]:

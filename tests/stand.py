@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -16,6 +16,7 @@ from orchestrator import Orchestrator, Settings, load_settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+STOCK = (sys.executable, "-m", "celery", "-A", "workers", "worker")
 
 
 @dataclass
@@ -91,16 +92,19 @@ class Stand:
         )
 
     def start_worker(
-        self, *arguments: str, slots: int = 4, wait: bool = True
+        self,
+        *arguments: str,
+        slots: int = 4,
+        wait: bool = True,
+        program: Sequence[str] = STOCK,
     ) -> RunningWorker:
         """Start a worker and wait until it is announced."""
         number = len(self.workers) + 1
         log = self.directory / f"worker-{number}.log"
-        command = [sys.executable, "-m", "celery", "-A", "workers", "worker"]
-        command += ["-n", f"w{number}@%h", "-c", str(slots), "-l", "INFO", *arguments]
+        options = ["-n", f"w{number}@%h", "-c", str(slots), "-l", "INFO", *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command,
+                [*program, *options],
                 cwd=self.directory,
                 env=self.variables(),
                 stdout=output,

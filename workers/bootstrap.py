@@ -22,12 +22,12 @@ from typing import Any
 from celery import bootsteps, signals
 
 from orchestrator.agent_config import WorkerInfo
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, QueueUnavailable
 from orchestrator.local_process import release, worker_id
 from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
 from orchestrator.open_files import allow_many_files
-from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
@@ -37,6 +37,7 @@ from workers.errors import UnsupportedPool, WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
+from workers.pool_choice import SUPPORTED_POOLS, unsupported
 from workers.refusal import refuse
 from workers.start_check import begin, build_manager, check_startup
 from workers.waking_threads import WakingThreads
@@ -48,16 +49,11 @@ GC_THRESHOLD = 20_000
 """Objects made, less those freed, between two collections of the youngest."""
 LATE_SECONDS = 1.0
 """A loop that stands still for so long leaves tasks to other workers until it moves."""
+CANCEL_SECONDS = 5.0
+"""How long the store and the broker may take over one cancel."""
 CLOSE_SECONDS = 5.0
 """A run that blocks the loop must not keep the process from ending."""
 HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
-SUPPORTED_POOLS = {
-    "pool": "without --pool",
-    "prefork": "with --pool prefork",
-    "thread": "with --pool threads",
-    "solo": "with --pool solo",
-}
-"""Last part of a pool's module → how to ask for it; `pool` is our AsyncPool."""
 
 
 class WorkerProcess:
@@ -133,8 +129,7 @@ class WorkerProcess:
     def cancel(self, tenant: str, task_id: str) -> None:
         """Ask for the end of a task, held here or elsewhere; does not wait."""
         asyncio.run_coroutine_threadsafe(
-            _cancel(AsyncOrchestrator(parts=self._parts), tenant, task_id),
-            self._loop.loop,
+            _cancel(self._parts, tenant, task_id), self._loop.loop
         )
 
     def drain_with(self, pipe: DrainPipe) -> None:
@@ -278,19 +273,25 @@ class WorkerProcessHolder:
 worker_process = WorkerProcessHolder()
 
 
-async def _cancel(celeriac: AsyncOrchestrator, tenant: str, task_id: str) -> None:
+async def _cancel(parts: OrchestratorParts, tenant: str, task_id: str) -> None:
+    """Cancel a task; whom that lets begin is rung for."""
     try:
-        await celeriac.cancel(task_id, tenant=tenant)
-    except OrchestratorError as exc:
-        logger.warning(
-            "revoked but not cancelled",
-            extra={"task_id": task_id, "error": str(exc)},
-        )
+        async with asyncio.timeout(CANCEL_SECONDS):
+            cancelled = await parts.store.cancel(tenant, task_id)
+            await parts.queue.enqueue(cancelled.doorbells)
+    except QueueUnavailable:
+        logger.warning("doorbell not rung; the sweeper will", exc_info=True)
+    except (OrchestratorError, TimeoutError) as exc:
+        facts = {"task_id": task_id, "error": str(exc) or "Redis is silent"}
+        logger.warning("revoked but not cancelled", extra=facts)
 
 
 async def _cancel_from_parent(tenant: str, task_id: str) -> None:
-    async with AsyncOrchestrator(load_settings()) as celeriac:
-        await _cancel(celeriac, tenant, task_id)
+    parts = connect(load_settings())
+    try:
+        await _cancel(parts, tenant, task_id)
+    finally:
+        await parts.aclose()
 
 
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -306,10 +307,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         pool = _pool_of(worker)
         try:
             if pool not in SUPPORTED_POOLS:
-                raise UnsupportedPool(
-                    f"pool {pool!r} cannot run agents; start the worker"
-                    f" {', '.join(SUPPORTED_POOLS.values())}"
-                )
+                raise unsupported(pool)
             if worker.max_concurrency is not None and worker.max_concurrency < 1:
                 raise UnsupportedPool(
                     f"--autoscale {worker.max_concurrency} leaves no slot for a run;"

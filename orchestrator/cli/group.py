@@ -12,6 +12,7 @@ import click
 
 from conversations.errors import ConversationError
 from orchestrator.cli import exit_codes
+from orchestrator.cli.encoding import show_whatever_is_written, unreadable
 from orchestrator.errors import InvalidSettings, OrchestratorError
 from orchestrator.plain_text import told
 
@@ -81,7 +82,11 @@ def celeriac() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; return its exit code. Errors are one line on stderr."""
+    show_whatever_is_written()
     output = sys.stdout
+    if problem := unreadable(arguments):
+        click.echo(f"celeriac: {problem}", err=True)
+        return exit_codes.USAGE
     try:
         result = celeriac.main(
             list(arguments), prog_name="celeriac", standalone_mode=False

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from orchestrator.cli.encoding import output_is_utf_8
 from orchestrator.plain_text import one_line
 
 json_option = click.option(
@@ -43,7 +44,7 @@ _STYLES = {
 def echo_json(value: object) -> None:
     """Write a model or a plain JSON value on one line."""
     data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    click.echo(json.dumps(data, ensure_ascii=False))
+    click.echo(json.dumps(data, ensure_ascii=not output_is_utf_8()))
 
 
 def echo_if_heard(line: str) -> None:
@@ -103,6 +104,7 @@ def ago(instant: datetime | None) -> str:
 
 def quiet_the_log_of_warnings() -> None:
     """Keep logging's last resort from writing what is printed of a handle."""
-    acceptance = logging.getLogger("orchestrator.acceptance")
-    if not acceptance.handlers:
-        acceptance.addHandler(logging.NullHandler())
+    for name in ("acceptance", "task_submission"):
+        log = logging.getLogger(f"orchestrator.{name}")
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())

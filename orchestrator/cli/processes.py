@@ -45,12 +45,12 @@ class ChildRefused(OrchestratorError):
 
 
 def worker_command(*options: str) -> list[str]:
-    """Return the command line of a worker.
+    """Return the command line of a worker, without what Celery's other commands load.
 
     Workers have nothing to say to each other, and asking costs a second at the start.
     """
     quiet = ("--without-gossip", "--without-mingle")
-    return [sys.executable, "-m", "celery", "-A", "workers", "worker", *quiet, *options]
+    return [sys.executable, "-m", "workers", *quiet, *options]
 
 
 def flower_command(*options: str) -> list[str]:

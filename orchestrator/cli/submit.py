@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
+from orchestrator.cli.encoding import standard_input
 from orchestrator.cli.moment import Moment
 from orchestrator.cli.options import duration, json_object, tenant_option
 from orchestrator.cli.output import (
@@ -89,7 +89,7 @@ def command(
     """
     if text == "-":
         say_what_is_awaited("the input")
-        text = sys.stdin.read()
+        text = standard_input()
     data = read_input(text, documents)
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if detach:

@@ -1,5 +1,5 @@
 -- Lets a call begin: takes from its budget and passes its gate, both or neither.
--- Stands after the functions that it calls.
+-- Stands after the functions that it calls and the constant of redis_dues.py.
 --
 -- KEYS  behind the script's own: the gate's, if there is one, then the accounts
 -- ARGV  behind the script's own, in words: what gate_enter is given, what budget_reserve is
@@ -14,11 +14,15 @@ local function unreserve(accounts, hold, day)
   budget_settle(accounts, settlement)
 end
 
--- Returns {'wait', ...} or {'spent', ...} as those functions do, or {'admitted', part of
--- the gate's window or -1, day of the reservation or -1}.
-local function admit(place, first_key, tenant, task)
+-- Returns {'wait', ...} or {'spent', ...} as those functions do, {'admitted', part of the
+-- gate's window or -1, day of the reservation or -1}, or {'withdrawn'}, which nobody waits
+-- for: the call was taken back before this was heard.
+local function admit_call(place, first_key, tenant, task)
   local entry, hold = words(ARGV[place]), words(ARGV[place + 1])
   local has_gate, has_budget = #entry > 0, #hold > 0
+  if redis.call('EXISTS', WITHDRAWN .. (entry[1] or hold[1])) == 1 then
+    return {'withdrawn'}
+  end
   local accounts = {unpack(KEYS, has_gate and first_key + 1 or first_key)}
   local part, day = -1, -1
   if has_budget then

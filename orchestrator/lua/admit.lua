@@ -2,6 +2,6 @@
 --
 -- KEYS  those of its needs
 -- ARGV  1 and 2 its needs (admission.lua)   3 tenant   4 task
--- Returns what `admit` does.
+-- Returns what `admit_call` does.
 
-return admit(1, 1, ARGV[3], ARGV[4])
+return admit_call(1, 1, ARGV[3], ARGV[4])

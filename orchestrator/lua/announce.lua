@@ -5,11 +5,6 @@
 -- ARGV  1 worker id, 2 worker (JSON), 3 lifetime (ms), 4 slots and queues
 --       ('<slots> <queue> <queue>…'), 5.. name and config of agents
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local function text(number)
-  return string.format('%.0f', number)
-end
 local function count_slots(worker, sign)
   local slots, queues = string.match(redis.call('HGET', KEYS[4], worker) or '', '^(%d+)(.*)$')
   for queue in string.gmatch(queues or '', '%S+') do
@@ -18,9 +13,9 @@ local function count_slots(worker, sign)
     end
   end
 end
-redis.call('SET', KEYS[1], text(now) .. ' ' .. ARGV[2], 'PX', ARGV[3])
-redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[3])), ARGV[1])
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text(now))) do
+redis.call('SET', KEYS[1], text(NOW) .. ' ' .. ARGV[2], 'PX', ARGV[3])
+redis.call('ZADD', KEYS[2], text(NOW + tonumber(ARGV[3])), ARGV[1])
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text(NOW))) do
   count_slots(gone, -1)
   redis.call('HDEL', KEYS[4], gone)
   redis.call('ZREM', KEYS[2], gone)

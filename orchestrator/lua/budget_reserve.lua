@@ -1,9 +1,19 @@
 -- Takes from budgets; stands after budget.lua.
 
+-- A task's account goes when its record does, however long the task is parked.
+local function keep_account(key, daily, ms)
+  local left = daily == '1' and -2 or redis.call('PTTL', string.match(key, '^(.*):budget$'))
+  if left == -1 then
+    redis.call('PERSIST', key)
+  else
+    redis.call('PEXPIRE', key, left > 0 and left or ms)
+  end
+end
+
 -- Takes an amount from every account, or from none.
 --
--- wish  1 token   2 tokens   3 micros   4 how long an account is kept (ms), then for each
---       account: daily ('1' or '0'), tokens and micros at most (-1: no bound)
+-- wish  1 token   2 tokens   3 micros   4 how long an account is kept that is no task's (ms),
+--       then for each account: daily ('1' or '0'), tokens and micros at most (-1: no bound)
 -- Returns {'reserved', day} or {'spent', account, tokens, micros}.
 local function budget_reserve(keys, wish)
   local OPEN = 'open:' .. wish[1]
@@ -34,12 +44,12 @@ local function budget_reserve(keys, wish)
       or most_micros >= 0 and micros + MICROS > most_micros then
       return {'spent', i, tokens, micros}
     end
-    totals[i] = {key, tokens + TOKENS, micros + MICROS}
+    totals[i] = {key, tokens + TOKENS, micros + MICROS, wish[at]}
   end
   for _, total in ipairs(totals) do
     redis.call('HSET', total[1], 'tokens', text(total[2]), 'micros', text(total[3]),
       OPEN, wish[2] .. ' ' .. wish[3])
-    redis.call('PEXPIRE', total[1], wish[4])
+    keep_account(total[1], total[4], wish[4])
   end
   return {'reserved', DAY}
 end

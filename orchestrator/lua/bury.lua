@@ -6,9 +6,6 @@
 -- Returns {where to go on, how many were ended}; '0' when the whole fleet's leases have been
 -- looked at. A dead worker gets no new ones, so a look in pieces misses none.
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local text = string.format('%.0f', now)
 local cursor, found = unpack(redis.call('ZSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3]))
 local ended = 0
 for i = 1, #found, 2 do
@@ -16,9 +13,9 @@ for i = 1, #found, 2 do
   local tenant, id = string.match(member, '^(%S+) (%S+)$')
   local record = KEYS[2] .. (tenant or '') .. ':task:' .. (id or '')
   local facts = redis.pcall('HMGET', record, 'status', 'worker', 'lease_until_ms')
-  if facts[1] == 'running' and facts[2] == ARGV[1] and tonumber(facts[3]) > now then
-    redis.call('HSET', record, 'lease_until_ms', text)
-    redis.call('ZADD', KEYS[1], text, member)
+  if facts[1] == 'running' and facts[2] == ARGV[1] and tonumber(facts[3]) > NOW then
+    redis.call('HSET', record, 'lease_until_ms', text(NOW))
+    redis.call('ZADD', KEYS[1], text(NOW), member)
     ended = ended + 1
   end
 end

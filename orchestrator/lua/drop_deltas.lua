@@ -5,10 +5,8 @@
 -- KEYS  1 event log, 2 ended tasks whose logs hold deltas (zset)
 -- ARGV  1 member ('tenant id'), 2 how long after the end deltas are kept (ms)
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local ended = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or nil)
-if not ended or ended + tonumber(ARGV[2]) > now then
+if not ended or ended + tonumber(ARGV[2]) > NOW then
   return {}
 end
 redis.call('ZREM', KEYS[2], ARGV[1])
@@ -27,6 +25,6 @@ for _, entry in ipairs(kept) do
   redis.call('XADD', KEYS[1], entry[1], unpack(entry[2]))
 end
 if left > 0 then
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', left))
+  redis.call('PEXPIRE', KEYS[1], text(left))
 end
 return {}

@@ -5,13 +5,11 @@
 --       5 undelivered webhooks (zset), 6 logs that hold deltas (zset), 7.. listings
 -- ARGV  1 member ('tenant id'), 2 task id, 3 '1' to remove it before its time
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local due = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[1]) or nil)
-if not due or (due > now and ARGV[3] ~= '1') then
+if not due or (due > NOW and ARGV[3] ~= '1') then
   return {}
 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[1] .. ':budget')
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 for i = 7, #KEYS do

@@ -23,10 +23,6 @@ local function at_gate(key)
   SEEN, PLACES, WINDOW = key .. ':seen', key .. ':places', key .. ':window'
 end
 
-local function text(number)
-  return string.format('%.0f', number)
-end
-
 local function number(name)
   return tonumber(redis.call('HGET', STATE, name) or nil)
 end

@@ -5,11 +5,9 @@
 --       2.. of each key, how long after its instant a member is overdue (ms)
 -- Returns for each key its overdue members, oldest first.
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local found = {}
 for i, key in ipairs(KEYS) do
-  found[i] = redis.call('ZRANGEBYSCORE', key, '-inf', string.format('%.0f', now - tonumber(ARGV[i + 1])),
+  found[i] = redis.call('ZRANGEBYSCORE', key, '-inf', text(NOW - tonumber(ARGV[i + 1])),
     'LIMIT', 0, ARGV[1])
 end
 return found

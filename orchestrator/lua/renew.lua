@@ -5,9 +5,7 @@
 -- ARGV  1 lease (ms), then for each record its member ('tenant id') and lease
 -- Returns for each record 'held', 'lost' or 'cancel_requested'.
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local lease_until = string.format('%.0f', now + tonumber(ARGV[1]))
+local lease_until = text(NOW + tonumber(ARGV[1]))
 
 local function renew(record, member, lease)
   local facts = redis.pcall('HMGET', record, 'status', 'attempt', 'claim_token',

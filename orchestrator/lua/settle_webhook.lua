@@ -4,18 +4,13 @@
 -- ARGV  1 member ('tenant id'), 2 error or '' when it was delivered,
 --       3 delay before the next attempt (ms) or '' when there is none
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local function text(number)
-  return string.format('%.0f', number)
-end
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return {}
 end
 redis.call('HINCRBY', KEYS[1], 'webhook_attempts', 1)
 if ARGV[2] == '' then
-  redis.call('HSET', KEYS[1], 'webhook_delivered_ms', text(now))
+  redis.call('HSET', KEYS[1], 'webhook_delivered_ms', text(NOW))
   redis.call('HDEL', KEYS[1], 'webhook_error')
 else
   redis.call('HSET', KEYS[1], 'webhook_error', ARGV[2])
@@ -23,6 +18,6 @@ end
 if ARGV[3] == '' then
   redis.call('ZREM', KEYS[2], ARGV[1])
 else
-  redis.call('ZADD', KEYS[2], text(now + tonumber(ARGV[3])), ARGV[1])
+  redis.call('ZADD', KEYS[2], text(NOW + tonumber(ARGV[3])), ARGV[1])
 end
 return {}

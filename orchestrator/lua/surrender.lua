@@ -5,16 +5,13 @@
 --       ('tenant id'), lease and '1' when it is the blocker
 -- Returns how many were given up.
 
-local clock = redis.call('TIME')
-local now = string.format('%.0f',
-  tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
 local given = 0
 for i = 2, #KEYS do
   local member, lease, blamed = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
   local facts = redis.pcall('HMGET', KEYS[i], 'status', 'attempt', 'claim_token')
   if facts[1] == 'running' and (facts[2] or '') .. ' ' .. (facts[3] or '') == lease then
-    redis.call('HSET', KEYS[i], 'lease_until_ms', now)
-    redis.call('ZADD', KEYS[1], now, member)
+    redis.call('HSET', KEYS[i], 'lease_until_ms', text(NOW))
+    redis.call('ZADD', KEYS[1], text(NOW), member)
     if ARGV[1] == '1' then
       redis.call('HSET', KEYS[i], 'surrendered', facts[2])
     end

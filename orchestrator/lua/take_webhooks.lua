@@ -11,17 +11,12 @@
 local LOOKED_AT = 1000
 local PUT_OFF, LEAST_EACH = 50, 5 -- ms
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local function text(number)
-  return string.format('%.0f', number)
-end
 local limit, places, found, behind = tonumber(ARGV[1]), {}, {}, 0
 for i = 4, #ARGV, 2 do
   places[ARGV[i]] = tonumber(ARGV[i + 1])
 end
 local each = math.max(LEAST_EACH, redis.call('ZCARD', KEYS[1]) / LOOKED_AT)
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(now), 'LIMIT', 0, LOOKED_AT)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(NOW), 'LIMIT', 0, LOOKED_AT)
 for _, member in ipairs(due) do
   if #found == 2 * limit then
     return {found, 1}
@@ -35,10 +30,10 @@ for _, member in ipairs(due) do
   elseif left > 0 then
     places[receiver] = left - 1
     found[#found + 1], found[#found + 2] = member, receiver
-    redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[2])), member)
+    redis.call('ZADD', KEYS[1], text(NOW + tonumber(ARGV[2])), member)
   else
     behind = behind + 1
-    redis.call('ZADD', KEYS[1], text(now + PUT_OFF + each * behind), member)
+    redis.call('ZADD', KEYS[1], text(NOW + PUT_OFF + math.floor(each * behind)), member)
   end
 end
 return {found, #due == LOOKED_AT and 1 or 0}

@@ -2,7 +2,8 @@
 -- functions of the conversations' append, the names of the keys that all tasks share
 -- (redis_task_scripts.py), counters.lua and basics.lua.
 --
--- KEYS  1 record (hash); beside it stand its event log (stream) and its journal (hash)
+-- KEYS  1 record (hash); beside it stand its event log (stream), its journal (hash)
+--       and what it has spent (hash, budget.lua)
 -- ARGV  1 tenant   2 task id   3 resend delay   4 longest resend delay
 --       5 how long an ended task is kept (delays in milliseconds)
 --
@@ -22,10 +23,6 @@ local SCHEMA = '1'
 
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
 local BACKSTOP = 86400000
-
-local function text(number)
-  return string.format('%d', number)
-end
 
 -- What stands in a list from one place to another, or to its end.
 local function from_place(list, first, last)
@@ -148,8 +145,8 @@ local function move(wanted, facts, status, ordinal, agent)
   end
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
-  redis.call('ZADD', LISTING .. wanted, ordinal, TASK_ID)
-  redis.call('ZREM', LISTING .. status, TASK_ID)
+  enter(LISTING .. wanted, ordinal, TASK_ID)
+  leave(LISTING .. status, TASK_ID)
   count_unfinished(status, agent, -1)
   if next(TRANSITIONS[wanted]) then
     count_unfinished(wanted, agent, 1)

@@ -34,6 +34,11 @@ class AskedBudget(RedisBudget):
         assert isinstance(made, Reservation | Spent)
         return made
 
+    async def take_back(
+        self, tenant: str, token: str, accounts: tuple[Account, ...], amount: Amount
+    ) -> None:
+        await self._toll.take_back(Needs(hold=Hold(tenant, token, accounts, amount)))
+
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         await self._toll.pay(Dues(reservation=reservation, amount=amount))
 
@@ -93,6 +98,32 @@ async def test_repeats_change_nothing(budget: Budget):
     assert await budget.spent("a", TASK) == Amount(10, 0)
 
 
+async def test_what_is_taken_back_was_never_taken(budget: Budget):
+    other = await reserved(budget, "0", TASK, DAY, tokens=20, micros=1)
+    held = await reserved(budget, "1", TASK, DAY, tokens=60, micros=1)
+    for _ in range(2):
+        await budget.take_back("a", "1", (TASK, DAY), held.amount)
+    assert await budget.spent("a", TASK) == Amount(20, 1)
+    assert await budget.spent("a", DAY) == Amount(20, 1)
+    await budget.settle(held, Amount(50, 1))
+    await budget.settle(other, Amount(10, 1))
+    assert await budget.spent("a", TASK) == Amount(10, 1)
+
+
+async def test_what_is_taken_back_before_it_is_asked_for_takes_nothing(
+    clean_redis_url: str,
+):
+    """Of two connections the one that was asked first may be heard last."""
+    client = connect(clean_redis_url)
+    budget = AskedBudget(client)
+    await budget.take_back("a", "1", (TASK, DAY), Amount(60, 1))
+    with pytest.raises(RuntimeError, match="taken back"):
+        await budget.reserve("a", "1", (TASK, DAY), Amount(60, 1))
+    spent = [await budget.spent("a", each) for each in (TASK, DAY)]
+    await client.aclose()
+    assert spent == [Amount(), Amount()]
+
+
 async def test_tenants_share_nothing(budget: Budget):
     await reserved(budget, "1", TASK, tokens=100)
     assert isinstance(await budget.reserve("b", "1", (TASK,), Amount(100)), Reservation)
@@ -126,6 +157,22 @@ async def test_a_reservation_repeated_after_midnight_is_of_the_day_before():
     await budget.settle(held, Amount(10, 100))
     assert await budget.spent("a", DAY) == Amount(0, 1000)
     assert await budget.spent("a", TASK) == Amount(10, 100)
+
+
+async def test_what_was_reserved_before_midnight_is_taken_back_after_it_in_redis(
+    clean_redis_url: str,
+):
+    client = connect(clean_redis_url)
+    budget = AskedBudget(client)
+    held = await reserved(budget, "1", TASK, DAY, tokens=50, micros=1000)
+    key = redis_keys.budget("a", "tenant", "a")
+    await client.rename(f"{key}:{held.day}", f"{key}:{held.day - 1}")  # a day passes
+    await budget.take_back("a", "1", (TASK, DAY), held.amount)
+    yesterday = await client.hgetall(f"{key}:{held.day - 1}")
+    task = await budget.spent("a", TASK)
+    await client.aclose()
+    assert yesterday == {"tokens": "0", "micros": "0"}
+    assert task == Amount()
 
 
 @pytest.mark.parametrize("accounts", [(DAY,), (TASK, DAY)])

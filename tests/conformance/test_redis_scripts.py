@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from orchestrator.errors import StoreFull, StoreReadOnly
 from orchestrator.redis_keys import DELTAS, ENDED, WEBHOOKS, record, task_keys
-from orchestrator.redis_scripts import RedisScripts, read_script
+from orchestrator.redis_scripts import RedisScripts, script_alone
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import AwaitedCall, TaskStatus
 from orchestrator.task_record import LAPSED_NOTE
@@ -94,7 +94,7 @@ async def test_a_task_is_not_forgotten_for_an_ended_one_of_its_id(
 
 async def test_forgetting_looks_again_before_it_deletes(client: Redis) -> None:
     task = await submitted(RedisTaskStore(client))
-    scripts = RedisScripts(client, sources={"forget": read_script("forget")})
+    scripts = RedisScripts(client, sources={"forget": script_alone("forget")})
     keys = [*task_keys("default", task.id), ENDED, WEBHOOKS, DELTAS]
     for due in (None, 2**50):
         if due is not None:

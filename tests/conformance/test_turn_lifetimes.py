@@ -117,6 +117,24 @@ class TestDeleted:
         with pytest.raises(ConversationNotFound):
             await stores.conversations.get("default", TALK)
 
+    async def test_one_that_is_to_end_at_a_message_is_deleted_there_or_not_at_all(
+        self, stores: Stores
+    ) -> None:
+        talks = stores.conversations
+        first = await asked(stores.tasks, "first")
+        assert not await talks.delete("default", TALK, at=0)
+        await finish(stores, first)
+        following = await asked(stores.tasks, "following")
+        assert not await talks.delete("default", TALK, at=2)
+        await finish(stores, following)
+        for seq in (1, 2, 5):
+            assert not await talks.delete("default", TALK, at=seq)
+        assert not await talks.delete("bob", TALK, at=4)
+        assert await said(stores) == ["first", "done", "following", "done"]
+        assert await talks.delete("default", TALK, at=4)
+        assert not await talks.delete("default", TALK, at=4)
+        assert await history(stores) == []
+
     async def test_one_whose_first_turn_is_unfinished_is_deleted(
         self, stores: Stores
     ) -> None:

@@ -145,12 +145,15 @@ async def running_fleet(
     model: CountingModel | None = None,
     environment: dict[str, str] | None = None,
     broker_database: int | None = None,
+    broker: RestartableRedis | None = None,
 ) -> AsyncIterator[Fleet]:
     """A fleet without workers yet; all that was started is ended with it."""
     model = model or CountingModel()
     stand = Stand(server.url, directory)
     if broker_database is not None:
         stand.broker_url = f"{server.url}?db={broker_database}"
+    if broker is not None:
+        stand.broker_url = broker.url
     source = Path(fault_agents.__file__)
     shutil.copy(source, directory / source.name)
     stand.environment |= {"FAULT_EFFECTS": str(directory / "effects.log")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,39 @@ async def test_a_broker_that_is_flushed_in_the_midst_of_tasks_costs_none(
             await fleet.submit(f"f{number}", turns=1)
         await fleet.until(lambda: len(model.requests) >= 30)
         assert flush(fleet) > 0
+        await fleet.all_ended(60)
+        assert set(model.counts().values()) == {1}
+        assert {(await fleet.record(label)).attempt for label in fleet.order} == {1}
+        assert await broken_invariants(fleet) == []
+
+
+@pytest.fixture
+def broker() -> Iterator[RestartableRedis]:
+    other = RestartableRedis()
+    other.start()
+    yield other
+    other.close()
+
+
+@pytest.mark.slow
+async def test_a_broker_that_hangs_loses_no_task_and_holds_no_run(
+    server: RestartableRedis, broker: RestartableRedis, tmp_path: Path
+) -> None:
+    """It takes connections and says nothing: who runs ends, the others wait for it."""
+    model = HeldModel()
+    async with running_fleet(server, tmp_path, model=model, broker=broker) as fleet:
+        await fleet.start_worker(slots=4)
+        for number in range(3):
+            await fleet.submit(f"before-{number}", turns=1)
+            await fleet.until(fleet.requested(f"before-{number}"))
+        with broker.stopped():
+            for number in range(3):
+                handle = await fleet.submit(f"meanwhile-{number}", turns=1)
+                assert "did not take the message" in str(handle.warning)
+            model.released.set()
+            for number in range(3):
+                task_id = fleet.accepted[f"before-{number}"]
+                await fleet.celeriac.result(task_id, timeout=20)
         await fleet.all_ended(60)
         assert set(model.counts().values()) == {1}
         assert {(await fleet.record(label)).attempt for label in fleet.order} == {1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from traceback import TracebackException
@@ -32,13 +32,15 @@ ANSWER = (
 
 @asynccontextmanager
 async def serving(
-    context: ssl.SSLContext | None = None, *, answer: bytes = ANSWER
+    context: ssl.SSLContext | None = None,
+    *,
+    answer: bytes | Callable[[], bytes] = ANSWER,
 ) -> AsyncIterator[tuple[int, list[bytes]]]:
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(answer)
+        writer.write(answer() if callable(answer) else answer)
         await writer.drain()
         writer.close()
 
@@ -121,6 +123,26 @@ async def test_a_configured_proxy_is_asked_with_its_login():
     assert b"\nproxy-authorization: basic " in heads[0].lower()
     assert "proxy-canary" not in repr(endpoint)
     assert endpoint.scrub("said proxy-canary") == "said [secret]"
+
+
+async def test_what_went_in_vain_is_sent_again_without_reading_certificates_again(
+    certificate: Path, tmp_path: Path
+):
+    """A server may end with a thousand calls aboard; each reading blocks the loop."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    copied = tmp_path / "authority.pem"
+    copied.write_bytes(certificate.read_bytes())
+    answers = [b"", ANSWER]
+    async with serving(context, answer=lambda: answers.pop(0)) as (port, heads):
+        endpoint = Endpoint(base_url=f"https://127.0.0.1:{port}/v1", ca_file=copied)
+        provider = ChatCompletionsProvider(endpoint, model="m")
+        copied.unlink()
+        try:
+            assert (await provider.complete(ASKED)).message.content == "hi"
+        finally:
+            await provider.aclose()
+    assert len(heads) == 2
 
 
 async def test_an_authority_of_ones_own_is_trusted_and_a_certificate_shown(

@@ -195,6 +195,75 @@ async def test_a_history_stays_while_a_response_that_goes_on_in_it_is_under_way(
             await talks.get(history)
 
 
+async def test_a_follower_that_is_deleted_leaves_the_history_that_it_went_on_from() -> (
+    None
+):
+    async with service() as (running, client):
+        first = await ask(client)
+        follower = await ask(client, input="2", previous_response_id=first["id"])
+        await client.delete(f"/v1/responses/{follower['id']}")
+        third = await ask(client, input="3", previous_response_id=first["id"])
+        asked = [m.content for m in running.model.requests[-1].messages]
+        assert asked == ["hi", "to hi", "3"]
+        for each in (third, first):
+            assert histories(running) > 0
+            await client.delete(f"/v1/responses/{each['id']}")
+        assert histories(running) == 0
+
+
+async def test_a_follower_that_begins_while_its_response_is_deleted_keeps_the_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is submitted after the deleting request has seen that there is none."""
+    async with service() as (running, client):
+        first = await ask(client)
+        store, followers = running.celeriac._parts.store, []
+        listed = store.list
+        task = await running.celeriac.get(f"task-{first['id'].removeprefix('resp_')}")
+
+        async def then_a_follower(*given: Any, **more: Any) -> Any:
+            page = await listed(*given, **more)
+            handle = await running.celeriac.submit(
+                "assistant", {"prompt": "2"}, conversation_id=task.conversation_id
+            )
+            await handle.result(timeout=20)
+            followers.append(handle)
+            return page
+
+        monkeypatch.setattr(store, "list", then_a_follower)
+        deleted = await client.delete(f"/v1/responses/{first['id']}")
+        assert deleted.status_code == 200
+        (handle,) = followers
+        third = await ask(client, input="3", previous_response_id=handle.id)
+        asked = [m.content for m in running.model.requests[-1].messages]
+        assert asked == ["hi", "to hi", "2", "to 2", "3"]
+        assert third["status"] == "completed"
+
+
+async def test_a_follower_whose_response_is_deleted_before_it_is_submitted_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with service() as (running, client):
+        first = await ask(client)
+        store = running.celeriac._parts.store
+        create = store.create
+
+        async def after_the_deletion(*given: Any, **more: Any) -> Any:
+            monkeypatch.undo()
+            await client.delete(f"/v1/responses/{first['id']}")
+            return await create(*given, **more)
+
+        monkeypatch.setattr(store, "create", after_the_deletion)
+        answer = await client.post(
+            "/v1/responses", json=ASK | {"previous_response_id": first["id"]}
+        )
+        assert answer.status_code == 400, answer.text
+        error = answer.json()["error"]
+        assert error["code"] == "previous_response_not_found"
+        assert first["id"] in error["message"]
+        assert histories(running) == 0
+
+
 async def test_in_redis_a_conversation_is_deleted_before_its_first_turn_ends(
     clean_redis_url: str,
 ) -> None:

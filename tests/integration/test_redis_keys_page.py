@@ -48,7 +48,7 @@ SEEN_IN_EVERY_RUN = (
     "celeriac:_fleet:history",
     "celeriac:_fleet:gate:{sha256}",
     "celeriac:_fleet:gate:{sha256}:window",
-    "celeriac:{tenant}:budget:task:{id}",
+    "celeriac:{tenant}:task:{id}:budget",
     "celeriac:{tenant}:budget:agent:{name}:{day}",
     "celeriac:{tenant}:budget:tenant:{name}:{day}",
     "celeriac:{tenant}:task:{id}:joined",

@@ -170,7 +170,7 @@ def test_our_services_are_closed_and_read_only(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
 
 
-def test_the_command_of_the_worker_is_known_to_celery() -> None:
+def test_the_command_of_the_worker_is_known_to_it() -> None:
     program, *arguments = SERVICES["worker"]["command"]
     executable = Path(sys.executable).with_name(program)
     done = subprocess.run(

@@ -24,16 +24,20 @@ from workers.start_check import build_manager
 settings = load_settings()
 build_manager(settings, open_governor(settings, connect(settings)))
 """
+A_LEAN_WORKER = f"import workers.__main__, celery.apps.worker{A_WORKER}"
+ONLY_FOR_OTHER_COMMANDS = {"click_repl", "flower", "prompt_toolkit", "tornado"}
+"""What every `celery` command loads; 12 MiB of a worker's memory."""
 ONLY_FOR_SOME = {
     "fastapi",
     "griffe",
     "httpx",
     "jinja2",
     "jsonschema",
+    "orchestrator.orchestrator",
     "prometheus_client",
     "rich",
 }
-"""Each is some MiB of a worker's memory, needed by few agents or none."""
+"""Each is up to some MiB of a worker's memory, needed by few agents or none."""
 
 COST = """
 import sys, time
@@ -41,7 +45,7 @@ began = time.process_time()
 {statement}
 spent = time.process_time() - began
 print(spent)
-print(*{{name.partition(".")[0] for name in sys.modules}})
+print(*sys.modules)
 """
 
 
@@ -63,6 +67,12 @@ def test_a_worker_loads_nothing_that_only_some_agents_need() -> None:
     _, loaded = cost_of(A_WORKER)
     assert "aiohttp" in loaded
     assert not ONLY_FOR_SOME & loaded
+
+
+def test_a_worker_of_its_own_program_loads_none_of_celerys_other_commands() -> None:
+    _, loaded = cost_of(A_LEAN_WORKER)
+    assert {"aiohttp", "click"} <= loaded
+    assert not (ONLY_FOR_SOME | ONLY_FOR_OTHER_COMMANDS) & loaded
 
 
 def cost_of(statement: str) -> tuple[float, set[str]]:

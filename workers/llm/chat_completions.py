@@ -242,7 +242,7 @@ class ChatCompletionsProvider:
         raise error from cause
 
     async def _send_afresh(self, write: Callable[[], bytes]) -> Sent:
-        fresh = open_client(self._endpoint, self._limits)
+        fresh = self._client.without_connections()
         try:
             sent = await fresh.post_json(self._url, write)
         except BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -101,6 +102,15 @@ class EndpointClient:
             proxy_headers=self._way.proxy_headers,
         )
         return prepared
+
+    def without_connections(self) -> EndpointClient:
+        """Return one like this that opens its own.
+
+        What is slow to make, such as what TLS verifies with, both have.
+        """
+        other = copy(self)
+        vars(other).pop("_connector", None)
+        return other
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -16,7 +16,7 @@ from functools import partial
 from math import inf
 from time import monotonic
 
-from orchestrator.dues import Admitted, Needs
+from orchestrator.dues import Admitted
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import (
     RENEW_SECONDS,
@@ -53,8 +53,10 @@ class Gatekeeper:
         *,
         park_after_seconds: float = PARK_AFTER_SECONDS,
         patience_seconds: float = STORE_PATIENCE_SECONDS,
+        renew_seconds: float = RENEW_SECONDS,
     ) -> None:
         self._gate = gate
+        self._renew_seconds = renew_seconds
         self._insist = Insistence(patience_seconds=patience_seconds)
         self._park_after = park_after_seconds
         self._held: set[Permit] = set()
@@ -72,7 +74,6 @@ class Gatekeeper:
     async def enter(
         self,
         endpoint: ServedEndpoint,
-        needs: Needs,
         ask: Ask,
         *,
         token: str,
@@ -80,11 +81,11 @@ class Gatekeeper:
     ) -> tuple[Admitted, float]:
         """Wait until a call may begin that a gate or a budget stands before.
 
-        Returns what it holds, and how many seconds it waited.
+        Returns what it holds, and how many seconds it waited. Whoever is raised at asks
+        no more, and takes back what may be on its way.
 
         Args:
             endpoint: What it is for.
-            needs: What stands before it.
             ask: Asks for it.
             token: By which the gate calls it, if it waits.
             may_park: Whether its slot may be given to others.
@@ -95,22 +96,15 @@ class Gatekeeper:
             RateLimited: it has refused everything for longer than is waited.
             StoreUnavailable: the store refuses, for longer than the patience.
         """
-        try:
-            answer = await self._insist(ask)
-            waited = 0.0
-            if isinstance(answer, Wait):
-                began = monotonic()
-                while isinstance(answer, Wait):
-                    parks_at = began + self._park_after if may_park else inf
-                    await self._wait(endpoint, answer, token=token, parks_at=parks_at)
-                    answer = await self._insist(ask)
-                waited = monotonic() - began
-        except BaseException:
-            # Its place is empty; a permit may be on its way to nobody.
-            if needs.entry is not None:
-                gate, _, caller = needs.entry
-                await self._insist.see_to(partial(self._gate.withdraw, gate, caller))
-            raise
+        answer = await self._insist(ask)
+        waited = 0.0
+        if isinstance(answer, Wait):
+            began = monotonic()
+            while isinstance(answer, Wait):
+                parks_at = began + self._park_after if may_park else inf
+                await self._wait(endpoint, answer, token=token, parks_at=parks_at)
+                answer = await self._insist(ask)
+            waited = monotonic() - began
         if answer.permit is not None:
             self._held.add(answer.permit)
             if self._renewal is None:
@@ -156,13 +150,15 @@ class Gatekeeper:
     async def _renew(self) -> None:
         """Renew what is held, until nothing is."""
         try:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             while self._held:
                 try:
                     await self._gate.renew(tuple(self._held))
                 except StoreUnavailable:
                     logger.warning("permits not renewed; trying again")
-                await asyncio.sleep(RENEW_SECONDS)
+                except Exception:
+                    logger.warning("permits not renewed; trying again", exc_info=True)
+                await asyncio.sleep(self._renew_seconds)
         finally:
             self._renewal = None
 

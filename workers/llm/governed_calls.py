@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from itertools import count
 from secrets import token_hex
@@ -10,7 +9,6 @@ from secrets import token_hex
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget import Amount, Spent
 from orchestrator.dues import Admitted, Dues, Entry, Hold, Needs, Toll
-from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.gate import Caller, CallOutcome, Departure, Wait
 from orchestrator.task import Task, Usage
 from workers.errors import LLMError
@@ -61,15 +59,9 @@ class CallRules:
         """Pay without waiting for it."""
         self._insist.meanwhile(partial(self.toll.pay, dues))
 
-    async def give_back(self, hold: Hold) -> None:
-        """Undo a reservation of which nobody knows whether it was made."""
-        await self._insist.see_to(partial(self._given_back, hold))
-
-    async def _given_back(self, hold: Hold) -> None:
-        """Reserve once more: a repeat with its token tells which it is."""
-        made = await self.toll.admit(Needs(hold=hold))
-        if isinstance(made, Admitted):
-            await self.toll.pay(Dues(reservation=made.reservation, amount=_NOTHING))
+    async def take_back(self, needs: Needs) -> None:
+        """Undo an admission of which nobody knows whether it was made, or will be."""
+        await self._insist.see_to(partial(self.toll.take_back, needs))
 
     async def aclose(self) -> None:
         """Give what is under way a moment to end."""
@@ -114,12 +106,12 @@ class GovernedCalls:
         ask = partial(self._asked, call, needs)
         try:
             admitted, waited = await self._rules.gatekeeper.enter(
-                endpoint, needs, ask, token=token, may_park=self._may_park
+                endpoint, ask, token=token, may_park=self._may_park
             )
-        except (asyncio.CancelledError, LeaseLost, StoreUnavailable):
-            # A lease may be lost after an admission whose answer did not arrive.
-            if needs.hold is not None:
-                await self._rules.give_back(needs.hold)
+        except BaseException:
+            # Its place is empty, and what is granted by an answer that did not arrive,
+            # or is still to come, is nobody's.
+            await self._rules.take_back(needs)
             raise
         self._waited_seconds += waited
         return Passed(gate, admitted)

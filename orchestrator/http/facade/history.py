@@ -24,7 +24,7 @@ from orchestrator.errors import (
     TaskNotFound,
 )
 from orchestrator.http.auth import Caller
-from orchestrator.http.facade.ids import task_id
+from orchestrator.http.facade.ids import response_id, task_id
 from orchestrator.http.facade.items import refuse
 from orchestrator.http.facade.response_request import ResponseRequest
 from orchestrator.http.problem import Problem
@@ -38,6 +38,8 @@ class History(NamedTuple):
     conversation_id: str | None
     is_fork: bool = False
     """Whether it was copied for this task alone, and is worth nothing without it."""
+    follows: str | None = None
+    """The id of the response that it goes on from."""
 
 
 async def history_for(
@@ -72,12 +74,19 @@ async def taken_by_a_task(
 
     A store that did not answer may have accepted the task, so its fork is left, as it
     is when this process dies in between: then it expires.
+
+    Raises:
+        Problem: the response that it follows was deleted meanwhile.
     """
     tasks: list[Task] = []
     try:
         yield tasks
     except StoreUnavailable:
         raise
+    except ConversationNotFound:
+        if history.follows is None:
+            raise
+        raise _not_found(history.follows) from None  # it was deleted meanwhile
     except (OrchestratorError, ConversationError):
         await _discard(celeriac, history, caller)
         raise
@@ -108,13 +117,11 @@ async def _visible(
     return found.id
 
 
-async def _previous(
-    celeriac: AsyncOrchestrator, response_id: str, caller: Caller
-) -> Task:
+async def _previous(celeriac: AsyncOrchestrator, named: str, caller: Caller) -> Task:
     try:
-        return await celeriac.get(task_id(response_id), tenant=caller.tenant)
+        return await celeriac.get(task_id(named), tenant=caller.tenant)
     except (TaskNotFound, InvalidInput):
-        raise _not_found(response_id) from None
+        raise _not_found(named) from None
 
 
 async def _branch(
@@ -122,7 +129,7 @@ async def _branch(
 ) -> History:
     source = previous.conversation_id
     if source is None:
-        raise _not_found(previous.id)
+        raise _not_found(response_id(previous.id))
     if not previous.status.is_terminal:
         raise Problem(
             409,
@@ -136,8 +143,10 @@ async def _branch(
         turn = await talks.get_turn(source, previous.id, tenant=caller.tenant)
         branch = await talks.branch(source, at=turn[-1].seq, tenant=caller.tenant)
     except (ConversationNotFound, MessageNotFound):
-        raise _not_found(previous.id) from None
-    return History(branch.id, is_fork=branch.id != source)
+        raise _not_found(response_id(previous.id)) from None
+    return History(
+        branch.id, is_fork=branch.id != source, follows=response_id(previous.id)
+    )
 
 
 def _check_outputs(previous: Task, opening: tuple[Message, ...]) -> None:
@@ -160,9 +169,9 @@ def _check_outputs(previous: Task, opening: tuple[Message, ...]) -> None:
             )
 
 
-def _not_found(response_id: str) -> Problem:
+def _not_found(named: str) -> Problem:
     return refuse(
         "previous_response_id",
-        f"Previous response with id '{response_id[:80]}' not found.",
+        f"Previous response with id '{named[:80]}' not found.",
         code="previous_response_not_found",
     )

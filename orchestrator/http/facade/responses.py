@@ -196,18 +196,15 @@ async def delete_response(
 async def _delete_history(
     celeriac: AsyncOrchestrator, conversation_id: str, task: Task
 ) -> None:
-    """Delete a hidden history that no other response goes on in."""
-    talks = celeriac.conversations
-    wanted = TaskFilter(conversation_id=conversation_id)
-    newest = (await celeriac.list(wanted, limit=1, tenant=task.tenant)).tasks
-    if any(not each.status.is_terminal for each in newest):
-        return  # its turn comes with its end
+    """Delete a hidden history that is no other response's, nor becomes it meanwhile."""
+    talks, tenant = celeriac.conversations, task.tenant
     try:
-        last = await talks.get_messages(conversation_id, limit=1, tenant=task.tenant)
-        if not last or last[-1].turn in (task.id, None):
-            await talks.delete(conversation_id, tenant=task.tenant)
+        ends_at = (await talks.get(conversation_id, tenant=tenant)).last_seq
     except ConversationNotFound:
         return
+    others = TaskFilter(conversation_id=conversation_id)
+    if not (await celeriac.list(others, limit=1, tenant=tenant)).tasks:
+        await talks.delete(conversation_id, at=ends_at, tenant=tenant)
 
 
 @router.get("/{response_id}/input_items", responses=openai_problems(404))

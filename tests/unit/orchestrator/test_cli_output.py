@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from orchestrator.cli.output import (
     ago,
     echo_json,
     echo_table,
+    quiet_the_log_of_warnings,
     say_what_is_awaited,
     table,
 )
@@ -79,3 +81,17 @@ def test_a_person_at_a_terminal_is_told_what_is_read_and_a_pipe_is_not(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     say_what_is_awaited("the input")
     assert capsys.readouterr().err.startswith("type the input; Ctrl-D")
+
+
+@pytest.mark.parametrize(
+    "name", ["orchestrator.acceptance", "orchestrator.task_submission"]
+)
+def test_what_a_handle_warns_of_is_not_logged_beside_it(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger(name)
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(logging.root, "handlers", [])
+    quiet_the_log_of_warnings()
+    log.warning("in the way")
+    assert capsys.readouterr().err == ""

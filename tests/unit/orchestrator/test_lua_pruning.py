@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_a_composed_script_defines_each_function_that_it_calls(name: str) -> Non
     defined = set(re.findall(r"local function (\w+)\(", text))
     called = known & set(re.findall(r"(\w+)\(", text))
     assert called <= defined
+
+
+def test_no_function_and_no_clock_is_written_twice() -> None:
+    texts = [
+        file.read_text("utf-8")
+        for file in files("orchestrator.lua").iterdir()
+        if file.name.endswith(".lua")
+    ]
+    everything = "".join(texts)
+    names = re.findall(r"^local function (\w+)\(", everything, re.MULTILINE)
+    assert sorted(names) == sorted(set(names))
+    assert everything.count("redis.call('TIME')") == 1
 
 
 def test_a_script_that_needs_little_is_short() -> None:

@@ -135,8 +135,10 @@ async def test_a_broker_that_hangs_holds_no_submit_and_no_cancel(
         orchestrator(InMemoryTaskStore(), queue=HangingQueue()) as celeriac,
     ):
         first = await celeriac.submit("a", {})
-        await celeriac.submit("a", {}, after=[first.id])
+        second = await celeriac.submit("a", {}, after=[first.id])
         await first.cancel()  # rings for the second
+    assert "the broker did not take the message in time" in str(first.warning)
+    assert "no live worker" in str(second.warning)
 
 
 @pytest.mark.parametrize("rule", ["run", "fail"])

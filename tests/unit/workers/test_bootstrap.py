@@ -10,6 +10,9 @@ from celery import Celery
 from celery.worker import WorkController
 from celery.worker.components import Pool
 
+from orchestrator.errors import QueueUnavailable
+from orchestrator.memory_store import InMemoryTaskStore
+from tests.conformance.task_steps import submit
 from workers import bootstrap
 from workers.bootstrap import AgentStep, WorkerProcessHolder
 from workers.broker_link import BrokerLink
@@ -107,3 +110,35 @@ def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
     worker.app = app
     AgentStep(worker)
     assert set(app.amqp.queues.consume_from) == taken
+
+
+class Queue:
+    """Hears of doorbells; without a broker it refuses them."""
+
+    def __init__(self, *, is_there: bool) -> None:
+        self.is_there = is_there
+
+    async def enqueue(self, doorbells: object) -> None:
+        if not self.is_there:
+            raise QueueUnavailable("the broker is away")
+
+
+@pytest.mark.parametrize(
+    ("task_id", "is_there", "said"),
+    [
+        ("unknown", True, "revoked but not cancelled"),
+        ("known", False, "doorbell not rung; the sweeper will"),
+        ("known", True, ""),
+    ],
+)
+async def test_a_revoke_that_cannot_cancel_is_told_in_the_log(
+    task_id: str, is_there: bool, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = InMemoryTaskStore()
+    made = await submit(store)
+    ids = {"unknown": "task-none", "known": made.task.id}
+    parts: Any = SimpleNamespace(store=store, queue=Queue(is_there=is_there))
+    await bootstrap._cancel(parts, "default", ids[task_id])
+    assert caplog.messages == ([said] if said else [])
+    cancelled = (await store.get("default", made.task.id)).status.value
+    assert cancelled == ("cancelled" if task_id == "known" else "pending")

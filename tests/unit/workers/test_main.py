@@ -1,0 +1,96 @@
+"""`python -m workers`: Celery's worker command, its options and its refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import click
+import pytest
+from celery.bin.base import CLIContext
+from celery.bin.worker import worker
+
+from workers.__main__ import WorkerCommand
+from workers.app import app
+
+
+def parsed(*arguments: str) -> dict[str, Any]:
+    obj = CLIContext(app, no_color=True, workdir=None)
+    ctx = WorkerCommand().make_context("workers", list(arguments), obj=obj)
+    assert ctx.args == [] or all("=" in each for each in ctx.args)
+    return ctx.params
+
+
+def test_it_has_all_options_of_celery_with_their_defaults_and_help() -> None:
+    assert described(WorkerCommand()) == described(worker)
+    assert described(worker)
+
+
+def described(command: Any) -> list[Any]:
+    return [
+        (each.opts, each.default, each.help, each.callback, each.is_flag)
+        for each in command.params
+    ]
+
+
+def test_options_reach_celery_as_they_were_given() -> None:
+    values = parsed(
+        *("-c", "7", "--pool", "solo", "-l", "debug", "-I", "a,b", "-n", "mine@%h"),
+        *("--autoscale", "9,3", "--without-gossip", "worker.prefetch_multiplier=2"),
+    )
+    assert values["concurrency"] == 7
+    assert values["pool"].__module__ == "celery.concurrency.solo"
+    assert values["loglevel"] == 10
+    assert values["include"] == ["a", "b"]
+    assert values["hostname"].startswith("mine@")
+    assert values["autoscale"] == (9, 3)
+    assert values["without_gossip"]
+    assert not values["without_mingle"]
+
+
+def test_without_a_choice_the_pool_is_ours() -> None:
+    assert parsed()["pool"].__module__ == "workers.pool"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nope"], "--nope"),
+        (["-c", "many"], "non-negative integer"),
+        (["-P", "nope"], "'nope' is not one of"),
+        (["-A", "mine"], "-A"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments: list[str], said: str) -> None:
+    with pytest.raises(click.UsageError) as refused:
+        parsed(*arguments)
+    assert said in refused.value.format_message()
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-P", "gevent"], ["-Pgevent"], ["--pool=eventlet"], ["-EP", "eventlet"]],
+)
+def test_a_pool_whose_library_may_be_missing_is_refused_before_it_is_imported(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed(*arguments)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "with --pool threads" in line
+
+
+def test_a_detach_that_the_next_process_would_repeat_is_refused() -> None:
+    """Celery takes only the bare option away, and would start itself for ever."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "workers", "-ED"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("Error: --detach must stand apart")

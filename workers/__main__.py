@@ -1,0 +1,92 @@
+"""`python -m workers OPTIONS`: `celery -A workers worker OPTIONS` with less memory.
+
+The worker, its options and its signals are Celery's. What is left out are its other
+commands, and with them the shell and Flower, which every `celery` command loads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Final, NoReturn
+
+from celery.bin.base import CeleryCommand, CLIContext
+from celery.bin.worker import WorkersPool, detach, worker
+
+from workers.app import app
+from workers.pool_choice import unsupported
+from workers.refusal import refuse
+
+PROGRAM: Final = "-mworkers"
+"""Celery starts this process again, on SIGHUP, as `python`, then `sys.argv`."""
+_PATCHING_POOLS: Final = ("eventlet", "gevent")
+_DETACH: Final = ("-D", "--detach")
+_DAEMON: Final = ("logfile", "pidfile", "uid", "gid", "umask", "executable", "hostname")
+
+
+class SupportedPools(WorkersPool):  # type: ignore[misc]
+    """Celery's pools without those that it could not import without their library."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value in _PATCHING_POOLS:
+            refuse(unsupported(value))
+        return super().convert(value, param, ctx)
+
+
+class WorkerCommand(CeleryCommand):  # type: ignore[misc]
+    """Celery's `worker` command as a program of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            worker.name,
+            callback=worker.callback,
+            params=[_with_supported_pools(each) for each in worker.params],
+            help=worker.help,
+            context_settings=worker.context_settings,
+        )
+
+    def invoke(self, ctx: Any) -> Any:
+        """Start the worker, here or in the background."""
+        if ctx.params["detach"]:
+            return _run_in_background(ctx)
+        return super().invoke(ctx)
+
+
+def _with_supported_pools(option: Any) -> Any:
+    if option.name != "pool":
+        return option
+    ours = copy(option)
+    ours.type = SupportedPools()
+    return ours
+
+
+def _run_in_background(ctx: Any) -> Any:
+    """Start this program again, detached; Celery would start `python -m celery`."""
+    arguments = [each for each in sys.argv[1:] if each not in _DETACH]
+    if len(arguments) == len(sys.argv[1:]):
+        ctx.fail("--detach must stand apart from other options, or no process stays")
+    return detach(
+        sys.executable,
+        [PROGRAM, *arguments],
+        app=app,
+        **{name: ctx.params[name] for name in _DAEMON},
+    )
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run a worker and exit with its code."""
+    sys.argv = [PROGRAM, *arguments]
+    no_color = bool(os.environ.get("NO_COLOR"))
+    WorkerCommand().main(
+        list(arguments),
+        prog_name="python -m workers",
+        auto_envvar_prefix="CELERY_WORKER",
+        obj=CLIContext(app, no_color=no_color, workdir=None),
+    )
+    raise AssertionError("a click program exits")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
