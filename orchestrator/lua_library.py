@@ -9,11 +9,12 @@ call, and what stands at the top of a script before its first statement likewise
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from typing import Final, NamedTuple
 
-from orchestrator.lua_pruning import parts
+from orchestrator.lua_pruning import parts, reached
 
 _LOCAL: Final = re.compile(r"local ([\w, ]+) = (.+)")
 _NAME: Final = re.compile(r"\w+")
@@ -46,7 +47,8 @@ def library(shared: str, scripts: Mapping[str, Script]) -> Library:
     Raises:
         ValueError: between the shared functions stands more than `local` lines.
     """
-    defined, of_a_call = _shared(shared)
+    homes = _homes(shared, scripts)
+    defined, of_a_call = _shared(shared, homes)
     pieces = {name: _hoisted(script) for name, script in scripts.items()}
     text = f"{shared}{scripts}".encode()
     digest = sha1(text, usedforsecurity=False).hexdigest()[:_DIGITS]
@@ -61,7 +63,10 @@ def library(shared: str, scripts: Mapping[str, Script]) -> Library:
             "KEYS, ARGV = keys, argv",
             *of_a_call,
             "end",
-            *(_registered(functions[name], pieces[name]) for name in scripts),
+            *(
+                _registered(functions[name], pieces[name], homes.of(name))
+                for name in scripts
+            ),
         )
     )
     return Library(library_name, code, functions)
@@ -75,12 +80,39 @@ class _Hoisted(NamedTuple):
     body: str
 
 
-def _shared(text: str) -> tuple[list[str], list[str]]:
-    """What is defined once, and what is run at each call."""
+class _Homes(NamedTuple):
+    """Shared functions that one script alone reaches: they stand with it.
+
+    Lua takes 200 names that all see.
+    """
+
+    owner: Mapping[str, str]
+    texts: Sequence[tuple[str, str]]
+
+    def of(self, script: str) -> list[str]:
+        return [text for name, text in self.texts if self.owner.get(name) == script]
+
+
+def _homes(shared: str, scripts: Mapping[str, Script]) -> _Homes:
+    pieces = list(parts(shared))
+    users = Counter[str]()
+    owner: dict[str, str] = {}
+    for name, script in scripts.items():
+        needed = reached(pieces, script.functions + script.own)
+        users.update(needed)
+        owner |= dict.fromkeys(needed, name)
+    alone = {each: name for each, name in owner.items() if users[each] == 1}
+    return _Homes(alone, pieces)
+
+
+def _shared(text: str, homes: _Homes) -> tuple[list[str], list[str]]:
+    """What is defined once for many scripts, and what is run at each call."""
     defined: list[str] = []
     of_a_call: list[str] = []
     names = set(_OF_A_CALL)
     for function, part in parts(text):
+        if function in homes.owner:
+            continue
         for line in [part] if function else part.splitlines():
             found = None if function else _LOCAL.fullmatch(line)
             if found and names.intersection(_NAME.findall(found[2])):
@@ -116,10 +148,11 @@ def _hoisted(text: Script) -> _Hoisted:
     return script
 
 
-def _registered(name: str, script: _Hoisted) -> str:
+def _registered(name: str, script: _Hoisted, shared: Sequence[str]) -> str:
     return "\n".join(
         (
             "do",
+            *shared,
             *script.defined,
             f"redis.register_function('{name}', function(keys, argv)",
             "begin(keys, argv)",

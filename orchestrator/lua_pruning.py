@@ -8,7 +8,7 @@ function or table begins with `local` and ends with a line of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 _BEGIN: Final = re.compile(r"local (?:function (\w+)\(|(\w+) = \{$)")
@@ -19,17 +19,23 @@ _NAME: Final = re.compile(r"\w+")
 def pruned(shared: str, script: str) -> str:
     """Return `shared` without the functions and tables that `script` never reaches."""
     pieces = list(parts(shared))
+    found = reached(pieces, script)
+    return "".join(text for name, text in pieces if not name or name in found)
+
+
+def reached(pieces: Sequence[tuple[str, str]], script: str) -> set[str]:
+    """Return which of the named parts a script needs, or what stands between them."""
     text_of = {name: text for name, text in pieces if name}
     wanted = set(_NAME.findall(script))
     for name, text in pieces:
         if not name:
             wanted.update(_NAME.findall(text))
-    reached: set[str] = set()
-    while found := (wanted & text_of.keys()) - reached:
-        reached |= found
+    needed: set[str] = set()
+    while found := (wanted & text_of.keys()) - needed:
+        needed |= found
         for name in found:
             wanted.update(_NAME.findall(text_of[name]))
-    return "".join(text for name, text in pieces if not name or name in reached)
+    return needed
 
 
 def parts(source: str) -> Iterator[tuple[str, str]]:

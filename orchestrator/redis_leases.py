@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from conversations.json_value import dumps
 from conversations.script_values import read_window
@@ -23,7 +23,13 @@ from orchestrator.errors import (
 )
 from orchestrator.journal_entries import journal_from_entries, start_text, take_mark
 from orchestrator.redis_answers import pairs, read_doorbells
-from orchestrator.redis_task_scripts import Answer, Arguments, RedisTaskScripts
+from orchestrator.redis_joint import SharedCall
+from orchestrator.redis_scripts import Answer
+from orchestrator.redis_task_scripts import (
+    MOST_TENANTS,
+    Arguments,
+    RedisTaskScripts,
+)
 from orchestrator.store import (
     Claim,
     Doorbell,
@@ -51,8 +57,22 @@ _LEASES_AT_ONCE: Final = 500
 """Looked at by one script call: Redis serves others between two."""
 
 
+class _Terms(NamedTuple):
+    """What the claims of a process mostly have in common."""
+
+    worker: str
+    lease_seconds: float
+    serves: tuple[str, ...]
+    first: FirstStep | None
+
+
 class RedisLeases(RedisTaskScripts):
     """Hands out leases, renews and ends them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._claim_terms: _Terms | None = None
+        self._claims: dict[str, SharedCall] = {}
 
     async def claim(
         self,
@@ -66,12 +86,12 @@ class RedisLeases(RedisTaskScripts):
     ) -> Claim | RefusalReason:
         if not redis_keys.may_name_a_task(tenant, task_id):
             return RefusalReason.UNKNOWN
-        lease_ms, unserved = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
         token = token_hex(8)
-        about: Arguments = [worker, lease_ms, token, unserved]
-        arguments: Arguments = [*about, *_served(serves, first)]
+        shared = self._claims_of(
+            tenant, _Terms(worker, lease_seconds, tuple(serves), _fixed(first))
+        )
         verdict, *answer = await self._insist_on_claim(
-            tenant, task_id, arguments, patience_seconds=lease_seconds
+            shared, [task_id, token], patience_seconds=lease_seconds
         )
         if verdict != "claimed":
             return RefusalReason(verdict)
@@ -134,13 +154,21 @@ class RedisLeases(RedisTaskScripts):
         if bells:
             await self._run("leave_to_sweep", lease.tenant, lease.task_id, bells)
 
+    def _claims_of(self, tenant: str, terms: _Terms) -> SharedCall:
+        """What the claims of a process have in common, as a rule the same for long."""
+        if terms != self._claim_terms or len(self._claims) == MOST_TENANTS:
+            self._claim_terms, self._claims = terms, {}
+        shared = self._claims.get(tenant)
+        if shared is None:
+            worker, lease_seconds, serves, first = terms
+            times = milliseconds(lease_seconds), milliseconds(UNSERVED_SECONDS)
+            arguments = [worker, *times, *_served(serves, first)]
+            shared = self._shared_call("claim", tenant, arguments)
+            self._claims[tenant] = shared
+        return shared
+
     async def _insist_on_claim(
-        self,
-        tenant: str,
-        task_id: str,
-        arguments: Arguments,
-        *,
-        patience_seconds: float,
+        self, shared: SharedCall, own: Arguments, *, patience_seconds: float
     ) -> Answer:
         """Repeat a claim with its own token, which finds it if its answer was lost.
 
@@ -150,7 +178,7 @@ class RedisLeases(RedisTaskScripts):
         give_up_at = monotonic() + patience_seconds
         while True:
             try:
-                return await self._run("claim", tenant, task_id, arguments)
+                return await self._scripts.run_joint(shared, own)
             except (StoreFull, StoreReadOnly):
                 raise
             except StoreUnavailable:
@@ -210,14 +238,21 @@ class RedisLeases(RedisTaskScripts):
         return read_doorbells((await self._write("release", lease, arguments))[0])
 
 
+def _fixed(first: FirstStep | None) -> FirstStep | None:
+    """A first step whose agents do not change; as a rule it is itself."""
+    if first is None or isinstance(first.agents, frozenset):
+        return first
+    return first._replace(agents=frozenset(first.agents))
+
+
 def _served(serves: Sequence[str], first: FirstStep | None) -> Arguments:
     """Return the agents served, before them the first step and for how many it is."""
     if first is None:
-        return ["", "", 0, *serves]
+        return ["", "", 0, len(serves), *serves]
     these = [name for name in serves if name in first.agents]
     others = [name for name in serves if name not in first.agents]
     start = start_text(first.start, attempt=1)
-    return [first.start.key, start, len(these), *these, *others]
+    return [first.start.key, start, len(these), len(serves), *these, *others]
 
 
 def _window(task: Task, answer: Any) -> WindowRead | None:

@@ -31,12 +31,34 @@ class Sending:
     __slots__ = ("answered", "answers", "commands", "size")
 
     def __init__(
-        self, commands: list[bytes], answered: asyncio.Future[list[Any]]
+        self,
+        commands: list[bytes],
+        answered: asyncio.Future[list[Any]],
+        *,
+        size: int | None = None,
     ) -> None:
         self.commands = commands
-        self.size = sum(map(len, commands))
+        self.size = sum(map(len, commands)) if size is None else size
         self.answers: list[Any] = []
         self.answered = answered
+
+    def is_done(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.answered.done()
+
+    def give(self, answers: list[Any]) -> None:
+        """Hand out what was answered."""
+        if not self.answered.done():
+            self.answered.set_result(answers)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell that nothing is known of it."""
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
+    def drop(self) -> None:
+        """Give it up."""
+        self.answered.cancel()
 
 
 Ended = Callable[[Exception | None], None]
@@ -95,8 +117,7 @@ class RedisLine(asyncio.BufferedProtocol):
                 sending.answers.append(answer)
                 if len(sending.answers) == len(sending.commands):
                     unanswered.popleft()
-                    if not sending.answered.done():
-                        sending.answered.set_result(sending.answers)
+                    sending.give(sending.answers)
                     if not unanswered:
                         self._ended(None)
         except InvalidResponse as exc:

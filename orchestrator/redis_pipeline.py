@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from orchestrator.errors import WrongLoop
 from orchestrator.redis_connection import UntypedRedis
+from orchestrator.redis_joint import Head, JoinableSending, joined
 from orchestrator.redis_line import RedisLine, Sending
 
 Command = Sequence[str | int]
@@ -64,18 +65,33 @@ class SharedPipeline:
             pack_command(tuple(command))  # type: ignore[arg-type] # says: of one item
             for command in commands
         ]
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._belong_to(loop)
-        sending = Sending(packed, loop.create_future())
+        return self._accept(Sending(packed, self._own_loop().create_future()))
+
+    def send_joint(
+        self, head: Head, own: Sequence[str | int]
+    ) -> asyncio.Future[list[Any]]:
+        """Send a call that may be one with those of others with the same head.
+
+        What comes back is one answer, this caller's.
+        """
+        answered: asyncio.Future[list[Any]] = self._own_loop().create_future()
+        return self._accept(JoinableSending(head, own, answered))
+
+    def _accept(self, sending: Sending) -> asyncio.Future[list[Any]]:
         if self._is_lonely and self._idle and not self._waiting:
-            self._idle.pop().carry([sending])
+            self._idle.pop().carry(joined([sending]))
             return sending.answered
         self._waiting.append(sending)
         if self._idle and not self._is_called:  # others may follow in this turn
             self._is_called = True
-            loop.call_soon(self._hand_out)
+            asyncio.get_running_loop().call_soon(self._hand_out)
         return sending.answered
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._belong_to(loop)
+        return loop
 
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:
@@ -92,7 +108,7 @@ class SharedPipeline:
         while self._idle and (batch := self._take()):
             # Where callers come one by one, the next is served before its turn ends.
             self._is_lonely = len(batch) == 1 and not self._waiting
-            self._idle.pop().carry(batch)
+            self._idle.pop().carry(joined(batch))
 
     def _take(self) -> list[Sending]:
         """Take what fits into one batch and is still wanted."""
@@ -100,13 +116,13 @@ class SharedPipeline:
         count = size = 0
         while self._waiting:
             sending = self._waiting[0]
-            count += len(sending.commands)
+            count += len(sending.commands) or 1
             size += sending.size
             if batch and (count > MAX_COMMANDS or size > MAX_BYTES):
                 break
             self._waiting.popleft()
-            if sending.answered.done():
-                count -= len(sending.commands)
+            if sending.is_done():
+                count -= len(sending.commands) or 1
                 size -= sending.size
             else:
                 batch.append(sending)
@@ -154,14 +170,13 @@ class _Lane:
         self._repair = self._awaited = None
         if repair.cancelled():
             for sending in self._batch:
-                sending.answered.cancel()
+                sending.drop()
         self._finish(None if repair.cancelled() else repair.exception())
 
     def _finish(self, error: BaseException | None) -> None:
         if error is not None:
             for sending in self._batch:
-                if not sending.answered.done():
-                    sending.answered.set_exception(error)
+                sending.fail(error)
         self._batch = []
         self._pipeline.take_back(self)
 
@@ -173,7 +188,7 @@ class _Lane:
         connection = self._connection
 
         async def attempt() -> None:
-            left = [each for each in self._batch if not each.answered.done()]
+            left = [each for each in self._batch if not each.is_done()]
             if not left:  # a closed client would log in again for nobody
                 return
             if self._line is None or not self._line.is_open:

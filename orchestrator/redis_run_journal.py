@@ -37,8 +37,8 @@ from orchestrator.metrics import step_counts
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_dues import payment, read_admission, requirement
+from orchestrator.redis_scripts import Answer
 from orchestrator.redis_task_scripts import (
-    Answer,
     Arguments,
     RedisTaskScripts,
     require_name,

@@ -24,6 +24,7 @@ from orchestrator.redis_connection import (
     concerns_one_call,
     store_errors,
 )
+from orchestrator.redis_joint import Head, SharedCall, packed_parts
 from orchestrator.redis_libraries import load_library
 from orchestrator.redis_pipeline import SharedPipeline
 
@@ -49,6 +50,11 @@ _MISSING: Final = (
 """The last is what Redis 6.2 says, in place of a newer one."""
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
+_MOST_HEADS: Final = 1000
+"""Of calls that are sent together, kept written: there is one for each tenant."""
+
+
+Answer = list[Any]
 
 
 class ScriptCall(NamedTuple):
@@ -131,6 +137,7 @@ class RedisScripts:
         self._library = library
         self._functions: Mapping[str, str] = {}
         self._digests: dict[str, str] = {}
+        self._heads: dict[int, tuple[SharedCall, Head]] = {}
         self._loads = 0
         self._loading: asyncio.Task[None] | None = None
         self._errors = store_errors(address_of(client))
@@ -164,6 +171,39 @@ class RedisScripts:
             if isinstance(answers[0], Exception):
                 raise answers[0]
         return answers[0]
+
+    async def run_joint(self, shared: SharedCall, own: Sequence[str | int]) -> Answer:
+        """Call a script that serves many callers at once; return this one's answer.
+
+        Those who give the same `shared` at once are served by one call.
+
+        Raises:
+            StoreUnavailable: it was not called, or its answer was lost.
+        """
+        with self._errors:
+            answers: list[Any] = []
+            if self._loads:
+                answers = await self._pipeline.send_joint(self._head_of(shared), own)
+            if not answers or _is_missing(answers[0]):
+                name, keys, arguments = shared
+                alone = ScriptCall(name, keys, (*arguments, *own))
+                (found,) = await self._run_batch([alone])
+                answers = found if isinstance(found, list) else [found]
+            if isinstance(answers[0], Exception):
+                raise answers[0]
+        answer: Answer = answers[0]
+        return answer
+
+    def _head_of(self, shared: SharedCall) -> Head:
+        known = self._heads.get(id(shared))
+        if known is not None and known[0] is shared:
+            return known[1]
+        if len(self._heads) == _MOST_HEADS:
+            self._heads.clear()
+        parts = self._command(ScriptCall(*shared))
+        head = Head(len(parts), packed_parts(parts))
+        self._heads[id(shared)] = shared, head
+        return head
 
     async def read(self, *command: str | int) -> Any:
         """Send one command that changes nothing along with the scripts."""
@@ -279,6 +319,7 @@ class RedisScripts:
             for name, text in texts.items()
         }
         self._functions = functions
+        self._heads.clear()
         self._loads += 1
 
     async def _knows_shebang(self) -> bool:

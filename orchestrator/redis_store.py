@@ -22,6 +22,7 @@ from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
 from orchestrator.errors import (
     InvalidTransition,
+    LeaseLost,
     TaskNotFound,
 )
 from orchestrator.events import TaskEvent
@@ -31,6 +32,7 @@ from orchestrator.redis_connection import store_errors
 from orchestrator.redis_creation import RedisCreation
 from orchestrator.redis_creation_arguments import CreationTerms
 from orchestrator.redis_figures import RedisFigures
+from orchestrator.redis_joint import SharedCall
 from orchestrator.redis_leases import RedisLeases
 from orchestrator.redis_listing import list_tasks
 from orchestrator.redis_log import last_entry, read_events, take_cancel_requests
@@ -39,6 +41,7 @@ from orchestrator.redis_run_journal import RedisRunJournal
 from orchestrator.redis_schedules import RedisSchedules
 from orchestrator.redis_sweep import RedisSweep
 from orchestrator.redis_task_scripts import (
+    MOST_TENANTS,
     Arguments,
     ScriptConstants,
     require_name,
@@ -66,7 +69,7 @@ from orchestrator.store_limits import (
     RESULT_TTL_SECONDS,
     hidden_config,
 )
-from orchestrator.task import Task
+from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import (
     END_FIELDS,
     end_event_data,
@@ -131,6 +134,7 @@ class RedisTaskStore(
             known_agents=frozenset(known_agents),
             redact=redact,
         )
+        self._ends: dict[str, SharedCall] = {}
         self._watch = LogWatch(client)
         self._sweep = RedisSweep(
             client,
@@ -242,9 +246,16 @@ class RedisTaskStore(
             )
         result, failure = ending.result, ending.failure
         data = end_event_data(ending)
+        running_ms = milliseconds(running_seconds)
+        is_plain = ending.turn is None and last is None and failure is None
+        if is_plain and result and ending.status is TaskStatus.COMPLETED:
+            about = f"{lease.task_id} {lease.right} {running_ms} {result.partial:d}"
+            return await self._finish_plain(
+                lease, [about, written(result), dumps(data)]
+            )
         arguments: Arguments = [
             ending.status.value,
-            milliseconds(running_seconds),
+            running_ms,
             written(result) if result else "",
             failure.model_dump_json() if failure else "",
             failure.code if failure else "",
@@ -258,6 +269,19 @@ class RedisTaskStore(
             "finish", lease, [*arguments, *turn_arguments], more_keys=keys
         )
         return read_doorbells(answer[0])
+
+    async def _finish_plain(self, lease: Lease, own: Arguments) -> tuple[Doorbell, ...]:
+        """End a task along with those of others that end now."""
+        shared = self._ends.get(lease.tenant)
+        if shared is None:
+            if len(self._ends) == MOST_TENANTS:
+                self._ends.clear()
+            shared = self._shared_call("finish_plain", lease.tenant)
+            self._ends[lease.tenant] = shared
+        verdict, *bells = await self._scripts.run_joint(shared, own)
+        if verdict == "lost":
+            raise LeaseLost(lease.task_id, fence=lease.fence)
+        return read_doorbells(bells[0])
 
     async def _turn(
         self, lease: Lease, ending: Ending

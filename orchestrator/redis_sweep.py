@@ -21,13 +21,10 @@ from orchestrator.redis_answers import read_doorbells
 from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
 from orchestrator.redis_listing import listing_keys
 from orchestrator.redis_scripts import RedisScripts, ScriptCall
+from orchestrator.redis_task_scripts import NOBODY
 from orchestrator.store import SweepReport
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import LAPSED_NOTE, milliseconds, task_from_fields
-
-_NOBODY = "_"
-"""A script of the whole fleet is given the keys of no task."""
-
 
 _SWEPT_SECONDS: Final = 60
 """The write only proves that Redis takes writes; its time says when."""
@@ -105,9 +102,9 @@ class RedisSweep:
             self._call("ring", *redis_keys.split_member(member), [LAPSED_NOTE])
             for member in due
         ]
-        calls.append(self._call("refill", _NOBODY, _NOBODY))
+        calls.append(self._call("refill", NOBODY, NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]
-        calls.append(self._call("history", _NOBODY, _NOBODY, seen))
+        calls.append(self._call("history", NOBODY, NOBODY, seen))
         *answered, history = await self._scripts.run_each(calls)
         if history is not None:
             self._history = history[2], int(history[3])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import cycle
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -19,7 +19,9 @@ from orchestrator.lua_pruning import pruned
 from orchestrator.metrics import BUCKETS_MS
 from orchestrator.redis_connection import UntypedRedis, address_of
 from orchestrator.redis_dues import admitting_functions, paying_functions
+from orchestrator.redis_joint import SharedCall
 from orchestrator.redis_scripts import (
+    Answer,
     RedisScripts,
     ScriptCall,
     Texts,
@@ -50,16 +52,20 @@ _TASK_SCRIPTS: Final = (
     "refill",
     "history",
     "finish",
+    "finish_plain",
 )
 
 UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
 """Scripts that only read or free memory."""
 _SHARED: Final = (
+    "gathering",
     "counters",
     "basics",
     "task",
     "steps",
     "dispatch",
+    "messages",
+    "settling",
     "suspects",
     "ending",
     "decisions",
@@ -80,8 +86,12 @@ _SCRIPTS_ALONE: Final = (
 _DOORBELL_FACTS: Final = ("TENANT", "TASK", "AGENT", "QUEUE", "URGENCY", "TAG", "TRACE")
 """In the order in which dispatch.lua gives them."""
 
+NOBODY: Final = "_"
+"""In the place of a task: the script is of the whole fleet, or of many tasks."""
+MOST_TENANTS: Final = 1000
+"""What calls for each have in common is remembered; beyond, it is made anew."""
+
 Arguments = Sequence[str | int]
-Answer = list[Any]
 
 
 class ScriptConstants(NamedTuple):
@@ -199,6 +209,13 @@ class RedisTaskScripts:
             [redis_keys.record(tenant, task_id), *more_keys],
             [tenant, task_id, *self._delays, *arguments],
         )
+
+    def _shared_call(
+        self, name: str, tenant: str, arguments: Arguments = ()
+    ) -> SharedCall:
+        """What calls of a script that serves many tasks of a tenant have in common."""
+        keys, of_all = (redis_keys.LEASES,), (tenant, NOBODY, *self._delays)
+        return SharedCall(name, keys, (*of_all, *arguments))
 
     async def _run(
         self, name: str, tenant: str, task_id: str, arguments: Arguments

@@ -1,38 +1,51 @@
--- Begins an attempt: pending and due -> running with the next fence and a lease.
+-- Begins attempts: pending and due -> running with the next fence and a lease. Each task is
+-- for itself; what many share is looked at and written once.
 --
--- KEYS  task.lua's
--- ARGV  task.lua's, then 6 worker, 7 lease (ms), 8 token of this call,
---       9 delay before an unserved task is rung again (ms), 10 key of the first step and
---       11 its start (JSON), 12 for how many of the agents it is, 13.. agents served, those
---       first
--- Returns {'claimed', record, journal with the mark of that step, how many messages wait
--- for the run, doorbells, whether somebody follows the run (told with that mark alone)},
+-- KEYS  task.lua's (of no task)
+-- ARGV  task.lua's (of no task), then 6 worker, 7 lease (ms), 8 delay before an unserved
+--       task is rung again (ms), 9 key of the first step and 10 its start (JSON), 11 for how
+--       many of the agents it is, 12 how many agents are served, then these, those first;
+--       then of each task its id and a token of this claim
+-- Returns for each {'claimed', record, journal with the mark of that step, how many messages
+-- wait for the run, doorbells, whether somebody follows the run (told with that mark alone)},
 -- with a conversation also what conversation_window does, or 'unread', or {refusal
--- reason}. The same token finds its claim again when the first answer was lost.
+-- reason}, or an error. The same token finds its claim again when the first answer was lost.
 
-local status, schema, due, agent, ordinal, suspect, conversation, queue, held, attempt, events,
-  started, expires, deadline = unpack(redis.call('HMGET', RECORD, 'status', 'schema', 'due_ms',
-  'agent', 'ordinal', 'suspect', 'conversation', 'queue', 'held', 'attempt', 'events',
-  'started_ms', 'expires_at_ms', 'deadline_at_ms'))
+local WORKER, LEASE_UNTIL = ARGV[6], text(NOW + tonumber(ARGV[7]))
+local UNSERVED_UNTIL, LAST_SERVED = NOW + tonumber(ARGV[8]), 12 + tonumber(ARGV[12])
+local served, has_journals = {}, true
+
+-- The record by name, and as a flat list without what a running task has not.
+local function read_record()
+  local flat, facts, kept = redis.call('HGETALL', RECORD), {}, {}
+  for i = 1, #flat, 2 do
+    local name, value = flat[i], flat[i + 1]
+    facts[name] = value
+    if name ~= 'due_ms' and name ~= 'pending_reason' then
+      kept[#kept + 1], kept[#kept + 2] = name, value
+    end
+  end
+  return facts, kept
+end
 
 -- Puts the conversation's end off and reads it.
-local function read_conversation()
+local function read_conversation(conversation)
   local keys = conversation_keys(TENANT, conversation)
   conversation_keep(keys)
   return conversation_window(keys)
 end
 
 -- What stands in place of a conversation is its reader's to meet, not the claim's.
-local function claimed(journal, bells, mail, watched)
-  local answer = {'claimed', redis.call('HGETALL', RECORD), journal, mail, bells, watched}
+local function claimed(conversation, record, journal, mail, watched)
+  local answer = {'claimed', record, journal, mail, {}, watched}
   if conversation then
-    local was_read, window = pcall(read_conversation)
+    local was_read, window = pcall(read_conversation, conversation)
     if was_read then answer[7] = window else answer[7] = 'unread' end
   end
   return answer
 end
 
-local function mail()
+local function mail(conversation)
   return conversation and redis.call('LLEN', RECORD .. ':inbox') or 0
 end
 
@@ -40,33 +53,10 @@ local function is_watched()
   return redis.call('EXISTS', RECORD .. ':watched')
 end
 
-if not status then
-  redis.call('ZREM', DUE, MEMBER)
-  return {'unknown'}
-elseif status == 'running' then
-  if get('claim_token') == ARGV[8] then
-    return claimed(redis.call('HGETALL', JOURNAL), {}, mail(), is_watched())
-  end
-  take_message(queue)
-  return {'leased'}
-end
-take_message(queue)
-if status == 'waiting' then
-  return {'waiting'}
-elseif status ~= 'pending' then
-  return {'ended'}
-end
-
--- Written by a release that means something else by it: left to workers of that one.
--- Its limits are theirs to judge too, so the next look does not come earlier for them.
-if schema ~= SCHEMA then
-  redis.call('ZADD', DUE, text(NOW + RESEND), MEMBER)
-  return {'unknown_schema'}
-end
-
 -- A refusal carries no doorbells; who was not rung for here is by the next sweep.
 local function fail(code, message)
   local unrung = {}
+  settle()
   for _, bell in ipairs(end_with_failure('failed', code, message)) do
     if not bell[7] then
       unrung[#unrung + 1] = {bell[1] .. ' ' .. bell[2], bell[4]}
@@ -75,60 +65,131 @@ local function fail(code, message)
   leave_to_sweep(unrung)
 end
 
-local reason = overdue(attempt, expires, deadline)
-if reason then
-  fail('expired', reason)
-  return {'expired'}
-end
-local journal = redis.pcall('HGETALL', JOURNAL)
-if journal.err then
-  fail('damaged', 'what stands in place of its journal is a ' .. redis.call('TYPE', JOURNAL).ok
-    .. ', so nobody knows what it has done; find who writes to our keys, then submit again')
-  return {'ended'}
-end
-if tonumber(due) > NOW or (tonumber(held or nil) or 0) > 0 then
-  return {'not_due'}
-end
-if conversation and next_turn(conversation) ~= TASK_ID then
-  return {'not_next_turn'}
+-- Leaves the task to a later look.
+local function put_off(reason)
+  settle()
+  look_at(UNSERVED_UNTIL)
+  return {reason}
 end
 
-local served
-for i = 13, #ARGV do
-  served = served or ARGV[i] == agent and i - 12
-end
-if not served then
-  redis.call('HSET', RECORD, 'pending_reason',
-    'the worker that was asked does not serve agent ' .. agent)
-  look_at(NOW + tonumber(ARGV[9]))
-  return {'unserved'}
+local function run(facts, record, journal, place)
+  local status, agent, suspect = facts.status, facts.agent, facts.suspect
+  local number = text((tonumber(facts.events) or 0) + 1)
+  local attempt = tonumber(facts.attempt) + 1
+  if suspect then
+    settle()
+  end
+  local changes = {'attempt', text(attempt), 'worker', WORKER, 'claim_token', facts.token,
+    'claimed_ms', text(NOW), 'lease_until_ms', LEASE_UNTIL,
+    'started_ms', facts.started_ms or text(NOW), 'events', number}
+  move('running', changes, status, facts.ordinal, agent)
+  join(record, changes)
+  join(record, {'status', 'running'})
+  count_time('wait', agent, NOW - tonumber(facts.due_ms))
+  leave_lines(facts.queue, suspect)
+  enter(LEASES, LEASE_UNTIL, MEMBER)
+  append_numbered(number, 'task.started', text(attempt),
+    cjson.encode({worker = WORKER, attempt = attempt}))
+  if suspect then
+    take_aboard(WORKER)
+  end
+  local letters, watched = mail(facts.conversation), 0
+  if attempt == 1 and letters == 0 and place <= tonumber(ARGV[11]) then
+    local mark = '? ' .. text(NOW) .. ' 1 ' .. ARGV[10]
+    redis.call('HSET', JOURNAL, ARGV[9], mark)
+    journal[#journal + 1], journal[#journal + 2] = ARGV[9], mark
+    watched = is_watched()
+  end
+  return claimed(facts.conversation, record, journal, letters, watched)
 end
 
-if suspect == PRIME and not has_berth(ARGV[6]) then
-  stand_back()
-  look_at(NOW + tonumber(ARGV[9]))
-  return {'suspect'}
+local function claim(task)
+  turn_to(task[1])
+  local facts, record = read_record()
+  local status, conversation = facts.status, facts.conversation
+  if not status then
+    leave(DUE, MEMBER)
+    return {'unknown'}
+  elseif status == 'running' then
+    if facts.claim_token == task[2] then
+      return claimed(conversation, record, redis.call('HGETALL', JOURNAL), mail(conversation),
+        is_watched())
+    end
+    take_message(facts.queue)
+    return {'leased'}
+  end
+  take_message(facts.queue)
+  if status == 'waiting' then
+    return {'waiting'}
+  elseif status ~= 'pending' then
+    return {'ended'}
+  end
+
+  -- Written by a release that means something else by it: left to workers of that one.
+  -- Its limits are theirs to judge too, so the next look does not come earlier for them.
+  if facts.schema ~= SCHEMA then
+    enter(DUE, text(NOW + RESEND), MEMBER)
+    return {'unknown_schema'}
+  end
+
+  local reason = overdue(facts.attempt, facts.expires_at_ms, facts.deadline_at_ms)
+  if reason then
+    fail('expired', reason)
+    return {'expired'}
+  end
+  local journal = has_journals and redis.pcall('HGETALL', JOURNAL) or {}
+  if journal.err then
+    fail('damaged', 'what stands in place of its journal is a ' .. redis.call('TYPE', JOURNAL).ok
+      .. ', so nobody knows what it has done; find who writes to our keys, then submit again')
+    return {'ended'}
+  end
+  if tonumber(facts.due_ms) > NOW or (tonumber(facts.held) or 0) > 0 then
+    return {'not_due'}
+  end
+  if conversation and next_turn(conversation) ~= TASK_ID then
+    return {'not_next_turn'}
+  end
+
+  local place = served[facts.agent]
+  if not place then
+    redis.call('HSET', RECORD, 'pending_reason',
+      'the worker that was asked does not serve agent ' .. facts.agent)
+    return put_off('unserved')
+  end
+  if facts.suspect == PRIME and not has_berth(WORKER) then
+    stand_back()
+    return put_off('suspect')
+  end
+  facts.token = task[2]
+  return run(facts, record, journal, place), facts.queue
 end
 
-local lease_until = text(NOW + tonumber(ARGV[7]))
-local number = text((tonumber(events or nil) or 0) + 1)
-attempt = tonumber(attempt) + 1
-move('running', {'attempt', text(attempt), 'worker', ARGV[6], 'claim_token', ARGV[8],
-  'claimed_ms', text(NOW), 'lease_until_ms', lease_until,
-  'started_ms', started or text(NOW), 'events', number}, status, ordinal, agent)
-count_time('wait', agent, NOW - tonumber(due))
-leave_lines(queue, suspect)
-redis.call('ZADD', LEASES, lease_until, MEMBER)
-append_numbered(number, 'task.started', text(attempt),
-  cjson.encode({worker = ARGV[6], attempt = attempt}))
-if suspect then
-  take_aboard(ARGV[6])
+local function claim_of(task)
+  local answer, queue = claim(task)
+  task.queue = queue
+  return answer
 end
-local letters, watched = mail(), 0
-if attempt == 1 and letters == 0 and served <= tonumber(ARGV[12]) then
-  local mark = '? ' .. text(NOW) .. ' 1 ' .. ARGV[11]
-  redis.call('HSET', JOURNAL, ARGV[10], mark)
-  journal[#journal + 1], journal[#journal + 2] = ARGV[10], mark
-  watched = is_watched()
+
+local tasks, answers, journals, last = {}, {}, {}, {}
+for i = LAST_SERVED, 13, -1 do
+  served[ARGV[i]] = i - 12
 end
-return claimed(journal, refill(queue), letters, watched)
+for i = LAST_SERVED + 1, #ARGV, 2 do
+  tasks[#tasks + 1] = {ARGV[i], ARGV[i + 1]}
+  journals[#journals + 1] = RECORDS .. ARGV[i] .. ':journal'
+end
+has_journals = redis.call('EXISTS', unpack(journals)) > 0
+for i, task in ipairs(tasks) do
+  if not gathered then
+    gather()
+  end
+  answers[i] = answer_of(claim_of, task)
+  if task.queue then
+    last[task.queue] = i
+  end
+end
+settle()
+for queue, i in pairs(last) do
+  answers[i][5] = refill(queue)
+end
+return answers

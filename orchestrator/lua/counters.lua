@@ -1,4 +1,5 @@
--- What is counted for the metrics; comes before task.lua and changes nothing by itself.
+-- What is counted for the metrics; comes after gathering.lua and before task.lua. It changes
+-- nothing by itself.
 -- One hash per tenant, and the set of tenants that have one. A count moves in the script
 -- that makes the transition, so a repeat or a lost answer counts nothing twice. KEYS and
 -- ARGV are task.lua's.
@@ -19,6 +20,10 @@ local TENANTS = ROOT .. '_fleet:tenants'
 -- not: it must not cut a change of a task in two.
 
 local function count(field, by)
+  if gathered then
+    gathered.counts[field] = (gathered.counts[field] or 0) + by
+    return
+  end
   local value = redis.pcall('HINCRBY', METRICS, field, string.format('%.0f', by))
   if value == by and redis.call('HLEN', METRICS) > MOST_FIELDS then
     redis.call('HDEL', METRICS, field)
@@ -26,15 +31,23 @@ local function count(field, by)
   end
 end
 
--- More or less unfinished tasks of an agent. None is no field: whoever may name
--- agents freely could fill the hash.
-local function count_unfinished(status, agent, by)
-  local field = 'tasks ' .. status .. ' ' .. agent
+-- None is no field: whoever may name agents freely could fill the hash.
+local function write_unfinished(field, by)
   local value = redis.pcall('HINCRBY', METRICS, field, string.format('%d', by))
   if value == by and by > 0 then
     redis.call('SADD', TENANTS, ARGV[1])
   elseif value == 0 then
     redis.call('HDEL', METRICS, field)
+  end
+end
+
+-- More or less unfinished tasks of an agent.
+local function count_unfinished(status, agent, by)
+  local field = 'tasks ' .. status .. ' ' .. agent
+  if gathered then
+    gathered.unfinished[field] = (gathered.unfinished[field] or 0) + by
+  else
+    write_unfinished(field, by)
   end
 end
 

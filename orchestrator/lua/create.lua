@@ -53,15 +53,15 @@ end
 -- What the first look has found: why nothing new is taken, whether no request's record was
 -- there, and of a queue whether somebody stood in its line.
 local unfit, is_fresh, looked_at, stood = nil, false, nil, false
--- Of many tasks, what is written for all at once: members by key, new tasks by agent, ids
--- that may have belonged to ended tasks, and each queue's room and the shares given out in
--- its line; and by id whether this call has made it. Whoever looks at another task's place
--- must call `settle` before. Of one alone all is written where it is known.
+-- Of many tasks, what is written for all at once beside what gathering.lua keeps: each queue's
+-- room and the shares given out in its line; and by id whether this call has made it. Whoever
+-- looks at another task's place must call `settle_lines` before. Of one alone all is written
+-- where it is known.
 local many, newest = nil, nil
 local looked_for, looked_for_text = nil, nil -- the instant at which most are looked at
 
 local function new_many(made)
-  return {added = {}, born = {}, reborn = {}, lines = {}, made = made}
+  return {lines = {}, made = made}
 end
 
 local function look(requests)
@@ -76,36 +76,14 @@ local function look(requests)
   if not is_fresh then unfit = redis.call('GET', FLEET .. 'unfit') end
 end
 
-local function add(key, score, member)
-  if not many then
-    redis.call('ZADD', key, score, member)
-    return
-  end
-  local list = many.added[key]
-  if list then
-    local last = #list
-    list[last + 1], list[last + 2] = score, member
-  else
-    many.added[key] = {score, member}
-  end
-end
-
 -- Writes what was gathered.
-local function settle()
+local function settle_lines()
   looked_at = nil
+  settle()
   if not many then return end
-  local gathered = many
-  many = new_many(gathered.made)
-  for key, list in pairs(gathered.added) do
-    redis.call('ZADD', key, unpack(list))
-  end
-  for agent, number in pairs(gathered.born) do
-    count_unfinished('pending', agent, number)
-  end
-  if #gathered.reborn > 0 then
-    redis.call('ZREM', ENDED, unpack(gathered.reborn))
-  end
-  for queue, line in pairs(gathered.lines) do
+  local lines = many.lines
+  many = new_many(many.made)
+  for queue, line in pairs(lines) do
     for field, share in pairs(line.given) do
       redis.call('HSET', in_fleet('shares', queue), field, text(share))
     end
@@ -117,7 +95,7 @@ local function answer(verdict, id, bells)
 end
 
 local function ring_if_pending(id)
-  settle()
+  settle_lines()
   local facts = redis.call('HMGET', RECORDS .. id, 'status', 'due_ms')
   local turn = redis.call('HGET', RECORDS .. id, 'conversation')
   local held = tonumber(redis.call('HGET', RECORDS .. id, 'held') or nil) or 0
@@ -195,7 +173,7 @@ end
 -- one before it ends.
 local function supersede(conversation, rolls_back, pushed)
   local own, bells = TASK_ID, {}
-  settle()
+  settle_lines()
   local turns = redis.call('ZRANGE', TURNS .. conversation, 0, -1)
   for i = 2, rolls_back and 0 or #turns do
     leave_to(turns[1], turns[i])
@@ -246,20 +224,15 @@ local function write_places(asked, ordinal)
     redis.call('ZADD', TURNS .. asked.conversation, ordinal, TASK_ID)
   end
   for _, key in ipairs(listings_of(asked)) do
-    add(key, ordinal, TASK_ID)
+    enter(key, ordinal, TASK_ID)
   end
-  add(LISTING .. 'pending', ordinal, TASK_ID)
+  enter(LISTING .. 'pending', ordinal, TASK_ID)
 end
 
 local function count_in(agent, is_named)
-  if not many then
-    count_unfinished('pending', agent, 1)
-    if is_named then redis.call('ZREM', ENDED, MEMBER) end
-    return
-  end
-  many.born[agent] = (many.born[agent] or 0) + 1
-  if is_named then many.reborn[#many.reborn + 1] = MEMBER end
-  many.made[TASK_ID] = true
+  count_unfinished('pending', agent, 1)
+  if is_named then leave(ENDED, MEMBER) end
+  if many then many.made[TASK_ID] = true end
 end
 
 -- How many tasks may be rung for, none past those who stand in line. A queue where somebody
@@ -285,7 +258,7 @@ local function join_line(line, queue, band)
     line.fields[band] = field
   end
   line.given[field] = share
-  add(in_fleet('ready', queue), text(band * BAND + share), MEMBER)
+  enter(in_fleet('ready', queue), text(band * BAND + share), MEMBER)
 end
 
 local function has_room(queue, most)
@@ -343,7 +316,7 @@ local function create(asked, talk, head, most)
   -- The sweeper looks at it at this instant, or earlier when a limit passes.
   instant = math.min(instant, expires or instant, deadline or instant)
   if instant ~= looked_for then looked_for, looked_for_text = instant, text(instant) end
-  add(DUE, looked_for_text, MEMBER)
+  enter(DUE, looked_for_text, MEMBER)
   if bell and not bell[7] then bells[#bells + 1] = bell end
   if head and rule == 'steer' and may_steer(head, waits) then
     redis.call('HSET', RECORD, 'steers', head, 'listings', table.concat(listings_of(asked), ' '))
@@ -393,7 +366,8 @@ end
 if #requests > 1 then many = new_many({}) end
 look(requests)
 for i, asked in ipairs(requests) do
+  if many and not gathered then gather() end
   answers[i] = accept(asked, #requests)
 end
-settle()
+settle_lines()
 return {AT, answers}

@@ -49,39 +49,54 @@ local function record_of(member)
 end
 
 -- A bell: tenant, task, agent, queue, urgency, trace context or '', 'rung' when it was.
--- Rings by itself where the broker is this Redis: the bell is then marked as rung, and
--- the caller has nothing to send. None of the facts of `doorbell_message` has a character
--- that JSON would escape.
-local function sound(bell)
+-- Rings by itself where the broker is this Redis: bells are then marked as rung, and the
+-- caller has nothing to send. None of the facts of `doorbell_message` has a character that
+-- JSON would escape. A queue's key may hold something else: the change that rings must not be
+-- cut in two.
+local function sound_all(bells)
   if not RINGS then
-    return bell
+    return
   end
-  local tenant, id, agent, queue, priority, trace = unpack(bell, 1, 6)
-  local urgency = 9 - tonumber(priority)
-  local step = urgency - urgency % 3
-  local message = doorbell_message(tenant, id, agent, queue, DIGITS[urgency],
-    CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. id, trace == '' and 'null' or '"' .. trace .. '"')
-  local key = step == 0 and queue or queue .. '\6\22' .. DIGITS[step]
-  -- A queue's key may hold something else: the change that rings must not be cut in two.
-  if type(redis.pcall('LPUSH', key, message)) == 'number' then
-    bell[7] = 'rung'
+  local messages, by_key = {}, {}
+  for _, bell in ipairs(bells) do
+    local tenant, id, agent, queue, priority, trace = unpack(bell, 1, 6)
+    local urgency = 9 - tonumber(priority)
+    local step = urgency - urgency % 3
+    local key = step == 0 and queue or queue .. '\6\22' .. DIGITS[step]
+    if not messages[key] then
+      messages[key], by_key[key] = {}, {}
+    end
+    local place = #messages[key] + 1
+    by_key[key][place] = bell
+    messages[key][place] = doorbell_message(tenant, id, agent, queue, DIGITS[urgency],
+      CLOCK[1] .. '-' .. CLOCK[2] .. '-' .. id, trace == '' and 'null' or '"' .. trace .. '"')
   end
+  for key, list in pairs(messages) do
+    if type(redis.pcall('LPUSH', key, unpack(list))) == 'number' then
+      for _, bell in ipairs(by_key[key]) do
+        bell[7] = 'rung'
+      end
+    end
+  end
+end
+
+local function sound(bell)
+  sound_all({bell})
   return bell
 end
 
--- The sweeper looks at a task at this instant, or earlier when a limit passes.
-local function look_by(instant, member, attempt, expires, deadline)
+-- When the sweeper looks at a task: at this instant, or earlier when a limit passes.
+local function instant_by(instant, attempt, expires, deadline)
   if attempt == '0' then
     instant = math.min(instant, tonumber(expires or nil) or instant)
   end
-  instant = math.min(instant, tonumber(deadline or nil) or instant)
-  redis.call('ZADD', DUE, text(instant), member)
+  return text(math.min(instant, tonumber(deadline or nil) or instant))
 end
 
 local function look_at(instant, member)
   local record = member and record_of(member) or RECORD
-  look_by(instant, member or MEMBER,
-    unpack(redis.call('HMGET', record, 'attempt', 'expires_at_ms', 'deadline_at_ms')))
+  local limits = redis.call('HMGET', record, 'attempt', 'expires_at_ms', 'deadline_at_ms')
+  redis.call('ZADD', DUE, instant_by(instant, unpack(limits)), member or MEMBER)
 end
 
 -- A run that has begun goes on before others of its priority begin. Celery keeps three
@@ -110,16 +125,26 @@ local function room(queue)
   return window(queue) - redis.call('ZCARD', in_fleet('rung', queue))
 end
 
--- Numbers the message of a doorbell, and sends it where that is ours to do.
-local function send(bell, member)
-  local queue, band = bell[4], 9 - tonumber(bell[5])
-  local number = redis.call('HINCRBY', FLEET .. 'flow', queue .. ' number', '1')
-  redis.call('ZADD', in_fleet('rung', queue), text(band * BAND + number), member)
-  return sound(bell)
+-- Numbers the messages of doorbells of one queue, and sends them where that is ours to do.
+local function send_all(bells, members)
+  local queue, places = bells[1][4], {}
+  local newest = redis.call('HINCRBY', FLEET .. 'flow', queue .. ' number', text(#bells))
+  for i, bell in ipairs(bells) do
+    local band, number = 9 - tonumber(bell[5]), newest - #bells + i
+    places[2 * i - 1], places[2 * i] = text(band * BAND + number), members[i]
+  end
+  redis.call('ZADD', in_fleet('rung', queue), unpack(places))
+  sound_all(bells)
 end
 
--- Sends a message for a task, which may be another tenant's, if it may run.
-local function ring(member)
+local function send(bell, member)
+  send_all({bell}, {member})
+  return bell
+end
+
+-- The doorbell of a task, which may be another tenant's, if it may run, and when the sweeper
+-- looks at it: both for the caller to send and to write.
+local function bell_of(member)
   local record, tenant, id = record_of(member)
   local facts = redis.call('HMGET', record, 'status', 'due_ms', 'agent', 'queue', 'priority',
     'held', 'resumes', 'traceparent', 'attempt', 'expires_at_ms', 'deadline_at_ms')
@@ -128,9 +153,17 @@ local function ring(member)
     return nil
   end
   redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
-  look_by(NOW + RESEND, member, facts[9], facts[10], facts[11])
-  local urgent = text(urgency(facts[5], facts[7]))
-  return send({tenant, id, facts[3], facts[4], urgent, facts[8] or ''}, member)
+  return {tenant, id, facts[3], facts[4], text(urgency(facts[5], facts[7])), facts[8] or ''},
+    instant_by(NOW + RESEND, facts[9], facts[10], facts[11])
+end
+
+local function ring(member)
+  local bell, instant = bell_of(member)
+  if not bell then
+    return nil
+  end
+  redis.call('ZADD', DUE, instant, member)
+  return send(bell, member)
 end
 
 -- Has the next sweep ring, where a caller cannot: {member, queue} of each.
@@ -188,22 +221,43 @@ local function refill_suspects(queue, bells)
   end
 end
 
--- Rings for those in line while there is room; returns their doorbells.
-local function refill(queue)
-  local bells = {}
-  refill_suspects(queue, bells)
-  local ready, shares = in_fleet('ready', queue), in_fleet('shares', queue)
-  for _ = 1, math.min(room(queue), REFILL_AT_ONCE) do
-    local member, score = unpack(redis.call('ZPOPMIN', ready))
-    if not member then
-      redis.call('DEL', shares)
-      break
-    end
-    local band = math.floor(tonumber(score) / BAND)
-    redis.call('HSET', shares, text(band), text(tonumber(score) - band * BAND))
-    bells[#bells + 1] = ring(member)
+-- Takes the first of a queue's line, at most so many; the shares given out go with the last.
+local function first_in_line(queue, most)
+  local shares, members, served = in_fleet('shares', queue), {}, {}
+  local first = most > 0 and redis.call('ZPOPMIN', in_fleet('ready', queue), text(most)) or {}
+  for i = 1, #first, 2 do
+    local score = tonumber(first[i + 1])
+    local band = math.floor(score / BAND)
+    members[#members + 1], served[band] = first[i], score - band * BAND
   end
-  return bells
+  if #members < most then
+    redis.call('DEL', shares)
+    return members
+  end
+  for band, share in pairs(served) do
+    redis.call('HSET', shares, text(band), text(share))
+  end
+  return members
+end
+
+-- Rings for those in line while there is room; returns their doorbells. Reads what may be
+-- gathered.
+local function refill(queue)
+  local bells, new, members, looks = {}, {}, {}, {}
+  refill_suspects(queue, bells)
+  for _, member in ipairs(first_in_line(queue, math.min(room(queue), REFILL_AT_ONCE))) do
+    local bell, instant = bell_of(member)
+    if bell then
+      local place = #new + 1
+      new[place], members[place] = bell, member
+      looks[2 * place - 1], looks[2 * place] = instant, member
+    end
+  end
+  if #new > 0 then
+    redis.call('ZADD', DUE, unpack(looks))
+    send_all(new, members)
+  end
+  return join(bells, new)
 end
 
 -- The next share of the tenant in a band, and the field that keeps it. A tenant that comes
@@ -295,74 +349,21 @@ local function make_due(delay)
   return offer(TASK_ID)
 end
 
--- A message for the task has come in; none is outstanding now.
-local function take_message(queue)
-  local rung = in_fleet('rung', queue)
-  local score = tonumber(redis.call('ZSCORE', rung, MEMBER) or nil)
-  if not score then
-    return
-  end
-  redis.call('ZREM', rung, MEMBER)
-  local at, newest = queue .. ' at', queue .. ' ' .. math.floor(score / BAND)
-  local known = redis.call('HMGET', FLEET .. 'flow', at, newest)
-  local facts = {at, text(NOW), newest, text(math.max(score, tonumber(known[2] or nil) or 0))}
-  if NOW - (tonumber(known[1] or nil) or 0) < RESEND then
-    facts[5], facts[6] = queue .. ' probes', '0'
-  end
-  redis.call('HSET', FLEET .. 'flow', unpack(facts))
-end
-
--- Whether a message was taken that came after this one could have been.
-local function overtaken(queue, score)
-  local band = math.floor(score / BAND)
-  local number = score - band * BAND
-  for other = band, 9 do
-    if flow(queue, other) - other * BAND > number then
-      return true
-    end
-  end
-  return false
-end
-
--- Why the outstanding message of a task is to be repeated, or nil: it was overtaken, or it
--- is the last one of its band and nobody takes it, though slots are free or all is quiet.
-local function message_doubt(score)
-  local queue, band = get('queue'), math.floor(score / BAND)
-  if overtaken(queue, score) then
-    return 'overtaken'
-  end
-  local last = redis.call('ZREVRANGEBYSCORE', in_fleet('rung', queue),
-    text((band + 1) * BAND - 1), text(band * BAND), 'LIMIT', 0, 1)[1]
-  if last ~= MEMBER then
-    return nil
-  end
-  local probes = flow(queue, 'probes')
-  local idle = slots(queue) > redis.call('ZCARD', LEASES)
-  local patience = idle and RESEND or math.min(RESEND * 2 ^ probes, MAX_RESEND)
-  local since = idle and (get_number('rung_ms') or 0) or flow(queue, 'at')
-  if NOW - math.max(since, flow(queue, 'probed')) < patience then
-    return nil
-  end
-  set_flow(queue, 'probes', probes + 1)
-  set_flow(queue, 'probed', NOW)
-  return 'silence'
-end
-
 -- The task, which is not running, leaves the lines and is due for nothing; a message of it
 -- may still be outstanding. Only prime suspects stand in lines of their own.
 local function leave_lines(queue, degree)
-  redis.call('ZREM', DUE, MEMBER)
+  leave(DUE, MEMBER)
   redis.call('HDEL', RECORD, 'due_ms', 'pending_reason')
-  redis.call('ZREM', in_fleet('ready', queue), MEMBER)
+  leave(in_fleet('ready', queue), MEMBER)
   if degree == PRIME then
-    redis.call('ZREM', in_fleet('suspects', queue), MEMBER)
-    redis.call('ZREM', in_fleet('aloud', queue), MEMBER)
+    leave(in_fleet('suspects', queue), MEMBER)
+    leave(in_fleet('aloud', queue), MEMBER)
   end
 end
 
 -- The task runs no more. While it did, it stood in no line and was due for nothing.
 local function leave_lease()
-  redis.call('ZREM', LEASES, MEMBER)
+  leave(LEASES, MEMBER)
 end
 
 -- Offers the conversation's next turn.

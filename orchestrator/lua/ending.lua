@@ -76,7 +76,8 @@ local function known_at_end()
 end
 
 -- Ends the task, with facts to be written along with the status; returns the doorbells of
--- the next turn and of the next suspect. `known` is what known_at_end has read, if it has.
+-- the next turn and of the next suspect. `known` is what known_at_end has read, if it has, and
+-- whether it is bare, without journal and budget account, and nobody follows.
 local function end_task(status, data, facts, known)
   facts, known = facts or {}, known or known_at_end()
   local agent, conversation, number = known.agent, known.conversation, text(known.events + 1)
@@ -100,12 +101,13 @@ local function end_task(status, data, facts, known)
   local cached, keyed = known.cached, known.keyed
   if cached then settle_cache(cached, status) end
   if keyed then settle_idempotency(keyed) end
-  redis.call('ZADD', ENDED, text(NOW + KEEP), MEMBER)
+  enter(ENDED, text(NOW + KEEP), MEMBER)
   if known.streamed then -- by steps or before them; nothing else brings a delta
-    redis.call('ZADD', FLEET .. 'deltas', text(NOW), MEMBER)
+    enter(FLEET .. 'deltas', text(NOW), MEMBER)
   end
-  for _, key in ipairs({RECORD, LOG, JOURNAL, RECORD .. ':budget'}) do
-    redis.call('PEXPIRE', key, text(KEEP + BACKSTOP))
+  local keys = {RECORD, LOG, JOURNAL, RECORD .. ':budget'}
+  for i = 1, known.is_bare and 2 or #keys do
+    redis.call('PEXPIRE', keys[i], text(KEEP + BACKSTOP))
   end
   if known.webhook then
     redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)
@@ -116,7 +118,7 @@ local function end_task(status, data, facts, known)
   if conversation and was_next then
     join(bells, wake_next_turn())
   end
-  return join(bells, wake_followers())
+  return known.is_unfollowed and bells or join(bells, wake_followers())
 end
 
 -- Ends the task for a reason of the store's own.
@@ -125,17 +127,6 @@ local function end_with_failure(status, code, message)
     cjson.encode({code = code, message = message, attempt = get_number('attempt')}))
   local data = cjson.encode({status = status, code = code, message = message})
   return end_task(status, data)
-end
-
-local function count_run(status, code, agent)
-  local health = HEALTH .. agent
-  if status == 'completed' then
-    redis.pcall('HINCRBY', health, 'successes', 1)
-    redis.pcall('HSET', health, 'last_success_ms', text(NOW))
-  elseif status ~= 'cancelled' then
-    redis.pcall('HINCRBY', health, 'failures', 1)
-    redis.pcall('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
-  end
 end
 
 local function cancelled_data()

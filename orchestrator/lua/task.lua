@@ -145,8 +145,8 @@ local function move(wanted, facts, status, ordinal, agent)
   end
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
-  redis.call('ZADD', LISTING .. wanted, ordinal, TASK_ID)
-  redis.call('ZREM', LISTING .. status, TASK_ID)
+  enter(LISTING .. wanted, ordinal, TASK_ID)
+  leave(LISTING .. status, TASK_ID)
   count_unfinished(status, agent, -1)
   if next(TRANSITIONS[wanted]) then
     count_unfinished(wanted, agent, 1)

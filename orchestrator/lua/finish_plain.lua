@@ -1,0 +1,53 @@
+-- Ends tasks that have an answer and bring no conversation turn and no last step, each for
+-- itself: status, result, end event and health. What many share is written once.
+--
+-- KEYS  task.lua's (of no task)
+-- ARGV  task.lua's (of no task), then of each task in words its id, fence, token, running
+--       time (ms) and '1' when partial; result (JSON); event data
+-- Returns for each {'finished', doorbells} or {'lost'}, or an error.
+
+local are_bare, has_followers = false, true
+
+local function finish(task)
+  local id, lease, ran, partial = string.match(task[1], '^(%S+) (%S+ %S*) (%d+) ([01])$')
+  turn_to(id)
+  local known = known_at_end()
+  if known.status ~= 'running' or not is_lease(lease, known.attempt, known.claim_token) then
+    if known.status == 'completed' and get('finished_fence') == lease then
+      settle()
+      return {'finished', wake_next_turn()}
+    end
+    return {'lost'}
+  end
+  known.is_bare = are_bare
+  known.is_unfollowed = not has_followers or redis.call('EXISTS', RECORD .. ':then') == 0
+  if known.suspect or known.conversation or not known.is_unfollowed then
+    settle()
+  end
+  known.ran = known.ran + tonumber(ran)
+  local facts = {'running_ms', text(known.ran), 'finished_fence', lease, 'partial', partial,
+    'result', task[2]}
+  if known.failed then
+    redis.call('HDEL', RECORD, 'failure')
+  end
+  count_run('completed', '', known.agent)
+  return {'finished', end_task('completed', task[3], facts, known)}
+end
+
+local tasks, answers, beside, followers = {}, {}, {}, {}
+for i = 6, #ARGV, 3 do
+  tasks[#tasks + 1] = {ARGV[i], ARGV[i + 1], ARGV[i + 2]}
+  local record = RECORDS .. string.match(ARGV[i], '^%S+')
+  beside[#beside + 1], beside[#beside + 2] = record .. ':journal', record .. ':budget'
+  followers[#tasks] = record .. ':then'
+end
+are_bare = redis.call('EXISTS', unpack(beside)) == 0
+has_followers = redis.call('EXISTS', unpack(followers)) > 0
+for i, task in ipairs(tasks) do
+  if not gathered then
+    gather()
+  end
+  answers[i] = answer_of(finish, task)
+end
+settle()
+return answers
