@@ -6,6 +6,7 @@ default, again. Knows no model.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -37,8 +38,8 @@ class _Form(NamedTuple):
 _forms: dict[tuple[object, ...], _Form] = {}
 """By model and names; there are as many as there are callers."""
 
-
 _all_named: dict[type[BaseModel], set[str]] = {}
+_NAMES_OF_A_CLASS = 30
 
 
 def _new_form(model: type[BaseModel], names: Collection[str]) -> _Form:
@@ -49,13 +50,36 @@ def _new_form(model: type[BaseModel], names: Collection[str]) -> _Form:
         if field.default_factory is not None
     }
     return _Form(
-        {
-            name: None if field.is_required() or name in factories else field.default
-            for name, field in fields.items()
-        },
+        _compact(
+            {
+                name: None
+                if field.is_required() or name in factories
+                else field.default
+                for name, field in fields.items()
+            }
+        ),
         tuple((name, make) for name, make in factories.items() if name not in names),
         shared(set(names)),
     )
+
+
+def _compact(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields in a dictionary whose copies share one table of their names.
+
+    A run holds many values, and a table of its own is half of one. The attributes of a
+    class's objects share one (PEP 412), which has room for thirty; each object takes a
+    place of it that is not used.
+    """
+
+    class Names:
+        pass
+
+    holder = Names()
+    for _ in range(_NAMES_OF_A_CLASS):
+        holder = Names()
+        for name, value in fields.items():
+            setattr(holder, name, value)
+    return min(vars(holder).copy(), fields, key=sys.getsizeof)
 
 
 def trusted(model: type[M], /, **values: Any) -> M:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conversations.conversation import ConversationConfig
@@ -23,8 +22,8 @@ class ConversationView:
     to_summarise: tuple[Message, ...] = ()
     """With `compaction: summarise`, what the window has left out since the newest
     summary, which comes first; empty when nothing was."""
-    seqs: Mapping[int, int] = field(default_factory=dict)
-    """The numbers of the window's messages, by the identity of each (`id`)."""
+    seqs: tuple[int, ...] = ()
+    """The numbers of the window's messages, in its order."""
 
     def messages(self, new_summary: Message | None = None) -> tuple[Message, ...]:
         """Return the window, with a new summary in the place of the old one."""
@@ -60,8 +59,8 @@ async def read_view(
         context_window=config.context_window,
         context_tokens=config.context_tokens,
     )
-    shown = set(map(id, window.messages))
-    seqs = {id(m.message): m.seq for m in messages if id(m.message) in shown}
+    numbers = {id(stored.message): stored.seq for stored in messages}
+    seqs = tuple(numbers[id(message)] for message in window.messages)
     covered = window.covered
     if config.compaction != "summarise" or window.cut <= covered:
         return ConversationView(window=window, config=config, seqs=seqs)

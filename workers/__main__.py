@@ -23,6 +23,8 @@ PROGRAM: Final = "-mworkers"
 """Celery starts this process again, on SIGHUP, as `python`, then `sys.argv`."""
 _PATCHING_POOLS: Final = ("eventlet", "gevent")
 _DETACH: Final = ("-D", "--detach")
+_USERS: Final = ("--uid", "--gid")
+_USERS_GIVEN: Final = ("--uid=", "--gid=")
 _DAEMON: Final = ("logfile", "pidfile", "uid", "gid", "umask", "executable", "hostname")
 
 
@@ -49,9 +51,15 @@ class WorkerCommand(CeleryCommand):  # type: ignore[misc]
 
     def invoke(self, ctx: Any) -> Any:
         """Start the worker, here or in the background."""
-        if ctx.params["detach"]:
-            return _run_in_background(ctx)
-        return super().invoke(ctx)
+        arguments = sys.argv[1:]
+        sys.argv[1:] = left_to_do(arguments)
+        if not ctx.params["detach"]:
+            return super().invoke(ctx)
+        if not set(_DETACH) & set(arguments):
+            ctx.fail(
+                "--detach must stand apart from other options, or no process stays"
+            )
+        return _run_in_background(ctx)
 
 
 def _with_supported_pools(option: Any) -> Any:
@@ -64,15 +72,22 @@ def _with_supported_pools(option: Any) -> Any:
 
 def _run_in_background(ctx: Any) -> Any:
     """Start this program again, detached; Celery would start `python -m celery`."""
-    arguments = [each for each in sys.argv[1:] if each not in _DETACH]
-    if len(arguments) == len(sys.argv[1:]):
-        ctx.fail("--detach must stand apart from other options, or no process stays")
-    return detach(
-        sys.executable,
-        [PROGRAM, *arguments],
-        app=app,
-        **{name: ctx.params[name] for name in _DAEMON},
-    )
+    options = {name: ctx.params[name] for name in _DAEMON}
+    return detach(sys.executable, list(sys.argv), app=app, **options)
+
+
+def left_to_do(arguments: Sequence[str]) -> list[str]:
+    """Leave out what a process that starts again finds done.
+
+    Whoever has become another user may not do so again, not even to the same one.
+    """
+    words, left = iter(arguments), list[str]()
+    for word in words:
+        if word in _USERS:
+            next(words, None)
+        elif word not in _DETACH and not word.startswith(_USERS_GIVEN):
+            left.append(word)
+    return left
 
 
 def main(arguments: Sequence[str]) -> NoReturn:

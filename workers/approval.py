@@ -73,7 +73,7 @@ class ShownText:
 
     def __init__(self, tools: ToolRegistry) -> None:
         self._tools = tools
-        self._checked: frozenset[str] = NONE
+        self._checked: tuple[str, ...] = ()
         self._prompt: Sequence[Message] = ()
         self._is_untrusted = False
 
@@ -94,7 +94,8 @@ class ShownText:
     def note_result(self, tool: Tool | None) -> None:
         """Note that a tool's result reaches the run."""
         if tool is not None:
-            self._checked |= {tool.name}
+            if tool.name not in self._checked:
+                self._checked = (*self._checked, tool.name)
             self._is_untrusted |= tool.reads_untrusted
 
     def _read(self) -> None:

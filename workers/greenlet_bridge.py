@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from orchestrator.loop_thread import LoopThread
 
@@ -24,6 +24,20 @@ class LoopGreenlet(greenlet):  # type: ignore[misc]
 
     refusal: BaseException | None = None
     """Raised by each further `await_`, once the loop waits no more for this code."""
+
+
+def given_by(resume: Callable[..., T], *values: object, **named: object) -> T:
+    """Resume a greenlet; return what it awaits next, or came to; raise what it raises.
+
+    Args:
+        resume: The greenlet's `switch` or `throw`.
+        values: What that takes.
+        named: The same.
+    """
+    given = resume(*values, **named)
+    if isinstance(given, GreenletExit):  # greenlet returns this one where it is raised
+        raise given
+    return given
 
 
 def await_(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import SoftTimeLimitExceeded
 
-from workers.greenlet_bridge import LoopGreenlet
+from workers.greenlet_bridge import LoopGreenlet, given_by
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Job:
         number: int,
         *,
         task_id: str,
-        call: Callable[[], Any],
+        call: partial[Any],
         callbacks: Callbacks,
         limits: Limits,
         surroundings: Surroundings,
@@ -117,11 +117,12 @@ class Job:
         if self.terminated:
             self._on_end(self)
             return
-        self._greenlet = LoopGreenlet(self._run)
+        call = self._call
+        self._greenlet = LoopGreenlet(call.func)
         self._greenlet.gr_context = self._context
         self._call_later(self._limits.soft, self._on_soft_limit)
         self._call_later(self._limits.hard, self._on_hard_limit)
-        self._step(self._greenlet, self._greenlet.switch)
+        self._step(self._greenlet, self._greenlet.switch, *call.args, **call.keywords)
 
     def _end(self) -> None:
         """Unwind the running task; Celery has settled it and hears nothing more."""
@@ -132,29 +133,32 @@ class Job:
         self._call_later(self._unwind_seconds, self._abandon)
         self._interrupt(TaskEnded("the task was ended by a limit or a revoke"))
 
-    def _run(self) -> None:
-        """Run the task in the greenlet and report how it went."""
-        try:
-            outcome = self._call()
-        except BaseException:  # noqa: BLE001 - a task must not end the loop
-            self._settle(partial(self._callbacks.failed, ExceptionInfo()))
-        else:
-            self._settle(partial(self._callbacks.succeeded, outcome))
-
     def _settle(self, report: Callable[[], object]) -> None:
         if not self._settled:
             self._settled = True
             self._report(report)
 
     def _step(
-        self, body: LoopGreenlet, resume: Callable[..., Any], *values: object
+        self,
+        body: LoopGreenlet,
+        resume: Callable[..., Any],
+        *values: object,
+        **named: object,
     ) -> None:
-        """Let the body run until it awaits or ends."""
-        coroutine = resume(*values)
-        if body.dead:
-            self._cancel_timers()
-            self._on_end(self)
-            return
+        """Let the body run until it awaits or ends; report how it ended."""
+        try:
+            given = given_by(resume, *values, **named)
+        except BaseException:  # noqa: BLE001 - a task must not end the loop
+            self._settle(partial(self._callbacks.failed, ExceptionInfo()))
+        else:
+            if not body.dead:
+                self._await(body, given)
+                return
+            self._settle(partial(self._callbacks.succeeded, given))
+        self._cancel_timers()
+        self._on_end(self)
+
+    def _await(self, body: LoopGreenlet, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._awaiting = self._loop.create_task(coroutine, context=self._context)
         self._awaiting.add_done_callback(partial(self._resume, body))
 

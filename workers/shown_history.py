@@ -18,12 +18,13 @@ class ShownHistory:
     """
 
     def __init__(self, view: ConversationView | None = None) -> None:
-        self._view = view  # keeps them, so that no other object takes their place
-        self._seqs = {} if view is None else view.seqs
+        self._view = view or ConversationView()
 
     def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
         """Return the numbers of the stored messages in a prompt, as first and last."""
-        placed = map(self._seqs.get, map(id, prompt))
+        window, seqs = self._view.window.messages, self._view.seqs
+        numbers = dict(zip(map(id, window), seqs, strict=False))
+        placed = map(numbers.get, map(id, prompt))
         found = sorted(filter(None, placed))  # they are counted from 1
         if found and found[-1] - found[0] == len(found) - 1:
             return [[found[0], found[-1]]]  # as most prompts show it, without a gap

@@ -146,7 +146,6 @@ class _ToolLoop:
         self._calls_left = usual if asked is None else min(usual, asked)
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
-        self._slots = asyncio.Semaphore(CONCURRENT_TOOL_CALLS)
         self._tools = (*tools, *self._options.specs) if self._calls_left else ()
         self._first_choice = self._options.first_choice()
 
@@ -344,8 +343,9 @@ class _ToolLoop:
         asked = len(completion.message.tool_calls)
         over_limit = asked > self._calls_left
         self._calls_left = max(0, self._calls_left - asked)
+        slots = asyncio.Semaphore(CONCURRENT_TOOL_CALLS)
         results = await gather_or_cancel(
-            self._call(call, refused.get(call.id)) for call in calls
+            self._call(call, refused.get(call.id), slots) for call in calls
         )
         self._turn.append(marked_as_client(completion.message, given))
         self._turn += [result.as_message() for result in results]
@@ -383,11 +383,13 @@ class _ToolLoop:
             refused[call.id] = refusal(call.id, "tool_call_limit", text)
         return refused
 
-    async def _call(self, call: ToolCall, refused: ToolResult | None) -> ToolResult:
+    async def _call(
+        self, call: ToolCall, refused: ToolResult | None, slots: asyncio.Semaphore
+    ) -> ToolResult:
         if refused is not None:
             return refused
         own = self._registry.names and call.name not in self._configured_names
-        async with self._slots:
+        async with slots:
             if self._ctx.wrapping_up:
                 return refusal(call.id, "soft_time_limit", "the time is over")
             try:

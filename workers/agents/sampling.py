@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from conversations.message import Message
-from conversations.trusted import changed
+from conversations.trusted import changed, trusted
 from orchestrator.agent_config import AgentConfig
 from workers.errors import AgentFailed
 from workers.llm.provider import CompletionRequest, ToolSpec
@@ -54,7 +54,8 @@ class Sampling(BaseModel):
     @cached_property
     def empty_request(self) -> CompletionRequest:
         """A request that asks nothing yet."""
-        return CompletionRequest(messages=(), **self.model_dump(exclude_none=True))
+        asked = self.model_dump(exclude_none=True)
+        return trusted(CompletionRequest, messages=(), **asked)
 
 
 def _asked(config: AgentConfig, parameters: JsonObject) -> JsonObject:

@@ -191,9 +191,8 @@ class ChatCompletionsProvider:
         first_byte = self._limits.first_byte_seconds if stream else total
         while True:
             dialect = self._dialects.get(model, self._dialect)
-            write = partial(
-                _written, request, model=model, dialect=dialect, stream=stream
-            )
+            # By place: a thousand that wait each keep theirs, and names take room.
+            write = partial(_streamed if stream else _whole, request, model, dialect)
             sent = await clock.bound(self._send(write), first_byte)
             if 200 <= sent.status < 300:
                 return Answer(
@@ -276,8 +275,11 @@ def _drop_frames(error: LLMError) -> None:
     error.__traceback__ = None
 
 
-def _written(
-    request: CompletionRequest, *, model: str, dialect: Dialect, stream: bool
-) -> bytes:
-    body = chat_body(request, model=model, dialect=dialect, stream=stream)
+def _whole(request: CompletionRequest, model: str, dialect: Dialect) -> bytes:
+    body = chat_body(request, model=model, dialect=dialect, stream=False)
+    return dumps(body).encode()
+
+
+def _streamed(request: CompletionRequest, model: str, dialect: Dialect) -> bytes:
+    body = chat_body(request, model=model, dialect=dialect, stream=True)
     return dumps(body).encode()

@@ -1,13 +1,16 @@
 """A value made of checked parts is the one that pydantic makes of them."""
 
+import sys
+
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from conversations.message import Message, Role, ToolCall
 from conversations.record import read_message, write_message
 from conversations.trusted import changed, trusted, whole
 from orchestrator.journal import Step, StepKind
 from orchestrator.task import Usage
+from workers.llm.provider import CompletionRequest
 
 
 def test_a_trusted_value_equals_the_checked_one_in_every_form():
@@ -41,6 +44,33 @@ def test_a_whole_value_equals_the_checked_one():
     assert made == checked
     assert made.model_dump_json() == checked.model_dump_json()
     assert made.model_fields_set == checked.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (Message, {"role": Role.USER, "content": "Who?"}),
+        (ToolCall, {"id": "call-1", "name": "look"}),
+        (CompletionRequest, {"messages": ()}),
+    ],
+)
+def test_values_share_one_table_of_the_names_of_their_fields(
+    model: type[BaseModel], named: dict[str, object]
+):
+    made = trusted(model, **named)
+    fields = dict(vars(made))
+    own = {**fields}
+    assert sys.getsizeof(vars(made)) <= 0.6 * sys.getsizeof(own)
+    again = changed(made, **dict.fromkeys(named))
+    assert sys.getsizeof(vars(again)) <= 0.6 * sys.getsizeof(own)
+    assert list(vars(made)) == list(model.model_fields)
+    assert vars(made) == vars(model(**named))
+
+
+def test_a_model_of_more_fields_than_can_be_shared_is_made_as_any_other():
+    names = [f"field_{n}" for n in range(60)]
+    model = create_model("Wide", **dict.fromkeys(names, (int, 0)))
+    assert trusted(model, field_59=1) == model(field_59=1)
 
 
 def test_a_changed_value_leaves_the_first_as_it_was():

@@ -11,7 +11,7 @@ import pytest
 from celery.bin.base import CLIContext
 from celery.bin.worker import worker
 
-from workers.__main__ import WorkerCommand
+from workers.__main__ import WorkerCommand, left_to_do
 from workers.app import app
 
 
@@ -94,3 +94,16 @@ def test_a_detach_that_the_next_process_would_repeat_is_refused() -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("Error: --detach must stand apart")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-D -c 2 --uid=nobody --gid=nogroup -l INFO",
+        "-c 2 --uid nobody -l INFO --detach --gid nogroup",
+        "-c 2 -l INFO",
+    ],
+)
+def test_a_worker_that_starts_again_becomes_no_user_twice(line: str) -> None:
+    """As another user it may not; Celery leaves `nobody` behind as a word."""
+    assert left_to_do(line.split()) == ["-c", "2", "-l", "INFO"]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from celery import signals
 from celery.worker import state
+from greenlet import GreenletExit
 from kombu.asynchronous import Hub
 
 from tests.unit.workers.pool_celery import pool_user
@@ -134,7 +135,7 @@ def test_an_error_in_a_callback_stops_nothing(
         assert "could not be told" in caplog.text
 
 
-@pytest.mark.parametrize("stop", [SystemExit(1), KeyboardInterrupt()])
+@pytest.mark.parametrize("stop", [SystemExit(1), KeyboardInterrupt(), GreenletExit()])
 def test_a_task_that_wants_to_end_the_process_only_fails(stop: BaseException) -> None:
     async def leave() -> None:
         raise stop

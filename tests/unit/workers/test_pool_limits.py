@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -177,7 +178,7 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
         job = Job(
             1,
             task_id="task",
-            call=body,
+            call=partial(body),
             callbacks=Callbacks(
                 accepted=told.accepted,
                 succeeded=told.succeeded,
