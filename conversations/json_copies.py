@@ -26,7 +26,7 @@ class CopiedOnce:
         """Take what checks a value; those of other `kinds` are none of the type."""
         self._check = check
         self._kinds = frozenset(kinds)
-        self._copiers = _copiers(max_depth)
+        self._copiers = copiers(max_depth)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -48,7 +48,7 @@ class CopiedOnce:
         return slow(value)
 
 
-def _copiers(max_depth: int) -> Mapping[type, Copy]:
+def copiers(max_depth: int) -> Mapping[type, Copy]:
     """What copies a value that stands so deep, by its type."""
 
     def of_object(value: dict[Any, Any], depth: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _copiers(max_depth: int) -> Mapping[type, Copy]:
             raise ValueError
         inner = depth + 1
         return {
-            _name(name): copiers[type(item)](item, inner)
+            _name(name): by_type[type(item)](item, inner)
             for name, item in value.items()
         }
 
@@ -64,9 +64,9 @@ def _copiers(max_depth: int) -> Mapping[type, Copy]:
         if depth >= max_depth:
             raise ValueError
         inner = depth + 1
-        return [copiers[type(item)](item, inner) for item in value]
+        return [by_type[type(item)](item, inner) for item in value]
 
-    copiers: Mapping[type, Copy] = {
+    by_type: Mapping[type, Copy] = {
         str: _text,
         int: _integer,
         float: _number,
@@ -75,7 +75,7 @@ def _copiers(max_depth: int) -> Mapping[type, Copy]:
         dict: of_object,
         list: of_list,
     }
-    return copiers
+    return by_type
 
 
 JSON_KINDS: Final = (str, int, float, bool, NoneType, dict, list)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, JsonValue, Strict
 from pydantic_core import from_json, to_json
 
-from conversations.json_copies import JSON_KINDS, CopiedOnce
+from conversations.json_copies import JSON_KINDS, CopiedOnce, copiers
 from conversations.shown_path import shown_path
 
 J = TypeVar("J", bound=JsonValue)
@@ -149,13 +149,37 @@ def written(
     return data.decode()
 
 
+_NESTED: Final = (dict, list, tuple)
+
+
 def copied(value: J) -> J:
     """A copy of plain JSON, with lists for tuples, that shares nothing changeable."""
     if isinstance(value, dict):
-        return cast("J", {name: copied(item) for name, item in value.items()})
+        return cast(
+            "J",
+            {
+                name: copied(item) if isinstance(item, _NESTED) else item
+                for name, item in value.items()
+            },
+        )
     if isinstance(value, (list, tuple)):
         return cast("J", [copied(item) for item in value])
     return value
+
+
+_COPIERS: Final = copiers(MAX_DEPTH)
+
+
+def checked_copy(value: object, *, path: str = "") -> JsonValue:
+    """A copy of a value that is plain JSON, as `copied` makes it.
+
+    Raises:
+        NotStorable: as `check_json`.
+    """
+    try:
+        return cast("JsonValue", _COPIERS[type(value)](value, 0))
+    except (KeyError, ValueError, RecursionError):
+        return copied(check_json(value, path=path))
 
 
 def size_of(value: object) -> int:

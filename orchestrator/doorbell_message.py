@@ -6,10 +6,13 @@ holds the two against each other. Knows no broker.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from conversations.json_value import dumps
 from orchestrator.celery_settings import RUN_TASK
+
+ORIGIN: Final = "celeriac"
+"""One text for all processes: one script in Redis."""
 
 
 def doorbell_message() -> str:
@@ -30,7 +33,7 @@ def doorbell_message() -> str:
         "parent_id": None,
         "argsrepr": "($TASK)",
         "kwargsrepr": "{tenant: $TENANT}",
-        "origin": "celeriac",  # one text for all processes: one script in Redis
+        "origin": ORIGIN,
         "ignore_result": True,
         "replaced_task_nesting": 0,
         "stamped_headers": None,

@@ -39,6 +39,7 @@ from orchestrator.task_specification import (
 
 _RESULT: Final = StoredForm(TaskResult, without=frozenset({"status", "executed_at"}))
 
+_STATUSES: Final = {status.value: status for status in TaskStatus}
 _FIRST_STATE: Final = {name: Task.model_fields[name].default for name in STATE_FIELDS}
 
 AWAITED_PREFIX: Final = "await:"
@@ -137,27 +138,28 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
 
 def _state(fields: Mapping[str, str]) -> dict[str, object]:
     finished_at = find_instant(fields, "finished_ms")
+    get = fields.get
     return {
-        "status": TaskStatus(fields["status"]),
+        "status": _STATUSES[fields["status"]],
         "attempt": int(fields["attempt"]),
-        "failed_attempts": int(fields.get("failed_attempts", 0)),
-        "crashes": int(fields.get("crashes", 0)),
+        "failed_attempts": int(get("failed_attempts", 0)),
+        "crashes": int(get("crashes", 0)),
         "suspect": "suspect" in fields,
-        "worker": fields.get("worker"),
+        "worker": get("worker"),
         "created_at": instant(fields["created_ms"]),
         "due_at": find_instant(fields, "due_ms"),
         "started_at": find_instant(fields, "started_ms"),
         "finished_at": finished_at,
         "cancel_requested_at": find_instant(fields, "cancel_requested_ms"),
-        "running_seconds": int(fields.get("running_ms", 0)) / 1000,
-        "pending_reason": fields.get("pending_reason"),
+        "running_seconds": int(get("running_ms", 0)) / 1000,
+        "pending_reason": get("pending_reason"),
         "awaiting": _awaiting(fields),
-        "unknown_outcomes": int(fields.get("unknown_outcomes", 0)),
-        "maybe_paid": int(fields.get("maybe_paid", 0)),
-        "webhook_attempts": int(fields.get("webhook_attempts", 0)),
+        "unknown_outcomes": int(get("unknown_outcomes", 0)),
+        "maybe_paid": int(get("maybe_paid", 0)),
+        "webhook_attempts": int(get("webhook_attempts", 0)),
         "webhook_delivered_at": find_instant(fields, "webhook_delivered_ms"),
-        "webhook_error": fields.get("webhook_error"),
-        "traceparent": fields.get("traceparent"),
+        "webhook_error": get("webhook_error"),
+        "traceparent": get("traceparent"),
         "result": _result(fields, finished_at),
         "failure": _failure(fields),
     }
@@ -188,7 +190,7 @@ def _result(
     return trusted(
         TaskResult,
         **_RESULT.read(fields["result"]),
-        status=TaskStatus(fields["status"]),
+        status=_STATUSES[fields["status"]],
         executed_at=finished_at,
     )
 
@@ -210,7 +212,7 @@ def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
     try:
         result = _result(fields, find_instant(fields, "finished_ms"))
         last = int(fields["events"]) - 1
-        return TaskEnd(TaskStatus(fields["status"]), result, last)
+        return TaskEnd(_STATUSES[fields["status"]], result, last)
     except (KeyError, ValueError) as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from conversations.json_value import check_identifier
-from conversations.trusted import trusted
+from conversations.trusted import whole
 from orchestrator.stored_form import StoredForm
 from orchestrator.task import Task
 
@@ -66,8 +66,14 @@ _ALIKE: Final = tuple(name for name in _TOLD if name not in {*_OWN, *_VARIED})
 """What tasks that are submitted one after the other mostly have in common."""
 _varied_of: Final = itemgetter(*_VARIED)
 _alike_of: Final = itemgetter(*_ALIKE)
-_IDENTIFIERS: Final = ("id", "tenant", "agent_name", "conversation_id", "queue")
-"""Fields that keys are made of."""
+_shared_identifiers_of: Final = itemgetter(
+    "tenant", "agent_name", "conversation_id", "queue"
+)
+"""Fields that keys are made of, as the id is; many tasks share them."""
+_MOST_SEEN: Final = 1000
+_seen: Final[set[str]] = set()
+"""Some that were found to be identifiers."""
+_BLANK: Final[dict[str, Any]] = dict.fromkeys(Task.model_fields)
 
 
 def specification(task: Task) -> str:
@@ -112,7 +118,15 @@ def specified_task(text: str, state: dict[str, object]) -> Task:
         ValueError: it is none that this release can read.
     """
     given = _FORM.read(text)
-    for name in _IDENTIFIERS:
-        if given[name] is not None:
-            check_identifier(given[name])
-    return trusted(Task, **given, **state)
+    check_identifier(given["id"])
+    for value in _shared_identifiers_of(given):
+        if value is not None and value not in _seen:
+            _see(value)
+    return whole(Task, _BLANK | given | state)
+
+
+def _see(identifier: str) -> None:
+    check_identifier(identifier)
+    if len(_seen) >= _MOST_SEEN:
+        _seen.clear()
+    _seen.add(identifier)

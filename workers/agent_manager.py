@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Collection
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, NamedTuple, Protocol
 
-from conversations.json_value import JsonObject, check_json, check_text, copied
+from conversations.json_value import JsonObject, check_text, checked_copy, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import ConversationView
-from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
+from orchestrator.agent_config import AgentConfig, AgentInfo
 from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
@@ -30,6 +29,7 @@ from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
 from workers.llm.run_provider import RunProvider, UngovernedProvider
 from workers.prompt_tokens import counted
+from workers.registered_agent import RegisteredAgent
 from workers.retry import describe
 from workers.run import Run
 from workers.run_context import JournaledRunContext
@@ -127,14 +127,6 @@ class AgentManager(Protocol):
         ...
 
 
-@dataclass
-class _Registered:
-    config: AgentConfig
-    agent: Agent
-    is_ours: bool
-    health: AgentHealth = field(default_factory=lambda: AgentHealth(served=True))
-
-
 class LocalAgentManager:
     """The agents of this process."""
 
@@ -159,7 +151,7 @@ class LocalAgentManager:
         self._governor = governor
         self._tools = tools
         self._strict_tools = strict_tools
-        self._agents: dict[str, _Registered] = {}
+        self._agents: dict[str, RegisteredAgent] = {}
         self._asking_at_once: frozenset[str] = frozenset()
 
     def register_agent(self, config: AgentConfig, agent: Agent | None = None) -> None:
@@ -181,7 +173,7 @@ class LocalAgentManager:
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})
         self._warn_of_a_twin(config, is_ours=is_ours)
-        self._agents[config.name] = _Registered(config, agent, is_ours)
+        self._agents[config.name] = RegisteredAgent(config, agent, is_ours)
         asks = type(agent) is LLMAgent and self._may_ask_at_once(config)
         others = self._asking_at_once - {config.name}
         self._asking_at_once = others | ({config.name} if asks else set())
@@ -245,9 +237,9 @@ class LocalAgentManager:
         except GateClosed:
             raise
         except Exception as exc:
-            entry.health = _failed(entry.health, describe(exc, attempt=0).code)
+            entry.note_failure(describe(exc, attempt=0).code)
             raise
-        entry.health = _succeeded(entry.health)
+        entry.note_success()
         result = _result_of(start.run.task, answer, context.stats())
         if start.run.task.conversation_id is None:
             return Execution(result=result, turn=())
@@ -263,7 +255,7 @@ class LocalAgentManager:
             start.run.task, config, may_park=is_stored, may_owe=is_stored
         )
 
-    def _find(self, name: str) -> _Registered:
+    def _find(self, name: str) -> RegisteredAgent:
         entry = self._agents.get(name)
         if entry is None:
             raise AgentNotFound(name, nearest=nearest_names(name, self._agents))
@@ -299,8 +291,12 @@ def _named(given: object) -> str:
 
 def _own(config: AgentConfig) -> AgentConfig:
     """Return what an agent of a user's may change in place: no later run sees it."""
-    names = ("parameters", "options", "output_schema")
-    return changed(config, **{name: copied(getattr(config, name)) for name in names})
+    return changed(
+        config,
+        parameters=copied(config.parameters),
+        options=copied(config.options),
+        output_schema=copied(config.output_schema),
+    )
 
 
 def _running(run: Awaitable[AgentResult]) -> Awaitable[AgentResult]:
@@ -342,7 +338,7 @@ def _result_of(task: Task, answer: AgentResult, stats: TaskStats) -> TaskResult:
     if kinds != (str, StopReason, bool):
         return TaskResult(**fields)
     check_text(answer.content, path="content")
-    fields["output"] = copied(check_json(answer.output, path="output"))
+    fields["output"] = checked_copy(answer.output, path="output")
     return trusted(TaskResult, **fields)
 
 
@@ -365,7 +361,7 @@ def _input_of(
     )
 
 
-def _ends_with_answer(entry: _Registered, agent_input: AgentInput) -> bool:
+def _ends_with_answer(entry: RegisteredAgent, agent_input: AgentInput) -> bool:
     """Whether nobody's code but ours comes after an answer without calls.
 
     Such an answer's record may go with the run's end. A schema is somebody's code too:
@@ -382,17 +378,3 @@ def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...
     if not answer.content.strip():
         return asked
     return (*asked, Message(role=Role.ASSISTANT, content=answer.content))
-
-
-def _succeeded(health: AgentHealth) -> AgentHealth:
-    now = datetime.now(UTC)
-    return changed(health, successes=health.successes + 1, last_success_at=now)
-
-
-def _failed(health: AgentHealth, code: str) -> AgentHealth:
-    return changed(
-        health,
-        failures=health.failures + 1,
-        last_failure_at=datetime.now(UTC),
-        last_failure_code=code,
-    )

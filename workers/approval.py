@@ -117,8 +117,8 @@ class Approvals:
         self._run = run
         self._read_at = journal.read_at
         self._decisions = {each.key: each for each in journal.decisions}
-        self._given = NONE.union(step.key for step in journal.steps) or NONE
-        marked = (each.key for each in journal.starts)
+        self._given = NONE.union([step.key for step in journal.steps]) or NONE
+        marked = [each.key for each in journal.starts]
         self._begun = NONE.union(marked, self._decisions) or NONE
         self.shown = ShownText(tools)
 

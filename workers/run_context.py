@@ -7,7 +7,6 @@ steps again that works, and begins concurrent steps, in the same way on every at
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -99,7 +98,8 @@ class JournaledRunContext:
         self._steps = Steps({step.key: step for step in journal.steps})
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
-        llm.allow_budget(self._spent.times)
+        if self._spent.times > 1:
+            llm.allow_budget(self._spent.times)
         self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
@@ -111,8 +111,8 @@ class JournaledRunContext:
         self._said: str | None = None
         self.ends_with_answer = False
         """Whether only our own code runs after a completion without calls."""
-        self._names: Counter[str] = Counter()
-        self.tools: tuple[ToolSpec, ...] = tuple(tools.specs(config.tools))
+        self._names: dict[str, int] = {}
+        self.tools: tuple[ToolSpec, ...] = tools.specs(config.tools)
 
     @property
     def task(self) -> Task:
@@ -344,8 +344,8 @@ class JournaledRunContext:
     async def step(
         self, name: str, function: Callable[[], Awaitable[JsonValue]]
     ) -> JsonValue:
-        self._names[name] += 1
-        key = f"step:{name}:{self._names[name]}"
+        number = self._names[name] = self._names.get(name, 0) + 1
+        key = f"step:{name}:{number}"
         if (done := self._steps.get(key)) is not None:
             return done.outcome
         started = monotonic()

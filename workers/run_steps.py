@@ -6,7 +6,7 @@ Their parts are values that were checked when they were made, so most are not ag
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
@@ -17,6 +17,8 @@ from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion
+
+_NOTHING: Final = Usage()
 
 
 class Taken(NamedTuple):
@@ -121,7 +123,7 @@ def stats_of(
     kinds = [step.kind for step in steps]
     return trusted(
         TaskStats,
-        usage=Usage.sum_of([step.usage for step in steps]),
+        usage=Usage.sum_of([step.usage for step in steps]) if kinds else _NOTHING,
         completions=kinds.count(StepKind.COMPLETION),
         tool_calls=kinds.count(StepKind.TOOL_CALL),
         running_seconds=running_seconds,

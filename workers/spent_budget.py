@@ -25,11 +25,11 @@ class SpentBudget:
     def __init__(self, run: Run, journal: Journal) -> None:
         self._run = run
         self._decisions = {each.key: each for each in journal.decisions}
-        steps = {step.key: step for step in journal.steps}
         self.times = 1
         """How often this run may spend each of its budgets."""
         self._wraps_up = False
-        while (step := steps.get(self._key)) is not None:
+        steps = {step.key: step for step in journal.steps}
+        while steps and (step := steps.get(self._key)) is not None:
             self._obey(Action(str(step.outcome)))
 
     async def decided(self, spent: BudgetExceeded, *, record: Record) -> None:

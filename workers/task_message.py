@@ -21,6 +21,7 @@ MAX_NAME_CHARACTERS = 255
 """Of ids, task names and delivery tags."""
 MAX_LABEL_CHARACTERS = 2048
 """Of what is only shown: Celery cuts argsrepr at 1024."""
+TRACE_LABELS = ("traceparent", "tracestate", "baggage")
 KEPT_LABELS = (
     "shadow",
     "argsrepr",
@@ -28,9 +29,7 @@ KEPT_LABELS = (
     "origin",
     "root_id",
     "parent_id",
-    "traceparent",
-    "tracestate",
-    "baggage",
+    *TRACE_LABELS,
 )
 """Headers passed on when they are text: shown, or linking a trace."""
 
@@ -55,6 +54,11 @@ class TaskCall:
     labels: dict[str, str]
     ignore_result: bool | None
     priority: int
+
+    def own_headers(self) -> dict[str, str]:
+        """Headers that are none of Celery's, which it would look for in all of them."""
+        labels = self.labels
+        return {name: labels[name] for name in TRACE_LABELS if name in labels}
 
 
 def parse_task_call(raw: bytes, *, accept: Container[str] | None) -> TaskCall:

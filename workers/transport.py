@@ -23,8 +23,9 @@ from kombu.transport import virtual
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.json import dumps, loads
 
+from workers.doorbell import read_task_call
 from workers.listeners import Listeners
-from workers.task_message import MalformedMessage, TaskCall, parse_task_call
+from workers.task_message import MalformedMessage, TaskCall
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class TaskMessage(virtual.Message):  # type: ignore[misc]
                 "id": call.id,
                 "task": call.name,
                 "ignore_result": call.ignore_result,
+                "headers": call.own_headers(),
             },
             channel=channel,
         )
@@ -253,7 +255,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
     ) -> None:
         queue = self.queue_of(key)
         try:
-            call = parse_task_call(raw, accept=self.accept_tasks)
+            call = read_task_call(raw, accept=self.accept_tasks)
         except MalformedMessage as exc:
             self._quarantine(queue, raw, reason=exc.reason, why=str(exc))
             return
