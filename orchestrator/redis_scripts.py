@@ -184,7 +184,7 @@ class RedisScripts:
             answers: list[Any] = []
             if self._loads:
                 answers = await self._pipeline.send_joint(self._head_of(shared), own)
-            if not answers or _is_missing(answers[0]):
+            if not answers or _concerns_the_call(answers[0]):
                 name, keys, arguments = shared
                 alone = ScriptCall(name, keys, (*arguments, *own))
                 (found,) = await self._run_batch([alone])
@@ -339,6 +339,14 @@ def _is_missing(answer: Any) -> bool:
     return isinstance(answer, NoScriptError) or any(
         words in str(answer) for words in _MISSING
     )
+
+
+def _concerns_the_call(answer: Any) -> bool:
+    """Whether a caller is better answered alone.
+
+    What one task holds may be no text, which makes the answer of all unreadable.
+    """
+    return isinstance(answer, UnicodeError) or _is_missing(answer)
 
 
 def _none_if_failed(call: ScriptCall, answer: Any) -> Any:

@@ -35,7 +35,7 @@ end
 local function write_unfinished(field, by)
   local value = redis.pcall('HINCRBY', METRICS, field, string.format('%d', by))
   if value == by and by > 0 then
-    redis.call('SADD', TENANTS, ARGV[1])
+    redis.pcall('SADD', TENANTS, ARGV[1])
   elseif value == 0 then
     redis.call('HDEL', METRICS, field)
   end

@@ -176,7 +176,8 @@ end
 
 -- How many prime suspects a worker may run when this is one of them.
 local function company_of(member)
-  return tonumber(redis.call('HGET', record_of(member), 'company') or nil) or 1
+  local company = redis.pcall('HGET', record_of(member), 'company')
+  return type(company) == 'string' and tonumber(company) or 1
 end
 
 local function was_refused(aloud, member)
@@ -213,8 +214,8 @@ local function refill_suspects(queue, bells)
       break
     end
     redis.call('ZREM', line, member)
-    local bell = ring(member)
-    if bell then
+    local is_read, bell = pcall(ring, member)
+    if is_read and bell then
       loud = loud + redis.call('ZADD', aloud, text(NOW + SUSPECT_PATIENCE), member)
       bells[#bells + 1] = bell
     end
@@ -241,13 +242,14 @@ local function first_in_line(queue, most)
 end
 
 -- Rings for those in line while there is room; returns their doorbells. Reads what may be
--- gathered.
+-- gathered. One whose record is damaged must not take the others out of the line with it, nor
+-- fail whoever made room; a sweep will meet it.
 local function refill(queue)
   local bells, new, members, looks = {}, {}, {}, {}
   refill_suspects(queue, bells)
   for _, member in ipairs(first_in_line(queue, math.min(room(queue), REFILL_AT_ONCE))) do
-    local bell, instant = bell_of(member)
-    if bell then
+    local is_read, bell, instant = pcall(bell_of, member)
+    if is_read and bell then
       local place = #new + 1
       new[place], members[place] = bell, member
       looks[2 * place - 1], looks[2 * place] = instant, member

@@ -1,20 +1,19 @@
 -- The end of what gathering.lua begins; comes after messages.lua. It changes nothing by
 -- itself.
 
-local function write_successes(agent, by)
-  local health = HEALTH .. agent
+local function write_successes(health, by)
   redis.pcall('HINCRBY', health, 'successes', by)
   redis.pcall('HSET', health, 'last_success_ms', text(NOW))
 end
 
 -- Counts how a run ended for its agent's health.
 local function count_run(status, code, agent)
+  local health = HEALTH .. agent
   if status == 'completed' and gathered then
-    gathered.successes[agent] = (gathered.successes[agent] or 0) + 1
+    gathered.successes[health] = (gathered.successes[health] or 0) + 1
   elseif status == 'completed' then
-    write_successes(agent, 1)
+    write_successes(health, 1)
   elseif status ~= 'cancelled' then
-    local health = HEALTH .. agent
     redis.pcall('HINCRBY', health, 'failures', 1)
     redis.pcall('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
   end
@@ -44,8 +43,8 @@ local function settle()
   for field, by in pairs(all.counts) do
     count(field, by)
   end
-  for agent, by in pairs(all.successes) do
-    write_successes(agent, by)
+  for health, by in pairs(all.successes) do
+    write_successes(health, by)
   end
   for queue, newest in pairs(all.taken) do
     note_taken(queue, newest)

@@ -137,13 +137,15 @@ end
 
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses. `facts`, names and values, are
--- written along with the status; who has read the three that stand behind gives them.
+-- written along with the status; who has read the three that stand behind gives them. What
+-- is no place in a listing would take those of all that are gathered with it.
 local function move(wanted, facts, status, ordinal, agent)
   if not status then
     status, ordinal, agent = unpack(
       redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
   end
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
+  assert(string.find(ordinal or '', '^%d+$'), 'the record has lost its ordinal')
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
   enter(LISTING .. wanted, ordinal, TASK_ID)
   leave(LISTING .. status, TASK_ID)

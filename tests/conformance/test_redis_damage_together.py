@@ -1,0 +1,165 @@
+"""What is damaged of one task is no other one's trouble, though one call serves both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import Claim, Lease
+from orchestrator.task import Task
+from tests.conformance.task_steps import completed, submitted, try_claim
+
+BRIEF_SECONDS = 0.2
+"""A lease that is not worth asking again for."""
+LISTING = "celeriac:default:tasks:status:"
+METRICS = "celeriac:default:metrics"
+NO_TEXT = b"\xff\xfe"
+Damage = Callable[[Redis, str], Awaitable[Any]]
+
+
+def field(name: str, value: str | bytes) -> Damage:
+    return lambda client, key: client.hset(key, name, value)
+
+
+def without(name: str) -> Damage:
+    return lambda client, key: client.hdel(key, name)
+
+
+def foreign(part: str) -> Damage:
+    async def write(client: Redis, key: str) -> None:
+        await client.delete(key + part)
+        await client.set(key + part, "foreign")
+
+    return write
+
+
+DAMAGES: dict[str, Damage] = {
+    "record": foreign(""),
+    "log": foreign(":events"),
+    "journal": foreign(":journal"),
+    "followers": foreign(":then"),
+    "field that is no text": field("more", NO_TEXT),
+    "ordinal": without("ordinal"),
+    "ordinal that is a word": field("ordinal", "first"),
+    "ordinal that is no number": field("ordinal", "nan"),
+    "ordinal with a space": field("ordinal", " 1"),
+    "agent": without("agent"),
+    "queue": without("queue"),
+    "instant": field("created_ms", "never"),
+    "status": field("status", "odd"),
+    "attempt": field("attempt", "x"),
+}
+
+
+async def together(calls: Iterable[Awaitable[Any]]) -> list[Any]:
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def ended(store: RedisTaskStore, leases: Iterable[Lease]) -> list[Any]:
+    return await together(
+        store.finish(lease, completed(lease), running_seconds=0) for lease in leases
+    )
+
+
+async def claimed(store: RedisTaskStore, tasks: Iterable[Task]) -> list[Any]:
+    return await together(
+        try_claim(store, task, lease_seconds=BRIEF_SECONDS) for task in tasks
+    )
+
+
+async def places(client: Redis, key: str) -> set[str]:
+    return {member.split()[-1] for member in await client.zrange(key, 0, -1)}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+async def test_neighbours_of_a_damaged_task_begin_as_ever(
+    client: Redis, damage: Damage
+) -> None:
+    store = RedisTaskStore(client)
+    tasks = [await submitted(store) for _ in range(5)]
+    others = {task.id for task in tasks} - {tasks[2].id}
+    await damage(client, redis_keys.record("default", tasks[2].id))
+    claims = await claimed(store, tasks)
+    assert [type(each) for each in claims if each is not claims[2]] == [Claim] * 4
+    assert await places(client, f"{LISTING}running") >= others
+    assert await places(client, redis_keys.LEASES) >= others
+    assert not await places(client, f"{LISTING}pending") & others
+    assert not await places(client, redis_keys.DUE) & others
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+async def test_neighbours_of_a_damaged_task_end_as_ever(
+    client: Redis, damage: Damage
+) -> None:
+    store = RedisTaskStore(client)
+    tasks = [await submitted(store) for _ in range(5)]
+    others = {task.id for task in tasks} - {tasks[2].id}
+    leases = [claim.lease for claim in await claimed(store, tasks)]
+    await damage(client, redis_keys.record("default", tasks[2].id))
+    answers = await ended(store, leases)
+    assert [each for place, each in enumerate(answers) if place != 2] == [()] * 4
+    assert await places(client, f"{LISTING}completed") >= others
+    assert await places(client, redis_keys.ENDED) >= others
+    assert not await places(client, f"{LISTING}running") & others
+    assert not await places(client, redis_keys.LEASES) & others
+    health = await client.hgetall(redis_keys.health("researcher"))
+    assert int(health["successes"]) >= len(others)
+
+
+async def test_a_task_without_its_ordinal_is_left_as_it_was(client: Redis) -> None:
+    store = RedisTaskStore(client)
+    task = await submitted(store)
+    record = redis_keys.record("default", task.id)
+    await client.hdel(record, "ordinal")
+    before = await client.hgetall(record)
+    await claimed(store, [task])
+    assert await client.hgetall(record) == before
+    assert await places(client, redis_keys.LEASES) == set()
+
+
+@pytest.mark.parametrize("key", [METRICS, "celeriac:_fleet:tenants"])
+async def test_what_cannot_be_counted_keeps_nobody_from_his_task(
+    client: Redis, key: str
+) -> None:
+    store = RedisTaskStore(client)
+    tasks = [await submitted(store) for _ in range(3)]
+    await client.delete(key)
+    await client.set(key, "foreign")
+    claims = await claimed(store, tasks)
+    assert [type(each) for each in claims] == [Claim] * 3
+    assert await ended(store, [each.lease for each in claims]) == [()] * 3
+
+
+@pytest.mark.parametrize("damage", [foreign(""), field("priority", "x")])
+async def test_a_damaged_task_takes_no_other_out_of_the_line(
+    client: Redis, damage: Damage
+) -> None:
+    store = RedisTaskStore(client, dispatch_window=4)
+    tasks = [await submitted(store) for _ in range(9)]
+    rung, ready = (f"celeriac:_fleet:{kind}:celeriac" for kind in ("rung", "ready"))
+    assert len(await places(client, ready)) == 5
+    await damage(client, redis_keys.record("default", tasks[5].id))
+    claims = await claimed(store, tasks[:4])
+    assert [type(each) for each in claims] == [Claim] * 4
+    in_line = await places(client, rung) | await places(client, ready)
+    assert in_line >= {tasks[place].id for place in (4, 6, 7, 8)}
+    told = [bell.task_id for each in claims for bell in each.doorbells]
+    assert len(told) >= 3
+    assert told == [tasks[place].id for place in (4, 6, 7, 8)][: len(told)]
+
+
+async def test_a_damaged_suspect_keeps_nobody_from_his_task(client: Redis) -> None:
+    store = RedisTaskStore(client)
+    tasks = [await submitted(store) for _ in range(3)]
+    gone, line = await submitted(store), "celeriac:_fleet:suspects:celeriac"
+    await client.zadd(line, {redis_keys.member("default", gone.id): 1})
+    await foreign("")(client, redis_keys.record("default", gone.id))
+    claims = await claimed(store, tasks)
+    assert [type(each) for each in claims] == [Claim] * 3
+    assert await client.zcard(line) == 0
