@@ -36,6 +36,11 @@ class RedisLine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._server.sockets:
+            loop.remove_reader(listener.fileno())
+        for _ in range(2):  # as in workers/llm/double.py
+            await asyncio.sleep(0)
         self._server.close()
         for writer in tuple(self._writers):
             writer.transport.abort()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +222,16 @@ def _greet(redis: RedisServer, state: Path) -> None:
         click.echo(f"up       | {where}: export REDIS_URL={redis.url}")
 
 
+def _tell_scripted(double: Mapping[str, str]) -> None:
+    """Say that no model is called, and how a worker of one's own asks none either."""
+    click.echo("up       | the endpoint is scripted: no model is called")
+    variables = " ".join(f"{name}={value}" for name, value in double.items())
+    click.echo(
+        "up       | a worker that you start beside these asks the configured one,"
+        f" unless started with: {variables} celeriac worker"
+    )
+
+
 async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
     """Keep the processes running until a signal ends them."""
     stopping = asyncio.Event()
@@ -234,8 +244,9 @@ async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
         environment["CELERIAC_HTTP__FLOWER_URL"] = fleet.flower_url
     async with AsyncExitStack() as stack:
         if scripted:
-            environment |= await stack.enter_async_context(open_double())
-            click.echo("up       | the endpoint is scripted: no model is called")
+            double = await stack.enter_async_context(open_double())
+            environment |= double
+            _tell_scripted(double)
         ready = asyncio.create_task(tell_ready(settings, workers=fleet.workers))
         notes = [ready]
         if not scripted:

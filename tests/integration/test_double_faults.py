@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
+from socket import create_connection
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,6 +23,7 @@ from workers.errors import (
     RequestRejected,
     StreamTruncated,
 )
+from workers.llm.double import Double
 from workers.llm.double_script import FAULTS, HttpReply, InvalidScript, read_script
 
 OUTCOMES: dict[str, type[LLMError] | tuple[type[LLMError], ...]] = {
@@ -133,3 +138,17 @@ def test_a_test_s_double_takes_files(tmp_path: Path):
         assert bench.problems() == []
     finally:
         bench.close()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_whoever_connects_while_it_ends_is_hung_up_on(turns: int):
+    """In whichever turn of the event loop; else its transport stays behind, open."""
+    double = Double()
+    async with double:
+        late = create_connection(("127.0.0.1", urlsplit(double.url).port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with late:
+        late.settimeout(10)
+        with suppress(ConnectionResetError):
+            assert await asyncio.to_thread(late.recv, 1) == b""

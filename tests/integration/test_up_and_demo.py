@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.integration.cli_stand import (
 )
 from tests.stand import Stand, wait_until
 from workers.llm.double_script import HttpReply
+from workers.llm.reply_body import OWNER
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -118,6 +120,12 @@ def test_up_serves_the_agents_of_an_included_module_and_complains_of_nothing(
         wait_until(lambda: "| ready: " in log.read_text(), 60, log.read_text)
         stand.redis_url = ""  # commands find the running one by themselves
         assert "desk" in celeriac("agents")[1]
+        given = re.search(r"started with: (.+) celeriac worker", log.read_text())
+        assert given is not None
+        beside = dict(each.split("=", 1) for each in given[1].split())
+        models = httpx.get(f"{beside['CELERIAC_LLM__BASE_URL']}/models").json()
+        assert models["data"][0]["owned_by"] == OWNER
+        assert beside["CELERIAC_LLM__API_KEY"] == "null"
         code, out, err = celeriac("submit", "desk", "Where is A-17?")
         assert (code, bool(out.strip())) == (0, True), err
         workers = f"http://127.0.0.1:{unused_tcp_port}/api/workers"

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from socket import create_server
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +39,9 @@ from workers.llm.reply_body import FINGERPRINT, OWNER, chunk_bodies, whole_body
 
 HEADER = "x-celeriac-double"
 _PARENT_CHECK_SECONDS = 0.5
+_BACKLOG = 2048
+_TURNS_OF_A_CONNECTION = 2
+"""Of the event loop, from its acceptance until its server knows it."""
 _HIGHEST_PORT = 65535
 _EX_USAGE = 2
 _PADDING = b" " * 64 * 1024
@@ -103,8 +107,9 @@ class Double:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=2048).start()
-        self._port = self._runner.addresses[0][1]
+        self._listener = create_server(("127.0.0.1", self._port), backlog=_BACKLOG)
+        await web.SockSite(self._runner, self._listener, backlog=_BACKLOG).start()
+        self._port = self._listener.getsockname()[1]
         return self
 
     async def __aexit__(
@@ -113,6 +118,11 @@ class Double:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # asyncio leaves a connection open that it accepts while its server closes
+        # (https://github.com/python/cpython/issues/109564): they are ours first.
+        asyncio.get_running_loop().remove_reader(self._listener)
+        for _ in range(_TURNS_OF_A_CONNECTION):
+            await asyncio.sleep(0)
         await self._runner.cleanup()
 
     def _application(self) -> web.Application:
