@@ -32,6 +32,8 @@ LONGEST_COOL_DOWN_SECONDS: Final = 60.0
 """Of those that doubled; a wait that the endpoint names is obeyed whole."""
 FORGET_SECONDS: Final = 120.0
 """Trouble that showed no sign for so long is over; lua/gate.lua has the same."""
+MOST_SHARES: Final = 10_000
+"""Tenants of one gate that are told apart; one that is never quiet forgets others."""
 WINDOW_PARTS: Final = 60
 """A window is counted in parts; it is longer by one, so that what is let through late
 in a part cannot arrive within another's minute."""

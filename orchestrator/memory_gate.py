@@ -15,6 +15,7 @@ from orchestrator.gate import (
     FORGET_SECONDS,
     LEASE_SECONDS,
     LONGEST_COOL_DOWN_SECONDS,
+    MOST_SHARES,
     PLACE_SECONDS,
     PROBE_SECONDS,
     WAITER_SECONDS,
@@ -31,9 +32,6 @@ from orchestrator.gate import (
 )
 
 _Task = tuple[str, str]
-MOST_SHARES = 10_000
-"""Tenants whose shares a gate remembers: in Redis all go when nobody has called for a
-day, here the process may never be so quiet."""
 
 
 @dataclass

@@ -83,6 +83,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self.loop = GreenletLoop("celeriac-pool")
         self._surroundings = Surroundings(
             loop=self.loop.loop,
+            greenlets=self.loop.greenlets,
             report=self._report,
             note=self._loop_note,
             on_end=self._loop_on_end,

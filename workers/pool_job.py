@@ -19,7 +19,7 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import SoftTimeLimitExceeded
 
-from workers.greenlet_bridge import LoopGreenlet, given_by
+from workers.greenlet_bridge import Ended, Greenlets, LoopGreenlet, given_by
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Surroundings:
     """What the jobs of one pool share."""
 
     loop: asyncio.AbstractEventLoop
+    greenlets: Greenlets
     report: Callable[[Callable[[], object]], None]
     """Have this called on Celery's thread, in order."""
     note: Callable[[Callable[[], object]], None]
@@ -91,6 +92,7 @@ class Job:
         self._report = surroundings.report
         self._note = surroundings.note
         self._on_end = surroundings.on_end
+        self._greenlets = surroundings.greenlets
         self._unwind_seconds = surroundings.unwind_seconds
         self.terminated = False
         self._settled = False
@@ -117,16 +119,14 @@ class Job:
         if self.terminated:
             self._on_end(self)
             return
-        call = self._call
-        self._greenlet = LoopGreenlet(call.func)
-        self._greenlet.gr_context = self._context
+        body = self._greenlet = self._greenlets.calling(self._call, self._context)
         self._call_later(self._limits.soft, self._on_soft_limit)
         self._call_later(self._limits.hard, self._on_hard_limit)
-        self._step(self._greenlet, self._greenlet.switch, *call.args, **call.keywords)
+        self._step(body, body.switch)
 
     def _end(self) -> None:
         """Unwind the running task; Celery has settled it and hears nothing more."""
-        if self._unwinding or self._greenlet is None or self._greenlet.dead:
+        if self._unwinding or self._greenlet is None:
             return
         self._unwinding = self._settled = True
         self._cancel_timers()
@@ -139,22 +139,21 @@ class Job:
             self._report(report)
 
     def _step(
-        self,
-        body: LoopGreenlet,
-        resume: Callable[..., Any],
-        *values: object,
-        **named: object,
+        self, body: LoopGreenlet, resume: Callable[..., Any], *values: object
     ) -> None:
         """Let the body run until it awaits or ends; report how it ended."""
         try:
-            given = given_by(resume, *values, **named)
+            given = given_by(resume, *values)
         except BaseException:  # noqa: BLE001 - a task must not end the loop
             self._settle(partial(self._callbacks.failed, ExceptionInfo()))
         else:
-            if not body.dead:
+            if isinstance(given, Ended):
+                self._settle(partial(self._callbacks.succeeded, given.outcome))
+                self._greenlets.take_back(body)
+            elif not body.dead:
                 self._await(body, given)
                 return
-            self._settle(partial(self._callbacks.succeeded, given))
+        self._greenlet = None
         self._cancel_timers()
         self._on_end(self)
 

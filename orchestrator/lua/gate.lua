@@ -47,6 +47,33 @@ local function count_window(part_ms)
   return requests, tokens, oldest
 end
 
+-- Where there are too many shares of tenants, forgets those that make no difference; if
+-- too many do, all are equal again. Returns what the gate has reached.
+local function forget_shares(reached)
+  if redis.call('HLEN', STATE) < MOST_SHARES then
+    return reached
+  end
+  local fields, highest, old, all = redis.call('HGETALL', STATE), reached, {}, {}
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 2) == 'f:' then
+      local share = tonumber(fields[i + 1])
+      all[#all + 1] = fields[i]
+      if share <= reached then
+        old[#old + 1] = fields[i]
+      end
+      highest = math.max(highest, share)
+    end
+  end
+  if #all - #old > MOST_SHARES / 2 then
+    old, reached = all, highest
+    redis.call('HSET', STATE, 'v', text(reached))
+  end
+  for i = 1, #old, 1000 do
+    redis.call('HDEL', STATE, unpack(old, i, math.min(i + 999, #old)))
+  end
+  return reached
+end
+
 -- Why nobody may pass, and for how long (ms); or nil.
 local function closed(cool, failures, probe)
   if cool and cool > NOW then

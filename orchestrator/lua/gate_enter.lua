@@ -47,6 +47,7 @@ local function gate_enter(key, wish, tenant, TASK)
   local part = text(PART) .. '/' .. wish[8]
   local is_new_part = facts[6] ~= part
   if is_new_part then
+    reached = forget_shares(reached or 0)
     redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
     requests, tokens, oldest = count_window(PART_MS)
     redis.call('HSET', STATE, 'w_part', part, 'w_requests', text(requests),

@@ -320,21 +320,6 @@ async def test_who_withdraws_without_knowing_that_it_was_let_in_is_out(gate: Gat
     assert (await gate.state("g", ONE)).in_flight == 1
 
 
-async def test_who_is_let_in_only_after_it_has_withdrawn_is_not_in(
-    clean_redis_url: str,
-):
-    """Of two connections the one that was asked first may be heard last."""
-    client = connect(clean_redis_url)
-    gate = AskedGate(client)
-    await gate.withdraw("g", caller("1"))
-    with pytest.raises(RuntimeError, match="taken back"):
-        await gate.enter("g", ONE, caller("1"))
-    state = await gate.state("g", ONE)
-    await entered(gate, "2")
-    await client.aclose()
-    assert (state.in_flight, state.waiting, state.requests) == (0, 0, 0)
-
-
 async def test_a_waiter_that_is_gone_is_passed_over(gate: Gate):
     first = await entered(gate, "1")
     await waits(gate, "gone")

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits, Permit, Wait
-from orchestrator.memory_gate import MOST_SHARES, InMemoryGate
+from orchestrator.gate import (
+    MOST_SHARES,
+    Caller,
+    CallOutcome,
+    Departure,
+    GateLimits,
+    Permit,
+    Wait,
+)
+from orchestrator.memory_gate import InMemoryGate
 
 ONE = GateLimits(in_flight=1)
 LEFT = Departure(outcome=CallOutcome.ANSWERED)

@@ -11,7 +11,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tests.unit.workers.pool_celery import Told, pool_user
-from workers.greenlet_bridge import await_
+from workers.greenlet_bridge import Greenlets, await_
 from workers.pool_job import Callbacks, Job, Limits, Surroundings
 
 FOREVER = 3600.0
@@ -188,6 +188,7 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
             limits=Limits(soft=None, hard=0.01),
             surroundings=Surroundings(
                 loop=loop,
+                greenlets=Greenlets(),
                 report=lambda report: report(),
                 note=lambda report: report(),
                 on_end=ended.append,
