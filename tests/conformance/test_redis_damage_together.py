@@ -1,4 +1,4 @@
-"""What is damaged of one task is no other one's trouble, though one call serves both."""
+"""Damage of one task is no other one's trouble, though one call serves both."""
 
 from __future__ import annotations
 
