@@ -46,8 +46,8 @@ async def test_a_submit_is_accepted_and_says_what_hangs_and_is_rung_for_afterwar
     async with AsyncOrchestrator(parts=parts) as celeriac:
         with broker.stopped():
             handle = await celeriac.submit("assistant", {"prompt": "hi"})
-        assert str(broker.socket) in str(handle.warning)
-        assert "is rung for again once the broker answers" in str(handle.warning)
+        assert "broker" in str(handle.warning)
+        assert "is rung for again once" in str(handle.warning)
         assert await handle.status() is TaskStatus.PENDING
         sweeper = Sweeper(store, parts.queue)
 
