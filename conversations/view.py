@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from conversations.conversation import ConversationConfig
 from conversations.message import Message, Role
@@ -33,6 +34,10 @@ class ConversationView:
             *(() if summary is None else (summary,)),
             *self.window.after,
         )
+
+
+NO_CONVERSATION: Final = ConversationView()
+"""What a run without one sees; made once."""
 
 
 async def read_view(

@@ -14,7 +14,14 @@ from conversations.errors import RedactionFailed
 from conversations.json_value import written
 from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
-from orchestrator.journal import SUMMARY_KEY, Decision, Journal, Step, StepStart
+from orchestrator.journal import (
+    EMPTY_JOURNAL,
+    SUMMARY_KEY,
+    Decision,
+    Journal,
+    Step,
+    StepStart,
+)
 from orchestrator.task_record import instant
 
 
@@ -81,6 +88,8 @@ def earlier_step(entry: str, *, text: str) -> Step | None:
 
 def journal_from_entries(entries: Mapping[str, str]) -> Journal:
     """Read a whole journal."""
+    if not entries:
+        return EMPTY_JOURNAL
     finished, starts, decisions = [], [], []
     for entry in entries.values():
         if entry.startswith("?"):

@@ -112,7 +112,10 @@ class RedisLeases(RedisTaskScripts):
         return Claim(
             task=task,
             lease=lease,
-            **journal._replace(read_at=instant(fields["claimed_ms"]))._asdict(),
+            steps=journal.steps,
+            starts=journal.starts,
+            decisions=journal.decisions,
+            read_at=instant(fields["claimed_ms"]),
             doorbells=read_doorbells(answer[3]),
             deadline_left_seconds=deadline_left_seconds(fields),
             has_mail=bool(answer[2]),

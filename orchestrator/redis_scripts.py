@@ -212,7 +212,7 @@ class RedisScripts:
 
     async def read_many(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
         """Send commands that change nothing, in one trip."""
-        answers = await self._pipeline.execute(commands)
+        answers = await self._pipeline.send(commands) if commands else []
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer

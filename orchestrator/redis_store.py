@@ -160,8 +160,10 @@ class RedisTaskStore(
         with store_errors(self._address):
             ends = await self._read_ends(tenant, task_ids)
             gone = [place for place, end in enumerate(ends) if end is None]
+            if not gone:
+                return tuple(ends)
             keys = [redis_keys.joined(tenant, task_ids[place]) for place in gone]
-            runs = await self._scripts.read("MGET", *keys) if keys else []
+            runs = await self._scripts.read("MGET", *keys)
             joined = [
                 (place, run) for place, run in zip(gone, runs, strict=True) if run
             ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from conversations.json_value import JsonObject, check_text, checked_copy, copied
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
-from conversations.view import ConversationView
+from conversations.view import NO_CONVERSATION, ConversationView
 from orchestrator.agent_config import AgentConfig, AgentInfo
 from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.errors import AgentNotFound
@@ -227,7 +227,7 @@ class LocalAgentManager:
             tools=self._tools,
             journal=start.journal,
         )
-        view = start.view or ConversationView()
+        view = start.view or NO_CONVERSATION
         try:
             summary = await context.summarise(view)
             agent_input = _input_of(start, entry.config, view, summary)

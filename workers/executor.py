@@ -180,7 +180,7 @@ class Executor:
 
     async def _start_of(self, run: Run, claim: Claim, log: StoreRunLog) -> RunStart:
         view = await self._view_of(claim)
-        results = await self._results_of(claim.task)
+        results = await self._results_of(claim.task) if claim.task.after else ()
         return RunStart(
             run=run,
             results=results,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import JsonValue
 
 from conversations.message import Message
-from conversations.view import ConversationView
+from conversations.view import NO_CONVERSATION, ConversationView
 
 
 class ShownHistory:
@@ -17,8 +17,8 @@ class ShownHistory:
     is. One that an agent has made anew, or that was shortened, is none of them.
     """
 
-    def __init__(self, view: ConversationView | None = None) -> None:
-        self._view = view or ConversationView()
+    def __init__(self, view: ConversationView = NO_CONVERSATION) -> None:
+        self._view = view
 
     def ranges_in(self, prompt: Iterable[Message]) -> list[JsonValue]:
         """Return the numbers of the stored messages in a prompt, as first and last."""
