@@ -21,7 +21,7 @@ from orchestrator.task import Task, TaskStatus
 from tests.conformance.task_steps import completed, submitted, try_claim
 from tests.fake_redis import fake_redis
 
-FEW = 4
+FEW = 6
 """Who comes first after one that was alone is not kept waiting."""
 BRIEF_SECONDS = 0.2
 """A lease that is not worth asking again for."""
