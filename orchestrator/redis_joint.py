@@ -1,7 +1,8 @@
 """Calls of one script by many coroutines, sent as one.
 
 Such a script takes what its callers have in common once and what is each one's own
-behind it, and answers a list with an entry for each. Knows no script.
+behind it, and answers a list with an entry for each. Knows no script, nor how many an
+answer serves: one that would become too large tells the rest to ask alone.
 """
 
 from __future__ import annotations

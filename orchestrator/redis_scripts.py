@@ -48,6 +48,8 @@ _MISSING: Final = (
     "unknown command `FCALL`",
 )
 """The last is what Redis 6.2 says, in place of a newer one."""
+_ALONE: Final = ["alone"]
+"""How a script that serves many says that it did not come to one of them."""
 _BATCH: Final = 200
 """Calls in one pipeline; bounds how long the server is kept busy."""
 _MOST_HEADS: Final = 1000
@@ -342,11 +344,13 @@ def _is_missing(answer: Any) -> bool:
 
 
 def _concerns_the_call(answer: Any) -> bool:
-    """Whether a caller is better answered alone.
+    """Whether a caller is to be answered alone.
 
-    What one task holds may be no text, which makes the answer of all unreadable.
+    What one task holds may be no text, which makes the answer of all unreadable; and
+    what all hold may be too much for one answer.
     """
-    return isinstance(answer, UnicodeError) or _is_missing(answer)
+    is_unread = isinstance(answer, UnicodeError) or answer == _ALONE
+    return is_unread or _is_missing(answer)
 
 
 def _none_if_failed(call: ScriptCall, answer: Any) -> Any:

@@ -9,22 +9,26 @@
 -- Returns for each {'claimed', record, journal with the mark of that step, how many messages
 -- wait for the run, doorbells, whether somebody follows the run (told with that mark alone)},
 -- with a conversation also what conversation_window does, or 'unread', or {refusal
--- reason}, or an error. The same token finds its claim again when the first answer was lost.
+-- reason}, or an error, or {'alone'}: it was not looked at, since what the tasks before it
+-- hold is enough for one call. The same token finds its claim again when the first answer was
+-- lost.
 
 local WORKER, LEASE_UNTIL = ARGV[6], text(NOW + tonumber(ARGV[7]))
 local UNSERVED_UNTIL, LAST_SERVED = NOW + tonumber(ARGV[8]), 12 + tonumber(ARGV[12])
-local served, has_journals = {}, true
+local MOST_BYTES = 1048576 -- of an answer: what comes after is asked for alone
+local served, has_journals, size = {}, true, 0
 
 -- The record by name, and as a flat list without what a running task has not.
 local function read_record()
-  local flat, facts, kept = redis.call('HGETALL', RECORD), {}, {}
+  local flat, facts, kept, bytes = redis.call('HGETALL', RECORD), {}, {}, 0
   for i = 1, #flat, 2 do
     local name, value = flat[i], flat[i + 1]
-    facts[name] = value
+    facts[name], bytes = value, bytes + #value
     if name ~= 'due_ms' and name ~= 'pending_reason' then
       kept[#kept + 1], kept[#kept + 2] = name, value
     end
   end
+  size = size + bytes
   return facts, kept
 end
 
@@ -35,12 +39,24 @@ local function read_conversation(conversation)
   return conversation_window(keys)
 end
 
+local function note_size(part)
+  if type(part) == 'string' then
+    size = size + #part
+  elseif type(part) == 'table' then
+    for _, each in ipairs(part) do
+      note_size(each)
+    end
+  end
+end
+
 -- What stands in place of a conversation is its reader's to meet, not the claim's.
 local function claimed(conversation, record, journal, mail, watched)
   local answer = {'claimed', record, journal, mail, {}, watched}
+  note_size(journal)
   if conversation then
     local was_read, window = pcall(read_conversation, conversation)
     if was_read then answer[7] = window else answer[7] = 'unread' end
+    note_size(window)
   end
   return answer
 end
@@ -183,7 +199,7 @@ for i, task in ipairs(tasks) do
   if not gathered then
     gather()
   end
-  answers[i] = answer_of(claim_of, task)
+  answers[i] = size > MOST_BYTES and {'alone'} or answer_of(claim_of, task)
   if task.queue then
     last[task.queue] = i
   end

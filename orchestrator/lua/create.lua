@@ -365,9 +365,18 @@ while place < #ARGV do
 end
 if #requests > 1 then many = new_many({}) end
 look(requests)
+
+local function accept_one(asked)
+  return accept(asked, #requests)
+end
+
+-- One that cannot be accepted leaves the others where they stand: what has a record and no
+-- place would never begin, and never go.
+local problem = nil
 for i, asked in ipairs(requests) do
   if many and not gathered then gather() end
-  answers[i] = accept(asked, #requests)
+  answers[i] = answer_of(accept_one, asked)
+  problem = problem or answers[i].err
 end
 settle_lines()
-return {AT, answers}
+return problem and {err = problem} or {AT, answers}

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
+from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim, Lease
 from orchestrator.task import Task
@@ -163,3 +164,22 @@ async def test_a_damaged_suspect_keeps_nobody_from_his_task(client: Redis) -> No
     claims = await claimed(store, tasks)
     assert [type(each) for each in claims] == [Claim] * 3
     assert await client.zcard(line) == 0
+
+
+@pytest.mark.parametrize("place", [0, 3])
+async def test_what_is_submitted_beside_a_task_that_cannot_be_accepted_begins(
+    client: Redis, place: int
+) -> None:
+    store = RedisTaskStore(client)
+    tasks = [
+        Task(id=f"task-{each}", agent_name="researcher", idempotency_key=f"key-{each}")
+        for each in range(5)
+    ]
+    await client.rpush(redis_keys.idempotency("default", f"key-{place}"), "foreign")
+    with pytest.raises(StoreUnavailable):
+        await store.create(tasks)
+    others = {task.id for task in tasks} - {tasks[place].id}
+    for key in (redis_keys.DUE, f"{LISTING}pending", "celeriac:_fleet:rung:celeriac"):
+        assert await places(client, key) == others
+    claims = await claimed(store, [task for task in tasks if task.id in others])
+    assert [type(each) for each in claims] == [Claim] * 4

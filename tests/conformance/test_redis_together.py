@@ -23,6 +23,8 @@ from tests.fake_redis import fake_redis
 
 FEW = 6
 """Who comes first after one that was alone is not kept waiting."""
+MOST_BYTES = 1024 * 1024
+"""Of one answer, as lua/claim.lua has it."""
 BRIEF_SECONDS = 0.2
 """A lease that is not worth asking again for."""
 
@@ -193,6 +195,24 @@ async def test_a_broken_record_is_its_own_callers_error(client: Redis) -> None:
     assert sorted(leases) == sorted(
         f"default {task.id}" for place, task in enumerate(tasks) if place != 2
     )
+
+
+async def test_large_tasks_are_claimed_together_up_to_a_size(client: Redis) -> None:
+    """Redis serves nobody else while it makes an answer."""
+    store = RedisTaskStore(client)
+    large = 200 * 1024
+    given = {"text": "x" * large}
+    tasks = [await submitted(store, input=given) for _ in range(40)]
+    before = await script_calls(client)
+    claims = await together(try_claim(store, task) for task in tasks)
+    assert [claim.task.id for claim in claims] == [task.id for task in tasks]
+    apart = len(tasks) - FEW * (MOST_BYTES // large + 1)
+    assert apart > FEW
+    assert await script_calls(client) - before >= apart
+    more = [await submitted(store) for _ in range(30)]
+    before = await script_calls(client)
+    await together(try_claim(store, task) for task in more)
+    assert await script_calls(client) - before <= FEW
 
 
 async def test_a_task_that_is_claimed_twice_at_once_has_one_holder(
