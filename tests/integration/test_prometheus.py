@@ -108,8 +108,8 @@ async def until_scraped(client: httpx.AsyncClient) -> None:
                     await ask(client, "count_over_time(celeriac_tasks_total[1m]) > 3")
                 ):
                     return
-            except httpx.TransportError:
-                pass
+            except (httpx.TransportError, json.JSONDecodeError):
+                pass  # it starts, and then says so in plain text
             await asyncio.sleep(0.2)
 
 
