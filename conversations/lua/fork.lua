@@ -1,5 +1,5 @@
 -- Begins a conversation with the history of another up to a message, or goes on in that
--- one. The server copies whole blocks; the messages pass through no client.
+-- one. The messages pass through no client.
 -- KEYS: append_keys of the source, then of the new one. ARGV: creator (names this call,
 --   so that a repeat is known), the last message to take over ('' all), hidden ('1' or
 --   ''), time to live (ms) where the source has none ('' none either), the same in its
@@ -44,15 +44,24 @@ end
 conversation_create(keys, {config = head.config, metadata = head.metadata,
   max_messages = head.max_messages, ttl_ms = head.ttl_ms, hidden = ARGV[3]}, now_ms)
 -- Every Redis knows XSETID; fakeredis does not, and its COPY would share the value.
-local last_id = head.last_seq .. '-0'
-local copies = not redis.pcall('XSETID', source[2], last_id).err
+local copies = not redis.pcall('XSETID', source[2], head.last_seq .. '-0').err
+local is_cut = tonumber(at) < tonumber(head.last_seq)
 
-local function copy_by_entry()
-  for _, entry in ipairs(redis.call('XRANGE', source[2], '-', '+')) do
-    if tonumber(string.match(entry[1], '^%d+')) <= tonumber(at) then
+-- Entry by entry: since Redis 7.2 a stream from which the newest are deleted takes none
+-- of their numbers again, so a whole copy that is cut could not go on.
+local function copy_entries()
+  local from = '-'
+  while true do
+    local page = redis.call('XRANGE', source[2], from, at, 'COUNT', PAGE)
+    for _, entry in ipairs(page) do
       redis.call('XADD', keys[2], entry[1], unpack(entry[2]))
     end
+    if #page < PAGE then return end
+    from = '(' .. page[#page][1]
   end
+end
+
+local function copy_others_by_part()
   local seen = redis.call('HGETALL', source[3])
   for i = 1, #seen, 2 do
     if tonumber(seen[i + 1]) <= tonumber(at) then
@@ -67,14 +76,13 @@ local function copy_by_entry()
   end
 end
 
--- Takes the messages beyond `at` out of the copy.
-local function cut_tail()
+-- Forgets the writers' ids and the turns of the messages beyond `at`.
+local function cut_marks()
+  local from = '(' .. at .. '-0'
   while true do
-    local page = redis.call('XRANGE', keys[2], '(' .. at .. '-0', '+', 'COUNT', PAGE)
-    if #page == 0 then return end
-    local ids, marks, turns = {}, {'client:'}, {}
-    for i, entry in ipairs(page) do
-      ids[i] = entry[1]
+    local page = redis.call('XRANGE', source[2], from, '+', 'COUNT', PAGE)
+    local marks, turns = {'client:'}, {}
+    for _, entry in ipairs(page) do
       local turn, client = entry[2][2], entry[2][4]
       if client ~= '' then marks[#marks + 1] = 'client:' .. client end
       if turn ~= '' and not turns[turn] then
@@ -85,8 +93,9 @@ local function cut_tail()
         end
       end
     end
-    redis.call('XDEL', keys[2], unpack(ids))
     redis.call('HDEL', keys[3], unpack(marks))
+    if #page < PAGE then return end
+    from = '(' .. page[#page][1]
   end
 end
 
@@ -103,16 +112,18 @@ local function newest_summary()
   end
 end
 
-if copies then
-  for i = 2, 5 do redis.call('COPY', source[i], keys[i]) end
+if copies and not is_cut then
+  redis.call('COPY', source[2], keys[2])
 else
-  copy_by_entry()
+  copy_entries()
 end
-if tonumber(at) < tonumber(head.last_seq) then
-  if copies then
-    cut_tail()
-    redis.call('XSETID', keys[2], at .. '-0')
-  end
+if copies then
+  for i = 3, 5 do redis.call('COPY', source[i], keys[i]) end
+else
+  copy_others_by_part()
+end
+if is_cut then
+  if copies then cut_marks() end
   redis.call('ZREMRANGEBYSCORE', keys[5], '(' .. at, '+inf')
   redis.call('DEL', keys[4])
   for i = 9, 8 + tonumber(ARGV[8]) do redis.call('SADD', keys[4], ARGV[i]) end

@@ -21,7 +21,7 @@ from orchestrator.task import Task, TaskStatus
 from tests.conformance.task_steps import completed, submitted, try_claim
 from tests.fake_redis import fake_redis
 
-FEW = 4
+FEW = 5
 """Who comes first after one that was alone is not kept waiting."""
 MOST_BYTES = 1024 * 1024
 """Of one answer, as lua/claim.lua has it."""

@@ -40,5 +40,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     skip = pytest.mark.skip(reason="long; CELERIAC_FAULTS=all runs it, or make faults")
     for item in items:
-        if item.get_closest_marker("slow") and "tests/faults" in str(item.path):
+        if item.get_closest_marker("slow"):
             item.add_marker(skip)

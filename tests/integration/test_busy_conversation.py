@@ -119,7 +119,7 @@ async def talk(celeriac: AsyncOrchestrator, rule: WhenBusy, submits: int) -> Non
 
 
 @pytest.mark.timeout(SECONDS + 60)
-@pytest.mark.parametrize("submits", [15, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("submits", [15, 100])
 async def test_many_submits_at_once_leave_whole_turns_under_each_rule(
     stand: Stand, submits: int
 ) -> None:

@@ -88,7 +88,7 @@ async def check_all_there(stand: Stand, writers: int, messages: int) -> None:
 @pytest.mark.parametrize("kills", [0, 20], ids=["left alone", "killed"])
 @pytest.mark.parametrize(
     ("writers", "messages"),
-    [(20, 20), pytest.param(100, 100, marks=pytest.mark.slow)],
+    [(20, 20), (100, 100)],
 )
 async def test_writers_of_four_processes_lose_double_and_reorder_nothing(
     stand: Stand, writers: int, messages: int, kills: int

@@ -169,7 +169,6 @@ def test_a_full_pool_takes_tasks_again_after_redis_was_killed(tmp_path: Path) ->
         stand.until_notes(33, 30)
 
 
-@pytest.mark.slow
 def test_a_worker_that_was_stopped_for_ten_seconds_goes_on(stand: CeleryStand) -> None:
     worker = stand.start_worker(slots=1_000, transport_options={"socket_timeout": 5.0})
     stand.send_many("nap", 2.0, count=500)

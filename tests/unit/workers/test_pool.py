@@ -245,7 +245,6 @@ def test_terminate_ends_what_runs() -> None:
         assert user.pool.loop is None
 
 
-@pytest.mark.slow
 def test_a_stop_leaves_an_ended_task_that_blocks_the_loop_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -336,7 +335,7 @@ def test_a_reconnect_repeats_a_lost_wake_up() -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2_000, 10_000])
 def test_thousands_of_mixed_ends_leak_nothing(count: int) -> None:
     async def fail() -> None:
         await asyncio.sleep(0.001)
