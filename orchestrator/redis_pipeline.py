@@ -28,6 +28,12 @@ LANES: Final = 2
 """Batches under way at once: one is with the server while the next one fills."""
 MAX_COMMANDS: Final = 200
 """Of one batch; bounds how long the server is kept from other clients."""
+WEIGHT_OF_JOINABLE: Final = 12
+"""Of a call that may be one with others, so that a batch holds sixteen.
+
+They are short, and Redis sends no answer before it has done all that it read at once:
+with more of them the worker waits while Redis works, and Redis while the worker does.
+"""
 MAX_BYTES: Final = 4 * 1024 * 1024
 """What callers share one batch for: large ones must not use up each other's time."""
 
@@ -116,13 +122,13 @@ class SharedPipeline:
         count = size = 0
         while self._waiting:
             sending = self._waiting[0]
-            count += len(sending.commands) or 1
+            count += len(sending.commands) or WEIGHT_OF_JOINABLE
             size += sending.size
             if batch and (count > MAX_COMMANDS or size > MAX_BYTES):
                 break
             self._waiting.popleft()
             if sending.is_done():
-                count -= len(sending.commands) or 1
+                count -= len(sending.commands) or WEIGHT_OF_JOINABLE
                 size -= sending.size
             else:
                 batch.append(sending)

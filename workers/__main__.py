@@ -25,6 +25,7 @@ _PATCHING_POOLS: Final = ("eventlet", "gevent")
 _DETACH: Final = ("-D", "--detach")
 _USERS: Final = ("--uid", "--gid")
 _USERS_GIVEN: Final = ("--uid=", "--gid=")
+_USER_VARIABLES: Final = ("CELERY_WORKER_UID", "CELERY_WORKER_GID")
 _DAEMON: Final = ("logfile", "pidfile", "uid", "gid", "umask", "executable", "hostname")
 
 
@@ -53,6 +54,8 @@ class WorkerCommand(CeleryCommand):  # type: ignore[misc]
         """Start the worker, here or in the background."""
         arguments = sys.argv[1:]
         sys.argv[1:] = left_to_do(arguments)
+        for name in _USER_VARIABLES:
+            os.environ.pop(name, None)  # taken; not for a process that starts again
         if not ctx.params["detach"]:
             return super().invoke(ctx)
         if not set(_DETACH) & set(arguments):

@@ -152,8 +152,10 @@ local function bell_of(member)
     or (tonumber(facts[6] or nil) or 0) > 0 then
     return nil
   end
+  local urgent = urgency(facts[5], facts[7])
+  assert(facts[3] and facts[4] and DIGITS[urgent], 'the record has lost where it is to run')
   redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
-  return {tenant, id, facts[3], facts[4], text(urgency(facts[5], facts[7])), facts[8] or ''},
+  return {tenant, id, facts[3], facts[4], text(urgent), facts[8] or ''},
     instant_by(NOW + RESEND, facts[9], facts[10], facts[11])
 end
 
@@ -249,7 +251,7 @@ local function refill(queue)
   refill_suspects(queue, bells)
   for _, member in ipairs(first_in_line(queue, math.min(room(queue), REFILL_AT_ONCE))) do
     local is_read, bell, instant = pcall(bell_of, member)
-    if is_read and bell then
+    if is_read and bell and bell[4] == queue then
       local place = #new + 1
       new[place], members[place] = bell, member
       looks[2 * place - 1], looks[2 * place] = instant, member

@@ -137,7 +137,17 @@ async def test_what_cannot_be_counted_keeps_nobody_from_his_task(
     assert await ended(store, [each.lease for each in claims]) == [()] * 3
 
 
-@pytest.mark.parametrize("damage", [foreign(""), field("priority", "x")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        foreign(""),
+        field("priority", "x"),
+        field("priority", "-5"),
+        field("queue", "other"),
+        without("queue"),
+        without("agent"),
+    ],
+)
 async def test_a_damaged_task_takes_no_other_out_of_the_line(
     client: Redis, damage: Damage
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable
@@ -181,3 +183,12 @@ async def test_a_turn_that_is_interrupted_in_the_call_that_made_it_has_ended(
     assert await client.zrange(f"{LISTING}cancelled", 0, -1) == ["task-enqueue"]
     assert await client.zrange(redis_keys.DUE, 0, -1) == ["default task-interrupt"]
     assert await client.zrange(redis_keys.ENDED, 0, -1) == ["default task-enqueue"]
+
+
+async def test_claims_after_the_library_was_flushed_are_served(client: Redis) -> None:
+    store = RedisTaskStore(client)
+    tasks = [await submitted(store) for _ in range(6)]
+    for flush in ("SCRIPT FLUSH", "FUNCTION FLUSH"):
+        with suppress(ResponseError):  # of a server that keeps no functions
+            await client.execute_command(flush)
+    assert [type(each) for each in await claimed(store, tasks)] == [Claim] * 6

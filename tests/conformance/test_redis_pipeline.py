@@ -11,11 +11,13 @@ from redis.exceptions import ResponseError
 
 from orchestrator.errors import WrongLoop
 from orchestrator.redis_connection import connect
+from orchestrator.redis_joint import Head, packed_parts
 from orchestrator.redis_line import Sending
 from orchestrator.redis_pipeline import (
     LANES,
     MAX_BYTES,
     MAX_COMMANDS,
+    WEIGHT_OF_JOINABLE,
     SharedPipeline,
 )
 
@@ -47,6 +49,27 @@ async def test_each_caller_gets_its_own_answers_in_few_round_trips(
     assert answers == [["OK", str(n)] for n in range(1000)]
     assert max(pipeline.sizes) <= MAX_COMMANDS
     assert len(pipeline.sizes) <= 2000 / MAX_COMMANDS + 2 * LANES
+
+
+async def test_calls_that_may_be_one_are_few_and_go_in_small_batches(
+    client: Redis,
+) -> None:
+    taken: list[int] = []
+
+    class Counting(SharedPipeline):
+        def _take(self) -> list[Sending]:
+            batch = super()._take()
+            taken.append(len(batch))
+            return batch
+
+    pipeline, words = Counting(client), ("EVAL", "return ARGV", 0)
+    head = Head(len(words), packed_parts(words))
+    before = (await client.info("commandstats")).get("cmdstat_eval", {"calls": 0})
+    answers = await asyncio.gather(*(pipeline.send_joint(head, [n]) for n in range(90)))
+    after = (await client.info("commandstats"))["cmdstat_eval"]
+    assert answers == [[str(n)] for n in range(90)]
+    assert max(taken) == MAX_COMMANDS // WEIGHT_OF_JOINABLE
+    assert after["calls"] - before["calls"] <= 90 // max(taken) + LANES
 
 
 async def test_no_command_is_left_behind_when_batches_end(client: Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -107,3 +108,20 @@ def test_a_detach_that_the_next_process_would_repeat_is_refused() -> None:
 def test_a_worker_that_starts_again_becomes_no_user_twice(line: str) -> None:
     """As another user it may not; Celery leaves `nobody` behind as a word."""
     assert left_to_do(line.split()) == ["-c", "2", "-l", "INFO"]
+
+
+def test_a_user_named_by_the_environment_is_not_become_twice_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_WORKER_UID", "nobody")
+    monkeypatch.setenv("CELERY_WORKER_GID", "nogroup")
+    monkeypatch.setattr(sys, "argv", ["-mworkers", "-ED"])
+    obj = CLIContext(app, no_color=True, workdir=None)
+    command = WorkerCommand()
+    ctx = command.make_context(
+        "workers", ["-ED"], obj=obj, auto_envvar_prefix="CELERY_WORKER"
+    )
+    with pytest.raises(click.UsageError):
+        command.invoke(ctx)
+    assert (ctx.params["uid"], ctx.params["gid"]) == ("nobody", "nogroup")
+    assert not {"CELERY_WORKER_UID", "CELERY_WORKER_GID"} & set(os.environ)
