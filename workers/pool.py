@@ -25,6 +25,7 @@ from celery.worker import state
 
 from workers.errors import UnsupportedPool
 from workers.greenlet_bridge import GreenletLoop
+from workers.hub_waker import HubWaker
 from workers.pool_job import (
     UNWIND_SECONDS,
     Callbacks,
@@ -76,6 +77,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         Celery repeats this after a reconnect, which may have lost our wake-up.
         """
         self._hub = hub
+        self._waker.listen(hub)
         self._wake_celery()
 
     def on_start(self) -> None:
@@ -88,6 +90,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             note=self._loop_note,
             on_end=self._loop_on_end,
         )
+        self._waker = HubWaker(self._pass_on_reports)
         self._accepting = True
         signals.worker_process_init.send(sender=self._hostname)
 
@@ -142,7 +145,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         if not self._inbox_told:
             self._inbox_told = True
             self._looks_at = monotonic() + NOTED_SECONDS
-            self._hub.call_later(NOTED_SECONDS, self._pass_on_reports)
+            self._hub.call_later(NOTED_SECONDS, self._look)
             self._on_loop(self._loop_take_inbox)
         return job
 
@@ -233,7 +236,12 @@ class AsyncPool(BasePool):  # type: ignore[misc]
 
     def _wake_celery(self) -> None:
         self._celery_woken = True
-        self._hub.call_soon(self._pass_on_reports)
+        self._waker.wake()
+
+    def _look(self) -> None:
+        """Have Celery told of starts, on its thread; a timer is not where it can be."""
+        if not (self._celery_woken or self._reports.empty()):
+            self._wake_celery()
 
     def _pass_on_reports(self) -> None:
         self._celery_woken = False
@@ -257,6 +265,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             if monotonic() > give_up_at:
                 logger.error("ended tasks block the event loop and are left behind")
                 self.loop = None
+                self._waker.close()
                 return
             with suppress(Empty):
                 _tell_celery(self._reports.get(timeout=DRAIN_WAKE_SECONDS))
@@ -276,6 +285,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         )
         loop, self.loop = self.loop, None
         loop.close()
+        self._waker.close()
 
 
 def _nothing() -> None:

@@ -323,12 +323,33 @@ def test_await_outside_a_task_is_refused() -> None:
         await_(asyncio.sleep(0))
 
 
+def test_what_celery_hands_over_when_it_is_told_waits_for_nothing_else() -> None:
+    """It acknowledges so, and takes no more tasks before."""
+    in_vain: list[float] = []
+    acknowledged: list[str] = []
+    with pool_user() as user:
+        poll = user.hub.poller.poll
+
+        def noted(timeout: float) -> Any:
+            events = poll(timeout)
+            in_vain.append(0 if events else timeout)
+            return events
+
+        user.hub.poller.poll = noted
+        user.apply(
+            nap, 0, callback=lambda _: user.hub.call_soon(acknowledged.append, "told")
+        )
+        while not acknowledged:
+            user.hub.run_once()
+        assert max(in_vain) < 0.5  # seconds; the hub looks by itself once in one
+
+
 def test_a_reconnect_repeats_a_lost_wake_up() -> None:
     with pool_user() as user:
         told = user.apply(nap, 0)
-        while not user.hub._ready:
+        while not user.pool._celery_woken:
             threading.Event().wait(0.01)
-        user.hub._pop_ready()
+        user.hub.reset()
         user.pool.register_with_event_loop(user.hub)
         user.until(lambda: told.over)
         assert told.words == ["accepted", "succeeded"]
