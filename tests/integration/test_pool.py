@@ -168,7 +168,7 @@ def test_remote_control_answers_while_a_task_blocks_the_loop(
     stand.send("block")
     stand.until_notes(1)
     assert stand.ask("ping") == {"ok": "pong"}
-    assert len(stand.ask("active")) == 1
+    stand.until(lambda: len(stand.ask("active")) == 1)  # told up to 20 ms later
     go_on(stand.redis)
 
 
