@@ -85,12 +85,10 @@ class PoolUser:
 
 
 @contextmanager
-def pool_user(
-    slots: int = 10, *, hub: Hub | None = None, **options: Any
-) -> Iterator[PoolUser]:
+def pool_user(slots: int = 10, **options: Any) -> Iterator[PoolUser]:
     """A started pool and its user."""
     pool = AsyncPool(slots, initargs=(None, "worker@test"), **options)
-    user = PoolUser(pool, hub or Hub())
+    user = PoolUser(pool, Hub())
     pool.start()
     pool.register_with_event_loop(user.hub)
     try:
