@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from redis.asyncio import Redis
@@ -343,22 +343,39 @@ async def test_old_trouble_is_forgotten():
     assert (await gate.state("g", FREE)).closed_by is None
 
 
-async def test_who_is_next_is_told_when_a_permit_comes_back(gate: Gate):
+@asynccontextmanager
+async def listener(gate: Gate) -> AsyncIterator[asyncio.Queue[str]]:
+    """Hears whose turn it may be; "first" has the permit and "second" has heard."""
     heard: asyncio.Queue[str] = asyncio.Queue()
     listening = asyncio.create_task(gate.listen(heard.put_nowait))
     try:
-        permit = await gate.enter("g", ONE, caller("first"))
-        assert isinstance(permit, Permit)
-        for token in ("second", "third"):
-            assert isinstance(await gate.enter("g", ONE, caller(token)), Wait)
+        await entered(gate, "first")
+        await waits(gate, "second")
         async with asyncio.timeout(30):
             while heard.empty():  # the listener may not stand yet: leave again
                 await gate.report("g", Departure(outcome=CallOutcome.UNKNOWN))
                 await asyncio.sleep(0.01)
             assert await heard.get() == "second"
-        await gate.leave(permit, ANSWERED)
-        assert isinstance(await gate.enter("g", ONE, caller("second")), Permit)
+            yield heard
     finally:
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+
+
+async def test_who_is_next_is_told_when_a_permit_comes_back(gate: Gate):
+    async with listener(gate) as heard:
+        await waits(gate, "third")
+        await gate.leave(await entered(gate, "first"), ANSWERED)
+        while await heard.get() != "third":
+            pass
+        await entered(gate, "second")
+
+
+async def test_who_is_next_is_told_when_a_permit_is_taken_back(gate: Gate):
+    async with listener(gate) as heard:
+        await waits(gate, "third")  # since then, only the permit can tell of it
+        await gate.withdraw("g", caller("first"))
+        while await heard.get() != "third":
+            pass
+        await entered(gate, "second")

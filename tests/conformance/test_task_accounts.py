@@ -79,3 +79,14 @@ async def test_an_account_of_a_task_that_is_gone_ends_by_itself(client: Redis):
     await spend(RedisToll(client), "gone")
     assert await RedisBudget(client).spent("default", account("gone")) == Amount(10)
     assert await client.ttl(redis_keys.budget("default", "task", "gone")) > 0
+
+
+async def test_an_account_that_was_there_before_its_task_has_no_end_before_it_either(
+    client: Redis, tasks: RedisTaskStore
+):
+    toll, key = RedisToll(client), redis_keys.budget("default", "task", "again")
+    await spend(toll, "again")  # a late call of one that is gone
+    assert await client.ttl(key) > 0
+    await submitted(tasks, id="again")
+    await spend(toll, "again", token="2")  # noqa: S106
+    assert await client.ttl(key) == -1
