@@ -17,10 +17,13 @@ local METRICS = ROOT .. ARGV[1] .. ':metrics'
 local TENANTS = ROOT .. '_fleet:tenants'
 -- Clients may choose the names of models and tools: beyond MOST_FIELDS there is no room.
 -- What cannot be counted (too large a number, something else in place of the hash) is
--- not: it must not cut a change of a task in two.
+-- not: it must not cut a change of a task in two, nor take along what is counted with it.
+local MOST_COUNTED = 2 ^ 53
 
 local function count(field, by)
-  if gathered then
+  if not (math.abs(by) <= MOST_COUNTED) then -- nor what is no number at all
+    return
+  elseif gathered then
     gathered.counts[field] = (gathered.counts[field] or 0) + by
     return
   end

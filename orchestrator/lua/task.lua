@@ -21,6 +21,8 @@ local RESEND, MAX_RESEND, KEEP = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(
 -- when an older release would do harm with a record, not when a field is added.
 local SCHEMA = '1'
 
+local MOST_DIGITS = 16 -- of a place in a listing, which is an exact double
+
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
 local BACKSTOP = 86400000
 
@@ -145,7 +147,8 @@ local function move(wanted, facts, status, ordinal, agent)
       redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
   end
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
-  assert(string.find(ordinal or '', '^%d+$'), 'the record has lost its ordinal')
+  assert(string.find(ordinal or '', '^%d+$') and #ordinal <= MOST_DIGITS,
+    'the record has lost its ordinal')
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
   enter(LISTING .. wanted, ordinal, TASK_ID)
   leave(LISTING .. status, TASK_ID)

@@ -50,6 +50,7 @@ DAMAGES: dict[str, Damage] = {
     "ordinal that is a word": field("ordinal", "first"),
     "ordinal that is no number": field("ordinal", "nan"),
     "ordinal with a space": field("ordinal", " 1"),
+    "ordinal that is too large": field("ordinal", "9" * 400),
     "agent": without("agent"),
     "queue": without("queue"),
     "instant": field("created_ms", "never"),
@@ -135,6 +136,29 @@ async def test_what_cannot_be_counted_keeps_nobody_from_his_task(
     claims = await claimed(store, tasks)
     assert [type(each) for each in claims] == [Claim] * 3
     assert await ended(store, [each.lease for each in claims]) == [()] * 3
+
+
+@pytest.mark.parametrize("number", ["-1e300", "-9e18", "-inf", "nan"])
+async def test_a_damaged_number_takes_no_other_out_of_the_counts(
+    client: Redis, number: str
+) -> None:
+    store = RedisTaskStore(client)
+    tasks = [await submitted(store) for _ in range(5)]
+    damaged = redis_keys.record("default", tasks[2].id)
+    for task in tasks:
+        await client.hset(redis_keys.record("default", task.id), "due_ms", "1")
+    await client.hset(damaged, "due_ms", number)
+    claims = await claimed(store, tasks)
+    whole = [each for each in claims if isinstance(each, Claim)]
+    assert int(await client.hget(METRICS, "wait sum researcher")) > 4e12
+    await client.hset(damaged, mapping={"created_ms": number, "running_ms": "1e300"})
+    await together(
+        store.finish(each.lease, completed(each.lease), running_seconds=1)
+        for each in whole
+    )
+    counts = await client.hgetall(METRICS)
+    assert int(counts["running_ms researcher"]) >= 4000
+    assert "ended completed sum researcher" in counts
 
 
 @pytest.mark.parametrize(
