@@ -47,7 +47,7 @@ def store_errors() -> Iterator[None]:
     """
     try:
         yield
-    except RedisError as exc:
+    except (RedisError, UnicodeError) as exc:
         said = f"the conversation store {_reason(origin(exc))}"
         raise ConversationStoreUnavailable(said) from one_line(exc)
 
@@ -107,6 +107,8 @@ def unreachable(exc: BaseException) -> str:
 
 
 def _reason(exc: BaseException) -> str:
+    if isinstance(exc, UnicodeError):
+        return "holds what is no UTF-8 text; find who else writes to our keys"
     name = type(exc).__name__
     for words, reason in REFUSALS.items():
         if words in str(exc):

@@ -6,14 +6,15 @@ OrchestratorError
 ├── InvalidSettings         the configuration cannot be used
 ├── AgentNotFound           no such agent, with the nearest names
 ├── TaskNotFound            no such task for this tenant
-├── UnreadableRecord        another release wrote the task in a form of its own
+├── UnreadableRecord        another release, or something else, wrote the task
 ├── IdempotencyConflict     the key was used for another request
 ├── InvalidTransition       the task's status does not allow it
 ├── LeaseLost               the run's fence is old; its writes are refused
 ├── StoreUnavailable        the store did not answer
 │   ├── StoreFull           it is out of memory
 │   ├── StoreReadOnly       it is a replica, or cannot write
-│   └── StoreUnfit          it would lose what it is given
+│   ├── StoreUnfit          it would lose what it is given
+│   └── StoreUnreadable     something else wrote what is no text
 ├── QueueUnavailable        the broker did not take a message
 ├── ServiceDisabled         the configuration switches the service off
 ├── OrchestratorClosed      used after close, or in a forked child
@@ -134,12 +135,12 @@ class TaskNotFound(OrchestratorError):
 
 
 class UnreadableRecord(OrchestratorError):
-    """Another release wrote the task in a form that this one does not know."""
+    """The task is stored in a form that this release does not know."""
 
     def __init__(self, schema: str) -> None:
         super().__init__(
-            f"the task's record has schema {schema[:20]!r}, which this release cannot"
-            " read; use the release that wrote it"
+            f"the task's record of schema {schema[:20]!r} cannot be read; use the"
+            " release that wrote it, or find who else writes to our keys"
         )
 
 
@@ -190,6 +191,10 @@ class StoreReadOnly(StoreUnavailable):
 
 class StoreUnfit(StoreUnavailable):
     """The store answers, but would lose or not order what it is trusted with."""
+
+
+class StoreUnreadable(StoreUnavailable):
+    """The store holds what is no text in place of ours; asking again does not help."""
 
 
 class QueueUnavailable(OrchestratorError):

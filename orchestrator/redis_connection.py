@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -39,7 +39,12 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from conversations.redis_errors import one_line, origin, tls_words, unreachable
-from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
+from orchestrator.errors import (
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnreadable,
+)
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 """A server on the same network answers far sooner; a dead one is told early."""
@@ -213,7 +218,7 @@ class _StoreErrors(NamedTuple):
     def __exit__(
         self, _kind: object, error: BaseException | None, _trace: object
     ) -> None:
-        if isinstance(error, (RedisError, OSError)):
+        if isinstance(error, (RedisError, OSError, UnicodeError)):
             raise _as_store_error(error, self.address) from one_line(error)
 
 
@@ -226,8 +231,26 @@ def store_errors(address: str) -> AbstractContextManager[None]:
     return _StoreErrors(address)
 
 
+async def read_each(
+    client: UntypedRedis, commands: Sequence[Sequence[str]]
+) -> list[Any]:
+    """Send commands that change nothing, in one trip; what fails is its own error."""
+    try:
+        async with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            return answers
+    except UnicodeError as exc:  # of one that redis-py does not name
+        if len(commands) == 1:
+            return [exc]
+        return [(await read_each(client, [command]))[0] for command in commands]
+
+
 def concerns_one_call(error: Exception) -> bool:
-    """Whether a script failed on what it was called for, so that others need not."""
+    """Whether a call failed on what it was made for, so that others need not."""
+    if isinstance(error, UnicodeError):
+        return True
     if not isinstance(error, ResponseError) or isinstance(error, NoPermissionError):
         return False
     return type(_as_store_error(error, "")) is StoreUnavailable
@@ -236,6 +259,11 @@ def concerns_one_call(error: Exception) -> bool:
 def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
     # redis-py drops the code from the text of an error that it has a class for.
     exc = origin(error)
+    if isinstance(exc, UnicodeError):
+        return StoreUnreadable(
+            f"Redis at {address} holds what is no UTF-8 text in place of ours; find who"
+            " else writes to our keys"
+        )
     reply = str(exc)
     if isinstance(exc, OutOfMemoryError) or "OOM " in reply:
         return StoreFull(

@@ -10,7 +10,12 @@ from typing import Any
 
 from conversations.errors import ConversationBusy, ConversationNotFound
 from orchestrator import redis_keys
-from orchestrator.errors import AgentNotFound, IdempotencyConflict, StoreUnfit
+from orchestrator.errors import (
+    AgentNotFound,
+    IdempotencyConflict,
+    StoreUnfit,
+    UnreadableRecord,
+)
 from orchestrator.redis_answers import pairs, read_doorbells
 from orchestrator.redis_connection import store_errors
 from orchestrator.redis_creation_arguments import (
@@ -144,7 +149,10 @@ def _read_verdict(
     if verdict == "created":
         begun = _begun(task, created_at, fields[0])
         return Creation(begun, created=True, doorbells=read_doorbells(bells))
-    earlier = task_from_fields(pairs(fields))
+    try:
+        earlier = task_from_fields(pairs(fields))
+    except UnreadableRecord as exc:  # is no trouble of those that came with it
+        return exc
     return Creation(earlier, created=False, doorbells=read_doorbells(bells))
 
 

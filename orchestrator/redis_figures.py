@@ -7,10 +7,11 @@ from typing import Any, Final
 from orchestrator import redis_keys
 from orchestrator.figures_store import QueueState
 from orchestrator.metrics import Counters
-from orchestrator.redis_connection import concerns_one_call, store_errors
+from orchestrator.redis_connection import concerns_one_call, read_each, store_errors
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.store_limits import OLDEST_LOOKED_AT
 from orchestrator.task import TaskStatus
+from orchestrator.task_record import UNREADABLE
 
 _FACTS: Final = ("agent", "due_ms", "held")
 _PROBE_SECONDS: Final = 60
@@ -40,19 +41,17 @@ class RedisFigures(RedisTaskScripts):
         pending = redis_keys.listing(tenant, "status", "pending")
         with store_errors(self._address):
             ids = await self._client.zrange(pending, 0, OLDEST_LOOKED_AT - 1)
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.time()
-                for task_id in ids:
-                    pipeline.hmget(redis_keys.record(tenant, task_id), _FACTS)
-                answers = await pipeline.execute(raise_on_error=False)
-            clock, *records = [_read(answer) for answer in answers]
+            records = [redis_keys.record(tenant, task_id) for task_id in ids]
+            clock, *facts = await read_each(
+                self._client,
+                [("TIME",), *(("HMGET", record, *_FACTS) for record in records)],
+            )
+            found = [_read(answer) for answer in facts]
         now = int(clock[0]) + int(clock[1]) / 1_000_000
         waits: dict[str, float] = {}
-        for agent, due_ms, held in filter(None, records):
-            if agent and due_ms and int(held or 0) <= 0:
-                seconds = now - int(due_ms) / 1000
-                if seconds >= 0:
-                    waits[agent] = max(waits.get(agent, 0.0), seconds)
+        for agent, due_at in filter(None, found):
+            if due_at <= now:
+                waits[agent] = max(waits.get(agent, 0.0), now - due_at)
         return waits
 
     async def queues(self) -> tuple[QueueState, ...]:
@@ -84,10 +83,15 @@ class RedisFigures(RedisTaskScripts):
             await self._client.set(redis_keys.SWEPT, "1", ex=_PROBE_SECONDS)
 
 
-def _read(answer: Any) -> Any:
-    """An answer; None of what stands in place of a record."""
-    if not isinstance(answer, Exception):
-        return answer
-    if not concerns_one_call(answer):
-        raise answer
-    return None
+def _read(answer: Any) -> tuple[str, float] | None:
+    """An agent and since when it is due; None of what waits, or is no such record."""
+    if isinstance(answer, Exception):
+        if not concerns_one_call(answer):
+            raise answer
+        return None
+    agent, due_ms, held = answer
+    try:
+        is_due = agent and due_ms and int(held or 0) <= 0
+        return (agent, int(due_ms) / 1000) if is_due else None
+    except UNREADABLE:
+        return None

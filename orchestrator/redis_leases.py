@@ -19,10 +19,12 @@ from orchestrator.errors import (
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,
+    StoreUnreadable,
     UnreadableRecord,
 )
 from orchestrator.journal_entries import journal_from_entries, start_text, take_mark
 from orchestrator.redis_answers import pairs, read_doorbells
+from orchestrator.redis_connection import store_errors
 from orchestrator.redis_joint import SharedCall
 from orchestrator.redis_scripts import Answer
 from orchestrator.redis_task_scripts import (
@@ -42,6 +44,7 @@ from orchestrator.store import (
 from orchestrator.store_limits import RESEND_SECONDS, UNSERVED_SECONDS
 from orchestrator.task import Task, TaskFailure
 from orchestrator.task_record import (
+    UNREADABLE,
     deadline_left_seconds,
     instant,
     milliseconds,
@@ -90,9 +93,14 @@ class RedisLeases(RedisTaskScripts):
         shared = self._claims_of(
             tenant, _Terms(worker, lease_seconds, tuple(serves), _fixed(first))
         )
-        verdict, *answer = await self._insist_on_claim(
-            shared, [task_id, token], patience_seconds=lease_seconds
-        )
+        try:
+            verdict, *answer = await self._insist_on_claim(
+                shared, [task_id, token], patience_seconds=lease_seconds
+            )
+        except StoreUnreadable:
+            lease = await self._lease_of(tenant, task_id, worker, token)
+            await self._give_back(lease, first, ())
+            return RefusalReason.UNKNOWN_SCHEMA
         if verdict != "claimed":
             return RefusalReason(verdict)
         fields = pairs(answer[0])
@@ -104,7 +112,8 @@ class RedisLeases(RedisTaskScripts):
                 entries, first.start.key, attempt=lease.fence
             )
             journal = journal_from_entries(entries)
-        except (UnreadableRecord, ValueError, KeyError):
+            deadline_left = deadline_left_seconds(fields)
+        except (UnreadableRecord, *UNREADABLE):
             await self._give_back(lease, first, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
         window = answer[5] if task.conversation_id is not None else _UNREAD
@@ -117,12 +126,21 @@ class RedisLeases(RedisTaskScripts):
             decisions=journal.decisions,
             read_at=instant(fields["claimed_ms"]),
             doorbells=read_doorbells(answer[3]),
-            deadline_left_seconds=deadline_left_seconds(fields),
+            deadline_left_seconds=deadline_left,
             has_mail=bool(answer[2]),
             window=_window(task, window),
             begins_conversation=window is None,
             begun=begun if is_begun else None,
         )
+
+    async def _lease_of(
+        self, tenant: str, task_id: str, worker: str, token: str
+    ) -> Lease:
+        """Return the lease of a claim whose answer is no text."""
+        record = redis_keys.record(tenant, task_id)
+        with store_errors(self._address):
+            attempt = await self._scripts.read("HGET", record, "attempt")
+        return Lease(tenant, task_id, int(attempt), worker, token)
 
     async def _give_back(
         self, lease: Lease, first: FirstStep | None, unrung: Sequence[Doorbell]
@@ -133,7 +151,7 @@ class RedisLeases(RedisTaskScripts):
         Nobody can be given the doorbells that came with it.
         """
         logger.warning(
-            "record or journal cannot be read: another release wrote it",
+            "what a task holds cannot be read: not written by this release",
             extra={"task_id": lease.task_id, "attempt": lease.fence},
         )
         with suppress(LeaseLost):
@@ -145,8 +163,9 @@ class RedisLeases(RedisTaskScripts):
                     lease,
                     running_seconds=0,
                     delay_seconds=RESEND_SECONDS,
-                    reason="another release wrote what the worker that was asked cannot"
-                    " read; workers of that release go on with it",
+                    reason="another release, or something else, wrote what the worker"
+                    " that was asked cannot read; workers of that release go on with"
+                    " it, else find who else writes to our keys",
                 ),
             )
         bells = [
@@ -182,7 +201,7 @@ class RedisLeases(RedisTaskScripts):
         while True:
             try:
                 return await self._scripts.run_joint(shared, own)
-            except (StoreFull, StoreReadOnly):
+            except (StoreFull, StoreReadOnly, StoreUnreadable):
                 raise
             except StoreUnavailable:
                 if monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
@@ -264,5 +283,5 @@ def _window(task: Task, answer: Any) -> WindowRead | None:
         return None
     try:
         return read_window(task.tenant, task.conversation_id, answer)
-    except (ValueError, KeyError):
+    except UNREADABLE:
         return None

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from orchestrator import redis_keys
 from orchestrator.errors import UnreadableRecord
-from orchestrator.redis_connection import UntypedRedis, concerns_one_call
+from orchestrator.redis_connection import (
+    UntypedRedis,
+    concerns_one_call,
+    read_each,
+)
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task
 from orchestrator.task_record import matches, read_cursor, task_from_fields
 
 logger = logging.getLogger(__name__)
 
+_LEFT_OUT: Final = "task left out of a listing"
 _READ_AHEAD = 100
 """Ids looked at in one round trip, at most."""
 _READ_FIRST = 10
@@ -165,35 +171,36 @@ async def _records(
     """The tasks, with the sizes of their records."""
     if not task_ids:
         return []
-    async with client.pipeline(transaction=False) as pipeline:
-        for task_id in task_ids:
-            pipeline.hgetall(redis_keys.record(tenant, task_id))
-        answers = await pipeline.execute(raise_on_error=False)
-    records = [_no_other_kind(answer) for answer in answers]
+    records = [redis_keys.record(tenant, task_id) for task_id in task_ids]
+    answers = await read_each(client, [("HGETALL", record) for record in records])
+    kept = [None if _is_gone(answer) else answer for answer in answers]
     gone = [
-        task_id for task_id, fields in zip(task_ids, records, strict=True) if not fields
+        task_id
+        for task_id, answer in zip(task_ids, kept, strict=True)
+        if answer is None
     ]
     if gone:
         await client.zrem(key, *gone)
-    return [
-        (_readable(fields) if fields else None, sum(map(len, fields.values())))
-        for fields in records
-    ]
+    return [_readable(answer) if answer else (None, 0) for answer in kept]
 
 
-def _no_other_kind(answer: dict[str, str] | Exception) -> dict[str, str]:
-    """A record; what stands in place of one is none."""
+def _is_gone(answer: dict[str, str] | Exception) -> bool:
+    """Whether there is no record; what is of another kind is none."""
     if not isinstance(answer, Exception):
-        return answer
+        return not answer
     if not concerns_one_call(answer):
         raise answer
-    return {}
+    return not isinstance(answer, UnicodeError)
 
 
-def _readable(fields: dict[str, str]) -> Task | None:
-    """A task of this release; one of another must not spoil a page."""
+def _readable(answer: dict[str, str] | UnicodeError) -> tuple[Task | None, int]:
+    """A task and its size; one that cannot be read must not spoil a page."""
+    if isinstance(answer, UnicodeError):
+        logger.warning(_LEFT_OUT, extra={"error": str(answer)})
+        return None, 0
+    size = sum(map(len, answer.values()))
     try:
-        return task_from_fields(fields)
+        return task_from_fields(answer), size
     except UnreadableRecord as exc:
-        logger.warning("task left out of a listing", extra={"error": str(exc)})
-        return None
+        logger.warning(_LEFT_OUT, extra={"error": str(exc)})
+        return None, size

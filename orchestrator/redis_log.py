@@ -13,7 +13,7 @@ from orchestrator.redis_answers import pairs
 from orchestrator.redis_connection import BLOCK_SLICE_SECONDS, UntypedRedis
 from orchestrator.redis_pipeline import Command
 from orchestrator.task import TaskStatus
-from orchestrator.task_record import event_from_entry
+from orchestrator.task_record import UNREADABLE, event_from_entry
 
 _PUSHED_AT_ONCE = 100
 _OURS: Final = "0-"
@@ -70,7 +70,7 @@ def _event(
     """Read an entry; None of a kind that a newer release added."""
     try:
         return event_from_entry(place, pairs(fields))
-    except (KeyError, ValueError):
+    except UNREADABLE:
         if place.startswith(_OURS):
             return None
     raise StoreUnavailable(

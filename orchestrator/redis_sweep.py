@@ -18,7 +18,12 @@ from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_alarm import RedisAlarm
 from orchestrator.redis_answers import read_doorbells
-from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_connection import (
+    UntypedRedis,
+    address_of,
+    read_each,
+    store_errors,
+)
 from orchestrator.redis_listing import listing_keys
 from orchestrator.redis_scripts import RedisScripts, ScriptCall
 from orchestrator.redis_task_scripts import NOBODY
@@ -166,10 +171,10 @@ class RedisSweep:
     async def _forget_some(self, members: Sequence[str]) -> None:
         names = [redis_keys.split_member(member) for member in members]
         with store_errors(address_of(self._client)):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for name in names:
-                    pipeline.hmget(redis_keys.record(*name), _FORGOTTEN_BY)
-                records = await pipeline.execute(raise_on_error=False)
+            records = await read_each(
+                self._client,
+                [("HMGET", redis_keys.record(*name), *_FORGOTTEN_BY) for name in names],
+            )
         await self._scripts.run_each(
             [
                 _forgetting(*name, _read(values))

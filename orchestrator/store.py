@@ -88,7 +88,8 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
         the same agent, version, input, parameters and context while an equal task is
         unfinished, and not delayed, or completed within that time) returns the earlier
         task. A refused task's place holds an error instead: `AgentNotFound` (when
-        agents are known, but not this one), `IdempotencyConflict`, `ConversationBusy`.
+        agents are known, but not this one), `IdempotencyConflict`, `ConversationBusy`,
+        `UnreadableRecord` (of the earlier task).
 
         On a conversation with unfinished turns `when_busy` decides. `interrupt` and
         `rollback` ask for the end of all of them; a turn that was rolled back enters
@@ -156,7 +157,8 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
 
         Refuses quietly what may not run now. `UNSERVED`: the agent is not in
         `serves`; the task stays pending and is rung again a little later.
-        `UNKNOWN_SCHEMA`: another release wrote it; the same, and nothing is changed.
+        `UNKNOWN_SCHEMA`: another release, or something else, wrote it; the same, and
+        nothing is changed.
         `EXPIRED`: the queue-wait limit or deadline passed; the task is ended here.
         `SUSPECT`: the task may have brought its worker down, and this worker already
         runs such a one.

@@ -37,6 +37,9 @@ from orchestrator.task_specification import (
     specified_task,
 )
 
+UNREADABLE: Final = (KeyError, ValueError, OverflowError, RecursionError)
+"""What comes of reading text that is not ours, or of another release."""
+
 _RESULT: Final = StoredForm(TaskResult, without=frozenset({"status", "executed_at"}))
 
 _STATUSES: Final = {status.value: status for status in TaskStatus}
@@ -132,7 +135,7 @@ def task_from_fields(fields: Mapping[str, str]) -> Task:
     """
     try:
         return specified_task(fields["spec"], _state(fields))
-    except (KeyError, ValueError) as exc:
+    except UNREADABLE as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
 
@@ -213,7 +216,7 @@ def end_from_fields(values: Sequence[str | None]) -> TaskEnd | None:
         result = _result(fields, find_instant(fields, "finished_ms"))
         last = int(fields["events"]) - 1
         return TaskEnd(_STATUSES[fields["status"]], result, last)
-    except (KeyError, ValueError) as exc:
+    except UNREADABLE as exc:
         raise UnreadableRecord(fields.get("schema", "")) from exc
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
+from conversations.errors import ConversationStoreUnavailable
+from conversations.redis_store import RedisConversationStore
 from orchestrator import redis_keys
-from orchestrator.errors import StoreUnavailable, UnreadableRecord
+from orchestrator.errors import StoreUnavailable, StoreUnreadable, UnreadableRecord
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import LeaseState, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus, Usage
+from tests.conformance.conversation_steps import created
 from tests.conformance.task_steps import (
     claim,
     completed,
@@ -22,6 +25,14 @@ from tests.conformance.task_steps import (
 )
 
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
+NO_TEXT = b"\xff\xfe"
+UNREADABLE: dict[str, tuple[str, str | bytes]] = {
+    "no text": ("more", NO_TEXT),
+    "instant beyond all years": ("created_ms", "9" * 30),
+    "instant beyond all numbers": ("started_ms", "9" * 400),
+    "deep JSON": ("failure", "[" * 100_000),
+    "deadline that is no number": ("deadline_at_ms", "soon"),
+}
 PROGRESS = NewEvent(type=EventType.PROGRESS, data={})
 
 
@@ -225,3 +236,95 @@ async def test_a_number_that_no_counter_holds_is_left_out(
     assert counters.by_labels("tokens", 2) == {("output", "m"): 7}
     types = await event_types(store, await store.get("default", lease.task_id))
     assert types[-1] == "task.progress"
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=list(UNREADABLE))
+async def test_a_record_that_cannot_be_read_is_given_back_uncharged(
+    store: RedisTaskStore, client: Redis, damage: tuple[str, str | bytes]
+) -> None:
+    task = await submitted(store)
+    record = redis_keys.record("default", task.id)
+    await client.hset(record, *damage)
+    refused = await try_claim(store, task)
+    assert refused is RefusalReason.UNKNOWN_SCHEMA
+    status, crashes, reason = await client.hmget(
+        record, "status", "crashes", "pending_reason"
+    )
+    assert (status, crashes) == ("pending", None)
+    assert "find who else writes to our keys" in reason
+    assert await client.zcard(redis_keys.LEASES) == 0
+    assert await client.zscore(redis_keys.DUE, f"default {task.id}") is not None
+
+
+async def test_a_journal_that_is_no_text_is_given_back(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    task = await submitted(store)
+    await client.hset(redis_keys.journal("default", task.id), "completion:1", NO_TEXT)
+    assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
+    assert (await store.get("default", task.id)).status is TaskStatus.PENDING
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=list(UNREADABLE))
+async def test_a_record_that_cannot_be_read_spoils_no_listing_and_no_figures(
+    store: RedisTaskStore, client: Redis, damage: tuple[str, str | bytes]
+) -> None:
+    bad, whole = await submitted(store), await submitted(store)
+    await client.hset(redis_keys.record("default", bad.id), *damage)
+    await client.hset(redis_keys.record("default", bad.id), "due_ms", "soon")
+    for _ in range(2):  # it is left out, and stays where it is listed
+        page = await store.list("default", TaskFilter())
+        assert whole.id in {task.id for task in page.tasks}
+    assert await client.zcard(redis_keys.listing("default")) == 2
+    assert [*await store.oldest_due("default")] == [whole.agent_name]
+
+
+async def test_who_reads_what_is_no_text_is_told_so(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    task = await submitted(store)
+    await client.hset(redis_keys.record("default", task.id), "spec", NO_TEXT)
+    with pytest.raises(StoreUnreadable, match="find who else writes to our keys"):
+        await store.get("default", task.id)
+    with pytest.raises(StoreUnreadable):
+        await store.cancel("default", task.id)
+
+
+@pytest.mark.parametrize("field", ["agent", "queue", "traceparent"])
+async def test_what_is_no_text_keeps_no_other_task_from_being_swept(
+    store: RedisTaskStore, client: Redis, field: str
+) -> None:
+    bad, whole = await submitted(store), await submitted(store)
+    await client.hset(redis_keys.record("default", bad.id), field, NO_TEXT)
+    await client.delete(redis_keys.rung("celeriac"))
+    for task in (bad, whole):
+        await client.zadd(redis_keys.DUE, {f"default {task.id}": 0})
+    bells = (await store.sweep()).doorbells
+    assert [bell.task_id for bell in bells] == [whole.id]
+
+
+async def test_an_end_that_is_no_text_keeps_no_other_from_being_forgotten(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    bad, whole = await submitted(store), await submitted(store)
+    for task in (bad, whole):
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease), running_seconds=0)
+    await client.hset(redis_keys.record("default", bad.id), "spec", NO_TEXT)
+    for task in (bad, whole):
+        await client.zadd(redis_keys.ENDED, {f"default {task.id}": 0})
+    await store.sweep()
+    assert await client.zcard(redis_keys.ENDED) == 0
+
+
+async def test_who_reads_a_conversation_that_is_no_text_is_told_so(
+    client: Redis,
+) -> None:
+    conversations = RedisConversationStore(client)
+    talk = await created(conversations)
+    await client.hset(
+        f"celeriac:{talk.tenant}:conversation:{talk.id}", "metadata", NO_TEXT
+    )
+    with pytest.raises(ConversationStoreUnavailable, match="writes to our keys"):
+        await conversations.get(talk.tenant, talk.id)

@@ -10,9 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Claim, Lease
+from orchestrator.store import Claim, Creation, Lease
 from orchestrator.task import Task
 from tests.conformance.task_steps import completed, submitted, try_claim
 
@@ -217,3 +217,16 @@ async def test_what_is_submitted_beside_a_task_that_cannot_be_accepted_begins(
         assert await places(client, key) == others
     claims = await claimed(store, [task for task in tasks if task.id in others])
     assert [type(each) for each in claims] == [Claim] * 4
+
+
+async def test_an_earlier_task_that_cannot_be_read_is_its_own_submitters_error(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    tasks = [Task(id=f"task-{each}", agent_name="researcher") for each in range(5)]
+    await store.create([tasks[2]])
+    await client.hset(redis_keys.record("default", "task-2"), "failure", "[")
+    answers = await store.create(tasks)
+    made = [each for each in answers if isinstance(each, Creation)]
+    assert [each.task.id for each in made] == ["task-0", "task-1", "task-3", "task-4"]
+    assert isinstance(answers[2], UnreadableRecord)
