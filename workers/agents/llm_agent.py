@@ -24,7 +24,7 @@ from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.run_options import RunOptions
 from workers.agents.sampling import Sampling, Samplings
-from workers.agents.turn_messages import opening_of_turn, refusal
+from workers.agents.turn_messages import instruction, opening_of_turn, refusal
 from workers.errors import (
     AgentFailed,
     BudgetExceeded,
@@ -139,7 +139,7 @@ class _ToolLoop:
             instructions = f"{instructions}\n\n{self._format.instructions}".strip()
         self._head = list(agent_input.messages)
         if instructions:
-            self._head.insert(0, Message(role=Role.SYSTEM, content=instructions))
+            self._head.insert(0, instruction(instructions))
         self._tokens = agent_input.context_tokens
         self._turn = opening_of_turn(agent_input)
         usual, asked = ctx.config.max_tool_calls, self._options.max_tool_calls

@@ -1,6 +1,8 @@
-"""Messages that a run adds to its turn itself: how it begins, calls not made."""
+"""Messages of a run's own: its instruction, how its turn begins, calls not made."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from conversations.client_calls import CLIENT_FACT
 from conversations.history import open_after
@@ -9,6 +11,16 @@ from conversations.message import Message, Role
 from workers.agents.agent import AgentInput
 from workers.errors import AgentFailed
 from workers.tools.tool import ToolResult
+
+
+@lru_cache(maxsize=16)  # runs of one agent share theirs
+def instruction(text: str) -> Message:
+    """Return what a model is told before the history.
+
+    Raises:
+        ValidationError: it is no text.
+    """
+    return Message(role=Role.SYSTEM, content=text)
 
 
 def opening_of_turn(agent_input: AgentInput) -> list[Message]:

@@ -107,6 +107,7 @@ def _written_to(
         raise ServerDisconnectedError
     if protocol.should_close:  # what came while it was idle answers no request
         raise ServerDisconnectedError
+    protocol.set_parser(None, None)  # or it keeps the last answer's body until the next
     protocol.set_response_params(read_until_eof=True, auto_decompress=False)
     transport.write(asked.text(write() if write else None))
     return protocol

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
+import aiohttp
 import pytest
 from pydantic import SecretStr
 
@@ -103,6 +105,24 @@ async def test_the_trace_of_a_run_goes_before_a_configured_one():
     assert [line for line in lines if line.startswith("traceparent")] == [
         f"traceparent: {TRACE}"
     ]
+
+
+async def test_who_waits_for_an_answer_no_longer_holds_the_last_one():
+    kept: list[int] = []
+
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while True:
+            await request_of(reader)
+            kept.append(sum(type(o) is aiohttp.StreamReader for o in gc.get_objects()))
+            writer.write(OK)
+
+    async with served(answer) as ask:
+        await ask(b"{}")
+        await ask(b"{}")
+    first, second = kept
+    assert second <= first
 
 
 async def test_a_head_that_only_says_go_on_is_no_answer():
