@@ -70,6 +70,9 @@ IS_CLUSTER: Final = (
 _BUSY: Final = "BUSY "
 """Whatever it is asked, while a script takes long."""
 _TELLING_REPLIES: Final = {
+    "WRONGTYPE": (
+        "holds something else in place of one of our keys; find who else writes to them"
+    ),
     _BUSY: "is kept busy by a script; if that is not ours, end it by SCRIPT KILL",
     "DB index": "has no database of that number; correct the end of REDIS_URL",
     "unknown command": (

@@ -41,6 +41,7 @@ BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or ..
         (exceptions.NoPermissionError("x"), StoreUnavailable, "permissions"),
         (exceptions.BusyLoadingError("x"), StoreUnavailable, "loading"),
         (exceptions.ResponseError(BUSY), StoreUnavailable, "SCRIPT KILL"),
+        (exceptions.ResponseError("WRONGTYPE of a key"), StoreUnavailable, "who else"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), StoreUnreadable, "writes"),
         (exceptions.InvalidResponse("HTTP"), StoreUnavailable, "speak Redis"),
         (exceptions.TimeoutError("x"), StoreUnavailable, "in time"),
