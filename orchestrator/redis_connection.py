@@ -67,7 +67,13 @@ IS_CLUSTER: Final = (
     "is a cluster, whose scripts cannot span keys; use a single primary, with replicas"
     " if needed"
 )
+_BUSY: Final = "BUSY "
+"""Whatever it is asked, while a script takes long."""
 _TELLING_REPLIES: Final = {
+    "WRONGTYPE": (
+        "holds something else in place of one of our keys; find who else writes to them"
+    ),
+    _BUSY: "is kept busy by a script; if that is not ours, end it by SCRIPT KILL",
     "DB index": "has no database of that number; correct the end of REDIS_URL",
     "unknown command": (
         "is not Redis 6.2 or newer, or is a Sentinel; name the primary itself"
@@ -253,7 +259,8 @@ def concerns_one_call(error: Exception) -> bool:
         return True
     if not isinstance(error, ResponseError) or isinstance(error, NoPermissionError):
         return False
-    return type(_as_store_error(error, "")) is StoreUnavailable
+    told = _as_store_error(error, "")
+    return type(told) is StoreUnavailable and not told.may_pass
 
 
 def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
@@ -285,7 +292,7 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
 def _is_lasting(exc: BaseException) -> bool:
     """Whether only a person can change it; redis-py's classes say too little."""
     lasting = (InvalidResponse, ResponseError, ssl.SSLError)
-    if isinstance(exc, BusyLoadingError):
+    if isinstance(exc, BusyLoadingError) or str(exc).startswith(_BUSY):
         return False
     return isinstance(exc, lasting) or _refuses_login(exc) or "SSL" in str(exc)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
@@ -328,3 +330,18 @@ async def test_who_reads_a_conversation_that_is_no_text_is_told_so(
     )
     with pytest.raises(ConversationStoreUnavailable, match="writes to our keys"):
         await conversations.get(talk.tenant, talk.id)
+
+
+@pytest.mark.parametrize("damage", ["string", "attempt"])
+async def test_a_claim_that_fails_on_its_record_does_not_insist_on_it(
+    store: RedisTaskStore, client: Redis, damage: str
+) -> None:
+    """A slot is kept as long: it may have been served, so it is asked for twice."""
+    task = await submitted(store)
+    if damage == "string":
+        await replace_record(client, task)
+    else:
+        await client.hset(redis_keys.record("default", task.id), "attempt", "x")
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable):
+            await try_claim(store, task, lease_seconds=30)
