@@ -240,17 +240,26 @@ def store_errors(address: str) -> AbstractContextManager[None]:
 async def read_each(
     client: UntypedRedis, commands: Sequence[Sequence[str]]
 ) -> list[Any]:
-    """Send commands that change nothing, in one trip; what fails is its own error."""
+    """Send commands that change nothing, in one trip.
+
+    The answer to one that failed on what it was to read is its error.
+
+    Raises:
+        RedisError: the others fail on it too.
+    """
     try:
         async with client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            return answers
     except UnicodeError as exc:  # of one that redis-py does not name
         if len(commands) == 1:
             return [exc]
         return [(await read_each(client, [command]))[0] for command in commands]
+    for answer in answers:
+        if isinstance(answer, Exception) and not concerns_one_call(answer):
+            raise answer
+    return answers
 
 
 def concerns_one_call(error: Exception) -> bool:
