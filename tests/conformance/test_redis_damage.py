@@ -368,3 +368,38 @@ async def test_an_agent_is_found_though_its_health_cannot_be_read(
     assert (found.health.workers, found.health.successes) == (1, 0)
     healths = [info.health.successes for info in await directory.agents()]
     assert healths == [0, 7]
+
+
+async def test_a_webhook_that_is_no_text_keeps_no_other(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    bad, whole = [
+        await submitted(store, webhook="https://hooks.example.com/") for _ in range(2)
+    ]
+    for task in (bad, whole):
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease), running_seconds=0)
+    await client.hset(redis_keys.record("default", bad.id), "webhook", NO_TEXT)
+    most = {"limit": 10, "lease_seconds": 30, "most_each": 1}
+    taken = await store.take_webhooks(**most, places={})
+    assert {each.task_id for each in taken.due} == {bad.id, whole.id}
+    for task in (bad, whole):
+        await client.zadd(redis_keys.WEBHOOKS, {f"default {task.id}": 1})
+    fewer = {each.receiver: 0 for each in taken.due if each.task_id == bad.id}
+    taken = await store.take_webhooks(**most, places=fewer)
+    assert [each.task_id for each in taken.due] == [whole.id]
+
+
+async def test_a_member_that_is_no_text_keeps_no_sweep_from_the_others(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    pending, gone = await submitted(store), await submitted(store)
+    await claim(store, gone, lease_seconds=0.01)
+    due, leases, ended = redis_keys.DUE, redis_keys.LEASES, redis_keys.ENDED
+    for key in (due, leases, ended, redis_keys.DELTAS):
+        await client.zadd(key, {NO_TEXT: 0})
+    await client.delete(redis_keys.rung("celeriac"))
+    await client.zadd(due, {f"default {pending.id}": 0})
+    await sweep_until(store, gone, TaskStatus.PENDING)
+    assert await client.zscore(due, f"default {pending.id}") > 0
