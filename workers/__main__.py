@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 from celery.bin.base import CeleryCommand, CLIContext
 from celery.bin.worker import WorkersPool, detach, worker
+from celery.concurrency import get_implementation
 
 from workers.app import app
 from workers.pool_choice import unsupported
@@ -30,11 +31,17 @@ _DAEMON: Final = ("logfile", "pidfile", "uid", "gid", "umask", "executable", "ho
 
 
 class SupportedPools(WorkersPool):  # type: ignore[misc]
-    """Celery's pools without those that it could not import without their library."""
+    """Celery's pools without those that it could not import without their library.
+
+    Celery takes a choice of prefork for its own default, which settings overrule.
+    """
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if value in _PATCHING_POOLS:
             refuse(unsupported(value))
+        is_default = ctx.get_parameter_source(param.name).name == "DEFAULT"
+        if value == "prefork" and not is_default:
+            return get_implementation(value)
         return super().convert(value, param, ctx)
 
 

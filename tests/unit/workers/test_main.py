@@ -55,6 +55,25 @@ def test_without_a_choice_the_pool_is_ours() -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [["-EP", "prefork"], ["-Pprefork"], ["--pool", "prefork"]]
+)
+def test_prefork_is_a_choice_however_it_is_written(arguments: list[str]) -> None:
+    """Celery takes it for its own default, which settings overrule."""
+    assert parsed(*arguments)["pool"].__module__ == "celery.concurrency.prefork"
+
+
+def test_prefork_may_be_chosen_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_WORKER_POOL", "prefork")
+    obj = CLIContext(app, no_color=True, workdir=None)
+    ctx = WorkerCommand().make_context(
+        "workers", [], obj=obj, auto_envvar_prefix="CELERY_WORKER"
+    )
+    assert ctx.params["pool"].__module__ == "celery.concurrency.prefork"
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--nope"], "--nope"),
