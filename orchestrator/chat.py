@@ -6,8 +6,10 @@ Holds no history; the conversation does. Knows no store.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 from uuid import uuid4
+
+from pydantic import JsonValue
 
 from orchestrator.events import TaskEvent
 from orchestrator.request import SubmitOptions
@@ -16,6 +18,12 @@ from orchestrator.task import TaskResult
 if TYPE_CHECKING:
     from orchestrator.orchestrator import AsyncOrchestrator
     from orchestrator.task_handle import AsyncTaskHandle
+
+IN_PIECES: Final[dict[str, JsonValue]] = {"stream": True}
+"""Parameters of a turn that is shown as it comes.
+
+Whoever follows it from its submit on may still come after its completion was asked for.
+"""
 
 
 class AsyncChat:
@@ -77,6 +85,7 @@ class AsyncChat:
         Raises:
             TaskFailed, TaskCancelled, TaskTimedOut: after the last event.
         """
+        options["parameters"] = {**options.get("parameters", {}), **IN_PIECES}
         handle = await self.submit(text, **options)
         async for event in handle.events():
             yield event

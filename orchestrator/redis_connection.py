@@ -67,7 +67,13 @@ IS_CLUSTER: Final = (
     "is a cluster, whose scripts cannot span keys; use a single primary, with replicas"
     " if needed"
 )
+_BUSY: Final = "BUSY "
+"""Whatever it is asked, while a script takes long."""
 _TELLING_REPLIES: Final = {
+    "WRONGTYPE": (
+        "holds something else in place of one of our keys; find who else writes to them"
+    ),
+    _BUSY: "is kept busy by a script; if that is not ours, end it by SCRIPT KILL",
     "DB index": "has no database of that number; correct the end of REDIS_URL",
     "unknown command": (
         "is not Redis 6.2 or newer, or is a Sentinel; name the primary itself"
@@ -234,17 +240,26 @@ def store_errors(address: str) -> AbstractContextManager[None]:
 async def read_each(
     client: UntypedRedis, commands: Sequence[Sequence[str]]
 ) -> list[Any]:
-    """Send commands that change nothing, in one trip; what fails is its own error."""
+    """Send commands that change nothing, in one trip.
+
+    The answer to one that failed on what it was to read is its error.
+
+    Raises:
+        RedisError: the others fail on it too.
+    """
     try:
         async with client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            return answers
     except UnicodeError as exc:  # of one that redis-py does not name
         if len(commands) == 1:
             return [exc]
         return [(await read_each(client, [command]))[0] for command in commands]
+    for answer in answers:
+        if isinstance(answer, Exception) and not concerns_one_call(answer):
+            raise answer
+    return answers
 
 
 def concerns_one_call(error: Exception) -> bool:
@@ -253,7 +268,8 @@ def concerns_one_call(error: Exception) -> bool:
         return True
     if not isinstance(error, ResponseError) or isinstance(error, NoPermissionError):
         return False
-    return type(_as_store_error(error, "")) is StoreUnavailable
+    told = _as_store_error(error, "")
+    return type(told) is StoreUnavailable and not told.may_pass
 
 
 def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
@@ -285,7 +301,7 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
 def _is_lasting(exc: BaseException) -> bool:
     """Whether only a person can change it; redis-py's classes say too little."""
     lasting = (InvalidResponse, ResponseError, ssl.SSLError)
-    if isinstance(exc, BusyLoadingError):
+    if isinstance(exc, BusyLoadingError) or str(exc).startswith(_BUSY):
         return False
     return isinstance(exc, lasting) or _refuses_login(exc) or "SSL" in str(exc)
 

@@ -10,9 +10,14 @@ from redis.asyncio import Redis
 from conversations.known_fields import read_known
 from orchestrator import redis_keys
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo, WorkerInfo
-from orchestrator.redis_connection import UntypedRedis, address_of, store_errors
+from orchestrator.redis_connection import (
+    UntypedRedis,
+    address_of,
+    read_each,
+    store_errors,
+)
 from orchestrator.redis_scripts import RedisScripts, script_alone
-from orchestrator.task_record import find_instant, instant, milliseconds
+from orchestrator.task_record import UNREADABLE, find_instant, instant, milliseconds
 
 
 class RedisAgentDirectory:
@@ -89,16 +94,14 @@ class RedisAgentDirectory:
         names = sorted(configs)
         served = [name for worker in await self.workers() for name in worker.served]
         with store_errors(self._address):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for name in names:
-                    pipeline.hgetall(redis_keys.health(name))
-                healths = await pipeline.execute()
+            keys = [redis_keys.health(name) for name in names]
+            answers = await read_each(self._client, [("HGETALL", key) for key in keys])
         return tuple(
             AgentInfo(
                 config=read_known(AgentConfig, json.loads(configs[name])),
-                health=_health(fields, workers=served.count(name)),
+                health=_health(answer, workers=served.count(name)),
             )
-            for name, fields in zip(names, healths, strict=True)
+            for name, answer in zip(names, answers, strict=True)
         )
 
 
@@ -108,7 +111,16 @@ def _worker(text: str) -> WorkerInfo:
     return worker.model_copy(update={"seen_at": instant(seen)})
 
 
-def _health(fields: Mapping[str, str], *, workers: int) -> AgentHealth:
+def _health(answer: Mapping[str, str] | Exception, *, workers: int) -> AgentHealth:
+    """How an agent does; what cannot be read counts nothing."""
+    try:
+        fields = {} if isinstance(answer, Exception) else answer
+        return _counted_health(fields, workers)
+    except UNREADABLE:
+        return _counted_health({}, workers)
+
+
+def _counted_health(fields: Mapping[str, str], workers: int) -> AgentHealth:
     return AgentHealth(
         served=workers > 0,
         workers=workers,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from orchestrator import redis_keys
 from orchestrator.figures_store import QueueState
 from orchestrator.metrics import Counters
-from orchestrator.redis_connection import concerns_one_call, read_each, store_errors
+from orchestrator.redis_connection import read_each, store_errors
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.store_limits import OLDEST_LOOKED_AT
 from orchestrator.task import TaskStatus
@@ -46,7 +46,7 @@ class RedisFigures(RedisTaskScripts):
                 self._client,
                 [("TIME",), *(("HMGET", record, *_FACTS) for record in records)],
             )
-            found = [_read(answer) for answer in facts]
+        found = [_read(answer) for answer in facts]
         now = int(clock[0]) + int(clock[1]) / 1_000_000
         waits: dict[str, float] = {}
         for agent, due_at in filter(None, found):
@@ -86,8 +86,6 @@ class RedisFigures(RedisTaskScripts):
 def _read(answer: Any) -> tuple[str, float] | None:
     """An agent and since when it is due; None of what waits, or is no such record."""
     if isinstance(answer, Exception):
-        if not concerns_one_call(answer):
-            raise answer
         return None
     agent, due_ms, held = answer
     try:

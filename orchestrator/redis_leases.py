@@ -195,16 +195,19 @@ class RedisLeases(RedisTaskScripts):
         """Repeat a claim with its own token, which finds it if its answer was lost.
 
         Else its lease would run out with nobody to hold it, as after a crash. After
-        `patience_seconds`, the lease's time, there is nothing left to find.
+        `patience_seconds`, the lease's time, there is nothing left to find. What time
+        does not heal, a damaged record say, is asked for once more.
         """
         give_up_at = monotonic() + patience_seconds
+        refusals = 0
         while True:
             try:
                 return await self._scripts.run_joint(shared, own)
             except (StoreFull, StoreReadOnly, StoreUnreadable):
                 raise
-            except StoreUnavailable:
-                if monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
+            except StoreUnavailable as exc:
+                refusals += not exc.may_pass
+                if refusals > 1 or monotonic() + _CLAIM_PAUSE_SECONDS > give_up_at:
                     raise
             await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
 

@@ -12,11 +12,7 @@ from typing import Final
 
 from orchestrator import redis_keys
 from orchestrator.errors import UnreadableRecord
-from orchestrator.redis_connection import (
-    UntypedRedis,
-    concerns_one_call,
-    read_each,
-)
+from orchestrator.redis_connection import UntypedRedis, read_each
 from orchestrator.store import TaskFilter, TaskPage
 from orchestrator.task import Task
 from orchestrator.task_record import matches, read_cursor, task_from_fields
@@ -186,11 +182,9 @@ async def _records(
 
 def _is_gone(answer: dict[str, str] | Exception) -> bool:
     """Whether there is no record; what is of another kind is none."""
-    if not isinstance(answer, Exception):
-        return not answer
-    if not concerns_one_call(answer):
-        raise answer
-    return not isinstance(answer, UnicodeError)
+    if isinstance(answer, Exception):
+        return not isinstance(answer, UnicodeError)
+    return not answer
 
 
 def _readable(answer: dict[str, str] | UnicodeError) -> tuple[Task | None, int]:

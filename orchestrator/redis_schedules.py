@@ -6,10 +6,10 @@ import logging
 from datetime import UTC, datetime
 
 from orchestrator import redis_keys
-from orchestrator.redis_connection import store_errors
+from orchestrator.redis_connection import read_each, store_errors
 from orchestrator.redis_task_scripts import RedisTaskScripts
 from orchestrator.schedule import DueSchedule, Schedule
-from orchestrator.task_record import instant
+from orchestrator.task_record import UNREADABLE, instant
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class RedisSchedules(RedisTaskScripts):
                 return ()
             ticks = await self._client.zmscore(redis_keys.SCHEDULES, members)
         found = (
-            _readable(texts[id_], None if tick is None else instant(str(int(tick))))
+            _readable(texts[id_], tick)
             for id_, tick in zip(sorted(texts), ticks, strict=True)
         )
         return tuple(schedule for schedule in found if schedule is not None)
@@ -57,18 +57,22 @@ class RedisSchedules(RedisTaskScripts):
         now, found = await self._scripts.run(
             "due_schedules", [redis_keys.SCHEDULES], [limit]
         )
-        due: list[DueSchedule] = []
-        for member, tick in zip(found[::2], found[1::2], strict=True):
-            tenant, schedule_id = redis_keys.split_member(member)
-            with store_errors(self._address):
-                text = await self._client.hget(
-                    redis_keys.schedules(tenant), schedule_id
-                )
-            at = instant(str(int(float(tick))))
-            schedule = _readable(text, at) if text is not None else None
-            if schedule is not None:
-                due.append(DueSchedule(schedule, at, instant(now)))
-        return tuple(due)
+        names = [redis_keys.split_member(member) for member in found[::2]]
+        with store_errors(self._address):
+            texts = await read_each(
+                self._client,
+                [("HGET", redis_keys.schedules(tenant), id_) for tenant, id_ in names],
+            )
+            schedules = [
+                _readable(text, float(tick))
+                for text, tick in zip(texts, found[1::2], strict=True)
+                if text is not None
+            ]
+        return tuple(
+            DueSchedule(schedule, schedule.next_at, instant(now))
+            for schedule in schedules
+            if schedule is not None and schedule.next_at is not None
+        )
 
     async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
         member = redis_keys.member(due.schedule.task.tenant, due.schedule.id)
@@ -80,16 +84,20 @@ class RedisSchedules(RedisTaskScripts):
         return bool(moved)
 
 
-def _readable(text: str, next_at: datetime | None) -> Schedule | None:
+def _readable(answer: str | Exception, tick: float | None) -> Schedule | None:
     """A schedule of this release; one of another is left to workers of that one."""
-    try:
-        return _schedule(text, next_at)
-    except ValueError as exc:
-        logger.warning("schedule left alone", extra={"error": type(exc).__name__})
-        return None
+    error = answer
+    if isinstance(answer, str):
+        try:
+            return _schedule(answer, tick)
+        except UNREADABLE as exc:
+            error = exc
+    logger.warning("schedule left alone", extra={"error": type(error).__name__})
+    return None
 
 
-def _schedule(text: str, next_at: datetime | None) -> Schedule:
+def _schedule(text: str, tick: float | None) -> Schedule:
+    next_at = None if tick is None else instant(str(int(tick)))
     schedule = Schedule.model_validate_json(text)
     return schedule.model_copy(update={"next_at": next_at})
 

@@ -5,6 +5,7 @@ The server listens on a unix socket in a directory of its own and keeps nothing.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -17,16 +18,39 @@ from pathlib import Path
 import pytest
 import redis
 
+from orchestrator.settings_names import PREFIX, WELL_KNOWN
 from tests.stand import Stand, wait_until
 
 START_SECONDS = 10.0
 
 
+OF_TESTS = {
+    "CELERIAC_EXAMPLES",
+    "CELERIAC_FAULTS",
+    "CELERIAC_OLDER",
+    "CELERIAC_PROMETHEUS",
+    "CELERIAC_SCREENSHOTS",
+    "CELERIAC_TEST_REDIS",
+}
+"""Variables with our prefix that are meant for the tests."""
+
+OF_PROGRAMS = {
+    *map(str.upper, WELL_KNOWN),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),
+    *("FLOWER_AUTH", "FLOWER_BASIC_AUTH", "FORWARDED_ALLOW_IPS"),
+}
+"""Variables of other names, in capitals, that what is tested listens to."""
+
+
 def pytest_configure() -> None:
-    """Let Ctrl-C end the processes that tests start.
+    """Take no settings from whoever runs the tests, and let Ctrl-C end their processes.
 
     Whatever a shell runs in the background ignores it, and so would they.
     """
+    for name in set(os.environ) - OF_TESTS:
+        if name.upper().startswith(PREFIX) or name.upper() in OF_PROGRAMS:
+            del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -56,6 +80,16 @@ def _bundled(package: str) -> str | None:
         return None
     servers = Path(found.origin).parent.glob(BUNDLED[package])
     return next(map(str, servers), None)
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path) -> Iterator[None]:
+    """Settings are looked for in the current directory, and a checkout may hold some.
+
+    A `.env` for docker compose, for instance, or what a running `make up` leaves.
+    """
+    with contextlib.chdir(tmp_path):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,6 @@ CANCEL_SECONDS = 5.0
 """How long the store and the broker may take over one cancel."""
 CLOSE_SECONDS = 5.0
 """A run that blocks the loop must not keep the process from ending."""
-HEARTBEAT_FILE_VARIABLE = "CELERIAC_HEARTBEAT_FILE"
 
 
 class WorkerProcess:
@@ -254,7 +252,7 @@ class WorkerProcessHolder:
             "hostname": self.worker.hostname,
             "queues": tuple(self.worker.app.amqp.queues.consume_from),
             "loop": self._pool_loop(),
-            "slots": partial(_slots, self.worker),
+            "slots": lambda: _slots(self.worker),
         }
 
     def _pool_loop(self) -> LoopThread | None:
@@ -326,6 +324,10 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if _pool_of(worker) != "prefork":
             worker_process.current()
 
+    def close(self, _worker: Any) -> None:
+        """Drain also for SIGHUP and `celery control shutdown`, which send no signal."""
+        worker_process.drain()
+
 
 def _take_from(worker: Any, queues: Iterable[str]) -> None:
     """Take from queues of agents that code registers too, unless a `-Q` or `-X` chose.
@@ -394,5 +396,5 @@ signals.worker_shutting_down.connect(_drain, weak=False)
 
 
 def _heartbeat_file() -> Path | None:
-    path = os.environ.get(HEARTBEAT_FILE_VARIABLE)
+    path = os.environ.get("CELERIAC_HEARTBEAT_FILE")
     return Path(path) if path else None

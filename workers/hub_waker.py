@@ -41,6 +41,6 @@ class HubWaker:
         self._told.close()
 
     def _on_readable(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # read already; or a signal closed it in between
             self._heard.recv(4096)
         self._call()

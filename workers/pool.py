@@ -245,8 +245,9 @@ class AsyncPool(BasePool):  # type: ignore[misc]
 
     def _pass_on_reports(self) -> None:
         self._celery_woken = False
-        while not self._reports.empty():
-            _tell_celery(self._reports.get())
+        with suppress(Empty):  # a drain in a signal handler may empty it at any moment
+            while True:
+                _tell_celery(self._reports.get_nowait())
 
     def _drain(self, *, end: bool) -> None:
         """Pass on reports until nothing runs; Celery's hub does not do it any more.

@@ -2,7 +2,7 @@
 
 Celery itself would kill a prefork child with whatever else it holds, and cannot stop a
 run in `threads`: there a cold shutdown (SIGQUIT, Ctrl-C twice) fails in the middle. The
-message's id is the task's id, so `celery control revoke --terminate <id>` and Flower's
+message's id is the task's id, so `celery control terminate TERM <id>` and Flower's
 button name our tasks.
 """
 

@@ -139,13 +139,6 @@ local function conversation_retain(keys, max_messages)
   if not oldest or oldest_index == 0 then return end
   redis.call('HINCRBY', keys[1], 'dropped', oldest_index)
   redis.call('XTRIM', keys[2], 'MINID', oldest)
-  -- A fork has given numbers out again whose first entries were deleted in its copy;
-  -- they stand in the same block still, and a trim that meets one of them stops.
-  repeat
-    local rest = redis.call('XRANGE', keys[2], '-', '(' .. oldest, 'COUNT',
-      CONVERSATION_PAGE)
-    for _, entry in ipairs(rest) do redis.call('XDEL', keys[2], entry[1]) end
-  until #rest == 0
   redis.call('ZREMRANGEBYSCORE', keys[5], '-inf', '(' .. string.match(oldest, '^%d+'))
   for i = 1, oldest_index do
     redis.call('HDEL', keys[3], 'turn:' .. marks[i][1], 'client:' .. marks[i][2])

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import click
 
 from conversations.errors import ConversationError, ConversationNotFound
-from orchestrator.chat import AsyncChat
+from orchestrator.chat import IN_PIECES, AsyncChat
 from orchestrator.cli import exit_codes
 from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
@@ -59,7 +59,7 @@ def command(agent: str, conversation_id: str | None, **options: Any) -> int:
     talk; at the prompt, Ctrl-C or Ctrl-D ends the talk. Lines may come from a pipe.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    return run_async(_talk(agent, conversation_id, given))
+    return run_async(_talk(agent, conversation_id, {**given, "parameters": IN_PIECES}))
 
 
 async def _talk(

@@ -27,21 +27,22 @@ local function number(name)
   return tonumber(redis.call('HGET', STATE, name) or nil)
 end
 
--- Sums the window and forgets parts that have left it, or that are of a future that a
--- clock set back has left behind. Returns requests, tokens and the oldest part.
+-- Sums the window and forgets parts that have left it, that are of a future that a clock
+-- set back has left behind, or no counts of ours. Returns requests, tokens and the oldest
+-- part.
 local function count_window(part_ms)
   local requests, tokens, oldest = 0, 0, nil
   local fields = redis.call('HGETALL', WINDOW)
   for i = 1, #fields, 2 do
-    local kind, begins = string.match(fields[i], '^(%a)(%d+)$')
-    begins = tonumber(begins)
-    if begins <= NOW - part_ms * (PARTS + 1) or begins > NOW then
+    local kind, part = string.match(fields[i], '^([rt])(%d+)$')
+    local begins, counted = tonumber(part or nil), tonumber(fields[i + 1])
+    if not begins or begins <= NOW - part_ms * (PARTS + 1) or begins > NOW or not counted then
       redis.call('HDEL', WINDOW, fields[i])
     elseif kind == 'r' then
-      requests = requests + tonumber(fields[i + 1])
+      requests = requests + counted
       oldest = math.min(oldest or begins, begins)
     else
-      tokens = tokens + tonumber(fields[i + 1])
+      tokens = tokens + counted
     end
   end
   return requests, tokens, oldest

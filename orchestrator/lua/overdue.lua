@@ -3,11 +3,18 @@
 -- KEYS  any number of zsets whose scores are instants in ms
 -- ARGV  1 how many members to return at most, of each key: none starves another;
 --       2.. of each key, how long after its instant a member is overdue (ms)
--- Returns for each key its overdue members, oldest first.
+-- Returns for each key its overdue members, oldest first; none that is no name of ours and
+-- might be no text, which would hide the others.
 
 local found = {}
 for i, key in ipairs(KEYS) do
-  found[i] = redis.call('ZRANGEBYSCORE', key, '-inf', text(NOW - tonumber(ARGV[i + 1])),
+  found[i] = {}
+  local overdue = redis.call('ZRANGEBYSCORE', key, '-inf', text(NOW - tonumber(ARGV[i + 1])),
     'LIMIT', 0, ARGV[1])
+  for _, member in ipairs(overdue) do
+    if not string.find(member, '[\128-\255]') then
+      table.insert(found[i], member)
+    end
+  end
 end
 return found

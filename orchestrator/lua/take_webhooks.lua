@@ -6,7 +6,8 @@
 -- KEYS  1 webhooks of all tenants by when they are due (zset), 2 prefix of every key of ours
 -- ARGV  1 how many at most, 2 for how long (ms), 3 how many to one receiver, 4.. receivers
 --       that have fewer places, and how many
--- Returns {member ('tenant id') and receiver of each, whether more may be due}.
+-- Returns {member ('tenant id') and receiver of each, whether more may be due}; a receiver
+-- that is not all ASCII by a digest.
 
 local LOOKED_AT = 1000
 local PUT_OFF, LEAST_EACH = 50, 5 -- ms
@@ -24,6 +25,9 @@ for _, member in ipairs(due) do
   local tenant, id = string.match(member, '^(%S+) (%S+)$')
   local receiver = tenant
     and (redis.pcall('HGET', KEYS[2] .. tenant .. ':task:' .. id, 'webhook') or '')
+  if type(receiver) == 'string' and string.find(receiver, '[\128-\255]') then
+    receiver = redis.sha1hex(receiver) -- else one that is no text hid what is told with it
+  end
   local left = places[receiver or ''] or tonumber(ARGV[3])
   if type(receiver) ~= 'string' then
     redis.call('ZREM', KEYS[1], member) -- no webhook of ours, or no record any more

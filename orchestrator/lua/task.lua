@@ -140,7 +140,8 @@ end
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses. `facts`, names and values, are
 -- written along with the status; who has read the three that stand behind gives them. What
--- is no place in a listing would take those of all that are gathered with it.
+-- is no place in a listing, or no name in a count, would take those of all that are gathered
+-- with it.
 local function move(wanted, facts, status, ordinal, agent)
   if not status then
     status, ordinal, agent = unpack(
@@ -149,6 +150,7 @@ local function move(wanted, facts, status, ordinal, agent)
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
   assert(string.find(ordinal or '', '^%d+$') and #ordinal <= MOST_DIGITS,
     'the record has lost its ordinal')
+  assert(string.find(agent or '', '^[%w_-]+$'), 'the record has lost its agent')
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
   enter(LISTING .. wanted, ordinal, TASK_ID)
   leave(LISTING .. status, TASK_ID)

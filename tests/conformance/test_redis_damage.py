@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
@@ -11,6 +13,7 @@ from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable, StoreUnreadable, UnreadableRecord
 from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
+from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import LeaseState, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus, Usage
@@ -22,6 +25,7 @@ from tests.conformance.task_steps import (
     submitted,
     sweep_until,
     try_claim,
+    worker,
 )
 
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION, outcome={"content": "hi"})
@@ -328,3 +332,74 @@ async def test_who_reads_a_conversation_that_is_no_text_is_told_so(
     )
     with pytest.raises(ConversationStoreUnavailable, match="writes to our keys"):
         await conversations.get(talk.tenant, talk.id)
+
+
+@pytest.mark.parametrize("damage", ["string", "attempt"])
+async def test_a_claim_that_fails_on_its_record_does_not_insist_on_it(
+    store: RedisTaskStore, client: Redis, damage: str
+) -> None:
+    """A slot is kept as long: it may have been served, so it is asked for twice."""
+    task = await submitted(store)
+    if damage == "string":
+        await replace_record(client, task)
+    else:
+        await client.hset(redis_keys.record("default", task.id), "attempt", "x")
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable):
+            await try_claim(store, task, lease_seconds=30)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [None, {"successes": "x"}, {"last_failure_ms": "9" * 30}, {"more": NO_TEXT}],
+)
+async def test_an_agent_is_found_though_its_health_cannot_be_read(
+    client: Redis, damage: dict[str, str | bytes] | None
+) -> None:
+    directory = RedisAgentDirectory(client)
+    await directory.announce(worker("a", "b"), ttl_seconds=30)
+    await client.hset(redis_keys.health("b"), "successes", "7")
+    if damage is None:
+        await client.set(redis_keys.health("a"), "foreign")
+    else:
+        await client.hset(redis_keys.health("a"), mapping=damage)
+    found = await directory.find("a")
+    assert found is not None
+    assert (found.health.workers, found.health.successes) == (1, 0)
+    healths = [info.health.successes for info in await directory.agents()]
+    assert healths == [0, 7]
+
+
+async def test_a_webhook_that_is_no_text_keeps_no_other(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    bad, whole = [
+        await submitted(store, webhook="https://hooks.example.com/") for _ in range(2)
+    ]
+    for task in (bad, whole):
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease), running_seconds=0)
+    await client.hset(redis_keys.record("default", bad.id), "webhook", NO_TEXT)
+    most = {"limit": 10, "lease_seconds": 30, "most_each": 1}
+    taken = await store.take_webhooks(**most, places={})
+    assert {each.task_id for each in taken.due} == {bad.id, whole.id}
+    for task in (bad, whole):
+        await client.zadd(redis_keys.WEBHOOKS, {f"default {task.id}": 1})
+    fewer = {each.receiver: 0 for each in taken.due if each.task_id == bad.id}
+    taken = await store.take_webhooks(**most, places=fewer)
+    assert [each.task_id for each in taken.due] == [whole.id]
+
+
+async def test_a_member_that_is_no_text_keeps_no_sweep_from_the_others(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    pending, gone = await submitted(store), await submitted(store)
+    await claim(store, gone, lease_seconds=0.01)
+    due, leases, ended = redis_keys.DUE, redis_keys.LEASES, redis_keys.ENDED
+    for key in (due, leases, ended, redis_keys.DELTAS):
+        await client.zadd(key, {NO_TEXT: 0})
+    await client.delete(redis_keys.rung("celeriac"))
+    await client.zadd(due, {f"default {pending.id}": 0})
+    await sweep_until(store, gone, TaskStatus.PENDING)
+    assert await client.zscore(due, f"default {pending.id}") > 0

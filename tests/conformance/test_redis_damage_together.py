@@ -125,6 +125,23 @@ async def test_a_task_without_its_ordinal_is_left_as_it_was(client: Redis) -> No
     assert await places(client, redis_keys.LEASES) == set()
 
 
+@pytest.mark.parametrize("damage", [without("agent"), field("agent", NO_TEXT)])
+async def test_a_run_that_has_lost_its_agent_is_left_as_it_was(
+    client: Redis, damage: Damage
+) -> None:
+    """Half an end would be none; and its counts would make all others unreadable."""
+    store = RedisTaskStore(client)
+    task = await submitted(store)
+    (claim,) = await claimed(store, [task])
+    await damage(client, redis_keys.record("default", task.id))
+    (answer,) = await ended(store, [claim.lease])
+    assert isinstance(answer, StoreUnavailable)
+    assert await places(client, f"{LISTING}running") == {task.id}
+    assert await places(client, redis_keys.LEASES) == {task.id}
+    counters = await store.counters("default")
+    assert counters.by_labels("tasks", 2) == {("running", "researcher"): 1}
+
+
 @pytest.mark.parametrize("key", [METRICS, "celeriac:_fleet:tenants"])
 async def test_what_cannot_be_counted_keeps_nobody_from_his_task(
     client: Redis, key: str

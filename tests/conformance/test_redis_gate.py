@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
-from orchestrator.gate import MOST_SHARES
+from orchestrator.gate import MOST_SHARES, GateLimits
 from tests.conformance.test_gate import FREE, ONE, AskedGate, caller, entered
 
 
@@ -49,3 +49,21 @@ async def test_a_gate_in_redis_lets_all_begin_as_equals_when_too_many_are_ahead(
     reached = await client.hget(key, "v")
     assert shares == ["f:mine"]
     assert int(reached) == MOST_SHARES - 1
+
+
+@pytest.mark.parametrize(
+    "damage", [{"junk": "1"}, {"r%d": "x"}, {"t" + "9" * 400: "1"}]
+)
+async def test_what_is_no_count_in_a_window_keeps_nobody_out(
+    client: Redis, damage: dict[str, str]
+):
+    gate, window = AskedGate(client), f"{redis_keys.gate('g')}:window"
+    seconds, _ = await client.time()
+    for field, count in damage.items():
+        name = field.replace("%d", str(seconds * 1000 - 1000))
+        await client.hset(window, name, count)
+    limits = GateLimits(requests=5)
+    await entered(gate, "1", limits)
+    state = await gate.state("g", limits)
+    assert (state.requests, state.tokens) == (1, 0)
+    assert await client.hlen(window) == 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from redis.asyncio import Redis
+
 from orchestrator import redis_keys
 from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
@@ -29,3 +32,21 @@ async def test_a_schedule_of_another_release_stops_neither_sweep_nor_schedules(
     assert [due.schedule.id for due in found] == ["mine"]
     assert [each.id for each in await store.schedules("default")] == ["mine"]
     await client.aclose()
+
+
+@pytest.mark.parametrize("score", [1, float("-inf"), -1e300])
+async def test_a_schedule_that_cannot_be_read_stops_no_other(
+    client: Redis, score: float
+) -> None:
+    store = RedisTaskStore(client)
+    mine = Schedule(id="mine", cron="* * * * * *", task=Task(agent_name="a"))
+    await store.put_schedule(mine)
+    text = b"\xff" if score == 1 else "{}"
+    await client.hset(redis_keys.schedules("default"), "other", text)
+    await client.zadd(redis_keys.SCHEDULES, {"default other": score})
+    found: tuple[DueSchedule, ...] = ()
+    async with asyncio.timeout(30):
+        while not found:
+            await asyncio.sleep(0.05)
+            found = await store.due_schedules()
+    assert [due.schedule.id for due in found] == ["mine"]

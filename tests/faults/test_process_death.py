@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.celery_settings import celery_settings
 from orchestrator.orchestrator import AsyncTaskHandle
 from tests.faults.fleet import Fleet, choose
 from tests.faults.invariants import broken_invariants
+from tests.stand import RunningWorker
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -106,6 +108,35 @@ async def test_sigterm_hands_a_run_over_at_its_next_step_boundary(
     assert len(pids) == 25
     assert len(set(pids)) == 2
     assert await broken_invariants(fleet) == []
+
+
+def by_remote_control(fleet: Fleet, worker: RunningWorker) -> None:
+    app = celery_app(fleet)
+    app.control.shutdown()
+    app.close()
+
+
+def by_sighup(fleet: Fleet, worker: RunningWorker) -> None:
+    worker.signal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize("ask", [by_remote_control, by_sighup])
+async def test_whatever_shuts_a_worker_down_hands_its_runs_over(
+    fleet: Fleet, ask: Callable[[Fleet, RunningWorker], None]
+) -> None:
+    first = await fleet.start_worker()
+    handle = await fleet.celeriac.submit("sleeper", {"steps": 60})
+    fleet.accepted["sleeper"] = handle.id
+    async for event in handle.events():
+        if event.type is EventType.STEP_RECORDED:
+            break
+    await asyncio.to_thread(ask, fleet, first)
+    async with asyncio.timeout(10):
+        async for event in handle.events():
+            if event.type is EventType.TASK_RELEASED:
+                break
+    await handle.cancel()
+    await fleet.all_ended(20)
 
 
 @pytest.mark.slow

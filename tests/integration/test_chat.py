@@ -155,6 +155,7 @@ def test_what_was_said_before_any_end_without_an_answer_stays(
             task = celeriac.submit(
                 "assistant",
                 {"prompt": "Count"},
+                parameters={"stream": True},
                 conversation_id="talk",
                 time_limit=limit,
             )

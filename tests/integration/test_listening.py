@@ -18,11 +18,6 @@ from orchestrator.settings import load_settings
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that somebody listens on."""

@@ -42,12 +42,6 @@ COMMANDS = {
 PROMISED_SECONDS = 5.0
 
 
-@pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REDIS_URL", raising=False)
-
-
 @contextmanager
 def nobody() -> Iterator[str]:
     """A port that refuses connections."""

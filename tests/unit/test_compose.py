@@ -75,10 +75,7 @@ def test_secrets_have_no_default() -> None:
         assert example_variables()[secret] == ""
 
 
-def test_a_worker_gets_time_to_end_its_longest_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_worker_gets_time_to_end_its_longest_run() -> None:
     hard_limit = load_settings(ROOT / "celeriac.yaml").services.agent_manager.time_limit
     assert seconds(SERVICES["worker"]["stop_grace_period"]) >= hard_limit
 
@@ -91,9 +88,8 @@ def test_what_is_published_is_so_on_the_loopback_address_alone() -> None:
 
 
 def test_the_http_service_has_settings_that_it_takes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     values = {"CELERIAC_API_KEY_HASH": f"sha256:{'0' * 64}", "REDIS_PASSWORD": "x"}
     for name, value in SERVICES["http"]["environment"].items():
         filled = re.sub(

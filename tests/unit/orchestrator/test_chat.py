@@ -50,6 +50,17 @@ async def test_a_streamed_exchange_yields_the_pieces_of_the_answer() -> None:
         assert events[-1].type is EventType.TASK_COMPLETED
 
 
+async def test_a_streamed_exchange_asks_for_pieces_before_anybody_follows_it() -> None:
+    async with talking(scripted(["Hello."])) as celeriac:
+        chat = celeriac.chat("assistant", "talk")
+        events = chat.stream("Hi", parameters={"seed": 1})
+        await anext(events)
+        assert chat.task is not None
+        task = await chat.task.get()
+        assert task.parameters == {"seed": 1, "stream": True}
+        await events.aclose()
+
+
 class SlowModel(ScriptedLLMProvider):
     """Answers the first question never."""
 

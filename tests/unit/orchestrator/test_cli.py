@@ -41,13 +41,6 @@ from orchestrator.task import Task, TaskFailure, TaskStatus
 COMMANDS = celeriac.list_commands(click.Context(celeriac))
 
 
-@pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_help_names_every_command_and_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -15,11 +15,6 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.task import Task, TaskFailure, TaskResult, TaskStatus
 
 
-@pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def completed(content: str) -> Task:
     citation = {"document": "a.md", "line_start": 3, "quote": "It is found."}
     return Task(

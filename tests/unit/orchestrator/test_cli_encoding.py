@@ -50,11 +50,8 @@ def test_an_argument_that_is_not_utf_8_is_told_so(capsys: pytest.CaptureFixture[
 
 
 def test_a_file_whose_name_is_no_text_can_be_named(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"caf\xe9.json")
     Path(name).write_text("{}")
     run(["conversations", "import", name])

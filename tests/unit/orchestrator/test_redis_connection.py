@@ -9,8 +9,20 @@ import traceback
 import pytest
 from redis import exceptions
 
-from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable
-from orchestrator.redis_connection import address_of, connect, store_errors
+from orchestrator.errors import (
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnreadable,
+)
+from orchestrator.redis_connection import (
+    address_of,
+    concerns_one_call,
+    connect,
+    store_errors,
+)
+
+BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or ..."
 
 
 @pytest.mark.parametrize(
@@ -28,6 +40,9 @@ from orchestrator.redis_connection import address_of, connect, store_errors
         (exceptions.AuthenticationError("x"), StoreUnavailable, "login"),
         (exceptions.NoPermissionError("x"), StoreUnavailable, "permissions"),
         (exceptions.BusyLoadingError("x"), StoreUnavailable, "loading"),
+        (exceptions.ResponseError(BUSY), StoreUnavailable, "SCRIPT KILL"),
+        (exceptions.ResponseError("WRONGTYPE of a key"), StoreUnavailable, "who else"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), StoreUnreadable, "writes"),
         (exceptions.InvalidResponse("HTTP"), StoreUnavailable, "speak Redis"),
         (exceptions.TimeoutError("x"), StoreUnavailable, "in time"),
         (exceptions.ConnectionError("x"), StoreUnavailable, "reached"),
@@ -57,6 +72,28 @@ def test_every_error_becomes_one_sentence_with_the_address(
     assert type(mapped.value) is kind
     assert "host:6379" in str(mapped.value)
     assert repr(mapped.value.__cause__) == repr(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass", "concerns_one"),
+    [
+        (exceptions.ResponseError("WRONGTYPE not a hash"), False, True),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), False, True),
+        (exceptions.ResponseError(BUSY), True, False),
+        (exceptions.BusyLoadingError("x"), True, False),
+        (exceptions.NoPermissionError("x"), False, False),
+        (exceptions.ReadOnlyError("x"), False, False),
+    ],
+    ids=str,
+)
+def test_what_all_are_told_is_no_fault_of_one_call(
+    error: Exception, may_pass: bool, concerns_one: bool
+) -> None:
+    """A listing would take those out of whose records it is told that Redis is busy."""
+    with pytest.raises(StoreUnavailable) as mapped, store_errors("host:6379"):
+        raise error
+    assert mapped.value.may_pass is may_pass
+    assert concerns_one_call(error) is concerns_one
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings, settings_schema
 from tests.unit.orchestrator.settings_files import SECRET, write
 
-pytestmark = pytest.mark.usefixtures("no_settings")
 SHIPPED = Path(__file__).parents[3] / "celeriac.yaml"
 
 

@@ -6,8 +6,6 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings
 from tests.unit.orchestrator.settings_files import SECRET
 
-pytestmark = pytest.mark.usefixtures("no_settings")
-
 
 def test_a_misspelt_variable_is_refused_and_foreign_ones_are_not(
     monkeypatch: pytest.MonkeyPatch,

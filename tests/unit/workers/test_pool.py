@@ -8,13 +8,16 @@ import gc
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from celery import signals
 from celery.worker import state
 from greenlet import GreenletExit
+from kombu.asynchronous import Hub
 
 import workers.pool
 from tests.unit.workers.pool_celery import pool_user
@@ -241,6 +244,36 @@ def test_a_cold_shutdown_ends_a_task_of_whose_start_celery_has_not_heard(
         assert task.words == ["accepted"]
 
 
+@pytest.mark.timeout(20)
+def test_a_cold_shutdown_may_interrupt_celery_as_it_is_told() -> None:
+    """Its signal handler tells Celery everything itself, on the same thread."""
+
+    class Interrupted(SimpleQueue[Any]):
+        def empty(self) -> bool:
+            is_empty = super().empty()
+            stop_once()
+            return is_empty
+
+        def get_nowait(self) -> Any:
+            stop_once()
+            return super().get_nowait()
+
+    with pool_user() as user:
+        reports = user.pool._reports = Interrupted()
+        stops: list[Callable[[], None]] = []
+
+        def stop_once() -> None:
+            if stops:
+                stops.pop()()
+
+        told, _ = user.apply(nap, 0), user.apply(nap, 0.5)
+        while reports.qsize() < 3:  # both have begun, one has ended
+            threading.Event().wait(0.01)
+        stops.append(user.pool.stop)
+        user.until(lambda: user.pool.loop is None)
+        assert told.words == ["accepted", "succeeded"]
+
+
 def test_terminate_ends_what_runs() -> None:
     with pool_user() as user:
         told = user.apply(nap, FOREVER)
@@ -347,6 +380,15 @@ def test_what_celery_hands_over_when_it_is_told_waits_for_nothing_else() -> None
         user.apply(nap, 0, callback=told)
         user.until(lambda: acknowledged)
         assert acknowledged == [[]], "the hub waited in between"
+
+
+def test_a_signal_may_close_what_wakes_celery_just_as_it_does() -> None:
+    hub, waker = Hub(), HubWaker(int)
+    waker.listen(hub)
+    on_readable, _ = hub.readers[waker._heard.fileno()]
+    waker.close()
+    on_readable()
+    hub.close()
 
 
 def test_a_reconnect_repeats_a_lost_wake_up() -> None:
