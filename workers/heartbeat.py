@@ -128,6 +128,10 @@ class Heartbeat:
                 beat.cancel()
             await asyncio.gather(*beats, return_exceptions=True)
             with suppress(OrchestratorError):
+                # What a cold shutdown cut short is not given back, and whoever has
+                # withdrawn is found dead by nobody. Runs that are here still may be.
+                if not self._executor.runs:
+                    await parts.store.bury(self._executor.worker)
                 await parts.directory.withdraw(self._executor.worker)
 
     def _beats(self, parts: HeartbeatParts) -> Iterator[Coroutine[Any, Any, None]]:

@@ -265,8 +265,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
                 give_up_at = min(give_up_at, monotonic() + TERMINATE_SECONDS)
             if monotonic() > give_up_at:
                 logger.error("ended tasks block the event loop and are left behind")
-                self.loop = None
-                self._waker.close()
+                self._leave_loop()
                 return
             with suppress(Empty):
                 _tell_celery(self._reports.get(timeout=DRAIN_WAKE_SECONDS))
@@ -284,9 +283,17 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         signals.worker_process_shutdown.send(
             sender=self._hostname, pid=os.getpid(), exitcode=0
         )
+        if loop := self._leave_loop():
+            loop.close()
+
+    def _leave_loop(self) -> GreenletLoop | None:
+        """Return the loop, unless a signal handler that came in between has left it."""
         loop, self.loop = self.loop, None
-        loop.close()
         self._waker.close()
+        # For a drain that this one interrupted: a `get` whose time is over by now would
+        # wait for ever (CPython's SimpleQueue takes what is left of it for no limit).
+        self._reports.put(_nothing)
+        return loop
 
 
 def _nothing() -> None:

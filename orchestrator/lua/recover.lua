@@ -19,7 +19,7 @@ if lease_until > NOW then
 end
 
 local held = math.max(0, lease_until - get_number('claimed_ms'))
-local running = redis.call('HINCRBY', RECORD, 'running_ms', text(held))
+local running = add_running(text(held))
 if get('cancel_requested_ms') then
   return {'ended', end_task('cancelled', cancelled_data())}
 end

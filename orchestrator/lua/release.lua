@@ -16,7 +16,7 @@ if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
 
-redis.call('HINCRBY', RECORD, 'running_ms', ARGV[7])
+add_running(ARGV[7])
 redis.call('HSET', RECORD, 'released_fence', ARGV[6])
 if ARGV[10] ~= '' then
   redis.call('HINCRBY', RECORD, 'failed_attempts', 1)

@@ -137,6 +137,17 @@ local function begin_step(key, is_completion, start)
   return begun_by and '1' or '0'
 end
 
+-- Adds to the time in `running`, which begins anew where it is no number any more: a run
+-- must be able to end its attempt. Returns the sum.
+local function add_running(ms)
+  local sum = redis.pcall('HINCRBY', RECORD, 'running_ms', ms)
+  if type(sum) == 'number' then
+    return sum
+  end
+  redis.call('HSET', RECORD, 'running_ms', ms)
+  return tonumber(ms)
+end
+
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses. `facts`, names and values, are
 -- written along with the status; who has read the three that stand behind gives them. What

@@ -25,6 +25,7 @@ from tests.conformance.task_steps import (
     submitted,
     sweep_until,
     try_claim,
+    until,
     worker,
 )
 
@@ -34,6 +35,7 @@ UNREADABLE: dict[str, tuple[str, str | bytes]] = {
     "no text": ("more", NO_TEXT),
     "instant beyond all years": ("created_ms", "9" * 30),
     "instant beyond all numbers": ("started_ms", "9" * 400),
+    "seconds beyond all numbers": ("running_ms", "9" * 400),
     "deep JSON": ("failure", "[" * 100_000),
     "deadline that is no number": ("deadline_at_ms", "soon"),
 }
@@ -403,3 +405,20 @@ async def test_a_member_that_is_no_text_keeps_no_sweep_from_the_others(
     await client.zadd(due, {f"default {pending.id}": 0})
     await sweep_until(store, gone, TaskStatus.PENDING)
     assert await client.zscore(due, f"default {pending.id}") > 0
+
+
+@pytest.mark.parametrize("number", ["x", "9" * 400])
+async def test_a_run_whose_time_is_no_number_is_taken_back_with_its_lease(
+    store: RedisTaskStore, client: Redis, number: str
+) -> None:
+    task = await submitted(store)
+    await claim(store, task, lease_seconds=0.01)
+    record = redis_keys.record("default", task.id)
+    await client.hset(record, "running_ms", number)
+
+    async def is_taken_back() -> bool:
+        await store.sweep()
+        return await client.hget(record, "status") == "pending"
+
+    await until(is_taken_back)
+    assert await client.hget(record, "running_ms") == "10"

@@ -157,6 +157,28 @@ async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -
     assert store.surrendered == 0
 
 
+async def test_what_a_worker_has_not_given_back_is_free_once_it_is_closed() -> None:
+    """As if it had been killed; nobody finds its process when it has withdrawn."""
+    store, loop = InMemoryTaskStore(), LoopThread("runs")
+    executor = executor_on(store)
+    heartbeat = heartbeat_of(executor, store, loop)
+    heartbeat.start()
+    task = Task(agent_name="patient")
+    await store.create([task])
+    running = executor.run("default", task.id)
+    cut_short = asyncio.run_coroutine_threadsafe(running, loop.loop)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not executor.runs:
+            await asyncio.sleep(0.01)
+        cut_short.cancel()
+        while executor.runs:
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(heartbeat.close)
+    loop.close()
+    assert (await store.sweep()).recovered == 1
+    assert (await store.get("default", task.id)).crashes == 0
+
+
 def test_one_that_is_closed_before_its_thread_has_begun_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

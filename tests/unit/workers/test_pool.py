@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -272,6 +273,42 @@ def test_a_cold_shutdown_may_interrupt_celery_as_it_is_told() -> None:
         stops.append(user.pool.stop)
         user.until(lambda: user.pool.loop is None)
         assert told.words == ["accepted", "succeeded"]
+
+
+@pytest.mark.timeout(20)
+def test_a_stop_ends_when_a_signals_own_has_taken_longer_than_it_looks_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C twice, with a soft shutdown between."""
+    monkeypatch.setattr(workers.pool, "DRAIN_WAKE_SECONDS", 0.1)
+    with pool_user() as user:
+        told = user.apply(nap, FOREVER)
+        user.until(lambda: told.pid)
+
+        def stop(*_: object) -> None:
+            threading.Event().wait(0.3)
+            monkeypatch.setattr(state, "should_terminate", True)
+            user.pool.stop()
+
+        earlier = signal.signal(signal.SIGUSR1, stop)
+        try:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            user.pool.stop()
+        finally:
+            signal.signal(signal.SIGUSR1, earlier)
+        assert user.pool.loop is None
+
+
+def test_a_signal_may_stop_a_pool_that_closes() -> None:
+    with pool_user() as user:
+
+        def stop_once(**_: Any) -> None:
+            signals.worker_process_shutdown.disconnect(stop_once)
+            user.pool.stop()
+
+        signals.worker_process_shutdown.connect(stop_once)
+        user.pool.stop()
+        assert user.pool.loop is None
 
 
 def test_terminate_ends_what_runs() -> None:
