@@ -6,9 +6,10 @@ UV ?= $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST := $(VENV)-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test faults chaos figures bench check lock audit sbom clean
+.PHONY: help demo up test oldest faults chaos figures bench check lock audit sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +25,12 @@ PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## Run all tests with branch coverage
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# Tools that these lack are not what is tested: the compose schema's checker, the locks' own tests.
+oldest: $(OLDEST)/.installed ## Run the tests that a library's age may break with the oldest allowed
+	$(OLDEST)/bin/pytest $(PARALLEL) --quiet --ignore tests/unit/test_packaging.py \
+		--deselect tests/unit/test_compose.py::test_the_file_fits_the_compose_schema tests/unit \
+		$(addprefix tests/integration/test_,cli.py endpoint_bodies.py llm_endpoint.py main_job.py odd_servers.py)
 
 faults: $(INSTALLED) ## Kill, freeze, fill and cut everything once (some minutes)
 	CELERIAC_FAULTS=all $(BIN)/pytest tests/faults
@@ -51,6 +58,7 @@ LOCK = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE)
 BUILD = $(PYTHON) -c 'import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
+TESTERS = grep -oE '^(pytest[a-z-]*|hypothesis)==[^ ]+' requirements-dev.lock
 
 lock: ## Pin all dependencies with hashes again (needs uv)
 	@test -n "$(UV)" || { echo "make lock needs uv; run: pip install uv"; exit 1; }
@@ -58,6 +66,14 @@ lock: ## Pin all dependencies with hashes again (needs uv)
 		--extra http --extra uvloop >/dev/null
 	$(BUILD) | $(LOCK) pyproject.toml - --output-file requirements-dev.lock \
 		--extra dev --constraints requirements.lock >/dev/null
+	{ $(BUILD); $(TESTERS); } | $(LOCK) pyproject.toml - --output-file requirements-oldest.lock \
+		--resolution lowest-direct --extra http --extra embedded >/dev/null
+
+$(OLDEST)/.installed: requirements-oldest.lock pyproject.toml
+	@$(PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-oldest.lock
+	@$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # Tools of their own, beside the lock: what they bring is nothing that is run or shipped here.
 AUDIT := $(VENV)-audit
@@ -75,7 +91,7 @@ sbom: $(AUDIT)/.installed ## Write the bill of materials of what is installed: s
 		--output-reproducible --output-file sbom.json
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) $(AUDIT) sbom.json bench.png build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
+	rm -rf $(VENV) $(OLDEST) $(AUDIT) sbom.json bench.png build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache \
 		.pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -17,14 +17,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
 from orchestrator.settings_names import PREFIX, WELL_KNOWN
-from tests.stand import Stand
+from tests.stand import Stand, wait_until
 
 START_SECONDS = 10.0
-_POLL_SECONDS = 0.02
 
 
 OF_TESTS = {
@@ -110,7 +107,7 @@ def redis_url() -> Iterator[str]:
     arguments += ["--save", "", "--appendonly", "no", "--dir", str(directory)]
     process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
     try:
-        _await_answer(f"unix://{socket}")
+        wait_until(lambda: _answers(f"unix://{socket}"), START_SECONDS)
         yield f"unix://{socket}"
     finally:
         process.kill()
@@ -118,12 +115,12 @@ def redis_url() -> Iterator[str]:
         shutil.rmtree(directory)
 
 
-def _await_answer(url: str) -> None:
-    retry = Retry(ConstantBackoff(_POLL_SECONDS), int(START_SECONDS / _POLL_SECONDS))
-    with redis.Redis.from_url(
-        url, retry=retry, retry_on_error=[redis.ConnectionError]
-    ) as client:
-        client.ping()
+def _answers(url: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from conversations.errors import ConversationNotFound
 from conversations.memory_store import InMemoryConversationStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.http.app import create_app
+from orchestrator.parts import OrchestratorParts
+from orchestrator.redis_store import RedisTaskStore
 from orchestrator.settings import load_settings
 from tests.conformance.task_steps import completed, turn
 from tests.http_service import Service, serving
@@ -30,6 +32,20 @@ async def service() -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
         httpx.AsyncClient(base_url=running.url, timeout=20) as client,
     ):
         yield running, client
+
+
+@asynccontextmanager
+async def on_redis(
+    url: str,
+) -> AsyncIterator[tuple[OrchestratorParts, httpx.AsyncClient]]:
+    """The service on a Redis; nothing runs what is submitted."""
+    app = create_app(load_settings(storage={"redis_url": url}, agents={}))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
+    ):
+        yield app.state.parts, client
 
 
 async def ask(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
@@ -129,14 +145,9 @@ async def test_a_key_that_is_used_again_when_it_is_free_meets_no_old_history() -
 async def test_in_redis_a_history_comes_into_being_with_its_end(
     clean_redis_url: str,
 ) -> None:
-    settings = load_settings(storage={"redis_url": clean_redis_url}, agents={})
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
-    ):
-        store = app.state.parts.store
+    async with on_redis(clean_redis_url) as (parts, client):
+        store = parts.store
+        assert isinstance(store, RedisTaskStore)
         made = await client.post("/v1/responses", json=ASK | {"background": True})
         assert made.status_code == 200, made.text
         keys = [
@@ -161,14 +172,8 @@ async def test_in_redis_a_history_comes_into_being_with_its_end(
 async def test_a_history_stays_while_a_response_that_goes_on_in_it_is_under_way(
     clean_redis_url: str,
 ) -> None:
-    settings = load_settings(storage={"redis_url": clean_redis_url}, agents={})
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
-    ):
-        store, talks = app.state.parts.store, app.state.parts.conversations
+    async with on_redis(clean_redis_url) as (parts, client):
+        store, talks = parts.store, parts.conversations
 
         async def ends(response: dict[str, Any]) -> str:
             task = await store.get("default", task_of(response))
@@ -267,13 +272,7 @@ async def test_a_follower_whose_response_is_deleted_before_it_is_submitted_is_re
 async def test_in_redis_a_conversation_is_deleted_before_its_first_turn_ends(
     clean_redis_url: str,
 ) -> None:
-    settings = load_settings(storage={"redis_url": clean_redis_url}, agents={})
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url=BASE) as client,
-    ):
+    async with on_redis(clean_redis_url) as (parts, client):
         turn = {
             "agent": "assistant",
             "input": {"prompt": "hi"},
@@ -283,7 +282,7 @@ async def test_in_redis_a_conversation_is_deleted_before_its_first_turn_ends(
         assert made.status_code in (200, 201, 202), made.text
         hidden = await client.post("/v1/responses", json=ASK | {"background": True})
         task_id = f"task-{hidden.json()['id'].removeprefix('resp_')}"
-        task = await app.state.parts.store.get("default", task_id)
+        task = await parts.store.get("default", task_id)
         for name, status in (
             ("talk", 200),
             ("talk", 404),
@@ -295,7 +294,7 @@ async def test_in_redis_a_conversation_is_deleted_before_its_first_turn_ends(
             assert answer.status_code == status, (name, answer.text)
         late = await client.post("/tasks", json=turn)
         assert late.status_code == 404, late.text
-        await app.state.parts.store.cancel("default", made.json()["id"])
+        await parts.store.cancel("default", made.json()["id"])
         found = await client.get("/v1/conversations/talk")
         assert found.status_code == 404
 

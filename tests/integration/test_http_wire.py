@@ -181,7 +181,10 @@ async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
                 f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                 "Accept: text/event-stream\r\n\r\n".encode()
             )
+        connections = running.servers[0].server_state.connections
         async with asyncio.timeout(20):
-            while running.servers[0].server_state.connections:
+            while not connections:
+                await asyncio.sleep(0.01)
+            while connections:
                 await asyncio.sleep(0.01)
         writer.close()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = ("conversations", "orchestrator", "workers")
 LOCKED_EXTRAS = [*PROJECT["project"]["optional-dependencies"].keys() - {"llamacpp"}]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-oldest.lock")
 PIN = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 
 
@@ -75,8 +75,23 @@ def test_the_development_lock_fits_the_project_and_its_extras() -> None:
     assert_pinned(requirements(*LOCKED_EXTRAS), pins("requirements-dev.lock"))
 
 
+def test_the_lock_of_the_oldest_begins_where_the_ranges_do() -> None:
+    asked, oldest = requirements("http", "embedded"), pins("requirements-oldest.lock")
+    assert_pinned(asked, oldest)
+    begins = {
+        each.name: spec.version
+        for each in asked
+        for spec in each.specifier
+        if spec.operator == ">="
+    }
+    later = {
+        n for n, first in begins.items() if not oldest[n.lower()].startswith(first)
+    }
+    assert later == {"billiard", "typing-extensions"}, "kombu and pydantic need these"
+
+
 def test_both_locks_pin_the_same_versions() -> None:
-    runtime, development = map(pins, LOCKS)
+    runtime, development = map(pins, LOCKS[:2])
     assert runtime.items() <= development.items()
 
 

@@ -233,6 +233,9 @@ async def test_a_soft_limit_while_an_event_is_written_still_gives_an_answer(
     task = Task(agent_name="agent", soft_time_limit_seconds=0.1, time_limit_seconds=9)
     await store.create([task])
     assert (await executor.run("default", task.id)).word == "completed"
+    result = (await store.get("default", task.id)).result
+    assert result is not None
+    assert result.content == "so far"
 
 
 async def test_a_soft_limit_while_a_run_reads_what_it_follows_gives_an_answer(

@@ -128,9 +128,10 @@ async def test_who_follows_a_run_is_told_all_of_its_attempt() -> None:
     store = InMemoryTaskStore()
     lease = await running(store)
     log = log_of(store, lease)
-    await store.watch("default", lease.task_id, seconds=0.001)
+    await store.watch("default", lease.task_id, seconds=60)
     first = StepStart(key="completion:1", kind=StepKind.COMPLETION)
     assert (await log.start(first)).is_watched
+    await store.watch("default", lease.task_id, seconds=0.001)
 
     async def is_unwatched() -> bool:
         again = StepStart(key="tool:1:a", kind=StepKind.TOOL_CALL)
