@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final, NoReturn
 
+import click
 from celery.bin.base import CeleryCommand, CLIContext
 from celery.bin.worker import WorkersPool, detach, worker
 from celery.concurrency import get_implementation
@@ -52,7 +53,7 @@ class WorkerCommand(CeleryCommand):  # type: ignore[misc]
         super().__init__(
             worker.name,
             callback=worker.callback,
-            params=[_with_supported_pools(each) for each in worker.params],
+            params=[*map(_with_supported_pools, worker.params), _no_other_app()],
             help=worker.help,
             context_settings=worker.context_settings,
         )
@@ -70,6 +71,18 @@ class WorkerCommand(CeleryCommand):  # type: ignore[misc]
                 "--detach must stand apart from other options, or no process stays"
             )
         return _run_in_background(ctx)
+
+
+def _no_other_app() -> click.Option:
+    def refuse_one(ctx: click.Context, _option: click.Parameter, named: str) -> None:
+        if named:
+            ctx.fail(
+                "leave -A out: this is the worker of `workers`; for another app, use"
+                " `celery -A APP worker`"
+            )
+
+    names = ["-A", "--app"]
+    return click.Option(names, hidden=True, expose_value=False, callback=refuse_one)
 
 
 def _with_supported_pools(option: Any) -> Any:

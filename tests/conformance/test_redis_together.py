@@ -220,9 +220,10 @@ async def test_a_task_that_is_claimed_twice_at_once_has_one_holder(
 ) -> None:
     store = RedisTaskStore(either)
     task, other = await submitted(store), await submitted(store)
-    claims = await together(try_claim(store, each) for each in (task, other, task))
-    assert isinstance(claims[0], Claim)
-    assert claims[2] == "leased"
+    one, _, two = await together(try_claim(store, each) for each in (task, other, task))
+    holder, refused = (one, two) if isinstance(one, Claim) else (two, one)
+    assert isinstance(holder, Claim)  # who of them: they may go on two connections
+    assert refused == "leased"
     assert (await store.get("default", task.id)).attempt == 1
 
 

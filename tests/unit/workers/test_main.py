@@ -32,7 +32,14 @@ def described(command: Any) -> list[Any]:
     return [
         (each.opts, each.default, each.help, each.callback, each.is_flag)
         for each in command.params
+        if each.opts != ["-A", "--app"]
     ]
+
+
+@pytest.mark.parametrize("arguments", [["-A", "workers"], ["-Amine"], ["--app=mine"]])
+def test_another_app_is_refused_with_what_serves_it(arguments: list[str]) -> None:
+    with pytest.raises(click.UsageError, match="leave -A out.*celery -A APP worker"):
+        parsed(*arguments)
 
 
 def test_options_reach_celery_as_they_were_given() -> None:
