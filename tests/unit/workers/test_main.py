@@ -38,7 +38,7 @@ def described(command: Any) -> list[Any]:
 
 @pytest.mark.parametrize("arguments", [["-A", "workers"], ["-Amine"], ["--app=mine"]])
 def test_another_app_is_refused_with_what_serves_it(arguments: list[str]) -> None:
-    with pytest.raises(click.UsageError, match="leave -A out.*celery -A APP worker"):
+    with pytest.raises(click.UsageError, match=r"leave -A out.*celery -A APP"):
         parsed(*arguments)
 
 
