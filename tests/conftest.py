@@ -154,7 +154,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stand(clean_redis_url: str, tmp_path: Path) -> Iterator[Stand]:
     """A database, and the workers that a test starts on it."""
-    stand = Stand(clean_redis_url, tmp_path)
+    directory = tmp_path / "stand"  # its settings are its workers', not the test's
+    directory.mkdir()
+    stand = Stand(clean_redis_url, directory)
     yield stand
     for worker in stand.workers:
         worker.stop()
