@@ -85,7 +85,9 @@ class AsyncChat:
         Raises:
             TaskFailed, TaskCancelled, TaskTimedOut: after the last event.
         """
-        options["parameters"] = {**options.get("parameters", {}), **IN_PIECES}
+        given = options.get("parameters", {})
+        if isinstance(given, dict):  # else `submit` says what is wrong of it
+            options["parameters"] = {**given, **IN_PIECES}
         handle = await self.submit(text, **options)
         async for event in handle.events():
             yield event

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from orchestrator import EventType, TaskCancelled, load_settings
+from orchestrator import EventType, InvalidInput, TaskCancelled, load_settings
 from orchestrator.agent_config import AgentConfig
 from orchestrator.orchestrator import AsyncOrchestrator
 from workers.agent_manager import LocalAgentManager
@@ -59,6 +59,13 @@ async def test_a_streamed_exchange_asks_for_pieces_before_anybody_follows_it() -
         task = await chat.task.get()
         assert task.parameters == {"seed": 1, "stream": True}
         await events.aclose()
+
+
+@pytest.mark.parametrize("given", [None, [1], "seed"])
+async def test_parameters_of_a_streamed_exchange_that_are_none_are_named(given) -> None:
+    async with talking(scripted(["Hello."])) as celeriac:
+        with pytest.raises(InvalidInput, match="parameters"):
+            await anext(celeriac.chat("assistant").stream("Hi", parameters=given))
 
 
 class SlowModel(ScriptedLLMProvider):
