@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final, NoReturn
 
-import click
-from celery.bin.base import CeleryCommand, CLIContext
+from celery.bin.base import CeleryCommand, CeleryOption, CLIContext
 from celery.bin.worker import WorkersPool, detach, worker
 from celery.concurrency import get_implementation
 
@@ -73,8 +72,8 @@ class WorkerCommand(CeleryCommand):  # type: ignore[misc]
         return _run_in_background(ctx)
 
 
-def _no_other_app() -> click.Option:
-    def refuse_one(ctx: click.Context, _option: click.Parameter, named: str) -> None:
+def _no_other_app() -> Any:
+    def refuse_one(ctx: Any, _option: Any, named: str | None) -> None:
         if named:
             ctx.fail(
                 "leave -A out: this is the worker of `workers`; for another app, use"
@@ -82,7 +81,7 @@ def _no_other_app() -> click.Option:
             )
 
     names = ["-A", "--app"]
-    return click.Option(names, hidden=True, expose_value=False, callback=refuse_one)
+    return CeleryOption(names, hidden=True, expose_value=False, callback=refuse_one)
 
 
 def _with_supported_pools(option: Any) -> Any:
