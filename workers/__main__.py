@@ -33,14 +33,14 @@ _DAEMON: Final = ("logfile", "pidfile", "uid", "gid", "umask", "executable", "ho
 class SupportedPools(WorkersPool):  # type: ignore[misc]
     """Celery's pools without those that it could not import without their library.
 
-    Celery takes a choice of prefork for its own default, which settings overrule.
+    Celery takes a choice of prefork for its own default, which settings overrule: here
+    no choice is none, and prefork a choice.
     """
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if value in _PATCHING_POOLS:
             refuse(unsupported(value))
-        is_default = ctx.get_parameter_source(param.name).name == "DEFAULT"
-        if value == "prefork" and not is_default:
+        if value == "prefork":
             return get_implementation(value)
         return super().convert(value, param, ctx)
 
@@ -89,6 +89,7 @@ def _with_supported_pools(option: Any) -> Any:
         return option
     ours = copy(option)
     ours.type = SupportedPools()
+    ours.default = None  # the one of the settings
     return ours
 
 
