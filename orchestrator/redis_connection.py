@@ -255,7 +255,9 @@ async def read_each(
     except UnicodeError as exc:  # of one that redis-py does not name
         if len(commands) == 1:
             return [exc]
-        return [(await read_each(client, [command]))[0] for command in commands]
+        half = len(commands) // 2
+        former = await read_each(client, commands[:half])
+        return former + await read_each(client, commands[half:])
     for answer in answers:
         if isinstance(answer, Exception) and not concerns_one_call(answer):
             raise answer
@@ -301,7 +303,7 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
 def _is_lasting(exc: BaseException) -> bool:
     """Whether only a person can change it; redis-py's classes say too little."""
     lasting = (InvalidResponse, ResponseError, ssl.SSLError)
-    if isinstance(exc, BusyLoadingError) or str(exc).startswith(_BUSY):
+    if isinstance(exc, BusyLoadingError) or _BUSY in str(exc):
         return False
     return isinstance(exc, lasting) or _refuses_login(exc) or "SSL" in str(exc)
 

@@ -38,7 +38,7 @@ OF_PROGRAMS = {
     *map(str.upper, WELL_KNOWN),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),
-    *("FLOWER_AUTH", "FLOWER_BASIC_AUTH", "FORWARDED_ALLOW_IPS"),
+    "FORWARDED_ALLOW_IPS",
 }
 """Variables of other names, in capitals, that what is tested listens to."""
 
@@ -49,7 +49,10 @@ def pytest_configure() -> None:
     Whatever a shell runs in the background ignores it, and so would they.
     """
     for name in set(os.environ) - OF_TESTS:
-        if name.upper().startswith(PREFIX) or name.upper() in OF_PROGRAMS:
+        if (
+            name.upper().startswith((PREFIX, "CELERY_", "FLOWER_"))
+            or name.upper() in OF_PROGRAMS
+        ):
             del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

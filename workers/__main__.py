@@ -80,8 +80,13 @@ def _no_other_app() -> Any:
                 " `celery -A APP worker`"
             )
 
-    names = ["-A", "--app"]
-    return CeleryOption(names, hidden=True, expose_value=False, callback=refuse_one)
+    return CeleryOption(
+        ["-A", "--app"],
+        hidden=True,
+        expose_value=False,
+        allow_from_autoenv=False,
+        callback=refuse_one,
+    )
 
 
 def _with_supported_pools(option: Any) -> Any:

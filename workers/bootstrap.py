@@ -191,7 +191,7 @@ class WorkerProcessHolder:
     def __init__(self) -> None:
         self.worker: Any = None
         """Celery's worker, once there is one; its children inherit it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may close within `current`
         self._process: WorkerProcess | None = None
         self._pid = 0
         self._drain_pipe: DrainPipe | None = None

@@ -46,6 +46,15 @@ def test_another_app_is_refused_with_what_serves_it(arguments: list[str]) -> Non
         parsed(*arguments)
 
 
+def test_a_variable_that_celery_does_not_know_names_no_app(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERY_WORKER_APP", "mine")
+    obj = CLIContext(app, no_color=True, workdir=None)
+    command = WorkerCommand()
+    command.make_context("workers", [], obj=obj, auto_envvar_prefix="CELERY_WORKER")
+
+
 def test_options_reach_celery_as_they_were_given() -> None:
     values = parsed(
         *("-c", "7", "--pool", "solo", "-l", "debug", "-I", "a,b", "-n", "mine@%h"),
