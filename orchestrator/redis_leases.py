@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 _UNREAD: Final = "unread"
 _CLAIM_PAUSE_SECONDS: Final = 0.25
+_FENCE: Final = re.compile("[0-9]{1,15}")
 _LEASES_AT_ONCE: Final = 500
 """Looked at by one script call: Redis serves others between two."""
 
@@ -104,7 +106,7 @@ class RedisLeases(RedisTaskScripts):
         if verdict != "claimed":
             return RefusalReason(verdict)
         fields = pairs(answer[0])
-        lease = Lease(tenant, task_id, int(fields["attempt"]), worker, token)
+        lease = Lease(tenant, task_id, _fence(fields.get("attempt")), worker, token)
         try:
             task = task_from_fields(fields)
             entries = pairs(answer[1])
@@ -140,7 +142,7 @@ class RedisLeases(RedisTaskScripts):
         record = redis_keys.record(tenant, task_id)
         with store_errors(self._address):
             attempt = await self._scripts.read("HGET", record, "attempt")
-        return Lease(tenant, task_id, int(attempt), worker, token)
+        return Lease(tenant, task_id, _fence(attempt), worker, token)
 
     async def _give_back(
         self, lease: Lease, first: FirstStep | None, unrung: Sequence[Doorbell]
@@ -261,6 +263,11 @@ class RedisLeases(RedisTaskScripts):
             dumps(release_event_data(reason, delay_seconds, failure)),
         ]
         return read_doorbells((await self._write("release", lease, arguments))[0])
+
+
+def _fence(attempt: str | None) -> int:
+    """The attempt of a record; 0, which no lease has, where it is lost or damaged."""
+    return int(attempt) if attempt and _FENCE.fullmatch(attempt) else 0
 
 
 def _fixed(first: FirstStep | None) -> FirstStep | None:

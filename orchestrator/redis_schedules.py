@@ -42,14 +42,17 @@ class RedisSchedules(RedisTaskScripts):
 
     async def schedules(self, tenant: str) -> tuple[Schedule, ...]:
         with store_errors(self._address):
-            texts = await self._client.hgetall(redis_keys.schedules(tenant))
-            members = [redis_keys.member(tenant, id_) for id_ in sorted(texts)]
-            if not members:
+            key = redis_keys.schedules(tenant)
+            ids = sorted(await self._client.hkeys(key))
+            if not ids:
                 return ()
+            texts = await read_each(self._client, [("HGET", key, id_) for id_ in ids])
+            members = [redis_keys.member(tenant, id_) for id_ in ids]
             ticks = await self._client.zmscore(redis_keys.SCHEDULES, members)
         found = (
-            _readable(texts[id_], tick)
-            for id_, tick in zip(sorted(texts), ticks, strict=True)
+            _readable(text, tick)
+            for text, tick in zip(texts, ticks, strict=True)
+            if text is not None
         )
         return tuple(schedule for schedule in found if schedule is not None)
 

@@ -8,6 +8,12 @@ local function text(number)
   return string.format('%d', number)
 end
 
+-- The tenant and the id that a member of a fleet-wide set names; nothing where it is not of
+-- ours: an answer that holds what is no text can be read by nobody.
+local function names_in(member)
+  return string.match(member, '^([%w-][%w_-]*) ([%w-][%w_-]*)$')
+end
+
 -- What stands between the spaces of an argument. A number that is an argument of its own
 -- costs client and server as much as ten of these.
 local function words(argument)

@@ -10,7 +10,7 @@ local cursor, found = unpack(redis.call('ZSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV
 local ended = 0
 for i = 1, #found, 2 do
   local member = found[i]
-  local tenant, id = string.match(member, '^(%S+) (%S+)$')
+  local tenant, id = names_in(member)
   local record = KEYS[2] .. (tenant or '') .. ':task:' .. (id or '')
   local facts = redis.pcall('HMGET', record, 'status', 'worker', 'lease_until_ms')
   if facts[1] == 'running' and facts[2] == ARGV[1] and tonumber(facts[3]) > NOW then

@@ -44,7 +44,7 @@ local function set_flow(queue, fact, value)
 end
 
 local function record_of(member)
-  local tenant, id = string.match(member, '^(%S+) (%S+)$')
+  local tenant, id = names_in(member)
   return ROOT .. tenant .. ':task:' .. id, tenant, id
 end
 

@@ -1,8 +1,16 @@
--- Finds schedules whose tick has come; changes nothing.
+-- Finds schedules whose tick has come; removes what is no name of ours.
 --
 -- KEYS  1 schedules of all tenants by their next tick (zset)
 -- ARGV  1 how many at most
 -- Returns {now (ms), member and tick (ms) of each in turn}.
 
-return {text(NOW), redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(NOW), 'WITHSCORES',
-  'LIMIT', 0, ARGV[1])}
+local found = {}
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(NOW), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+for i = 1, #due, 2 do
+  if names_in(due[i]) then
+    found[#found + 1], found[#found + 2] = due[i], due[i + 1]
+  else
+    redis.call('ZREM', KEYS[1], due[i])
+  end
+end
+return {text(NOW), found}

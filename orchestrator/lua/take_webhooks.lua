@@ -22,7 +22,7 @@ for _, member in ipairs(due) do
   if #found == 2 * limit then
     return {found, 1}
   end
-  local tenant, id = string.match(member, '^(%S+) (%S+)$')
+  local tenant, id = names_in(member)
   local receiver = tenant
     and (redis.pcall('HGET', KEYS[2] .. tenant .. ':task:' .. id, 'webhook') or '')
   if type(receiver) == 'string' and string.find(receiver, '[\128-\255]') then

@@ -15,6 +15,7 @@ from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_store import RedisTaskStore
+from orchestrator.schedule import Schedule
 from orchestrator.store import LeaseState, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus, Usage
 from tests.conformance.conversation_steps import created
@@ -39,6 +40,7 @@ UNREADABLE: dict[str, tuple[str, str | bytes]] = {
     "deep JSON": ("failure", "[" * 100_000),
     "deadline that is no number": ("deadline_at_ms", "soon"),
 }
+MINE = Schedule(id="mine", cron="* * * * *", task=Task(agent_name="a"))
 PROGRESS = NewEvent(type=EventType.PROGRESS, data={})
 
 
@@ -405,6 +407,64 @@ async def test_a_member_that_is_no_text_keeps_no_sweep_from_the_others(
     await client.zadd(due, {f"default {pending.id}": 0})
     await sweep_until(store, gone, TaskStatus.PENDING)
     assert await client.zscore(due, f"default {pending.id}") > 0
+
+
+@pytest.mark.parametrize("member", [NO_TEXT, b"\xff \xff", "foreign", "a b c", " "])
+async def test_a_member_that_names_nothing_of_ours_is_removed_and_hides_no_other(
+    client: Redis, member: str | bytes
+) -> None:
+    store = RedisTaskStore(client)
+    hook = "https://hooks.example.com/"
+    first, told = await submitted(store), await submitted(store, webhook=hook)
+    await store.put_schedule(MINE)
+    await client.zadd(redis_keys.SCHEDULES, {"default mine": 1})
+    for task in (first, told):
+        lease = (await claim(store, task)).lease
+        await store.finish(lease, completed(lease), running_seconds=0)
+    await client.zadd(redis_keys.ENDED, {f"default {first.id}": 0})
+    lines = (redis_keys.DUE, redis_keys.LEASES, redis_keys.ENDED, redis_keys.DELTAS)
+    for key in (*lines, redis_keys.SCHEDULES, redis_keys.WEBHOOKS):
+        await client.zadd(key, {member: -1})
+    due = await store.due_schedules(limit=1) or await store.due_schedules(limit=1)
+    assert [each.schedule.id for each in due] == ["mine"]
+    most = {"limit": 1, "lease_seconds": 30, "most_each": 1}
+    hooks = (await store.take_webhooks(**most, places={})).due
+    assert [each.task_id for each in hooks] == [told.id]
+    for _ in range(2):
+        await store.sweep(limit=1)
+    assert await client.zcard(redis_keys.ENDED) == 1
+    for key in (*lines, redis_keys.SCHEDULES, redis_keys.WEBHOOKS):
+        assert await client.zscore(key, member) is None
+
+
+async def test_a_schedule_that_is_no_text_is_left_out_of_the_listing(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    await store.put_schedule(MINE)
+    await client.hset(redis_keys.schedules("default"), "other", NO_TEXT)
+    assert [each.id for each in await store.schedules("default")] == ["mine"]
+
+
+@pytest.mark.parametrize("attempt", [None, "x", "-1", "1" * 5000])
+async def test_a_claim_whose_answer_and_attempt_are_damaged_is_refused(
+    client: Redis, monkeypatch: pytest.MonkeyPatch, attempt: str | None
+) -> None:
+    """Something else writes to the record between the claim and the look at it."""
+    store = RedisTaskStore(client)
+    task = await submitted(store)
+    record = redis_keys.record("default", task.id)
+    await client.hset(record, "spec", NO_TEXT)
+    read = store._scripts.read
+
+    async def read_damaged(*command: str | int) -> object:
+        await client.hdel(record, "attempt")
+        if attempt is not None:
+            await client.hset(record, "attempt", attempt)
+        return await read(*command)
+
+    monkeypatch.setattr(store._scripts, "read", read_damaged)
+    assert await try_claim(store, task) is RefusalReason.UNKNOWN_SCHEMA
 
 
 @pytest.mark.parametrize("number", ["x", "9" * 400])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -142,3 +144,24 @@ async def test_a_revoke_that_cannot_cancel_is_told_in_the_log(
     assert caplog.messages == ([said] if said else [])
     cancelled = (await store.get("default", made.task.id)).status.value
     assert cancelled == ("cancelled" if task_id == "known" else "pending")
+
+
+def test_a_signal_that_closes_what_is_just_being_made_is_not_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal's handler runs on the thread that it interrupts."""
+    holder, made = WorkerProcessHolder(), threading.Event()
+
+    def interrupted() -> None:
+        holder.close()
+        made.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bootstrap, "load_settings", interrupted)
+
+    def make() -> None:
+        with suppress(KeyboardInterrupt):
+            holder.current()
+
+    threading.Thread(target=make, daemon=True).start()
+    assert made.wait(10)
