@@ -92,7 +92,7 @@ class UnsettledCalls:
         await self._log.start(_start_of(once))
 
     async def _verified(self, once: OnceCall, start: StepStart) -> ToolResult | None:
-        with self._run.step(once.call.name):
+        async with self._run.step(once.call.name):
             await self._log.emit([_unknown(once, start)])
             outcome = await once.tool.verify(once.call.arguments, once.context)
         if outcome.done is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import IntEnum
 from time import monotonic
 from types import TracebackType
@@ -26,6 +26,8 @@ NEXT_STEP_SECONDS = 0.5
 """How long one may take from its soft limit to its next step: who takes none is not
 told of the limit and is stopped. A run that goes on after its limit begins between two.
 """
+REFUSAL_SECONDS = 0.1
+"""How long a step is refused: an agent that asks again and again keeps no loop busy."""
 
 
 class Interrupt(IntEnum):
@@ -69,6 +71,7 @@ class Run:
         """Calls that a person must decide on before the run can go on."""
         self._soft_told = False
         self._drain_asked = False
+        self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []
         self._limits: list[tuple[float, Interrupt]] = []
         """Not reached yet, the nearest last; in seconds from the clocks' begin."""
@@ -88,6 +91,14 @@ class Run:
     def goes_on(self) -> bool:
         """False once anything has asked it to stop or to pause."""
         return self.interrupt_reason is None and not self._drain_asked
+
+    @property
+    def is_over(self) -> bool:
+        """True once it may begin no step any more: it must stop, or has ended."""
+        reason = self.interrupt_reason
+        return self._stopped or (
+            reason is not None and reason is not Interrupt.SOFT_LIMIT
+        )
 
     def is_of(self, task: asyncio.Task[Any]) -> bool:
         """Whether an asyncio task is this run's agent or one of its steps."""
@@ -151,10 +162,13 @@ class Run:
         self.interrupt(reason)
 
     def stop(self) -> None:
-        """End the clocks."""
+        """End the clocks, and the steps that an agent has left under way."""
+        self._stopped = True
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        for step in self._steps:
+            step.cancel()
         self._agent_task = None
 
     def interrupt(self, reason: Interrupt) -> None:
@@ -172,8 +186,19 @@ class Run:
         if reason is Interrupt.SOFT_LIMIT:
             self._cut_steps()
         elif self._agent_task is not None:
-            self._agent_task.cancel()
+            self._cancel_agent(self._agent_task)
             self._call_later(self._agent_stop_seconds, self._leave)
+
+    def _cancel_agent(self, agent_task: asyncio.Task[Any]) -> None:
+        """Cancel the agent, and its steps that this did not reach.
+
+        `asyncio.wait` passes none on. A second cancel would cut short how a step ends.
+        """
+        cancels = {step: step.cancelling() for step in self._steps}
+        agent_task.cancel()
+        for step, before in cancels.items():
+            if step.cancelling() == before:
+                step.cancel()
 
     def _cut_steps(self) -> None:
         """Tell the soft limit to the steps under way, else to the next one."""
@@ -194,11 +219,12 @@ class Run:
         loop = asyncio.get_running_loop()
         self._timers.append(loop.call_later(seconds, call))
 
-    def step(self, name: str) -> AbstractContextManager[None]:
+    def step(self, name: str) -> AbstractAsyncContextManager[None]:
         """Enclose the work of one named step, which every interrupt may cut short.
 
         Raises:
             SoftTimeLimitReached: the soft limit passed, told once to each step.
+            CancelledError: the run is over.
         """
         return _Step(self, name)
 
@@ -302,10 +328,13 @@ class _Step:
         self._name = name
         self._task: asyncio.Task[Any] | None = None
 
-    def __enter__(self) -> None:
+    async def __aenter__(self) -> None:
+        if self._run.is_over:
+            await asyncio.sleep(REFUSAL_SECONDS)
+            raise asyncio.CancelledError("the run is over")
         self._task = self._run.begin_step(self._name)
 
-    def __exit__(
+    async def __aexit__(
         self,
         _kind: type[BaseException] | None,
         error: BaseException | None,

@@ -258,7 +258,7 @@ class JournaledRunContext:
         """Ask the model; while its gate is closed, nothing is marked as begun."""
         marked = partial(self._marks.around, key, live)
         try:
-            with self._run.step("completion"):
+            async with self._run.step("completion"):
                 return await self._llm.answer(request, around=marked)
         except GateClosed:
             await self._unsettled.all_ended()
@@ -329,7 +329,7 @@ class JournaledRunContext:
             result = await self._unsettled.settled(once)
         if result is not None:
             return result
-        with self._run.step(call.name):
+        async with self._run.step(call.name):
             # No boundary lies between what is written here and the call.
             if waits:
                 await self._approvals.use(asked, record=self._decided)
@@ -349,7 +349,7 @@ class JournaledRunContext:
         if (done := self._steps.get(key)) is not None:
             return done.outcome
         started = monotonic()
-        with self._run.step(name):
+        async with self._run.step(name):
             outcome = plain_json(await function(), path=f"outcome of step {name!r}")
         seconds, attempt = monotonic() - started, self.task.attempt
         step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)

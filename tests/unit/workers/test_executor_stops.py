@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -281,3 +282,96 @@ async def test_a_closed_gate_gives_the_task_back_and_counts_no_attempt(bench: Be
     assert task.created_at is not None
     assert 6 < (task.due_at - task.created_at).total_seconds() < 12
     assert bench.manager.list_agents()[0].health.failures == 0
+
+
+async def test_the_hard_limit_ends_steps_that_the_agent_waits_for_in_other_tasks(
+    bench: Bench,
+) -> None:
+    """`asyncio.wait` passes no cancel on to what it waits for."""
+    ended: list[str] = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("step")
+
+    async def answer_all(ctx: RunContext, given: AgentInput) -> str:
+        try:
+            step = asyncio.create_task(ctx.step("hang", hang))
+            await asyncio.wait({step})
+        finally:
+            ended.append("agent")
+        return "never"
+
+    bench.agent(answer_all)
+    _, task = await bench.run(await bench.submit(time_limit_seconds=0.05))
+    assert task.status is TaskStatus.TIMED_OUT
+    assert sorted(ended) == ["agent", "step"]
+
+
+async def test_a_cancel_interrupts_no_step_that_is_ending(bench: Bench) -> None:
+    ended: list[str] = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append("tidied up")
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.gather(ctx.step("hang", hang))
+        return "never"
+
+    bench.agent(work)
+    _, task = await bench.run(await bench.submit(time_limit_seconds=0.05))
+    assert task.status is TaskStatus.TIMED_OUT
+    assert ended == ["tidied up"]
+
+
+async def test_what_an_agent_left_under_way_ends_with_its_run(bench: Bench) -> None:
+    ended = asyncio.Event()
+    left: list[asyncio.Task[object]] = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def forgetful(ctx: RunContext, given: AgentInput) -> str:
+        left.append(asyncio.create_task(ctx.step("hang", hang)))
+        await asyncio.sleep(0)
+        return "answered"
+
+    bench.agent(forgetful)
+    _, task = await bench.run(await bench.submit())
+    assert task.status is TaskStatus.COMPLETED
+    await asyncio.wait_for(ended.wait(), 1)
+
+
+@pytest.mark.parametrize("reason", [Interrupt.HARD_LIMIT, Interrupt.CANCEL])
+async def test_a_run_that_must_stop_begins_no_further_step(
+    bench: Bench, reason: Interrupt
+) -> None:
+    begun: list[str] = []
+
+    async def hang() -> None:
+        begun.append("step")
+        await asyncio.Event().wait()
+
+    async def deaf(ctx: RunContext, given: AgentInput) -> str:
+        for _ in range(3):
+            with suppress(asyncio.CancelledError):
+                await ctx.step("hang", hang)
+        return await ctx.step("hang", hang)
+
+    bench.agent(deaf)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    if reason is Interrupt.CANCEL:
+        await bench.store.cancel(task.tenant, task.id)
+    bench.executor.runs[task.tenant, task.id].interrupt(reason)
+    await asyncio.wait_for(running, 5)
+    assert begun == ["step"]

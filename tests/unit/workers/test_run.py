@@ -28,10 +28,10 @@ async def test_a_soft_limit_in_a_step_is_told_as_words_and_the_run_goes_on() -> 
 
     async def work() -> str:
         try:
-            with run.step("a tool"):
+            async with run.step("a tool"):
                 await asyncio.Event().wait()
         except SoftTimeLimitReached:
-            with run.step("a tool"):
+            async with run.step("a tool"):
                 await asyncio.sleep(0)
             return "answered"
         return "never told"
@@ -50,7 +50,7 @@ async def test_a_soft_limit_reaches_every_tool_of_a_gathered_turn() -> None:
     async def step() -> None:
         nonlocal told
         try:
-            with run.step("a tool"):
+            async with run.step("a tool"):
                 await asyncio.Event().wait()
         except SoftTimeLimitReached:
             told += 1
@@ -79,8 +79,9 @@ async def test_a_soft_limit_waits_for_a_recording_and_is_told_at_the_next_step()
     async def work() -> str:
         with run.recording():
             await recorded.wait()
-        with pytest.raises(SoftTimeLimitReached), run.step("a tool"):
-            pass
+        with pytest.raises(SoftTimeLimitReached):
+            async with run.step("a tool"):
+                pass
         return "recorded"
 
     agent = await start(run, work())
@@ -105,8 +106,9 @@ async def test_a_run_that_goes_on_after_its_soft_limit_is_told_at_its_first_step
     async def work() -> str:
         while run.interrupt_reason is None:  # it begins its calls together, say
             await asyncio.sleep(0)
-        with pytest.raises(SoftTimeLimitReached), run.step("a tool"):
-            pass
+        with pytest.raises(SoftTimeLimitReached):
+            async with run.step("a tool"):
+                pass
         return "answered"
 
     agent = await start(run, work())
@@ -118,7 +120,7 @@ async def test_a_cancel_is_not_turned_into_a_soft_limit() -> None:
     run = make_run()
 
     async def work() -> None:
-        with run.step("a tool"):
+        async with run.step("a tool"):
             await asyncio.Event().wait()
 
     agent = await start(run, work())
@@ -143,10 +145,10 @@ async def test_a_drain_lets_a_step_end_and_stops_before_the_next() -> None:
     done: list[str] = []
 
     async def work() -> None:
-        with run.step("a tool"):
+        async with run.step("a tool"):
             await step_ends.wait()
         done.append("first")
-        with run.step("a tool"):
+        async with run.step("a tool"):
             done.append("second")
 
     agent = await start(run, work())
@@ -164,19 +166,23 @@ async def test_a_drain_cuts_short_nothing_that_is_under_way_beside(beside: str) 
     go_on, done = asyncio.Event(), list[str]()
 
     async def other() -> None:
-        with run.step("a tool") if beside == "step" else run.recording():
-            await go_on.wait()
+        if beside == "step":
+            async with run.step("a tool"):
+                await go_on.wait()
+        else:
+            with run.recording():
+                await go_on.wait()
         done.append("other")
 
     async def work() -> None:
         calling = asyncio.create_task(other())
         await asyncio.sleep(0)
         run.interrupt(Interrupt.DRAIN)
-        with run.step("a tool"):
+        async with run.step("a tool"):
             done.append("first")
         go_on.set()
         await calling
-        with run.step("a tool"):
+        async with run.step("a tool"):
             done.append("second")
 
     agent = await start(run, work())
