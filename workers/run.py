@@ -123,6 +123,13 @@ class Run:
         left = math.inf if limit is None else limit - self.task.running_seconds - now
         return max(0.0, min(left, self._deadline_left_seconds - now))
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it should have been ended by now; for another thread than its own."""
+        hard, now = self.task.time_limit_seconds, self.running_seconds()
+        left = math.inf if hard is None else hard - self.task.running_seconds
+        return min(left, self._deadline_left_seconds) < now
+
     def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
         """Begin the clocks of the agent's task.
 
