@@ -92,7 +92,6 @@ class Run:
         """False once anything has asked it to stop or to pause."""
         return self.interrupt_reason is None and not self._drain_asked
 
-    @property
     def is_over(self) -> bool:
         """True once it may begin no step any more: it must stop, or has ended."""
         reason = self.interrupt_reason
@@ -336,7 +335,7 @@ class _Step:
         self._task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> None:
-        if self._run.is_over:
+        if self._run.is_over():
             await asyncio.sleep(REFUSAL_SECONDS)
             raise asyncio.CancelledError("the run is over")
         self._task = self._run.begin_step(self._name)
