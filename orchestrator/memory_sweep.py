@@ -129,11 +129,9 @@ class MemorySweep:
         task, ledger = entry.task, self._ledger
         limit = task.time_limit_seconds
         if entry.deadline_at is not None and entry.deadline_at <= ledger.now:
-            message = "the deadline passed while the run had no worker; raise deadline"
-            return TaskStatus.TIMED_OUT, "deadline", message
+            return TaskStatus.TIMED_OUT, "deadline", _nobody_ended_it("deadline")
         if limit is not None and limit <= task.running_seconds:
-            message = "the time limit passed and the worker vanished; raise time_limit"
-            return TaskStatus.TIMED_OUT, "time_limit", message
+            return TaskStatus.TIMED_OUT, "time_limit", _nobody_ended_it("time_limit")
         if task.crashes >= self._max_crashes:
             message = (
                 f"it took its worker down {task.crashes} times;"
@@ -182,3 +180,10 @@ def _kind(status: TaskStatus) -> str:
     if status.is_terminal:
         return "forget"
     return "recover" if status is TaskStatus.RUNNING else "ring"
+
+
+def _nobody_ended_it(limit: str) -> str:
+    return (
+        f"the {limit.replace('_', ' ')} passed and the worker vanished or its event"
+        f" loop was blocked; raise {limit}"
+    )

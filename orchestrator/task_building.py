@@ -167,7 +167,8 @@ def _limits(
     hard: float | None = of_agent["time_limit_seconds"]
     if hard is None or soft_given is not None:
         hard = soft + default["time_limit_grace_seconds"]
-    return soft, hard
+    # An agent's hard limit alone lowers the default, which its author may not know.
+    return soft if of_agent["soft_time_limit_seconds"] else min(soft, hard), hard
 
 
 def _check_webhook(url: str, allowed: Sequence[str]) -> None:

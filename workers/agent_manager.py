@@ -17,6 +17,7 @@ from conversations.trusted import changed, trusted
 from conversations.view import NO_CONVERSATION, ConversationView
 from orchestrator.agent_config import AgentConfig, AgentInfo
 from orchestrator.agent_kinds import OUR_KINDS
+from orchestrator.duration import format_seconds
 from orchestrator.errors import AgentNotFound
 from orchestrator.journal import EMPTY_JOURNAL, Journal
 from orchestrator.names import nearest_names
@@ -70,7 +71,8 @@ class AgentManager(Protocol):
 
         Raises:
             InvalidAgent: the kind or a tool is not known, the output schema is none,
-                an argument is of another type, or tools may not come together.
+                an argument is of another type, the limits contradict each other, or
+                tools may not come together.
         """
         ...
 
@@ -263,7 +265,7 @@ class LocalAgentManager:
 
 
 def _check_arguments(config: object, agent: object) -> None:
-    """Refuse what is no configuration or no agent, or asks for a form that is none."""
+    """Refuse what is no configuration or no agent, or asks for what cannot be."""
     if not isinstance(config, AgentConfig):
         raise InvalidAgent(
             f"register_agent takes an AgentConfig (got {_named(config)}); give it"
@@ -273,6 +275,13 @@ def _check_arguments(config: object, agent: object) -> None:
         raise InvalidAgent(
             f"agent {config.name!r}: {_named(agent)} is no agent; give an object with"
             " a method `async def run(self, ctx, agent_input)`, or none to build one"
+        )
+    soft, hard = config.soft_time_limit_seconds, config.time_limit_seconds
+    if soft is not None and hard is not None and soft > hard:
+        raise InvalidAgent(
+            f"agent {config.name!r}: its soft limit ({format_seconds(soft)}) must not"
+            f" exceed its hard limit ({format_seconds(hard)}); set"
+            " soft_time_limit_seconds at most at time_limit_seconds"
         )
     if config.output_schema is not None:
         # Three MiB that a worker whose answers are all plain text does without.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 ANNOUNCE_SECONDS = 2.0
 ANNOUNCE_TTL_SECONDS = 10.0
 CONTROL_WAIT_SECONDS = 1.0
+LATE_SECONDS = 1.0
+"""A loop that stands still for so long ends no run whose time is over."""
 STOP_SECONDS = 5.0
 
 
@@ -162,10 +164,15 @@ class Heartbeat:
             await asyncio.sleep(seconds)
 
     async def _renew(self, store: TaskStore) -> None:
+        runs = [*self._executor.runs.values()]
         if self.late_seconds > self._times.stall_limit_seconds:
-            await self._surrender(store)
+            await self._surrender(store, runs)
             return
-        leases = [run.lease for run in [*self._executor.runs.values()] if run.lease]
+        if self.late_seconds > LATE_SECONDS:
+            overdue = [run for run in runs if run.is_overdue]
+            await self._surrender(store, overdue)
+            runs = [run for run in runs if run not in overdue]
+        leases = [run.lease for run in runs if run.lease]
         if not leases:
             return
         states = await store.renew(leases, lease_seconds=self._times.lease_seconds)
@@ -175,18 +182,19 @@ class Heartbeat:
             elif state is LeaseState.CANCEL_REQUESTED:
                 self._interrupt(lease, Interrupt.CANCEL)
 
-    async def _surrender(self, store: TaskStore) -> None:
-        """Let the runs of a loop that stands still move elsewhere."""
-        runs = [*self._executor.runs.values()]
+    async def _surrender(self, store: TaskStore, runs: Sequence[Run]) -> None:
+        """Let runs of a loop that stands still move elsewhere, or be ended there."""
+        if not runs:
+            return
         current = asyncio.current_task(self._runs_loop)
         blamed = self._run_of(current) if current is not None else None
-        logger.error(
-            "runs' loop stands still; its leases are given up",
-            extra={
+        told = "runs' loop stands still; leases of its runs are given up"
+        if self._is_worth_telling(told):
+            facts = {
                 "seconds": round(self.late_seconds, 1),
                 "blocked_by": blamed.task.id if blamed else None,
-            },
-        )
+            }
+            logger.error(told, extra=facts)
         await store.surrender(
             [run.lease for run in runs if run.lease],
             blamed=blamed.lease if blamed else None,

@@ -92,7 +92,6 @@ class Run:
         """False once anything has asked it to stop or to pause."""
         return self.interrupt_reason is None and not self._drain_asked
 
-    @property
     def is_over(self) -> bool:
         """True once it may begin no step any more: it must stop, or has ended."""
         reason = self.interrupt_reason
@@ -122,6 +121,13 @@ class Run:
         now = self.running_seconds()
         left = math.inf if limit is None else limit - self.task.running_seconds - now
         return max(0.0, min(left, self._deadline_left_seconds - now))
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it should have been ended by now; for another thread than its own."""
+        hard, now = self.task.time_limit_seconds, self.running_seconds()
+        left = math.inf if hard is None else hard - self.task.running_seconds
+        return min(left, self._deadline_left_seconds) < now
 
     def start(self, agent_task: asyncio.Task[Any]) -> asyncio.Future[None]:
         """Begin the clocks of the agent's task.
@@ -329,7 +335,7 @@ class _Step:
         self._task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> None:
-        if self._run.is_over:
+        if self._run.is_over():
             await asyncio.sleep(REFUSAL_SECONDS)
             raise asyncio.CancelledError("the run is over")
         self._task = self._run.begin_step(self._name)

@@ -301,10 +301,10 @@ class JournaledRunContext:
             telling = await self._item_log.announce(call, item, at_once=at_once)
         # An attempt that ends within a `once` call leaves its outcome unknown.
         source = partial(self._llm.for_tool, may_park=not asked.is_once)
-        llm = MeteredProvider(source, model=self._config.model)
-        started = monotonic()
-        ctx = self._tool_context(place, llm)
-        result = await self._settle_or_make(asked, ctx, run_tool, waits=waits)
+        llm = MeteredProvider(source, model=self._config.model, over=self._run.is_over)
+        ctx, started = self._tool_context(place, llm), monotonic()
+        with llm:
+            result = await self._settle_or_make(asked, ctx, run_tool, waits=waits)
         took, attempt = monotonic() - started, self.task.attempt
         step = tool_step(
             f"tool:{place}", call.name, result, llm=llm, seconds=took, attempt=attempt

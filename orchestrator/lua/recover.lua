@@ -55,10 +55,12 @@ local deadline, limit = get_number('deadline_at_ms'), get_number('time_limit_ms'
 local status, code, message
 if deadline and deadline <= NOW then
   status, code = 'timed_out', 'deadline'
-  message = 'the deadline passed while the run had no worker; raise deadline'
+  message = 'the deadline passed and the worker vanished or its event loop was blocked;'
+    .. ' raise deadline'
 elseif limit and limit <= running then
   status, code = 'timed_out', 'time_limit'
-  message = 'the time limit passed and the worker vanished; raise time_limit'
+  message = 'the time limit passed and the worker vanished or its event loop was blocked;'
+    .. ' raise time_limit'
 elseif crashes >= tonumber(ARGV[6]) then
   status, code = 'failed', 'crash_loop'
   message = 'it took its worker down ' .. text(crashes)

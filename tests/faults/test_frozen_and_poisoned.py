@@ -212,7 +212,7 @@ async def test_a_run_that_blocks_its_loop_beyond_the_limit_moves_on(
     workers = [await fleet.start_worker(*choose(pool)) for _ in range(2)]
     handle = await fleet.celeriac.submit("blocker", {"block_seconds": 100})
     fleet.accepted["blocker"] = handle.id
-    given_up = "its leases are given up"
+    given_up = "its runs are given up"
     await fleet.until(lambda: any(given_up in worker.text() for worker in workers))
     (blocked,) = (worker for worker in workers if given_up in worker.text())
     for number in range(10):

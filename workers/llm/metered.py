@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cached_property
+from typing import Any, Self
 
 from orchestrator.task import Usage
 from workers.llm.provider import (
@@ -14,17 +17,33 @@ from workers.llm.provider import (
 )
 
 _NOTHING = Usage()
+REFUSAL_SECONDS = 0.1
+"""How long a call is refused: a tool that asks again and again keeps no loop busy."""
 
 
 class MeteredProvider:
-    """Another provider, with a default model and a sum of the tokens used."""
+    """Another provider, with a default model and a sum of the tokens used.
+
+    Within `with` it serves one call of a tool: what that has left under way in tasks of
+    its own ends with it.
+    """
 
     def __init__(
-        self, provider: Callable[[], LLMProvider], *, model: str | None
+        self,
+        provider: Callable[[], LLMProvider],
+        *,
+        model: str | None,
+        over: Callable[[], bool] = bool,
     ) -> None:
-        """Count what is asked of another, which is made when it is asked: rarely."""
+        """Count what is asked of another, which is made when it is asked: rarely.
+
+        Once `over` says so, nothing more is asked.
+        """
         self._make = provider
         self._model = model
+        self._is_over = over
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._has_ended = False
         self.usage = _NOTHING
         """Tokens of the completions so far, as the endpoint counted them."""
         self.cost_micros = 0
@@ -36,19 +55,47 @@ class MeteredProvider:
     def _provider(self) -> LLMProvider:
         return self._make()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._has_ended = True
+        for task in self._asking - {asyncio.current_task()}:
+            task.cancel()
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncGenerator[None]:
+        """Enclose what is asked.
+
+        Raises:
+            CancelledError: the tool's call has ended, or its run is over.
+        """
+        if self._has_ended or self._is_over():
+            await asyncio.sleep(REFUSAL_SECONDS)
+            raise asyncio.CancelledError("the tool's call is over")
+        current = asyncio.current_task()
+        others = {current} - self._asking if current is not None else set()
+        self._asking |= others
+        try:
+            yield
+        finally:
+            self._asking -= others
+
     async def complete(self, request: CompletionRequest) -> Completion:
-        completion = await self._provider.complete(self._with_model(request))
+        async with self._asked():
+            completion = await self._provider.complete(self._with_model(request))
         self._count(completion)
         return completion
 
     async def stream(
         self, request: CompletionRequest
     ) -> AsyncIterator[TextDelta | Completion]:
-        async for piece in self._provider.stream(self._with_model(request)):
-            if isinstance(piece, Completion):
-                self._count(piece)
-            yield piece
-            del piece  # errors of the next are reported with variables
+        async with self._asked():
+            async for piece in self._provider.stream(self._with_model(request)):
+                if isinstance(piece, Completion):
+                    self._count(piece)
+                yield piece
+                del piece  # errors of the next are reported with variables
 
     async def aclose(self) -> None:
         """Leave the other provider open; it has another owner."""

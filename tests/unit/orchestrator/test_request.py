@@ -89,6 +89,7 @@ def test_the_whole_payload_counts_against_the_limit() -> None:
         ({}, {"soft_time_limit_seconds": 10}, (10, 40)),
         ({}, {"soft_time_limit_seconds": 10, "time_limit_seconds": 20}, (10, 20)),
         ({"soft_time_limit": 5}, {"time_limit_seconds": 20}, (5, 35)),
+        ({}, {"time_limit_seconds": 20}, (20, 20)),
         ({"time_limit": 5}, {}, (5, 5)),
         ({"soft_time_limit": "1m", "time_limit": "2m"}, {}, (60, 120)),
     ],

@@ -71,22 +71,24 @@ Run = tuple[str, asyncio.Future[Outcome]]
 
 @asynccontextmanager
 async def beating(
-    store: InMemoryTaskStore,
+    store: InMemoryTaskStore, *, stall_limit_seconds: float = STALL_LIMIT_SECONDS
 ) -> AsyncIterator[Callable[..., Awaitable[list[Run]]]]:
     """Watch a process by its heartbeat; yields what starts runs of agents there."""
     loop = LoopThread("runs")
     under_way: list[asyncio.Future[Outcome]] = []
     executor = executor_on(store)
 
-    async def start(*names: str) -> list[Run]:
-        creations = await store.create([Task(agent_name=name) for name in names])
+    async def start(*names: str, **fields: float) -> list[Run]:
+        tasks = [Task(agent_name=name, **fields) for name in names]
+        creations = await store.create(tasks)
         ids = [each.task.id for each in creations if isinstance(each, Creation)]
         calls = [executor.run("default", task_id) for task_id in ids]
         runs = [asyncio.run_coroutine_threadsafe(call, loop.loop) for call in calls]
-        under_way.extend(map(asyncio.wrap_future, runs))
-        return list(zip(ids, under_way, strict=True))
+        begun = [*map(asyncio.wrap_future, runs)]
+        under_way.extend(begun)
+        return list(zip(ids, begun, strict=True))
 
-    heartbeat = heartbeat_of(executor, store, loop)
+    heartbeat = heartbeat_of(executor, store, loop, stall_limit_seconds)
     heartbeat.start()
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -113,7 +115,10 @@ def executor_on(store: InMemoryTaskStore) -> Executor:
 
 
 def heartbeat_of(
-    executor: Executor, store: InMemoryTaskStore, loop: LoopThread
+    executor: Executor,
+    store: InMemoryTaskStore,
+    loop: LoopThread,
+    stall_limit_seconds: float = STALL_LIMIT_SECONDS,
 ) -> Heartbeat:
     directory = InMemoryAgentDirectory()
 
@@ -128,7 +133,7 @@ def heartbeat_of(
         describe=lambda: WorkerInfo(id="w", hostname="h", pid=1),
         connect=connect,
         times=HeartbeatTimes(
-            renew_seconds=0.05, stall_limit_seconds=STALL_LIMIT_SECONDS
+            renew_seconds=0.05, stall_limit_seconds=stall_limit_seconds
         ),
     )
 
@@ -146,6 +151,23 @@ async def test_only_the_run_that_blocks_the_loop_is_charged() -> None:
         crashes = [(await store.get("default", task_id)).crashes for task_id, _ in runs]
     assert words == ["lease_lost", "lease_lost"]
     assert crashes == [0, 1]
+
+
+@pytest.mark.parametrize("limit", ["time_limit_seconds", "deadline_seconds"])
+async def test_a_limit_ends_the_record_of_a_run_that_keeps_its_loop(limit: str) -> None:
+    store = InMemoryTaskStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((other, _),) = await start("patient")
+        ((task_id, run),) = await start("blocker", **{limit: 0.2})
+        while not (await store.get("default", task_id)).status.is_terminal:
+            assert not run.done()
+            await asyncio.sleep(0.01)
+        ended, word = await store.get("default", task_id), (await run).word
+        assert (await store.get("default", other)).status is TaskStatus.RUNNING
+    assert ended.status is TaskStatus.TIMED_OUT
+    assert ended.failure is not None
+    assert "its event loop was blocked" in ended.failure.message
+    assert word == "lease_lost"
 
 
 async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -> None:

@@ -68,6 +68,14 @@ async def ask_another(ctx: ToolContext, question: str) -> str:
     return (await ctx.llm.complete(asked)).message.content
 
 
+@tool(effect="pure", timeout_seconds=0.05)
+async def ask_aside(ctx: ToolContext) -> str:
+    """Ask a model in a task of its own, and wait for it."""
+    assert ctx.llm is not None
+    await asyncio.wait({asyncio.create_task(ctx.llm.complete(ASK))})
+    return "asked"
+
+
 def make(
     log: DetachedRunLog,
     llm: ScriptedLLMProvider,
@@ -271,3 +279,22 @@ async def test_a_soft_limit_while_the_store_is_asked_is_told_at_the_next_step(
     running = asyncio.create_task(agent())
     run.start(running)
     assert await asyncio.wait_for(running, 10) == "so far"
+
+
+async def test_what_a_tool_asked_in_tasks_of_its_own_ends_with_its_call() -> None:
+    class Silent(ScriptedLLMProvider):
+        cut_off = 0
+
+        async def complete(self, request: CompletionRequest):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cut_off += 1
+
+    llm = Silent()
+    call = ToolCall(id="c1", name="ask_aside", arguments={})
+    result = await make(KeptLog(), llm).call_tool(
+        call, registry=ToolRegistry([ask_aside])
+    )
+    await asyncio.sleep(0)
+    assert (result.error, llm.cut_off) == ("tool_timeout", 1)

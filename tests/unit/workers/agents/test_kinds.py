@@ -125,6 +125,14 @@ def test_what_is_no_agent_is_refused_with_the_remedy(agent: object) -> None:
         manager.register_agent(AgentConfig(name="a"), agent)
 
 
+def test_limits_that_contradict_each_other_are_refused_at_registration() -> None:
+    manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
+    config = AgentConfig(name="a", soft_time_limit_seconds=5, time_limit_seconds=4)
+    with pytest.raises(InvalidAgent, match=r"'a': its soft limit \(5s\).* \(4s\)"):
+        manager.register_agent(config)
+    assert manager.names == ()
+
+
 @pytest.mark.parametrize(
     ("schema", "told"),
     [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from conversations.message import Message, Role
 from orchestrator.task import Usage
 from workers.llm.metered import MeteredProvider
@@ -17,6 +21,22 @@ ANSWER = Completion(
 )
 
 
+class HangingProvider(ScriptedLLMProvider):
+    """Never answers; says what was cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut_off = 0
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        self.requests.append(request)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cut_off += 1
+        raise AssertionError
+
+
 async def test_tokens_money_and_waits_of_all_of_them_are_summed() -> None:
     llm = ScriptedLLMProvider(replies=[ANSWER, ANSWER])
     metered = MeteredProvider(lambda: llm, model="small")
@@ -26,3 +46,34 @@ async def test_tokens_money_and_waits_of_all_of_them_are_summed() -> None:
     assert metered.usage == Usage(input_tokens=6, output_tokens=8)
     assert (metered.cost_micros, metered.waited_seconds) == (14, 1.0)
     assert [request.model for request in llm.requests] == ["small", "small"]
+
+
+async def test_what_a_tool_asks_beside_itself_ends_with_its_call() -> None:
+    llm = HangingProvider()
+    with MeteredProvider(lambda: llm, model=None) as metered:
+        asking = asyncio.create_task(metered.complete(ASKED))
+        await asyncio.wait({asking}, timeout=0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert llm.cut_off == 1
+    with pytest.raises(asyncio.CancelledError):
+        await metered.complete(ASKED)
+    assert len(llm.requests) == 1
+
+
+async def test_a_stream_that_a_tool_has_left_ends_nobody() -> None:
+    llm = ScriptedLLMProvider(replies=[ANSWER])
+    with MeteredProvider(lambda: llm, model=None) as metered:
+        pieces = metered.stream(ASKED)
+        await anext(pieces)
+    await asyncio.sleep(0)
+
+
+async def test_a_tool_of_a_run_that_is_over_asks_nothing() -> None:
+    llm = HangingProvider()
+    metered = MeteredProvider(lambda: llm, model=None, over=lambda: True)
+    with pytest.raises(asyncio.CancelledError):
+        await metered.complete(ASKED)
+    with pytest.raises(asyncio.CancelledError):
+        await anext(metered.stream(ASKED))
+    assert not llm.requests
