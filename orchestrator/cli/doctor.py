@@ -171,7 +171,7 @@ async def _worker_checks(orchestrator: AsyncOrchestrator) -> list[Check]:
                 "agents",
                 "warn",
                 f"no live worker serves {', '.join(unserved)}",
-                "start workers with the settings that name them",
+                "start workers with the settings that name them, and their queues",
             ),
         ]
     return [found, Check("agents", "ok", ", ".join(served))]
