@@ -42,8 +42,8 @@ _STYLES = {
 }
 
 
-_LEAST_COLUMN: Final = 5
-"""Of each column but the first, with its gap: narrower ones lose their text."""
+_LEAST_COLUMN: Final = 7
+"""Of each column but the first, with its gap: in narrower ones words fall apart."""
 
 
 def echo_json(value: object) -> None:
@@ -85,8 +85,9 @@ def echo_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for first, *others in lines:
         console.print(Text(first), overflow="fold")
         for heading, text in zip(headings[1:], others, strict=True):
-            told = Text.assemble(f"  {heading} ", (text, _STYLES.get(text, "")))
-            console.print(told, overflow="fold")
+            if text:
+                told = Text.assemble(f"  {heading} ", (text, _STYLES.get(text, "")))
+                console.print(told, overflow="fold")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -76,8 +76,8 @@ def test_a_terminal_too_narrow_for_a_table_shows_every_cell(
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")
     task_id = "task-" + "0123456789abcdef" * 2
-    rows = [(task_id, "assistant", "failed", 1, "why it went wrong")]
-    echo_table(("task", "agent", "status", "attempts", "note"), rows)
+    rows = [(task_id, "assistant", "failed", 1, "", "why it went wrong")]
+    echo_table(("task", "agent", "status", "attempts", "tags", "note"), rows)
     assert capsys.readouterr().out.splitlines() == [
         task_id,
         "  agent assistant",
@@ -85,6 +85,16 @@ def test_a_terminal_too_narrow_for_a_table_shows_every_cell(
         "  attempts 1",
         "  note why it went wrong",
     ]
+
+
+def test_a_terminal_too_narrow_for_many_columns_breaks_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    heads = ("agent", "kind", "workers", "runs", "failures", "last", "description")
+    echo_table(heads, [("researcher", "researcher", 1, 0, 0, "-", "Answers.")])
+    assert "\n  description Answers.\n" in capsys.readouterr().out
 
 
 def test_what_is_told_is_one_line_without_control_characters() -> None:
