@@ -143,7 +143,7 @@ def plans(quick: bool) -> list[tuple[int, list[tuple[str, int]]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--plot", type=Path, help="write a picture of the table here")
     arguments = parser.parse_args()

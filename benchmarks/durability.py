@@ -8,6 +8,7 @@ time, commands and bytes are told for each job and step. The rounds alternate.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
 import os
@@ -212,4 +213,8 @@ def main(count: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*([int(each) for each in sys.argv[1:]] or [500, 3]))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.durability")
+    parser.add_argument("jobs", type=int, nargs="?", default=500)
+    parser.add_argument("rounds", type=int, nargs="?", default=3)
+    arguments = parser.parse_args()
+    main(arguments.jobs, arguments.rounds)

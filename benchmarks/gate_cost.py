@@ -11,6 +11,7 @@ the calls of functions in the worker.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import tempfile
@@ -226,8 +227,11 @@ async def main(turns: int, redis_url: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gate_cost")
+    parser.add_argument("turns", type=int, nargs="?", default=15)
+    turns = parser.parse_args().turns
     with (
         tempfile.TemporaryDirectory(prefix="celeriac-bench-") as directory,
         open_redis(Path(directory)) as server,
     ):
-        asyncio.run(main(int(sys.argv[1]) if sys.argv[1:] else 15, server.url))
+        asyncio.run(main(turns, server.url))

@@ -11,9 +11,9 @@ Streams: fifty at once, 200 tokens each, one token a chunk, 10 ms between two.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from statistics import median, quantiles
 from time import process_time
@@ -41,7 +41,7 @@ async def cpu_of(call: Call, times: int) -> float:
     return (process_time() - began) / times
 
 
-async def main(pairs: int = 24, in_flight: int = 1000) -> None:
+async def main(pairs: int, in_flight: int) -> None:
     async with (
         an_endpoint() as url,
         aiohttp.ClientSession(
@@ -106,4 +106,8 @@ def tell(what: str, costs: list[tuple[float, float]], scale: float, unit: str) -
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:])))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.provider_cost")
+    parser.add_argument("pairs", type=int, nargs="?", default=24)
+    parser.add_argument("in_flight", type=int, nargs="?", default=1000)
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.pairs, arguments.in_flight))

@@ -1,6 +1,6 @@
 """An agent with tools of your own, run in this process: no Redis and no Celery.
 
-Run it from the repository, with the model served at ENDPOINT:
+Run it from the repository; the model is the one of the settings:
 
     python examples/order_desk.py "Where is order A-17?"
 """
@@ -11,15 +11,14 @@ import asyncio
 import sys
 
 from orchestrator.agent_config import AgentConfig
+from orchestrator.settings import load_settings
 from orchestrator.task import Task, TaskResult
 from workers.agent_manager import LocalAgentManager
+from workers.errors import LLMError
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.provider import LLMProvider
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import ToolContext, tool
-
-ENDPOINT = "http://localhost:11434/v1"
-MODEL = "gpt-oss:20b"
 
 ORDERS = {"A-17": "on its way", "A-18": "delivered"}
 
@@ -67,10 +66,15 @@ async def answer(question: str, llm: LLMProvider) -> TaskResult:
 
 
 async def main(question: str) -> None:
-    """Ask the default endpoint and show what it took."""
-    llm = ChatCompletionsProvider(ENDPOINT, model=MODEL)
+    """Ask the configured endpoint and show what it took."""
+    settings = load_settings().llm
+    llm = ChatCompletionsProvider(
+        settings.base_url, model=settings.model, api_key=settings.api_key
+    )
     try:
         result = await answer(question, llm)
+    except LLMError as exc:
+        sys.exit(str(exc))
     finally:
         await llm.aclose()
     print(result.content)  # noqa: T201

@@ -57,7 +57,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_enable_prefetch_count_reduction": False,
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Nothing of ours is acknowledged late, so none is cancelled; without this each
+        # lost connection warns of what late acknowledgement would do.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # A Redis that turned read-only refuses the pop; without this the worker ends.

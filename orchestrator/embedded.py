@@ -271,7 +271,8 @@ def _wait_until_it_answers(
             ended = _ended_within(process, 0.02)
             if ended or monotonic() > deadline:
                 raise StoreUnavailable(
-                    f"the private Redis did not start: {last_line(log)}; see {log}"
+                    f"the private Redis did not start: {last_line(log)}; see {log},"
+                    " and whether its disk has room"
                 ) from None
 
 

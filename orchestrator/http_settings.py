@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from conversations.json_value import Identifier, Text
 from orchestrator.duration import Seconds
@@ -35,10 +36,26 @@ class Scope(StrEnum):
     """With `read`: the figures of all tenants, queues, workers and endpoints."""
 
 
+_HASH: Final = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+def _key_hash(value: str) -> str:
+    if not _HASH.fullmatch(value):
+        raise ValueError(
+            f"must be sha256: and 64 hexadecimal digits, not {len(value)} characters"
+            " otherwise; `celeriac api-key` makes a key and its hash"
+        )
+    return value
+
+
 class ApiKeySettings(Section):
     """One API key, as its hash; `celeriac api-key` makes both."""
 
-    hash: Annotated[Text, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    hash: Annotated[
+        Text,
+        Field(json_schema_extra={"pattern": _HASH.pattern}),
+        AfterValidator(_key_hash),
+    ]
     """`sha256:` and the hexadecimal hash of the key."""
     tenant: Identifier | None = None
     """Whose tasks it sees; null: the tenant of these settings."""

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from orchestrator.lua_library import PREFIX, Library
 from orchestrator.redis_answers import pairs
-from orchestrator.redis_connection import UntypedRedis
+from orchestrator.redis_connection import UntypedRedis, concerns_one_call
 from orchestrator.redis_keys import LIBRARIES
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ async def load_library(client: UntypedRedis, library: Library) -> Mapping[str, s
         is_new = True
     except ResponseError as exc:
         if _IS_THERE not in str(exc):
-            if not any(words in str(exc) for words in _HAS_NO_LIBRARIES):
+            told = not concerns_one_call(exc)  # by the call that is refused as well
+            if not told and not any(words in str(exc) for words in _HAS_NO_LIBRARIES):
                 logger.warning("library not loaded", extra={"error": str(exc)})
             return {}
         is_new = False

@@ -200,7 +200,8 @@ def _dotenv(problems: list[str], doubts: list[str]) -> Mapping[str, str | None]:
         return {}
     names: dict[str, str | None] = {}
     for line in parse_stream(StringIO(text)):
-        if line.error:
+        has_no_value = line.key is not None and line.value is None
+        if line.error or (has_no_value and _may_be_ours(line.original.string)):
             # Other programs may read what we do not; a setting must not be lost.
             told = doubts if not _may_be_ours(line.original.string) else problems
             told.append(

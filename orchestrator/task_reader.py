@@ -278,9 +278,12 @@ class TaskReader:
         """Report the store: version, durability, warnings.
 
         Raises:
-            StoreUnavailable: it does not answer or must not be used.
+            StoreUnavailable: it does not answer, takes no writes or must not be used.
         """
-        return await self._bounded(self._parts.store.check())
+        store = self._parts.store
+        report = await self._bounded(store.check())
+        await self._bounded(store.probe())
+        return report
 
     async def schedules(self, *, tenant: str | None = None) -> tuple[Schedule, ...]:
         """Return the schedules with their next ticks."""

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -329,7 +329,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         worker_process.drain()
 
 
-def _take_from(worker: Any, queues: Iterable[str]) -> None:
+def _take_from(worker: Any, queues: Collection[str]) -> None:
     """Take from queues of agents that code registers too, unless a `-Q` or `-X` chose.
 
     Celery reads the queues of its settings only, and tells no step of that choice.
@@ -339,6 +339,14 @@ def _take_from(worker: Any, queues: Iterable[str]) -> None:
         is_wanted = known._consume_from is None and name not in known.left_out
         take = known.select_add if is_wanted else known.add
         take(name, exchange=name, routing_key=name)
+    taken = sorted(known.consume_from)
+    if not set(taken) & set(queues):
+        logger.warning(
+            "this worker runs nothing: its queues (%s) are those of no agent; leave -Q"
+            " and -X out, or name some of: %s",
+            ", ".join(taken),
+            ", ".join(sorted(queues)),
+        )
 
 
 def _pool_of(worker: Any) -> str:

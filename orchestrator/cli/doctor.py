@@ -15,7 +15,12 @@ from orchestrator.cli.endpoint_report import ask_endpoint
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import broker_version
-from orchestrator.errors import StoreUnavailable, StoreUnfit
+from orchestrator.errors import (
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnfit,
+)
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.plain_text import told
@@ -109,7 +114,7 @@ async def _storage_checks(settings: Settings) -> list[Check]:
         ):
             store = await _store_check(orchestrator, settings)
             return [store, *await _worker_checks(orchestrator)]
-    except StoreUnfit as exc:
+    except (StoreFull, StoreReadOnly, StoreUnfit) as exc:
         return [Check("redis", "fail", str(exc))]
     except (StoreUnavailable, TimeoutError) as exc:
         finding = str(exc) or f"no answer within {_STORAGE_SECONDS:g} s"
@@ -166,7 +171,7 @@ async def _worker_checks(orchestrator: AsyncOrchestrator) -> list[Check]:
                 "agents",
                 "warn",
                 f"no live worker serves {', '.join(unserved)}",
-                "start workers with the settings that name them",
+                "start workers with the settings that name them, and their queues",
             ),
         ]
     return [found, Check("agents", "ok", ", ".join(served))]

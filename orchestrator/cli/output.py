@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import click
 from pydantic import BaseModel
@@ -41,6 +42,10 @@ _STYLES = {
 }
 
 
+_LEAST_COLUMN: Final = 5
+"""Of each column but the first, with its gap: narrower ones lose their text."""
+
+
 def echo_json(value: object) -> None:
     """Write a model or a plain JSON value on one line."""
     data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -63,12 +68,25 @@ def say_what_is_awaited(what: str) -> None:
 
 
 def echo_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, or tab-separated lines without headings into a pipe."""
+    """Write a table, or tab-separated lines without headings into a pipe.
+
+    On a terminal too narrow for its columns each cell has a line of its own.
+    """
     if not sys.stdout.isatty():
         for row in rows:
             click.echo("\t".join(one_line(str(cell), limit=200) for cell in row))
         return
-    Console().print(table(headings, rows), crop=False)
+    console = Console()
+    lines = _texts(rows)
+    beside = _LEAST_COLUMN * (len(headings) - 1)
+    if _widest_first(lines) + beside <= console.width:
+        console.print(table(headings, lines), crop=False)
+        return
+    for first, *others in lines:
+        console.print(Text(first), overflow="fold")
+        for heading, text in zip(headings[1:], others, strict=True):
+            told = Text.assemble(f"  {heading} ", (text, _STYLES.get(text, "")))
+            console.print(told, overflow="fold")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -76,14 +94,21 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
     The first column names things and is never cut; the others wrap.
     """
-    lines = [[one_line(str(cell), limit=120) for cell in row] for row in rows]
-    widest = max((cell_len(texts[0]) for texts in lines), default=0)
-    first = Column(headings[0], no_wrap=True, min_width=widest)
+    lines = _texts(rows)
+    first = Column(headings[0], no_wrap=True, min_width=_widest_first(lines))
     others = [Column(heading, overflow="fold") for heading in headings[1:]]
     drawn = Table(first, *others, box=SIMPLE_HEAD, pad_edge=False)
     for texts in lines:
         drawn.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
     return drawn
+
+
+def _texts(rows: Iterable[Sequence[object]]) -> list[list[str]]:
+    return [[one_line(str(cell), limit=120) for cell in row] for row in rows]
+
+
+def _widest_first(lines: Sequence[Sequence[str]]) -> int:
+    return max((cell_len(texts[0]) for texts in lines), default=0)
 
 
 def status_text(word: str) -> Text:

@@ -31,7 +31,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Decide on a call that a waiting task shows (`celeriac show`).
+    """Decide on a call that a waiting task shows (`celeriac show`).
 
     \b
     done   it was done: go on with --output
@@ -50,7 +50,7 @@ def command(
     run    let the task spend its budgets once more
     done   ask for a last answer with what there is
     fail   end the task
-    """
+    """  # noqa: D301 - click wants the character, not the two
     run_async(
         _resolve(
             (task_id, call_id, Action(decision)),

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import redis
 
 from tests.integration.cli_stand import (
     Run,
@@ -168,6 +169,24 @@ def test_doctor_without_redis_ends_with_69(stand: Stand, celeriac: Run) -> None:
     stand.redis_url = "redis://127.0.0.1:1/0"
     stand.environment["CELERY_BROKER_URL"] = "redis://:pa55w0rd@127.0.0.1:1/0"
     assert "pa55w0rd" not in celeriac("doctor")[1]
+
+
+def test_a_full_redis_is_found_by_doctor_and_told_in_one_line(
+    stand: Stand, celeriac: Run
+) -> None:
+    with redis.Redis.from_url(stand.redis_url) as owner:
+        owner.config_set("maxmemory", 1)
+        try:
+            code, out, _ = celeriac("doctor")
+            refused = celeriac("submit", "assistant", "hi")
+        finally:
+            owner.config_set("maxmemory", 0)
+    assert code == 69
+    assert out.startswith("fail redis     Redis at /")
+    assert "is out of memory; raise maxmemory" in out.splitlines()[0]
+    assert refused[0] == 69
+    assert refused[2].startswith("celeriac: Redis at /")
+    assert refused[2].count("\n") == 1
 
 
 def test_worker_runs_celery_with_its_options(stand: Stand, celeriac: Run) -> None:

@@ -58,6 +58,13 @@ def test_every_command_explains_itself(
     assert f"Usage: celeriac {name}" in capsys.readouterr().out
 
 
+def test_what_a_decision_does_stands_in_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["resolve", "--help"]) == 0
+    assert "\n  run    it was not done: do it\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

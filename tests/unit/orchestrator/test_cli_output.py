@@ -69,6 +69,24 @@ def test_a_narrow_terminal_wraps_everything_but_ids() -> None:
     assert "…" not in output.getvalue()
 
 
+def test_a_terminal_too_narrow_for_a_table_shows_every_cell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    task_id = "task-" + "0123456789abcdef" * 2
+    rows = [(task_id, "assistant", "failed", 1, "why it went wrong")]
+    echo_table(("task", "agent", "status", "attempts", "note"), rows)
+    assert capsys.readouterr().out.splitlines() == [
+        task_id,
+        "  agent assistant",
+        "  status failed",
+        "  attempts 1",
+        "  note why it went wrong",
+    ]
+
+
 def test_what_is_told_is_one_line_without_control_characters() -> None:
     assert told("a\r\n b\x1b[2J\x07\u202ec\td") == r"a b\x1b[2J\x07\x202ec d"
 

@@ -109,6 +109,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("agents: {a: {name: b}}", "agents.a: name must equal its key"),
         ("agents: [a]", "agents: must be a mapping, not list"),
         ("agents: {a b: {}}", "agents.a b.name: must be 1 to 64 letters"),
+        ("http: {keys: {a: {hash: clk_key}}}", "http.keys.a.hash: must be .*api-key"),
         ("llm: {base_url: 'ftp://host'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://[::1'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://h/v1?key=k'}", "no login and no query"),

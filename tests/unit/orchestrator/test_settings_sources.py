@@ -132,7 +132,12 @@ def test_a_dotenv_that_is_not_text_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [f'OPENAI_API_KEY="{SECRET}', f"export CELERIAC_LLM__MODEL {SECRET} x"]
+    "line",
+    [
+        f'OPENAI_API_KEY="{SECRET}',
+        f"export CELERIAC_LLM__MODEL {SECRET} x",
+        "CELERIAC_LLM__MODEL",
+    ],
 )
 def test_a_setting_in_a_dotenv_that_cannot_be_read_is_named_by_its_line(
     line: str, caplog: pytest.LogCaptureFixture

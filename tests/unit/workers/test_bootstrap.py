@@ -91,6 +91,7 @@ def test_a_worker_that_scales_to_no_slot_at_all_is_refused(
         (None, ["gpu"], {"celeriac", "mail"}),
         (None, ["celeriac"], {"gpu", "mail"}),
         (["gpu", "celeriac"], ["gpu"], {"celeriac"}),
+        (["celery"], None, {"celery"}),
     ],
 )
 def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
@@ -98,6 +99,7 @@ def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
     chosen: list[str] | None,
     left_out: list[str] | None,
     taken: set[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def check(_: object) -> frozenset[str]:
         return frozenset(["celeriac", "gpu", "mail"])
@@ -112,6 +114,8 @@ def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
     worker.app = app
     AgentStep(worker)
     assert set(app.amqp.queues.consume_from) == taken
+    told = "(celery) are those of no agent; leave -Q and -X out, or name some of: celer"
+    assert (told in caplog.text) == (taken == {"celery"})
 
 
 class Queue:

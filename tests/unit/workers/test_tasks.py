@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from celery.exceptions import Ignore, Retry
 
+from orchestrator.celery_settings import celery_settings
+from orchestrator.settings import load_settings
 from workers.executor import Outcome
-from workers.tasks import AgentTaskFailed, report
+from workers.tasks import AgentTaskFailed, report, run
 
 
 class EventSink:
@@ -47,3 +49,10 @@ def test_a_delivery_that_ran_nothing_shows_nothing(word: str) -> None:
     with pytest.raises(Ignore):
         report(Outcome(word), celery_task=sink)
     assert sink.sent == []
+
+
+def test_a_lost_broker_cancels_no_run_and_brings_no_advice_of_celerys() -> None:
+    """Celery cancels what is acknowledged late, or warns each time that it does not."""
+    settings = celery_settings(load_settings())
+    assert settings["worker_cancel_long_running_tasks_on_connection_loss"] is True
+    assert run.acks_late is False

@@ -47,7 +47,7 @@ def test_an_expired_key_is_nobodys() -> None:
         ({"host": "10.0.0.2"}, "api-key"),
         ({"host": "10.0.0.1", "keys": {"a": {"hash": hash_of("k")}}}, "behind_proxy"),
         ({"tls_certificate": "cert.pem"}, "set both"),
-        ({"keys": {"a": {"hash": "secret"}}}, "pattern"),
+        ({"keys": {"a": {"hash": "secret"}}}, "api-key. makes a key"),
         (
             {"keys": {"a": {"hash": hash_of("k"), "expires_at": "2030-01-01T00:00"}}},
             "time zone",
