@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -34,14 +34,14 @@ class LoopGreenlet(greenlet):  # type: ignore[misc]
 
     call: partial[Any] | None = None
     """What it calls when it is switched to next."""
+    outcome: Any = None
+    """What its call gave, until that is taken: an idle one keeps nothing alive."""
     refusal: BaseException | None = None
     """Raised by each further `await_`, once the loop waits no more for this code."""
 
 
-class Ended(NamedTuple):
-    """What a greenlet gives when its call has returned and it can make another."""
-
-    outcome: Any
+ENDED: Final = object()
+"""What a greenlet gives when its call has returned and it can make another."""
 
 
 class Greenlets:
@@ -57,13 +57,15 @@ class Greenlets:
         chosen.call, chosen.gr_context = call, context
         return chosen
 
-    def take_back(self, idle: LoopGreenlet) -> None:
-        """Keep one whose call has ended for another, or end it."""
+    def take_back(self, idle: LoopGreenlet) -> Any:
+        """Keep one whose call has ended for another, or end it; return what it gave."""
+        outcome, idle.outcome = idle.outcome, None
         if len(self._idle) < self._most_idle:
             idle.gr_context = None
             self._idle.append(idle)
         else:
             idle.switch()
+        return outcome
 
     def dismiss(self) -> None:
         """End those that are idle; those that are not end with their call."""
@@ -76,14 +78,11 @@ def _make_calls() -> None:
     current = getcurrent()
     while current.call is not None:
         call, current.call = current.call, None
-        outcome = _outcome_of(call)
+        current.outcome = _outcome_of(call)
         del call
         if current.refusal is not None:
             return
-        ended = Ended(outcome)
-        del outcome
-        current.parent.switch(ended)
-        del ended
+        current.parent.switch(ENDED)
 
 
 def _outcome_of(call: partial[Any]) -> Any:

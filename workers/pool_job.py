@@ -19,7 +19,7 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import SoftTimeLimitExceeded
 
-from workers.greenlet_bridge import Ended, Greenlets, LoopGreenlet, given_by
+from workers.greenlet_bridge import ENDED, Greenlets, LoopGreenlet, given_by
 
 logger = logging.getLogger(__name__)
 
@@ -147,9 +147,9 @@ class Job:
         except BaseException:  # noqa: BLE001 - a task must not end the loop
             self._settle(partial(self._callbacks.failed, ExceptionInfo()))
         else:
-            if isinstance(given, Ended):
-                self._settle(partial(self._callbacks.succeeded, given.outcome))
-                self._greenlets.take_back(body)
+            if given is ENDED:
+                outcome = self._greenlets.take_back(body)
+                self._settle(partial(self._callbacks.succeeded, outcome))
             elif not body.dead:
                 self._await(body, given)
                 return

@@ -66,7 +66,9 @@ class Run:
         self._agent_task: asyncio.Task[Any] | None = None
         self._steps: dict[asyncio.Task[Any], str] = {}
         self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
-        self._recordings = 0
+        self._recorders: list[asyncio.Task[Any] | None] = []
+        self._untold: frozenset[asyncio.Task[Any] | None] = NONE
+        """On their way to a step when the soft limit was told to another."""
         self.awaited: list[AwaitedCall] = []
         """Calls that a person must decide on before the run can go on."""
         self._soft_told = False
@@ -211,12 +213,12 @@ class Run:
         self._soft_cancelled |= self._steps.keys()
         for step in self._steps:
             step.cancel()
-        if not self._steps and not self._recordings:
+        if not self._steps and not self._recorders:
             self._call_later(NEXT_STEP_SECONDS, self._end_without_step)
 
     def _end_without_step(self) -> None:
         """Stop an agent that has come to no step, where it would have been told."""
-        is_told = self._soft_told or self._steps or self._recordings
+        is_told = self._soft_told or self._steps or self._recorders
         is_soft = self.interrupt_reason is Interrupt.SOFT_LIMIT
         if is_soft and not is_told and self._agent_task is not None:
             self._agent_task.cancel()
@@ -238,10 +240,11 @@ class Run:
         current = asyncio.current_task()
         if current is None:
             raise RuntimeError("a step runs inside an asyncio task")
-        is_alone = not self._steps and not self._recordings
+        is_alone = not self._steps and not self._recorders
         if self._drain_asked and self.interrupt_reason is None and is_alone:
             self._drain(current)
-        if self.interrupt_reason is Interrupt.SOFT_LIMIT and not self._soft_told:
+        is_told = self._soft_told and current not in self._untold
+        if self.interrupt_reason is Interrupt.SOFT_LIMIT and not is_told:
             raise self._soft_limit_reached()
         self._steps[current] = name
         return current
@@ -275,10 +278,10 @@ class Run:
         return _Recording(self)
 
     def begin_recording(self) -> None:
-        self._recordings += 1
+        self._recorders.append(asyncio.current_task())
 
     def end_recording(self) -> None:
-        self._recordings -= 1
+        self._recorders.remove(asyncio.current_task())
         if self.awaited:
             self._park_soon()
 
@@ -293,7 +296,7 @@ class Run:
         asyncio.get_running_loop().call_soon(self._park_when_idle)
 
     def _park_when_idle(self) -> None:
-        if not self._steps and not self._recordings:
+        if not self._steps and not self._recorders:
             self.interrupt(Interrupt.PARK)
 
     def _leave(self, *_: object) -> None:
@@ -301,6 +304,9 @@ class Run:
             self._left.set_result(None)
 
     def _soft_limit_reached(self) -> SoftTimeLimitReached:
+        if not self._soft_told:
+            self._untold = NONE.union(self._recorders) or NONE
+        self._untold = self._untold - {asyncio.current_task()} or NONE
         self._soft_told = True
         return SoftTimeLimitReached(
             f"the soft time limit of {self.task.soft_time_limit_seconds} s passed;"

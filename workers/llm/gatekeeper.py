@@ -120,7 +120,10 @@ class Gatekeeper:
             GateClosed, LLMUnavailable, RateLimited: it is not waited for here.
         """
         if (error := _given_up(endpoint, wait)) is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # a frame that holds what it raises keeps all of them alive
         if monotonic() + wait.seconds > parks_at:
             raise _parked(endpoint, wait)
         await self._pause(token, wait.seconds)

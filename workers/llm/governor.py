@@ -138,9 +138,8 @@ class GovernedProvider:
                         yield piece
                         del piece  # errors of the next are reported with variables
             except LLMError as exc:
-                if begun:
+                if begun or not self._replan(plan, exc):
                     raise
-                self._replan(plan, exc)
             else:
                 return
 
@@ -154,23 +153,27 @@ class GovernedProvider:
             try:
                 return await self._ask(plan.choices[0], plan.request, how)
             except LLMError as exc:
-                self._replan(plan, exc)
+                if not self._replan(plan, exc):
+                    raise
 
     def _plan(self, request: CompletionRequest) -> Plan:
         choices = choices_of(self._governor.endpoints, self._config, request)
         return Plan(choices=list(choices), request=request)
 
-    def _replan(self, plan: Plan, error: LLMError) -> None:
-        """Change what is asked next.
+    def _replan(self, plan: Plan, error: LLMError) -> bool:
+        """Change what is asked next; tell whether there is anything else to try.
+
+        The caller raises: a frame that an error passed through and that holds it would
+        keep the whole run in memory until Python's collector comes by.
 
         Raises:
-            LLMError: the error itself; there is nothing else to try.
+            ContextOverflow: the error itself; nothing is left to leave out.
         """
         if isinstance(error, ContextOverflow) and not plan.shortened:
             plan.shortened = True
             plan.request = self._shortened(plan.request, error)
-        elif not self._waits_after(plan, error):
-            self._next_choice(plan.choices, error)
+            return True
+        return self._waits_after(plan, error) or self._next_choice(plan.choices, error)
 
     def _shortened(
         self, request: CompletionRequest, overflow: ContextOverflow
@@ -204,9 +207,9 @@ class GovernedProvider:
             waits = isinstance(error, RateLimited)
         return waits and error.was_asked
 
-    def _next_choice(self, choices: list[Choice], error: LLMError) -> None:
+    def _next_choice(self, choices: list[Choice], error: LLMError) -> bool:
         if len(choices) == 1 or error.code not in self._config.fallback_on:
-            raise error
+            return False
         failed = choices.pop(0)
         logger.warning(
             "model failed; asking the next one",
@@ -217,6 +220,7 @@ class GovernedProvider:
                 "next": choices[0].model,
             },
         )
+        return True
 
     async def _ask(
         self, choice: Choice, request: CompletionRequest, how: How

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -59,6 +60,21 @@ def test_some_greenlets_are_kept_for_further_calls_and_none_beyond_the_pool() ->
         tolds.clear()
         assert 0 < _greenlets() - before <= MOST_IDLE
     assert _greenlets() <= before
+
+
+def test_a_greenlet_that_waits_for_another_call_keeps_nothing_of_the_last() -> None:
+    """Celery's tracer gives an error with all its frames."""
+
+    class Outcome:
+        pass
+
+    with pool_user(slots=1) as user:
+        told = user.apply(Outcome)
+        user.until(lambda: told.over)
+        user.until_idle()
+        kept = weakref.ref(told.value)
+        told.value = None
+        assert kept() is None
 
 
 def test_a_task_that_was_ended_leaves_no_greenlet_for_others() -> None:

@@ -218,3 +218,32 @@ async def test_limits_count_the_seconds_of_earlier_attempts() -> None:
     assert 0 < run.remaining_seconds() <= 1
     assert make_run().remaining_seconds() == math.inf
     assert make_run(time_limit_seconds=5).remaining_seconds() <= 5
+
+
+async def test_each_of_what_begins_together_is_told_of_a_limit_that_passed_before() -> (
+    None
+):
+    """As on an attempt whose soft limit an earlier one has used up."""
+    run = make_run()
+    told: list[str] = []
+
+    async def call(name: str) -> None:
+        with run.recording():
+            await asyncio.sleep(0)
+        try:
+            async with run.step(name):
+                await asyncio.Event().wait()
+        except SoftTimeLimitReached:
+            told.append(name)
+
+    async def work() -> str:
+        run.interrupt(Interrupt.SOFT_LIMIT)
+        await asyncio.gather(call("one"), call("two"))
+        with run.recording():
+            await asyncio.sleep(0)
+        async with run.step("the last answer"):
+            return "answered"
+
+    agent = await start(run, work())
+    assert await asyncio.wait_for(agent, 5) == "answered"
+    assert told == ["one", "two"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -125,6 +128,35 @@ async def test_a_failure_that_is_not_chosen_asks_no_other_model():
     stand = Stand({"one": [RequestRejected("no")], "two": [], "three": []})
     with pytest.raises(RequestRejected):
         await stand.provider(fallback=FALLBACK).complete(ASKED)
+
+
+async def failure_of(provider: GovernedProvider) -> weakref.ref[LLMUnavailable]:
+    try:
+        await provider.complete(ASKED)
+    except LLMUnavailable as exc:
+        return weakref.ref(exc)
+    raise AssertionError
+
+
+async def test_a_failure_is_freed_without_a_collection_and_the_run_with_it():
+    """It would hold each frame it has passed through, of a thousand runs at once."""
+
+    async def fail(request: CompletionRequest) -> Completion:
+        raise LLMUnavailable("down", status=503)
+
+    stand = Stand({"one": []})
+    stand.llms["one"].complete = fail
+    failing = stand.provider()
+    gc.collect()
+    gc.disable()
+    try:
+        assert (await failure_of(failing))() is None
+        for _ in range(10):  # the breaker is open by then
+            with suppress(LLMUnavailable):
+                await failing.complete(ASKED)
+        assert (await failure_of(failing))() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_last_models_failure_is_the_runs():
