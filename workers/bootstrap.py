@@ -41,6 +41,7 @@ from workers.refusal import refuse
 from workers.start_check import begin, build_manager, check_startup
 from workers.waking_threads import WakingThreads
 from workers.webhook_opening import open_webhooks
+from workers.worker_limits import UNLIMITED, WorkerLimits, take_limits
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class WorkerProcess:
         queues: Sequence[str] = (),
         slots: Callable[[], int] = lambda: 1,
         loop: LoopThread | None = None,
+        limits: WorkerLimits = UNLIMITED,
     ) -> None:
         self._settings = settings
         self._hostname = hostname
@@ -88,6 +90,8 @@ class WorkerProcess:
                 max_result_bytes=settings.limits.max_result_bytes,
                 max_message_bytes=settings.limits.max_message_bytes,
                 shutdown_grace_seconds=settings.worker.shutdown_grace,
+                soft_time_limit_seconds=limits.soft,
+                time_limit_seconds=limits.hard,
             ),
         )
         self._heartbeat = Heartbeat(
@@ -191,6 +195,7 @@ class WorkerProcessHolder:
     def __init__(self) -> None:
         self.worker: Any = None
         """Celery's worker, once there is one; its children inherit it."""
+        self.limits = UNLIMITED
         self._lock = threading.RLock()  # a signal may close within `current`
         self._process: WorkerProcess | None = None
         self._pid = 0
@@ -253,6 +258,7 @@ class WorkerProcessHolder:
             "queues": tuple(self.worker.app.amqp.queues.consume_from),
             "loop": self._pool_loop(),
             "slots": lambda: _slots(self.worker),
+            "limits": self.limits,
         }
 
     def _pool_loop(self) -> LoopThread | None:
@@ -314,6 +320,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             _take_from(worker, asyncio.run(check_startup(load_settings())))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
+        worker_process.limits = take_limits(worker)
         if pool == "prefork":
             worker_process.expect_children()
         elif pool == "thread":

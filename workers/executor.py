@@ -67,7 +67,7 @@ class Executor:
             return Outcome(claim.value)
         await self._settlement.ring(claim.doorbells)
         run = Run(
-            claim.task,
+            self._limits.bound(claim.task),
             lease=claim.lease,
             deadline_left_seconds=claim.deadline_left_seconds,
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from conversations.conversation import ConversationConfig
 from conversations.service import ConversationService
 from orchestrator.queue import TaskQueue
 from orchestrator.store import TaskStore
+from orchestrator.task import Task
 from workers.agent_manager import AgentManager
 from workers.insistence import STORE_PATIENCE_SECONDS
 
@@ -33,6 +35,23 @@ class ExecutorLimits:
     """How long a step or ending is kept in memory while the store refuses it."""
     shutdown_grace_seconds: float = 25.0
     """How long a drained run may take to reach its next step boundary."""
+    soft_time_limit_seconds: float | None = None
+    """What a run may take here at most, before a longer limit of its task."""
+    time_limit_seconds: float | None = None
+    """The same of its hard limit."""
+
+    def bound(self, task: Task) -> Task:
+        """Return the task with limits that are no longer than these."""
+        most = {
+            "soft_time_limit_seconds": self.soft_time_limit_seconds,
+            "time_limit_seconds": self.time_limit_seconds,
+        }
+        shorter = {
+            name: seconds
+            for name, seconds in most.items()
+            if seconds is not None and seconds < (getattr(task, name) or inf)
+        }
+        return task.model_copy(update=shorter) if shorter else task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ could hold what a user wrote.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
-from celery import shared_task
+from celery import Task, shared_task
 from celery.exceptions import Ignore, Retry
 
 from orchestrator.celery_settings import RUN_TASK
@@ -21,7 +21,26 @@ class AgentTaskFailed(Exception):
     """A task ended without an answer; its record says why."""
 
 
+def _no_limit(_: Task) -> None:
+    return None
+
+
+def _refuse_limit(_: Task, _seconds: float | None) -> NoReturn:
+    raise ValueError(
+        f"{RUN_TASK} takes no time_limit while it is served; limits are those of the"
+        " task, its agent or task_timeout, or start the worker with --time-limit"
+    )
+
+
+class RunTask(Task):  # type: ignore[misc]
+    """Takes no limit of `celery control time_limit`: it would cut runs off."""
+
+    soft_time_limit = property(_no_limit, _refuse_limit)
+    time_limit = property(_no_limit, _refuse_limit)
+
+
 @shared_task(
+    base=RunTask,
     name=RUN_TASK,
     bind=True,
     ignore_result=True,

@@ -182,6 +182,20 @@ async def test_the_hard_limit_ends_a_run_without_an_answer(stand: Stand) -> None
         assert record.failure.code == "time_limit"
 
 
+@pytest.mark.parametrize("pool", [None, "threads", "prefork"])
+async def test_a_workers_own_limits_bound_those_of_its_runs(
+    stand: Stand, pool: str | None
+) -> None:
+    replies = [HttpReply(hang=True), "So far."]
+    limits = ("--soft-time-limit", "0.5", "--time-limit", "20")
+    chosen = ("--pool", pool) if pool else ()
+    async with running(stand, replies, *chosen, *limits) as (celeriac, _):
+        task = await celeriac.submit("assistant", {"prompt": "Slow"})
+        result = await task.result(timeout=20)
+        assert (result.stop_reason, result.content) == ("soft_time_limit", "So far.")
+        assert (await task.get()).attempt == 1
+
+
 async def test_two_hundred_tasks_survive_the_end_of_one_of_two_workers(
     stand: Stand,
 ) -> None:

@@ -49,6 +49,8 @@ def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
         pool_cls=type("Pool", (), {"__module__": module}),
         pool=SimpleNamespace(limit=slots, loop=object()),
         max_concurrency=most,
+        soft_time_limit=None,
+        time_limit=None,
     )
 
 

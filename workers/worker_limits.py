@@ -1,0 +1,31 @@
+"""The limits that a worker's command line sets, taken as limits of the runs themselves.
+
+Celery's own would cut a run off without an end of its record: its lease runs out, the
+run begins again, and asks the model again, for as long as the task's own limits allow.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+BACKSTOP_SECONDS: Final = 30.0
+"""How much later Celery ends what a limit of the run did not: a child that blocks."""
+
+
+class WorkerLimits(NamedTuple):
+    """Seconds a run may take on this worker; None is no limit."""
+
+    soft: float | None = None
+    hard: float | None = None
+
+
+UNLIMITED: Final = WorkerLimits()
+
+
+def take_limits(worker: Any) -> WorkerLimits:
+    """Take them from a worker whose pool is not made yet; leave it the backstop."""
+    limits = WorkerLimits(worker.soft_time_limit or None, worker.time_limit or None)
+    worker.soft_time_limit = None
+    if limits.hard is not None:
+        worker.time_limit = limits.hard + BACKSTOP_SECONDS
+    return limits
