@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
@@ -108,32 +108,10 @@ class RedisLeases(RedisTaskScripts):
         fields = pairs(answer[0])
         lease = Lease(tenant, task_id, _fence(fields.get("attempt")), worker, token)
         try:
-            task = task_from_fields(fields)
-            entries = pairs(answer[1])
-            is_begun = first is not None and take_mark(
-                entries, first.start.key, attempt=lease.fence
-            )
-            journal = journal_from_entries(entries)
-            deadline_left = deadline_left_seconds(fields)
+            return _read_claim(lease, fields, answer, first)
         except (UnreadableRecord, *UNREADABLE):
             await self._give_back(lease, first, read_doorbells(answer[3]))
             return RefusalReason.UNKNOWN_SCHEMA
-        window = answer[5] if task.conversation_id is not None else _UNREAD
-        begun = Started(is_unknown=False, is_watched=bool(answer[4]))
-        return Claim(
-            task=task,
-            lease=lease,
-            steps=journal.steps,
-            starts=journal.starts,
-            decisions=journal.decisions,
-            read_at=instant(fields["claimed_ms"]),
-            doorbells=read_doorbells(answer[3]),
-            deadline_left_seconds=deadline_left,
-            has_mail=bool(answer[2]),
-            window=_window(task, window),
-            begins_conversation=window is None,
-            begun=begun if is_begun else None,
-        )
 
     async def _lease_of(
         self, tenant: str, task_id: str, worker: str, token: str
@@ -263,6 +241,42 @@ class RedisLeases(RedisTaskScripts):
             dumps(release_event_data(reason, delay_seconds, failure)),
         ]
         return read_doorbells((await self._write("release", lease, arguments))[0])
+
+
+def _read_claim(
+    lease: Lease,
+    fields: Mapping[str, str],
+    answer: Sequence[Any],
+    first: FirstStep | None,
+) -> Claim:
+    """Read what the script tells of a claim after its verdict.
+
+    Raises:
+        UnreadableRecord, those in `UNREADABLE`: another release wrote some of it, or
+            it is damaged.
+    """
+    task = task_from_fields(fields)
+    entries = pairs(answer[1])
+    is_begun = first is not None and take_mark(
+        entries, first.start.key, attempt=lease.fence
+    )
+    journal = journal_from_entries(entries)
+    window = answer[5] if task.conversation_id is not None else _UNREAD
+    begun = Started(is_unknown=False, is_watched=bool(answer[4]))
+    return Claim(
+        task=task,
+        lease=lease,
+        steps=journal.steps,
+        starts=journal.starts,
+        decisions=journal.decisions,
+        read_at=instant(fields["claimed_ms"]),
+        doorbells=read_doorbells(answer[3]),
+        deadline_left_seconds=deadline_left_seconds(fields),
+        has_mail=bool(answer[2]),
+        window=_window(task, window),
+        begins_conversation=window is None,
+        begun=begun if is_begun else None,
+    )
 
 
 def _fence(attempt: str | None) -> int:
