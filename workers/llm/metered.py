@@ -15,10 +15,9 @@ from workers.llm.provider import (
     LLMProvider,
     TextDelta,
 )
+from workers.over import refused
 
 _NOTHING = Usage()
-REFUSAL_SECONDS = 0.1
-"""How long a call is refused: a tool that asks again and again keeps no loop busy."""
 
 
 class MeteredProvider:
@@ -71,8 +70,7 @@ class MeteredProvider:
             CancelledError: the tool's call has ended, or its run is over.
         """
         if self._has_ended or self._is_over():
-            await asyncio.sleep(REFUSAL_SECONDS)
-            raise asyncio.CancelledError("the tool's call is over")
+            await refused("the tool's call")
         current = asyncio.current_task()
         others = {current} - self._asking if current is not None else set()
         self._asking |= others

@@ -16,7 +16,7 @@ from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.loop_thread import LoopThread
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation, LeaseState
+from orchestrator.store import Creation, Doorbell, LeaseState
 from orchestrator.sweeper import Sweeper
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.agents.silent_queue import SilentQueue
@@ -49,6 +49,26 @@ class Blocker:
 
         await ctx.step("block", block)
         return AgentResult()
+
+
+class Answerer:
+    """Answers at once."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        return AgentResult(content="answered")
+
+
+class SlowToEndStore(InMemoryTaskStore):
+    """Stores ends, but not soon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_ending = threading.Event()
+
+    async def finish(self, *args: Any, **kwargs: Any) -> tuple[Doorbell, ...]:
+        self.is_ending.set()
+        await asyncio.sleep(0.5)
+        return await super().finish(*args, **kwargs)
 
 
 class SlowStore(InMemoryTaskStore):
@@ -104,6 +124,7 @@ def executor_on(store: InMemoryTaskStore) -> Executor:
     manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry())
     manager.register_agent(AgentConfig(name="patient"), Patient())
     manager.register_agent(AgentConfig(name="blocker"), Blocker())
+    manager.register_agent(AgentConfig(name="answerer"), Answerer())
     parts = ExecutorParts(
         store=store,
         queue=SilentQueue(),
@@ -168,6 +189,18 @@ async def test_a_limit_ends_the_record_of_a_run_that_keeps_its_loop(limit: str) 
     assert ended.failure is not None
     assert "its event loop was blocked" in ended.failure.message
     assert word == "lease_lost"
+
+
+async def test_an_answer_that_waits_for_the_store_is_not_overdue() -> None:
+    """Another run keeps the loop meanwhile."""
+    store = SlowToEndStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((task_id, run),) = await start("answerer", time_limit_seconds=0.2)
+        await asyncio.to_thread(store.is_ending.wait, DEADLINE_SECONDS)
+        await start("blocker")
+        word = (await run).word
+        ended = await store.get("default", task_id)
+    assert (word, ended.status) == ("completed", TaskStatus.COMPLETED)
 
 
 async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -> None:
