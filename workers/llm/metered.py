@@ -41,7 +41,8 @@ class MeteredProvider:
         self._make = provider
         self._model = model
         self._is_over = over
-        self._asking: set[asyncio.Task[Any]] = set()
+        self._asking: list[asyncio.Task[Any] | None] = []
+        """One asks twice where the loop has yet to close a stream that it has left."""
         self._has_ended = False
         self.usage = _NOTHING
         """Tokens of the completions so far, as the endpoint counted them."""
@@ -59,8 +60,9 @@ class MeteredProvider:
 
     def __exit__(self, *_: object) -> None:
         self._has_ended = True
-        for task in self._asking - {asyncio.current_task()}:
-            task.cancel()
+        for task in {*self._asking}:
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
 
     @asynccontextmanager
     async def _asked(self) -> AsyncGenerator[None]:
@@ -72,12 +74,11 @@ class MeteredProvider:
         if self._has_ended or self._is_over():
             await refused("the tool's call")
         current = asyncio.current_task()
-        others = {current} - self._asking if current is not None else set()
-        self._asking |= others
+        self._asking.append(current)
         try:
             yield
         finally:
-            self._asking -= others
+            self._asking.remove(current)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         async with self._asked():
