@@ -54,12 +54,15 @@ class Run:
         task: Task,
         *,
         lease: Lease | None = None,
+        recorded_limit_seconds: float | None = None,
         deadline_left_seconds: float | None = None,
         agent_stop_seconds: float = AGENT_STOP_SECONDS,
     ) -> None:
         self._deadline_left_seconds = (
             math.inf if deadline_left_seconds is None else deadline_left_seconds
         )
+        self._recorded_limit_seconds = recorded_limit_seconds
+        """The hard limit by which others end it; that of its task may be shorter."""
         self._agent_stop_seconds = agent_stop_seconds
         self.task = task
         self.lease = lease
@@ -132,13 +135,13 @@ class Run:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it should have been ended by now; for another thread than its own.
+        """Whether others would end it by now; for another thread than its own.
 
         An end that waits for the store is no longer subject to limits.
         """
         if self._has_left:
             return False
-        hard, now = self.task.time_limit_seconds, self.running_seconds()
+        hard, now = self._recorded_limit_seconds, self.running_seconds()
         left = math.inf if hard is None else hard - self.task.running_seconds
         return min(left, self._deadline_left_seconds) < now
 
