@@ -69,6 +69,7 @@ class Executor:
         run = Run(
             self._limits.bound(claim.task),
             lease=claim.lease,
+            recorded_limit_seconds=claim.task.time_limit_seconds,
             deadline_left_seconds=claim.deadline_left_seconds,
         )
         earlier = self.runs.get(run.key)

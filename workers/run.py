@@ -19,6 +19,7 @@ from orchestrator.store import Lease
 from orchestrator.task import AwaitedCall, Task
 from workers.errors import SoftTimeLimitReached
 from workers.none_yet import NONE
+from workers.over import refused
 
 AGENT_STOP_SECONDS = 5.0
 """How long an agent may take to obey its cancel before it is left behind."""
@@ -26,8 +27,10 @@ NEXT_STEP_SECONDS = 0.5
 """How long one may take from its soft limit to its next step: who takes none is not
 told of the limit and is stopped. A run that goes on after its limit begins between two.
 """
-REFUSAL_SECONDS = 0.1
-"""How long a step is refused: an agent that asks again and again keeps no loop busy."""
+PASSING_ON_SECONDS = 0.1
+"""How long an agent may take to pass its cancel on to the steps it waits for: each of
+nested task groups does it one turn of the loop later.
+"""
 
 
 class Interrupt(IntEnum):
@@ -51,12 +54,15 @@ class Run:
         task: Task,
         *,
         lease: Lease | None = None,
+        recorded_limit_seconds: float | None = None,
         deadline_left_seconds: float | None = None,
         agent_stop_seconds: float = AGENT_STOP_SECONDS,
     ) -> None:
         self._deadline_left_seconds = (
             math.inf if deadline_left_seconds is None else deadline_left_seconds
         )
+        self._recorded_limit_seconds = recorded_limit_seconds
+        """The hard limit by which others end it; that of its task may be shorter."""
         self._agent_stop_seconds = agent_stop_seconds
         self.task = task
         self.lease = lease
@@ -73,7 +79,6 @@ class Run:
         """Calls that a person must decide on before the run can go on."""
         self._soft_told = False
         self._drain_asked = False
-        self._stopped = False
         self._timers: list[asyncio.TimerHandle] = []
         self._limits: list[tuple[float, Interrupt]] = []
         """Not reached yet, the nearest last; in seconds from the clocks' begin."""
@@ -97,9 +102,13 @@ class Run:
     def is_over(self) -> bool:
         """True once it may begin no step any more: it must stop, or has ended."""
         reason = self.interrupt_reason
-        return self._stopped or (
-            reason is not None and reason is not Interrupt.SOFT_LIMIT
-        )
+        must_stop = reason is not None and reason is not Interrupt.SOFT_LIMIT
+        return must_stop or self._has_left
+
+    @property
+    def _has_left(self) -> bool:
+        """Whether its agent has ended or was left behind: only its end is written."""
+        return self._left is not None and self._left.done()
 
     def is_of(self, task: asyncio.Task[Any]) -> bool:
         """Whether an asyncio task is this run's agent or one of its steps."""
@@ -126,8 +135,13 @@ class Run:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it should have been ended by now; for another thread than its own."""
-        hard, now = self.task.time_limit_seconds, self.running_seconds()
+        """Whether others would end it by now; for another thread than its own.
+
+        An end that waits for the store is no longer subject to limits.
+        """
+        if self._has_left:
+            return False
+        hard, now = self._recorded_limit_seconds, self.running_seconds()
         left = math.inf if hard is None else hard - self.task.running_seconds
         return min(left, self._deadline_left_seconds) < now
 
@@ -171,12 +185,10 @@ class Run:
 
     def stop(self) -> None:
         """End the clocks, and the steps that an agent has left under way."""
-        self._stopped = True
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        for step in self._steps:
-            step.cancel()
+        self._leave()
         self._agent_task = None
 
     def interrupt(self, reason: Interrupt) -> None:
@@ -194,18 +206,17 @@ class Run:
         if reason is Interrupt.SOFT_LIMIT:
             self._cut_steps()
         elif self._agent_task is not None:
-            self._cancel_agent(self._agent_task)
+            self._agent_task.cancel()
+            self._call_later(PASSING_ON_SECONDS, self._cancel_steps)
             self._call_later(self._agent_stop_seconds, self._leave)
 
-    def _cancel_agent(self, agent_task: asyncio.Task[Any]) -> None:
-        """Cancel the agent, and its steps that this did not reach.
+    def _cancel_steps(self) -> None:
+        """Cancel the steps that no cancel has reached: `asyncio.wait` passes none on.
 
-        `asyncio.wait` passes none on. A second cancel would cut short how a step ends.
+        A second one would cut short how a step ends.
         """
-        cancels = {step: step.cancelling() for step in self._steps}
-        agent_task.cancel()
-        for step, before in cancels.items():
-            if step.cancelling() == before:
+        for step in self._steps:
+            if step.cancelling() <= (step in self._soft_cancelled):
                 step.cancel()
 
     def _cut_steps(self) -> None:
@@ -301,6 +312,7 @@ class Run:
 
     def _leave(self, *_: object) -> None:
         if self._left is not None and not self._left.done():
+            self._cancel_steps()
             self._left.set_result(None)
 
     def _soft_limit_reached(self) -> SoftTimeLimitReached:
@@ -342,8 +354,7 @@ class _Step:
 
     async def __aenter__(self) -> None:
         if self._run.is_over():
-            await asyncio.sleep(REFUSAL_SECONDS)
-            raise asyncio.CancelledError("the run is over")
+            await refused("the run")
         self._task = self._run.begin_step(self._name)
 
     async def __aexit__(

@@ -24,8 +24,10 @@ UNLIMITED: Final = WorkerLimits()
 
 def take_limits(worker: Any) -> WorkerLimits:
     """Take them from a worker whose pool is not made yet; leave it the backstop."""
-    limits = WorkerLimits(worker.soft_time_limit or None, worker.time_limit or None)
+    soft, hard = worker.soft_time_limit or None, worker.time_limit or None
     worker.soft_time_limit = None
-    if limits.hard is not None:
-        worker.time_limit = limits.hard + BACKSTOP_SECONDS
-    return limits
+    if hard is not None:
+        worker.time_limit = hard + BACKSTOP_SECONDS
+        # As an agent's hard limit does: a run counts on its soft one while it has it.
+        soft = min(soft or hard, hard)
+    return WorkerLimits(soft, hard)

@@ -15,10 +15,9 @@ from workers.llm.provider import (
     LLMProvider,
     TextDelta,
 )
+from workers.over import refused
 
 _NOTHING = Usage()
-REFUSAL_SECONDS = 0.1
-"""How long a call is refused: a tool that asks again and again keeps no loop busy."""
 
 
 class MeteredProvider:
@@ -42,7 +41,8 @@ class MeteredProvider:
         self._make = provider
         self._model = model
         self._is_over = over
-        self._asking: set[asyncio.Task[Any]] = set()
+        self._asking: list[asyncio.Task[Any] | None] = []
+        """One asks twice where the loop has yet to close a stream that it has left."""
         self._has_ended = False
         self.usage = _NOTHING
         """Tokens of the completions so far, as the endpoint counted them."""
@@ -60,8 +60,9 @@ class MeteredProvider:
 
     def __exit__(self, *_: object) -> None:
         self._has_ended = True
-        for task in self._asking - {asyncio.current_task()}:
-            task.cancel()
+        for task in {*self._asking}:
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
 
     @asynccontextmanager
     async def _asked(self) -> AsyncGenerator[None]:
@@ -71,15 +72,13 @@ class MeteredProvider:
             CancelledError: the tool's call has ended, or its run is over.
         """
         if self._has_ended or self._is_over():
-            await asyncio.sleep(REFUSAL_SECONDS)
-            raise asyncio.CancelledError("the tool's call is over")
+            await refused("the tool's call")
         current = asyncio.current_task()
-        others = {current} - self._asking if current is not None else set()
-        self._asking |= others
+        self._asking.append(current)
         try:
             yield
         finally:
-            self._asking -= others
+            self._asking.remove(current)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         async with self._asked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 import pytest
@@ -20,7 +21,7 @@ from workers.errors import (
     GateClosed,
     SoftTimeLimitReached,
 )
-from workers.run import Interrupt
+from workers.run import AGENT_STOP_SECONDS, Interrupt
 
 DEADLINE_SECONDS = 0.5
 """Longer than a busy machine takes from a submit to its claim."""
@@ -310,24 +311,67 @@ async def test_the_hard_limit_ends_steps_that_the_agent_waits_for_in_other_tasks
     assert sorted(ended) == ["agent", "step"]
 
 
-async def test_a_cancel_interrupts_no_step_that_is_ending(bench: Bench) -> None:
-    ended: list[str] = []
+async def gathering(step: Coroutine[object, object, object]) -> None:
+    await asyncio.gather(step)
+
+
+async def waiting(step: Coroutine[object, object, object]) -> None:
+    await asyncio.wait({asyncio.create_task(step)})
+
+
+async def grouping(step: Coroutine[object, object, object]) -> None:
+    """Nested groups pass a cancel on in the next turn of the loop each."""
+
+    async def branch() -> None:
+        async with asyncio.TaskGroup() as inner:
+            inner.create_task(step)
+
+    async with asyncio.TaskGroup() as outer:
+        outer.create_task(branch())
+
+
+@pytest.mark.parametrize("beside", [gathering, waiting, grouping])
+async def test_a_cancel_interrupts_no_step_that_is_ending(
+    bench: Bench, beside: Callable[[Coroutine[object, object, object]], Awaitable[None]]
+) -> None:
+    ended = asyncio.Event()
 
     async def hang() -> None:
         try:
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0.01)
-            ended.append("tidied up")
+            ended.set()
 
     async def work(ctx: RunContext, given: AgentInput) -> str:
-        await asyncio.gather(ctx.step("hang", hang))
+        await beside(ctx.step("hang", hang))
         return "never"
 
     bench.agent(work)
     _, task = await bench.run(await bench.submit(time_limit_seconds=0.05))
     assert task.status is TaskStatus.TIMED_OUT
-    assert ended == ["tidied up"]
+    await asyncio.wait_for(ended.wait(), 1)
+
+
+async def test_an_agent_that_waits_for_its_steps_to_end_is_not_left_behind(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def orderly(ctx: RunContext, given: AgentInput) -> str:
+        steps = {asyncio.create_task(ctx.step("hang", hang))}
+        try:
+            await asyncio.wait(steps)
+        finally:
+            await asyncio.wait(steps)
+        return "never"
+
+    bench.agent(orderly)
+    running = bench.run(await bench.submit(time_limit_seconds=0.05))
+    _, task = await asyncio.wait_for(running, AGENT_STOP_SECONDS)
+    assert task.status is TaskStatus.TIMED_OUT
+    assert "left behind" not in caplog.text
 
 
 async def test_what_an_agent_left_under_way_ends_with_its_run(bench: Bench) -> None:

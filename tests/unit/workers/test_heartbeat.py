@@ -16,7 +16,7 @@ from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.loop_thread import LoopThread
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation, LeaseState
+from orchestrator.store import Creation, Doorbell, LeaseState
 from orchestrator.sweeper import Sweeper
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.agents.silent_queue import SilentQueue
@@ -30,6 +30,7 @@ from workers.tools.registry import ToolRegistry
 BLOCKED_SECONDS = 1.5
 STALL_LIMIT_SECONDS = 0.3
 DEADLINE_SECONDS = 10.0
+UNBOUND = ExecutorLimits()
 
 
 class Patient:
@@ -49,6 +50,26 @@ class Blocker:
 
         await ctx.step("block", block)
         return AgentResult()
+
+
+class Answerer:
+    """Answers at once."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        return AgentResult(content="answered")
+
+
+class SlowToEndStore(InMemoryTaskStore):
+    """Stores ends, but not soon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_ending = threading.Event()
+
+    async def finish(self, *args: Any, **kwargs: Any) -> tuple[Doorbell, ...]:
+        self.is_ending.set()
+        await asyncio.sleep(0.5)
+        return await super().finish(*args, **kwargs)
 
 
 class SlowStore(InMemoryTaskStore):
@@ -71,12 +92,15 @@ Run = tuple[str, asyncio.Future[Outcome]]
 
 @asynccontextmanager
 async def beating(
-    store: InMemoryTaskStore, *, stall_limit_seconds: float = STALL_LIMIT_SECONDS
+    store: InMemoryTaskStore,
+    *,
+    stall_limit_seconds: float = STALL_LIMIT_SECONDS,
+    limits: ExecutorLimits = UNBOUND,
 ) -> AsyncIterator[Callable[..., Awaitable[list[Run]]]]:
     """Watch a process by its heartbeat; yields what starts runs of agents there."""
     loop = LoopThread("runs")
     under_way: list[asyncio.Future[Outcome]] = []
-    executor = executor_on(store)
+    executor = executor_on(store, limits)
 
     async def start(*names: str, **fields: float) -> list[Run]:
         tasks = [Task(agent_name=name, **fields) for name in names]
@@ -100,10 +124,11 @@ async def beating(
         loop.close()
 
 
-def executor_on(store: InMemoryTaskStore) -> Executor:
+def executor_on(store: InMemoryTaskStore, limits: ExecutorLimits = UNBOUND) -> Executor:
     manager = LocalAgentManager(ScriptedLLMProvider(), ToolRegistry())
     manager.register_agent(AgentConfig(name="patient"), Patient())
     manager.register_agent(AgentConfig(name="blocker"), Blocker())
+    manager.register_agent(AgentConfig(name="answerer"), Answerer())
     parts = ExecutorParts(
         store=store,
         queue=SilentQueue(),
@@ -111,7 +136,7 @@ def executor_on(store: InMemoryTaskStore) -> Executor:
         conversations=None,
         conversation_config=ConversationConfig(),
     )
-    return Executor(parts, worker="w", limits=ExecutorLimits())
+    return Executor(parts, worker="w", limits=limits)
 
 
 def heartbeat_of(
@@ -168,6 +193,29 @@ async def test_a_limit_ends_the_record_of_a_run_that_keeps_its_loop(limit: str) 
     assert ended.failure is not None
     assert "its event loop was blocked" in ended.failure.message
     assert word == "lease_lost"
+
+
+async def test_a_worker_ends_by_its_own_limit_what_its_loop_kept_waiting() -> None:
+    """The record knows nothing of that limit: whoever took it would run it again."""
+    store, limits = InMemoryTaskStore(), ExecutorLimits(time_limit_seconds=0.2)
+    async with beating(store, stall_limit_seconds=60, limits=limits) as start:
+        ((task_id, run),) = await start("patient", time_limit_seconds=60)
+        await start("blocker")
+        word = (await run).word
+        ended = await store.get("default", task_id)
+    assert (word, ended.status) == ("timed_out", TaskStatus.TIMED_OUT)
+
+
+async def test_an_answer_that_waits_for_the_store_is_not_overdue() -> None:
+    """Another run keeps the loop meanwhile."""
+    store = SlowToEndStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((task_id, run),) = await start("answerer", time_limit_seconds=0.2)
+        await asyncio.to_thread(store.is_ending.wait, DEADLINE_SECONDS)
+        await start("blocker")
+        word = (await run).word
+        ended = await store.get("default", task_id)
+    assert (word, ended.status) == ("completed", TaskStatus.COMPLETED)
 
 
 async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -> None:

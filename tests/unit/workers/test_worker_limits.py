@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.task import Task
 from workers.executor_parts import ExecutorLimits
+from workers.run import Run
 from workers.tasks import run
 from workers.worker_limits import BACKSTOP_SECONDS, WorkerLimits, take_limits
 
@@ -23,6 +24,19 @@ def test_celery_is_left_a_backstop_behind_the_hard_limit_only(
     assert take_limits(worker) == WorkerLimits(soft, hard)
     assert worker.soft_time_limit is None
     assert worker.time_limit == left
+
+
+@pytest.mark.parametrize("soft", [None, 300.0])
+def test_a_hard_limit_lowers_the_soft_one_that_a_run_counts_on(
+    soft: float | None,
+) -> None:
+    worker = SimpleNamespace(soft_time_limit=soft, time_limit=20.0)
+    taken = take_limits(worker)
+    limits = ExecutorLimits(
+        soft_time_limit_seconds=taken.soft, time_limit_seconds=taken.hard
+    )
+    task = Task(agent_name="a", soft_time_limit_seconds=300, time_limit_seconds=330)
+    assert Run(limits.bound(task)).remaining_seconds() <= 20
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from conversations.message import Message, Role
 from orchestrator.task import Usage
 from workers.llm.metered import MeteredProvider
-from workers.llm.provider import Completion, CompletionRequest
+from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.scripted import ScriptedLLMProvider
 
 ASKED = CompletionRequest(messages=(Message(role=Role.USER, content="Hello"),))
@@ -35,6 +36,16 @@ class HangingProvider(ScriptedLLMProvider):
         finally:
             self.cut_off += 1
         raise AssertionError
+
+
+class StreamingProvider(HangingProvider):
+    """Answers what is streamed, and only that."""
+
+    async def stream(
+        self, request: CompletionRequest
+    ) -> AsyncGenerator[TextDelta | Completion]:
+        yield TextDelta(text="hi")
+        yield ANSWER
 
 
 async def test_tokens_money_and_waits_of_all_of_them_are_summed() -> None:
@@ -67,6 +78,25 @@ async def test_a_stream_that_a_tool_has_left_ends_nobody() -> None:
         pieces = metered.stream(ASKED)
         await anext(pieces)
     await asyncio.sleep(0)
+
+
+async def test_what_is_asked_after_a_stream_that_was_left_ends_with_the_call() -> None:
+    """The loop closes that stream a little later, when the other is under way."""
+    llm = StreamingProvider()
+
+    async def ask_twice(metered: MeteredProvider) -> None:
+        async for _ in metered.stream(ASKED):
+            break
+        await metered.complete(ASKED)
+
+    with MeteredProvider(lambda: llm, model=None) as metered:
+        asking = asyncio.create_task(ask_twice(metered))
+        while not llm.requests:
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    await asyncio.wait({asking}, timeout=1)
+    assert llm.cut_off == 1
 
 
 async def test_a_tool_of_a_run_that_is_over_asks_nothing() -> None:
