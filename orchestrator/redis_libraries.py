@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from orchestrator.lua_library import PREFIX, Library
 from orchestrator.redis_answers import pairs
@@ -26,22 +26,28 @@ UNUSED_SECONDS: Final = 30 * 86_400
 """A library that nobody has loaded for so long goes when another one comes."""
 _NAME: Final = re.compile(f"{PREFIX}[0-9a-f]{{16}}(?:[0-9a-f]{{24}})?")
 _IS_THERE: Final = "already exists"
-_HAS_NO_LIBRARIES: Final = ("unknown command", "permission")
-"""Redis 6.2 and users that may not load one do with scripts."""
+_KNOWS_NONE: Final = "unknown command"
+"""Redis 6.2 does with scripts."""
 
 
 async def load_library(client: UntypedRedis, library: Library) -> Mapping[str, str]:
     """Load a library, if it is not there yet; return its functions by script.
 
-    They are none where the server takes no library.
+    They are none where the server, or our user, takes no library.
+
+    Raises:
+        ResponseError: the server refuses whatever it is asked, for now.
     """
     try:
         await client.execute_command("FUNCTION", "LOAD", library.code)
         is_new = True
+    except NoPermissionError:
+        return {}
     except ResponseError as exc:
         if _IS_THERE not in str(exc):
-            told = not concerns_one_call(exc)  # by the call that is refused as well
-            if not told and not any(words in str(exc) for words in _HAS_NO_LIBRARIES):
+            if not concerns_one_call(exc):
+                raise
+            if _KNOWS_NONE not in str(exc):
                 logger.warning("library not loaded", extra={"error": str(exc)})
             return {}
         is_new = False

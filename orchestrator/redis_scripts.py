@@ -301,9 +301,19 @@ class RedisScripts:
         return ("EVALSHA", self._digests[name], len(keys), *keys, *arguments)
 
     async def _load(self) -> None:
+        """Have the server know all scripts.
+
+        A full Redis takes no library, and what stands in it would be refused as well:
+        it is loaded by the first call that misses it once there is room.
+        """
         functions: Mapping[str, str] = {}
+        refusal: ResponseError | None = None
         if self._library is not None:
-            functions = await load_library(self._client, self._library())
+            library = self._library()
+            try:
+                functions = await load_library(self._client, library)
+            except ResponseError as exc:
+                functions, refusal = library.functions, exc
         first_line = _SHEBANG if await self._knows_shebang() else _GUARD
         texts = {
             name: self._sources[name]
@@ -323,6 +333,8 @@ class RedisScripts:
         self._functions = functions
         self._heads.clear()
         self._loads += 1
+        if refusal is not None:
+            raise refusal
 
     async def _knows_shebang(self) -> bool:
         try:

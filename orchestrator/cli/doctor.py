@@ -15,12 +15,7 @@ from orchestrator.cli.endpoint_report import ask_endpoint
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.setting_rows import setting_rows
 from orchestrator.embedded import broker_version
-from orchestrator.errors import (
-    StoreFull,
-    StoreReadOnly,
-    StoreUnavailable,
-    StoreUnfit,
-)
+from orchestrator.errors import StoreUnavailable
 from orchestrator.llm_settings import DEFAULT_ENDPOINT
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.plain_text import told
@@ -114,10 +109,11 @@ async def _storage_checks(settings: Settings) -> list[Check]:
         ):
             store = await _store_check(orchestrator, settings)
             return [store, *await _worker_checks(orchestrator)]
-    except (StoreFull, StoreReadOnly, StoreUnfit) as exc:
-        return [Check("redis", "fail", str(exc))]
-    except (StoreUnavailable, TimeoutError) as exc:
-        finding = str(exc) or f"no answer within {_STORAGE_SECONDS:g} s"
+    except StoreUnavailable as exc:
+        # What one says that answers and refuses has a remedy of its own.
+        return [Check("redis", "fail", str(exc), _START_REDIS if exc.may_pass else "")]
+    except TimeoutError:
+        finding = f"no answer within {_STORAGE_SECONDS:g} s"
         return [Check("redis", "fail", finding, _START_REDIS)]
 
 

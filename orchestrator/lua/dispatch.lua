@@ -43,9 +43,11 @@ local function set_flow(queue, fact, value)
   redis.call('HSET', FLEET .. 'flow', queue .. ' ' .. fact, text(value))
 end
 
+-- The record that a member names. What is no name of ours has none, and leaves the lines like
+-- a task that is no more: an error here would keep all others of the queue from being rung for.
 local function record_of(member)
   local tenant, id = names_in(member)
-  return ROOT .. tenant .. ':task:' .. id, tenant, id
+  return ROOT .. (tenant or '') .. ':task:' .. (id or ''), tenant, id
 end
 
 -- A bell: tenant, task, agent, queue, urgency, trace context or '', 'rung' when it was.

@@ -17,7 +17,8 @@ local function forget_stale(queue)
   local kept = 0
   for i = 1, #found, 2 do
     local score = tonumber(found[i + 1])
-    if (quiet or overtaken(queue, score)) and redis.call('HGET', record_of(found[i]), 'status') ~= 'pending' then
+    if (quiet or overtaken(queue, score))
+      and redis.pcall('HGET', record_of(found[i]), 'status') ~= 'pending' then
       redis.call('ZREM', rung, found[i])
     else
       kept = kept + 1

@@ -17,8 +17,8 @@ local function primes_aboard(worker)
   local key, primes = in_fleet('primes', worker), {}
   for _, entry in ipairs(redis.call('SMEMBERS', key)) do
     local member, fence = string.match(entry, '^(%S+ %S+) (%d+)$')
-    local facts = redis.call('HMGET', record_of(member), 'status', 'attempt', 'suspect',
-      'company')
+    local facts = redis.pcall('HMGET', record_of(member or ''), 'status', 'attempt',
+      'suspect', 'company')
     if facts[1] == 'running' and facts[2] == fence and facts[3] == PRIME then
       primes[#primes + 1] = {member, tonumber(facts[4] or nil) or 1}
     else

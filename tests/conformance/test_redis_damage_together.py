@@ -14,7 +14,7 @@ from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim, Creation, Lease
 from orchestrator.task import Task
-from tests.conformance.task_steps import completed, submitted, try_claim
+from tests.conformance.task_steps import WORKER, completed, submitted, try_claim
 
 BRIEF_SECONDS = 0.2
 """A lease that is not worth asking again for."""
@@ -219,6 +219,53 @@ async def test_a_damaged_suspect_keeps_nobody_from_his_task(client: Redis) -> No
     claims = await claimed(store, tasks)
     assert [type(each) for each in claims] == [Claim] * 3
     assert await client.zcard(line) == 0
+
+
+NO_NAMES = [NO_TEXT, b"\xff \xff", "foreign", "a b c", " "]
+
+
+@pytest.mark.parametrize("member", NO_NAMES)
+async def test_what_is_no_name_of_ours_among_the_suspects_keeps_none_in_line(
+    client: Redis, member: str | bytes
+) -> None:
+    store = RedisTaskStore(client, dispatch_window=2)
+    tasks = [await submitted(store) for _ in range(5)]
+    line = "celeriac:_fleet:suspects:celeriac"
+    await client.zadd(line, {member: 1})
+    claims = await claimed(store, tasks[:2])
+    bells = [bell.task_id for each in claims for bell in each.doorbells]
+    assert sorted(bells) == sorted(task.id for task in tasks[2:4])
+    assert await client.zcard(line) == 0
+
+
+@pytest.mark.parametrize("member", [*NO_NAMES, "default damaged"])
+async def test_what_is_no_name_of_ours_among_the_messages_takes_no_room_for_ever(
+    client: Redis, member: str | bytes
+) -> None:
+    store = RedisTaskStore(client, dispatch_window=2)
+    first, *others = [await submitted(store) for _ in range(4)]
+    rung = "celeriac:_fleet:rung:celeriac"
+    await client.zadd(rung, {member: 0})
+    await foreign("")(client, redis_keys.record("default", "damaged"))
+    await claimed(store, [first])
+    report = await store.sweep()
+    assert await client.zscore(rung, member) is None
+    assert [bell.task_id for bell in report.doorbells] == [others[1].id]
+
+
+@pytest.mark.parametrize("entry", [*NO_NAMES, "default damaged 1"])
+async def test_what_is_no_name_of_ours_among_a_workers_runs_keeps_it_from_no_suspect(
+    client: Redis, entry: str | bytes
+) -> None:
+    store = RedisTaskStore(client)
+    task = await submitted(store)
+    record = redis_keys.record("default", task.id)
+    await client.hset(record, mapping={"suspect": "2", "company": "1"})
+    await foreign("")(client, redis_keys.record("default", "damaged"))
+    aboard = f"celeriac:_fleet:primes:{WORKER}"
+    await client.sadd(aboard, entry)
+    assert [type(each) for each in await claimed(store, [task])] == [Claim]
+    assert await client.smembers(aboard) == {f"default {task.id} 1"}
 
 
 @pytest.mark.parametrize("place", [0, 3])

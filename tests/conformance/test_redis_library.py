@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreFull, StoreUnavailable
 from orchestrator.lua_library import PREFIX, Script, library
 from orchestrator.redis_connection import connect
 from orchestrator.redis_keys import LIBRARIES
@@ -74,6 +74,26 @@ async def test_a_text_is_composed_for_a_loading_and_not_where_a_function_is(
     await client.script_flush()
     assert await scripts.run("alone", []) == "alone alone"
     assert set(composed) == {"alone"}
+
+
+async def test_a_library_that_a_full_redis_refuses_is_loaded_once_there_is_room(
+    client: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the process would go on by the scripts' texts for as long as it lives."""
+    await client.execute_command("FUNCTION", "FLUSH")
+    await client.script_flush()
+    store = RedisTaskStore(client)
+    await client.config_set("maxmemory", 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreFull):
+                await submitted(store)
+        await store.due_schedules()
+    finally:
+        await client.config_set("maxmemory", 0)
+    assert caplog.text == ""
+    await a_life(store)
+    assert await calls(client, "evalsha") == 1
 
 
 async def test_functions_that_are_gone_are_loaded_again(client: Redis) -> None:

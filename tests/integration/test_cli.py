@@ -189,6 +189,23 @@ def test_a_full_redis_is_found_by_doctor_and_told_in_one_line(
     assert refused[2].count("\n") == 1
 
 
+def test_a_redis_that_takes_no_writes_of_our_user_is_told_with_its_own_remedy(
+    stand: Stand, celeriac: Run
+) -> None:
+    rights = "on >pw ~* &* +@all -@write"
+    with redis.Redis.from_url(stand.redis_url) as owner:
+        owner.execute_command("ACL", "SETUSER", "reader", *rights.split())
+        stand.redis_url = stand.redis_url.replace("unix://", "unix://reader:pw@")
+        try:
+            code, out, _ = celeriac("doctor")
+        finally:
+            owner.execute_command("ACL", "DELUSER", "reader")
+    assert code == 69
+    assert out.startswith("fail redis     Redis at /")
+    assert out.splitlines()[0].endswith("the user, the password and its permissions")
+    assert "`celeriac up` starts" not in out
+
+
 def test_worker_runs_celery_with_its_options(stand: Stand, celeriac: Run) -> None:
     with process(stand, "worker", "-c", "3", "-n", "mine@%h") as (worker, log):
         wait_until(lambda: is_served(celeriac), 30, log.read_text)
