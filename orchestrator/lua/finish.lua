@@ -26,10 +26,7 @@ if #keys > 0 then
   end
   plan = conversation_append_plan(keys, argv)
 end
-if of_step > 0 then
-  write_step(from_place(ARGV, 16, 15 + of_step))
-  known = known_at_end()
-end
+write_last_step(from_place(ARGV, 16, 15 + of_step), known)
 if plan and (plan.refused or get('rolled_back')) then
   data = ARGV[14]
 elseif plan then

@@ -11,8 +11,8 @@ pay(ARGV[9], 2)
 if not holds_lease(ARGV[6]) then
   return {'lost'}
 end
-local answer = {'recorded', write_step(from_place(ARGV, 10)), leave_ship(true),
-  redis.call('LLEN', RECORD .. ':inbox')}
+local entry = write_step(from_place(ARGV, 10), fence_of(ARGV[6]))
+local answer = {'recorded', entry, leave_ship(true), redis.call('LLEN', RECORD .. ':inbox')}
 if ARGV[7] ~= '' then
   answer[5] = begin_step(ARGV[7], '1', ARGV[8])
   answer[6] = redis.call('EXISTS', RECORD .. ':watched')

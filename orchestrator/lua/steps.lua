@@ -4,8 +4,9 @@
 -- Writes a step over its start mark, if it has one; the first writer of its key wins.
 -- list: key, step (JSON), its part of the answer (of a summary: its message as JSON) or
 -- '', how many counts, the field and amount of each, then type and data of events.
--- Returns its entry, '<place> <ms> <step JSON>', without the step where it was not there.
-local function write_step(list)
+-- Returns its entry, '<place> <ms> <step JSON>', without the step where it was not there, and
+-- the number of its last event, if it told any.
+local function write_step(list, attempt)
   local key, said = list[1], list[3]
   local stored = redis.call('HGET', JOURNAL, key)
   if is_finished(stored) then
@@ -28,6 +29,14 @@ local function write_step(list)
   for i = 5, events - 1, 2 do
     count(list[i], tonumber(list[i + 1]))
   end
-  append_listed(list, events, fence_of(ARGV[6]))
-  return entry
+  return entry, append_listed(list, events, attempt)
+end
+
+-- Writes the step that a run ends with, if any; `known` is what known_at_end (ending.lua) has
+-- read.
+local function write_last_step(list, known)
+  if #list > 0 then
+    local _, number = write_step(list, known.attempt)
+    known.events, known.streamed, known.is_bare = number or known.events, true, false
+  end
 end

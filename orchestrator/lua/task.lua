@@ -87,7 +87,7 @@ local function log_event(...)
 end
 
 -- Adds the events whose types and data stand in `list` from `first` on; whoever has read
--- the attempt gives it.
+-- the attempt gives it. Returns the number of the last one.
 local function append_listed(list, first, attempt)
   local count = (#list - first + 1) / 2
   if count == 0 then
@@ -101,6 +101,7 @@ local function append_listed(list, first, attempt)
     log_event('0-' .. text(number), 'type', list[i],
       'attempt', attempt, 'at_ms', at, 'data', list[i + 1])
   end
+  return number
 end
 
 local function append_event(kind, data)
