@@ -20,7 +20,9 @@ local function finish(task)
     end
     return {'lost'}
   end
-  known.is_bare = are_bare
+  if are_bare then
+    known.most_keys = NO_JOURNAL
+  end
   known.is_unfollowed = not has_followers or redis.call('EXISTS', RECORD .. ':then') == 0
   if known.suspect or known.conversation or not known.is_unfollowed then
     settle()
