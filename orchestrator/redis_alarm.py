@@ -68,6 +68,8 @@ class RedisAlarm:
 
     def _wrong(self, facts: Mapping[str, Any]) -> Iterator[str]:
         yield from unfit_reasons(facts, self._address)
+        if str(facts.get("loading", "0")) == "1":
+            return  # Redis writes its file again once it has read it
         has_file = str(facts.get("aof_enabled", "0")) == "1"
         self._had_file = self._had_file or has_file
         if facts and self._had_file and not has_file:

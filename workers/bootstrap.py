@@ -216,10 +216,13 @@ class WorkerProcessHolder:
         else:
             asyncio.run(_cancel_from_parent(tenant, task_id))
 
-    def may_take(self) -> bool:
-        """Whether agents that run in this process would begin another task soon."""
+    def slots(self) -> int:
+        """Return how many tasks Celery may take, none while they would wait long."""
         process = self._process
-        return process is None or self._pid != os.getpid() or process.is_on_time
+        is_late = (
+            process is not None and self._pid == os.getpid() and not process.is_on_time
+        )
+        return 0 if is_late else _slots_of_all(self.worker)
 
     def expect_children(self) -> None:
         """Prepare for the fork of processes that run agents."""
@@ -361,10 +364,14 @@ def _pool_of(worker: Any) -> str:
 
 
 def _slots(worker: Any) -> int:
-    """Return how many runs this process may hold now; a pool may grow and shrink."""
-    if _pool_of(worker) in ("prefork", "solo"):
-        return 1
-    return int(worker.max_concurrency or worker.pool.limit)
+    """Return how many runs this process may hold now."""
+    return 1 if _pool_of(worker) in ("prefork", "solo") else _slots_of_all(worker)
+
+
+def _slots_of_all(worker: Any) -> int:
+    """Return how many runs a worker may hold now; `celery control` changes that."""
+    scaler = getattr(worker, "autoscaler", None)  # none is there before its step
+    return int(scaler.max_concurrency if scaler else worker.pool.num_processes)
 
 
 def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:
@@ -376,16 +383,16 @@ def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:
         refuse(exc)
     worker_process.worker = instance
     if lean := lean_broker(conf.broker_read_url):
-        gate = {"may_take": f"{__name__}:may_take"}
+        gate = {"slots": f"{__name__}:slots"}
         conf.update(lean, broker_transport_options=conf.broker_transport_options | gate)
 
 
-def may_take() -> bool:
-    """Whether a task that this process takes now would begin soon.
+def slots() -> int:
+    """Return how many tasks this worker may have in hand: 0 if none would begin soon.
 
     The transport asks by this function's name: Celery's settings are sent to Flower.
     """
-    return worker_process.may_take()
+    return worker_process.slots()
 
 
 def _start_in_child(**_: Any) -> None:

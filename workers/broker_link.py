@@ -90,12 +90,15 @@ class BrokerLink(AMQP):  # type: ignore[misc]
     queues_cls = WorkerQueues
 
 
-def lean_broker(broker_url: str) -> dict[str, str]:
+def lean_broker(broker_url: str) -> dict[str, Any]:
     """Return the Celery settings that put a worker on this room's transport.
 
     They are the worker's alone: clients and Flower do as well on stock Redis. None for
-    other brokers.
+    other brokers. It takes no more than there are slots, while what Celery counts for
+    `worker_disable_prefetch` does not follow `celery control autoscale`.
     """
     scheme = broker_url.partition("://")[0]
     transport = _TRANSPORTS.get(scheme)
-    return {"broker_transport": transport} if transport else {}
+    if transport is None:
+        return {}
+    return {"broker_transport": transport, "worker_disable_prefetch": False}

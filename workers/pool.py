@@ -7,7 +7,6 @@ broker, heartbeats and remote control, also while a task blocks the loop's.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections import deque
@@ -60,12 +59,11 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             )
         self.loop: GreenletLoop | None = None
         """The loop of the tasks, while the pool runs."""
-        self._numbers = itertools.count(1)
         self._accepting = False
         self._inbox: deque[Job] = deque()
         self._inbox_told = False
         self._waiting: deque[Job] = deque()
-        self._running: dict[int, Job] = {}
+        self._running: set[Job] = set()
         self._hub: Any = None
         self._reports: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._celery_woken = False
@@ -126,7 +124,6 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         if not self._accepting:
             return None
         job = Job(
-            next(self._numbers),
             task_id=options["correlation_id"],
             call=partial(target, *args, **(kwargs or {})),
             callbacks=Callbacks(
@@ -149,11 +146,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             self._on_loop(self._loop_take_inbox)
         return job
 
-    def terminate_job(self, pid: int, *_: object) -> None:
-        """End a running task; Celery has told everyone that it was revoked."""
-        job = self._running.get(pid)
-        if job is not None:
-            job.terminate()
+    def terminate_job(self, *_: object) -> None:
+        """Do nothing: Celery ends the `Job` itself too; the pid is that of them all."""
 
     def flush(self) -> None:
         """Forget tasks without a slot: the connection is lost, they come again."""
@@ -208,11 +202,11 @@ class AsyncPool(BasePool):  # type: ignore[misc]
     def _loop_fill_slots(self) -> None:
         while self._accepting and self._waiting and len(self._running) < self.limit:
             job = self._waiting.popleft()
-            self._running[job.number] = job
+            self._running.add(job)
             job.start()
 
     def _loop_on_end(self, job: Job) -> None:
-        self._running.pop(job.number, None)
+        self._running.discard(job)
         if not self._accepting:
             self._reports.put(_nothing)
         elif self._waiting:
@@ -258,7 +252,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._on_loop(self._loop_drop_waiting)
         give_up_at = inf
         while self._busy():
-            jobs = tuple(self._running.values())
+            jobs = tuple(self._running)
             for job in jobs if end else ():
                 job.terminate()
             if all(job.terminated for job in jobs):

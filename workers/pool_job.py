@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,7 +76,6 @@ class Job:
 
     def __init__(
         self,
-        number: int,
         *,
         task_id: str,
         call: partial[Any],
@@ -83,7 +83,6 @@ class Job:
         limits: Limits,
         surroundings: Surroundings,
     ) -> None:
-        self.number = number
         self._task_id = task_id
         self._call = call
         self._callbacks = callbacks
@@ -115,7 +114,7 @@ class Job:
 
     def start(self) -> None:
         """Take the slot: run the task until it first awaits."""
-        self._note(partial(self._callbacks.accepted, self.number, monotonic()))
+        self._note(partial(self._callbacks.accepted, os.getpid(), monotonic()))
         if self.terminated:
             self._on_end(self)
             return

@@ -39,9 +39,9 @@ def _can_end_jobs(pool: Any) -> bool:
     return method is not BasePool.terminate_job
 
 
-def _cancel_unstarted(sender: Any, request: Any, **_: Any) -> None:
+def _cancel_unstarted(sender: Any, request: Any, terminated: bool, **_: Any) -> None:
     """Cancel a task whose doorbell Celery dropped, or it would be rung for again."""
-    if sender is not None and sender.name == RUN_TASK:
+    if sender is not None and sender.name == RUN_TASK and not terminated:
         _cancel(request.kwargs)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from celery import Task, shared_task
+from celery import Task, shared_task, signals
 from celery.exceptions import Ignore, Retry
 
 from orchestrator.celery_settings import RUN_TASK
@@ -70,8 +70,10 @@ def report(outcome: Outcome, *, celery_task: Any) -> str:
         case "released":
             raise Retry(outcome.code or "worker shutting down")
         case "cancelled":
-            celery_task.send_event(
-                "task-revoked", terminated=True, signum=None, expired=False
+            facts = {"terminated": True, "signum": None, "expired": False}
+            celery_task.send_event("task-revoked", **facts)
+            signals.task_revoked.send(
+                sender=celery_task, request=celery_task.request, **facts
             )
             raise Ignore(outcome.word)
         case _:

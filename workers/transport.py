@@ -73,11 +73,12 @@ class QoS(virtual.QoS):  # type: ignore[misc]
     """Keeps what is in hand in memory only."""
 
     def credit(self) -> int:
-        """Return how many messages may be taken now: free slots, if Celery asks so."""
-        if not self.prefetch_count:
+        """Return how many messages may be taken now: free slots, if they are told."""
+        most: int | None = self.channel.most_in_hand(self.prefetch_count)
+        if most is None:
             return MAX_BATCH
         in_hand = len(self._delivered) - len(self._dirty)
-        return int(self.prefetch_count) - max(in_hand, len(reserved_requests))
+        return most - max(in_hand, len(reserved_requests))
 
     def ack(self, delivery_tag: int) -> None:
         """Acknowledge a message, whose text nobody will put back then."""
@@ -87,8 +88,8 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         super().ack(delivery_tag)
 
     def can_consume(self) -> bool:
-        """Tell whether a slot is free."""
-        return self.credit() > 0
+        """Tell whether a slot is free, or what a pending pop brings is to go back."""
+        return self.credit() > 0 or not self.channel.may_take()
 
 
 class Channel(stock.Channel):  # type: ignore[misc]
@@ -97,15 +98,16 @@ class Channel(stock.Channel):  # type: ignore[misc]
     QoS = QoS
     accept_tasks: Sequence[str] | None = None
     """Transport option: names of the only tasks that messages may call."""
-    may_take: str | Callable[[], bool] | None = None
-    """Transport option: tells, or names what tells, whether messages are to be taken.
+    slots: str | Callable[[], int] | None = None
+    """Transport option: tells, or names what tells, how many tasks may be in hand.
 
-    Unlike a lack of slots it also returns what the pending pop still brings.
+    At 0 also what the pending pop still brings goes back. Without it that is Celery's
+    prefetch count, which does not follow every change of a pool.
     """
     from_transport_options = (
         *stock.Channel.from_transport_options,
         "accept_tasks",
-        "may_take",
+        "slots",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -117,11 +119,23 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._logged_at: dict[str, float] = {}
         self._listeners = Listeners()
         super().__init__(*args, **kwargs)
-        named: Callable[[], bool] | None = symbol_by_name(self.may_take)  # type: ignore[no-untyped-call]
-        self._may_take = named or (lambda: True)
+        self._slots: Callable[[], int] | None = symbol_by_name(self.slots)  # type: ignore[no-untyped-call]
         self._broken = tuple(
             error for error in self.connection_errors if error is not KeyError
         )
+
+    def most_in_hand(self, prefetch_count: int) -> int | None:
+        """Return how many messages may be in hand; None is any number.
+
+        Replies to remote control, on channels without tasks, take no slot.
+        """
+        if self._slots is None or not self._tasks_wanted:
+            return prefetch_count or None
+        return self._slots()
+
+    def may_take(self) -> bool:
+        """Tell whether tasks are to be taken at all."""
+        return self._slots is None or self._slots() > 0
 
     def next_tag(self) -> int:
         """Return a delivery tag; those in messages may repeat."""
@@ -170,7 +184,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send the blocking pop over all queues, most urgent priority first."""
         queues = self._queue_cycle.consume(len(self.active_queues))
-        if not queues or not self._may_take():
+        if not queues or not self.may_take():
             return
         connection = self.client.connection
         self._identify(connection)
@@ -197,7 +211,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
             self._flush_brpop_reauth()
         self._queue_cycle.rotate(self.queue_of(key))
         failure: BaseException | None = None
-        may_take = self._may_take()
+        may_take = self.may_take()
         for raw in batch:
             try:
                 self._deliver(key, raw, may_take=may_take)

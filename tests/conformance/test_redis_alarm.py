@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
 
 from orchestrator import redis_alarm
 from orchestrator.errors import StoreReadOnly, StoreUnfit
@@ -97,6 +98,39 @@ async def test_an_append_only_file_that_is_given_up_raises_an_alarm(
     (alarm,) = (await store.sweep()).alarms
     assert "append-only file" in alarm
     await submitted(store)
+
+
+class Answering:
+    """A client of a server that tells this of itself."""
+
+    connection_pool = SimpleNamespace(
+        connection_kwargs={"host": "h", "port": 1}, connection_class=Connection
+    )
+
+    def __init__(self) -> None:
+        self.facts: dict[str, object] = {"role": "master"}
+
+    async def info(self) -> dict[str, object]:
+        return self.facts
+
+    async def delete(self, _: str) -> None:
+        pass
+
+
+async def test_a_server_that_still_reads_its_append_only_file_has_not_given_it_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Meanwhile it says `aof_enabled:0`."""
+    monkeypatch.setattr(redis_alarm, "LOOK_SECONDS", 0.0)
+    server = Answering()
+    alarm = redis_alarm.RedisAlarm(server)
+    server.facts |= {"loading": 0, "aof_enabled": 1}
+    assert await alarm.look() == ()
+    server.facts |= {"loading": 1, "aof_enabled": 0}
+    assert await alarm.look() == ()
+    server.facts |= {"loading": 0}
+    (told,) = await alarm.look()
+    assert "append-only file" in told
 
 
 async def test_the_server_is_asked_once_in_a_while(client: Redis) -> None:

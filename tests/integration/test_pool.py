@@ -73,10 +73,11 @@ def test_a_soft_limit_reaches_the_task_and_a_hard_limit_ends_it(
 def test_revoke_with_terminate_ends_a_running_task_at_once(
     stand: CeleryStand,
 ) -> None:
-    stand.start_worker(count_signals=True)
+    worker = stand.start_worker(count_signals=True)
     task_id = stand.send("nap", LONG)
     stand.until(lambda: running(stand) == 1)
-    assert [task["id"] for task in stand.ask("active")] == [task_id]
+    (active,) = stand.ask("active")
+    assert (active["id"], active["worker_pid"]) == (task_id, worker.process.pid)
     asked = monotonic()
     stand.producer.control.revoke(task_id, terminate=True)
     stand.until(lambda: running(stand) == 0)

@@ -38,12 +38,12 @@ def connected(url: str, **options: Any) -> Iterator[Connection]:
 
 @contextmanager
 def consuming(
-    url: str, take: Taken, slots: int = 0, **options: Any
+    url: str, take: Taken, prefetch_count: int = 0, **options: Any
 ) -> Iterator[Channel]:
-    """A channel that consumes queue `q` with so many slots."""
+    """A channel that consumes queue `q`."""
     with connected(url, **options) as connection, connection.channel() as channel:
         consumer = Consumer(channel, [Queue("q")], on_message=take)
-        consumer.qos(prefetch_count=slots)
+        consumer.qos(prefetch_count=prefetch_count)
         with consumer:
             yield channel
 
@@ -92,7 +92,7 @@ def test_what_was_taken_and_not_acknowledged_goes_back_in_its_order(
 ) -> None:
     push(client, "a", "b", "c", "d", "e")
     taken: list[TaskMessage] = []
-    with consuming(clean_redis_url, taken.append, slots=4) as channel:
+    with consuming(clean_redis_url, taken.append, prefetch_count=4) as channel:
         drain(channel)
         assert [message.headers["id"] for message in taken] == ["a", "b", "c", "d"]
         taken[1].ack()
@@ -106,7 +106,7 @@ def test_a_rejected_message_may_be_queued_again_behind_the_others(
 ) -> None:
     push(client, "a", "b")
     taken: list[TaskMessage] = []
-    with consuming(clean_redis_url, taken.append, slots=1) as channel:
+    with consuming(clean_redis_url, taken.append, prefetch_count=1) as channel:
         drain(channel)
         taken[0].reject(requeue=True)
         assert queued(client) == ["b", "a"]
@@ -119,7 +119,7 @@ def test_a_consumer_that_fails_has_its_message_put_aside(
         raise KeyError("stock Celery takes this for a lost connection")
 
     push(client, "a")
-    with consuming(clean_redis_url, refuse, slots=1) as channel:
+    with consuming(clean_redis_url, refuse, prefetch_count=1) as channel:
         drain(channel)
         assert client.hgetall("q.malformed.counts") == {b"refused": b"1"}
         assert channel.qos.credit() == 1
@@ -206,19 +206,17 @@ def test_a_full_queue_keeps_no_other_waiting(
 def test_what_may_not_be_taken_is_left_to_others(
     clean_redis_url: str, client: redis.Redis
 ) -> None:
-    may_take = [True]
+    slots = [1]
     taken: list[TaskMessage] = []
-    with consuming(
-        clean_redis_url, taken.append, may_take=lambda: may_take[0]
-    ) as channel:
+    with consuming(clean_redis_url, taken.append, slots=lambda: slots[0]) as channel:
         drain(channel)
         assert pops(client) == 1
-        may_take[0] = False
+        slots[0] = 0
         push(client, "came to the pending pop")
         drain(channel)
         assert queued(client) == ["came to the pending pop"]
         assert (taken, pops(client)) == ([], 0)
-        may_take[0] = True
+        slots[0] = 1
         drain(channel)
         assert len(taken) == 1
 
@@ -227,7 +225,7 @@ def test_fewer_slots_end_a_pop_that_could_take_too_many(
     clean_redis_url: str, client: redis.Redis
 ) -> None:
     taken: list[TaskMessage] = []
-    with consuming(clean_redis_url, taken.append, slots=5) as channel:
+    with consuming(clean_redis_url, taken.append, prefetch_count=5) as channel:
         drain(channel)
         channel.basic_qos(prefetch_count=2)
         with client.pipeline() as pipe:

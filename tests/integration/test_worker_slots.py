@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from threading import Event
 
 import pytest
+from celery import Celery
 
 from orchestrator import AsyncOrchestrator, TaskFailed
+from orchestrator.celery_settings import celery_settings
 from orchestrator.task import TaskStatus
-from tests.stand import Stand
+from tests.stand import Stand, wait_until
 from workers.llm.double import Double
 from workers.llm.double_script import HttpReply
 
@@ -57,6 +61,45 @@ async def test_tasks_of_a_fresh_worker_take_all_its_slots_while_each_hangs(
                     statuses = await _statuses(celeriac, count)
                     assert statuses.count(TaskStatus.RUNNING) == min(count, SLOTS)
                 await asyncio.to_thread(worker.stop)
+
+
+async def test_a_worker_takes_as_much_as_remote_control_has_made_of_its_slots(
+    stand: Stand,
+) -> None:
+    """Celery's own count knows of neither change."""
+    app = Celery("client", set_as_current=False)
+    app.conf.update(celery_settings(stand.settings()))
+
+    def running() -> set[int]:
+        answers = app.control.inspect(timeout=2.0).stats() or {}
+        pools = [answer["pool"] for answer in answers.values()]
+        return {pool["running"] + pool["waiting"] for pool in pools}
+
+    def have_in_hand(count: int) -> None:
+        wait_until(lambda: running() == {count}, 20, lambda: str(running()))
+
+    async with Double(lambda _: HttpReply(hang=True)) as double:
+        stand.llm_url = double.url
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            requests = [{"agent": "assistant", "input": {"prompt": "Hello"}}] * 20
+            await celeriac.submit_many(requests)
+
+            def change() -> None:
+                worker = stand.start_worker("--autoscale", "3,1")
+                have_in_hand(3)
+                app.control.autoscale(max=7, min=1, reply=True)
+                have_in_hand(7)
+                worker.signal(signal.SIGKILL)
+                stand.start_worker(slots=2)
+                have_in_hand(2)
+                app.control.pool_shrink(2, reply=True)
+                app.control.pool_grow(4, reply=True)
+                have_in_hand(4)
+                Event().wait(1)
+                assert running() == {4}
+
+            await asyncio.to_thread(change)
+    app.close()
 
 
 async def test_a_workers_log_tells_the_facts_on_one_line(stand: Stand) -> None:

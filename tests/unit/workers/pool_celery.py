@@ -41,6 +41,11 @@ class Told:
     def timed_out(self, soft: bool, _seconds: float) -> None:
         self.words.append("soft limit" if soft else "hard limit")
 
+    def terminate(self) -> None:
+        """End it as Celery does."""
+        assert self.job is not None
+        self.job.terminate(15)
+
     @property
     def over(self) -> bool:
         return bool({"succeeded", "failed", "hard limit"} & set(self.words))

@@ -47,7 +47,8 @@ def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
         hostname="w@h",
         app=SimpleNamespace(amqp=SimpleNamespace(queues=_QUEUES)),
         pool_cls=type("Pool", (), {"__module__": module}),
-        pool=SimpleNamespace(limit=slots, loop=object()),
+        pool=SimpleNamespace(num_processes=slots, loop=object()),
+        autoscaler=most and SimpleNamespace(max_concurrency=most),
         max_concurrency=most,
         soft_time_limit=None,
         time_limit=None,
@@ -62,7 +63,7 @@ def test_the_slots_that_are_announced_follow_a_pool_that_grows() -> None:
     holder.worker = _worker("pool", slots=10)
     slots = holder._facts()["slots"]
     assert slots() == 10
-    holder.worker.pool.limit += 5
+    holder.worker.pool.num_processes += 5
     assert slots() == 15
 
 
@@ -70,8 +71,12 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     holder = WorkerProcessHolder()
     holder.worker = _worker("pool", slots=2, most=30)
     assert holder._facts()["slots"]() == 30
+    assert holder.slots() == 30
+    holder.worker.autoscaler.max_concurrency = 50  # by `celery control autoscale`
+    assert holder._facts()["slots"]() == holder.slots() == 50
     holder.worker = _worker("prefork", slots=2, most=30)
     assert holder._facts()["slots"]() == 1
+    assert holder.slots() == 30
 
 
 @pytest.mark.parametrize("most", [0, -1])

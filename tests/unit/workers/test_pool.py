@@ -47,6 +47,7 @@ def test_a_task_awaits_and_celery_is_told_of_acceptance_first() -> None:
         user.until(lambda: told.over)
         assert told.words == ["accepted", "succeeded"]
         assert told.value == "awake"
+        assert told.pid == os.getpid()
 
 
 def test_the_start_of_a_short_task_is_told_along_with_its_end(
@@ -120,7 +121,7 @@ def test_grow_gives_waiting_tasks_slots_and_shrink_takes_them() -> None:
         assert user.pool.info["running"] == 3
         for told in tolds[1:]:
             user.until(lambda told=told: told.pid)
-            user.pool.terminate_job(told.pid)
+            told.terminate()
         late = user.apply(nap, 0)
         user.until(lambda: user.pool.info["running"] == 1)
         assert not late.over
@@ -334,7 +335,7 @@ def test_a_stop_leaves_an_ended_task_that_blocks_the_loop_behind(
         user.until(lambda: told.pid and entered.is_set())
         loop = user.pool.loop
         assert loop is not None
-        user.pool.terminate_job(told.pid)
+        told.terminate()
         user.pool.stop()
         assert "left behind" in caplog.text
         leave.set()
@@ -469,7 +470,7 @@ def test_thousands_of_mixed_ends_leak_nothing(count: int) -> None:
             user.until(lambda tolds=tolds: all(told.pid for told in tolds))
             for told in tolds:
                 if told.job is not None and not told.over:
-                    user.pool.terminate_job(told.pid)
+                    told.terminate()
             user.until_idle()
         # Reports come in order: after this one none is under way with its job.
         warm = user.apply(nap, 0)

@@ -119,7 +119,7 @@ def test_a_terminated_task_is_unwound_and_nothing_more_is_told() -> None:
     with pool_user() as user:
         told = user.apply(body)
         user.until(lambda: told.pid)
-        user.pool.terminate_job(told.pid, 15)
+        told.terminate()
         user.until_idle()
         assert seen == ["coroutine cancelled", "body unwound"]
         assert told.words == ["accepted"]
@@ -130,8 +130,7 @@ def test_a_task_terminated_before_celery_knows_that_it_runs_is_ended() -> None:
         told = user.apply(nap, FOREVER)
         while not user.pool.info["running"]:
             threading.Event().wait(0.01)
-        assert told.job is not None
-        told.job.terminate(15)
+        told.terminate()
         user.until_idle()
         user.until(lambda: told.pid)
         assert told.words == ["accepted"]
@@ -143,9 +142,8 @@ def test_a_task_terminated_before_it_has_a_slot_never_runs() -> None:
         first = user.apply(nap, FOREVER)
         second = user.apply(seen.append, "ran")
         user.until(lambda: first.pid)
-        assert second.job is not None
-        second.job.terminate(15)
-        user.pool.terminate_job(first.pid)
+        second.terminate()
+        first.terminate()
         user.until_idle()
         user.until(lambda: second.pid)
         assert seen == []
@@ -176,7 +174,6 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
     async def run() -> None:
         loop = asyncio.get_running_loop()
         job = Job(
-            1,
             task_id="task",
             call=partial(body),
             callbacks=Callbacks(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from celery import signals
+from celery.app.task import Context
 from celery.exceptions import Ignore, Retry
 
-from orchestrator.celery_settings import celery_settings
+from orchestrator.celery_settings import RUN_TASK, celery_settings
 from orchestrator.settings import load_settings
 from workers.executor import Outcome
 from workers.tasks import AgentTaskFailed, report, run
@@ -14,7 +18,10 @@ from workers.tasks import AgentTaskFailed, report, run
 class EventSink:
     """Stands for the Celery task, as far as events go."""
 
+    name = RUN_TASK
+
     def __init__(self) -> None:
+        self.request = Context(id="task-1")
         self.sent: list[str] = []
 
     def send_event(self, kind: str, **_: object) -> None:
@@ -38,9 +45,20 @@ def test_a_released_task_is_a_retry() -> None:
 
 def test_a_cancelled_task_is_shown_as_revoked() -> None:
     sink = EventSink()
+    heard: list[dict[str, Any]] = []
+
+    def hear(**facts: Any) -> None:
+        heard.append(facts)
+
+    signals.task_revoked.connect(hear)
     with pytest.raises(Ignore):
         report(Outcome("cancelled"), celery_task=sink)
+    signals.task_revoked.disconnect(hear)
     assert sink.sent == ["task-revoked"]
+    (facts,) = heard
+    assert facts["sender"] is sink
+    assert facts["request"].id == "task-1"
+    assert (facts["terminated"], facts["expired"]) == (True, False)
 
 
 @pytest.mark.parametrize("word", ["leased", "ended", "unknown", "lease_lost"])

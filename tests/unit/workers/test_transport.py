@@ -77,8 +77,12 @@ def test_kombus_consumer_hands_a_judged_message_on_as_it_is() -> None:
     assert taken == [judged]
 
 
-def qos(prefetch_count: int) -> QoS:
-    return QoS(SimpleNamespace(do_restore=False), prefetch_count)
+def qos(prefetch_count: int, slots: int | None = None, *, tasks: bool = True) -> QoS:
+    bare = channel()
+    bare.do_restore = False
+    bare._slots = None if slots is None else lambda: slots
+    bare._tasks_wanted = {"q": print} if tasks else {}
+    return QoS(bare, prefetch_count)
 
 
 def test_credit_is_what_prefetch_leaves_free() -> None:
@@ -110,26 +114,54 @@ def test_without_prefetch_a_full_batch_may_come() -> None:
     assert qos(0).credit() == MAX_BATCH
 
 
+@pytest.mark.parametrize("prefetch_count", [0, 1, 40])
+def test_the_slots_that_are_told_go_before_what_celery_has_counted(
+    prefetch_count: int,
+) -> None:
+    assert qos(prefetch_count, slots=4).credit() == 4
+    full = qos(prefetch_count, slots=1)
+    full.append(message(), 1)
+    assert not full.can_consume()
+
+
+def test_without_any_slot_a_pending_pop_is_read_so_that_it_goes_back() -> None:
+    assert qos(4, slots=0).credit() == 0
+    assert qos(4, slots=0).can_consume()
+
+
+def test_replies_to_remote_control_take_no_slot() -> None:
+    assert qos(0, slots=0, tasks=False).credit() == MAX_BATCH
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
         (
             "redis://h:1/2",
-            {"broker_transport": "workers.transport:Transport"},
+            {
+                "broker_transport": "workers.transport:Transport",
+                "worker_disable_prefetch": False,
+            },
         ),
         (
             "rediss://h:1/2",
-            {"broker_transport": "workers.transport:Transport"},
+            {
+                "broker_transport": "workers.transport:Transport",
+                "worker_disable_prefetch": False,
+            },
         ),
         (
             "redis+socket:///run/r.sock?virtual_host=1",
-            {"broker_transport": "workers.transport:SocketTransport"},
+            {
+                "broker_transport": "workers.transport:SocketTransport",
+                "worker_disable_prefetch": False,
+            },
         ),
         ("sentinel://h", {}),
         ("memory://", {}),
     ],
 )
-def test_a_worker_is_put_on_the_transport(url: str, expected: dict[str, str]) -> None:
+def test_a_worker_is_put_on_the_transport(url: str, expected: dict[str, Any]) -> None:
     assert lean_broker(url) == expected
 
 
