@@ -90,13 +90,12 @@ class RedisRunJournal(RedisTaskScripts):
         return Recorded(earlier, read_doorbells(answer[1]), bool(answer[2]), begun)
 
     def _last_step(self, lease: Lease, last: LastStep | None) -> Arguments:
-        """What the script that ends a task is given of its last step."""
+        """What the script that ends a task is given of its last step, if it has one."""
         if last is None:
-            return [0]
+            return []
         kept = redacted_step(last.step, self._redact)
         text = step_text(kept, attempt=lease.fence)
-        arguments = _step_arguments(kept, text, last.events)
-        return [len(arguments), *arguments]
+        return _step_arguments(kept, text, last.events)
 
     async def start_step(self, lease: Lease, start: StepStart) -> Started:
         is_completion = int(start.kind is StepKind.COMPLETION)

@@ -249,11 +249,15 @@ class RedisTaskStore(
         result, failure = ending.result, ending.failure
         data = end_event_data(ending)
         running_ms = milliseconds(running_seconds)
-        is_plain = ending.turn is None and last is None and failure is None
+        step = self._last_step(lease, last)
+        is_plain = ending.turn is None and failure is None
         if is_plain and result and ending.status is TaskStatus.COMPLETED:
-            about = f"{lease.task_id} {lease.right} {running_ms} {result.partial:d}"
+            about = (
+                f"{lease.task_id} {lease.right} {running_ms} {result.partial:d}"
+                f" {len(step)}"
+            )
             return await self._finish_plain(
-                lease, [about, written(result), dumps(data)]
+                lease, [about, written(result), dumps(data), *step]
             )
         arguments: Arguments = [
             ending.status.value,
@@ -264,7 +268,8 @@ class RedisTaskStore(
             int(result is not None and result.partial),
             dumps(data),
             dumps(data | {"turn": "dropped"}),
-            *self._last_step(lease, last),
+            len(step),
+            *step,
         ]
         keys, turn_arguments = await self._turn(lease, ending)
         answer = await self._write(

@@ -370,22 +370,32 @@ class JournaledRunContext:
             await self._item_log.load()
             index = self._item_log.place(ANSWER_ITEM, self._items).index
             events = message_events(content, item_id=ANSWER_ITEM, index=index)
-            await self._note(ANSWER_KEY, content, events)
+            await self._note(ANSWER_KEY, content, events, may_wait=True)
 
-    async def _note(self, key: str, outcome: JsonValue, events: list[NewEvent]) -> None:
-        if key in self._steps:
-            return
-        name, attempt = key.partition(":")[0], self.task.attempt
-        await self._record(custom_step(key, name, outcome, attempt=attempt), events)
+    async def _note(
+        self,
+        key: str,
+        outcome: JsonValue,
+        events: list[NewEvent],
+        *,
+        may_wait: bool = False,
+    ) -> None:
+        if key not in self._steps:
+            name, attempt = key.partition(":")[0], self.task.attempt
+            step = custom_step(key, name, outcome, attempt=attempt)
+            await self._record(step, events, may_wait=may_wait)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
         data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
 
-    async def _record(self, step: Step, events: list[NewEvent]) -> None:
+    async def _record(
+        self, step: Step, events: list[NewEvent], *, may_wait: bool = False
+    ) -> None:
         with self._run.recording():
-            self._steps.add(await self._log.record(step, events))
+            done = await self._log.record(step, events, may_wait=may_wait)
+            self._steps.add(done)
 
     async def _decided(self, step: Step) -> None:
         await self._tell(step, decision=step.outcome)

@@ -13,9 +13,9 @@ local function count_slots(worker, sign)
     end
   end
 end
-redis.call('SET', KEYS[1], text(NOW) .. ' ' .. ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], AT .. ' ' .. ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], text(NOW + tonumber(ARGV[3])), ARGV[1])
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text(NOW))) do
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', AT)) do
   count_slots(gone, -1)
   redis.call('HDEL', KEYS[4], gone)
   redis.call('ZREM', KEYS[2], gone)

@@ -8,6 +8,8 @@ local function text(number)
   return string.format('%d', number)
 end
 
+local AT = text(NOW)
+
 -- The tenant and the id that a member of a fleet-wide set names; nothing where it is not of
 -- ours: an answer that holds what is no text can be read by nobody.
 local function names_in(member)

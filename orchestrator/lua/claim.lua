@@ -96,8 +96,8 @@ local function run(facts, record, journal, place)
     settle()
   end
   local changes = {'attempt', text(attempt), 'worker', WORKER, 'claim_token', facts.token,
-    'claimed_ms', text(NOW), 'lease_until_ms', LEASE_UNTIL,
-    'started_ms', facts.started_ms or text(NOW), 'events', number}
+    'claimed_ms', AT, 'lease_until_ms', LEASE_UNTIL,
+    'started_ms', facts.started_ms or AT, 'events', number}
   move('running', changes, status, facts.ordinal, agent)
   join(record, changes)
   join(record, {'status', 'running'})
@@ -111,7 +111,7 @@ local function run(facts, record, journal, place)
   end
   local letters, watched = mail(facts.conversation), 0
   if attempt == 1 and letters == 0 and place <= tonumber(ARGV[11]) then
-    local mark = '? ' .. text(NOW) .. ' 1 ' .. ARGV[10]
+    local mark = '? ' .. AT .. ' 1 ' .. ARGV[10]
     redis.call('HSET', JOURNAL, ARGV[9], mark)
     journal[#journal + 1], journal[#journal + 2] = ARGV[9], mark
     watched = is_watched()

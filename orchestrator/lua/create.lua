@@ -13,7 +13,7 @@
 -- instant alone. While a sweep has found the server unfit nothing new is taken: {'unfit',
 -- why, {}, {}}.
 
-local TASKS, AT = ROOT .. TENANT .. ':tasks:', text(NOW)
+local TASKS = ROOT .. TENANT .. ':tasks:'
 local place, kind = 5, nil
 
 local function take()

@@ -15,7 +15,7 @@ local function decide(decided)
   redis.call('HSET', RECORD, 'awaited', text(left), 'resumes', '1')
   for _, each in ipairs(decided) do
     redis.call('HDEL', RECORD, 'await:' .. each.key, 'lapse:' .. each.key)
-    redis.call('HSET', JOURNAL, each.key, '! ' .. text(NOW) .. ' ' .. each.decision)
+    redis.call('HSET', JOURNAL, each.key, '! ' .. AT .. ' ' .. each.decision)
     append_event('tool_call.resolved', each.event)
   end
   return left == 0 and make_due(0) or {}

@@ -156,7 +156,7 @@ local function bell_of(member)
   end
   local urgent = urgency(facts[5], facts[7])
   assert(facts[3] and facts[4] and DIGITS[urgent], 'the record has lost where it is to run')
-  redis.call('HSET', record, 'rings', '1', 'rung_ms', text(NOW))
+  redis.call('HSET', record, 'rings', '1', 'rung_ms', AT)
   return {tenant, id, facts[3], facts[4], text(urgent), facts[8] or ''},
     instant_by(NOW + RESEND, facts[9], facts[10], facts[11])
 end
@@ -174,7 +174,7 @@ end
 local function leave_to_sweep(unrung)
   for _, each in ipairs(unrung) do
     redis.call('ZREM', in_fleet('rung', each[2]), each[1])
-    redis.call('ZADD', DUE, text(NOW), each[1])
+    redis.call('ZADD', DUE, AT, each[1])
   end
 end
 
@@ -192,7 +192,7 @@ end
 -- Forgets prime suspects of whom nothing more is to be expected: a message is believed for
 -- a time, a run as long as its lease lives.
 local function hush(aloud)
-  local overdue = redis.call('ZRANGEBYSCORE', aloud, '-inf', text(NOW),
+  local overdue = redis.call('ZRANGEBYSCORE', aloud, '-inf', AT,
     'LIMIT', 0, REFILL_AT_ONCE)
   for _, member in ipairs(overdue) do
     local lease_until = tonumber(redis.call('ZSCORE', LEASES, member) or nil) or 0
@@ -298,7 +298,7 @@ local function offer(id)
   redis.call('SADD', FLEET .. 'queues', queue)
   look_at(NOW + LINE_PATIENCE, member)
   if facts[3] == PRIME then
-    redis.call('ZADD', in_fleet('suspects', queue), 'NX', text(NOW), member)
+    redis.call('ZADD', in_fleet('suspects', queue), 'NX', AT, member)
     return refill(queue)
   end
   local ready = in_fleet('ready', queue)

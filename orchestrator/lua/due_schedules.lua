@@ -5,7 +5,7 @@
 -- Returns {now (ms), member and tick (ms) of each in turn}.
 
 local found = {}
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(NOW), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', AT, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 for i = 1, #due, 2 do
   if names_in(due[i]) then
     found[#found + 1], found[#found + 2] = due[i], due[i + 1]
@@ -13,4 +13,4 @@ for i = 1, #due, 2 do
     redis.call('ZREM', KEYS[1], due[i])
   end
 end
-return {text(NOW), found}
+return {AT, found}

@@ -70,14 +70,22 @@ local function known_at_end()
     'webhook', 'conversation', 'suspect'))
   return {status = status, attempt = attempt, claim_token = claim_token, ordinal = ordinal,
     agent = agent, queue = queue, created = tonumber(created), ran = tonumber(ran or nil) or 0,
-    events = tonumber(events or nil) or 0, streamed = steps or batches, failed = failed,
-    cached = cached, keyed = keyed, webhook = webhook, conversation = conversation,
-    suspect = suspect}
+    events = tonumber(events or nil) or 0, steps = tonumber(steps or nil) or 0,
+    streamed = steps or batches, failed = failed, cached = cached, keyed = keyed,
+    webhook = webhook, conversation = conversation, suspect = suspect, most_keys = 4}
+end
+
+-- Writes the step that a run ends with, if any.
+local function write_last_step(list, known)
+  if #list > 0 then
+    write_step(list, known)
+    known.streamed, known.most_keys = true, math.max(known.most_keys, NO_JOURNAL + 1)
+  end
 end
 
 -- Ends the task, with facts to be written along with the status; returns the doorbells of
 -- the next turn and of the next suspect. `known` is what known_at_end has read, if it has, and
--- whether it is bare, without journal and budget account, and nobody follows.
+-- how many of its keys there may be, and whether nobody follows.
 local function end_task(status, data, facts, known)
   facts, known = facts or {}, known or known_at_end()
   local agent, conversation, number = known.agent, known.conversation, text(known.events + 1)
@@ -86,8 +94,11 @@ local function end_task(status, data, facts, known)
     bells = leave_ship(true)
   end
   local place = #facts
-  facts[place + 1], facts[place + 2] = 'finished_ms', text(NOW)
+  facts[place + 1], facts[place + 2] = 'finished_ms', AT
   facts[place + 3], facts[place + 4] = 'events', number
+  if known.steps > 0 then
+    facts[place + 5], facts[place + 6] = 'steps', text(known.steps)
+  end
   move(status, facts, known.status, known.ordinal, agent)
   if known.status == 'running' then
     leave_lease()
@@ -103,14 +114,14 @@ local function end_task(status, data, facts, known)
   if keyed then settle_idempotency(keyed) end
   enter(ENDED, text(NOW + KEEP), MEMBER)
   if known.streamed then -- by steps or before them; nothing else brings a delta
-    enter(FLEET .. 'deltas', text(NOW), MEMBER)
+    enter(FLEET .. 'deltas', AT, MEMBER)
   end
-  local keys = {RECORD, LOG, JOURNAL, RECORD .. ':budget'}
-  for i = 1, known.is_bare and 2 or #keys do
-    redis.call('PEXPIRE', keys[i], text(KEEP + BACKSTOP))
+  local keys, lives = {RECORD, LOG, JOURNAL, RECORD .. ':budget'}, text(KEEP + BACKSTOP)
+  for i = 1, known.most_keys do
+    redis.call('PEXPIRE', keys[i], lives)
   end
   if known.webhook then
-    redis.call('ZADD', FLEET .. 'webhooks', text(NOW), MEMBER)
+    redis.call('ZADD', FLEET .. 'webhooks', AT, MEMBER)
   end
   if conversation then
     leave_turns(conversation, status, was_next)
@@ -140,7 +151,7 @@ local function request_cancel(pushed)
   if not status or not next(TRANSITIONS[status]) or get('cancel_requested_ms') then
     return {}
   end
-  redis.call('HSET', RECORD, 'cancel_requested_ms', text(NOW))
+  redis.call('HSET', RECORD, 'cancel_requested_ms', AT)
   if status ~= 'running' then
     return end_task('cancelled', cancelled_data())
   end

@@ -26,14 +26,11 @@ if #keys > 0 then
   end
   plan = conversation_append_plan(keys, argv)
 end
-if of_step > 0 then
-  write_step(from_place(ARGV, 16, 15 + of_step))
-  known = known_at_end()
-end
+write_last_step(from_place(ARGV, 16, 15 + of_step), known)
 if plan and (plan.refused or get('rolled_back')) then
   data = ARGV[14]
 elseif plan then
-  conversation_append_write(keys, argv, plan, text(NOW))
+  conversation_append_write(keys, argv, plan, AT)
 end
 known.ran = known.ran + tonumber(ARGV[8])
 local facts = {'running_ms', text(known.ran), 'finished_fence', ARGV[6], 'partial', ARGV[12]}

@@ -15,7 +15,7 @@ local function gate_enter(key, wish, tenant, TASK)
 
   local somebody = redis.call('EXISTS', SEEN) == 1
   if somebody then
-    local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', text(NOW), 'LIMIT', 0, 100)
+    local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', AT, 'LIMIT', 0, 100)
     for _, gone in ipairs(late) do
       redis.call('ZREM', SEEN, gone)
       redis.call('ZREM', WAITING, gone)
@@ -48,7 +48,7 @@ local function gate_enter(key, wish, tenant, TASK)
   local is_new_part = facts[6] ~= part
   if is_new_part then
     reached = forget_shares(reached or 0)
-    redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
+    redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', AT)
     requests, tokens, oldest = count_window(PART_MS)
     redis.call('HSET', STATE, 'w_part', part, 'w_requests', text(requests),
       'w_tokens', text(tokens), 'w_oldest', text(oldest or PART))
@@ -56,7 +56,7 @@ local function gate_enter(key, wish, tenant, TASK)
     requests, tokens, oldest = tonumber(facts[7]), tonumber(facts[8]), tonumber(facts[9])
   end
 
-  local held = redis.call('ZCOUNT', PERMITS, '(' .. text(NOW), '+inf')
+  local held = redis.call('ZCOUNT', PERMITS, '(' .. AT, '+inf')
   local free = MOST < 0 and math.huge or MOST - held
   local reason, ms = closed(cool, failures, probe)
   if reason == 'unavailable' and ms == 0 and rank == 0 then

@@ -31,7 +31,7 @@ local function gate_leave(key, left)
     redis.call('HDEL', STATE, 'failures', 'probe_ms', 'closed_ms', 'step_ms')
   elseif OUTCOME ~= 'unknown' and not trouble_for() then
     redis.call('HDEL', STATE, 'failures', 'step_ms')
-    redis.call('HSET', STATE, 'closed_ms', text(NOW))
+    redis.call('HSET', STATE, 'closed_ms', AT)
   end
   if OUTCOME == 'unavailable' then
     redis.call('HINCRBY', STATE, 'failures', 1)

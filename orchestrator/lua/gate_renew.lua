@@ -4,7 +4,7 @@
 -- ARGV  1 lease (ms), 2.. tokens
 
 at_gate(KEYS[1])
-redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
+redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', AT)
 for i = 2, #ARGV do
   redis.call('ZADD', PERMITS, 'XX', text(NOW + tonumber(ARGV[1])), ARGV[i])
 end

@@ -5,7 +5,7 @@
 -- Returns {in flight, waiting, requests, tokens, closed for (ms), reason or ''}.
 
 at_gate(KEYS[1])
-redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', text(NOW))
+redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', AT)
 local requests, tokens = count_window(tonumber(ARGV[1]))
 local reason, ms = closed(
   number('cool_ms'), number('failures'), number('probe_ms'))

@@ -15,11 +15,11 @@ local went_back = seen_epoch ~= '' and facts[3] ~= seen_epoch
   and (epoch ~= seen_epoch or count < seen_count)
 
 if went_back then
-  redis.call('HSET', key, 'replaced', seen_epoch, 'went_back_ms', text(NOW),
+  redis.call('HSET', key, 'replaced', seen_epoch, 'went_back_ms', AT,
     'sweeps_lost', text(math.max(0, seen_count - count)))
   for _, queue in ipairs(redis.call('SMEMBERS', FLEET .. 'queues')) do
     for _, member in ipairs(redis.call('ZRANGE', in_fleet('rung', queue), 0, -1)) do
-      redis.call('ZADD', DUE, text(NOW), member)
+      redis.call('ZADD', DUE, AT, member)
     end
     redis.call('DEL', in_fleet('rung', queue), in_fleet('aloud', queue))
   end

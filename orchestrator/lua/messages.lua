@@ -44,7 +44,7 @@ local function note_taken(queue, newest)
     fields[#fields + 1] = field
   end
   local known = redis.call('HMGET', FLEET .. 'flow', at, unpack(fields))
-  local facts = {at, text(NOW)}
+  local facts = {at, AT}
   for i, field in ipairs(fields) do
     local score = math.max(newest[field], tonumber(known[i + 1] or nil) or 0)
     facts[#facts + 1], facts[#facts + 2] = field, text(score)

@@ -8,11 +8,18 @@
 -- completion that follows also what start_step returns of it, or {'lost'}.
 
 pay(ARGV[9], 2)
-if not holds_lease(ARGV[6]) then
+local known = known_at_step(ARGV[6])
+if not known then
   return {'lost'}
 end
-local answer = {'recorded', write_step(from_place(ARGV, 10)), leave_ship(true),
-  redis.call('LLEN', RECORD .. ':inbox')}
+local answer = {'recorded', write_step(from_place(ARGV, 10), known), {}, 0}
+redis.call('HSET', RECORD, 'steps', text(known.steps), 'events', text(known.events))
+if known.suspect then
+  answer[3] = leave_ship(true)
+end
+if known.conversation then
+  answer[4] = redis.call('LLEN', RECORD .. ':inbox')
+end
 if ARGV[7] ~= '' then
   answer[5] = begin_step(ARGV[7], '1', ARGV[8])
   answer[6] = redis.call('EXISTS', RECORD .. ':watched')

@@ -10,7 +10,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 redis.call('HINCRBY', KEYS[1], 'webhook_attempts', 1)
 if ARGV[2] == '' then
-  redis.call('HSET', KEYS[1], 'webhook_delivered_ms', text(NOW))
+  redis.call('HSET', KEYS[1], 'webhook_delivered_ms', AT)
   redis.call('HDEL', KEYS[1], 'webhook_error')
 else
   redis.call('HSET', KEYS[1], 'webhook_error', ARGV[2])

@@ -3,7 +3,7 @@
 
 local function write_successes(health, by)
   redis.pcall('HINCRBY', health, 'successes', by)
-  redis.pcall('HSET', health, 'last_success_ms', text(NOW))
+  redis.pcall('HSET', health, 'last_success_ms', AT)
 end
 
 -- Counts how a run ended for its agent's health.
@@ -15,7 +15,7 @@ local function count_run(status, code, agent)
     write_successes(health, 1)
   elseif status ~= 'cancelled' then
     redis.pcall('HINCRBY', health, 'failures', 1)
-    redis.pcall('HSET', health, 'last_failure_ms', text(NOW), 'last_failure_code', code)
+    redis.pcall('HSET', health, 'last_failure_ms', AT, 'last_failure_code', code)
   end
 end
 

@@ -10,8 +10,8 @@ for i = 2, #KEYS do
   local member, lease, blamed = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
   local facts = redis.pcall('HMGET', KEYS[i], 'status', 'attempt', 'claim_token')
   if facts[1] == 'running' and (facts[2] or '') .. ' ' .. (facts[3] or '') == lease then
-    redis.call('HSET', KEYS[i], 'lease_until_ms', text(NOW))
-    redis.call('ZADD', KEYS[1], text(NOW), member)
+    redis.call('HSET', KEYS[i], 'lease_until_ms', AT)
+    redis.call('ZADD', KEYS[1], AT, member)
     if ARGV[1] == '1' then
       redis.call('HSET', KEYS[i], 'surrendered', facts[2])
     end

@@ -51,7 +51,7 @@ end
 -- not rung for again at once: the next bell may well reach the same worker.
 local function stand_back()
   local queue = get('queue')
-  redis.call('ZADD', in_fleet('suspects', queue), text(NOW), MEMBER)
+  redis.call('ZADD', in_fleet('suspects', queue), AT, MEMBER)
   if (get_number('company') or 1) > 1 then
     redis.call('ZADD', in_fleet('aloud', queue), text(NOW + REFUSED_PATIENCE), MEMBER)
   else

@@ -30,7 +30,7 @@ end
 local outcome = '[' .. table.concat(messages, ',') .. ']'
 local step = '{"key":' .. cjson.encode(ARGV[7]) .. ',"kind":"messages","outcome":'
   .. outcome .. ',"attempt":' .. fence_of(ARGV[6]) .. '}'
-stored = text(redis.call('HINCRBY', RECORD, 'steps', 1)) .. ' ' .. text(NOW) .. ' ' .. step
+stored = text(redis.call('HINCRBY', RECORD, 'steps', 1)) .. ' ' .. AT .. ' ' .. step
 redis.call('HSET', JOURNAL, ARGV[7], stored)
 redis.call('HSET', RECORD, 'asked', get('asked') .. '\n' .. table.concat(messages, '\n'))
 append_event('task.steered', '{"messages":' .. outcome .. '}')

@@ -17,7 +17,7 @@ for i = 4, #ARGV, 2 do
   places[ARGV[i]] = tonumber(ARGV[i + 1])
 end
 local each = math.max(LEAST_EACH, redis.call('ZCARD', KEYS[1]) / LOOKED_AT)
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', text(NOW), 'LIMIT', 0, LOOKED_AT)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', AT, 'LIMIT', 0, LOOKED_AT)
 for _, member in ipairs(due) do
   if #found == 2 * limit then
     return {found, 1}

@@ -21,6 +21,7 @@ local RESEND, MAX_RESEND, KEEP = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(
 -- when an older release would do harm with a record, not when a field is added.
 local SCHEMA = '1'
 
+local NO_JOURNAL = 2 -- of the keys that a task may have, record and log alone (ending.lua)
 local MOST_DIGITS = 16 -- of a place in a listing, which is an exact double
 
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
@@ -78,38 +79,35 @@ end
 -- begins anew: a task must be able to end.
 local function log_event(...)
   local answer = redis.pcall('XADD', LOG, ...)
-  local problem = type(answer) == 'table' and answer.err or ''
-  if string.find(problem, 'WRONGTYPE') or string.find(problem, 'equal or smaller') then
+  local problem = type(answer) == 'table' and answer.err
+  if problem and (string.find(problem, 'WRONGTYPE') or string.find(problem, 'equal or smaller')) then
     redis.call('RENAME', LOG, LOG .. ':foreign')
     redis.call('PEXPIRE', LOG .. ':foreign', text(KEEP))
     redis.call('XADD', LOG, ...)
   end
 end
 
--- Adds the events whose types and data stand in `list` from `first` on; whoever has read
--- the attempt gives it.
-local function append_listed(list, first, attempt)
+-- Adds an event whose number is written along with what it tells.
+local function append_numbered(number, kind, attempt, data)
+  log_event('0-' .. number, 'type', kind, 'attempt', attempt, 'at_ms', AT, 'data', data)
+end
+
+-- Adds the events whose types and data stand in `list` from `first` on.
+local function append_listed(list, first)
   local count = (#list - first + 1) / 2
   if count == 0 then
     return
   end
   local number = redis.call('HINCRBY', RECORD, 'events', text(count)) - count
-  local at = text(NOW)
-  attempt = attempt or get('attempt')
+  local attempt = get('attempt')
   for i = first, #list, 2 do
     number = number + 1
-    log_event('0-' .. text(number), 'type', list[i],
-      'attempt', attempt, 'at_ms', at, 'data', list[i + 1])
+    append_numbered(text(number), list[i], attempt, list[i + 1])
   end
 end
 
 local function append_event(kind, data)
   append_listed({kind, data}, 1)
-end
-
--- Adds an event whose number is written along with what it tells.
-local function append_numbered(number, kind, attempt, data)
-  log_event('0-' .. number, 'type', kind, 'attempt', attempt, 'at_ms', text(NOW), 'data', data)
 end
 
 local function append_events(first)
@@ -130,7 +128,7 @@ local function begin_step(key, is_completion, start)
   if is_finished(stored) or begun_by == fence then
     return '0'
   end
-  redis.call('HSET', JOURNAL, key, '? ' .. text(NOW) .. ' ' .. fence .. ' ' .. start)
+  redis.call('HSET', JOURNAL, key, '? ' .. AT .. ' ' .. fence .. ' ' .. start)
   if begun_by and is_completion == '1' then
     redis.call('HINCRBY', RECORD, 'maybe_paid', 1)
   end

@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Claim, Creation, Lease
+from orchestrator.store import Claim, Creation, LastStep, Lease
 from orchestrator.task import Task
 from tests.conformance.task_steps import WORKER, completed, submitted, try_claim
+from tests.conformance.test_last_steps import LAST
 
 BRIEF_SECONDS = 0.2
 """A lease that is not worth asking again for."""
@@ -63,9 +64,12 @@ async def together(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def ended(store: RedisTaskStore, leases: Iterable[Lease]) -> list[Any]:
+async def ended(
+    store: RedisTaskStore, leases: Iterable[Lease], last: LastStep | None = None
+) -> list[Any]:
     return await together(
-        store.finish(lease, completed(lease), running_seconds=0) for lease in leases
+        store.finish(lease, completed(lease), running_seconds=0, last=last)
+        for lease in leases
     )
 
 
@@ -95,16 +99,17 @@ async def test_neighbours_of_a_damaged_task_begin_as_ever(
     assert not await places(client, redis_keys.DUE) & others
 
 
+@pytest.mark.parametrize("last", [None, LAST], ids=["bare", "with a step"])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
 async def test_neighbours_of_a_damaged_task_end_as_ever(
-    client: Redis, damage: Damage
+    client: Redis, damage: Damage, last: LastStep | None
 ) -> None:
     store = RedisTaskStore(client)
     tasks = [await submitted(store) for _ in range(5)]
     others = {task.id for task in tasks} - {tasks[2].id}
     leases = [claim.lease for claim in await claimed(store, tasks)]
     await damage(client, redis_keys.record("default", tasks[2].id))
-    answers = await ended(store, leases)
+    answers = await ended(store, leases, last)
     assert [each for place, each in enumerate(answers) if place != 2] == [()] * 4
     assert await places(client, f"{LISTING}completed") >= others
     assert await places(client, redis_keys.ENDED) >= others

@@ -1,4 +1,4 @@
-"""When a run's last completion is recorded: with its end, or before others' code."""
+"""When a run's last step is recorded: with its end, or before others' code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from conversations.message import Message, Role, ToolCall
 from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
 from orchestrator.errors import StoreFull
+from orchestrator.events import EventType
 from orchestrator.journal import Step
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, Doorbell, Ending, LastStep, Lease, Recorded
@@ -165,6 +166,44 @@ async def test_whoever_has_code_of_their_own_finds_every_answer_recorded() -> No
         task = await stand.run()
         assert task.status is TaskStatus.COMPLETED
         assert (stand.store.alone, stand.store.with_end) == (["completion:1"], [])
+
+
+class Answering:
+    """A user's agent whose answer no completion has said."""
+
+    def __init__(self, *, asks: bool) -> None:
+        self._asks = asks
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        if self._asks:
+            await LLMAgent().run(ctx, agent_input)
+        return AgentResult(content="in other words")
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_an_answer_that_no_completion_has_said_is_recorded_with_the_end(
+    *, asks: bool
+) -> None:
+    stand = Stand(["Done."], Answering(asks=asks))
+    task = await stand.run()
+    assert task.status is TaskStatus.COMPLETED
+    said = ["completion:1"] if asks else []
+    assert (stand.store.alone, stand.store.with_end) == (said, ["answer"])
+    events = await stand.store.events("default", task.id)
+    assert [each.type for each in events[-4:]] == [
+        EventType.TEXT_DONE,
+        EventType.PART_DONE,
+        EventType.ITEM_DONE,
+        EventType.TASK_COMPLETED,
+    ]
+
+
+async def test_an_answer_that_is_too_large_is_recorded_with_the_failure() -> None:
+    stand = Stand([], Answering(asks=False), max_result_bytes=5)
+    task = await stand.run()
+    assert task.failure is not None
+    assert task.failure.code == "result_too_large"
+    assert await stand.steps(task) == ["answer"]
 
 
 @pytest.mark.parametrize("by", ["config", "parameters"])
