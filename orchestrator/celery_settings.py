@@ -53,6 +53,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_concurrency": settings.services.agent_manager.max_concurrent_tasks,
         "worker_pool": "workers.pool:AsyncPool",
+        "worker_consumer": "workers.rate_limits:RateLimitedConsumer",
         "worker_proc_alive_timeout": CHILD_START_SECONDS,
         "worker_enable_prefetch_count_reduction": False,
         "worker_hijack_root_logger": True,

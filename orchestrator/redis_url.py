@@ -70,7 +70,8 @@ def for_kombu(url: str) -> str:
     """Return a checked URL as Celery and kombu want it; other brokers' unchanged.
 
     kombu fails on options that are redis-py's own, such as `socket_timeout`: they are
-    left out, since Celery's settings say what they would.
+    left out, since Celery's settings say what they would. Without an option of TLS it
+    checks no certificate, which redis-py does.
     """
     return ";".join(map(_of_kombu, servers_in(url)))
 
@@ -89,6 +90,8 @@ def _of_kombu(url: str) -> str:
     if parts.scheme == "unix":
         kept |= {} if db is None else {"virtual_host": db}
         return _join("redis+socket", parts.netloc, parts.path, urlencode(kept))
+    if parts.scheme == "rediss":
+        kept.setdefault("ssl_cert_reqs", "required")
     path = parts.path if db is None else f"/{db}"
     return _join(parts.scheme, parts.netloc, path, urlencode(kept))
 

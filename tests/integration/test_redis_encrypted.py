@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
 
 from orchestrator import AsyncOrchestrator, load_settings
+from orchestrator.celery_settings import celery_settings
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_check import in_the_clear
 from orchestrator.redis_connection import connect
@@ -92,6 +96,37 @@ async def test_a_certificate_that_does_not_fit_is_refused_and_tells_no_password(
         await submit(url)
     assert PASSWORD not in str(refused.value)
     assert "certificate" in str(refused.value).lower()
+
+
+def connect_as_celery_does(url: str) -> None:
+    """By kombu, as workers do, and clients whose broker is not the store."""
+    with Celery(set_as_current=False) as app:
+        app.conf.update(celery_settings(load_settings(storage={"redis_url": url})))
+        with app.connection_for_write() as connection:
+            connection.default_channel.client.ping()
+
+
+@pytest.mark.parametrize(
+    ("host", "vouched", "fits"),
+    [
+        ("127.0.0.1", True, True),
+        ("127.0.0.1", False, False),
+        ("127.0.0.2", True, False),
+    ],
+)
+def test_the_brokers_certificate_is_checked_too(
+    encrypted: Encrypted, host: str, vouched: bool, fits: bool
+) -> None:
+    options = [f"ssl_ca_certs={encrypted.certificate}"] if vouched else []
+    refusal = pytest.raises(OperationalError, match="certificate")
+    with nullcontext() if fits else refusal:
+        connect_as_celery_does(encrypted.url(host, *options))
+
+
+def test_who_asks_for_no_check_of_the_brokers_certificate_has_none(
+    encrypted: Encrypted,
+) -> None:
+    connect_as_celery_does(encrypted.url("127.0.0.1", "ssl_cert_reqs=none"))
 
 
 async def test_no_login_is_sent_in_the_clear_to_a_server_that_speaks_tls(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import partial
 from threading import Event
 
 import pytest
 from celery import Celery
 
 from orchestrator import AsyncOrchestrator, TaskFailed
-from orchestrator.celery_settings import celery_settings
+from orchestrator.celery_settings import RUN_TASK, celery_settings
 from orchestrator.task import TaskStatus
 from tests.stand import Stand, wait_until
 from workers.llm.double import Double
@@ -99,6 +100,27 @@ async def test_a_worker_takes_as_much_as_remote_control_has_made_of_its_slots(
                 assert running() == {4}
 
             await asyncio.to_thread(change)
+    app.close()
+
+
+async def test_a_rate_limit_that_is_lifted_holds_nothing_any_longer(
+    stand: Stand,
+) -> None:
+    app = Celery("client", set_as_current=False)
+    app.conf.update(celery_settings(stand.settings()))
+    async with Double() as double:
+        stand.llm_url = double.url
+        await asyncio.to_thread(stand.start_worker, slots=SLOTS)
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            limit = partial(asyncio.to_thread, app.control.rate_limit, RUN_TASK)
+            await limit("1/h", reply=True)
+            requests = [{"agent": "assistant", "input": {"prompt": "Hello"}}] * 6
+            handles = await celeriac.submit_many(requests)
+            await handles[0].result(timeout=20)
+            await limit("2/h", reply=True)
+            await limit(0, reply=True)
+            for handle in handles:
+                await handle.result(timeout=20)
     app.close()
 
 

@@ -11,7 +11,11 @@ from orchestrator.redis_url import check_redis_url, for_kombu, redact
     ("given", "kept", "kombu"),
     [
         ("redis://h:1/2", "redis://h:1/2", "redis://h:1/2"),
-        ("rediss://u:p@h/0", "rediss://u:p@h/0", "rediss://u:p@h/0"),
+        (
+            "rediss://u:p@h/0",
+            "rediss://u:p@h/0",
+            "rediss://u:p@h/0?ssl_cert_reqs=required",
+        ),
         ("redis://h:1/0?db=2", "redis://h:1/0?db=2", "redis://h:1/2"),
         ("redis://h?db=2", "redis://h?db=2", "redis://h/2"),
         (
@@ -23,6 +27,11 @@ from orchestrator.redis_url import check_redis_url, for_kombu, redact
             "redis://h/1?username=u&password=p",
             "redis://h/1?username=u&password=p",
             "redis://h/1?userid=u&password=p",
+        ),
+        (
+            "rediss://h?ssl_ca_certs=/ca",
+            "rediss://h?ssl_ca_certs=/ca",
+            "rediss://h?ssl_ca_certs=%2Fca&ssl_cert_reqs=required",
         ),
         ("unix:///a/b", "unix:///a/b", "redis+socket:///a/b"),
         (

@@ -1,0 +1,28 @@
+"""Celery's consumer, whose `celery control rate_limit` frees what an older limit holds.
+
+Celery forgets the waiting tasks of the limit that it replaces until that would have let
+the next one begin. They count as taken meanwhile: a worker that was slowed to `1/h` and
+set free again would stand still for the rest of the hour.
+"""
+
+from __future__ import annotations
+
+from celery.worker.consumer import Consumer
+
+
+class RateLimitedConsumer(Consumer):  # type: ignore[misc] # untyped
+    """Selected by Celery's setting `worker_consumer`."""
+
+    def reset_rate_limits(self) -> None:
+        """Let what waited for its turn wait by the new limits, if there are any."""
+        waiting = []
+        for bucket in filter(None, self.task_buckets.values()):
+            waiting += bucket.contents
+            bucket.clear_pending()
+        super().reset_rate_limits()
+        for request, tokens in waiting:
+            bucket = self.task_buckets[request.task.name]
+            if bucket is None:
+                self._limit_move_to_pool(request)
+            else:
+                self._limit_task(request, bucket, tokens)
