@@ -159,7 +159,7 @@ class WorkerInfo(BaseModel):
     """The agents that it serves."""
     queues: tuple[Text, ...] = ()
     """The Celery queues that it takes from."""
-    slots: int = Field(default=1, ge=1)
+    slots: int = Field(default=1, ge=0)
     """Runs that it holds at once."""
     running: int = Field(default=0, ge=0)
     """Runs that it holds now."""

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,14 @@ class WorkerProcess:
         settings: Settings,
         *,
         hostname: str,
-        queues: Sequence[str] = (),
+        queues: Callable[[], Iterable[str]] | None = None,
         slots: Callable[[], int] = lambda: 1,
         loop: LoopThread | None = None,
         limits: WorkerLimits = UNLIMITED,
     ) -> None:
         self._settings = settings
         self._hostname = hostname
-        self._queues = tuple(queues)
+        self._queues = queues
         self._slots = slots
         self._loop = loop or LoopThread("celeriac-runs")
         self._parts = connect(settings)
@@ -164,12 +164,16 @@ class WorkerProcess:
             await parts.aclose()
 
     def _describe(self) -> WorkerInfo:
+        queues = tuple(self._queues()) if self._queues else ()
+        agents = tuple(info.config for info in self.manager.list_agents())
+        if self._queues and not queues:
+            agents = ()  # `celery control cancel_consumer` has left it none to serve
         return WorkerInfo(
             id=self._executor.worker,
             hostname=self._hostname,
             pid=os.getpid(),
-            agents=tuple(info.config for info in self.manager.list_agents()),
-            queues=self._queues,
+            agents=agents,
+            queues=queues,
             slots=self._slots(),
             running=len(self._executor.runs),
             draining=self._executor.draining,
@@ -258,7 +262,7 @@ class WorkerProcessHolder:
             return {"hostname": socket.gethostname()}
         return {
             "hostname": self.worker.hostname,
-            "queues": tuple(self.worker.app.amqp.queues.consume_from),
+            "queues": lambda: self.worker.app.amqp.queues.consume_from,
             "loop": self._pool_loop(),
             "slots": lambda: _slots(self.worker),
             "limits": self.limits,

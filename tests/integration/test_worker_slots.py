@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from functools import partial
 from threading import Event
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -113,7 +115,8 @@ async def test_a_rate_limit_that_is_lifted_holds_nothing_any_longer(
         await asyncio.to_thread(stand.start_worker, slots=SLOTS)
         async with AsyncOrchestrator(stand.settings()) as celeriac:
             limit = partial(asyncio.to_thread, app.control.rate_limit, RUN_TASK)
-            await limit("1/h", reply=True)
+            while not await limit("1/h", reply=True):
+                pass  # the worker does not listen yet
             requests = [{"agent": "assistant", "input": {"prompt": "Hello"}}] * 6
             handles = await celeriac.submit_many(requests)
             await handles[0].result(timeout=20)
@@ -122,6 +125,40 @@ async def test_a_rate_limit_that_is_lifted_holds_nothing_any_longer(
             for handle in handles:
                 await handle.result(timeout=20)
     app.close()
+
+
+async def test_what_is_announced_follows_remote_control(stand: Stand) -> None:
+    app = Celery("client", set_as_current=False)
+    app.conf.update(celery_settings(stand.settings()))
+    agents = {"assistant": {}, "painter": {"queue": "gpu"}}
+    stand.environment["CELERIAC_AGENTS"] = json.dumps(agents)
+    worker = await asyncio.to_thread(stand.start_worker, "-Q", "celeriac", slots=SLOTS)
+    async with AsyncOrchestrator(stand.settings()) as celeriac:
+
+        async def announced(queues: set[str], serves: set[str], slots: int) -> None:
+            async with asyncio.timeout(20):
+                while True:
+                    (told,) = await celeriac.workers()
+                    if (set(told.queues), told.slots) == (queues, slots):
+                        assert set(told.served) == serves
+                        return
+                    await asyncio.sleep(0.1)
+
+        def ask_until_it_is_heard(command: str, arguments: dict[str, Any]) -> None:
+            while not app.control.broadcast(command, arguments, reply=True):
+                pass  # the worker does not listen yet
+
+        ask = partial(asyncio.to_thread, ask_until_it_is_heard)
+        await announced({"celeriac"}, {"assistant"}, SLOTS)
+        await ask("add_consumer", {"queue": "gpu"})
+        await announced({"celeriac", "gpu"}, {"assistant", "painter"}, SLOTS)
+        await ask("cancel_consumer", {"queue": "celeriac"})
+        await ask("pool_shrink", {"n": SLOTS})
+        await announced({"gpu"}, {"painter"}, 0)
+        await ask("cancel_consumer", {"queue": "gpu"})
+        await announced(set(), set(), 0)
+    app.close()
+    assert "heartbeat failed" not in worker.text()
 
 
 async def test_a_workers_log_tells_the_facts_on_one_line(stand: Stand) -> None:

@@ -45,7 +45,7 @@ def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
     module = {"pool": "workers.pool", "prefork": "celery.concurrency.prefork"}[pool]
     return SimpleNamespace(
         hostname="w@h",
-        app=SimpleNamespace(amqp=SimpleNamespace(queues=_QUEUES)),
+        app=SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(**_QUEUES))),
         pool_cls=type("Pool", (), {"__module__": module}),
         pool=SimpleNamespace(num_processes=slots, loop=object()),
         autoscaler=most and SimpleNamespace(max_concurrency=most),
@@ -55,7 +55,7 @@ def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
     )
 
 
-_QUEUES = SimpleNamespace(consume_from=("celeriac",))
+_QUEUES = {"consume_from": ("celeriac",)}
 
 
 def test_the_slots_that_are_announced_follow_a_pool_that_grows() -> None:
@@ -77,6 +77,14 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     holder.worker = _worker("prefork", slots=2, most=30)
     assert holder._facts()["slots"]() == 1
     assert holder.slots() == 30
+
+
+def test_the_queues_that_are_announced_follow_those_that_are_taken_from() -> None:
+    holder = WorkerProcessHolder()
+    holder.worker = _worker("pool", slots=1)
+    queues = holder._facts()["queues"]
+    holder.worker.app.amqp.queues.consume_from = ("celeriac", "gpu")
+    assert tuple(queues()) == ("celeriac", "gpu")
 
 
 @pytest.mark.parametrize("most", [0, -1])
