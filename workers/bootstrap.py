@@ -32,11 +32,18 @@ from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
 from workers.broker_link import lean_broker
 from workers.drain_pipe import DrainPipe
-from workers.errors import UnsupportedPool, WorkerError
+from workers.errors import WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
 from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
 from workers.llm_wiring import open_governor
-from workers.pool_choice import SUPPORTED_POOLS, unsupported
+from workers.pool_choice import (
+    SUPPORTED_POOLS,
+    check_autoscale,
+    pool_of,
+    slots_of_process,
+    slots_of_worker,
+    unsupported,
+)
 from workers.refusal import refuse
 from workers.start_check import begin, build_manager, check_startup
 from workers.waking_threads import WakingThreads
@@ -226,7 +233,7 @@ class WorkerProcessHolder:
         is_late = (
             process is not None and self._pid == os.getpid() and not process.is_on_time
         )
-        return 0 if is_late else _slots_of_all(self.worker)
+        return 0 if is_late else slots_of_worker(self.worker)
 
     def expect_children(self) -> None:
         """Prepare for the fork of processes that run agents."""
@@ -264,7 +271,7 @@ class WorkerProcessHolder:
             "hostname": self.worker.hostname,
             "queues": lambda: self.worker.app.amqp.queues.consume_from,
             "loop": self._pool_loop(),
-            "slots": lambda: _slots(self.worker),
+            "slots": lambda: slots_of_process(self.worker),
             "limits": self.limits,
         }
 
@@ -273,7 +280,7 @@ class WorkerProcessHolder:
 
         A run on another loop would block the pool's, and with it every other slot.
         """
-        if _pool_of(self.worker) != "pool":
+        if pool_of(self.worker) != "pool":
             return None
         loop: LoopThread | None = self.worker.pool.loop
         if loop is None:
@@ -315,15 +322,11 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
-        pool = _pool_of(worker)
+        pool = pool_of(worker)
         try:
             if pool not in SUPPORTED_POOLS:
                 raise unsupported(pool)
-            if worker.max_concurrency is not None and worker.max_concurrency < 1:
-                raise UnsupportedPool(
-                    f"--autoscale {worker.max_concurrency} leaves no slot for a run;"
-                    " allow at least 1"
-                )
+            check_autoscale(pool, worker.max_concurrency)
             _take_from(worker, asyncio.run(check_startup(load_settings())))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
@@ -335,7 +338,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, worker: Any) -> None:
         """Start agents here, unless they run in children."""
-        if _pool_of(worker) != "prefork":
+        if pool_of(worker) != "prefork":
             worker_process.current()
 
     def close(self, _worker: Any) -> None:
@@ -361,21 +364,6 @@ def _take_from(worker: Any, queues: Collection[str]) -> None:
             ", ".join(taken),
             ", ".join(sorted(queues)),
         )
-
-
-def _pool_of(worker: Any) -> str:
-    return str(worker.pool_cls.__module__.rpartition(".")[2])
-
-
-def _slots(worker: Any) -> int:
-    """Return how many runs this process may hold now."""
-    return 1 if _pool_of(worker) in ("prefork", "solo") else _slots_of_all(worker)
-
-
-def _slots_of_all(worker: Any) -> int:
-    """Return how many runs a worker may hold now; `celery control` changes that."""
-    scaler = getattr(worker, "autoscaler", None)  # none is there before its step
-    return int(scaler.max_concurrency if scaler else worker.pool.num_processes)
 
 
 def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:

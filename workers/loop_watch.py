@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
+from types import FrameType
 from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -96,13 +97,16 @@ class LoopWatch:
         answered.set()
 
     async def _look_closer(self, answered: threading.Event, asked_at: float) -> None:
-        """Watch a late loop until it answers; one task that keeps it is told of."""
-        current, since, told = None, monotonic(), False
+        """Watch a late loop until it answers; who keeps it is told of."""
+        keeper: object = None
+        since, told = monotonic(), False
         while not answered.is_set():
             task = asyncio.current_task(self._watched)
-            if task is not current:
-                current, since, told = task, monotonic(), False
-            if task is not None and not told and monotonic() - since > BLOCKED_SECONDS:
+            # No task runs a receiver of Celery's signals: its frame stands still.
+            now = task or self._frame()
+            if now is not keeper:
+                keeper, since, told = now, monotonic(), False
+            if now is not None and not told and monotonic() - since > BLOCKED_SECONDS:
                 told = True
                 self._tell(task, monotonic() - asked_at)
             await asyncio.sleep(LOOK_CLOSER_SECONDS)
@@ -112,24 +116,28 @@ class LoopWatch:
                 extra={"seconds": round(self._answered_at - asked_at, 2)},
             )
 
-    def _tell(self, task: asyncio.Task[Any], seconds: float) -> None:
+    def _tell(self, task: asyncio.Task[Any] | None, seconds: float) -> None:
         self._blocked += 1
-        culprit = self._whose(task)
+        culprit = self._whose(task) if task else None
+        name = task.get_name() if task else "no task"
         logger.warning(
             "event loop is blocked: no other run of this process goes on; make the"
             " tool a plain function, which runs in a thread, or await in it",
             extra={
                 "task_id": culprit.task_id if culprit else None,
                 "agent": culprit.agent if culprit else None,
-                "step": culprit.step if culprit else task.get_name(),
+                "step": culprit.step if culprit else name,
                 "at": self._where(),
                 "seconds": round(seconds, 2),
             },
         )
 
+    def _frame(self) -> FrameType | None:
+        """Return what the loop's thread stands in."""
+        return sys._current_frames().get(self._thread_id or 0)
+
     def _where(self) -> str | None:
-        """Return the line that the loop's thread stands in."""
-        frame = sys._current_frames().get(self._thread_id or 0)
+        frame = self._frame()
         if frame is None:
             return None
         return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -1,8 +1,8 @@
-"""Which of Celery's pools can run agents, and what is said of the others."""
+"""Which of Celery's pools run agents, how many at once, and what is said of others."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from workers.errors import UnsupportedPool
 
@@ -21,3 +21,33 @@ def unsupported(pool: str) -> UnsupportedPool:
         f"pool {pool!r} cannot run agents; start the worker"
         f" {', '.join(SUPPORTED_POOLS.values())}"
     )
+
+
+def check_autoscale(pool: str, most: int | None) -> None:
+    """Refuse an `--autoscale` that this pool cannot obey; None is no such option."""
+    if most is None:
+        return
+    if pool not in ("pool", "prefork"):
+        raise UnsupportedPool(
+            "--autoscale needs a pool that grows; leave it out, or start the worker"
+            " without --pool or with --pool prefork"
+        )
+    if most < 1:
+        raise UnsupportedPool(
+            f"--autoscale {most} leaves no slot for a run; allow at least 1"
+        )
+
+
+def pool_of(worker: Any) -> str:
+    return str(worker.pool_cls.__module__.rpartition(".")[2])
+
+
+def slots_of_process(worker: Any) -> int:
+    """Return how many runs this process may hold now."""
+    return 1 if pool_of(worker) in ("prefork", "solo") else slots_of_worker(worker)
+
+
+def slots_of_worker(worker: Any) -> int:
+    """Return how many runs a worker may hold now; `celery control` changes that."""
+    scaler = getattr(worker, "autoscaler", None)  # none is there before its step
+    return int(scaler.max_concurrency if scaler else worker.pool.num_processes)

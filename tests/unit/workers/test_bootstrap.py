@@ -42,7 +42,7 @@ def test_agents_start_after_the_pool_whose_loop_they_run_on() -> None:
 
 
 def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
-    module = {"pool": "workers.pool", "prefork": "celery.concurrency.prefork"}[pool]
+    module = "workers.pool" if pool == "pool" else f"celery.concurrency.{pool}"
     return SimpleNamespace(
         hostname="w@h",
         app=SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(**_QUEUES))),
@@ -85,6 +85,16 @@ def test_the_queues_that_are_announced_follow_those_that_are_taken_from() -> Non
     queues = holder._facts()["queues"]
     holder.worker.app.amqp.queues.consume_from = ("celeriac", "gpu")
     assert tuple(queues()) == ("celeriac", "gpu")
+
+
+@pytest.mark.parametrize("pool", ["thread", "solo"])
+def test_a_pool_that_cannot_grow_is_not_scaled(
+    pool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        AgentStep(_worker(pool, slots=1, most=5))
+    assert ended.value.code == 2
+    assert "--autoscale needs a pool that grows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("most", [0, -1])

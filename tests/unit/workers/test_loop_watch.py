@@ -76,6 +76,26 @@ async def test_who_blocks_the_loop_is_named_by_task_tool_and_line(
     assert watch.report().blocked == 1
 
 
+async def test_code_that_no_task_runs_is_named_by_its_line(
+    watched: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Receivers of Celery's signals are called so."""
+    blocking = Blocking()
+    watch = LoopWatch(watched.loop, whose=lambda _: None)
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    watched.loop.call_soon_threadsafe(blocking.enough.wait, PATIENCE_SECONDS)
+    with caplog.at_level(logging.WARNING):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not caplog.records:
+                await asyncio.sleep(0.05)
+    blocking.enough.set()
+    watching.cancel()
+    (told,) = caplog.records
+    assert (told.task_id, told.step) == (None, "no task")  # type: ignore[attr-defined]
+    assert "wait" in told.at  # type: ignore[attr-defined]
+
+
 async def test_a_busy_loop_is_late_but_nobody_is_blamed(
     watched: LoopThread, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,8 +106,15 @@ async def test_a_busy_loop_is_late_but_nobody_is_blamed(
             threading.Event().wait(0.02)
             await asyncio.sleep(0)
 
+    def busy_without_a_task() -> None:
+        threading.Event().wait(0.02)
+        if not enough.is_set():
+            watched.loop.call_soon(busy_without_a_task)
+
     watch = LoopWatch(watched.loop, whose=lambda _: None)
     watching = asyncio.create_task(watch.run())
+    for _ in range(8):
+        watched.loop.call_soon_threadsafe(busy_without_a_task)
     tasks = [asyncio.run_coroutine_threadsafe(busy(), watched.loop) for _ in range(8)]
     lags: list[float] = []
     with caplog.at_level(logging.WARNING):
