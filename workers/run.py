@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import IntEnum
 from time import monotonic
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from orchestrator.store import Lease
 from orchestrator.task import AwaitedCall, Task
@@ -46,6 +46,14 @@ class Interrupt(IntEnum):
     LEASE_LOST = 8
 
 
+class _UnderWay(NamedTuple):
+    """A step that has begun and not ended."""
+
+    name: str
+    cancels: int
+    """That its asyncio task had outlived before; it keeps count of them for ever."""
+
+
 class Run:
     """An attempt in this process. All methods belong to the run's event loop."""
 
@@ -70,7 +78,7 @@ class Run:
         self.started = monotonic()
         self._left: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
-        self._steps: dict[asyncio.Task[Any], str] = {}
+        self._steps: dict[asyncio.Task[Any], _UnderWay] = {}
         self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
         self._recorders: list[asyncio.Task[Any] | None] = []
         self._untold: frozenset[asyncio.Task[Any] | None] = NONE
@@ -116,7 +124,8 @@ class Run:
 
     def doing(self, task: asyncio.Task[Any]) -> str:
         """What one of its asyncio tasks works on: a step's name, else the agent."""
-        return self._steps.get(task, "agent")
+        step = self._steps.get(task)
+        return step.name if step else "agent"
 
     def running_seconds(self) -> float:
         """Seconds of this attempt so far."""
@@ -215,9 +224,10 @@ class Run:
 
         A second one would cut short how a step ends.
         """
-        for step in self._steps:
-            if step.cancelling() <= (step in self._soft_cancelled):
-                step.cancel()
+        for task, step in self._steps.items():
+            heard = step.cancels + (task in self._soft_cancelled)
+            if task.cancelling() <= heard:
+                task.cancel()
 
     def _cut_steps(self) -> None:
         """Tell the soft limit to the steps under way, else to the next one."""
@@ -257,7 +267,7 @@ class Run:
         is_told = self._soft_told and current not in self._untold
         if self.interrupt_reason is Interrupt.SOFT_LIMIT and not is_told:
             raise self._soft_limit_reached()
-        self._steps[current] = name
+        self._steps[current] = _UnderWay(name, current.cancelling())
         return current
 
     def end_step(self, current: asyncio.Task[Any], error: BaseException | None) -> None:

@@ -17,6 +17,7 @@ if known.status ~= 'running' or not is_lease(ARGV[6], known.attempt, known.claim
   return {'lost'}
 end
 
+check_listed(known.ordinal, known.agent) -- before what comes before the move
 local data, of_step = ARGV[13], tonumber(ARGV[15])
 local keys, argv, plan = from_place(KEYS, 2), nil, nil
 if #keys > 0 then

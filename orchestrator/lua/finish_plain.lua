@@ -20,6 +20,7 @@ local function finish(task)
     end
     return {'lost'}
   end
+  check_listed(known.ordinal, known.agent) -- before what comes before the move
   if are_bare then
     known.most_keys = NO_JOURNAL
   end

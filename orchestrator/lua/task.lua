@@ -22,7 +22,6 @@ local RESEND, MAX_RESEND, KEEP = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(
 local SCHEMA = '1'
 
 local NO_JOURNAL = 2 -- of the keys that a task may have, record and log alone (ending.lua)
-local MOST_DIGITS = 16 -- of a place in a listing, which is an exact double
 
 -- Listings outlive a record by lazy removal; its own expiry is only the backstop.
 local BACKSTOP = 86400000
@@ -146,20 +145,25 @@ local function add_running(ms)
   return tonumber(ms)
 end
 
+-- Refuses a record whose place in a listing is none, or whose agent is no name in a count:
+-- those of all that are gathered with it would be lost.
+local function check_listed(ordinal, agent)
+  local most_digits = 16 -- of an exact double
+  assert(string.find(ordinal or '', '^%d+$') and #ordinal <= most_digits,
+    'the record has lost its ordinal')
+  assert(string.find(agent or '', '^[%w_-]+$'), 'the record has lost its agent')
+end
+
 -- Comes before a transition's other writes, so that a refused one has changed nothing;
 -- its own first write is one that a full Redis refuses. `facts`, names and values, are
--- written along with the status; who has read the three that stand behind gives them. What
--- is no place in a listing, or no name in a count, would take those of all that are gathered
--- with it.
+-- written along with the status; who has read the three that stand behind gives them.
 local function move(wanted, facts, status, ordinal, agent)
   if not status then
     status, ordinal, agent = unpack(
       redis.call('HMGET', RECORD, 'status', 'ordinal', 'agent'))
   end
   assert(TRANSITIONS[status][wanted], 'no transition ' .. status .. ' to ' .. wanted)
-  assert(string.find(ordinal or '', '^%d+$') and #ordinal <= MOST_DIGITS,
-    'the record has lost its ordinal')
-  assert(string.find(agent or '', '^[%w_-]+$'), 'the record has lost its agent')
+  check_listed(ordinal, agent)
   redis.call('HSET', RECORD, 'status', wanted, unpack(facts or {}))
   enter(LISTING .. wanted, ordinal, TASK_ID)
   leave(LISTING .. status, TASK_ID)

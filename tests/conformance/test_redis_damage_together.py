@@ -12,9 +12,15 @@ from redis.asyncio import Redis
 from orchestrator import redis_keys
 from orchestrator.errors import StoreUnavailable, UnreadableRecord
 from orchestrator.redis_store import RedisTaskStore
-from orchestrator.store import Claim, Creation, LastStep, Lease
+from orchestrator.store import Claim, Creation, Ending, LastStep, Lease
 from orchestrator.task import Task
-from tests.conformance.task_steps import WORKER, completed, submitted, try_claim
+from tests.conformance.task_steps import (
+    WORKER,
+    completed,
+    failed,
+    submitted,
+    try_claim,
+)
 from tests.conformance.test_last_steps import LAST
 
 BRIEF_SECONDS = 0.2
@@ -145,6 +151,32 @@ async def test_a_run_that_has_lost_its_agent_is_left_as_it_was(
     assert await places(client, redis_keys.LEASES) == {task.id}
     counters = await store.counters("default")
     assert counters.by_labels("tasks", 2) == {("running", "researcher"): 1}
+
+
+@pytest.mark.parametrize("end", [completed, lambda _: failed()], ids=["plain", "other"])
+@pytest.mark.parametrize("name", ["ordinal", "agent"])
+async def test_an_end_that_is_refused_leaves_no_last_step(
+    client: Redis, name: str, end: Callable[[Lease], Ending]
+) -> None:
+    """Its events would stand in the way of the next one, and cost the log."""
+    store = RedisTaskStore(client)
+    task = await submitted(store)
+    (claim,) = await claimed(store, [task])
+    record = redis_keys.record("default", task.id)
+    await client.hdel(record, name)
+    before = await kept(client, record)
+    with pytest.raises(StoreUnavailable):
+        await store.finish(claim.lease, end(claim.lease), running_seconds=0, last=LAST)
+    assert await kept(client, record) == before
+    assert await client.hgetall(redis_keys.health("researcher")) == {}
+
+
+async def kept(client: Redis, record: str) -> list[Any]:
+    return [
+        await client.hgetall(record),
+        await client.hgetall(f"{record}:journal"),
+        await client.xrange(f"{record}:events"),
+    ]
 
 
 @pytest.mark.parametrize("key", [METRICS, "celeriac:_fleet:tenants"])

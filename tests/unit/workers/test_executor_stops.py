@@ -419,3 +419,33 @@ async def test_a_run_that_must_stop_begins_no_further_step(
     bench.executor.runs[task.tenant, task.id].interrupt(reason)
     await asyncio.wait_for(running, 5)
     assert begun == ["step"]
+
+
+async def test_a_step_in_a_task_that_has_outlived_a_cancel_ends_with_its_run(
+    bench: Bench,
+) -> None:
+    """As `asyncio.wait_for` leaves one whose coroutine tidies up after its timeout."""
+    ended = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        async def tidy_up() -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await ctx.step("hang", hang)
+
+        tidying = asyncio.create_task(tidy_up())
+        await asyncio.sleep(0)
+        tidying.cancel()
+        await asyncio.wait({tidying})
+        return "never"
+
+    bench.agent(work)
+    _, task = await bench.run(await bench.submit(time_limit_seconds=0.05))
+    assert task.status is TaskStatus.TIMED_OUT
+    await asyncio.wait_for(ended.wait(), 1)
