@@ -160,8 +160,13 @@ class StoreRunLog:
     async def _record_last(self) -> None:
         """Record the step that waits: it is not the last one after all."""
         last, self._last = self._last, None
-        if last is not None:
+        if last is None:
+            return
+        try:
             await self._record(*last)
+        except asyncio.CancelledError:
+            self._last = last  # a run that is stopped has its end to go with
+            raise
 
     async def _record(
         self,

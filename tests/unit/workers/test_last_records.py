@@ -25,6 +25,7 @@ from workers.agents.llm_agent import LLMAgent
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.provider import Completion
 from workers.llm.scripted import Script, ScriptedLLMProvider
+from workers.run import Interrupt
 from workers.tools.registry import ToolRegistry
 from workers.tools.tool import tool
 
@@ -303,3 +304,22 @@ async def test_a_redaction_that_fails_keeps_an_answer_that_it_can_take(
     assert ended.failure is not None
     assert ended.failure.code == "redaction_failed"
     assert await stand.steps(task) == kept
+
+
+async def test_an_answer_whose_record_a_cancel_cuts_off_goes_with_the_end() -> None:
+    stand = Stand(["I will not call."] * 2)
+    task = await stand.submit(parameters={"tool_choice": "required"})
+    is_recording, record = asyncio.Event(), stand.store.record_step
+
+    async def hang(*_: Any, **__: Any) -> Recorded:
+        is_recording.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    stand.store.record_step = hang  # type: ignore[method-assign]
+    running = asyncio.create_task(stand.executor.run("default", task.id))
+    await asyncio.wait_for(is_recording.wait(), 5)
+    stand.store.record_step = record  # type: ignore[method-assign]
+    stand.executor.runs["default", task.id].interrupt(Interrupt.CANCEL)
+    await running
+    assert await stand.steps(task) == ["completion:1"]
