@@ -1,4 +1,4 @@
-"""Celery's consumer, whose `celery control rate_limit` frees what an older limit holds.
+"""Celery's consumer, whose rate limits let as many begin as they say, once changed too.
 
 Celery forgets the waiting tasks of the limit that it replaces until that would have let
 the next one begin. They count as taken meanwhile: a worker that was slowed to `1/h` and
@@ -7,11 +7,24 @@ set free again would stand still for the rest of the hour.
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.worker.consumer import Consumer
 
 
 class RateLimitedConsumer(Consumer):  # type: ignore[misc] # untyped
     """Selected by Celery's setting `worker_consumer`."""
+
+    def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:
+        """Have a task wait for its turn; who waits first has set a timer for all.
+
+        Celery sets one for each. Where more than ten are due at once, kombu's hub calls
+        ten and then sleeps for a second (`Hub.fire_timers`).
+        """
+        if bucket.contents:
+            bucket.add((request, tokens))
+        else:
+            super()._limit_task(request, bucket, tokens)
 
     def reset_rate_limits(self) -> None:
         """Let what waited for its turn wait by the new limits, if there are any."""

@@ -7,6 +7,7 @@ import json
 import signal
 from functools import partial
 from threading import Event
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -102,6 +103,25 @@ async def test_a_worker_takes_as_much_as_remote_control_has_made_of_its_slots(
                 assert running() == {4}
 
             await asyncio.to_thread(change)
+    app.close()
+
+
+async def test_as_many_begin_as_a_rate_limit_allows(stand: Stand) -> None:
+    app = Celery("client", set_as_current=False)
+    app.conf.update(celery_settings(stand.settings()))
+    async with Double() as double:
+        stand.llm_url = double.url
+        await asyncio.to_thread(stand.start_worker, slots=40)
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            limit = partial(asyncio.to_thread, app.control.rate_limit, RUN_TASK)
+            while not await limit("5/s", reply=True):
+                pass  # the worker does not listen yet
+            requests = [{"agent": "assistant", "input": {"prompt": "Hello"}}] * 30
+            handles = await celeriac.submit_many(requests)
+            began = monotonic()
+            for handle in handles:
+                await handle.result(timeout=40)
+            assert 5 < monotonic() - began < 12
     app.close()
 
 
