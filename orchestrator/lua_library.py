@@ -9,7 +9,6 @@ call, and what stands at the top of a script before its first statement likewise
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from typing import Final, NamedTuple
@@ -23,6 +22,8 @@ PREFIX: Final = "celeriac_"
 _DIGITS: Final = 16
 """Of its digest in a function's name, which each call sends."""
 _OF_A_CALL: Final = frozenset({"KEYS", "ARGV", "redis"})
+_FEW: Final = 3
+"""What no more scripts reach stands with each of them: Lua takes 200 names at once."""
 
 
 class Library(NamedTuple):
@@ -81,28 +82,23 @@ class _Hoisted(NamedTuple):
 
 
 class _Homes(NamedTuple):
-    """Shared functions that one script alone reaches: they stand with it.
+    """Shared functions that few scripts reach: they stand with each of these."""
 
-    Lua takes 200 names that all see.
-    """
-
-    owner: Mapping[str, str]
+    users: Mapping[str, Sequence[str]]
     texts: Sequence[tuple[str, str]]
 
     def of(self, script: str) -> list[str]:
-        return [text for name, text in self.texts if self.owner.get(name) == script]
+        return [text for name, text in self.texts if script in self.users.get(name, ())]
 
 
 def _homes(shared: str, scripts: Mapping[str, Script]) -> _Homes:
     pieces = list(parts(shared))
-    users = Counter[str]()
-    owner: dict[str, str] = {}
-    for name, script in scripts.items():
-        needed = reached(pieces, script.functions + script.own)
-        users.update(needed)
-        owner |= dict.fromkeys(needed, name)
-    alone = {each: name for each, name in owner.items() if users[each] == 1}
-    return _Homes(alone, pieces)
+    users: dict[str, list[str]] = {name: [] for name, _ in pieces if name}
+    for script, text in scripts.items():
+        for name in reached(pieces, text.functions + text.own):
+            users[name].append(script)
+    few = {name: those for name, those in users.items() if len(those) <= _FEW}
+    return _Homes(few, pieces)
 
 
 def _shared(text: str, homes: _Homes) -> tuple[list[str], list[str]]:
@@ -111,7 +107,7 @@ def _shared(text: str, homes: _Homes) -> tuple[list[str], list[str]]:
     of_a_call: list[str] = []
     names = set(_OF_A_CALL)
     for function, part in parts(text):
-        if function in homes.owner:
+        if function in homes.users:
             continue
         for line in [part] if function else part.splitlines():
             found = None if function else _LOCAL.fullmatch(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from orchestrator.doorbell_message import doorbell_message
@@ -61,6 +63,30 @@ def test_functions_before_a_script_are_defined_with_it() -> None:
     defined, called = halves(library(SHARED, {"s": helped}).code)
     assert "local function help(KEYS)" in defined
     assert "begin(keys, argv)\nreturn help()" in called
+
+
+def test_a_function_that_few_scripts_reach_is_defined_with_each_of_them() -> None:
+    few = {name: Script("return read()") for name in "ab"}
+    many = {name: Script("return read()") for name in "abcdef"}
+    assert library(SHARED, few).code.count("local function read()") == 2
+    code = library(SHARED, many).code
+    assert code.count("local function read()") == 1
+    assert "local function read()" not in library(SHARED, {"a": Script("")}).code
+
+
+def test_the_task_scripts_leave_room_for_more_names() -> None:
+    """Lua takes 200 at once; a library that has more is not loaded by any Redis."""
+    terms = ScriptConstants(
+        dispatch_window=64, most_counters=9, doorbell_message=doorbell_message()
+    )
+    shared, *blocks = re.split(r"^do$", composed_library(terms).code, flags=re.M)
+    most = max(names(block.partition("redis.register")[0]) for block in blocks)
+    assert names(shared) + most <= 190
+
+
+def names(code: str) -> int:
+    found = re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", code, flags=re.M)
+    return sum(len(each.split(",")) for each in found)
 
 
 def test_between_shared_functions_stand_only_locals() -> None:
