@@ -11,6 +11,9 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
+AGAIN_SECONDS = 1.0
+"""After a task that could not begin, such as for want of a thread."""
+
 
 class RateLimitedConsumer(Consumer):  # type: ignore[misc] # untyped
     """Selected by Celery's setting `worker_consumer`."""
@@ -25,6 +28,16 @@ class RateLimitedConsumer(Consumer):  # type: ignore[misc] # untyped
             bucket.add((request, tokens))
         else:
             super()._limit_task(request, bucket, tokens)
+
+    def _schedule_bucket_request(self, bucket: Any) -> None:
+        """Let those begin whose turn it is; an error leaves the others their timer."""
+        try:
+            super()._schedule_bucket_request(bucket)
+        except Exception:
+            if bucket.contents:
+                again = (AGAIN_SECONDS, self._schedule_bucket_request, (bucket,))
+                self.timer.call_after(*again)
+            raise
 
     def reset_rate_limits(self) -> None:
         """Let what waited for its turn wait by the new limits, if there are any."""

@@ -134,8 +134,8 @@ class Channel(stock.Channel):  # type: ignore[misc]
         return self._slots()
 
     def may_take(self) -> bool:
-        """Tell whether tasks are to be taken at all."""
-        return self._slots is None or self._slots() > 0
+        """Tell whether tasks are to be taken at all, or replies, which take no slot."""
+        return self._slots is None or not self._tasks_wanted or self._slots() > 0
 
     def next_tag(self) -> int:
         """Return a delivery tag; those in messages may repeat."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from orchestrator.lua_library import PREFIX, Script, library
 from orchestrator.redis_connection import connect
 from orchestrator.redis_keys import LIBRARIES
 from orchestrator.redis_libraries import UNUSED_SECONDS
-from orchestrator.redis_scripts import RedisScripts, Texts
+from orchestrator.redis_scripts import REFUSED_SECONDS, RedisScripts, Texts
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.task import TaskStatus
 from tests.conformance.task_steps import AGENT, completed, running, submit, submitted
@@ -85,13 +86,16 @@ async def test_a_library_that_a_full_redis_refuses_is_loaded_once_there_is_room(
     store = RedisTaskStore(client)
     await client.config_set("maxmemory", 1)
     try:
-        for _ in range(2):
+        for _ in range(5):
             with pytest.raises(StoreFull):
                 await submitted(store)
         await store.due_schedules()
     finally:
         await client.config_set("maxmemory", 0)
     assert caplog.text == ""
+    rejected = (await client.info("commandstats"))["cmdstat_function|load"]
+    assert rejected["rejected_calls"] == 1  # to compose it for each call is dear
+    await asyncio.sleep(REFUSED_SECONDS)
     await a_life(store)
     assert await calls(client, "evalsha") == 1
 

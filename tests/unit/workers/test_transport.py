@@ -130,7 +130,9 @@ def test_without_any_slot_a_pending_pop_is_read_so_that_it_goes_back() -> None:
 
 
 def test_replies_to_remote_control_take_no_slot() -> None:
-    assert qos(0, slots=0, tasks=False).credit() == MAX_BATCH
+    replies = qos(0, slots=0, tasks=False)
+    assert replies.credit() == MAX_BATCH
+    assert replies.channel.may_take()
 
 
 @pytest.mark.parametrize(
