@@ -229,8 +229,9 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             self._loop_wake_celery()
 
     def _loop_wake_celery(self) -> None:
-        """Wake it once the loop has made its round: it would take the interpreter away
-        in the midst of it, only to be told of less.
+        """Wake it at the end of the loop's round.
+
+        In its midst it would take the interpreter from the loop, to be told of less.
         """
         self._celery_woken = True
         self._surroundings.loop.call_soon(self._waker.wake)
