@@ -314,7 +314,7 @@ def test_what_may_be_meant_is_taken(kind: str | None, data: dict[str, object]) -
     build_task(SubmitRequest(agent="a", input=data), agent=agent, defaults=Defaults())
 
 
-@pytest.mark.parametrize("after", ["5", None, 1.5, True])
+@pytest.mark.parametrize("after", ["5", None, 1.5, True, 2**53])
 def test_where_events_go_on_must_be_a_number(after: Any) -> None:
     with pytest.raises(InvalidInput, match="after: must be a sequence number"):
         check_sequence(after)
