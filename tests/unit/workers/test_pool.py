@@ -8,7 +8,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +87,7 @@ def test_what_ends_in_one_round_of_the_loop_is_told_at_once(
 
     def body() -> None:
         await_(opened())
-        time.sleep(0.005)  # Celery's thread has the interpreter meanwhile
+        threading.Event().wait(0.005)  # Celery's thread has the interpreter
 
     with pool_user(slots=20) as user:
         assert user.pool.loop is not None
