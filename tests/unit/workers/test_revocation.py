@@ -44,8 +44,11 @@ def taken() -> Iterator[Any]:
 
 
 def refuse(request: RunRequest) -> None:
-    try:
+    def refused() -> None:
         raise Ignore("leased")
+
+    try:
+        refused()
     except Ignore:
         request.on_failure(ExceptionInfo())
 
