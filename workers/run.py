@@ -199,6 +199,8 @@ class Run:
         self._timers.clear()
         self._leave()
         self._agent_task = None
+        if self._steps:
+            self._call_later(self._agent_stop_seconds, self._cancel_again)
 
     def interrupt(self, reason: Interrupt) -> None:
         """Stop the run for a reason.
@@ -228,6 +230,11 @@ class Run:
             heard = step.cancels + (task in self._soft_cancelled)
             if task.cancelling() <= heard:
                 task.cancel()
+
+    def _cancel_again(self) -> None:
+        """Cancel what has swallowed its cancel, or has taken too long to obey it."""
+        for task in self._steps:
+            task.cancel()
 
     def _cut_steps(self) -> None:
         """Tell the soft limit to the steps under way, else to the next one."""

@@ -159,8 +159,16 @@ async def keep_running(
     environment: Mapping[str, str],
     *,
     grace_seconds: float,
+    first: Process | None = None,
 ) -> NoReturn:
     """Run a child until cancelled, again with a growing pause whenever it ends.
+
+    Args:
+        name: What its lines begin with.
+        command: Its command line.
+        environment: Variables added to this process's.
+        grace_seconds: How long it may take to end before it is killed.
+        first: One that runs already and is watched as the others are.
 
     Raises:
         ChildRefused: it ended with the code for settings that cannot be taken.
@@ -168,9 +176,9 @@ async def keep_running(
     pause = FIRST_PAUSE_SECONDS
     while True:
         started = monotonic()
-        code, last_line = await _run_once(
-            name, command, environment, grace_seconds=grace_seconds
-        )
+        process = first or await start(command, environment)
+        first = None
+        code, last_line = await _until_ended(name, process, grace_seconds=grace_seconds)
         if code == exit_codes.USAGE:
             raise ChildRefused(name, last_line=last_line)
         if monotonic() - started >= _STEADY_SECONDS:
@@ -180,15 +188,10 @@ async def keep_running(
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
-async def _run_once(
-    name: str,
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    grace_seconds: float,
+async def _until_ended(
+    name: str, process: Process, *, grace_seconds: float
 ) -> tuple[int, str]:
     """Return its exit code and the last line that it wrote."""
-    process = await start(command, environment)
     logging = asyncio.create_task(_log_lines(name, process))
     try:
         code = await process.wait()

@@ -31,7 +31,7 @@ from orchestrator.cli.processes import (
     storage_environment,
     worker_command,
 )
-from orchestrator.cli.scripted_endpoint import open_double
+from orchestrator.cli.scripted_endpoint import keep_double
 from orchestrator.cli.up_notes import tell_endpoint, tell_ready
 from orchestrator.embedded import RedisServer, open_redis
 from orchestrator.errors import InvalidSettings
@@ -244,7 +244,8 @@ async def _run(fleet: _Fleet, settings: Settings, *, scripted: bool) -> None:
         environment["CELERIAC_HTTP__FLOWER_URL"] = fleet.flower_url
     async with AsyncExitStack() as stack:
         if scripted:
-            double = await stack.enter_async_context(open_double())
+            opening = keep_double(on_refusal=stopping.set)
+            double = await stack.enter_async_context(opening)
             environment |= double
             _tell_scripted(double)
         ready = asyncio.create_task(tell_ready(settings, workers=fleet.workers))

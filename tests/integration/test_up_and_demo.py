@@ -6,9 +6,12 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -64,11 +67,64 @@ def test_up_keeps_everything_running_until_it_is_stopped(
 
 
 def worker_of(pid: int) -> int:
+    return child_of(pid, b"worker-1@")
+
+
+def double_of(pid: int) -> int:
+    return child_of(pid, b"workers.llm.double")
+
+
+def child_of(pid: int, mark: bytes) -> int:
     for child in children_of(pid):
         command = Path(f"/proc/{child}/cmdline")
-        if command.exists() and b"worker-1@" in command.read_bytes():
+        if command.exists() and mark in command.read_bytes():
             return child
     return 0
+
+
+@contextmanager
+def scripted_up(stand: Stand) -> Iterator[tuple[subprocess.Popen[bytes], Path, str]]:
+    """Yield `up --scripted`, its log and the address of its endpoint."""
+    line = ("up", "--scripted", "--no-flower", "--no-http", "-c", "2")
+    with process(stand, *line, redis=False) as (up, log):
+        wait_until(lambda: "| ready: " in log.read_text(), 60, log.read_text)
+        given = re.search(r"CELERIAC_LLM__BASE_URL=(\S+)", log.read_text())
+        assert given is not None
+        yield up, log, given[1]
+
+
+def test_up_starts_its_scripted_endpoint_again_where_it_was(
+    stand: Stand, celeriac: Run
+) -> None:
+    with scripted_up(stand) as (up, log, url):
+        stand.redis_url = ""  # commands find the running one by themselves
+        for pause in ("1", "2"):
+            os.kill(killed := double_of(up.pid), signal.SIGKILL)
+            told = f"endpoint ended with code -9; starts again in {pause} s"
+            wait_until(lambda told=told: told in log.read_text(), 20, log.read_text)
+            wait_until(lambda: page(f"{url}/models") != "", 20, log.read_text)
+            assert double_of(up.pid) not in (0, killed)
+        code, out, err = celeriac("submit", "assistant", "Where is A-17?")
+        assert (code, bool(out.strip())) == (0, True), err
+        children = children_of(up.pid)
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(40) == 0, log.read_text()
+    assert not [pid for pid in children if is_alive(pid)]
+    assert "Traceback" not in log.read_text()
+
+
+def test_up_ends_when_its_scripted_endpoint_has_lost_its_port(stand: Stand) -> None:
+    with scripted_up(stand) as (up, log, url), socket.socket() as taker:
+        os.kill(double_of(up.pid), signal.SIGKILL)
+        wait_until(lambda: "endpoint ended" in log.read_text(), 20, log.read_text)
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", urlsplit(url).port))
+        taker.listen()
+        children = children_of(up.pid)
+        assert up.wait(40) == 2, log.read_text()
+    assert "endpoint ended with code 2, because it cannot take" in log.read_text()
+    assert "cannot be used (Address already in use)" in log.read_text()
+    assert not [pid for pid in children if is_alive(pid)]
 
 
 @pytest.fixture

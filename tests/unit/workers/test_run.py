@@ -247,3 +247,40 @@ async def test_each_of_what_begins_together_is_told_of_a_limit_that_passed_befor
     agent = await start(run, work())
     assert await asyncio.wait_for(agent, 5) == "answered"
     assert told == ["one", "two"]
+
+
+@pytest.mark.parametrize("stopped_by", [Interrupt.HARD_LIMIT, None])
+async def test_a_step_that_swallows_its_cancel_hears_another_after_the_runs_end(
+    stopped_by: Interrupt | None,
+) -> None:
+    run = Run(Task(agent_name="a"), agent_stop_seconds=0.05)
+    heard = 0
+
+    async def stubborn() -> None:
+        nonlocal heard
+        async with run.step("a tool"):
+            while heard < 2:
+                try:
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError:
+                    heard += 1
+                else:
+                    return
+
+    async def work() -> None:
+        step = asyncio.create_task(stubborn())
+        left.append(step)
+        if stopped_by is None:
+            await asyncio.sleep(0)
+        else:
+            await asyncio.wait(left)
+
+    left: list[asyncio.Task[None]] = []
+    agent = await start(run, work())
+    await asyncio.sleep(0)
+    if stopped_by is not None:
+        run.interrupt(stopped_by)
+    await asyncio.wait({agent})
+    run.stop()
+    await asyncio.wait(left)
+    assert heard == 2
