@@ -67,7 +67,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_channel_error_retry": True,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-            "queue_order_strategy": "priority",
+            "queue_order_strategy": "round_robin",
             "accept_tasks": [RUN_TASK],
             "max_connections": 200,
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,

@@ -63,6 +63,11 @@ def tell_accepted(error: Exception, task_ids: Sequence[str], *, of: int) -> None
         error.accepted = tuple(task_ids)
 
 
+def _path_within(name: str, index: int, field: str) -> str:
+    # What two fields ask of each other names none.
+    return f"{name}[{index}]" + (f".{field}" if field else "")
+
+
 class InvalidInput(OrchestratorError, ValueError):
     """A field of a request cannot be taken."""
 
@@ -73,7 +78,7 @@ class InvalidInput(OrchestratorError, ValueError):
 
     def within(self, index: int, *, name: str = "requests") -> InvalidInput:
         """Return the error as that of one request of many."""
-        return InvalidInput(f"{name}[{index}].{self.field}", self.reason)
+        return InvalidInput(_path_within(name, index, self.field), self.reason)
 
 
 class PayloadTooLarge(InvalidInput):
@@ -90,7 +95,7 @@ class PayloadTooLarge(InvalidInput):
 
     def within(self, index: int, *, name: str = "requests") -> PayloadTooLarge:
         """Return the error as that of one request of many."""
-        field = f"{name}[{index}].{self.field}"
+        field = _path_within(name, index, self.field)
         return PayloadTooLarge(field, size=self.size, limit=self.limit)
 
 

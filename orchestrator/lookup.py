@@ -6,6 +6,8 @@ from orchestrator.errors import InvalidInput
 
 LONGEST_PAGE = 1000
 """Tasks in one page of a listing at most; it is built in memory."""
+SEQUENCE_BOUND = 2**53
+"""No log is so long; beyond it JSON readers and, at 2**64, Redis lose count."""
 
 
 def check_task_id(task_id: str) -> str:
@@ -41,12 +43,14 @@ def check_sequence(after: int) -> int:
     """Return the event beyond which a log is read.
 
     Raises:
-        InvalidInput: it is no integer.
+        InvalidInput: it is no integer, or larger than any sequence.
     """
-    if isinstance(after, bool) or not isinstance(after, int):
+    is_number = isinstance(after, int) and not isinstance(after, bool)
+    if not is_number or after >= SEQUENCE_BOUND:
+        given = f"{after.bit_length()} bits" if is_number else type(after).__name__
         raise InvalidInput(
             "after",
-            f"must be a sequence number (got {type(after).__name__});"
+            f"must be a sequence number (got {given});"
             " pass that of the last event seen, or leave it out",
         )
     return after

@@ -65,6 +65,8 @@ _CACHED_FIELDS: Final = {
     "input",
     "parameters",
     "context",
+    "after",  # their answers stand in its input
+    "after_failure",
 }
 
 

@@ -84,7 +84,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._surroundings = Surroundings(
             loop=self.loop.loop,
             greenlets=self.loop.greenlets,
-            report=self._report,
+            report=self._loop_report,
             note=self._loop_note,
             on_end=self._loop_on_end,
         )
@@ -216,17 +216,25 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._waiting.clear()  # all that was applied before has left the inbox
         self._reports.put(_nothing)
 
-    def _report(self, report: Callable[[], object]) -> None:
+    def _loop_report(self, report: Callable[[], object]) -> None:
         """Have Celery told on its own thread, in order."""
         self._reports.put(report)
         if not self._celery_woken:
-            self._wake_celery()
+            self._loop_wake_celery()
 
     def _loop_note(self, report: Callable[[], object]) -> None:
         """Have Celery told along with the next report, or when it looks by itself."""
         self._reports.put(report)
         if not self._celery_woken and monotonic() >= self._looks_at:
-            self._wake_celery()
+            self._loop_wake_celery()
+
+    def _loop_wake_celery(self) -> None:
+        """Wake it at the end of the loop's round.
+
+        In its midst it would take the interpreter from the loop, to be told of less.
+        """
+        self._celery_woken = True
+        self._surroundings.loop.call_soon(self._waker.wake)
 
     def _wake_celery(self) -> None:
         self._celery_woken = True

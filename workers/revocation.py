@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import signals
 from celery.concurrency.base import BasePool
+from celery.worker import state
 from celery.worker.request import Request
 
 from orchestrator.celery_settings import RUN_TASK
@@ -20,6 +21,26 @@ from workers.bootstrap import worker_process
 
 class RunRequest(Request):  # type: ignore[misc]
     """A doorbell that was taken."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._before: Any = state.requests.get(self.id)
+        """The one that rang for the same task and has not ended yet."""
+
+    def on_failure(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the end; so are refused those that ring for a task that runs here.
+
+        Celery finds a request by its id, and forgets the one that runs along with the
+        refused one: a revoke would not reach it any more.
+        """
+        result = super().on_failure(*args, **kwargs)
+        before = self._before
+        while before is not None and before not in state.active_requests:
+            before = getattr(before, "_before", None)
+        self._before = before
+        if before is not None:
+            state.requests.setdefault(self.id, before)
+        return result
 
     def terminate(self, pool: Any, signal: Any = None) -> None:  # noqa: ARG002
         """Cancel the run; the pool is left alone."""

@@ -218,17 +218,29 @@ class Channel(stock.Channel):  # type: ignore[misc]
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        self._queue_cycle.rotate(self.queue_of(key))
+        queue = self.queue_of(key)
+        self._queue_cycle.rotate(queue)
+        wanted = self._tasks_wanted.get(queue)
+        if self._is_to_go_back(queue, is_task=wanted is not None):
+            self._push_back(key, batch)
+            return True
         failure: BaseException | None = None
-        may_take = self.may_take()
         for raw in batch:
             try:
-                self._deliver(key, raw, may_take=may_take)
+                if wanted is None:
+                    self._deliver_reply(queue, raw)
+                else:
+                    self._deliver_task(wanted, key, raw)
             except self._broken as exc:
                 failure = exc
         if failure is not None:
             raise failure
         return True
+
+    def _is_to_go_back(self, queue: str, *, is_task: bool) -> bool:
+        if self._closing or queue not in self.active_queues:
+            return True
+        return is_task and not self.may_take()
 
     def _read_batch(self, connection: Any) -> tuple[str, Sequence[bytes]]:
         try:
@@ -255,23 +267,11 @@ class Channel(stock.Channel):  # type: ignore[misc]
         try:
             with self.conn_or_acquire() as client:
                 return [first, *(client.rpop(key, count) or ())]
-        except self._broken:
+        except (*self._broken, self.ResponseError):
             return [first]
 
     def _credit(self) -> int:
         return int(self.qos.credit())
-
-    def _deliver(self, key: str, raw: bytes, *, may_take: bool) -> None:
-        queue = self.queue_of(key)
-        wanted = self._tasks_wanted.get(queue)
-        if self._closing or queue not in self.active_queues:
-            self._push_back(key, raw)
-        elif wanted is None:
-            self._deliver_reply(queue, raw)
-        elif not may_take:
-            self._push_back(key, raw)
-        else:
-            self._deliver_task(wanted, key, raw)
 
     def _deliver_task(
         self, wanted: Callable[[TaskMessage], object], key: str, raw: bytes
@@ -353,17 +353,20 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         if isinstance(message, TaskMessage):
-            self._push_back(message.key, message.raw, last=leftmost)
+            self._push_back(message.key, [message.raw], last=leftmost)
         else:
             virtual.Channel._restore(self, message)
 
-    def _push_back(self, key: str, raw: bytes, *, last: bool = False) -> None:
-        """Return a message to its queue; if Redis cannot, the store rings again."""
+    def _push_back(
+        self, key: str, batch: Sequence[bytes], *, last: bool = False
+    ) -> None:
+        """Return messages to their queue; if Redis cannot, the store rings again."""
         try:
             with self.conn_or_acquire() as client:
-                (client.lpush if last else client.rpush)(key, raw)
+                (client.lpush if last else client.rpush)(key, *reversed(batch))
         except (*self._broken, self.ResponseError):
-            logger.warning("message not returned to its queue", extra={"key": key})
+            facts = {"key": key, "messages": len(batch)}
+            logger.warning("messages not returned to their queue", extra=facts)
 
     def _identify(self, connection: Any) -> None:
         """Learn the connection's number, by which its pop can be ended."""

@@ -29,6 +29,7 @@ from orchestrator.http.task_bodies import (
     TaskList,
 )
 from orchestrator.http.waiting import wait_for_end
+from orchestrator.lookup import SEQUENCE_BOUND
 from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
 
@@ -36,7 +37,6 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 MAX_WAIT_SECONDS = 60.0
 """One long poll; ask again for more."""
-MAX_SEQUENCE = 2**53
 
 TaskId = Annotated[str, Path(description="The task's id.", max_length=256)]
 
@@ -44,7 +44,9 @@ TaskId = Annotated[str, Path(description="The task's id.", max_length=256)]
 async def _seen(
     after: Annotated[
         int | None,
-        Query(ge=-1, lt=MAX_SEQUENCE, description="The last sequence seen; -1: none."),
+        Query(
+            ge=-1, lt=SEQUENCE_BOUND, description="The last sequence seen; -1: none."
+        ),
     ] = None,
     last_event_id: Annotated[
         str | None, Header(description="The last event seen, as `after`.")
@@ -53,7 +55,7 @@ async def _seen(
     if after is not None or last_event_id is None:
         return -1 if after is None else after
     sequence = whole_number(last_event_id.strip())
-    if sequence is not None and sequence < MAX_SEQUENCE:
+    if sequence is not None and sequence < SEQUENCE_BOUND:
         return sequence
     raise Problem(
         400,

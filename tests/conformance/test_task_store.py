@@ -199,6 +199,8 @@ async def test_equal_cacheable_requests_share_one_run_and_its_answer(
         {"input": {"q": 2}},
         {"parameters": {"p": 1}},
         {"context": {"user": 2}},
+        {"after": ("task-before",)},  # whose answers stand in the prompt
+        {"after_failure": "run"},
         {"agent_version": "2"},
         {"tenant": "acme"},
         {"cache_ttl_seconds": None},

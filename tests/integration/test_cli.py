@@ -126,6 +126,11 @@ def test_a_wait_for_an_endpoint_that_hangs_ends_on_time(
         assert time.monotonic() - started < 10
         assert "is still running after 2" in err
         assert double.requests
+        task_id = json.loads(celeriac("tasks", "--json")[1])["tasks"][0]["id"]
+        code, out, err = celeriac("watch", task_id, "--json", "--timeout", "1s")
+        types = [json.loads(line)["type"] for line in out.splitlines()]
+        assert (code, types[-1]) == (124, "task.started")
+        assert f"task {task_id} has not ended after 1s" in err
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_task(stand: Stand, celeriac: Run) -> None:

@@ -13,7 +13,9 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
+from orchestrator.celery_settings import celery_settings
 from orchestrator.redis_url import for_kombu
+from orchestrator.settings import load_settings
 from tests.stand import wait_until
 from workers import transport
 from workers.broker_link import PatientConnection, lean_broker
@@ -156,16 +158,19 @@ def test_closing_ends_the_blocked_pop_at_once(
     assert queued(client) == ["later"]
 
 
-def test_a_message_that_came_before_the_end_goes_back(
+def test_messages_that_came_before_the_end_go_back_in_their_order(
     clean_redis_url: str, client: redis.Redis
 ) -> None:
     taken: list[TaskMessage] = []
     with consuming(clean_redis_url, taken.append) as channel:
         drain(channel)
-        push(client, "a")
+        with client.pipeline() as pipe:
+            push(pipe, "a", "b", "c")
+            pipe.execute()
         wait_until(lambda: not pops(client), 5)
+        push(client, "d")
     assert taken == []
-    assert queued(client) == ["a"]
+    assert queued(client) == ["a", "b", "c", "d"]
 
 
 def test_a_channel_that_closes_takes_nothing_more(
@@ -194,7 +199,12 @@ def test_a_full_queue_keeps_no_other_waiting(
 
     for queue in ("q", "r"):
         push(client, "a", "b", "c", queue=queue)
-    with connected(clean_redis_url) as connection, connection.channel() as channel:
+    options = celery_settings(load_settings())["broker_transport_options"]
+    order = {"queue_order_strategy": options["queue_order_strategy"]}
+    with (
+        connected(clean_redis_url, **order) as connection,
+        connection.channel() as channel,
+    ):
         queues = [Queue("q"), Queue("r")]
         with Consumer(channel, queues, on_message=take) as consumer:
             consumer.qos(prefetch_count=1)
@@ -252,9 +262,9 @@ def test_fewer_slots_end_a_pop_that_could_take_too_many(
         assert len(taken) == 2
 
 
-def test_a_user_who_may_not_ask_for_client_ids_closes_too(
-    clean_redis_url: str, client: redis.Redis
-) -> None:
+@contextmanager
+def humbled(url: str, client: redis.Redis, command: str) -> Iterator[str]:
+    """The URL for a user who may do all but one thing."""
     client.acl_setuser(
         "humble",
         enabled=True,
@@ -262,19 +272,39 @@ def test_a_user_who_may_not_ask_for_client_ids_closes_too(
         keys=["*"],
         channels=["*"],
         categories=["+@all"],
-        commands=["-client"],
+        commands=[f"-{command}"],
     )
-    url = clean_redis_url.replace("unix://", "unix://humble:x@")
     try:
-        taken: list[TaskMessage] = []
+        yield url.replace("unix://", "unix://humble:x@")
+    finally:
+        client.acl_deluser("humble")
+
+
+def test_a_user_who_may_not_ask_for_client_ids_closes_too(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[TaskMessage] = []
+    with humbled(clean_redis_url, client, "client") as url:
         with consuming(url, taken.append) as channel:
             push(client, "a")
             drain(channel)
             assert len(taken) == 1
             asked = monotonic()
         assert monotonic() - asked < PATIENCE_SECONDS / 2
-    finally:
-        client.acl_deluser("humble")
+
+
+def test_the_first_of_a_batch_is_kept_when_redis_refuses_to_tell_the_others(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    taken: list[TaskMessage] = []
+    with (
+        humbled(clean_redis_url, client, "rpop") as url,
+        consuming(url, taken.append) as channel,
+    ):
+        channel._takes_batches = False  # as on Redis 6.2
+        push(client, "a", "b")
+        drain(channel)
+        assert [message.headers["id"] for message in taken] == ["a", "b"]
 
 
 def test_a_stock_producer_and_a_lean_one_write_what_is_understood(

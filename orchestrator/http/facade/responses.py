@@ -63,6 +63,7 @@ from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.http_settings import Scope
+from orchestrator.lookup import SEQUENCE_BOUND
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
@@ -70,7 +71,6 @@ from orchestrator.task import Task
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 
 ResponseId = Annotated[str, Path(description="The response's id.", max_length=256)]
-MAX_SEQUENCE = 2**53
 STREAM_CONTENT: dict[str, Any] = {
     "text/event-stream": {"schema": {"type": "string"}},
 }
@@ -156,7 +156,7 @@ async def get_response(
     caller: Reader,
     celeriac: Celeriac,
     stream: bool = False,
-    starting_after: Annotated[int | None, Query(ge=-1, lt=MAX_SEQUENCE)] = None,
+    starting_after: Annotated[int | None, Query(ge=-1, lt=SEQUENCE_BOUND)] = None,
 ) -> Response:
     """Return a response as it stands, or its events from any place, on any replica."""
     task = await _find(celeriac, response_id, caller)

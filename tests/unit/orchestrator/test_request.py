@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -312,7 +314,20 @@ def test_what_may_be_meant_is_taken(kind: str | None, data: dict[str, object]) -
     build_task(SubmitRequest(agent="a", input=data), agent=agent, defaults=Defaults())
 
 
-@pytest.mark.parametrize("after", ["5", None, 1.5, True])
+@pytest.mark.parametrize("after", ["5", None, 1.5, True, 2**53])
 def test_where_events_go_on_must_be_a_number(after: Any) -> None:
     with pytest.raises(InvalidInput, match="after: must be a sequence number"):
         check_sequence(after)
+
+
+def test_what_two_fields_of_one_request_ask_of_each_other_names_the_request() -> None:
+    error = InvalidInput("", "cache_ttl cannot be used with conversation_id")
+    assert str(error.within(1)).startswith("requests[1]: cache_ttl cannot be used")
+
+
+def test_the_page_names_every_option_of_a_submit() -> None:
+    page = (Path(__file__).parents[3] / "docs/run-control.md").read_text()
+    table = page.partition("## What a submit says")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == set(SubmitRequest.model_fields) - {"agent", "input"}

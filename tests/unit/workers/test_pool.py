@@ -50,25 +50,55 @@ def test_a_task_awaits_and_celery_is_told_of_acceptance_first() -> None:
         assert told.pid == os.getpid()
 
 
-def test_the_start_of_a_short_task_is_told_along_with_its_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """To wake Celery's thread costs more than what it is told."""
-    wakes: list[HubWaker] = []
+@pytest.fixture
+def wakes(monkeypatch: pytest.MonkeyPatch) -> list[HubWaker]:
+    """Grows by one each time that the pool wakes Celery's thread."""
+    woken: list[HubWaker] = []
     wake = HubWaker.wake
 
     def counted(waker: HubWaker) -> None:
-        wakes.append(waker)
+        woken.append(waker)
         wake(waker)
 
     monkeypatch.setattr(HubWaker, "wake", counted)
     monkeypatch.setattr(workers.pool, "NOTED_SECONDS", FOREVER)
+    return woken
+
+
+def test_the_start_of_a_short_task_is_told_along_with_its_end(
+    wakes: list[HubWaker],
+) -> None:
+    """To wake Celery's thread costs more than what it is told."""
     with pool_user() as user:
         for _ in range(30):
             told = user.apply(nap, 0.005)
             user.until(lambda told=told: told.over)
             assert told.words == ["accepted", "succeeded"]
     assert 0 < len(wakes) <= 31, "one for each end, and one when the hub is given"
+
+
+def test_what_ends_in_one_round_of_the_loop_is_told_at_once(
+    wakes: list[HubWaker],
+) -> None:
+    """Celery's thread would take the interpreter from the loop in their midst."""
+
+    async def opened() -> None:
+        await gate
+
+    def body() -> None:
+        await_(opened())
+        threading.Event().wait(0.005)  # Celery's thread has the interpreter
+
+    with pool_user(slots=20) as user:
+        assert user.pool.loop is not None
+        loop = user.pool.loop.loop
+        gate = loop.create_future()
+        tolds = [user.apply(body) for _ in range(20)]
+        user.until(lambda: user.pool.info["running"] == 20)
+        before = len(wakes)
+        loop.call_soon_threadsafe(gate.set_result, None)
+        user.until(lambda: all(told.over for told in tolds))
+        assert len(wakes) - before <= 2
 
 
 def test_a_failing_task_is_reported_with_its_error() -> None:
