@@ -6,6 +6,7 @@ reads nothing: only `load_settings` looks at the environment and at files.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +35,7 @@ from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
 from orchestrator.services_settings import ServicesSettings
 from orchestrator.settings_names import PREFIX
-from orchestrator.settings_problems import describe
+from orchestrator.settings_problems import SeveralProblems, describe
 from orchestrator.settings_section import Count, Section
 from orchestrator.settings_sources import ABSENT, Origin, read_layers
 from orchestrator.shipped_agents import shipped_agents
@@ -173,40 +174,37 @@ class Settings(BaseSettings):
         return {name: _named(name, agent) for name, agent in agents.items()}
 
     @model_validator(mode="after")
-    def _kinds_are_known(self) -> Self:
-        for name, agent in self.agents.items():
-            problem = unknown_kind(agent.kind)
-            if problem is not None:
-                raise ValueError(f"agents.{name}: {problem}")
+    def _agents_fit_the_rest(self) -> Self:
+        problems = [
+            f"agents.{name}: {problem}"
+            for name, agent in self.agents.items()
+            for problem in self._problems_of(agent)
+        ]
+        if problems:
+            raise SeveralProblems(problems)
         return self
 
-    @model_validator(mode="after")
-    def _agents_fit_the_limits(self) -> Self:
+    def _problems_of(self, agent: AgentConfig) -> Iterator[str]:
+        problem = unknown_kind(agent.kind)
+        if problem is not None:
+            yield problem
         manager = self.services.agent_manager
-        for name, agent in self.agents.items():
-            soft = agent.soft_time_limit_seconds or manager.task_timeout
-            hard = agent.time_limit_seconds or soft + manager.time_limit_grace
-            if soft > hard:
-                raise ValueError(
-                    f"agents.{name}: its soft limit ({format_seconds(soft)}) must not"
-                    f" exceed its hard limit ({format_seconds(hard)});"
-                    " set soft_time_limit_seconds at most at time_limit_seconds"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _endpoints_are_known(self) -> Self:
+        soft = agent.soft_time_limit_seconds or manager.task_timeout
+        hard = agent.time_limit_seconds or soft + manager.time_limit_grace
+        if soft > hard:
+            yield (
+                f"its soft limit ({format_seconds(soft)}) must not"
+                f" exceed its hard limit ({format_seconds(hard)});"
+                " set soft_time_limit_seconds at most at time_limit_seconds"
+            )
         known = self.llm.by_name
-        for name, agent in self.agents.items():
-            choices = [agent.endpoint, *[other.endpoint for other in agent.fallback]]
-            for chosen in choices:
-                if chosen is not None and chosen not in known:
-                    nearest = nearest_names(chosen, known) or sorted(known)
-                    raise ValueError(
-                        f"agents.{name}: endpoint {chosen!r} is not among"
-                        f" llm.endpoints; did you mean {nearest[0]}?"
-                    )
-        return self
+        for chosen in (agent.endpoint, *[other.endpoint for other in agent.fallback]):
+            if chosen is not None and chosen not in known:
+                nearest = nearest_names(chosen, known) or sorted(known)
+                yield (
+                    f"endpoint {chosen!r} is not among"
+                    f" llm.endpoints; did you mean {nearest[0]}?"
+                )
 
     def source_of(self, path: str) -> str:
         """Say where the value at a dotted path came from, such as `environment`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -18,6 +18,14 @@ _FOR_A_FILE = {
 """What pydantic's words leave out for those who write YAML."""
 
 
+class SeveralProblems(ValueError):
+    """What one check of several settings found, a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """Return the remedy for a misspelt key: its nearest name, or all names."""
     names = sorted(known)
@@ -30,6 +38,10 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
 def describe(settings: type[BaseModel], error: ValidationError) -> Iterator[str]:
     """Yield one line per problem; no line shows a value that may be secret."""
     for detail in error.errors(include_url=False):
+        found = detail.get("ctx", {}).get("error")
+        if isinstance(found, SeveralProblems):
+            yield from found.problems
+            continue
         loc = [str(part) for part in detail["loc"]]
         path = ".".join(loc)
         sentence = _sentence(settings, loc, detail)

@@ -29,6 +29,7 @@ from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
 from workers.llm.run_provider import RunProvider, UngovernedProvider
+from workers.name_check import check_names
 from workers.prompt_tokens import counted
 from workers.registered_agent import RegisteredAgent
 from workers.retry import describe
@@ -171,6 +172,7 @@ class LocalAgentManager:
         is_ours = agent is None and config.kind in OUR_KINDS
         if agent is None:
             agent = build_agent(config)
+        check_names(config, agent)
         check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio.subprocess import DEVNULL
+import os
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -32,6 +33,8 @@ class EndpointReport(BaseModel):
     advice: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if not self.base_url:
+            return "not asked"
         facts = [f"{self.base_url}, model {self.model}"]
         if self.context_tokens:
             facts.append(f"context {self.context_tokens} tokens")
@@ -57,17 +60,19 @@ async def ask_endpoint(
     """
     options = ["--endpoint", name] if name else []
     options += ["--ask"] if try_tools else []
-    process = await start(probe_command(*options), environment or {}, errors=DEVNULL)
+    process = await start(probe_command(*options), environment or {}, errors=PIPE)
     limit = ASK_SECONDS if try_tools else PROBE_SECONDS
     try:
         async with asyncio.timeout(limit):
-            output, _ = await process.communicate()
-        return EndpointReport.model_validate_json(output)
+            output, errors = await process.communicate()
     except TimeoutError:
         return EndpointReport(remedy="the probe took too long; check llm.base_url")
-    except ValidationError:
-        return EndpointReport(
-            remedy="the probe failed; run: python -m workers.llm.probe"
-        )
     finally:
         await stop(process, grace_seconds=1)
+    try:
+        return EndpointReport.model_validate_json(output)
+    except ValidationError:
+        remedy = "the probe failed; run: python -m workers.llm.probe"
+        if process.returncode == os.EX_CONFIG:  # in words, as it asked nobody
+            remedy = errors.decode(errors="replace").strip()
+        return EndpointReport(remedy=remedy)

@@ -45,6 +45,7 @@ async def document(
     return JSONResponse(app.openapi())
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     responses={

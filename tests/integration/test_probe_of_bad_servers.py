@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from orchestrator.cli.endpoint_report import ask_endpoint
 from tests.integration.llm_serving import KEY
 from tests.integration.test_endpoint_bodies import JSON, head, raw_server
 from workers.llm.double_script import FAULTS, http_reply
@@ -154,3 +155,10 @@ async def test_each_fault_of_the_kit_is_a_sentence_and_an_exit_code(fault: str):
     ) as url:
         report = await probed(url, seconds=0.5 if slow else 30.0)
     assert report.exit_code in (UNAVAILABLE, CONFIGURE)
+
+
+async def test_the_doctor_says_what_is_wrong_with_settings_that_ask_nobody() -> None:
+    files = {"CELERIAC_LLM__CA_FILE": "/none.pem"}
+    report = await ask_endpoint({"OPENAI_BASE_URL": "https://127.0.0.1:9/v1", **files})
+    assert str(report) == "not asked"
+    assert report.remedy.startswith("ca_file or client_certificate of https://127.0.0")

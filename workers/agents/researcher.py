@@ -49,6 +49,7 @@ class ResearcherAgent:
     """
 
     tool_tags = DOCUMENT_TAGS
+    option_names = ("roots", "documents")
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         query = _query(agent_input)

@@ -35,6 +35,8 @@ class SummarizerAgent:
     `options.part_characters` of its configuration sets how much text one prompt holds.
     """
 
+    option_names = ("roots", "part_characters")
+
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         document = await asyncio.to_thread(_document, ctx, agent_input)
         model = _JournaledModel(ctx, Sampling.of(ctx.config, agent_input.parameters))

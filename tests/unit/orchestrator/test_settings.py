@@ -43,6 +43,16 @@ def test_the_shipped_file_states_every_default() -> None:
             assert set(written[name]) == set(type(section).model_fields)
 
 
+def test_what_agents_ask_of_the_rest_is_told_at_once() -> None:
+    text = """
+agents:
+  a: {kind: foo, endpoint: nope, fallback: [{endpoint: nix}], time_limit_seconds: 1}
+  b: {endpoint: zip}
+"""
+    problems = problems_of(text)
+    assert [line.split(":")[0] for line in problems] == [*["agents.a"] * 4, "agents.b"]
+
+
 def test_the_given_shape_is_read() -> None:
     settings = load_settings(
         write(

@@ -93,6 +93,8 @@ async def test_ready_means_that_every_part_would_do_its_part(at_home: Served) ->
     parts = {part["name"]: part for part in answer.json()["parts"]}
     assert [name for name, part in parts.items() if not part["ready"]] == ["workers"]
     assert "celeriac worker" in parts["workers"]["detail"]
+    head = await at_home.client.head("/readyz")  # what many a load balancer sends
+    assert (head.status_code, head.content) == (503, b"")
     await announce(at_home)
     answer = await at_home.client.get("/readyz")
     assert (answer.status_code, answer.json()["ready"]) == (200, True)

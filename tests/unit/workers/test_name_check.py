@@ -1,0 +1,47 @@
+"""Names in a configuration that nothing would ever ask for are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.agent_config import AgentConfig
+from workers.agent_manager import LocalAgentManager
+from workers.errors import InvalidAgent, LLMError
+from workers.llm.scripted import ScriptedLLMProvider
+from workers.tools.registry import ToolRegistry
+
+
+def manager() -> LocalAgentManager:
+    return LocalAgentManager(ScriptedLLMProvider(replies=[]), ToolRegistry())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"kind": "researcher", "options": {"root": ["docs"]}},
+            r"options\.root is unknown; did you mean roots\?",
+        ),
+        (
+            {"kind": "summarizer", "options": {"part_chars": 5}},
+            r"options\.part_chars is unknown; did you mean part_characters\?",
+        ),
+        (
+            {"fallback_on": ["rate_limit"]},
+            r"fallback_on: no failure has the code 'rate_limit'; .* rate_limited\?",
+        ),
+    ],
+)
+def test_a_slip_is_refused_with_the_right_name(
+    given: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InvalidAgent, match=f"^agent 'a': {told}"):
+        manager().register_agent(AgentConfig(name="a", **given))
+
+
+def test_names_of_ones_own_are_taken() -> None:
+    class Melted(LLMError):
+        code = "melted"
+
+    config = AgentConfig(name="a", options={"mine": 1}, fallback_on=[Melted.code])
+    manager().register_agent(config)

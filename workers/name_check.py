@@ -1,0 +1,38 @@
+"""Names in an agent's configuration that nothing would ever ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orchestrator.agent_config import AgentConfig
+from orchestrator.settings_problems import did_you_mean
+from workers.errors import InvalidAgent, LLMError
+
+
+def check_names(config: AgentConfig, agent: object) -> None:
+    """Refuse misspelt names: an option that is not read, a failure that never comes.
+
+    A `root` for `roots` would let an agent read more than it was to, silently.
+
+    Raises:
+        InvalidAgent: names the first.
+    """
+    known: Sequence[str] | None = getattr(agent, "option_names", None)
+    for name in config.options:
+        if known is not None and name not in known:
+            problem = f"options.{name} is unknown{did_you_mean(name, known)}"
+            raise InvalidAgent(f"agent {config.name!r}: {problem}")
+    codes = set(_codes(LLMError))
+    for code in config.fallback_on:
+        if code not in codes:
+            problem = f"fallback_on: no failure has the code {code!r}"
+            raise InvalidAgent(
+                f"agent {config.name!r}: {problem}{did_you_mean(code, codes)}"
+            )
+
+
+def _codes(family: type[LLMError]) -> Iterator[str]:
+    """Yield the codes of a family of errors, a user's own among them."""
+    yield family.code
+    for leaf in family.__subclasses__():
+        yield from _codes(leaf)
