@@ -102,8 +102,11 @@ def _spelt_as(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, A
     for key, value in values.items():
         name = key if key in file else capitals.get(key, key)
         below = file.get(name)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        spelt[name] = _spelt_as(value, below) if both else value
+        spelt[name] = (
+            _spelt_as(value, below)
+            if isinstance(value, Mapping) and isinstance(below, Mapping)
+            else value
+        )
     return spelt
 
 
