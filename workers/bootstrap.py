@@ -327,10 +327,10 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             if pool not in SUPPORTED_POOLS:
                 raise unsupported(pool)
             check_autoscale(pool, worker.max_concurrency)
+            worker_process.limits = take_limits(worker)
             _take_from(worker, asyncio.run(check_startup(load_settings())))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
-        worker_process.limits = take_limits(worker)
         if pool == "prefork":
             worker_process.expect_children()
         elif pool == "thread":

@@ -8,7 +8,7 @@ from conversations.json_value import BYTES_OF_A_CHARACTER, size_of, written
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.store import Ending
 from orchestrator.task import TaskFailure, TaskResult, TaskStatus
-from workers.errors import AgentFailed
+from workers.errors import AgentFailed, SoftTimeLimitReached
 from workers.run import Interrupt, Run
 
 _AROUND_BYTES: Final = 1024
@@ -22,11 +22,11 @@ def forced_ending(run: Run, error: BaseException | None) -> Ending | None:
             return Ending(status=TaskStatus.CANCELLED)
         case Interrupt.HARD_LIMIT:
             limit = f"time limit of {run.task.time_limit_seconds} s"
-            return _timed_out(run, "time_limit", limit)
+            return _timed_out(run, "time_limit", limit, _limit(run, "time_limit"))
         case Interrupt.DEADLINE:
             limit = f"deadline of {run.task.deadline_seconds} s after acceptance"
-            return _timed_out(run, "deadline", limit)
-        case Interrupt.SOFT_LIMIT if error is None:
+            return _timed_out(run, "deadline", limit, "deadline")
+        case Interrupt.SOFT_LIMIT if isinstance(error, SoftTimeLimitReached | None):
             return _soft_limit_without_answer(run)
         case _:
             return None
@@ -56,12 +56,19 @@ def too_large(run: Run, what: str, size: int, limit: int) -> Ending:
     return Ending(status=TaskStatus.FAILED, failure=failure)
 
 
-def _timed_out(run: Run, code: str, limit: str) -> Ending:
+def _limit(run: Run, name: str) -> str:
+    """Return what must be raised: the limit of the task, or that of its worker."""
+    field = f"{name}_seconds"
+    is_own = getattr(run.task, field) == getattr(run.recorded, field)
+    return name if is_own else f"--{name.replace('_', '-')} of its worker"
+
+
+def _timed_out(run: Run, code: str, limit: str, to_raise: str) -> Ending:
     failure = TaskFailure(
         code=code,
         message=(
-            f"the {limit} passed without an answer; raise {code} or give the agent less"
-            " to do"
+            f"the {limit} passed without an answer; raise {to_raise} or give the agent"
+            " less to do"
         ),
         attempt=run.task.attempt,
     )
@@ -73,7 +80,7 @@ def _soft_limit_without_answer(run: Run) -> Ending:
         code="soft_time_limit",
         message=(
             f"the soft time limit of {run.task.soft_time_limit_seconds} s passed and"
-            " the agent gave no answer; raise soft_time_limit"
+            f" the agent gave no answer; raise {_limit(run, 'soft_time_limit')}"
         ),
         attempt=run.task.attempt,
     )

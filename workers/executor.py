@@ -69,7 +69,7 @@ class Executor:
         run = Run(
             self._limits.bound(claim.task),
             lease=claim.lease,
-            recorded_limit_seconds=claim.task.time_limit_seconds,
+            recorded=claim.task,
             deadline_left_seconds=claim.deadline_left_seconds,
         )
         earlier = self.runs.get(run.key)

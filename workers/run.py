@@ -62,17 +62,17 @@ class Run:
         task: Task,
         *,
         lease: Lease | None = None,
-        recorded_limit_seconds: float | None = None,
+        recorded: Task | None = None,
         deadline_left_seconds: float | None = None,
         agent_stop_seconds: float = AGENT_STOP_SECONDS,
     ) -> None:
         self._deadline_left_seconds = (
             math.inf if deadline_left_seconds is None else deadline_left_seconds
         )
-        self._recorded_limit_seconds = recorded_limit_seconds
-        """The hard limit by which others end it; that of its task may be shorter."""
         self._agent_stop_seconds = agent_stop_seconds
         self.task = task
+        self.recorded = recorded or task
+        """As others see it; the limits that it has here may be shorter."""
         self.lease = lease
         self.interrupt_reason: Interrupt | None = None
         self.started = monotonic()
@@ -150,7 +150,7 @@ class Run:
         """
         if self._has_left:
             return False
-        hard, now = self._recorded_limit_seconds, self.running_seconds()
+        hard, now = self.recorded.time_limit_seconds, self.running_seconds()
         left = math.inf if hard is None else hard - self.task.running_seconds
         return min(left, self._deadline_left_seconds) < now
 
