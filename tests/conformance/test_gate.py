@@ -217,6 +217,12 @@ async def test_a_refusal_closes_the_gate_for_everyone_as_long_as_asked(gate: Gat
     await until_entered(gate, "2", FREE)
 
 
+async def test_a_wait_of_more_than_a_day_is_one_of_a_day(gate: Gate):
+    asked = Departure(outcome=CallOutcome.REFUSED, wait_seconds=1.7e12)
+    await gate.report("g", asked)
+    assert 86_390 < (await waits(gate, "1", FREE)).seconds <= 86_400
+
+
 @pytest.mark.parametrize("named", [None, 0.0])
 async def test_a_refusal_without_a_wait_closes_it_for_longer_each_time(
     gate: Gate, named: float | None
