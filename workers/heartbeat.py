@@ -219,10 +219,11 @@ class Heartbeat:
         requests = await store.wait_cancel_requests(
             self._executor.worker, wait_seconds=CONTROL_WAIT_SECONDS
         )
-        for tenant, task_id in requests:
-            run = self._executor.runs.get((tenant, task_id))
-            if run is not None and run.lease is not None:
-                self._interrupt(run.lease, Interrupt.CANCEL)
+        with suppress(RuntimeError):
+            for tenant, task_id in requests:
+                self._runs_loop.call_soon_threadsafe(
+                    self._executor.cancel, tenant, task_id
+                )
 
     def _run_of(self, task: asyncio.Task[Any]) -> Run | None:
         runs = [*self._executor.runs.values()]
