@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from socket import AF_INET, AF_UNIX, socket
@@ -36,6 +36,7 @@ UP_LAYER = "celeriac up"
 _ANSWER_SECONDS = 0.5
 
 ABSENT: Final = object()
+_NULL: Final = "null"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,18 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _spelt_as(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Give names that the file has too its capitals, which no variable can tell."""
+    capitals = {key.lower(): key for key in file}
+    spelt: dict[str, Any] = {}
+    for key, value in values.items():
+        name = key if key in file else capitals.get(key, key)
+        below = file.get(name)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        spelt[name] = _spelt_as(value, below) if both else value
+    return spelt
+
+
 class _NamedValues(EnvSettingsSource):
     """The environment's rules, applied to names from any place."""
 
@@ -116,17 +129,23 @@ def read_layers(
     problems: list[str] = []
     layers = [Layer("arguments", overrides)]
     doubts: list[str] = []
+    try:
+        file_layers = _from_file(path)
+    except SettingsFileError as exc:
+        problems.append(str(exc))
+        file_layers = []
+    in_file = file_layers[0].values if file_layers else {}
     for name, names in (
         ("environment", os.environ),
         (".env", _dotenv(problems, doubts)),
         ("secrets directory", _secrets(problems)),
     ):
-        layers += _from_names(settings, name, names, problems)
+        layers += [
+            replace(layer, values=_spelt_as(layer.values, in_file))
+            for layer in _from_names(settings, name, names, problems)
+        ]
         doubts += doubtful_names(settings, names)
-    try:
-        layers += _from_file(path)
-    except SettingsFileError as exc:
-        problems.append(str(exc))
+    layers += file_layers
     layers += _from_up()
     return Origin(tuple(layers), tuple(doubts)), problems
 
@@ -145,7 +164,8 @@ def _from_names(
     for variable, value in names.items():
         place = WELL_KNOWN.get(variable.lower())
         if place and value:
-            yield Layer(f"{name} ({variable})", {place[0]: {place[1]: value}})
+            plain = None if value == _NULL else value
+            yield Layer(f"{name} ({variable})", {place[0]: {place[1]: plain}})
 
 
 def _not_json(

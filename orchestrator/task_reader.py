@@ -306,8 +306,10 @@ class TaskReader:
                 f"{text}: no live worker serves agent {task.agent_name!r};"
                 " start one with `celery -A workers worker`"
             )
-        reason = f" ({task.pending_reason})" if task.pending_reason else ""
-        return f"{text}{reason}; workers are busy, wait again or start more"
+        if task.pending_reason:
+            return f"{text} ({task.pending_reason}); wait again or cancel it"
+        turn = "earlier turns of its conversation or " if task.conversation_id else ""
+        return f"{text}; {turn}busy workers come first, wait again or start more"
 
     async def _events(
         self, task_id: str, after: int, tenant: str | None, patience: Patience

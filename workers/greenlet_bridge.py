@@ -78,14 +78,15 @@ def _make_calls() -> None:
     current = getcurrent()
     while current.call is not None:
         call, current.call = current.call, None
-        current.outcome = _outcome_of(call)
+        current.outcome = outcome_of(call)
         del call
         if current.refusal is not None:
             return
         current.parent.switch(ENDED)
 
 
-def _outcome_of(call: partial[Any]) -> Any:
+def outcome_of(call: partial[Any]) -> Any:
+    """Make a call in a greenlet; each has a frame of this function."""
     if len(call.args) == _ARGUMENTS_OF_A_TASK and not call.keywords:
         # Python takes no more of the stack, which a waiting greenlet keeps.
         one, two, three, four, five, six = call.args

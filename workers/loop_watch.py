@@ -11,10 +11,12 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from workers.greenlet_bridge import outcome_of
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,17 @@ LOOK_SECONDS = 0.25
 LOOK_CLOSER_SECONDS = 0.1
 """Between two looks at one that is late."""
 BLOCKED_SECONDS = 0.5
-"""Spent by one task without a pause, it blocks; below it is work."""
+"""Spent by one task or call without a pause, it blocks; below it is work."""
+_BEGINNINGS: Final = (asyncio.Handle._run.__code__, outcome_of.__code__)
+"""Each call that the loop makes, or a greenlet on it, has a frame of one of these."""
+_BLOCKED: Final = "event loop is blocked: no other run of this process goes on; "
+_BY_A_TASK: Final = (
+    _BLOCKED + "make the tool a plain function, which runs in a thread, or await in it"
+)
+_BY_NO_TASK: Final = (
+    _BLOCKED + "a receiver of Celery's signals, or what else the loop calls, is to"
+    " give such work to a thread"
+)
 
 
 class Culprit(NamedTuple):
@@ -41,7 +53,7 @@ class LoopHealth(NamedTuple):
     lag_seconds: float
     """The longest that a callback waited for its turn, since the last report."""
     blocked: int
-    """How often one task blocked the loop, since the start."""
+    """How often one task or call blocked the loop, since the start."""
 
 
 class LoopWatch:
@@ -99,16 +111,18 @@ class LoopWatch:
     async def _look_closer(self, answered: threading.Event, asked_at: float) -> None:
         """Watch a late loop until it answers; who keeps it is told of."""
         keeper: object = None
+        frames: list[FrameType] = []
         since, told = monotonic(), False
         while not answered.is_set():
-            task = asyncio.current_task(self._watched)
-            # No task runs a receiver of Celery's signals: its frame stands still.
-            now = task or self._frame()
+            task, stack = asyncio.current_task(self._watched), self._stack()
+            # No task runs a receiver of Celery's signals: it is known by its call.
+            now = task or (stack[0] if stack else None)
             if now is not keeper:
-                keeper, since, told = now, monotonic(), False
+                keeper, frames, since, told = now, stack, monotonic(), False
+            frames = _still_there(frames, stack) or stack
             if now is not None and not told and monotonic() - since > BLOCKED_SECONDS:
                 told = True
-                self._tell(task, monotonic() - asked_at)
+                self._tell(task, monotonic() - asked_at, frames)
             await asyncio.sleep(LOOK_CLOSER_SECONDS)
         if told:
             logger.warning(
@@ -116,28 +130,50 @@ class LoopWatch:
                 extra={"seconds": round(self._answered_at - asked_at, 2)},
             )
 
-    def _tell(self, task: asyncio.Task[Any] | None, seconds: float) -> None:
+    def _tell(
+        self,
+        task: asyncio.Task[Any] | None,
+        seconds: float,
+        frames: Sequence[FrameType],
+    ) -> None:
         self._blocked += 1
         culprit = self._whose(task) if task else None
         name = task.get_name() if task else "no task"
         logger.warning(
-            "event loop is blocked: no other run of this process goes on; make the"
-            " tool a plain function, which runs in a thread, or await in it",
+            _BY_A_TASK if task else _BY_NO_TASK,
             extra={
                 "task_id": culprit.task_id if culprit else None,
                 "agent": culprit.agent if culprit else None,
                 "step": culprit.step if culprit else name,
-                "at": self._where(),
+                "at": _place(frames[-1]) if frames else None,
                 "seconds": round(seconds, 2),
             },
         )
 
-    def _frame(self) -> FrameType | None:
-        """Return what the loop's thread stands in."""
-        return sys._current_frames().get(self._thread_id or 0)
+    def _stack(self) -> list[FrameType]:
+        """Return the frames of the call that the loop's thread is in, its own last.
 
-    def _where(self) -> str | None:
-        frame = self._frame()
-        if frame is None:
-            return None
-        return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        There are none between two calls, as of an idle loop.
+        """
+        stack: list[FrameType] = []
+        frame = sys._current_frames().get(self._thread_id or 0)
+        while frame is not None:
+            stack.append(frame)
+            if frame.f_code in _BEGINNINGS:
+                return stack[::-1]
+            frame = frame.f_back
+        return []
+
+
+def _still_there(before: list[FrameType], now: list[FrameType]) -> list[FrameType]:
+    """Return what has stood on the stack meanwhile: what it called may have changed."""
+    same = 0
+    for earlier, later in zip(before, now, strict=False):
+        if earlier is not later:
+            break
+        same += 1
+    return now[:same]
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

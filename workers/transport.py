@@ -88,8 +88,14 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         super().ack(delivery_tag)
 
     def can_consume(self) -> bool:
-        """Tell whether a slot is free, or what a pending pop brings is to go back."""
-        return self.credit() > 0 or not self.channel.may_take()
+        """Tell whether a slot is free, or what a pending pop brings is to go back.
+
+        Without either nothing is expected: what comes is the end of a connection that
+        idled for long, which kombu closes and opens again once a slot is free.
+        """
+        if self.credit() > 0:
+            return True
+        return bool(self.channel._in_poll) and not self.channel.may_take()
 
 
 class Channel(stock.Channel):  # type: ignore[misc]
@@ -169,7 +175,10 @@ class Channel(stock.Channel):  # type: ignore[misc]
         prefetch_count: int = 0,
         apply_global: bool = False,
     ) -> None:
-        """Set the number of slots."""
+        """Note Celery's prefetch count, which tells the slots where no option does.
+
+        The pending pop is ended when it could bring more than that.
+        """
         fewer = prefetch_count < self.qos.prefetch_count
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
         if fewer:

@@ -71,10 +71,7 @@ def list_command(
             ),
         )
         if page.next_cursor:
-            click.echo(
-                f"more: celeriac conversations list --cursor {page.next_cursor}",
-                err=True,
-            )
+            click.echo(f"more: the same with --cursor {page.next_cursor}", err=True)
 
     _with_service(tenant, listing)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from decimal import Decimal
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, SecretStr
+from pydantic_core import to_jsonable_python
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.duration import format_seconds
@@ -52,6 +51,5 @@ def _shown(path: str, value: object, settings: Settings) -> str:
         value = value.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
     if isinstance(value, float):  # every float among the settings is a duration
         return format_seconds(value)
-    if isinstance(value, (Decimal, Path)):
-        return str(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    plain = to_jsonable_python(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

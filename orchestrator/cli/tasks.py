@@ -63,7 +63,7 @@ async def _tasks(task_filter: TaskFilter, *, as_json: bool, **page: Any) -> None
         (_row(task) for task in found.tasks),
     )
     if found.next_cursor:
-        click.echo(f"more: celeriac tasks --cursor {found.next_cursor}", err=True)
+        click.echo(f"more: the same with --cursor {found.next_cursor}", err=True)
 
 
 def _row(task: Task) -> tuple[object, ...]:

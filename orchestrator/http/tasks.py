@@ -178,8 +178,9 @@ async def wait_for_task(
     ] = 30,
 ) -> TaskBody:
     """Wait for a task's end, at most `timeout` seconds; return it as it then stands."""
+    seconds = min(timeout, limits_of(request).max_wait)
     task = await wait_for_end(
-        celeriac, task_id, tenant=caller.tenant, seconds=timeout, request=request
+        celeriac, task_id, tenant=caller.tenant, seconds=seconds, request=request
     )
     return TaskBody.of(task)
 

@@ -7,8 +7,12 @@
 
 local function count_slots(worker, sign)
   local slots, queues = string.match(redis.call('HGET', KEYS[4], worker) or '', '^(%d+)(.*)$')
-  for queue in string.gmatch(queues or '', '%S+') do
-    if redis.call('HINCRBY', KEYS[5], queue, sign * tonumber(slots)) <= 0 then
+  local change = sign * (tonumber(slots) or 0)
+  if change == 0 then
+    return -- taken away it would be -0, which Redis takes for no integer
+  end
+  for queue in string.gmatch(queues, '%S+') do
+    if redis.call('HINCRBY', KEYS[5], queue, change) <= 0 then
       redis.call('HDEL', KEYS[5], queue)
     end
   end

@@ -6,9 +6,11 @@
 
 local entry = redis.call('HGET', KEYS[3], ARGV[1])
 local slots, queues = string.match(entry or '', '^(%d+)(.*)$')
-for queue in string.gmatch(queues or '', '%S+') do
-  if redis.call('HINCRBY', KEYS[4], queue, -tonumber(slots)) <= 0 then
-    redis.call('HDEL', KEYS[4], queue)
+if (tonumber(slots) or 0) > 0 then -- to Redis, -0 is no integer
+  for queue in string.gmatch(queues, '%S+') do
+    if redis.call('HINCRBY', KEYS[4], queue, -tonumber(slots)) <= 0 then
+      redis.call('HDEL', KEYS[4], queue)
+    end
   end
 end
 redis.call('DEL', KEYS[1])

@@ -82,3 +82,30 @@ async def test_an_unknown_agent_is_none(stores: Stores) -> None:
     assert await stores.directory.find("a") is None
     assert await stores.directory.agents() == ()
     assert await stores.directory.workers() == ()
+
+
+async def test_a_worker_that_had_no_slot_left_is_announced_again_and_withdrawn(
+    stores: Stores,
+) -> None:
+    none_left = worker("a").model_copy(update={"slots": 0})
+    await stores.directory.announce(none_left, ttl_seconds=30)
+    await stores.directory.announce(worker("a"), ttl_seconds=30)
+    (live,) = await stores.directory.workers()
+    assert live.slots == worker("a").slots
+    await stores.directory.announce(none_left, ttl_seconds=30)
+    await stores.directory.withdraw(none_left.id)
+    assert await stores.directory.workers() == ()
+
+
+async def test_a_worker_that_ended_without_a_slot_keeps_no_other_from_the_directory(
+    stores: Stores,
+) -> None:
+    ended = worker("a", worker_id="ended").model_copy(update={"slots": 0})
+    await stores.directory.announce(ended, ttl_seconds=0.02)
+
+    async def gone() -> bool:
+        return await stores.directory.workers() == ()
+
+    await until(gone)
+    await stores.directory.announce(worker("b"), ttl_seconds=30)
+    assert [agent.name for agent in await stores.directory.agents()] == ["a", "b"]

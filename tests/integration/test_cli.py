@@ -97,6 +97,12 @@ def test_without_a_worker_submit_warns_accepts_and_times_out(celeriac: Run) -> N
     assert celeriac("watch", "task-none")[0] == 2
     _, out, _ = celeriac("submit", "assistant", "x", "--detach", "--json")
     assert json.loads(out)["status"] == "pending"
+    celeriac("submit", "assistant", "y", "--detach")
+    filtered = ("tasks", "--status", "pending", "--limit", "1")
+    _, first, err = celeriac(*filtered)
+    told = err.removeprefix("more: the same with ").split()
+    _, second, err = celeriac(*filtered, *told)
+    assert (len({first, second}), err) == (2, "")
 
 
 def test_a_warning_is_told_once(stand: Stand) -> None:

@@ -231,6 +231,23 @@ def test_what_may_not_be_taken_is_left_to_others(
         assert len(taken) == 1
 
 
+def test_an_idle_connection_that_is_closed_without_a_slot_is_opened_again(
+    clean_redis_url: str, client: redis.Redis
+) -> None:
+    slots = [1]
+    taken: list[TaskMessage] = []
+    with consuming(clean_redis_url, taken.append, slots=lambda: slots[0]) as channel:
+        drain(channel)
+        slots[0] = 0
+        push(client, "came to the pending pop")
+        drain(channel)
+        assert client.client_kill_filter(_id=str(channel._client_id)) == 1
+        drain(channel)
+        slots[0] = 1
+        drain(channel)
+        assert len(taken) == 1
+
+
 def test_fewer_slots_end_a_pop_that_could_take_too_many(
     clean_redis_url: str, client: redis.Redis
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from redis import Redis
 
 from orchestrator import AsyncOrchestrator, TaskFailed
 from orchestrator.celery_settings import RUN_TASK, celery_settings
@@ -104,6 +105,46 @@ async def test_a_worker_takes_as_much_as_remote_control_has_made_of_its_slots(
 
             await asyncio.to_thread(change)
     app.close()
+
+
+async def test_a_worker_without_slots_outlives_the_end_of_its_idle_connection(
+    stand: Stand,
+) -> None:
+    """A proxy ends such connections, or a Redis with a `timeout`."""
+    app = Celery("client", set_as_current=False)
+    app.conf.update(celery_settings(stand.settings()))
+
+    def lose_it_while_there_are_none(client: Redis) -> None:
+        def pops() -> list[str]:
+            answers = client.client_list()
+            return [each["id"] for each in answers if is_waiting_pop(each)]
+
+        wait_until(lambda: len(pops()) == 1, 20)
+        (pop,) = pops()
+        while not app.control.broadcast("pool_shrink", {"n": SLOTS}, reply=True):
+            pass  # the worker does not listen yet
+        client.client_unblock(int(pop))
+        assert client.client_kill_filter(_id=pop) == 1
+        while not app.control.ping():
+            pass  # it has read what comes on its connections before it reads more
+        app.control.broadcast("pool_grow", {"n": SLOTS}, reply=True)
+        wait_until(lambda: len(pops()) == 1, 20)
+
+    async with Double() as double:
+        stand.llm_url = double.url
+        worker = await asyncio.to_thread(stand.start_worker, slots=SLOTS)
+        with Redis.from_url(stand.redis_url) as client:
+            await asyncio.to_thread(lose_it_while_there_are_none, client)
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            task = await celeriac.submit("assistant", {"prompt": "Hello"})
+            await task.result(timeout=30)
+    app.close()
+    assert "lost" not in worker.text()
+    assert "heartbeat missed" not in worker.text()
+
+
+def is_waiting_pop(client: dict[str, str]) -> bool:
+    return client["cmd"] == "blmpop" and "b" in client["flags"]
 
 
 async def test_as_many_begin_as_a_rate_limit_allows(stand: Stand) -> None:

@@ -37,6 +37,7 @@ from orchestrator.errors import (
 )
 from orchestrator.settings import load_settings
 from orchestrator.task import Task, TaskFailure, TaskStatus
+from tests.unit.orchestrator.settings_files import write
 
 COMMANDS = celeriac.list_commands(click.Context(celeriac))
 
@@ -172,6 +173,23 @@ def test_shown_settings_hold_no_secret_and_name_their_source(
     assert rows["llm.headers.X-Key"].value == "(set)"
     assert rows["services.agent_manager.task_timeout"][1:] == ("5m", "default")
     assert json.loads(rows["agents.researcher"].value)["kind"] == "researcher"
+
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("page", ["http", "llm-endpoint", "run-control"])
+def test_settings_as_the_documents_give_them_can_be_shown(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text().replace("sha256:…", f"sha256:{'0' * 64}")
+    blocks = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
+    settings = [each for each in blocks if not each.startswith("- ")]
+    assert settings
+    for block in settings:
+        shown = {
+            row.path: row.value for row in setting_rows(load_settings(write(block)))
+        }
+        ends_at = shown.get("http.keys.reporting.expires_at")
+        assert ends_at in (None, "2027-01-01T00:00:00Z")
 
 
 def test_config_writes_json_and_a_schema(capsys: pytest.CaptureFixture[str]) -> None:

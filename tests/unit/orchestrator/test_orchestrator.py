@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -13,6 +14,7 @@ import pytest
 
 from conversations.conversation import ConversationConfig
 from orchestrator import AsyncOrchestrator, task_reader
+from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.errors import (
     InvalidInput,
     StoreUnavailable,
@@ -65,14 +67,17 @@ class AwayStore(InMemoryTaskStore):
 
 
 def orchestrator(
-    store: InMemoryTaskStore, *, queue: DeafQueue | None = None
+    store: InMemoryTaskStore,
+    *,
+    queue: DeafQueue | None = None,
+    directory: InMemoryAgentDirectory | None = None,
 ) -> AsyncOrchestrator:
     return AsyncOrchestrator(
         Settings(),
         parts=OrchestratorParts(
             store=store,
             queue=queue or DeafQueue(),
-            directory=InMemoryAgentDirectory(),
+            directory=directory or InMemoryAgentDirectory(),
             conversations=None,
             conversation_config=ConversationConfig(),
             agents={},
@@ -203,6 +208,26 @@ async def test_a_wait_for_a_task_that_is_not_due_names_its_start() -> None:
         handle = await celeriac.submit("nobody", {}, not_before=later)
         with pytest.raises(WaitTimeout, match=r"its not_before is 20.*wait until then"):
             await handle.result(timeout=0)
+
+
+async def test_a_wait_says_what_a_task_waits_for_although_workers_are_there() -> None:
+    directory = InMemoryAgentDirectory()
+    worker = WorkerInfo(
+        id="h:1:1", hostname="h", pid=1, agents=(AgentConfig(name="a"),), slots=1
+    )
+    await directory.announce(worker, ttl_seconds=60)
+
+    store = InMemoryTaskStore()
+    async with orchestrator(store, directory=directory) as celeriac:
+        first = Task(agent_name="a")
+        for task, told in (
+            (first, "s; busy workers come first, wait"),
+            (Task(agent_name="a", after=[first.id]), "other tasks); wait again or"),
+            (Task(agent_name="a", conversation_id="c"), "; earlier turns of its conv"),
+        ):
+            await store.create([task])
+            with pytest.raises(WaitTimeout, match=re.escape(told)):
+                await celeriac.result(task.id, timeout=0)
 
 
 async def test_a_wait_tells_of_the_events_meanwhile() -> None:

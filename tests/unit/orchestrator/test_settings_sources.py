@@ -57,10 +57,25 @@ def test_empty_variables_set_nothing_and_null_sets_null(
     monkeypatch.setenv("REDIS_URL", "")
     monkeypatch.setenv("CELERIAC_LLM__MODEL", "")
     monkeypatch.setenv("CELERIAC_SERVICES__CONVERSATIONS__TTL", "null")
+    monkeypatch.setenv("OPENAI_API_KEY", "null")
     write("services: {conversations: {ttl: 1h}}")
     settings = load_settings()
     assert settings.services.conversations.ttl is None
+    assert settings.llm.api_key is None
     assert settings.source_of("storage.redis_url") == "default"
+
+
+def test_a_variable_means_the_name_that_the_file_has_whatever_its_capitals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write("llm: {endpoints: {vLLM: {base_url: 'https://host/v1'}}}\nagents: {Desk: }")
+    monkeypatch.setenv("CELERIAC_LLM__ENDPOINTS__VLLM__API_KEY", "sk-1")
+    monkeypatch.setenv("CELERIAC_AGENTS__DESK__MODEL", "m")
+    settings = load_settings()
+    assert list(settings.llm.endpoints) == ["vLLM"]
+    assert settings.llm.endpoints["vLLM"].api_key is not None
+    assert settings.source_of("llm.endpoints.vLLM.api_key") == "environment"
+    assert [agent.model for agent in settings.agents.values()] == ["m"]
 
 
 def test_lists_and_mappings_are_json_in_variables(

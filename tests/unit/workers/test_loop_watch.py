@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic
 
 import pytest
 
 from orchestrator.loop_thread import LoopThread
+from workers.greenlet_bridge import GreenletLoop
 from workers.loop_watch import (
     BLOCKED_SECONDS,
     LOOK_CLOSER_SECONDS,
@@ -25,6 +30,23 @@ def watched() -> Iterator[LoopThread]:
     loop = LoopThread("watched")
     yield loop
     loop.close()
+
+
+@pytest.fixture
+def greenlets() -> Iterator[GreenletLoop]:
+    loop = GreenletLoop("watched")
+    yield loop
+    loop.close()
+
+
+def calling(
+    loop: GreenletLoop, function: Callable[..., object], *given: object
+) -> None:
+    """Call in a greenlet, which is the same one for each call that has ended."""
+    call = partial(function, *given)
+    body = loop.greenlets.calling(call, contextvars.copy_context())
+    body.switch()
+    loop.greenlets.take_back(body)
 
 
 class Blocking:
@@ -96,6 +118,41 @@ async def test_code_that_no_task_runs_is_named_by_its_line(
     assert "wait" in told.at  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("place", ["callback", "greenlet"])
+async def test_code_that_computes_through_calls_is_named_by_who_makes_them(
+    greenlets: GreenletLoop, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    """Its innermost function is another one at each look."""
+    enough = threading.Event()
+
+    def part(number: int) -> str:
+        return json.dumps([number] * 100)
+
+    def receiver() -> None:
+        give_up_at = monotonic() + PATIENCE_SECONDS
+        while not enough.is_set() and monotonic() < give_up_at:
+            part(3)
+
+    def in_greenlet() -> None:
+        calling(greenlets, receiver)
+
+    watch = LoopWatch(greenlets.loop, whose=lambda _: None)
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    called = receiver if place == "callback" else in_greenlet
+    greenlets.loop.call_soon_threadsafe(called)
+    with caplog.at_level(logging.WARNING):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not caplog.records:
+                await asyncio.sleep(0.05)
+    enough.set()
+    watching.cancel()
+    (told,) = caplog.records
+    assert told.at.endswith(" in receiver")  # type: ignore[attr-defined]
+    assert "a receiver of Celery's signals" in told.getMessage()
+    assert "tool" not in told.getMessage()
+
+
 async def test_a_busy_loop_is_late_but_nobody_is_blamed(
     watched: LoopThread, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,14 +173,40 @@ async def test_a_busy_loop_is_late_but_nobody_is_blamed(
     for _ in range(8):
         watched.loop.call_soon_threadsafe(busy_without_a_task)
     tasks = [asyncio.run_coroutine_threadsafe(busy(), watched.loop) for _ in range(8)]
-    lags: list[float] = []
     with caplog.at_level(logging.WARNING):
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(lags) < 3 or max(lags) == 0:
-                await asyncio.sleep(0.3)
-                lags.append(watch.report().lag_seconds)
+        await has_been_late(watch)
     enough.set()
     watching.cancel()
     for task in tasks:
         task.result(PATIENCE_SECONDS)
     assert not caplog.records
+
+
+async def test_a_greenlet_that_makes_many_short_calls_is_not_blamed(
+    greenlets: GreenletLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    enough = threading.Event()
+
+    def busy() -> None:
+        for _ in range(150):
+            calling(greenlets, threading.Event().wait, 0.02)
+        if not enough.is_set():
+            greenlets.loop.call_soon(busy)
+
+    watch = LoopWatch(greenlets.loop, whose=lambda _: None)
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    greenlets.loop.call_soon_threadsafe(busy)
+    with caplog.at_level(logging.WARNING):
+        await has_been_late(watch, seconds=2 * BLOCKED_SECONDS)
+    enough.set()
+    watching.cancel()
+    assert not caplog.records
+
+
+async def has_been_late(watch: LoopWatch, *, seconds: float = 0.0) -> None:
+    lags: list[float] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(lags) < 3 or max(lags) <= seconds:
+            await asyncio.sleep(0.3)
+            lags.append(watch.report().lag_seconds)

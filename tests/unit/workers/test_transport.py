@@ -125,8 +125,14 @@ def test_the_slots_that_are_told_go_before_what_celery_has_counted(
 
 
 def test_without_any_slot_a_pending_pop_is_read_so_that_it_goes_back() -> None:
-    assert qos(4, slots=0).credit() == 0
-    assert qos(4, slots=0).can_consume()
+    none = qos(4, slots=0)
+    none.channel._in_poll = object()
+    assert none.credit() == 0
+    assert none.can_consume()
+
+
+def test_without_any_slot_and_pop_what_comes_is_no_message() -> None:
+    assert not qos(4, slots=0).can_consume()
 
 
 def test_replies_to_remote_control_take_no_slot() -> None:

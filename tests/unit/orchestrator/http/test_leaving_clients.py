@@ -32,6 +32,13 @@ async def test_a_task_that_nobody_can_come_back_for_is_cancelled(
         assert task.status is status
 
 
+async def test_no_wait_is_longer_than_the_operator_allows() -> None:
+    async with asyncio.timeout(20), serving(http={"max_wait": "0.1s"}) as served:
+        task = await served.orchestrator.submit("researcher", {"query": "x"})
+        answer = await served.client.get(f"/tasks/{task.id}/wait?timeout=60")
+        assert answer.json()["status"] == "pending"
+
+
 async def leave(
     served: Served, path: str, body: dict[str, object], headers: dict[str, str]
 ) -> object:
