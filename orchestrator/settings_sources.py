@@ -102,8 +102,10 @@ def _spelt_as(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, A
     for key, value in values.items():
         name = key if key in file else capitals.get(key, key)
         below = file.get(name)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        spelt[name] = _spelt_as(value, below) if both else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            spelt[name] = _spelt_as(value, below)
+        else:
+            spelt[name] = value
     return spelt
 
 
