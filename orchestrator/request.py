@@ -139,6 +139,17 @@ class SubmitRequest(BaseModel):
             )
         return given
 
+    @field_validator("not_before", mode="before")
+    @classmethod
+    def _is_no_count(cls, given: object) -> object:
+        """Refuse `20300131`, which would be read as seconds since 1970: at once."""
+        if isinstance(given, str) and given.replace(".", "").isdigit():
+            raise ValueError(
+                f"digits alone ({len(given)}) are no instant; write it as"
+                " 2030-01-31T08:00:00Z"
+            )
+        return given
+
     @field_validator("not_before")
     @classmethod
     def _within_reach(cls, instant: datetime | None) -> datetime | None:

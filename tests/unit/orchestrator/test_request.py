@@ -149,6 +149,13 @@ def test_a_start_within_reach_is_taken() -> None:
     assert parse_request({"agent": "a", "not_before": start}).not_before == start
 
 
+@pytest.mark.parametrize("start", ["20300131", "1900000000.5"])
+def test_a_start_of_digits_alone_is_refused(start: str) -> None:
+    """A date without its hyphens is none: as seconds since 1970 it would be past."""
+    with pytest.raises(InvalidInput, match=r"^not_before: digits alone .* are no inst"):
+        parse_request({"agent": "a", "not_before": start})
+
+
 def test_integers_that_json_readers_take_are_stored_as_they_are() -> None:
     assert parse_request({"agent": "a", "input": {"x": 2**1022}}).input["x"] == 2**1022
 

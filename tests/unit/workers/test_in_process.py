@@ -12,6 +12,7 @@ from orchestrator.settings import Settings
 from orchestrator.task import TaskStatus
 from workers.agent_manager import LocalAgentManager
 from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.heartbeat import Heartbeat
 from workers.in_process import open_orchestrator
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.tools.registry import ToolRegistry
@@ -59,7 +60,11 @@ async def test_no_more_run_at_once_than_there_are_slots() -> None:
         await tasks[2].result(timeout=10)
 
 
-async def test_one_that_is_given_up_before_it_is_open_leaves_no_thread() -> None:
+async def test_one_that_is_given_up_before_it_is_open_leaves_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    announced = threading.Event()
+    monkeypatch.setattr(Heartbeat, "wait_announced", lambda *_: announced.wait(10))
     manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
     before = threading.enumerate()
     opening = asyncio.create_task(
@@ -67,6 +72,7 @@ async def test_one_that_is_given_up_before_it_is_open_leaves_no_thread() -> None
     )
     await asyncio.sleep(0)  # its heartbeat has begun, and is waited for
     opening.cancel()
+    announced.set()
     with pytest.raises(asyncio.CancelledError):
         await opening
     left = {each.name for each in threading.enumerate() if each not in before}
