@@ -214,6 +214,37 @@ async def test_a_limit_ends_the_record_of_a_run_that_keeps_its_loop(limit: str) 
     assert word == "lease_lost"
 
 
+async def test_a_cancel_ends_the_record_of_a_run_that_keeps_its_loop() -> None:
+    store = InMemoryTaskStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((other, _),) = await start("patient")
+        ((task_id, run),) = await start("blocker")
+        while not (await store.get("default", task_id)).attempt:
+            await asyncio.sleep(0.01)
+        await store.cancel("default", task_id)
+        while not (await store.get("default", task_id)).status.is_terminal:
+            assert not run.done()
+            await asyncio.sleep(0.01)
+        ended, word = await store.get("default", task_id), (await run).word
+        assert (await store.get("default", other)).status is TaskStatus.RUNNING
+    assert ended.status is TaskStatus.CANCELLED
+    assert word == "lease_lost"
+
+
+async def test_a_cancelled_run_whose_answer_waits_for_the_store_keeps_its_lease() -> (
+    None
+):
+    """Another run keeps the loop meanwhile."""
+    store = SlowToEndStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((task_id, run),) = await start("answerer")
+        await asyncio.to_thread(store.is_ending.wait, DEADLINE_SECONDS)
+        await store.cancel("default", task_id)
+        await start("blocker")
+        word = (await run).word
+    assert word == "completed"
+
+
 async def test_a_worker_ends_by_its_own_limit_what_its_loop_kept_waiting() -> None:
     """The record knows nothing of that limit: whoever took it would run it again."""
     store, limits = InMemoryTaskStore(), ExecutorLimits(time_limit_seconds=0.2)
