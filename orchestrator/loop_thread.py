@@ -40,6 +40,7 @@ class LoopThread:
     def __init__(self, name: str = "celeriac-loop") -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._is_closing = False
         self._thread = _LoopsThread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -83,7 +84,7 @@ class LoopThread:
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(
             STOP_SECONDS + 1
         )
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(STOP_SECONDS)
 
     def abandon(self, last: Coroutine[Any, Any, object]) -> None:
@@ -94,7 +95,7 @@ class LoopThread:
                 await last
             finally:
                 await _cancel_all()
-                self._loop.call_soon(self._loop.stop)
+                self._loop.call_soon(self._stop)
 
         leaving = leave()
         try:
@@ -102,6 +103,10 @@ class LoopThread:
         except RuntimeError:  # closed meanwhile
             leaving.close()
             last.close()
+
+    def _stop(self) -> None:
+        self._is_closing = True
+        self._loop.stop()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -113,16 +118,18 @@ class LoopThread:
             self._loop.close()
 
     def _served(self) -> bool:
-        """Run the loop; tell whether it was stopped and not left by an exception.
+        """Run the loop; tell whether it was stopped from here.
 
-        asyncio lets SystemExit and KeyboardInterrupt of one task stop the whole loop.
+        asyncio lets any task stop the whole loop, SystemExit and KeyboardInterrupt too.
         """
         try:
             self._loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
             logger.exception("code on the event loop tried to end the process")
             return False
-        return True
+        if not self._is_closing:
+            logger.error("code on the event loop tried to stop it")
+        return self._is_closing
 
 
 class _Call(Generic[T]):
