@@ -67,8 +67,11 @@ class MemoryWebhooks:
                 later = timedelta(seconds=again_after_seconds)
                 ledger.webhooks[key] = ledger.now + later
             if entry is not None:
+                task = entry.task
                 entry.set(
-                    webhook_attempts=entry.task.webhook_attempts + 1,
+                    webhook_attempts=task.webhook_attempts + 1,
                     webhook_error=error,
-                    webhook_delivered_at=None if error else ledger.now,
+                    webhook_delivered_at=(
+                        task.webhook_delivered_at if error else ledger.now
+                    ),
                 )

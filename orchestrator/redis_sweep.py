@@ -39,6 +39,12 @@ _READ_AT_ONCE: Final = 50
 """Of the records of ended tasks; each may hold an input of a megabyte."""
 _FORGOTTEN_BY: Final = ("spec", "status", "attempt", "created_ms")
 """What tells the listings of a task; its result may be the largest part of a record."""
+_FORGETTING_WORKERS: Final = ScriptCall(
+    "forget_workers",
+    (redis_keys.WORKERS, redis_keys.WORKER_SLOTS, redis_keys.SLOTS),
+    (),
+)
+"""Before the lines are refilled, whose window hangs on the live slots."""
 
 
 class TaskCall(Protocol):
@@ -107,6 +113,7 @@ class RedisSweep:
             self._call("ring", *redis_keys.split_member(member), [LAPSED_NOTE])
             for member in due
         ]
+        calls.append(_FORGETTING_WORKERS)
         calls.append(self._call("refill", NOBODY, NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]
         calls.append(self._call("history", NOBODY, NOBODY, seen))

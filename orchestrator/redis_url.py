@@ -7,13 +7,11 @@ Celeriac keeps redis-py's form; `for_kombu` is the one place that translates.
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _SHOWN = ("db", "virtual_host")
 """What of a query may be shown; anything else could be a password."""
-_KOMBU_NAMES = {"username": "userid", "password": "password"}
-"""Options of redis-py that kombu takes as well, besides those of TLS."""
 
 
 def check_redis_url(url: str) -> str:
@@ -70,8 +68,9 @@ def for_kombu(url: str) -> str:
     """Return a checked URL as Celery and kombu want it; other brokers' unchanged.
 
     kombu fails on options that are redis-py's own, such as `socket_timeout`: they are
-    left out, since Celery's settings say what they would. Without an option of TLS it
-    checks no certificate, which redis-py does.
+    left out, since Celery's settings say what they would. It takes a login only where
+    it stands before the host. Without an option of TLS it checks no certificate, which
+    redis-py does.
     """
     return ";".join(map(_of_kombu, servers_in(url)))
 
@@ -82,18 +81,25 @@ def _of_kombu(url: str) -> str:
         return url
     options = dict(parse_qsl(parts.query))
     db = options.pop("db", None)
-    kept = {
-        _KOMBU_NAMES.get(name, name): value
-        for name, value in options.items()
-        if name in _KOMBU_NAMES or name.startswith("ssl_")
-    }
+    kept = {name: options[name] for name in options if name.startswith("ssl_")}
+    netloc = _with_login(parts, options)
     if parts.scheme == "unix":
         kept |= {} if db is None else {"virtual_host": db}
-        return _join("redis+socket", parts.netloc, parts.path, urlencode(kept))
+        return _join("redis+socket", netloc, parts.path, urlencode(kept))
     if parts.scheme == "rediss":
         kept.setdefault("ssl_cert_reqs", "required")
     path = parts.path if db is None else f"/{db}"
-    return _join(parts.scheme, parts.netloc, path, urlencode(kept))
+    return _join(parts.scheme, netloc, path, urlencode(kept))
+
+
+def _with_login(parts: SplitResult, options: dict[str, str]) -> str:
+    """The host, with what redis-py logs in with before it."""
+    user = parts.username or quote(options.get("username", ""), safe="")
+    password = parts.password or quote(options.get("password", ""), safe="")
+    host = parts.netloc.rpartition("@")[2]
+    if not password:
+        return f"{user}@{host}" if user else host
+    return f"{user}:{password}@{host}"
 
 
 def _of_redis_py(netloc: str, path: str, query: str) -> str:

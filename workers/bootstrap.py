@@ -210,6 +210,7 @@ class WorkerProcessHolder:
         self._lock = threading.RLock()  # a signal may close within `current`
         self._process: WorkerProcess | None = None
         self._pid = 0
+        self._is_draining = False
         self._drain_pipe: DrainPipe | None = None
 
     def current(self) -> WorkerProcess:
@@ -228,12 +229,18 @@ class WorkerProcessHolder:
             asyncio.run(_cancel_from_parent(tenant, task_id))
 
     def slots(self) -> int:
-        """Return how many tasks Celery may take, none while they would wait long."""
+        """Return how many tasks Celery may take.
+
+        None while they would wait long, and none that a worker which ends would have to
+        give back: the message goes to another one instead.
+        """
         process = self._process
         is_late = (
             process is not None and self._pid == os.getpid() and not process.is_on_time
         )
-        return 0 if is_late else slots_of_worker(self.worker)
+        if is_late or self._is_draining:
+            return 0
+        return slots_of_worker(self.worker)
 
     def expect_children(self) -> None:
         """Prepare for the fork of processes that run agents."""
@@ -247,6 +254,7 @@ class WorkerProcessHolder:
 
     def drain(self) -> None:
         """Drain this process, if it runs agents, and its children."""
+        self._is_draining = True
         if self._drain_pipe is not None:
             self._drain_pipe.announce()
         if self._process is not None and self._pid == os.getpid():

@@ -21,10 +21,11 @@ class RateLimitedConsumer(Consumer):  # type: ignore[misc] # untyped
     def _limit_task(self, request: Any, bucket: Any, tokens: int) -> None:
         """Have a task wait for its turn; who waits first has set a timer for all.
 
-        Celery sets one for each. Where more than ten are due at once, kombu's hub calls
-        ten and then sleeps for a second (`Hub.fire_timers`).
+        Celery sets one for each, and they go on after a lost connection, when those
+        that waited are gone. Where more than ten are due at once, kombu's hub calls ten
+        and then sleeps for a second (`Hub.fire_timers`).
         """
-        if bucket.contents:
+        if getattr(bucket, "has_timer", False):
             bucket.add((request, tokens))
         else:
             super()._limit_task(request, bucket, tokens)
@@ -38,6 +39,8 @@ class RateLimitedConsumer(Consumer):  # type: ignore[misc] # untyped
                 again = (AGAIN_SECONDS, self._schedule_bucket_request, (bucket,))
                 self.timer.call_after(*again)
             raise
+        finally:
+            bucket.has_timer = bool(bucket.contents)
 
     def reset_rate_limits(self) -> None:
         """Let what waited for its turn wait by the new limits, if there are any."""

@@ -87,6 +87,23 @@ class QoS(virtual.QoS):  # type: ignore[misc]
             message.raw = b""
         super().ack(delivery_tag)
 
+    def restore_unacked(self) -> list[object]:
+        """Return what is in hand, with one call for each list.
+
+        While it waits for a silent Redis, a worker hears no signal and no command.
+        """
+        self._flush()
+        by_key: dict[str, list[bytes]] = {}
+        for message in self._delivered.values():
+            if isinstance(message, TaskMessage):
+                by_key.setdefault(message.key, []).append(message.raw)
+            else:
+                self.channel._restore(message)
+        self._delivered.clear()
+        for key, batch in by_key.items():
+            self.channel.push_back(key, batch)
+        return []
+
     def can_consume(self) -> bool:
         """Tell whether a slot is free, or what a pending pop brings is to go back.
 
@@ -222,7 +239,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._queue_cycle.rotate(queue)
         wanted = self._tasks_wanted.get(queue)
         if self._is_to_go_back(queue, is_task=wanted is not None):
-            self._push_back(key, batch)
+            self.push_back(key, batch)
             return True
         failure: BaseException | None = None
         for raw in batch:
@@ -353,11 +370,11 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         if isinstance(message, TaskMessage):
-            self._push_back(message.key, [message.raw], last=leftmost)
+            self.push_back(message.key, [message.raw], last=leftmost)
         else:
             virtual.Channel._restore(self, message)
 
-    def _push_back(
+    def push_back(
         self, key: str, batch: Sequence[bytes], *, last: bool = False
     ) -> None:
         """Return messages to their queue; if Redis cannot, the store rings again."""

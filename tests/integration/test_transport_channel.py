@@ -100,7 +100,10 @@ def test_what_was_taken_and_not_acknowledged_goes_back_in_its_order(
         taken[1].ack()
         # A run holds its message to its end, and needs no text of it.
         assert [bool(message.raw) for message in taken] == [True, False, True, True]
+        client.config_resetstat()
     assert queued(client) == ["a", "c", "d", "e"]
+    # A Redis that is silent is waited for once, not once for each message.
+    assert client.info("commandstats")["cmdstat_rpush"]["calls"] == 1
 
 
 def test_a_rejected_message_may_be_queued_again_behind_the_others(

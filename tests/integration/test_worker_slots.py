@@ -107,6 +107,29 @@ async def test_a_worker_takes_as_much_as_remote_control_has_made_of_its_slots(
     app.close()
 
 
+@pytest.mark.parametrize("pool", [None, "threads"])
+async def test_what_comes_as_a_worker_ends_is_left_to_another(
+    stand: Stand, pool: str | None
+) -> None:
+    """It is still in Redis' line for a message, and the first there."""
+    chosen = ("--pool", pool) if pool else ()
+    async with Double() as double:
+        stand.llm_url = double.url
+        for _ in range(2):
+            await asyncio.to_thread(stand.start_worker, *chosen, slots=SLOTS)
+        async with AsyncOrchestrator(stand.settings()) as celeriac:
+            ask = partial(celeriac.submit, "assistant", {"prompt": "Hello"})
+            first = await ask()
+            await first.result(timeout=20)
+            (waits,) = (each for each in stand.workers if first.id not in each.text())
+            waits.signal(signal.SIGTERM)
+            second = await ask()
+            await second.result(timeout=20)
+            assert (await asyncio.to_thread(waits.wait)) == 0
+            assert second.id not in waits.text()
+            assert (await celeriac.get(second.id)).attempt == 1
+
+
 async def test_a_worker_without_slots_outlives_the_end_of_its_idle_connection(
     stand: Stand,
 ) -> None:

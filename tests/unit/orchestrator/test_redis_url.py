@@ -24,10 +24,11 @@ from orchestrator.redis_url import check_redis_url, for_kombu, redact
             "rediss://h/1?ssl_cert_reqs=none",
         ),
         (
-            "redis://h/1?username=u&password=p",
-            "redis://h/1?username=u&password=p",
-            "redis://h/1?userid=u&password=p",
+            "redis://h/1?username=u&password=p%40s",
+            "redis://h/1?username=u&password=p%40s",
+            "redis://u:p%40s@h/1",
         ),
+        ("redis://u@h?password=p", "redis://u@h?password=p", "redis://u:p@h"),
         (
             "rediss://h?ssl_ca_certs=/ca",
             "rediss://h?ssl_ca_certs=/ca",
@@ -37,6 +38,11 @@ from orchestrator.redis_url import check_redis_url, for_kombu, redact
         (
             "unix://:p@/a/b?db=2",
             "unix://:p@/a/b?db=2",
+            "redis+socket://:p@/a/b?virtual_host=2",
+        ),
+        (
+            "unix:///a/b?db=2&password=p",
+            "unix:///a/b?db=2&password=p",
             "redis+socket://:p@/a/b?virtual_host=2",
         ),
         (
@@ -62,6 +68,22 @@ def test_both_clients_read_the_same_database(url: str) -> None:
     checked = check_redis_url(url)
     ours = Redis.from_url(checked).connection_pool.connection_kwargs["db"]
     assert Connection(for_kombu(checked)).virtual_host == str(ours) == "2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u%3A:p%40s%2F%23@h:1/0",
+        "redis://h:1/0?username=u%3A&password=p%40s%2F%23",
+        "redis://u%3A@h:1/0?password=p%40s%2F%23",
+    ],
+)
+def test_both_clients_log_in_with_the_same_words(url: str) -> None:
+    checked = check_redis_url(url)
+    ours = Redis.from_url(checked).connection_pool.connection_kwargs
+    theirs = Connection(for_kombu(checked))
+    assert theirs.userid == ours["username"] == "u:"
+    assert theirs.password == ours["password"] == "p@s/#"  # noqa: S105
 
 
 def test_each_server_of_several_is_written_for_kombu() -> None:

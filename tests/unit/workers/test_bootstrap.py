@@ -77,6 +77,8 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     holder.worker = _worker("prefork", slots=2, most=30)
     assert holder._facts()["slots"]() == 1
     assert holder.slots() == 30
+    holder.drain()
+    assert holder.slots() == 0
 
 
 def test_the_queues_that_are_announced_follow_those_that_are_taken_from() -> None:

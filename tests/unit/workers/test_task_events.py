@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from workers.task_events import TaskEvents
+from workers.task_events import MOST_UNSENT, TaskEvents
 
 
 class Producer:
@@ -18,8 +18,13 @@ class Producer:
         self.channel = SimpleNamespace(nobody_listens=False)
         self.published: list[Any] = []
         self.insists = False
+        self.is_refused = False
+        self.tries = 0
 
     def publish(self, event: Any, *, retry: bool, **_: Any) -> None:
+        self.tries += 1
+        if self.is_refused:
+            raise ConnectionError
         self.published.append(event)
         self.insists = self.insists or retry
 
@@ -77,3 +82,19 @@ def test_a_heartbeat_does_not_wait_for_a_broker_that_is_silent(
     dispatcher(producer).send("worker-heartbeat", retry=True)  # as Celery does
     assert len(producer.published) == 1
     assert not producer.insists
+
+
+def test_what_cannot_be_sent_costs_no_more_the_more_there_is(
+    producer: Producer,
+) -> None:
+    events = dispatcher(producer)
+    producer.is_refused = True
+    for number in range(2 * MOST_UNSENT):
+        events.send("task-started", uuid=str(number))
+    producer.tries = 0
+    events.flush()
+    assert producer.tries == 1
+    producer.is_refused = False
+    events.flush()
+    sent = sorted(int(event["uuid"]) for event in producer.published)
+    assert sent == list(range(MOST_UNSENT, 2 * MOST_UNSENT))
