@@ -270,7 +270,8 @@ def _note(gate: _Gate, departure: Departure, now: float) -> None:
     if outcome is CallOutcome.REFUSED and not wait:
         wait = gate.refused(now)
     if wait:
-        gate.cool_until = max(gate.cool_until, now + min(wait, LONGEST_WAIT_SECONDS))
+        wait = min(wait, LONGEST_WAIT_SECONDS)
+        gate.cool_until = max(gate.cool_until, now + wait)
     if outcome is CallOutcome.UNAVAILABLE:
         gate.failures += 1
         gate.probe_at = now + PROBE_SECONDS
