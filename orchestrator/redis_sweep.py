@@ -5,6 +5,7 @@ Any number of processes may sweep; each script looks again before it changes any
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +31,8 @@ from orchestrator.redis_task_scripts import NOBODY
 from orchestrator.store import SweepReport
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import LAPSED_NOTE, milliseconds, task_from_fields
+
+logger = logging.getLogger(__name__)
 
 _SWEPT_SECONDS: Final = 60
 """The write only proves that Redis takes writes; its time says when."""
@@ -117,10 +120,15 @@ class RedisSweep:
         calls.append(self._call("refill", NOBODY, NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]
         calls.append(self._call("history", NOBODY, NOBODY, seen))
-        *answered, history = await self._scripts.run_each(calls)
+        *answered, refilled, history = await self._scripts.run_each(calls)
         if history is not None:
             self._history = history[2], int(history[3])
         answers = [answer for answer in answered if answer is not None]
+        if refilled is not None:
+            *answer, problem = refilled
+            answers.append(answer)
+            if problem:
+                logger.error("queue not swept", extra={"error": problem})
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
