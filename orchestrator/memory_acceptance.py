@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from conversations.errors import ConversationBusy, ConversationNotFound
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_entry import Entry
+from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Creation, Doorbell
@@ -25,6 +26,7 @@ class _Accepted:
 
     task_id: str
     request: str
+    at: datetime
 
 
 class MemoryAcceptance:
@@ -46,6 +48,8 @@ class MemoryAcceptance:
         self._kept = timedelta(seconds=idempotency_ttl_seconds)
         self._by_key: dict[tuple[str, str], _Accepted] = {}
         self._by_request: dict[tuple[str, str], str] = {}
+        self._shared: defaultdict[TaskKey, list[str]] = defaultdict(list)
+        """The keys of requests that were given another one's task, by that task."""
 
     def accept(self, task: Task) -> Creation | Exception:
         """Accept a task, find the earlier one, or say why not."""
@@ -87,7 +91,9 @@ class MemoryAcceptance:
         if key is None or used is None or entry is None:
             return None
         ended_at = entry.task.finished_at
-        if ended_at is not None and ended_at + self._kept <= self._ledger.now:
+        if ended_at is not None and (
+            max(ended_at, used.at) + self._kept <= self._ledger.now
+        ):
             return None
         if used.request != request_hash(task):
             return IdempotencyConflict(key, task_id=entry.task.id)
@@ -100,6 +106,9 @@ class MemoryAcceptance:
         entry = self._ledger.entries.get((task.tenant, task_id)) if task_id else None
         if entry is None or not self._shareable(entry.task, task.cache_ttl_seconds):
             return None
+        if task.idempotency_key is not None:
+            self._keep_key(task, entry.task.id)
+            self._shared[entry.key].append(task.idempotency_key)
         return _creation(entry, created=False)
 
     def _shareable(self, task: Task, cache_ttl_seconds: float) -> bool:
@@ -129,20 +138,24 @@ class MemoryAcceptance:
         return ConversationBusy(conversation_id) if busy else None
 
     def _remember(self, task: Task) -> None:
-        if task.idempotency_key is not None:
-            self._by_key[task.tenant, task.idempotency_key] = _Accepted(
-                task.id, request_hash(task)
-            )
+        self._keep_key(task, task.id)
         if task.cache_ttl_seconds is not None:
             self._by_request[task.tenant, cache_hash(task)] = task.id
+
+    def _keep_key(self, task: Task, leads_to: str) -> None:
+        if task.idempotency_key is not None:
+            self._by_key[task.tenant, task.idempotency_key] = _Accepted(
+                leads_to, request_hash(task), self._ledger.now
+            )
 
     def forget(self, task: Task) -> None:
         """Drop what was remembered of a task that is gone, and of those it took in."""
         for each in (task, *self._turns.forget(task)):
-            key = each.tenant, each.idempotency_key or ""
-            used = self._by_key.get(key)
-            if used is not None and used.task_id == each.id:
-                del self._by_key[key]
+            own = each.idempotency_key or ""
+            for name in (own, *self._shared.pop((each.tenant, each.id), ())):
+                used = self._by_key.get((each.tenant, name))
+                if used is not None and used.task_id == each.id:
+                    del self._by_key[each.tenant, name]
         if task.cache_ttl_seconds is not None:
             request = task.tenant, cache_hash(task)
             if self._by_request.get(request) == task.id:
