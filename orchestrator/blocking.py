@@ -14,6 +14,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
 from warnings import warn
@@ -27,7 +29,7 @@ from orchestrator.errors import LoopWouldBlock, OrchestratorClosed
 from orchestrator.events import TaskEvent
 from orchestrator.gate_report import GateReport
 from orchestrator.journal import Action, Step
-from orchestrator.loop_thread import LoopThread, is_in_loops_coroutine
+from orchestrator.loop_thread import LoopClosed, LoopThread, is_in_loops_coroutine
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitOptions, SubmitRequest, Then
@@ -261,7 +263,12 @@ class Orchestrator:
         if is_in_loops_coroutine():
             coroutine.close()
             raise LoopWouldBlock
-        return self._loop.await_(coroutine)
+        try:
+            return self._loop.await_(coroutine)
+        except (CancelledError, LoopClosed):
+            if self._loop.is_alive:
+                raise
+            raise OrchestratorClosed from None  # meanwhile, by another thread
 
     def _iterate(self, events: AsyncIterator[TaskEvent]) -> Iterator[TaskEvent]:
         try:
@@ -269,7 +276,8 @@ class Orchestrator:
                 yield event
         finally:
             if self._loop.is_alive:
-                self._loop.await_(_close(events))
+                with suppress(CancelledError, LoopClosed):
+                    self._loop.await_(_close(events))
 
 
 class TaskHandle:

@@ -71,6 +71,20 @@ class ApiKeySettings(Section):
         return self
 
 
+def plain_http(url: str) -> str:
+    """Return an http(s) address without a slash at its end.
+
+    Raises:
+        ValueError: it is none, or holds more than an address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http(s) URL; write it like https://host:5555")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no login and no query; give the address alone")
+    return url.rstrip("/")
+
+
 class HttpSettings(Section):
     """The HTTP service."""
 
@@ -112,14 +126,19 @@ class HttpSettings(Section):
     @field_validator("public_url", "flower_url")
     @classmethod
     def _is_plain_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("not an http(s) URL; write it like https://host:5555")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("must hold no login and no query; give the address alone")
-        return url.rstrip("/")
+        return None if url is None else plain_http(url)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            scheme, mark, host = origin.partition("://")
+            if origin != "*" and not (scheme and mark and host and "/" not in host):
+                raise ValueError(
+                    f"{origin[:64]!r} is no origin, which no browser would send; write"
+                    " scheme, host and port alone, such as https://app.example"
+                )
+        return origins
 
     @property
     def page_url(self) -> str:

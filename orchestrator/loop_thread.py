@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
 
@@ -34,11 +34,19 @@ def is_in_loops_coroutine() -> bool:
     return is_there and asyncio.current_task() is not None
 
 
+class LoopClosed(RuntimeError):
+    """The loop takes no call any more."""
+
+
 class LoopThread:
     """An event loop on a daemon thread."""
 
     def __init__(self, name: str = "celeriac-loop") -> None:
         self._pid = os.getpid()
+        self._takes_calls = True
+        # Whoever begins a call holds it, so that `close` finds each call on the loop:
+        # one behind its last turn would never end. A signal's handler may call too.
+        self._beginning = threading.RLock()
         self._loop = asyncio.new_event_loop()
         self._thread = _LoopsThread(target=self._serve, name=name, daemon=True)
         self._thread.start()
@@ -51,7 +59,8 @@ class LoopThread:
     @property
     def is_alive(self) -> bool:
         """False once closed, and in a child forked from the process that made it."""
-        return self._pid == os.getpid() and self._thread.is_alive()
+        is_ours = self._pid == os.getpid()
+        return is_ours and self._takes_calls and self._thread.is_alive()
 
     def await_(
         self, coroutine: Coroutine[Any, Any, T], *, timeout: float | None = None
@@ -63,8 +72,11 @@ class LoopThread:
 
         Raises:
             TimeoutError: it did not end within `timeout` seconds and was cancelled.
+            LoopClosed: the loop was closed before.
+            CancelledError: it was closed meanwhile.
         """
-        call = _Call(coroutine, self._loop)
+        call = _Call(coroutine)
+        self._begin(call.start, coroutine)
         has_ended = False
         try:
             has_ended = call.wait(-1 if timeout is None else timeout)
@@ -76,10 +88,22 @@ class LoopThread:
             raise TimeoutError
         return call.result()
 
+    def _begin(
+        self, start: Callable[[], object], coroutine: Coroutine[Any, Any, object]
+    ) -> None:
+        with self._beginning:
+            if self._takes_calls:
+                self._loop.call_soon_threadsafe(start)
+                return
+        coroutine.close()
+        raise LoopClosed("the event loop is closed; make a new one")
+
     def close(self) -> None:
-        """Cancel what runs, stop the loop and join its thread."""
+        """Take no more calls, cancel what runs, stop the loop and join its thread."""
         if not self.is_alive:
             return
+        with self._beginning:
+            self._takes_calls = False
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(
             STOP_SECONDS + 1
         )
@@ -96,6 +120,8 @@ class LoopThread:
                 await _cancel_all()
                 self._loop.call_soon(self._loop.stop)
 
+        with self._beginning:
+            self._takes_calls = False
         leaving = leave()
         try:
             asyncio.run_coroutine_threadsafe(leaving, self._loop)
@@ -131,14 +157,11 @@ class _Call(Generic[T]):
     A future of `concurrent.futures` costs as much as the way to the thread and back.
     """
 
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
         self._task: asyncio.Task[T] | None = None
         self._running = threading.Lock()
         self._running.acquire()
-        loop.call_soon_threadsafe(self._start)
 
     def wait(self, seconds: float) -> bool:
         """Block until it has ended, not only been asked to; -1 waits for ever."""
@@ -157,7 +180,8 @@ class _Call(Generic[T]):
         if self._task is not None:
             self._task.cancel()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Run it; on the loop."""
         self._task = asyncio.get_running_loop().create_task(self._coroutine)
         self._task.add_done_callback(lambda _: self._running.release())
 

@@ -164,7 +164,8 @@ class MemoryLedger:
             if first is not None and not first.task.status.is_terminal
         }
         for first in open_.values():
-            first.followers.append(entry.key)
+            if entry.key not in first.followers:  # by a deleted task of its id
+                first.followers.append(entry.key)
         entry.held = len(open_)
         if entry.held:
             entry.set(pending_reason="waits for the end of other tasks")

@@ -23,7 +23,8 @@ class RedisFigures(RedisTaskScripts):
     async def counters(self, tenant: str) -> Counters:
         with store_errors(self._address):
             fields = await self._client.hgetall(redis_keys.metrics(tenant))
-        return Counters({field: int(amount) for field, amount in fields.items()})
+        counts = {field: _whole(amount) for field, amount in fields.items()}
+        return Counters({field: n for field, n in counts.items() if n is not None})
 
     async def unfinished(self, tenant: str) -> int:
         statuses = [status for status in TaskStatus if not status.is_terminal]
@@ -72,7 +73,7 @@ class RedisFigures(RedisTaskScripts):
                 name,
                 rung=sizes[3 * place],
                 in_line=sizes[3 * place + 1] + sizes[3 * place + 2],
-                slots=int(slots.get(name, 0)),
+                slots=_whole(slots.get(name, "0")) or 0,
             )
             for place, name in enumerate(names)
         )
@@ -81,6 +82,14 @@ class RedisFigures(RedisTaskScripts):
     async def probe(self) -> None:
         with store_errors(self._address):
             await self._client.set(redis_keys.SWEPT, "1", ex=_PROBE_SECONDS)
+
+
+def _whole(text: str) -> int | None:
+    """A number as Redis counts; None of what something else has written."""
+    try:
+        return int(text)
+    except UNREADABLE:
+        return None
 
 
 def _read(answer: Any) -> tuple[str, float] | None:

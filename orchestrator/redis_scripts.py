@@ -76,9 +76,9 @@ def read_script(name: str) -> str:
 
 
 def script_alone(name: str) -> str:
-    """Return a script that needs nothing but what basics.lua gives it."""
+    """Return a script that needs nothing but what basics.lua and slots.lua give it."""
     text = read_script(name)
-    return pruned(read_script("basics"), text) + text
+    return pruned(read_script("basics") + read_script("slots"), text) + text
 
 
 class Texts(Mapping[str, str]):

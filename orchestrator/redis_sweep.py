@@ -5,6 +5,7 @@ Any number of processes may sweep; each script looks again before it changes any
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ from orchestrator.store import SweepReport
 from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import LAPSED_NOTE, milliseconds, task_from_fields
 
+logger = logging.getLogger(__name__)
+
 _SWEPT_SECONDS: Final = 60
 """The write only proves that Redis takes writes; its time says when."""
 
@@ -39,6 +42,12 @@ _READ_AT_ONCE: Final = 50
 """Of the records of ended tasks; each may hold an input of a megabyte."""
 _FORGOTTEN_BY: Final = ("spec", "status", "attempt", "created_ms")
 """What tells the listings of a task; its result may be the largest part of a record."""
+_FORGETTING_WORKERS: Final = ScriptCall(
+    "forget_workers",
+    (redis_keys.WORKERS, redis_keys.WORKER_SLOTS, redis_keys.SLOTS),
+    (),
+)
+"""Before the lines are refilled, whose window hangs on the live slots."""
 
 
 class TaskCall(Protocol):
@@ -107,13 +116,19 @@ class RedisSweep:
             self._call("ring", *redis_keys.split_member(member), [LAPSED_NOTE])
             for member in due
         ]
+        calls.append(_FORGETTING_WORKERS)
         calls.append(self._call("refill", NOBODY, NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]
         calls.append(self._call("history", NOBODY, NOBODY, seen))
-        *answered, history = await self._scripts.run_each(calls)
+        *answered, refilled, history = await self._scripts.run_each(calls)
         if history is not None:
             self._history = history[2], int(history[3])
         answers = [answer for answer in answered if answer is not None]
+        if refilled is not None:
+            *answer, problem = refilled
+            answers.append(answer)
+            if problem:
+                logger.error("queue not swept", extra={"error": problem})
         outcomes = Counter(outcome for outcome, _ in answers)
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),

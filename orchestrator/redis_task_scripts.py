@@ -55,7 +55,13 @@ _TASK_SCRIPTS: Final = (
     "finish_plain",
 )
 
-UNGUARDED: Final = ("overdue", "forget", "drop_deltas", "due_schedules")
+UNGUARDED: Final = (
+    "overdue",
+    "forget",
+    "forget_workers",
+    "drop_deltas",
+    "due_schedules",
+)
 """Scripts that only read or free memory."""
 _SHARED: Final = (
     "gathering",

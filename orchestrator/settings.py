@@ -30,7 +30,7 @@ from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
-from orchestrator.http_settings import HttpSettings
+from orchestrator.http_settings import HttpSettings, plain_http
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
 from orchestrator.services_settings import ServicesSettings
@@ -79,6 +79,11 @@ class WebhookSettings(Section):
     """Longest duration of one delivery."""
     max_attempts: Count = Field(default=10, ge=1, le=1000)
     """Deliveries tried, first 5 s apart, at most an hour."""
+
+    @field_validator("allowed")
+    @classmethod
+    def _are_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(plain_http, urls))
 
     @field_validator("secret")
     @classmethod

@@ -3,17 +3,19 @@
 -- nothing by itself.
 
 -- Registers the task with those of `ids` that have not ended, or whose message is part of
--- a run that has not; returns with how many.
+-- a run that has not; returns with how many. One of its id that was deleted may still be
+-- registered there.
 local function hold_until_ended(ids)
-  local held = 0
+  local held, holding = 0, {}
   for _, id in ipairs(ids) do
     local status = redis.call('HGET', RECORDS .. id, 'status')
     local run = not status and redis.call('GET', RECORDS .. id .. ':joined')
     if run then
       id, status = run, redis.call('HGET', RECORDS .. run, 'status')
     end
-    if status and next(TRANSITIONS[status]) then
-      held = held + redis.call('SADD', RECORDS .. id .. ':then', TASK_ID)
+    if status and next(TRANSITIONS[status]) and not holding[id] then
+      redis.call('SADD', RECORDS .. id .. ':then', TASK_ID)
+      held, holding[id] = held + 1, true
     end
   end
   return held

@@ -16,6 +16,7 @@
 
 local STATE, PERMITS, WAITING, SEEN, PLACES, WINDOW
 local GATE_KEEP = 86400000
+local UNSEEN_AT_ONCE = 100
 
 -- Turns to a gate: what follows reads and changes that one.
 local function at_gate(key)
@@ -46,6 +47,17 @@ local function count_window(part_ms)
     end
   end
   return requests, tokens, oldest
+end
+
+-- Forgets waiters and places whose time is over, a hundred at a time; returns how many.
+local function forget_unseen()
+  local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', AT, 'LIMIT', 0, UNSEEN_AT_ONCE)
+  for _, gone in ipairs(late) do
+    redis.call('ZREM', SEEN, gone)
+    redis.call('ZREM', WAITING, gone)
+    redis.call('HDEL', PLACES, gone)
+  end
+  return #late
 end
 
 -- Where there are too many shares of tenants, forgets those that make no difference; if

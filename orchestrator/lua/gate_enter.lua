@@ -15,12 +15,7 @@ local function gate_enter(key, wish, tenant, TASK)
 
   local somebody = redis.call('EXISTS', SEEN) == 1
   if somebody then
-    local late = redis.call('ZRANGEBYSCORE', SEEN, '-inf', AT, 'LIMIT', 0, 100)
-    for _, gone in ipairs(late) do
-      redis.call('ZREM', SEEN, gone)
-      redis.call('ZREM', WAITING, gone)
-      redis.call('HDEL', PLACES, gone)
-    end
+    forget_unseen()
   end
 
   local facts = redis.call('HMGET', STATE, 'v', SHARE, 'cool_ms', 'failures', 'probe_ms',

@@ -6,6 +6,9 @@
 
 at_gate(KEYS[1])
 redis.call('ZREMRANGEBYSCORE', PERMITS, '-inf', AT)
+repeat
+  local gone = forget_unseen()
+until gone < UNSEEN_AT_ONCE
 local requests, tokens = count_window(tonumber(ARGV[1]))
 local reason, ms = closed(
   number('cool_ms'), number('failures'), number('probe_ms'))

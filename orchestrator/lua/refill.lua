@@ -3,7 +3,7 @@
 --
 -- KEYS  task.lua's (of no task)
 -- ARGV  task.lua's
--- Returns {'refilled', doorbells}.
+-- Returns {'refilled', doorbells, a queue that could not be looked at and why, or ''}.
 
 local CHECKED = 20
 
@@ -27,8 +27,8 @@ local function forget_stale(queue)
   set_flow(queue, 'checked', #found < 2 * CHECKED and 0 or first + kept)
 end
 
-local bells = {}
-for _, queue in ipairs(redis.call('SMEMBERS', FLEET .. 'queues')) do
+-- Looks at one queue; joins the doorbells of those that may run.
+local function sweep_queue(queue, bells)
   forget_stale(queue)
   join(bells, refill(queue))
   if redis.call('EXISTS', in_fleet('ready', queue), in_fleet('suspects', queue),
@@ -36,4 +36,13 @@ for _, queue in ipairs(redis.call('SMEMBERS', FLEET .. 'queues')) do
     redis.call('SREM', FLEET .. 'queues', queue)
   end
 end
-return {'refilled', bells}
+
+-- One whose keys hold something else keeps no other queue waiting.
+local bells, problem = {}, ''
+for _, queue in ipairs(redis.call('SMEMBERS', FLEET .. 'queues')) do
+  local is_swept, why = pcall(sweep_queue, queue, bells)
+  if not is_swept then
+    problem = queue .. ': ' .. (type(why) == 'table' and why.err or tostring(why))
+  end
+end
+return {'refilled', bells, problem}

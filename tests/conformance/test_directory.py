@@ -109,3 +109,18 @@ async def test_a_worker_that_ended_without_a_slot_keeps_no_other_from_the_direct
     await until(gone)
     await stores.directory.announce(worker("b"), ttl_seconds=30)
     assert [agent.name for agent in await stores.directory.agents()] == ["a", "b"]
+
+
+async def test_a_vanished_workers_slots_are_forgotten_when_no_other_comes(
+    stores: Stores,
+) -> None:
+    """The expectation of a submit divides by them."""
+    vanished = worker("a").model_copy(update={"slots": 8})
+    await stores.directory.announce(vanished, ttl_seconds=0.02)
+
+    async def gone() -> bool:
+        await stores.tasks.sweep()
+        return await stores.directory.worker_ids() == ()
+
+    await until(gone)
+    assert await stores.tasks.queues() == ()

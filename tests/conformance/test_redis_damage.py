@@ -231,6 +231,34 @@ async def test_what_cannot_be_counted_keeps_no_task_from_its_end(
     assert await client.zcard(redis_keys.LEASES) == 0
 
 
+async def test_a_counter_that_is_no_number_hides_none_of_the_others(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    await submitted(store)
+    await client.hset(redis_keys.metrics("default"), "dropped", "x")
+    await client.hset(redis_keys.SLOTS, "other", "x")
+    counters = await store.counters("default")
+    assert sum(counters.by_labels("tasks", 2).values()) == 1
+    assert [queue.name for queue in await store.queues()] == ["celeriac"]
+
+
+async def test_a_queue_that_is_damaged_keeps_no_other_from_being_swept(
+    client: Redis,
+) -> None:
+    names = [f"queue-{number}" for number in range(8)]
+    store = RedisTaskStore(client, dispatch_window=1)
+    for name in names:
+        for _ in range(2):
+            await submitted(store, queue=name)
+        await client.delete(redis_keys.rung(name))
+        assert await client.zcard(redis_keys.ready(name)) == 1
+    damaged = redis_keys.rung(names[0])
+    await client.delete(damaged)
+    await client.set(damaged, "foreign")
+    rung = {bell.queue for bell in (await store.sweep()).doorbells}
+    assert rung == set(names[1:])
+
+
 async def test_a_number_that_no_counter_holds_is_left_out(
     store: RedisTaskStore, client: Redis
 ) -> None:

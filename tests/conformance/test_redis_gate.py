@@ -23,6 +23,18 @@ async def test_who_is_let_in_only_after_it_has_withdrawn_is_not_in(
     assert (state.in_flight, state.waiting, state.requests) == (0, 0, 0)
 
 
+async def test_who_waited_and_never_came_back_is_not_told_of(client: Redis):
+    """Nobody enters any more, so nobody else forgets them."""
+    gate, seen = AskedGate(client), f"{redis_keys.gate('g')}:seen"
+    await entered(gate, "1")
+    many = 3 * 100
+    for number in range(many):
+        await gate.enter("g", ONE, caller(f"w{number}"))
+    assert (await gate.state("g", ONE)).waiting == many
+    await client.zadd(seen, dict.fromkeys(await client.zrange(seen, 0, -1), 1))
+    assert (await gate.state("g", ONE)).waiting == 0
+
+
 @pytest.mark.parametrize(("share", "kept"), [(0, 0), (5, 0), (6, 1)])
 async def test_a_gate_in_redis_remembers_no_more_shares_than_it_may(
     client: Redis, share: int, kept: int

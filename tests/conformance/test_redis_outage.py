@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from orchestrator import redis_keys
 from orchestrator.errors import StoreFull
 from orchestrator.journal import StepKind, StepStart
+from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_scripts import Begun, ScriptCall
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import (
@@ -21,7 +22,14 @@ from orchestrator.store import (
 )
 from orchestrator.store_limits import RESEND_SECONDS
 from orchestrator.task import Task, TaskStatus
-from tests.conformance.task_steps import AGENT, claim, submitted, sweep_until, try_claim
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    submitted,
+    sweep_until,
+    try_claim,
+    worker,
+)
 
 TINY = 0.02
 RENEWAL_SECONDS = 0.6
@@ -61,6 +69,18 @@ async def test_while_writes_are_refused_and_just_after_no_lease_is_taken_back(
         assert (await store.sweep()).recovered == 0
         task = await store.get(lease.tenant, lease.task_id)
         assert task.status is TaskStatus.RUNNING
+
+
+async def test_a_worker_is_withdrawn_from_a_full_redis(client: Redis) -> None:
+    directory = RedisAgentDirectory(client)
+    await directory.announce(worker("a"), ttl_seconds=30)
+    await client.config_set("maxmemory", 1)
+    try:
+        await directory.withdraw(worker("a").id)
+    finally:
+        await client.config_set("maxmemory", 0)
+    assert await directory.worker_ids() == ()
+    assert await client.hgetall(redis_keys.SLOTS) == {}
 
 
 async def test_what_a_redis_took_before_it_was_full_is_told(

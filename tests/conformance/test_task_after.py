@@ -57,6 +57,21 @@ async def test_nobody_waits_for_what_has_ended(stores: Stores) -> None:
     assert [bell.task_id for bell in joined.doorbells] == [joined.task.id]
 
 
+async def test_a_task_of_a_deleted_ones_id_waits_for_the_same_tasks_too(
+    stores: Stores,
+) -> None:
+    first, second = [await submitted(stores.tasks) for _ in range(2)]
+    again = Task(agent_name=AGENT, after=(first.id, second.id))
+    await stores.tasks.create([again])
+    await stores.tasks.cancel("default", again.id)
+    await stores.tasks.delete("default", again.id)
+    await stores.tasks.create([again])
+    assert await try_claim(stores.tasks, again) is RefusalReason.NOT_DUE
+    assert await end(stores, first) == []
+    assert await try_claim(stores.tasks, again) is RefusalReason.NOT_DUE
+    assert await end(stores, second) == [again.id]
+
+
 async def test_a_task_that_waits_can_be_cancelled_and_is_not_rung(
     stores: Stores,
 ) -> None:

@@ -105,6 +105,19 @@ async def test_a_delivery_that_succeeds_at_last_leaves_no_error(
     assert record.webhook_delivered_at is not None
 
 
+async def test_a_second_deliverer_that_fails_takes_no_delivery_back(
+    stores: Stores,
+) -> None:
+    task = await ended(stores)
+    await stores.tasks.settle_webhook("default", task.id, error=None)
+    delivered = await stores.tasks.get("default", task.id)
+    await stores.tasks.settle_webhook("default", task.id, error="refused")
+    found = await stores.tasks.get("default", task.id)
+    assert delivered.webhook_delivered_at is not None
+    assert found.webhook_delivered_at == delivered.webhook_delivered_at
+    assert found.webhook_error is None
+
+
 async def test_a_backlog_of_one_receiver_hides_nothing_of_the_others(
     stores: Stores,
 ) -> None:

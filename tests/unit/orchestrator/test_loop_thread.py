@@ -6,10 +6,11 @@ import asyncio
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import pytest
 
-from orchestrator.loop_thread import LoopThread
+from orchestrator.loop_thread import LoopClosed, LoopThread
 
 
 @pytest.fixture
@@ -58,6 +59,33 @@ def test_code_that_exits_does_not_take_the_loop_with_it(loop: LoopThread) -> Non
     with pytest.raises(SystemExit):
         loop.await_(leave())
     assert loop.await_(value()) == 7
+
+
+def test_whoever_calls_while_it_is_closed_is_answered() -> None:
+    """A call behind the loop's last turn would wait for ever."""
+
+    async def nothing() -> None: ...
+
+    def call(loop: LoopThread, ends: list[str]) -> None:
+        try:
+            while True:
+                loop.await_(nothing())
+        except (CancelledError, LoopClosed) as exc:
+            ends.append(type(exc).__name__)
+
+    for _ in range(100):
+        loop, ends = LoopThread("test"), list[str]()
+        loop.await_(nothing())
+        threads = [
+            threading.Thread(target=call, args=(loop, ends), daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        loop.close()
+        for thread in threads:
+            thread.join(5)
+        assert len(ends) == len(threads)
 
 
 def test_closing_cancels_what_runs_and_a_second_close_does_nothing() -> None:

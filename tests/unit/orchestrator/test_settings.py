@@ -120,6 +120,16 @@ def test_every_problem_is_told_at_once() -> None:
         ("agents: [a]", "agents: must be a mapping, not list"),
         ("agents: {a b: {}}", "agents.a b.name: must be 1 to 64 letters"),
         ("http: {keys: {a: {hash: clk_key}}}", "http.keys.a.hash: must be .*api-key"),
+        ("http: {cors_origins: ['https://a.example/']}", "'https://a.example/' is no"),
+        (
+            "http: {cors_origins: [a.example]}",
+            "http.cors_origins: 'a.example' is no or",
+        ),
+        (
+            "webhooks: {allowed: ['ftp://h/']}",
+            r"webhooks.allowed: not an http\(s\) URL",
+        ),
+        ("webhooks: {allowed: ['https://h/?token=t']}", "no login and no query"),
         ("llm: {base_url: 'ftp://host'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://[::1'}", r"llm.base_url: not an http\(s\) URL"),
         ("llm: {base_url: 'http://h/v1?key=k'}", "no login and no query"),

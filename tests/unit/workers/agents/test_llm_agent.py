@@ -302,6 +302,10 @@ async def test_parameters_override_the_configuration() -> None:
         ({"top_p": 7}, r"parameters\.top_p: .* \(got int\)"),
         ({"model": ["a"]}, r"parameters\.model: .* \(got list\)"),
         ({"max_output_tokens": 0}, r"parameters\.max_output_tokens: "),
+        (
+            {"max_output_tokens": 10**18},
+            r"parameters\.max_output_tokens: .* 2147483648",
+        ),
     ],
 )
 async def test_parameter_of_a_wrong_type_is_named(
