@@ -129,7 +129,8 @@ class Departure(NamedTuple):
     tokens: int | None = None
     """What it really took; None leaves what was counted."""
     wait_seconds: float | None = None
-    """How long the endpoint asks everyone to wait."""
+    """How long the endpoint asks everyone to wait; a refusal's 0 names no wait, or it
+    would be answered by the next call at once, without end."""
 
 
 @dataclass(frozen=True, kw_only=True)

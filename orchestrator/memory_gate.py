@@ -266,7 +266,7 @@ def _note(gate: _Gate, departure: Departure, now: float) -> None:
         gate.calm(None)
     elif outcome is not CallOutcome.UNKNOWN and gate.trouble_for(now) is None:
         gate.calm(now)
-    if outcome is CallOutcome.REFUSED and wait is None:
+    if outcome is CallOutcome.REFUSED and not wait:
         wait = gate.refused(now)
     if wait:
         gate.cool_until = max(gate.cool_until, now + wait)

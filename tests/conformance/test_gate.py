@@ -217,8 +217,11 @@ async def test_a_refusal_closes_the_gate_for_everyone_as_long_as_asked(gate: Gat
     await until_entered(gate, "2", FREE)
 
 
-async def test_a_refusal_without_a_wait_closes_it_for_longer_each_time(gate: Gate):
-    refused = Departure(outcome=CallOutcome.REFUSED)
+@pytest.mark.parametrize("named", [None, 0.0])
+async def test_a_refusal_without_a_wait_closes_it_for_longer_each_time(
+    gate: Gate, named: float | None
+):
+    refused = Departure(outcome=CallOutcome.REFUSED, wait_seconds=named)
     await gate.report("g", refused)
     first = await waits(gate, "1", FREE)
     assert 0 < first.seconds <= 1.0
