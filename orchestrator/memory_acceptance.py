@@ -74,6 +74,23 @@ class MemoryAcceptance:
                 return _creation(joined, created=False, bells=bells)
         return _creation(entry, created=True, bells=(*superseded, *bells))
 
+    def find_keyed(self, tenant: str, key: str) -> str | None:
+        """Return the id of the task that a key leads to."""
+        found = self._keyed(tenant, key)
+        return found[1].task.id if found else None
+
+    def _keyed(self, tenant: str, key: str) -> tuple[_Accepted, Entry] | None:
+        used = self._by_key.get((tenant, key))
+        entry = self._turns.addressee((tenant, used.task_id)) if used else None
+        if used is None or entry is None:
+            return None
+        ended_at = entry.task.finished_at
+        if ended_at is not None and (
+            max(ended_at, used.at) + self._kept <= self._ledger.now
+        ):
+            return None
+        return used, entry
+
     def _same_id(self, task: Task) -> Creation | Exception | None:
         own = self._ledger.entries.get((task.tenant, task.id))
         entry = self._turns.addressee((task.tenant, task.id))
@@ -86,15 +103,10 @@ class MemoryAcceptance:
 
     def _same_key(self, task: Task) -> Creation | Exception | None:
         key = task.idempotency_key
-        used = self._by_key.get((task.tenant, key)) if key else None
-        entry = self._turns.addressee((task.tenant, used.task_id)) if used else None
-        if key is None or used is None or entry is None:
+        found = self._keyed(task.tenant, key) if key else None
+        if key is None or found is None:
             return None
-        ended_at = entry.task.finished_at
-        if ended_at is not None and (
-            max(ended_at, used.at) + self._kept <= self._ledger.now
-        ):
-            return None
+        used, entry = found
         if used.request != request_hash(task):
             return IdempotencyConflict(key, task_id=entry.task.id)
         return self._repeated(entry)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.agent_config import WorkerInfo
@@ -35,6 +36,12 @@ logger = logging.getLogger(__name__)
 ANNOUNCE_SECONDS = 2.0
 ANNOUNCE_TTL_SECONDS = 10.0
 CONTROL_WAIT_SECONDS = 1.0
+EARLY_SECONDS = 2.0
+"""So long a cancel waits for its run: that was claimed, and its loop may be busy. Later
+the next renewal tells of it.
+"""
+EARLY_WAIT_SECONDS = 0.1
+"""Between two looks for such a run."""
 LATE_SECONDS = 1.0
 """A loop that stands still for so long ends no run whose time is over."""
 STOP_SECONDS = 5.0
@@ -88,6 +95,8 @@ class Heartbeat:
         self._times = times
         self._file = heartbeat_file
         self._watch = LoopWatch(runs_loop, whose=self._whose)
+        self._early: dict[tuple[str, str], float] = {}
+        """Cancels of runs that are not here yet, and until when they are waited for."""
         self._is_worth_telling = Seldom()  # several beats, each twice a second
         self._announced = threading.Event()
         self._stop = asyncio.Event()
@@ -216,13 +225,18 @@ class Heartbeat:
             self._file.write_text(str(os.getpid()))
 
     async def _take_cancels(self, store: TaskStore) -> None:
+        wait = EARLY_WAIT_SECONDS if self._early else CONTROL_WAIT_SECONDS
         requests = await store.wait_cancel_requests(
-            self._executor.worker, wait_seconds=CONTROL_WAIT_SECONDS
+            self._executor.worker, wait_seconds=wait
         )
-        for tenant, task_id in requests:
-            run = self._executor.runs.get((tenant, task_id))
+        until = monotonic() + EARLY_SECONDS
+        self._early |= dict.fromkeys(requests, until)
+        for key, until in [*self._early.items()]:
+            run = self._executor.runs.get(key)
             if run is not None and run.lease is not None:
                 self._interrupt(run.lease, Interrupt.CANCEL)
+            if run is not None or until < monotonic():
+                del self._early[key]
 
     def _run_of(self, task: asyncio.Task[Any]) -> Run | None:
         runs = [*self._executor.runs.values()]

@@ -100,3 +100,10 @@ async def test_a_key_that_was_lent_goes_with_its_task_and_with_its_time(
     await until(is_over)
     await stores.tasks.delete("default", first.id)
     assert (await submit(stores.tasks, input={}, idempotency_key="l")).created
+
+
+async def test_a_key_tells_its_task(stores: Stores) -> None:
+    assert await stores.tasks.find_keyed("default", "k") is None
+    task = await submitted(stores.tasks, idempotency_key="k")
+    assert await stores.tasks.find_keyed("default", "k") == task.id
+    assert await stores.tasks.find_keyed("acme", "k") is None

@@ -157,3 +157,20 @@ async def test_a_retry_has_done_again_only_what_it_needs_the_answer_of(
 def test_a_task_cannot_wait_for_itself() -> None:
     with pytest.raises(ValueError, match="must not name the task itself"):
         Task(id="t", agent_name="a", after=("t",))
+
+
+async def test_a_second_retry_returns_the_first_and_does_nothing_again() -> None:
+    """Also when what it needed was retried with it and failed again."""
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        first = await celeriac.submit("a", {})
+        second = await celeriac.submit("a", {}, after=[first.id], after_failure="fail")
+        for handle in (second, first):
+            await handle.cancel()
+        again = await celeriac.retry(second.id)
+        (needed,) = (await again.get()).after
+        await again.cancel()
+        await celeriac.cancel(needed)
+        assert (await celeriac.retry(second.id)).id == again.id
+        assert len((await celeriac.list()).tasks) == 4
+        await celeriac.delete(again.id)
+        assert (await celeriac.retry(second.id)).created

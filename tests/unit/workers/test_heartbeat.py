@@ -16,7 +16,7 @@ from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.loop_thread import LoopThread
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation, Doorbell, LeaseState
+from orchestrator.store import Claim, Creation, Doorbell, LeaseState, RefusalReason
 from orchestrator.sweeper import Sweeper
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.agents.silent_queue import SilentQueue
@@ -31,6 +31,7 @@ BLOCKED_SECONDS = 1.5
 STALL_LIMIT_SECONDS = 0.3
 DEADLINE_SECONDS = 10.0
 UNBOUND = ExecutorLimits()
+TIMES = HeartbeatTimes(renew_seconds=0.05, stall_limit_seconds=STALL_LIMIT_SECONDS)
 
 
 class Patient:
@@ -87,6 +88,15 @@ class SlowStore(InMemoryTaskStore):
         return await super().surrender(*args, **kwargs)
 
 
+class SlowClaimStore(InMemoryTaskStore):
+    """Gives tasks to workers, who hear of it late."""
+
+    async def claim(self, *args: Any, **kwargs: Any) -> Claim | RefusalReason:
+        claimed = await super().claim(*args, **kwargs)
+        await asyncio.sleep(0.3)
+        return claimed
+
+
 Run = tuple[str, asyncio.Future[Outcome]]
 
 
@@ -96,6 +106,7 @@ async def beating(
     *,
     stall_limit_seconds: float = STALL_LIMIT_SECONDS,
     limits: ExecutorLimits = UNBOUND,
+    renew_seconds: float = 0.05,
 ) -> AsyncIterator[Callable[..., Awaitable[list[Run]]]]:
     """Watch a process by its heartbeat; yields what starts runs of agents there."""
     loop = LoopThread("runs")
@@ -112,7 +123,10 @@ async def beating(
         under_way.extend(begun)
         return list(zip(ids, begun, strict=True))
 
-    heartbeat = heartbeat_of(executor, store, loop, stall_limit_seconds)
+    times = HeartbeatTimes(
+        renew_seconds=renew_seconds, stall_limit_seconds=stall_limit_seconds
+    )
+    heartbeat = heartbeat_of(executor, store, loop, times)
     heartbeat.start()
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -143,7 +157,7 @@ def heartbeat_of(
     executor: Executor,
     store: InMemoryTaskStore,
     loop: LoopThread,
-    stall_limit_seconds: float = STALL_LIMIT_SECONDS,
+    times: HeartbeatTimes = TIMES,
 ) -> Heartbeat:
     directory = InMemoryAgentDirectory()
 
@@ -157,9 +171,7 @@ def heartbeat_of(
         runs_loop=loop.loop,
         describe=lambda: WorkerInfo(id="w", hostname="h", pid=1),
         connect=connect,
-        times=HeartbeatTimes(
-            renew_seconds=0.05, stall_limit_seconds=stall_limit_seconds
-        ),
+        times=times,
     )
 
 
@@ -225,6 +237,17 @@ async def test_a_loop_that_moves_keeps_its_leases_however_slow_their_renewal() -
         while store.renewals < 3 and not store.surrendered:
             await asyncio.sleep(0.01)
     assert store.surrendered == 0
+
+
+async def test_a_cancel_that_comes_before_its_run_is_not_lost() -> None:
+    """The next renewal is seconds away; a task is cancelled right after its claim."""
+    store = SlowClaimStore()
+    async with beating(store, renew_seconds=60) as start:
+        ((task_id, outcome),) = await start("patient")
+        while (await store.get("default", task_id)).status is not TaskStatus.RUNNING:
+            await asyncio.sleep(0.01)
+        await store.cancel("default", task_id)
+        assert (await asyncio.wait_for(outcome, 2)).word == "cancelled"
 
 
 async def test_what_a_worker_has_not_given_back_is_free_once_it_is_closed() -> None:
