@@ -29,7 +29,9 @@ PROBE_SECONDS: Final = 1.0
 FIRST_COOL_DOWN_SECONDS: Final = 1.0
 """After a refusal that names no wait; doubles with each further one."""
 LONGEST_COOL_DOWN_SECONDS: Final = 60.0
-"""Of those that doubled; a wait that the endpoint names is obeyed whole."""
+"""Of those that doubled; a wait that the endpoint names is obeyed."""
+LONGEST_WAIT_SECONDS: Final = 86_400.0
+"""An endpoint can close its gate for so long; what it names beyond is a slip."""
 FORGET_SECONDS: Final = 120.0
 """Trouble that showed no sign for so long is over; lua/gate.lua has the same."""
 MOST_SHARES: Final = 10_000

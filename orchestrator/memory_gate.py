@@ -15,6 +15,7 @@ from orchestrator.gate import (
     FORGET_SECONDS,
     LEASE_SECONDS,
     LONGEST_COOL_DOWN_SECONDS,
+    LONGEST_WAIT_SECONDS,
     MOST_SHARES,
     PLACE_SECONDS,
     PROBE_SECONDS,
@@ -269,6 +270,7 @@ def _note(gate: _Gate, departure: Departure, now: float) -> None:
     if outcome is CallOutcome.REFUSED and not wait:
         wait = gate.refused(now)
     if wait:
+        wait = min(wait, LONGEST_WAIT_SECONDS)
         gate.cool_until = max(gate.cool_until, now + wait)
     if outcome is CallOutcome.UNAVAILABLE:
         gate.failures += 1

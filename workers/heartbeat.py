@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.agent_config import WorkerInfo
@@ -36,14 +35,8 @@ logger = logging.getLogger(__name__)
 ANNOUNCE_SECONDS = 2.0
 ANNOUNCE_TTL_SECONDS = 10.0
 CONTROL_WAIT_SECONDS = 1.0
-EARLY_SECONDS = 2.0
-"""So long a cancel waits for its run: that was claimed, and its loop may be busy. Later
-the next renewal tells of it.
-"""
-EARLY_WAIT_SECONDS = 0.1
-"""Between two looks for such a run."""
 LATE_SECONDS = 1.0
-"""A loop that stands still for so long ends no run whose time is over."""
+"""A loop that stands still for so long ends no run that was cancelled or is overdue."""
 STOP_SECONDS = 5.0
 
 
@@ -95,8 +88,6 @@ class Heartbeat:
         self._times = times
         self._file = heartbeat_file
         self._watch = LoopWatch(runs_loop, whose=self._whose)
-        self._early: dict[tuple[str, str], float] = {}
-        """Cancels of runs that are not here yet, and until when they are waited for."""
         self._is_worth_telling = Seldom()  # several beats, each twice a second
         self._announced = threading.Event()
         self._stop = asyncio.Event()
@@ -181,15 +172,22 @@ class Heartbeat:
             overdue = [run for run in runs if run.is_overdue]
             await self._surrender(store, overdue)
             runs = [run for run in runs if run not in overdue]
-        leases = [run.lease for run in runs if run.lease]
-        if not leases:
+        held = [(run, run.lease) for run in runs if run.lease]
+        if not held:
             return
-        states = await store.renew(leases, lease_seconds=self._times.lease_seconds)
-        for lease, state in zip(leases, states, strict=True):
+        states = await store.renew(
+            [lease for _, lease in held], lease_seconds=self._times.lease_seconds
+        )
+        cancelled: list[Run] = []
+        for (run, lease), state in zip(held, states, strict=True):
             if state is LeaseState.LOST:
                 self._interrupt(lease, Interrupt.LEASE_LOST)
             elif state is LeaseState.CANCEL_REQUESTED:
                 self._interrupt(lease, Interrupt.CANCEL)
+                cancelled.append(run)
+        if self.late_seconds > LATE_SECONDS:
+            deaf = [run for run in cancelled if not run.has_left]
+            await self._surrender(store, deaf)
 
     async def _surrender(self, store: TaskStore, runs: Sequence[Run]) -> None:
         """Let runs of a loop that stands still move elsewhere, or be ended there."""
@@ -225,18 +223,14 @@ class Heartbeat:
             self._file.write_text(str(os.getpid()))
 
     async def _take_cancels(self, store: TaskStore) -> None:
-        wait = EARLY_WAIT_SECONDS if self._early else CONTROL_WAIT_SECONDS
         requests = await store.wait_cancel_requests(
-            self._executor.worker, wait_seconds=wait
+            self._executor.worker, wait_seconds=CONTROL_WAIT_SECONDS
         )
-        until = monotonic() + EARLY_SECONDS
-        self._early |= dict.fromkeys(requests, until)
-        for key, until in [*self._early.items()]:
-            run = self._executor.runs.get(key)
-            if run is not None and run.lease is not None:
-                self._interrupt(run.lease, Interrupt.CANCEL)
-            if run is not None or until < monotonic():
-                del self._early[key]
+        with suppress(RuntimeError):
+            for tenant, task_id in requests:
+                self._runs_loop.call_soon_threadsafe(
+                    self._executor.cancel, tenant, task_id
+                )
 
     def _run_of(self, task: asyncio.Task[Any]) -> Run | None:
         runs = [*self._executor.runs.values()]

@@ -301,6 +301,13 @@ async def test_a_tenant_that_floods_waits_behind_itself(gate: Gate):
     assert [name for name in order if name != "q1"] == ["f1", "f2", "f3"]
 
 
+async def test_a_gate_stays_closed_for_a_day_at_most(gate: Gate):
+    endless = Departure(outcome=CallOutcome.REFUSED, wait_seconds=1e300)
+    await gate.report("g", endless)
+    state = await gate.state("g", FREE)
+    assert 86_000 < state.closed_for_seconds <= 86_400
+
+
 async def test_who_withdraws_holds_nobody_up_and_keeps_its_place(gate: Gate):
     first = await entered(gate, "1")
     await waits(gate, "2")
