@@ -57,10 +57,12 @@ def fit_turn(
     excess = _total(history) + _total(turn) - tokens
     while excess > 0:
         places = range(len(fitted))
-        place = max(places, key=lambda index: _spare(fitted[index]), default=-1)
-        if place < 0 or _spare(fitted[place]) <= 0:
+        spare = [_spare(fitted[index], turn[index].content) for index in places]
+        place = max(places, key=spare.__getitem__, default=-1)
+        if place < 0 or spare[place] <= 0:
             raise ContextTooLong(needed=tokens + excess, limit=tokens)
-        shorter = _shorten(fitted[place], turn[place].content)
+        kept = SHORTEST_RESULT + spare[place] // 2
+        shorter = _shorten(fitted[place], turn[place].content, kept=kept)
         excess -= tokens_of(fitted[place]) - tokens_of(shorter)
         fitted[place] = shorter
     return tuple(fitted)
@@ -70,19 +72,22 @@ def _total(messages: Sequence[Message]) -> int:
     return sum(tokens_of(message) for message in messages)
 
 
-def _spare(message: Message) -> int:
-    """Characters that could be taken away from a tool result."""
+def _spare(message: Message, original: str) -> int:
+    """Characters that could be taken away from a tool result, its note counted."""
     if message.role is not Role.TOOL:
         return 0
-    return len(message.content) - SHORTEST_RESULT - len(_note(message.content, 0))
+    return len(message.content) - len(_beginning(original, SHORTEST_RESULT))
 
 
-def _shorten(message: Message, original: str) -> Message:
-    """Take away half of what could be taken; say how much is missing in all."""
-    kept = SHORTEST_RESULT + _spare(message) // 2
-    content = original[:kept] + _note(original, kept)
+def _shorten(message: Message, original: str, *, kept: int) -> Message:
+    """Keep so many characters; say how many are missing in all."""
+    content = _beginning(original, kept)
     shorter = message.model_copy(update={"content": content, "tokens": None})
     return shorter.model_copy(update={"tokens": estimate_tokens(shorter)})
+
+
+def _beginning(original: str, kept: int) -> str:
+    return original[:kept] + _note(original, kept)
 
 
 def _note(original: str, kept: int) -> str:

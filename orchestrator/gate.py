@@ -29,7 +29,9 @@ PROBE_SECONDS: Final = 1.0
 FIRST_COOL_DOWN_SECONDS: Final = 1.0
 """After a refusal that names no wait; doubles with each further one."""
 LONGEST_COOL_DOWN_SECONDS: Final = 60.0
-"""Of those that doubled; a wait that the endpoint names is obeyed whole."""
+"""Of those that doubled; a wait that the endpoint names is obeyed."""
+LONGEST_WAIT_SECONDS: Final = 86_400.0
+"""An endpoint can close its gate for so long; what it names beyond is a slip."""
 FORGET_SECONDS: Final = 120.0
 """Trouble that showed no sign for so long is over; lua/gate.lua has the same."""
 MOST_SHARES: Final = 10_000
@@ -129,7 +131,8 @@ class Departure(NamedTuple):
     tokens: int | None = None
     """What it really took; None leaves what was counted."""
     wait_seconds: float | None = None
-    """How long the endpoint asks everyone to wait."""
+    """How long the endpoint asks everyone to wait; a refusal's 0 names no wait, or it
+    would be answered by the next call at once, without end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,7 @@ class LoopThread:
         # one behind its last turn would never end. A signal's handler may call too.
         self._beginning = threading.RLock()
         self._loop = asyncio.new_event_loop()
+        self._is_closing = False
         self._thread = _LoopsThread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -107,7 +108,7 @@ class LoopThread:
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(
             STOP_SECONDS + 1
         )
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(STOP_SECONDS)
 
     def abandon(self, last: Coroutine[Any, Any, object]) -> None:
@@ -118,7 +119,7 @@ class LoopThread:
                 await last
             finally:
                 await _cancel_all()
-                self._loop.call_soon(self._loop.stop)
+                self._loop.call_soon(self._stop)
 
         with self._beginning:
             self._takes_calls = False
@@ -128,6 +129,10 @@ class LoopThread:
         except RuntimeError:  # closed meanwhile
             leaving.close()
             last.close()
+
+    def _stop(self) -> None:
+        self._is_closing = True
+        self._loop.stop()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -139,16 +144,18 @@ class LoopThread:
             self._loop.close()
 
     def _served(self) -> bool:
-        """Run the loop; tell whether it was stopped and not left by an exception.
+        """Run the loop; tell whether it was stopped from here.
 
-        asyncio lets SystemExit and KeyboardInterrupt of one task stop the whole loop.
+        asyncio lets any task stop the whole loop, SystemExit and KeyboardInterrupt too.
         """
         try:
             self._loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
             logger.exception("code on the event loop tried to end the process")
             return False
-        return True
+        if not self._is_closing:
+            logger.error("code on the event loop tried to stop it")
+        return self._is_closing
 
 
 class _Call(Generic[T]):

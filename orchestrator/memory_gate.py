@@ -15,6 +15,7 @@ from orchestrator.gate import (
     FORGET_SECONDS,
     LEASE_SECONDS,
     LONGEST_COOL_DOWN_SECONDS,
+    LONGEST_WAIT_SECONDS,
     MOST_SHARES,
     PLACE_SECONDS,
     PROBE_SECONDS,
@@ -266,9 +267,10 @@ def _note(gate: _Gate, departure: Departure, now: float) -> None:
         gate.calm(None)
     elif outcome is not CallOutcome.UNKNOWN and gate.trouble_for(now) is None:
         gate.calm(now)
-    if outcome is CallOutcome.REFUSED and wait is None:
+    if outcome is CallOutcome.REFUSED and not wait:
         wait = gate.refused(now)
     if wait:
+        wait = min(wait, LONGEST_WAIT_SECONDS)
         gate.cool_until = max(gate.cool_until, now + wait)
     if outcome is CallOutcome.UNAVAILABLE:
         gate.failures += 1

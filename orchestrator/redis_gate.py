@@ -14,6 +14,7 @@ from orchestrator.gate import (
     FIRST_COOL_DOWN_SECONDS,
     LEASE_SECONDS,
     LONGEST_COOL_DOWN_SECONDS,
+    LONGEST_WAIT_SECONDS,
     MOST_SHARES,
     PLACE_SECONDS,
     PROBE_SECONDS,
@@ -35,7 +36,6 @@ from orchestrator.task_record import milliseconds
 LISTEN_SECONDS = 5.0
 """Between two looks for whether to go on; a word is heard at once."""
 _LEASE_MS = milliseconds(LEASE_SECONDS)
-_LONGEST_WAIT_SECONDS = PLACE_SECONDS * 144
 _CONSTANTS = {
     "PARTS": WINDOW_PARTS,
     "MOST_SHARES": MOST_SHARES,
@@ -141,5 +141,5 @@ def leaving(permit: Permit, departure: Departure) -> str:
     taken = "-" if tokens is None else tokens
     if wait is None:
         return f"{token} {part} {counted} {taken} {outcome} -"
-    wait_ms = milliseconds(min(wait, _LONGEST_WAIT_SECONDS))
+    wait_ms = milliseconds(min(wait, LONGEST_WAIT_SECONDS))
     return f"{token} {part} {counted} {taken} {outcome} {wait_ms}"

@@ -165,7 +165,7 @@ def _limits(
     if hard_given is not None:
         return soft if soft_given is not None else min(soft, hard_given), hard_given
     hard: float | None = of_agent["time_limit_seconds"]
-    if hard is None or soft_given is not None:
+    if hard is None or (soft_given is not None and soft_given > hard):
         hard = soft + default["time_limit_grace_seconds"]
     # An agent's hard limit alone lowers the default, which its author may not know.
     return soft if of_agent["soft_time_limit_seconds"] else min(soft, hard), hard

@@ -48,6 +48,8 @@ class Executor:
         self._insist = Insistence(patience_seconds=limits.store_patience_seconds)
         self._settlement = Settlement(parts, limits=limits)
         self.runs: dict[tuple[str, str], Run] = {}
+        self._claiming: dict[tuple[str, str], bool] = {}
+        """Tasks that may be this worker's already → whether one is to be cancelled."""
         self.draining = False
 
     async def run(self, tenant: str, task_id: str) -> Outcome:
@@ -55,35 +57,29 @@ class Executor:
 
         Raises nothing for what may happen to a run: the record tells.
         """
+        key = tenant, task_id
+        self._claiming[key] = is_cancelled = False
         try:
             claim = await self._claim(tenant, task_id)
+            if isinstance(claim, RefusalReason):
+                return Outcome(claim.value)
+            await self._settlement.ring(claim.doorbells)
         except StoreUnavailable as exc:
             logger.warning(
                 "not claimed; the task is rung for again",
                 extra={"task_id": task_id, "error": str(exc)},
             )
             return Outcome("store_unavailable")
-        if isinstance(claim, RefusalReason):
-            return Outcome(claim.value)
-        await self._settlement.ring(claim.doorbells)
-        run = Run(
-            self._limits.bound(claim.task),
-            lease=claim.lease,
-            recorded=claim.task,
-            deadline_left_seconds=claim.deadline_left_seconds,
-        )
-        earlier = self.runs.get(run.key)
-        if earlier is not None:
-            earlier.interrupt(Interrupt.LEASE_LOST)
-        self.runs[run.key] = run
-        if self.draining:
-            run.interrupt(Interrupt.DRAIN)
+        finally:
+            is_cancelled = self._claiming.pop(key, False)
+        run, log = self._take_on(claim)
         facts = {"task_id": task_id, "attempt": run.task.attempt}
-        log = self._log_of(claim)
         execution = self._execute(run, claim, log)
         del claim  # what it has read is held no longer than the run needs it
         try:
-            return await self._run_claimed(run, execution, log)
+            return await self._run_claimed(
+                run, execution, log, is_cancelled=is_cancelled
+            )
         except LeaseLost:
             logger.warning("run stopped: its lease was lost", extra=facts)
             return Outcome("lease_lost")
@@ -97,6 +93,33 @@ class Executor:
             log.leave()
             if self.runs.get(run.key) is run:
                 del self.runs[run.key]
+
+    def _take_on(self, claim: Claim) -> tuple[Run, StoreRunLog]:
+        """Hold a claimed run, in the place of one whose lease must be lost."""
+        run = Run(
+            self._limits.bound(claim.task),
+            lease=claim.lease,
+            recorded=claim.task,
+            deadline_left_seconds=claim.deadline_left_seconds,
+        )
+        earlier = self.runs.get(run.key)
+        if earlier is not None:
+            earlier.interrupt(Interrupt.LEASE_LOST)
+        self.runs[run.key] = run
+        if self.draining:
+            run.interrupt(Interrupt.DRAIN)
+        return run, self._log_of(claim)
+
+    def cancel(self, tenant: str, task_id: str) -> None:
+        """Stop a task's run, if it is here or on its way; the record says so already.
+
+        Whoever cancels learns of the claim before the answer to it has come here.
+        """
+        key = tenant, task_id
+        if key in self.runs:
+            self.runs[key].interrupt(Interrupt.CANCEL)
+        elif key in self._claiming:
+            self._claiming[key] = True
 
     def drain(self) -> None:
         """Take no more tasks and release the runs at their next step boundary.
@@ -153,11 +176,19 @@ class Executor:
         return log
 
     async def _run_claimed(
-        self, run: Run, execution: Coroutine[Any, Any, Execution], log: StoreRunLog
+        self,
+        run: Run,
+        execution: Coroutine[Any, Any, Execution],
+        log: StoreRunLog,
+        *,
+        is_cancelled: bool,
     ) -> Outcome:
         agent = asyncio.create_task(execution)
+        has_left = run.start(agent)
+        if is_cancelled:
+            run.interrupt(Interrupt.CANCEL)
         try:
-            await run.start(agent)
+            await has_left
         except asyncio.CancelledError:
             agent.cancel()
             await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)

@@ -36,7 +36,7 @@ ANNOUNCE_SECONDS = 2.0
 ANNOUNCE_TTL_SECONDS = 10.0
 CONTROL_WAIT_SECONDS = 1.0
 LATE_SECONDS = 1.0
-"""A loop that stands still for so long ends no run whose time is over."""
+"""A loop that stands still for so long ends no run that was cancelled or is overdue."""
 STOP_SECONDS = 5.0
 
 
@@ -172,15 +172,22 @@ class Heartbeat:
             overdue = [run for run in runs if run.is_overdue]
             await self._surrender(store, overdue)
             runs = [run for run in runs if run not in overdue]
-        leases = [run.lease for run in runs if run.lease]
-        if not leases:
+        held = [(run, run.lease) for run in runs if run.lease]
+        if not held:
             return
-        states = await store.renew(leases, lease_seconds=self._times.lease_seconds)
-        for lease, state in zip(leases, states, strict=True):
+        states = await store.renew(
+            [lease for _, lease in held], lease_seconds=self._times.lease_seconds
+        )
+        cancelled: list[Run] = []
+        for (run, lease), state in zip(held, states, strict=True):
             if state is LeaseState.LOST:
                 self._interrupt(lease, Interrupt.LEASE_LOST)
             elif state is LeaseState.CANCEL_REQUESTED:
                 self._interrupt(lease, Interrupt.CANCEL)
+                cancelled.append(run)
+        if self.late_seconds > LATE_SECONDS:
+            deaf = [run for run in cancelled if not run.has_left]
+            await self._surrender(store, deaf)
 
     async def _surrender(self, store: TaskStore, runs: Sequence[Run]) -> None:
         """Let runs of a loop that stands still move elsewhere, or be ended there."""
@@ -219,10 +226,11 @@ class Heartbeat:
         requests = await store.wait_cancel_requests(
             self._executor.worker, wait_seconds=CONTROL_WAIT_SECONDS
         )
-        for tenant, task_id in requests:
-            run = self._executor.runs.get((tenant, task_id))
-            if run is not None and run.lease is not None:
-                self._interrupt(run.lease, Interrupt.CANCEL)
+        with suppress(RuntimeError):
+            for tenant, task_id in requests:
+                self._runs_loop.call_soon_threadsafe(
+                    self._executor.cancel, tenant, task_id
+                )
 
     def _run_of(self, task: asyncio.Task[Any]) -> Run | None:
         runs = [*self._executor.runs.values()]

@@ -111,11 +111,14 @@ class Run:
         """True once it may begin no step any more: it must stop, or has ended."""
         reason = self.interrupt_reason
         must_stop = reason is not None and reason is not Interrupt.SOFT_LIMIT
-        return must_stop or self._has_left
+        return must_stop or self.has_left
 
     @property
-    def _has_left(self) -> bool:
-        """Whether its agent has ended or was left behind: only its end is written."""
+    def has_left(self) -> bool:
+        """Whether its agent has ended or was left behind: only its end is written.
+
+        For another thread than its own too.
+        """
         return self._left is not None and self._left.done()
 
     def is_of(self, task: asyncio.Task[Any]) -> bool:
@@ -148,7 +151,7 @@ class Run:
 
         An end that waits for the store is no longer subject to limits.
         """
-        if self._has_left:
+        if self.has_left:
             return False
         hard, now = self.recorded.time_limit_seconds, self.running_seconds()
         left = math.inf if hard is None else hard - self.task.running_seconds

@@ -13,7 +13,8 @@ for i = 1, #found, 2 do
   local tenant, id = names_in(member)
   local record = KEYS[2] .. (tenant or '') .. ':task:' .. (id or '')
   local facts = redis.pcall('HMGET', record, 'status', 'worker', 'lease_until_ms')
-  if facts[1] == 'running' and facts[2] == ARGV[1] and tonumber(facts[3]) > NOW then
+  if facts[1] == 'running' and facts[2] == ARGV[1]
+    and (tonumber(facts[3] or nil) or 0) > NOW then
     redis.call('HSET', record, 'lease_until_ms', AT)
     redis.call('ZADD', KEYS[1], AT, member)
     ended = ended + 1

@@ -40,11 +40,11 @@ local function gate_leave(key, left)
   local wait = tonumber(left[6]) or 0
   if OUTCOME == 'refused' then
     local step = math.min(number('step_ms') or FIRST_COOL_MS, LONGEST_COOL_MS)
-    if left[6] == '-' then
+    if wait <= 0 then
       wait = step
-    end
-    if left[6] == '-' and NOW >= (number('cool_ms') or 0) then
-      redis.call('HSET', STATE, 'step_ms', text(step * 2))
+      if NOW >= (number('cool_ms') or 0) then
+        redis.call('HSET', STATE, 'step_ms', text(step * 2))
+      end
     end
   end
   if wait > 0 then

@@ -4,10 +4,12 @@
 -- KEYS  task.lua's, then those of the dues
 -- ARGV  task.lua's, then 6 lease, 7 key of the completion that follows or '', 8 its start
 --       (JSON), 9 dues of the step's call (dues.lua), 10.. the step (steps.lua)
+-- Dues that cannot be paid, to a damaged account say, keep no step from being recorded: its
+-- call would be made and paid for again. What was reserved then counts as spent.
 -- Returns {'recorded', entry, doorbells, how many messages wait for the run}, with a
 -- completion that follows also what start_step returns of it, or {'lost'}.
 
-pay(ARGV[9], 2)
+pcall(pay, ARGV[9], 2)
 local known = known_at_step(ARGV[6])
 if not known then
   return {'lost'}

@@ -217,8 +217,11 @@ async def test_a_refusal_closes_the_gate_for_everyone_as_long_as_asked(gate: Gat
     await until_entered(gate, "2", FREE)
 
 
-async def test_a_refusal_without_a_wait_closes_it_for_longer_each_time(gate: Gate):
-    refused = Departure(outcome=CallOutcome.REFUSED)
+@pytest.mark.parametrize("named", [None, 0.0])
+async def test_a_refusal_without_a_wait_closes_it_for_longer_each_time(
+    gate: Gate, named: float | None
+):
+    refused = Departure(outcome=CallOutcome.REFUSED, wait_seconds=named)
     await gate.report("g", refused)
     first = await waits(gate, "1", FREE)
     assert 0 < first.seconds <= 1.0
@@ -296,6 +299,13 @@ async def test_a_tenant_that_floods_waits_behind_itself(gate: Gate):
                 break
     assert order.index("q1") <= 1
     assert [name for name in order if name != "q1"] == ["f1", "f2", "f3"]
+
+
+async def test_a_gate_stays_closed_for_a_day_at_most(gate: Gate):
+    endless = Departure(outcome=CallOutcome.REFUSED, wait_seconds=1e300)
+    await gate.report("g", endless)
+    state = await gate.state("g", FREE)
+    assert 86_000 < state.closed_for_seconds <= 86_400
 
 
 async def test_who_withdraws_holds_nobody_up_and_keeps_its_place(gate: Gate):

@@ -10,9 +10,12 @@ from redis.asyncio import Redis
 from conversations.errors import ConversationStoreUnavailable
 from conversations.redis_store import RedisConversationStore
 from orchestrator import redis_keys
+from orchestrator.budget import Account, Amount
+from orchestrator.dues import Admitted, Dues, Entry, Hold, Needs
 from orchestrator.errors import StoreUnavailable, StoreUnreadable, UnreadableRecord
 from orchestrator.events import EventType, NewEvent
-from orchestrator.journal import Step, StepKind
+from orchestrator.gate import Caller, CallOutcome, Departure, GateLimits
+from orchestrator.journal import Step, StepKind, StepStart
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.schedule import Schedule
@@ -20,6 +23,7 @@ from orchestrator.store import LeaseState, RefusalReason, TaskFilter
 from orchestrator.task import Task, TaskStatus, Usage
 from tests.conformance.conversation_steps import created
 from tests.conformance.task_steps import (
+    WORKER,
     claim,
     completed,
     event_types,
@@ -240,6 +244,51 @@ async def test_a_counter_that_is_no_number_hides_none_of_the_others(
     counters = await store.counters("default")
     assert sum(counters.by_labels("tasks", 2).values()) == 1
     assert [queue.name for queue in await store.queues()] == ["celeriac"]
+
+
+@pytest.mark.parametrize("damage", ["string", "no tokens", "no reservation", "gate"])
+async def test_a_step_whose_dues_cannot_be_paid_is_recorded_all_the_same(
+    store: RedisTaskStore, client: Redis, damage: str
+) -> None:
+    """Else the run would pay for the same completion again and again."""
+    lease = (await claim(store, await submitted(store))).lease
+    account = Account(kind="task", name=lease.task_id, max_tokens=1000)
+    caller = Caller(token="c", tenant="default", task_id=lease.task_id, tokens=9)  # noqa: S106
+    needs = Needs(
+        Entry("g", GateLimits(in_flight=1), caller),
+        Hold("default", "c", (account,), Amount(9)),
+    )
+    start = StepStart(key=STEP.key, kind=StepKind.COMPLETION)
+    admitted = await store.admit_step(lease, start, needs)
+    assert isinstance(admitted, tuple), admitted
+    held = admitted[0]
+    assert isinstance(held, Admitted)
+    key = redis_keys.budget("default", "task", lease.task_id)
+    if damage == "gate":
+        key = f"{redis_keys.gate('g')}:permits"
+    if damage in ("string", "gate"):
+        await client.delete(key)
+        await client.set(key, "foreign")
+    else:
+        await client.hset(
+            key, "open:c" if damage == "no reservation" else "tokens", "x"
+        )
+    answered = Departure(CallOutcome.ANSWERED, tokens=5)
+    dues = Dues(held.permit, answered, held.reservation, Amount(5))
+    await store.record_step(lease, STEP, [PROGRESS], dues=dues)
+    assert len(await store.steps("default", lease.task_id)) == 1
+
+
+async def test_a_worker_is_buried_though_the_record_of_one_of_its_runs_is_damaged(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    damaged, task = [await submitted(store) for _ in range(2)]
+    for each in (damaged, task):
+        await claim(store, each)
+    record = redis_keys.record("default", damaged.id)
+    await client.hset(record, "lease_until_ms", "x")
+    assert await store.bury(WORKER) == 1
+    await sweep_until(store, task, TaskStatus.PENDING)
 
 
 async def test_a_queue_that_is_damaged_keeps_no_other_from_being_swept(

@@ -106,7 +106,7 @@ def _duration(text: str) -> float | None:
 def _seconds_until(http_date: str) -> float:
     try:
         at = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.nan
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return (at - datetime.now(UTC)).total_seconds()

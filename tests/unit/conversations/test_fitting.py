@@ -63,6 +63,16 @@ def test_a_turn_that_cannot_be_shortened_is_refused_by_name() -> None:
         fit_turn([], [user("x" * 4000)], tokens=100)
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("size", [272, 9_999, 10_050, 1_000_000])
+def test_a_turn_is_refused_when_its_shortest_results_are_still_too_long(
+    size: int,
+) -> None:
+    turn = [user(), calls("1", "2"), result("1", "a" * size), result("2", "b" * size)]
+    with pytest.raises(ContextTooLong):
+        fit_turn([], turn, tokens=50)
+
+
 def test_calls_whose_results_begin_the_turn_stay_in_the_history() -> None:
     history = [user("x" * 900), answer("y" * 900), calls("1")]
     turn = [result("1"), user("z" * 900)]

@@ -61,6 +61,19 @@ def test_code_that_exits_does_not_take_the_loop_with_it(loop: LoopThread) -> Non
     assert loop.await_(value()) == 7
 
 
+def test_code_that_stops_its_loop_stops_nothing(loop: LoopThread) -> None:
+    """Leases of its runs would be renewed for ever, and their limits kept by nobody."""
+
+    async def stop() -> int:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        return 7
+
+    assert loop.await_(stop(), timeout=5) == 7
+    loop.close()
+    assert "test" not in [each.name for each in threading.enumerate()]
+
+
 def test_whoever_calls_while_it_is_closed_is_answered() -> None:
     """A call behind the loop's last turn would wait for ever."""
 

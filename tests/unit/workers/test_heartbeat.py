@@ -16,7 +16,7 @@ from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.loop_thread import LoopThread
 from orchestrator.memory_directory import InMemoryAgentDirectory
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.store import Creation, Doorbell, LeaseState
+from orchestrator.store import Claim, Creation, Doorbell, LeaseState, RefusalReason
 from orchestrator.sweeper import Sweeper
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.agents.silent_queue import SilentQueue
@@ -29,6 +29,7 @@ from workers.tools.registry import ToolRegistry
 
 BLOCKED_SECONDS = 1.5
 STALL_LIMIT_SECONDS = 0.3
+RENEW_SECONDS = 0.05
 DEADLINE_SECONDS = 10.0
 UNBOUND = ExecutorLimits()
 
@@ -72,6 +73,20 @@ class SlowToEndStore(InMemoryTaskStore):
         return await super().finish(*args, **kwargs)
 
 
+class SlowToTellStore(InMemoryTaskStore):
+    """Gives claims out, and tells of them later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_claimed = threading.Event()
+
+    async def claim(self, *args: Any, **kwargs: Any) -> Claim | RefusalReason:
+        claim = await super().claim(*args, **kwargs)
+        self.has_claimed.set()
+        await asyncio.sleep(0.2)
+        return claim
+
+
 class SlowStore(InMemoryTaskStore):
     """Renews leases, but not soon."""
 
@@ -95,6 +110,7 @@ async def beating(
     store: InMemoryTaskStore,
     *,
     stall_limit_seconds: float = STALL_LIMIT_SECONDS,
+    renew_seconds: float = RENEW_SECONDS,
     limits: ExecutorLimits = UNBOUND,
 ) -> AsyncIterator[Callable[..., Awaitable[list[Run]]]]:
     """Watch a process by its heartbeat; yields what starts runs of agents there."""
@@ -112,7 +128,9 @@ async def beating(
         under_way.extend(begun)
         return list(zip(ids, begun, strict=True))
 
-    heartbeat = heartbeat_of(executor, store, loop, stall_limit_seconds)
+    heartbeat = heartbeat_of(
+        executor, store, loop, stall_limit_seconds, renew_seconds=renew_seconds
+    )
     heartbeat.start()
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -144,6 +162,7 @@ def heartbeat_of(
     store: InMemoryTaskStore,
     loop: LoopThread,
     stall_limit_seconds: float = STALL_LIMIT_SECONDS,
+    renew_seconds: float = RENEW_SECONDS,
 ) -> Heartbeat:
     directory = InMemoryAgentDirectory()
 
@@ -158,7 +177,7 @@ def heartbeat_of(
         describe=lambda: WorkerInfo(id="w", hostname="h", pid=1),
         connect=connect,
         times=HeartbeatTimes(
-            renew_seconds=0.05, stall_limit_seconds=stall_limit_seconds
+            renew_seconds=renew_seconds, stall_limit_seconds=stall_limit_seconds
         ),
     )
 
@@ -195,6 +214,37 @@ async def test_a_limit_ends_the_record_of_a_run_that_keeps_its_loop(limit: str) 
     assert word == "lease_lost"
 
 
+async def test_a_cancel_ends_the_record_of_a_run_that_keeps_its_loop() -> None:
+    store = InMemoryTaskStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((other, _),) = await start("patient")
+        ((task_id, run),) = await start("blocker")
+        while not (await store.get("default", task_id)).attempt:
+            await asyncio.sleep(0.01)
+        await store.cancel("default", task_id)
+        while not (await store.get("default", task_id)).status.is_terminal:
+            assert not run.done()
+            await asyncio.sleep(0.01)
+        ended, word = await store.get("default", task_id), (await run).word
+        assert (await store.get("default", other)).status is TaskStatus.RUNNING
+    assert ended.status is TaskStatus.CANCELLED
+    assert word == "lease_lost"
+
+
+async def test_a_cancelled_run_whose_answer_waits_for_the_store_keeps_its_lease() -> (
+    None
+):
+    """Another run keeps the loop meanwhile."""
+    store = SlowToEndStore()
+    async with beating(store, stall_limit_seconds=60) as start:
+        ((task_id, run),) = await start("answerer")
+        await asyncio.to_thread(store.is_ending.wait, DEADLINE_SECONDS)
+        await store.cancel("default", task_id)
+        await start("blocker")
+        word = (await run).word
+    assert word == "completed"
+
+
 async def test_a_worker_ends_by_its_own_limit_what_its_loop_kept_waiting() -> None:
     """The record knows nothing of that limit: whoever took it would run it again."""
     store, limits = InMemoryTaskStore(), ExecutorLimits(time_limit_seconds=0.2)
@@ -204,6 +254,16 @@ async def test_a_worker_ends_by_its_own_limit_what_its_loop_kept_waiting() -> No
         word = (await run).word
         ended = await store.get("default", task_id)
     assert (word, ended.status) == ("timed_out", TaskStatus.TIMED_OUT)
+
+
+async def test_a_cancel_that_overtakes_the_claim_acts_before_the_next_renewal() -> None:
+    """One of a task that has just begun: its worker is told before it knows the run."""
+    store = SlowToTellStore()
+    async with beating(store, renew_seconds=60) as start:
+        ((task_id, run),) = await start("patient")
+        await asyncio.to_thread(store.has_claimed.wait, DEADLINE_SECONDS)
+        await store.cancel("default", task_id)
+        assert (await run).word == "cancelled"
 
 
 async def test_an_answer_that_waits_for_the_store_is_not_overdue() -> None:

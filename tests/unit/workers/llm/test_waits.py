@@ -35,6 +35,8 @@ def test_an_instant_stands_for_a_wait_in_any_header():
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}, None),
+        ({"retry-after": f"Mon, 01 Jan 2030 00:00:00 +{'9' * 15}"}, None),
         ({"retry-after": "1m30s"}, 90.0),
         ({"x-ms-retry-after-ms": "1500"}, 1.5),
         ({"x-ratelimit-reset": "12"}, 12.0),
