@@ -289,6 +289,7 @@ class InMemoryTaskStore(
             self._forget(task)
 
     def _forget(self, task: Task) -> None:
+        self._ledger.unfollow(task)
         self._acceptance.forget(task)
         self._toll.budget.forget(task.tenant, task.id)
 

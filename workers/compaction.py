@@ -26,10 +26,16 @@ HEADING = "Summary of the conversation so far:\n"
 def summary_request(
     messages: Sequence[Message], *, model: str | None
 ) -> CompletionRequest:
-    """Return the request for a summary of the messages."""
+    """Return the request for a summary of the messages.
+
+    An earlier summary, which comes first, is always among them: nothing else holds what
+    it stands for.
+    """
+    begins = bool(messages) and messages[0].covers is not None
+    earlier = [_line(message) for message in messages[:begins]]
     lines: list[str] = []
-    left = MAX_CHARACTERS
-    for message in reversed(messages):
+    left = MAX_CHARACTERS - sum(map(len, earlier))
+    for message in reversed(messages[begins:]):
         line = _line(message)
         left -= len(line)
         if left < 0 and lines:
@@ -38,7 +44,9 @@ def summary_request(
     return CompletionRequest(
         messages=(
             Message(role=Role.SYSTEM, content=INSTRUCTIONS),
-            Message(role=Role.USER, content="\n----\n".join(["", *lines, ""])),
+            Message(
+                role=Role.USER, content="\n----\n".join(["", *earlier, *lines, ""])
+            ),
         ),
         model=model,
         max_output_tokens=MAX_OUTPUT_TOKENS,

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from orchestrator.task import Usage
+
 
 def text_of(error: BaseException) -> str:
     """Return an error's text, also of one that cannot be turned into any."""
@@ -95,6 +97,8 @@ class LLMError(WorkerError):
     """False when no connection stood, so that nobody can have been paid."""
     retry_after_seconds: float | None = None
     """How long the endpoint asks to wait, where it says so."""
+    usage: Usage | None = None
+    """What it counted for an answer that cannot be used, where it did."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from orchestrator.task import Usage
 from workers.errors import (
     CompletionRefused,
     EmptyCompletion,
+    LLMError,
     MalformedCompletion,
     StreamTruncated,
 )
@@ -110,6 +111,8 @@ class CompletionAccumulator:
             self._feed_message(message)
         elif isinstance(delta := choice.get("delta"), dict):
             self._feed_message(delta)
+        elif self._finish and "text" not in choice:
+            self._answered = True  # with nothing: a filter takes the message away
 
     def _feed_message(self, message: Mapping[str, object]) -> None:
         self._answered = True
@@ -150,7 +153,16 @@ class CompletionAccumulator:
         Raises:
             StreamTruncated, MalformedCompletion, CompletionRefused, EmptyCompletion
         """
-        self._require_its_end(ended=ended)
+        try:
+            self._require_its_end(ended=ended)
+            return self._completion(clean)
+        except StreamTruncated:  # what was counted may be its beginning alone
+            raise
+        except LLMError as exc:
+            exc.usage = self._usage
+            raise
+
+    def _completion(self, clean: Callable[[str], str]) -> Completion:
         if not self._answered:
             raise MalformedCompletion(
                 "the endpoint's answer has no choices; set OPENAI_BASE_URL to an"

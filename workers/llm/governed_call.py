@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
 from typing import NamedTuple
 
 from conversations.window import estimate_tokens
@@ -14,6 +15,8 @@ from orchestrator.dues import Dues
 from orchestrator.gate import CallOutcome, Departure, Permit
 from orchestrator.task import Usage
 from workers.errors import (
+    CompletionRefused,
+    EmptyCompletion,
     LLMError,
     LLMUnavailable,
     MalformedCompletion,
@@ -62,6 +65,8 @@ class Call:
     was_asked: bool = False
     """Whether anything may have been sent for it."""
     completion: Completion | None = None
+    lost_usage: Usage | None = None
+    """Of an answer that could not be used, where the endpoint counted it."""
     answered: Answered | None = None
     """There when its dues are left to who records it."""
 
@@ -83,7 +88,7 @@ class Call:
     def usage(self) -> Usage:
         """What it took; estimated where the endpoint did not count."""
         if self.completion is None:
-            return Usage()
+            return self.lost_usage or Usage()
         counted = self.completion.usage or Usage()
         if counted.input_tokens and counted.output_tokens:
             return counted
@@ -121,9 +126,17 @@ def departure_after(error: LLMError) -> Departure:
             tokens=0,
             wait_seconds=error.retry_after_seconds,
         )
-    if isinstance(error, MalformedCompletion | StreamTruncated):
-        return Departure(outcome=CallOutcome.ANSWERED)  # it may well be paid for
+    if _may_be_paid(error):
+        used = None if error.usage is None else error.usage.total_tokens
+        return Departure(outcome=CallOutcome.ANSWERED, tokens=used)
     return Departure(outcome=CallOutcome.ANSWERED, tokens=0)
+
+
+def _may_be_paid(error: LLMError) -> bool:
+    """Whether a model has answered, be it with nothing or with its refusal."""
+    if isinstance(error, CompletionRefused):
+        return error.status == HTTPStatus.OK  # else a filter has kept the prompt back
+    return isinstance(error, MalformedCompletion | EmptyCompletion | StreamTruncated)
 
 
 def choices_of(

@@ -122,6 +122,7 @@ class GovernedCalls:
         if call.completion is not None:  # be it that it will not do
             departure = self._taken(call, passed.gate)
         elif isinstance(error, LLMError):
+            call.lost_usage = error.usage
             departure = departure_after(error)
         else:
             tokens = None if call.was_asked else 0

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
 
-from conversations.json_value import JsonObject
-from workers.errors import InvalidAgent, InvalidToolArguments
+from conversations.json_value import JsonObject, NotStorable, check_json
+from workers.errors import InvalidAgent, InvalidToolArguments, text_of
 
 MAX_FINDINGS = 5
 """Faults of one call that are told to the model; more would not help it."""
+MAX_FAULT_CHARACTERS = 1000
+"""Of an exception of the tool's own validators."""
 _SECTION = re.compile(r"^\s*\w[\w -]*:", re.MULTILINE)
 """What a section of a docstring begins with, such as `Args:`."""
 
@@ -44,6 +46,9 @@ class Signature:
             return self._adapter.validate_python(arguments)
         except ValidationError as exc:
             raise InvalidToolArguments(_findings(exc)) from exc
+        except Exception as exc:  # of a validator of the tool's own
+            text = f"{type(exc).__name__}: {text_of(exc)}"[:MAX_FAULT_CHARACTERS]
+            raise InvalidToolArguments(f"invalid arguments: {text}") from exc
 
 
 def read_signature(function: Callable[..., Any], *, context: type) -> Signature:
@@ -55,7 +60,7 @@ def read_signature(function: Callable[..., Any], *, context: type) -> Signature:
     name = getattr(function, "__name__", type(function).__name__)
     try:
         hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as exc:
+    except (NameError, AttributeError, SyntaxError, TypeError) as exc:
         raise InvalidAgent(
             f"tool {name!r}: its annotations cannot be read ({exc});"
             " use types that its module imports at run time"
@@ -108,8 +113,8 @@ def _field(
 
 def _json_or_none(value: object) -> Any:
     try:
-        return to_jsonable_python(value)
-    except PydanticSerializationError:
+        return check_json(to_jsonable_python(value))
+    except ValueError:  # infinity, bytes, objects: the function knows its default
         return None
 
 
@@ -124,11 +129,14 @@ def _adapter_of(
     try:
         adapter = TypeAdapter[dict[str, Any]](arguments)
         schema = adapter.json_schema()
+        check_json(schema)
     except PydanticUserError as exc:
         raise InvalidAgent(
             f"tool {tool!r}: an argument's type has no JSON form ({exc.code});"
             " use text, numbers, booleans, lists, dictionaries or pydantic models"
         ) from exc
+    except NotStorable as exc:
+        raise InvalidAgent(f"tool {tool!r}: its arguments' schema: {exc}") from exc
     del schema["title"]
     for field in schema["properties"].values():
         field.pop("title", None)

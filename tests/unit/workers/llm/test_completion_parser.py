@@ -283,6 +283,7 @@ def test_what_came_together_is_told_together_and_once():
         {"choices": {}},
         {"choices": [None]},
         {"choices": [{"index": 0, "message": None}]},
+        {"choices": [{"index": 0, "text": "old", "finish_reason": "stop"}]},
     ],
 )
 def test_an_answer_without_choices_is_malformed(payload: dict[str, object]):
@@ -295,6 +296,14 @@ def test_neither_text_nor_calls_is_empty():
         parsed(whole({"content": " \n"}, finish_reason="stop"))
 
 
+def test_what_an_answer_took_is_told_where_it_cannot_be_used():
+    counts = {"prompt_tokens": 7, "completion_tokens": 90}
+    with pytest.raises(EmptyCompletion) as caught:
+        parsed(whole({"content": ""}, finish_reason="length") | {"usage": counts})
+    assert caught.value.usage is not None
+    assert caught.value.usage.total_tokens == 97
+
+
 def test_an_output_limit_used_up_by_reasoning_names_the_remedy():
     with pytest.raises(EmptyCompletion, match="raise max_output_tokens"):
         parsed(whole({"content": "", "reasoning": "hm"}, finish_reason="length"))
@@ -305,6 +314,8 @@ def test_an_output_limit_used_up_by_reasoning_names_the_remedy():
     [
         whole({"content": None, "refusal": "I cannot do that"}),
         whole({"content": ""}, finish_reason="content_filter"),
+        {"choices": [{"index": 0, "message": None, "finish_reason": "safety"}]},
+        {"choices": [{"index": 0, "finish_reason": "content_filter"}]},
     ],
 )
 def test_a_refusal_is_told(answer: dict[str, object]):

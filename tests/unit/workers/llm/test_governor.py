@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Collection
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -23,7 +24,10 @@ from orchestrator.memory_gate import InMemoryGate
 from orchestrator.task import Task, Usage
 from workers.errors import (
     BudgetExceeded,
+    CompletionRefused,
+    EmptyCompletion,
     GateClosed,
+    LLMError,
     LLMUnavailable,
     RateLimited,
     RequestRejected,
@@ -300,6 +304,29 @@ async def test_a_tenants_day_is_bounded_over_its_agents():
     await stand.provider().complete(ASKED)
     with pytest.raises(BudgetExceeded, match="tenant 'default'"):
         await stand.provider().complete(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("error", "counted", "spent"),
+    [
+        (EmptyCompletion("empty"), None, range(100, 200)),
+        (EmptyCompletion("empty"), Usage(input_tokens=10, output_tokens=5), [15]),
+        (CompletionRefused("no", status=200), Usage(input_tokens=10), [10]),
+        (CompletionRefused("no", status=200), None, range(100, 200)),
+        (CompletionRefused("filtered", status=400), None, [0]),
+        (RequestRejected("bad", status=400), None, [0]),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_paid_all_the_same(
+    error: LLMError, counted: Usage | None, spent: Collection[int]
+):
+    error.usage = counted
+    stand = Stand({"one": [error]})
+    asked = ASKED.model_copy(update={"max_output_tokens": 100})
+    with pytest.raises(type(error)):
+        await stand.provider(budget={"tokens": 9000}).complete(asked)
+    account = Account(kind="task", name=stand.task.id)
+    assert (await stand.budget.spent("default", account)).tokens in spent
 
 
 async def test_what_failed_without_an_answer_costs_nothing():

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from orchestrator.task import Task
 from workers.errors import InvalidAgent, InvalidToolArguments, ToolFailed, ToolTimeout
@@ -310,6 +311,43 @@ def test_function_that_no_model_could_call_is_refused() -> None:
         Tool(positional)
     with pytest.raises(InvalidAgent, match="no JSON form"):
         Tool(no_json)
+
+
+def test_annotations_that_cannot_be_read_are_refused_by_name() -> None:
+    def missing(at: asyncio.Nothing) -> str: ...  # type: ignore[name-defined]
+    def no_type(at: str) -> str: ...
+
+    no_type.__annotations__["at"] = "two words"
+    for function in (missing, no_type):
+        with pytest.raises(InvalidAgent, match="its annotations cannot be read"):
+            Tool(function)
+
+
+@pytest.mark.parametrize("default", [math.inf, math.nan, b"\xff", "\ud800", object()])
+async def test_a_default_that_is_no_json_is_not_told_and_holds(default: object) -> None:
+    @tool
+    def echo(at: Any = default) -> bool:
+        """Tell whether it was left out."""
+        return at is default
+
+    assert echo.spec.schema_["properties"] == {"at": {}}
+    assert await echo.call({}, CONTEXT) is True
+
+
+def _counted(city: object) -> object:
+    return {"Rome": 1}[str(city)]
+
+
+async def test_an_error_of_an_arguments_own_validator_is_told_to_the_model() -> None:
+    @tool
+    def population(city: Annotated[int, BeforeValidator(_counted)]) -> int:
+        """Tell how many live there."""
+        return city
+
+    assert await population.call({"city": "Rome"}, CONTEXT) == 1
+    assert not population.accepts({"city": "Paris"})
+    with pytest.raises(InvalidToolArguments, match="KeyError: 'Paris'"):
+        await population.call({"city": "Paris"}, CONTEXT)
 
 
 def test_bad_settings_are_refused() -> None:
