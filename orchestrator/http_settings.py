@@ -133,7 +133,9 @@ class HttpSettings(Section):
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             scheme, mark, host = origin.partition("://")
-            if origin != "*" and not (scheme and mark and host and "/" not in host):
+            is_origin = scheme and mark and host and "/" not in host
+            # Browsers send null for a page that was opened as a file.
+            if origin not in {"*", "null"} and not is_origin:
                 raise ValueError(
                     f"{origin[:64]!r} is no origin, which no browser would send; write"
                     " scheme, host and port alone, such as https://app.example"

@@ -170,6 +170,14 @@ class MemoryLedger:
         if entry.held:
             entry.set(pending_reason="waits for the end of other tasks")
 
+    def unfollow(self, task: Task) -> None:
+        """Forget what a task that is gone waited for: another may take its id."""
+        key = task.tenant, task.id
+        for awaited in task.after:
+            first = self.answering((task.tenant, awaited))
+            if first is not None and key in first.followers:
+                first.followers.remove(key)
+
     def _wake_followers(self, ended: Entry) -> tuple[Doorbell, ...]:
         bells: list[Doorbell] = []
         for key in ended.followers:
@@ -243,6 +251,7 @@ class MemoryLedger:
         entry.set(awaiting=left)
         entry.starts.pop(key, None)
         stamp = {"decided_at": self.now}
+        entry.decided = decision.model_copy(deep=True)
         entry.decisions[key] = decision.model_copy(update=stamp, deep=True)
         facts = resolution_event_data(decision)
         self.record(entry, EventType.CALL_RESOLVED, **facts)

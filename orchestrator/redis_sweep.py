@@ -223,5 +223,10 @@ def _forgetting(
             *listings,
             *(redis_keys.listing(tenant, "status", status) for status in statuses),
         ],
-        [redis_keys.member(tenant, task_id), task_id, "1" if ahead else ""],
+        [
+            redis_keys.member(tenant, task_id),
+            task_id,
+            "1" if ahead else "",
+            *(task.after if task else ()),
+        ],
     )

@@ -12,12 +12,13 @@ from workers.errors import InvalidAgent, LLMError
 def check_names(config: AgentConfig, agent: object) -> None:
     """Refuse misspelt names: an option that is not read, a failure that never comes.
 
-    A `root` for `roots` would let an agent read more than it was to, silently.
+    A `root` for `roots` would let an agent read more than it was to, silently. A class
+    names its own options: one that is made of ours may read others.
 
     Raises:
         InvalidAgent: names the first.
     """
-    known: Sequence[str] | None = getattr(agent, "option_names", None)
+    known: Sequence[str] | None = vars(type(agent)).get("option_names")
     for name in config.options:
         if known is not None and name not in known:
             problem = f"options.{name} is unknown{did_you_mean(name, known)}"

@@ -171,3 +171,32 @@ async def test_who_waits_for_a_run_and_for_a_message_to_it_waits_once(
     bells = await stores.tasks.finish(lease, completed(lease), running_seconds=0)
     assert [bell.task_id for bell in bells] == [after.id]
     await claim(stores.tasks, after)
+
+
+async def test_a_task_of_a_deleted_ones_id_waits_for_its_own_tasks_alone(
+    stores: Stores,
+) -> None:
+    first, second = [await submitted(stores.tasks) for _ in range(2)]
+    before = Task(agent_name=AGENT, after=(first.id,))
+    await stores.tasks.create([before])
+    await stores.tasks.cancel("default", before.id)
+    await stores.tasks.delete("default", before.id)
+    again = Task(id=before.id, agent_name=AGENT, after=(second.id,))
+    await stores.tasks.create([again])
+    assert await end(stores, first) == []
+    assert await try_claim(stores.tasks, again) is RefusalReason.NOT_DUE
+    assert await end(stores, second) == [again.id]
+
+
+async def test_a_task_of_a_deleted_ones_id_that_waits_for_none_begins(
+    stores: Stores,
+) -> None:
+    first = await submitted(stores.tasks)
+    before = Task(agent_name=AGENT, after=(first.id,))
+    await stores.tasks.create([before])
+    await stores.tasks.cancel("default", before.id)
+    await stores.tasks.delete("default", before.id)
+    again = Task(id=before.id, agent_name=AGENT)
+    await stores.tasks.create([again])
+    assert await end(stores, first) == []
+    assert (await claim(stores.tasks, again)).task.id == again.id

@@ -21,6 +21,12 @@ def problems_of(text: str | bytes) -> tuple[str, ...]:
     return error.value.problems
 
 
+def test_origins_that_browsers_send_are_taken() -> None:
+    text = "http: {cors_origins: ['https://app.example', 'http://[::1]:3000', 'null']}"
+    origins = load_settings(write(text)).http.cors_origins
+    assert origins == ("https://app.example", "http://[::1]:3000", "null")
+
+
 def test_nothing_configured_means_the_defaults() -> None:
     settings = load_settings()
     assert settings == Settings()

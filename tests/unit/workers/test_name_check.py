@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.agent_config import AgentConfig
 from workers.agent_manager import LocalAgentManager
+from workers.agents.researcher import ResearcherAgent
 from workers.errors import InvalidAgent, LLMError
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.tools.registry import ToolRegistry
@@ -45,3 +46,11 @@ def test_names_of_ones_own_are_taken() -> None:
 
     config = AgentConfig(name="a", options={"mine": 1}, fallback_on=[Melted.code])
     manager().register_agent(config)
+
+
+def test_an_agent_that_is_made_of_ours_reads_options_of_its_own() -> None:
+    class Librarian(ResearcherAgent):
+        pass
+
+    config = AgentConfig(name="a", options={"shelf": "B"})
+    manager().register_agent(config, Librarian())
