@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 from conversations.errors import ConversationBusy, ConversationNotFound
 from orchestrator.errors import AgentNotFound, IdempotencyConflict
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_entry import Entry
+from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.memory_turns import MemoryTurns
 from orchestrator.store import Creation, Doorbell
@@ -25,6 +26,7 @@ class _Accepted:
 
     task_id: str
     request: str
+    at: datetime
 
 
 class MemoryAcceptance:
@@ -46,6 +48,8 @@ class MemoryAcceptance:
         self._kept = timedelta(seconds=idempotency_ttl_seconds)
         self._by_key: dict[tuple[str, str], _Accepted] = {}
         self._by_request: dict[tuple[str, str], str] = {}
+        self._shared: defaultdict[TaskKey, list[str]] = defaultdict(list)
+        """The keys of requests that were given another one's task, by that task."""
 
     def accept(self, task: Task) -> Creation | Exception:
         """Accept a task, find the earlier one, or say why not."""
@@ -70,6 +74,23 @@ class MemoryAcceptance:
                 return _creation(joined, created=False, bells=bells)
         return _creation(entry, created=True, bells=(*superseded, *bells))
 
+    def find_keyed(self, tenant: str, key: str) -> str | None:
+        """Return the id of the task that a key leads to."""
+        found = self._keyed(tenant, key)
+        return found[1].task.id if found else None
+
+    def _keyed(self, tenant: str, key: str) -> tuple[_Accepted, Entry] | None:
+        used = self._by_key.get((tenant, key))
+        entry = self._turns.addressee((tenant, used.task_id)) if used else None
+        if used is None or entry is None:
+            return None
+        ended_at = entry.task.finished_at
+        if ended_at is not None and (
+            max(ended_at, used.at) + self._kept <= self._ledger.now
+        ):
+            return None
+        return used, entry
+
     def _same_id(self, task: Task) -> Creation | Exception | None:
         own = self._ledger.entries.get((task.tenant, task.id))
         entry = self._turns.addressee((task.tenant, task.id))
@@ -82,13 +103,10 @@ class MemoryAcceptance:
 
     def _same_key(self, task: Task) -> Creation | Exception | None:
         key = task.idempotency_key
-        used = self._by_key.get((task.tenant, key)) if key else None
-        entry = self._turns.addressee((task.tenant, used.task_id)) if used else None
-        if key is None or used is None or entry is None:
+        found = self._keyed(task.tenant, key) if key else None
+        if key is None or found is None:
             return None
-        ended_at = entry.task.finished_at
-        if ended_at is not None and ended_at + self._kept <= self._ledger.now:
-            return None
+        used, entry = found
         if used.request != request_hash(task):
             return IdempotencyConflict(key, task_id=entry.task.id)
         return self._repeated(entry)
@@ -100,6 +118,9 @@ class MemoryAcceptance:
         entry = self._ledger.entries.get((task.tenant, task_id)) if task_id else None
         if entry is None or not self._shareable(entry.task, task.cache_ttl_seconds):
             return None
+        if task.idempotency_key is not None:
+            self._keep_key(task, entry.task.id)
+            self._shared[entry.key].append(task.idempotency_key)
         return _creation(entry, created=False)
 
     def _shareable(self, task: Task, cache_ttl_seconds: float) -> bool:
@@ -129,20 +150,24 @@ class MemoryAcceptance:
         return ConversationBusy(conversation_id) if busy else None
 
     def _remember(self, task: Task) -> None:
-        if task.idempotency_key is not None:
-            self._by_key[task.tenant, task.idempotency_key] = _Accepted(
-                task.id, request_hash(task)
-            )
+        self._keep_key(task, task.id)
         if task.cache_ttl_seconds is not None:
             self._by_request[task.tenant, cache_hash(task)] = task.id
+
+    def _keep_key(self, task: Task, leads_to: str) -> None:
+        if task.idempotency_key is not None:
+            self._by_key[task.tenant, task.idempotency_key] = _Accepted(
+                leads_to, request_hash(task), self._ledger.now
+            )
 
     def forget(self, task: Task) -> None:
         """Drop what was remembered of a task that is gone, and of those it took in."""
         for each in (task, *self._turns.forget(task)):
-            key = each.tenant, each.idempotency_key or ""
-            used = self._by_key.get(key)
-            if used is not None and used.task_id == each.id:
-                del self._by_key[key]
+            own = each.idempotency_key or ""
+            for name in (own, *self._shared.pop((each.tenant, each.id), ())):
+                used = self._by_key.get((each.tenant, name))
+                if used is not None and used.task_id == each.id:
+                    del self._by_key[each.tenant, name]
         if task.cache_ttl_seconds is not None:
             request = task.tenant, cache_hash(task)
             if self._by_request.get(request) == task.id:

@@ -32,6 +32,8 @@ class Entry:
     steps: dict[str, Step] = field(default_factory=dict)
     starts: dict[str, StepStart] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
+    decided: Decision | None = None
+    """The last decision since the run has asked; also when it was acted on."""
     look_at: datetime | None = None
     """While pending: when the sweeper looks at it."""
     rung_at: datetime | None = None

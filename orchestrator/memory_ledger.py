@@ -251,6 +251,7 @@ class MemoryLedger:
         entry.set(awaiting=left)
         entry.starts.pop(key, None)
         stamp = {"decided_at": self.now}
+        entry.decided = decision.model_copy(deep=True)
         entry.decisions[key] = decision.model_copy(update=stamp, deep=True)
         facts = resolution_event_data(decision)
         self.record(entry, EventType.CALL_RESOLVED, **facts)

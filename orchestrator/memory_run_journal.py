@@ -152,6 +152,7 @@ class MemoryRunJournal:
                     entry, TaskStatus.CANCELLED, data, running_seconds=seconds
                 )
             bells = ledger.leave(entry)
+            entry.decided = None
             ledger.counts.released(task, "decision")
             entry.move(
                 TaskStatus.WAITING,
@@ -194,7 +195,8 @@ def _is_late(entry: Entry, decision: Decision, now: datetime) -> bool:
 
 def _is_kept(entry: Entry, decision: Decision) -> bool:
     kept = entry.decisions.get(decision.key)
-    return kept is not None and kept.model_copy(update={"decided_at": None}) == decision
+    undated = kept and kept.model_copy(update={"decided_at": None})
+    return decision in (undated, entry.decided)
 
 
 def _in_order(calls: Sequence[AwaitedCall], now: datetime) -> tuple[AwaitedCall, ...]:

@@ -133,6 +133,10 @@ class InMemoryTaskStore(
                 answers.append(self._acceptance.accept(task))
         return tuple(answers[first:])
 
+    async def find_keyed(self, tenant: str, idempotency_key: str) -> str | None:
+        with self._lock:
+            return self._acceptance.find_keyed(tenant, idempotency_key)
+
     async def get(self, tenant: str, task_id: str) -> Task:
         with self._lock:
             return self._ledger.get(tenant, task_id).copy()

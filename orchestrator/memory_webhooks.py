@@ -61,17 +61,16 @@ class MemoryWebhooks:
         with self._lock:
             ledger, key = self._ledger, (tenant, task_id)
             entry = ledger.entries.get(key)
-            if entry is None or again_after_seconds is None:
+            if entry is None or entry.task.webhook_delivered_at is not None:
+                ledger.webhooks.pop(key, None)
+                return
+            if again_after_seconds is None:
                 ledger.webhooks.pop(key, None)
             else:
                 later = timedelta(seconds=again_after_seconds)
                 ledger.webhooks[key] = ledger.now + later
-            if entry is not None:
-                task = entry.task
-                entry.set(
-                    webhook_attempts=task.webhook_attempts + 1,
-                    webhook_error=error,
-                    webhook_delivered_at=(
-                        task.webhook_delivered_at if error else ledger.now
-                    ),
-                )
+            entry.set(
+                webhook_attempts=entry.task.webhook_attempts + 1,
+                webhook_error=error,
+                webhook_delivered_at=None if error else ledger.now,
+            )

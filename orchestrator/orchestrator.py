@@ -11,6 +11,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -249,9 +250,14 @@ class AsyncOrchestrator(TaskSubmission):
             raise InvalidTransition(
                 task.id, status=task.status.value, wanted="submitted again"
             )
+        key = f"retry:{task.id}"
+        before = await self._bounded(self._parts.store.find_keyed(task.tenant, key))
+        if before is not None:  # else what it needs would be done again once more
+            with suppress(TaskNotFound):
+                return await self.handle(before, tenant=task.tenant)
         request = request_of(task).model_copy(
             update={
-                "idempotency_key": f"retry:{task.id}",
+                "idempotency_key": key,
                 "cache_ttl": None,
                 "not_before": None,
                 "traceparent": None,
@@ -261,7 +267,7 @@ class AsyncOrchestrator(TaskSubmission):
         )
         try:
             return (await self._accept([request]))[0]
-        except IdempotencyConflict as exc:  # retried before, with other metadata
+        except IdempotencyConflict as exc:  # retried meanwhile, with other metadata
             known = (await self.get(exc.task_id, tenant=task.tenant)).metadata
             request = request.model_copy(update={"metadata": known})
             return (await self._accept([request]))[0]

@@ -96,6 +96,12 @@ class RedisCreation(RedisTaskScripts):
             if sent is not None:
                 answers += _read(sent[0], sent[1].withdraw(), are_new)
 
+    async def find_keyed(self, tenant: str, idempotency_key: str) -> str | None:
+        key = redis_keys.idempotency(tenant, idempotency_key)
+        with store_errors(self._address):
+            entry = await self._scripts.read("GET", key)
+        return str(entry).partition(" ")[0] if entry else None
+
     def _begin(self, first: Task, arguments: Arguments) -> Begun:
         call = self._call("create", first.tenant, first.id, arguments)
         return self._scripts.begin(call)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from conversations.errors import RedactionFailed
+from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable, StoreUnfit
 from orchestrator.schedule import DueSchedule, plan
 from orchestrator.store import Creation, Doorbell, TaskStore
 
@@ -23,7 +24,15 @@ async def submit_due(store: TaskStore) -> tuple[Doorbell, ...]:
     """
     bells: list[Doorbell] = []
     for due in await store.due_schedules():
-        bells += await _submit(store, due)
+        try:
+            bells += await _submit(store, due)
+        except StoreUnavailable as exc:
+            if _concerns_all(exc):
+                if not bells:
+                    raise
+                break  # who was submitted counts as rung: a later call meets it again
+            # What stands in the way of one must not keep the others from going on.
+            _tell(due, exc)
     return tuple(bells)
 
 
@@ -33,14 +42,22 @@ async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:
     answers: list[Creation | Exception] = []
     try:
         await store.create(tasks, answers=answers)
-    except RedactionFailed as exc:  # must not keep the other schedules from going on
+    except RedactionFailed as exc:
         answers.append(exc)
     for answer in answers:
+        if isinstance(answer, StoreUnfit):
+            raise answer  # the tick is missed, not refused
         if isinstance(answer, Exception):
-            logger.warning(
-                "tick not submitted",
-                extra={"schedule": due.schedule.id, "error": str(answer)},
-            )
+            _tell(due, answer)
     await store.advance_schedule(due, next_at=planned.next_at)
     made = [answer for answer in answers if isinstance(answer, Creation)]
     return [bell for creation in made for bell in creation.doorbells]
+
+
+def _concerns_all(error: StoreUnavailable) -> bool:
+    return error.may_pass or isinstance(error, StoreFull | StoreReadOnly | StoreUnfit)
+
+
+def _tell(due: DueSchedule, error: Exception) -> None:
+    facts = {"schedule": due.schedule.id, "error": str(error)}
+    logger.warning("tick not submitted", extra=facts)

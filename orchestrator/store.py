@@ -112,6 +112,13 @@ class TaskStore(JournalStore, ScheduleStore, WebhookStore, FiguresStore, Protoco
         """
         ...
 
+    async def find_keyed(self, tenant: str, idempotency_key: str) -> str | None:
+        """Return the id of the task that an idempotency key leads to.
+
+        It may be gone by now; None where the key was not used, or long ago.
+        """
+        ...
+
     async def get(self, tenant: str, task_id: str) -> Task:
         """Return the record.
 

@@ -9,10 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 
 from orchestrator.acceptance import KnownAgents
-from orchestrator.errors import InvalidInput, QueueUnavailable, tell_accepted
+from orchestrator.errors import (
+    IdempotencyConflict,
+    InvalidInput,
+    QueueUnavailable,
+    TaskNotFound,
+    tell_accepted,
+)
 from orchestrator.parts import OrchestratorParts
 from orchestrator.request import SubmitRequest
 from orchestrator.store import Creation, Doorbell
@@ -76,6 +83,7 @@ class TaskSubmission(TaskReader):
                     await create(
                         some, answers=answers, known_agents=known, are_new=True
                     )
+            await self._accept_as_before(requests, tasks, answers)
         except Exception as exc:
             tell_accepted(exc, _ids(answers), of=len(requests))
             raise
@@ -100,6 +108,27 @@ class TaskSubmission(TaskReader):
                 for creation in creations
             ]
         )
+
+    async def _accept_as_before(
+        self,
+        requests: Sequence[SubmitRequest],
+        tasks: Sequence[Task],
+        answers: list[Creation | Exception],
+    ) -> None:
+        """Ask again for repeats that meet their key with other limits.
+
+        What a request leaves to its agent may have changed since: it is the same one.
+        """
+        for place, answer in enumerate(answers):
+            if not isinstance(answer, IdempotencyConflict):
+                continue
+            left = _left_to_the_agent(requests[place])
+            task, store = tasks[place], self._parts.store
+            with self._limit.begin(), suppress(TaskNotFound):
+                before = vars(await store.get(task.tenant, answer.task_id))
+                as_before = {name: before[name] for name in left}
+                again = task.model_copy(update=as_before)
+                (answers[place],) = await store.create([again])
 
     async def _accept_chain(
         self, requests: Sequence[SubmitRequest], chain: Sequence[SubmitRequest]
@@ -153,6 +182,14 @@ class TaskSubmission(TaskReader):
             logger.warning("doorbell not rung yet", extra={"error": error})
             return error
         return None
+
+
+def _left_to_the_agent(request: SubmitRequest) -> tuple[str, ...]:
+    given = {
+        "soft_time_limit_seconds": request.soft_time_limit,
+        "time_limit_seconds": request.time_limit,
+    }
+    return tuple(name for name, limit in given.items() if limit is None)
 
 
 def _ids(answers: Sequence[Creation | Exception]) -> list[str]:

@@ -240,12 +240,13 @@ class JournaledRunContext:
             with self._run.recording():
                 await live.load()
             while True:
+                times = self._spent.times
                 try:
                     return await self._ask(key, request, live)
                 except BudgetExceeded as exc:
                     if self._config.budget.when_spent != "wait":
                         raise
-                    await self._spent.decided(exc, record=self._decided)
+                    await self._spent.decided(exc, times=times, record=self._decided)
                 self._llm.allow_budget(self._spent.times)
         except BaseException:
             with self._run.recording():

@@ -32,8 +32,13 @@ class SpentBudget:
         while steps and (step := steps.get(self._key)) is not None:
             self._obey(Action(str(step.outcome)))
 
-    async def decided(self, spent: BudgetExceeded, *, record: Record) -> None:
+    async def decided(
+        self, spent: BudgetExceeded, *, times: int, record: Record
+    ) -> None:
         """Return when more may be spent; `record` is given the decision that says so.
+
+        `times` is what was allowed when the call was refused: what a call beside it has
+        been given since is its own as well, and is given once.
 
         Raises:
             BudgetExceeded: the run is to answer with what it has.
@@ -41,6 +46,8 @@ class SpentBudget:
         """
         if self._wraps_up or self._run.lease is None:
             raise spent
+        if times != self.times:
+            return
         decision = self._decisions.get(self._key)
         if decision is None:
             await self._run.park(
@@ -55,7 +62,8 @@ class SpentBudget:
             raise _ended(spent, decision)
         else:
             await record(_step(decision, attempt=self._run.task.attempt))
-            self._obey(decision.action)
+            if times == self.times:
+                self._obey(decision.action)
             if self._wraps_up:
                 raise spent
 

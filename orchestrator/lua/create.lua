@@ -152,6 +152,9 @@ local function earlier_task(asked)
   if asked.cache then
     local id = redis.call('GET', asked.cache)
     if id and shareable(id, asked.cache_ms) then
+      if asked.hash then -- a key leads to what its request was given, whoever asked first
+        redis.call('SET', asked.idempotency, id .. ' ' .. asked.hash, 'PX', asked.idempotency_ms)
+      end
       return id, 'shared'
     end
   end

@@ -16,6 +16,7 @@ local function decide(decided)
   for _, each in ipairs(decided) do
     redis.call('HDEL', RECORD, 'await:' .. each.key, 'lapse:' .. each.key)
     redis.call('HSET', JOURNAL, each.key, '! ' .. AT .. ' ' .. each.decision)
+    redis.call('HSET', RECORD, 'decided', each.key .. ' ' .. redis.sha1hex(each.decision))
     append_event('tool_call.resolved', each.event)
   end
   return left == 0 and make_due(0) or {}

@@ -29,6 +29,7 @@ count('released decision ' .. get('agent'), 1)
 leave_lease()
 redis.call('HSET', RECORD, 'pending_reason', ARGV[8],
   'awaited', text((#ARGV - 10) / 3))
+redis.call('HDEL', RECORD, 'decided')
 redis.call('HINCRBY', RECORD, 'unknown_outcomes', ARGV[10])
 local first = get_number('deadline_at_ms')
 for i = 11, #ARGV, 3 do

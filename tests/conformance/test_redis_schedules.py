@@ -8,9 +8,12 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
+from orchestrator.errors import StoreUnfit
 from orchestrator.redis_connection import connect
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.schedule import DueSchedule, Schedule
+from orchestrator.scheduler import submit_due
+from orchestrator.store import TaskFilter
 from orchestrator.task import Task
 
 
@@ -50,3 +53,36 @@ async def test_a_schedule_that_cannot_be_read_stops_no_other(
             await asyncio.sleep(0.05)
             found = await store.due_schedules()
     assert [due.schedule.id for due in found] == ["mine"]
+
+
+async def due(store: RedisTaskStore, *names: str) -> None:
+    while {each.schedule.id for each in await store.due_schedules()} != {*names}:
+        await asyncio.sleep(0.05)
+
+
+async def test_what_stands_in_the_way_of_one_schedule_stops_no_other(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    task = Task(agent_name="a")
+    talk = task.model_copy(update={"conversation_id": "c"})
+    await store.put_schedule(Schedule(id="a", cron="* * * * * *", task=talk))
+    await store.put_schedule(Schedule(id="b", cron="* * * * * *", task=task))
+    await client.set(redis_keys.turns("default", "c"), "foreign")
+    await due(store, "a", "b")
+    await submit_due(store)
+    page = await store.list("default", TaskFilter())
+    assert [task.metadata["schedule"] for task in page.tasks] == ["b"]
+
+
+async def test_a_tick_waits_for_a_server_that_is_fit_again(client: Redis) -> None:
+    store = RedisTaskStore(client)
+    task = Task(agent_name="a")
+    made = await store.put_schedule(Schedule(id="a", cron="* * * * * *", task=task))
+    await due(store, "a")
+    await client.set(redis_keys.UNFIT, "it evicts")
+    with pytest.raises(StoreUnfit):
+        await submit_due(store)
+    assert await store.schedules("default") == (made,)
+    await client.delete(redis_keys.UNFIT)
+    assert len(await submit_due(store)) == 1

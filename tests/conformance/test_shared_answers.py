@@ -6,12 +6,21 @@ import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
+from orchestrator.errors import IdempotencyConflict
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Ending
-from orchestrator.task import TaskStatus
+from orchestrator.task import Task, TaskStatus
 from orchestrator.task_record import cache_hash
-from tests.conformance.conftest import Stores
-from tests.conformance.task_steps import claim, completed, failed, submit, submitted
+from tests.conformance.conftest import OpenStores, Stores
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    failed,
+    submit,
+    submitted,
+    until,
+)
 
 REQUEST = {"cache_ttl_seconds": 60, "input": {"q": 1}}
 
@@ -55,3 +64,46 @@ async def test_only_what_may_be_shared_is_remembered_beyond_the_end(
     await store.finish(lease, ending, running_seconds=0)
     left = await client.pttl(key)
     assert left > 0 if end == "completed" else left == -2
+
+
+async def test_a_key_leads_to_the_answer_that_its_request_was_given(
+    stores: Stores,
+) -> None:
+    first = await submitted(stores.tasks, **REQUEST)
+    keyed = {**REQUEST, "idempotency_key": "k"}
+    shared = await submit(stores.tasks, **keyed)
+    assert (shared.task.id, shared.created) == (first.id, False)
+    other = Task(agent_name=AGENT, idempotency_key="k", input={"q": 2})
+    (refused,) = await stores.tasks.create([other])
+    assert isinstance(refused, IdempotencyConflict)
+    lease = (await claim(stores.tasks, first)).lease
+    partial = completed(lease, partial=True)  # which is shared no more
+    await stores.tasks.finish(lease, partial, running_seconds=0)
+    again = await submit(stores.tasks, **keyed)
+    assert (again.task.id, again.created) == (first.id, False)
+
+
+async def test_a_key_that_was_lent_goes_with_its_task_and_with_its_time(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(idempotency_ttl_seconds=0.05)
+    first = await submitted(stores.tasks, **REQUEST)
+    lease = (await claim(stores.tasks, first)).lease
+    await submit(stores.tasks, **REQUEST, idempotency_key="k")
+    await submit(stores.tasks, **REQUEST, idempotency_key="l")
+    partial = completed(lease, partial=True)
+    await stores.tasks.finish(lease, partial, running_seconds=0)
+
+    async def is_over() -> bool:
+        return (await submit(stores.tasks, **REQUEST, idempotency_key="k")).created
+
+    await until(is_over)
+    await stores.tasks.delete("default", first.id)
+    assert (await submit(stores.tasks, input={}, idempotency_key="l")).created
+
+
+async def test_a_key_tells_its_task(stores: Stores) -> None:
+    assert await stores.tasks.find_keyed("default", "k") is None
+    task = await submitted(stores.tasks, idempotency_key="k")
+    assert await stores.tasks.find_keyed("default", "k") == task.id
+    assert await stores.tasks.find_keyed("acme", "k") is None

@@ -363,3 +363,22 @@ async def test_a_task_that_has_ended_awaits_nothing(stores: Stores) -> None:
     assert (ended.status, ended.awaiting) == (TaskStatus.CANCELLED, ())
     with pytest.raises(InvalidInput, match="it awaits: none"):
         await stores.tasks.resolve("default", task.id, DONE)
+
+
+async def test_a_decision_whose_answer_was_lost_may_be_sent_again(
+    stores: Stores,
+) -> None:
+    """Though its run was quick: it was rung for within the decision's own script."""
+    task = await parked(stores)
+    run = Decision(key=CALL.key, action=Action.RUN)
+    await stores.tasks.resolve("default", task.id, run)
+    lease = (await claim(stores.tasks, task)).lease
+    await stores.tasks.start_step(lease, CALL)
+    again = await stores.tasks.resolve("default", task.id, run)
+    assert (again.task.status, again.doorbells) == (TaskStatus.RUNNING, ())
+    with pytest.raises(InvalidInput):
+        await stores.tasks.resolve("default", task.id, DONE)
+    await stores.tasks.park(lease, [AWAITED], running_seconds=0)
+    await stores.tasks.cancel("default", task.id)
+    with pytest.raises(InvalidInput):  # it was asked for once more
+        await stores.tasks.resolve("default", task.id, run)

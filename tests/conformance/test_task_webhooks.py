@@ -115,7 +115,7 @@ async def test_a_second_deliverer_that_fails_takes_no_delivery_back(
     found = await stores.tasks.get("default", task.id)
     assert delivered.webhook_delivered_at is not None
     assert found.webhook_delivered_at == delivered.webhook_delivered_at
-    assert found.webhook_error == "refused"
+    assert found.webhook_error is None
 
 
 async def test_a_backlog_of_one_receiver_hides_nothing_of_the_others(
@@ -182,3 +182,17 @@ async def test_however_long_a_backlog_is_so_many_of_it_are_looked_at_in_a_second
     server_seconds, _ = await client.time()
     soon = (server_seconds + 6) * 1000
     assert await client.zcount(redis_keys.WEBHOOKS, 0, soon) < number / 2
+
+
+async def test_a_failure_that_is_told_late_undoes_no_delivery(stores: Stores) -> None:
+    """Of a worker that slept beyond its lease while another one delivered."""
+    task = await ended(stores)
+    await take(stores, seconds=0.01)
+    await stores.tasks.settle_webhook("default", task.id, error=None)
+    await stores.tasks.settle_webhook(
+        "default", task.id, error="HTTP 500", again_after_seconds=0
+    )
+    assert await take(stores) == ()
+    kept = await stores.tasks.get("default", task.id)
+    assert kept.webhook_delivered_at is not None
+    assert (kept.webhook_error, kept.webhook_attempts) == (None, 1)

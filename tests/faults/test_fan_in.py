@@ -36,7 +36,8 @@ async def test_what_comes_after_many_tasks_is_done_once_although_its_bell_is_los
         path = server.directory / "proxy.sock"
         async with RedisProxy(server.socket, path) as proxy:
             fleet.stand.environment["REDIS_URL"] = proxy.url
-            first = await fleet.start_worker("--pool", "threads")
+            # One slot: ends that come together would be one call, and fewer than PARTS.
+            first = await fleet.start_worker("--pool", "threads", slots=1)
             proxy.hold(Boundary("finish", side, nth=PARTS))
             labels = [f"part{number}" for number in range(PARTS)]
             handles = await fleet.celeriac.submit_many(

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from orchestrator import task_submission
+from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.errors import IdempotencyConflict, InvalidInput, StoreFull
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.orchestrator import AsyncOrchestrator
@@ -157,3 +158,38 @@ async def test_a_retry_has_done_again_only_what_it_needs_the_answer_of(
 def test_a_task_cannot_wait_for_itself() -> None:
     with pytest.raises(ValueError, match="must not name the task itself"):
         Task(id="t", agent_name="a", after=("t",))
+
+
+async def test_a_second_retry_returns_the_first_and_does_nothing_again() -> None:
+    """Also when what it needed was retried with it and failed again."""
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        first = await celeriac.submit("a", {})
+        second = await celeriac.submit("a", {}, after=[first.id], after_failure="fail")
+        for handle in (second, first):
+            await handle.cancel()
+        again = await celeriac.retry(second.id)
+        (needed,) = (await again.get()).after
+        await again.cancel()
+        await celeriac.cancel(needed)
+        assert (await celeriac.retry(second.id)).id == again.id
+        assert len((await celeriac.list()).tasks) == 4
+        await celeriac.delete(again.id)
+        assert (await celeriac.retry(second.id)).created
+
+
+async def test_a_repeat_is_the_same_request_whatever_its_agents_limits_are_by_now() -> (
+    None
+):
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        first = await celeriac.submit("a", {}, idempotency_key="k")
+        limited = AgentConfig(name="a", soft_time_limit_seconds=60)
+        info = WorkerInfo(id="w", hostname="h", pid=1, agents=(limited,))
+        await celeriac._parts.directory.announce(info, ttl_seconds=10)
+        unlike = await celeriac.submit("a", {}, idempotency_key="another")
+        assert unlike.accepted.soft_time_limit_seconds == 60
+        again = await celeriac.submit("a", {}, idempotency_key="k")
+        assert (again.id, again.created) == (first.id, False)
+        with pytest.raises(IdempotencyConflict):
+            await celeriac.submit("a", {}, idempotency_key="k", soft_time_limit=60)
+        with pytest.raises(IdempotencyConflict):
+            await celeriac.submit("a", {"q": 1}, idempotency_key="k")
