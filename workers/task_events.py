@@ -33,6 +33,8 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc] # untyped
         if errors:
             with self.mutex:
                 self._send_unsent()
+                if self._outbound_buffer:
+                    self._leave_unsent()
         super().flush(errors=False, groups=groups)
 
     def _send_unsent(self) -> None:
@@ -44,6 +46,13 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc] # untyped
             self._publish(event, self.producer, routing_key)
             if len(unsent) == left:
                 return
+
+    def _leave_unsent(self) -> None:
+        """Put the batch that is due behind what could not be sent either."""
+        for group, events in self._group_buffer.items():
+            if events:
+                self._outbound_buffer.append((list(events), f"{group}.multi"))
+                events.clear()
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:  # noqa: A002 - Celery's
         if type.startswith(_OF_TASKS) and self._is_unheard():

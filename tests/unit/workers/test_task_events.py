@@ -98,3 +98,22 @@ def test_what_cannot_be_sent_costs_no_more_the_more_there_is(
     events.flush()
     sent = sorted(int(event["uuid"]) for event in producer.published)
     assert sent == list(range(MOST_UNSENT, 2 * MOST_UNSENT))
+
+
+def test_a_broker_that_is_silent_is_tried_once_for_the_batch_that_waits_too(
+    producer: Producer,
+) -> None:
+    events = dispatcher(producer)
+    events.buffer_group = frozenset(["task"])  # as a worker's
+    producer.is_refused = True
+    for number in range(2 * events.buffer_limit):
+        events.send("task-started", uuid=str(number))
+    events.send("task-started", uuid="last")
+    producer.tries = 0
+    events.flush()
+    assert producer.tries == 1
+    producer.is_refused = False
+    events.flush()
+    sent = [event["uuid"] for batch in producer.published for event in batch]
+    assert len(sent) == 2 * events.buffer_limit + 1
+    assert "last" in sent
