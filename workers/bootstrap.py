@@ -213,6 +213,11 @@ class WorkerProcessHolder:
         self._is_draining = False
         self._drain_pipe: DrainPipe | None = None
 
+    def serve(self, worker: Any) -> None:
+        """Be the process of a worker, which may follow one that was drained."""
+        self.worker = worker
+        self._is_draining = False
+
     def current(self) -> WorkerProcess:
         """Return this process's parts."""
         with self._lock:
@@ -381,7 +386,7 @@ def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:
         begin(load_settings(), options.get("include"), instance.app.loader)
     except (OrchestratorError, WorkerError) as exc:
         refuse(exc)
-    worker_process.worker = instance
+    worker_process.serve(instance)
     if lean := lean_broker(conf.broker_read_url):
         gate = {"slots": f"{__name__}:slots"}
         conf.update(lean, broker_transport_options=conf.broker_transport_options | gate)

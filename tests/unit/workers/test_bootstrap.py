@@ -79,6 +79,8 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     assert holder.slots() == 30
     holder.drain()
     assert holder.slots() == 0
+    holder.serve(_worker("pool", slots=3))  # a second `worker_main` of a program
+    assert holder.slots() == 3
 
 
 def test_the_queues_that_are_announced_follow_those_that_are_taken_from() -> None:
