@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -44,6 +44,10 @@ class ModelChoice(BaseModel):
     """One of `llm.endpoints`; None takes the endpoint that `llm` describes."""
     model: Text | None = None
     """The model; None takes that of the endpoint."""
+
+
+MOST_OUTPUT_TOKENS: Final = 2**31
+"""As at the OpenAI doors: gates and budgets count in numbers that Redis holds."""
 
 
 class AgentConfig(BaseModel):
@@ -185,3 +189,17 @@ class WorkerInfo(BaseModel):
         """The agents whose tasks reach it; a `-Q` may leave out their queues."""
         queues = self.all_queues
         return tuple(agent.name for agent in self.agents if agent.queue in queues)
+
+
+def output_problem(config: AgentConfig) -> str | None:
+    """Return what is wrong with how much an agent may answer at once.
+
+    It is no bound of the field: what an older worker has announced stays readable.
+    """
+    asked = config.max_output_tokens
+    if asked is None or asked <= MOST_OUTPUT_TOKENS:
+        return None
+    return (
+        f"max_output_tokens {asked} exceeds {MOST_OUTPUT_TOKENS}; set what its model"
+        " can write, or null to send no limit"
+    )

@@ -134,8 +134,8 @@ class HttpSettings(Section):
         for origin in origins:
             scheme, mark, host = origin.partition("://")
             is_origin = scheme and mark and host and "/" not in host
-            # Browsers send null for a page that was opened as a file.
-            if origin not in {"*", "null"} and not is_origin:
+            # Of a page that was opened as a file browsers send null, Electron file://.
+            if origin not in {"*", "null", "file://"} and not is_origin:
                 raise ValueError(
                     f"{origin[:64]!r} is no origin, which no browser would send; write"
                     " scheme, host and port alone, such as https://app.example"

@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from conversations.json_value import Identifier, Text
-from orchestrator.agent_config import AgentConfig
+from orchestrator.agent_config import AgentConfig, output_problem
 from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
@@ -191,6 +191,9 @@ class Settings(BaseSettings):
 
     def _problems_of(self, agent: AgentConfig) -> Iterator[str]:
         problem = unknown_kind(agent.kind)
+        if problem is not None:
+            yield problem
+        problem = output_problem(agent)
         if problem is not None:
             yield problem
         manager = self.services.agent_manager

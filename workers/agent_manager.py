@@ -15,7 +15,7 @@ from conversations.json_value import JsonObject, check_text, checked_copy, copie
 from conversations.message import Message, Role
 from conversations.trusted import changed, trusted
 from conversations.view import NO_CONVERSATION, ConversationView
-from orchestrator.agent_config import AgentConfig, AgentInfo
+from orchestrator.agent_config import AgentConfig, AgentInfo, output_problem
 from orchestrator.agent_kinds import OUR_KINDS
 from orchestrator.duration import format_seconds
 from orchestrator.errors import AgentNotFound
@@ -285,6 +285,9 @@ def _check_arguments(config: object, agent: object) -> None:
             f" exceed its hard limit ({format_seconds(hard)}); set"
             " soft_time_limit_seconds at most at time_limit_seconds"
         )
+    problem = output_problem(config)
+    if problem is not None:
+        raise InvalidAgent(f"agent {config.name!r}: {problem}")
     if config.output_schema is not None:
         # Three MiB that a worker whose answers are all plain text does without.
         from orchestrator.output_schema import schema_problem  # noqa: PLC0415

@@ -51,8 +51,9 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc] # untyped
         """Put the batch that is due behind what could not be sent either."""
         for group, events in self._group_buffer.items():
             if events:
-                self._outbound_buffer.append((list(events), f"{group}.multi"))
-                events.clear()
+                batch = list(events)
+                self._outbound_buffer.append((batch, f"{group}.multi"))
+                del events[: len(batch)]  # other threads append meanwhile
 
     def send(self, type: str, *args: Any, **fields: Any) -> Any:  # noqa: A002 - Celery's
         if type.startswith(_OF_TASKS) and self._is_unheard():

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from conversations.message import Message
 from conversations.trusted import changed, trusted
-from orchestrator.agent_config import AgentConfig
+from orchestrator.agent_config import MOST_OUTPUT_TOKENS, AgentConfig
 from workers.errors import AgentFailed
 from workers.llm.provider import CompletionRequest, ToolSpec
-
-_MOST_OUTPUT_TOKENS: Final = 2**31
-"""As at the OpenAI doors: gates and budgets count in numbers that Redis holds."""
 
 
 class Sampling(BaseModel):
@@ -28,7 +24,7 @@ class Sampling(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1, le=_MOST_OUTPUT_TOKENS)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=MOST_OUTPUT_TOKENS)
     parallel_tool_calls: bool | None = None
     reasoning_effort: Text | None = Field(default=None, min_length=1, max_length=64)
 

@@ -19,6 +19,7 @@ from time import monotonic
 from orchestrator.dues import Admitted
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gate import (
+    LONGEST_WAIT_SECONDS,
     RENEW_SECONDS,
     CallOutcome,
     Departure,
@@ -135,8 +136,8 @@ class Gatekeeper:
         if permit is not None:
             self._held.discard(permit)
         if departure.outcome in _TROUBLE:
-            until = monotonic() + WATCHED_SECONDS + (departure.wait_seconds or 0.0)
-            self._watched_until[gate] = until
+            wait = min(departure.wait_seconds or 0.0, LONGEST_WAIT_SECONDS)
+            self._watched_until[gate] = monotonic() + WATCHED_SECONDS + wait
             if permit is None:
                 report = partial(self._gate.report, gate, departure)
                 await self._insist.see_to(report)

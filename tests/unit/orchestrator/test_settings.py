@@ -22,9 +22,9 @@ def problems_of(text: str | bytes) -> tuple[str, ...]:
 
 
 def test_origins_that_browsers_send_are_taken() -> None:
-    text = "http: {cors_origins: ['https://app.example', 'http://[::1]:3000', 'null']}"
-    origins = load_settings(write(text)).http.cors_origins
-    assert origins == ("https://app.example", "http://[::1]:3000", "null")
+    named = ("https://app.example", "http://[::1]:3000", "null", "file://")
+    text = f"http: {{cors_origins: {[*named]}}}"
+    assert load_settings(write(text)).http.cors_origins == named
 
 
 def test_nothing_configured_means_the_defaults() -> None:
@@ -116,6 +116,10 @@ def test_every_problem_is_told_at_once() -> None:
         (
             "agents: {slow: {soft_time_limit_seconds: 10m, time_limit_seconds: 5m}}",
             r"agents.slow: its soft limit \(10m\) must not exceed .* \(5m\)",
+        ),
+        (
+            "agents: {long: {max_output_tokens: 3000000000}}",
+            "agents.long: max_output_tokens 3000000000 exceeds 2147483648; set what",
         ),
         (
             "agents: {artist: {kind: painter}}",

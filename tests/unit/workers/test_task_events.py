@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,3 +118,29 @@ def test_a_broker_that_is_silent_is_tried_once_for_the_batch_that_waits_too(
     sent = [event["uuid"] for batch in producer.published for event in batch]
     assert len(sent) == 2 * events.buffer_limit + 1
     assert "last" in sent
+
+
+def test_an_event_that_comes_as_its_batch_is_put_aside_is_kept(
+    producer: Producer,
+) -> None:
+    """With threads, tasks end on others than the one that sends what waits."""
+
+    late = [{"uuid": "late"}]
+
+    class Shared(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield from super().__iter__()
+            while late:
+                self.append(late.pop())
+
+    events = dispatcher(producer)
+    events.buffer_group = frozenset(["task"])
+    producer.is_refused = True
+    events.send("task-started", uuid="unsent")
+    events.flush()
+    events._group_buffer["task"] = Shared([{"uuid": "due"}])
+    events.flush()
+    producer.is_refused = False
+    events.flush()
+    sent = [event["uuid"] for batch in producer.published for event in batch]
+    assert sorted(sent) == ["due", "late", "unsent"]

@@ -125,10 +125,22 @@ def test_what_is_no_agent_is_refused_with_the_remedy(agent: object) -> None:
         manager.register_agent(AgentConfig(name="a"), agent)
 
 
-def test_limits_that_contradict_each_other_are_refused_at_registration() -> None:
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (
+            {"soft_time_limit_seconds": 5, "time_limit_seconds": 4},
+            r"'a': its soft limit \(5s\).* \(4s\)",
+        ),
+        ({"max_output_tokens": 2**31 + 1}, "max_output_tokens 2147483649 exceeds"),
+    ],
+)
+def test_limits_that_cannot_hold_are_refused_at_registration(
+    limits: dict[str, int], told: str
+) -> None:
     manager = LocalAgentManager(ScriptedLLMProvider([]), ToolRegistry())
-    config = AgentConfig(name="a", soft_time_limit_seconds=5, time_limit_seconds=4)
-    with pytest.raises(InvalidAgent, match=r"'a': its soft limit \(5s\).* \(4s\)"):
+    config = AgentConfig(name="a", **limits)
+    with pytest.raises(InvalidAgent, match=told):
         manager.register_agent(config)
     assert manager.names == ()
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.dues import Admitted
 from orchestrator.errors import StoreUnavailable
-from orchestrator.gate import CallOutcome, Departure, GateLimits, Permit
+from orchestrator.gate import (
+    LONGEST_WAIT_SECONDS,
+    CallOutcome,
+    Departure,
+    GateLimits,
+    Permit,
+)
 from orchestrator.memory_gate import InMemoryGate
+from workers.llm import gatekeeper
 from workers.llm.endpoints import ServedEndpoint
-from workers.llm.gatekeeper import Gatekeeper
+from workers.llm.gatekeeper import WATCHED_SECONDS, Gatekeeper
 from workers.llm.scripted import ScriptedLLMProvider
 
 PERMIT = Permit("g", "1", 0, 0)
@@ -58,3 +66,19 @@ async def test_permits_are_renewed_on_whatever_a_renewal_failed_of(
     await keeper.leave("g", PERMIT, LEFT)
     await keeper.aclose()
     assert "permits not renewed" in caplog.text
+
+
+async def test_a_gate_without_limits_is_asked_no_longer_than_it_can_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """An instant in milliseconds where seconds stand is a wait beyond all calendars."""
+    keeper = Gatekeeper(InMemoryGate())
+    endpoint = replace(ENDPOINT, limits=GateLimits())
+    now = 1000.0
+    monkeypatch.setattr(gatekeeper, "monotonic", lambda: now)
+    refused = Departure(outcome=CallOutcome.REFUSED, wait_seconds=1.7e12)
+    await keeper.leave("g", None, refused)
+    assert not keeper.is_open(endpoint, "g")
+    now += LONGEST_WAIT_SECONDS + WATCHED_SECONDS
+    assert keeper.is_open(endpoint, "g")
+    await keeper.aclose()
