@@ -81,7 +81,8 @@ class Orchestrator:
     def close(self) -> None:
         """Close connections; a second call does nothing."""
         if self._loop.is_alive:
-            self._loop.await_(self._async.aclose())
+            with suppress(CancelledError, LoopClosed):  # another thread closes it
+                self._loop.await_(self._async.aclose())
             self._loop.close()
 
     @property

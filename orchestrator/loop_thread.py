@@ -104,6 +104,8 @@ class LoopThread:
         if not self.is_alive:
             return
         with self._beginning:
+            if not self._takes_calls:  # another thread closes it
+                return
             self._takes_calls = False
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(
             STOP_SECONDS + 1

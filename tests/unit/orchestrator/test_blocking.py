@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -24,6 +25,29 @@ def test_a_coroutine_of_a_worker_is_refused_what_would_block_its_loop() -> None:
             with pytest.raises(LoopWouldBlock, match="await AsyncOrchestrator"):
                 runs.await_(tool, timeout=30)
     runs.close()
+
+
+def test_of_two_threads_that_close_it_neither_fails() -> None:
+    errors: list[Exception] = []
+
+    def close(celeriac: Orchestrator) -> None:
+        try:
+            celeriac.close()
+        except (CancelledError, RuntimeError, TimeoutError) as exc:
+            errors.append(exc)
+
+    for _ in range(20):
+        celeriac = Orchestrator(Settings())
+        threads = [
+            threading.Thread(target=close, args=(celeriac,), daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert errors == []
 
 
 def _loops() -> list[threading.Thread]:

@@ -101,6 +101,27 @@ def test_whoever_calls_while_it_is_closed_is_answered() -> None:
         assert len(ends) == len(threads)
 
 
+def test_of_two_that_close_it_at_once_one_does() -> None:
+    """Each would cancel the other's, or wait behind the loop's last turn."""
+    loop, errors = LoopThread("test"), list[Exception]()
+
+    def close() -> None:
+        try:
+            loop.close()
+        except (CancelledError, RuntimeError, TimeoutError) as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=close, daemon=True) for _ in range(3)]
+    with loop._beginning:  # until all of them have found it alive
+        for thread in threads:
+            thread.start()
+        threads[0].join(0.2)
+    for thread in threads:
+        thread.join(5)
+    assert errors == []
+    assert not any(thread.is_alive() for thread in threads)
+
+
 def test_closing_cancels_what_runs_and_a_second_close_does_nothing() -> None:
     loop = LoopThread("test")
     cancelled = threading.Event()
