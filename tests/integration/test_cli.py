@@ -98,11 +98,13 @@ def test_without_a_worker_submit_warns_accepts_and_times_out(celeriac: Run) -> N
     _, out, _ = celeriac("submit", "assistant", "x", "--detach", "--json")
     assert json.loads(out)["status"] == "pending"
     celeriac("submit", "assistant", "y", "--detach")
-    filtered = ("tasks", "--status", "pending", "--limit", "1")
-    _, first, err = celeriac(*filtered)
-    told = err.removeprefix("more: the same with ").split()
-    _, second, err = celeriac(*filtered, *told)
-    assert (len({first, second}), err) == (2, "")
+    pages, told = [], ""
+    for _ in range(3):  # the task whose wait timed out goes on
+        filtered = ("tasks", "--status", "pending", "--limit", "1", *told.split())
+        _, page, told = celeriac(*filtered)
+        pages.append(page)
+        told = told.removeprefix("more: the same with ")
+    assert (len(set(pages)), told) == (3, "")
 
 
 def test_a_warning_is_told_once(stand: Stand) -> None:

@@ -111,7 +111,7 @@ class CompletionAccumulator:
             self._feed_message(message)
         elif isinstance(delta := choice.get("delta"), dict):
             self._feed_message(delta)
-        elif self._finish and "text" not in choice:
+        elif self._finish and self._finish.startswith(_FILTERED):
             self._answered = True  # with nothing: a filter takes the message away
 
     def _feed_message(self, message: Mapping[str, object]) -> None:
