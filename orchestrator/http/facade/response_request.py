@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from conversations.message import Message, Role
+from orchestrator.agent_config import MOST_OUTPUT_TOKENS
 from orchestrator.http.facade.items import check_turn, messages_of, refuse
 from orchestrator.prompt import MESSAGES_FIELD
 
@@ -21,6 +22,9 @@ MetadataText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], MetadataText], Field(max_length=16)
 ]
+
+
+OutputTokens = Annotated[int, Field(ge=1, le=MOST_OUTPUT_TOKENS)]
 
 
 class FieldNames(NamedTuple):
@@ -72,7 +76,7 @@ class ResponseRequest(BaseModel):
     tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
     tool_choice: str | dict[str, JsonValue] | None = None
     parallel_tool_calls: bool | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_output_tokens: OutputTokens | None = None
     max_tool_calls: Annotated[int, Field(ge=0, le=100_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
