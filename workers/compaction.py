@@ -54,9 +54,14 @@ def summary_request(
 
 
 def summary_message(text: str, *, covers: int) -> Message:
-    """Return the message that stands for the history up to number `covers`."""
+    """Return the message that stands for the history up to number `covers`.
+
+    One without a text stands for nothing: some models call tools instead, though none
+    is offered.
+    """
     text = text.strip()[:MAX_SUMMARY_CHARACTERS]
-    return Message(role=Role.SYSTEM, content=HEADING + text, covers=covers)
+    stands_for = covers if text else None
+    return Message(role=Role.SYSTEM, content=HEADING + text, covers=stands_for)
 
 
 def _line(message: Message) -> str:

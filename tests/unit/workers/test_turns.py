@@ -30,6 +30,7 @@ CALL = Completion(
         tool_calls=(ToolCall(id="1", name="lookup"),),
     )
 )
+CALLS_ALONE = Completion(message=CALL.message.model_copy(update={"content": ""}))
 
 
 class SilentQueue:
@@ -171,6 +172,30 @@ async def test_what_the_window_leaves_out_is_summarised_once_and_stays_readable(
     assert said == [text for number in range(6) for text in (str(number), "ok")]
     covers = [each.message.covers for each in history if each.message.covers]
     assert covers == sorted(covers)
+
+
+async def test_a_model_that_calls_tools_in_place_of_a_summary_takes_no_history() -> (
+    None
+):
+    def reply(request: CompletionRequest) -> str | Completion:
+        if not request.messages[0].content.startswith("You shorten"):
+            return "ok"
+        said = request.messages[1].content
+        return "They counted." if "earlier summary" not in said else CALLS_ALONE
+
+    talk = Talk(reply, retry=RetryPolicy(backoff_seconds=0))
+    await talk.conversations.create(Conversation(id="c", config=summarising()))
+    for number in range(8):
+        assert await talk.run(str(number)) == "completed"
+    earlier = [
+        "earlier summary: They counted." in request.messages[1].content
+        for request in talk.llm.requests
+        if request.messages[0].content.startswith("You shorten")
+    ]
+    assert len(earlier) > 2
+    assert earlier == [False, *[True] * (len(earlier) - 1)]
+    kept = [text for _, text in await talk.history() if text.startswith("Summary of")]
+    assert kept == ["Summary of the conversation so far:\nThey counted."]
 
 
 async def test_a_summary_is_not_paid_for_twice() -> None:
