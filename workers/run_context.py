@@ -27,6 +27,7 @@ from orchestrator.journal import (
     SUMMARY_KEY,
     Journal,
     Step,
+    summary_of,
 )
 from orchestrator.task import Task, TaskStats
 from workers.agents.agent import ToolResult
@@ -168,7 +169,7 @@ class JournaledRunContext:
         self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
         if done is not None:
-            return _unless_blank(Message.model_validate(done.outcome))
+            return summary_of(done.outcome)
         if not view.to_summarise or "completion:1" in self._steps:
             return None
         started = monotonic()
@@ -189,9 +190,9 @@ class JournaledRunContext:
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
             self._steps.add(await self._log.record(step, [event], dues=dues))
-        if not text.strip():
+        if summary is None:
             await self.progress("history was left out: the model gave no summary")
-        return _unless_blank(summary)
+        return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
         self._approvals.shown.note_prompt(request.messages)
@@ -411,7 +412,3 @@ class JournaledRunContext:
         task, name = self.task, self._config.name
         key = f"{task.tenant}:{task.id}:{place}"
         return ToolContext(task=task, agent_name=name, idempotency_key=key, llm=llm)
-
-
-def _unless_blank(summary: Message) -> Message | None:
-    return None if summary.covers is None else summary
