@@ -35,6 +35,8 @@ from orchestrator.wiring import connect
 DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
 CLIENT_CLOSED_REQUEST = 499
 """As nginx logs it; nobody reads the answer."""
+FAREWELL_SECONDS = 5.0
+"""For the last calls to the store, which gives up by itself before."""
 _ANSWERED = (
     Problem,
     OrchestratorError,
@@ -67,6 +69,9 @@ async def _serving(
         try:
             yield
         finally:
+            answering: set[asyncio.Task[Any]] = app.state.answering
+            if answering:  # cut off, and about to cancel runs that nobody can read
+                await asyncio.wait(answering, timeout=FAREWELL_SECONDS)
             sweeping.cancel()
             with suppress(asyncio.CancelledError):
                 await sweeping
@@ -104,7 +109,10 @@ def create_app(
         app.include_router(router)
     origins = settings.http.cors_origins
     more: dict[str, Any] = {"wrap": _cors(origins)} if origins else {}
-    app.add_middleware(RequestLimits, settings=settings.http, **more)
+    app.state.answering = set()
+    app.add_middleware(
+        RequestLimits, settings=settings.http, answering=app.state.answering, **more
+    )
     return app
 
 
