@@ -48,7 +48,8 @@ def registry_of(schema: JsonObject) -> Registry[Any]:
     All of its anchors are known; else each look for one goes through the whole schema.
     """
     root = DRAFT202012.create_resource(schema)
-    return EMPTY_REGISTRY.with_resource(root.id() or "", root).crawl()
+    registry: Registry[Any] = EMPTY_REGISTRY.with_resource(root.id() or "", root)
+    return registry.crawl()
 
 
 def _check_references(root: Resource[Any]) -> None:
