@@ -171,7 +171,8 @@ end
 
 -- entry: seq, turn, client, at, start, role, kind, body
 local function conversation_add(keys, entry)
-  redis.call('XADD', keys[2], entry.seq .. '-0', 'turn', entry.turn,
+  -- Lua's own way of writing a number ends at 14 digits.
+  redis.call('XADD', keys[2], string.format('%d-0', entry.seq), 'turn', entry.turn,
     'client', entry.client, 'at', entry.at, 'start', entry.start and '1' or '0',
     'message', entry.body)
   if entry.client ~= '' then
