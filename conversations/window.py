@@ -181,14 +181,16 @@ def _whole(messages: Sequence[Message | StoredMessage]) -> Window | None:
     return Window(before=shown[:cut], after=shown[cut:], cut=place - 1)
 
 
-def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
-    """Check that the bounds leave nothing of a conversation out.
+def check_whole(
+    head: Conversation, messages: Sequence[StoredMessage], window: Window
+) -> None:
+    """Check that the bounds leave nothing of a conversation out of its window.
 
     Raises:
         ContextTooLong: they do.
     """
     count, limit = head.message_count, head.config.context_window
-    if count > limit:
+    if count > limit and len(window.messages) < count:
         raise ContextTooLong(needed=count, limit=limit, unit="messages")
     needed, most = (
         sum(tokens_of(m.message) for m in messages),

@@ -56,8 +56,9 @@ def test_a_history_that_must_be_whole_may_exceed_no_bound_of_tokens(
         StoredMessage(seq=seq, created_at=AT, message=costing(user("a"), 10))
         for seq in (1, 2)
     ]
+    window = choose_window(messages, context_window=50, context_tokens=most)
     if fits:
-        check_whole(head, messages)
+        check_whole(head, messages, window)
         return
     with pytest.raises(ContextTooLong, match="20"):
-        check_whole(head, messages)
+        check_whole(head, messages, window)
