@@ -16,7 +16,8 @@
 --   window, 'summary' or ''), the call that it answers ('' none), how many calls it
 --   makes, the id of each.
 --
--- `start` marks the entries before which retention may cut. JSON is never decoded here.
+-- `start` marks the entries before which retention may cut; one whose turn has lost its
+-- first message is cut before what is left of it. JSON is never decoded here.
 -- The first write is one that a full Redis refuses, so it refuses the whole.
 
 local CONVERSATION_PAGE = 100
@@ -118,6 +119,13 @@ local function conversation_stored_turn(keys, turn, first)
   end
 end
 
+-- Whether retention may cut before an entry, which stands behind one of the turn `before`.
+local function conversation_starts(entry, before)
+  local turn = entry[2][2]
+  return entry[2][8] == '1' or (turn ~= '' and turn ~= before
+    and string.match(entry[2][10], '^{"role":"(%a+)"') ~= 'tool')
+end
+
 -- Drops whole turns from the old end until at most `max_messages` are left, but never
 -- the newest turn.
 local function conversation_retain(keys, max_messages)
@@ -125,11 +133,12 @@ local function conversation_retain(keys, max_messages)
   local excess = redis.call('XLEN', keys[2]) - tonumber(max_messages)
   if excess <= 0 then return end
   local marks, index, from = {}, 0, '-'
-  local oldest, oldest_index
+  local oldest, oldest_index, before
   repeat
     local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
     for _, entry in ipairs(page) do
-      if entry[2][8] == '1' then oldest, oldest_index = entry[1], index end
+      if conversation_starts(entry, before) then oldest, oldest_index = entry[1], index end
+      before = entry[2][2]
       if oldest and oldest_index >= excess then break end
       index = index + 1
       marks[index] = {entry[2][2], entry[2][4]}
