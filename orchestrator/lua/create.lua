@@ -135,7 +135,7 @@ end
 
 local function earlier_task(asked)
   local joined = asked.conversation and redis.call('GET', RECORD .. ':joined')
-  if joined then
+  if joined and redis.call('EXISTS', RECORDS .. joined) == 1 then
     return joined, 'repeated'
   end
   if is_there() then
