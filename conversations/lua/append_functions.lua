@@ -106,17 +106,27 @@ local function conversation_is_summary(entry)
   return string.match(body, '^{"role":"system"') and cjson.decode(body).covers
 end
 
-local function conversation_stored_turn(keys, turn, first)
-  local rows, from = {}, first
+-- Visits entries from one on, towards the new end (XRANGE) or the old, until one says that it
+-- is the last. `count` is how many that mostly takes: each that is read is copied here whole.
+local function conversation_walk(keys, command, from, count, visit)
+  local stop = command == 'XRANGE' and '+' or '-'
   while true do
-    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
+    local page = redis.call(command, keys[2], from, stop, 'COUNT', count)
     for _, entry in ipairs(page) do
-      if entry[2][2] ~= turn then return rows end
-      rows[#rows + 1] = conversation_row(entry)
+      if visit(entry) then return end
     end
-    if #page < CONVERSATION_PAGE then return rows end
-    from = '(' .. page[#page][1]
+    if #page < count then return end
+    from, count = '(' .. page[#page][1], CONVERSATION_PAGE
   end
+end
+
+local function conversation_stored_turn(keys, turn, first)
+  local rows = {}
+  conversation_walk(keys, 'XRANGE', first, 5, function(entry)
+    if entry[2][2] ~= turn then return true end
+    rows[#rows + 1] = conversation_row(entry)
+  end)
+  return rows
 end
 
 -- Whether retention may cut before an entry, which stands behind one of the turn `before`.
@@ -132,22 +142,14 @@ local function conversation_retain(keys, max_messages)
   if max_messages == '' then return end
   local excess = redis.call('XLEN', keys[2]) - tonumber(max_messages)
   if excess <= 0 then return end
-  local marks, index, from = {}, 0, '-'
-  local oldest, oldest_index, before
+  local marks, index, oldest, oldest_index, before = {}, 0, nil, nil, nil
   local count = math.min(excess + 1, CONVERSATION_PAGE) -- as a rule a turn begins there
-  repeat
-    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', count)
-    for _, entry in ipairs(page) do
-      if conversation_starts(entry, before) then oldest, oldest_index = entry[1], index end
-      before = entry[2][2]
-      if oldest and oldest_index >= excess then break end
-      index = index + 1
-      marks[index] = {entry[2][2], entry[2][4]}
-      from = '(' .. entry[1]
-    end
-    local is_last = #page < count
-    count = CONVERSATION_PAGE
-  until is_last or (oldest and oldest_index >= excess)
+  conversation_walk(keys, 'XRANGE', '-', count, function(entry)
+    if conversation_starts(entry, before) then oldest, oldest_index = entry[1], index end
+    if oldest and oldest_index >= excess then return true end
+    index, before = index + 1, entry[2][2]
+    marks[index] = {entry[2][2], entry[2][4]}
+  end)
   if not oldest or oldest_index == 0 then return end
   redis.call('HINCRBY', keys[1], 'dropped', oldest_index)
   redis.call('XTRIM', keys[2], 'MINID', oldest)
