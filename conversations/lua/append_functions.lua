@@ -134,8 +134,9 @@ local function conversation_retain(keys, max_messages)
   if excess <= 0 then return end
   local marks, index, from = {}, 0, '-'
   local oldest, oldest_index, before
+  local count = math.min(excess + 1, CONVERSATION_PAGE) -- as a rule a turn begins there
   repeat
-    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
+    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', count)
     for _, entry in ipairs(page) do
       if conversation_starts(entry, before) then oldest, oldest_index = entry[1], index end
       before = entry[2][2]
@@ -144,7 +145,9 @@ local function conversation_retain(keys, max_messages)
       marks[index] = {entry[2][2], entry[2][4]}
       from = '(' .. entry[1]
     end
-  until #page < CONVERSATION_PAGE or (oldest and oldest_index >= excess)
+    local is_last = #page < count
+    count = CONVERSATION_PAGE
+  until is_last or (oldest and oldest_index >= excess)
   if not oldest or oldest_index == 0 then return end
   redis.call('HINCRBY', keys[1], 'dropped', oldest_index)
   redis.call('XTRIM', keys[2], 'MINID', oldest)
@@ -165,6 +168,7 @@ local function conversation_create(keys, head, now_ms)
     'max_messages', head.max_messages, 'ttl_ms', head.ttl_ms, 'hidden', head.hidden,
     'created_ms', now_ms, 'updated_ms', now_ms, 'last_seq', 0, 'user_seq', 0,
     'dropped', 0, 'deleted', 0)
+  redis.call('DEL', keys[2], keys[3], keys[4], keys[5]) -- should a lost head have left them
   if head.hidden == '1' then return end
   local prefix, id = string.match(keys[1], '^(.*:)([^:]+)$')
   local newest = redis.call('ZREVRANGE', keys[7], 0, 0, 'WITHSCORES')

@@ -42,7 +42,8 @@ end
 -- begun: it leaves nothing, because the history has the order of acceptance.
 local function leave_turns(conversation, status, was_next)
   if was_next and get('asked') then
-    close_turns(conversation, status)
+    -- Half an end would keep all later turns waiting, whatever stands in place of the history.
+    pcall(close_turns, conversation, status)
   end
   redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded', 'summary')
   redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said', RECORD .. ':saying')
