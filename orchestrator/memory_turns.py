@@ -19,7 +19,7 @@ from conversations.record import write_message
 from conversations.redaction import Redact, redacted
 from conversations.store import WindowRead
 from orchestrator.events import EventType
-from orchestrator.journal import SUMMARY_KEY, Step, StepKind
+from orchestrator.journal import SUMMARY_KEY, Step, StepKind, summary_of
 from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
 from orchestrator.prompt import question_of
@@ -84,8 +84,8 @@ class MemoryTurns:
             said = [step.said for step in entry.steps.values() if step.said]
             if entry.saying and entry.saying.text:
                 said.append(entry.saying.text)
-            made = entry.steps.get(SUMMARY_KEY)
-            summary = [Message.model_validate(made.outcome)] if made else []
+            step = entry.steps.get(SUMMARY_KEY)
+            summary = summary_of(step.outcome) if step else None
             asked = (*entry.asked, *entry.steered)
             closing = closing_messages(asked, said=said, ended=status.value)
             self._append(entry, entry.task, closing, summary=summary)
@@ -140,7 +140,7 @@ class MemoryTurns:
         task: Task,
         closing: Sequence[Message],
         *,
-        summary: Sequence[Message] = (),
+        summary: Message | None = None,
     ) -> None:
         store, conversation_id = self._conversations, task.conversation_id
         if store is None or conversation_id is None:
@@ -148,7 +148,8 @@ class MemoryTurns:
         limits = entry.limits or self._limits(task)
         config = store.find_config(task.tenant, conversation_id) or limits
         dropped = config.on_failure == "drop"
-        messages = [*summary, *(() if dropped else closing)]
+        messages = [summary] if summary else []
+        messages += () if dropped else closing
         if not messages:
             return
         try:

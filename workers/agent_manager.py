@@ -25,6 +25,7 @@ from orchestrator.task import StopReason, Task, TaskResult, TaskStats
 from workers.agents.agent import Agent, AgentInput, AgentResult
 from workers.agents.kinds import build_agent, can_run, kind_of
 from workers.agents.llm_agent import LLMAgent
+from workers.compaction import with_summary
 from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
@@ -248,8 +249,7 @@ class LocalAgentManager:
         if start.run.task.conversation_id is None:
             return Execution(result=result, turn=())
         turn = counted(_turn_of(agent_input, answer), context.exchanges)
-        opening = () if summary is None else (summary,)
-        return Execution(result=result, turn=(*opening, *turn))
+        return Execution(result=result, turn=with_summary(turn, summary))
 
     def _provider_of(self, start: RunStart, config: AgentConfig) -> RunProvider:
         if self._governor is None:

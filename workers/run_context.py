@@ -27,6 +27,7 @@ from orchestrator.journal import (
     SUMMARY_KEY,
     Journal,
     Step,
+    summary_of,
 )
 from orchestrator.task import Task, TaskStats
 from workers.agents.agent import ToolResult
@@ -168,7 +169,7 @@ class JournaledRunContext:
         self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
         if done is not None:
-            return Message.model_validate(done.outcome)
+            return summary_of(done.outcome)
         if not view.to_summarise or "completion:1" in self._steps:
             return None
         started = monotonic()
@@ -189,6 +190,8 @@ class JournaledRunContext:
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
             self._steps.add(await self._log.record(step, [event], dues=dues))
+        if summary is None:
+            await self.progress("history was left out: the model gave no summary")
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:

@@ -186,6 +186,12 @@ class _ToolLoop:
         called = bool(completion.message.tool_calls)
         return bool(wanted) and wanted.get("tool_choice") != "none" and not called
 
+    async def _say(self, turn: Sequence[Message]) -> Completion:
+        """Complete without tools; calls are passed over, for nothing would run them."""
+        completion = await self._complete(turn, ())
+        words = completion.message.model_copy(update={"tool_calls": ()})
+        return completion.model_copy(update={"message": words})
+
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
@@ -245,8 +251,9 @@ class _ToolLoop:
             if not problem:
                 break
             order = f"That answer cannot be used: {problem}. Answer again in JSON."
-            turn += [completion.message, Message(role=Role.USER, content=order)]
-            completion = await self._complete(turn, ())
+            said = [completion.message] if completion.message.content.strip() else []
+            turn += [*said, Message(role=Role.USER, content=order)]
+            completion = await self._say(turn)
             output, problem = wanted.read(completion.message.content)
         if problem:
             raise AgentFailed(
@@ -272,13 +279,12 @@ class _ToolLoop:
                 " asked for one without tools; raise the limit or use another model",
                 code="no_answer",
             )
-        answer = completion.message.model_copy(update={"tool_calls": ()})
         return AgentResult(
             content=content,
             output=self._format.read(content)[0] if self._format else None,
             stop_reason=reason,
             partial=True,
-            messages=(*self._turn, answer),
+            messages=(*self._turn, completion.message),
         )
 
     def _unpaid(self, spent: BudgetExceeded) -> AgentResult:
@@ -297,7 +303,7 @@ class _ToolLoop:
     async def _last_completion(self) -> Completion:
         order = CLOSING[self._limit_reached()] + ANSWER_NOW
         closing = Message(role=Role.USER, content=order)
-        return await self._complete([*self._turn, closing], ())
+        return await self._say([*self._turn, closing])
 
     def _limit_reached(self) -> StopReason:
         if self._spent is not None:

@@ -14,7 +14,7 @@ from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.document_input import invalid, read_document, read_roots
 from workers.agents.sampling import Sampling
-from workers.errors import SoftTimeLimitReached, ToolFailed
+from workers.errors import AgentFailed, SoftTimeLimitReached, ToolFailed
 from workers.llm.provider import FinishReason
 from workers.tools.citations import check_citations
 from workers.tools.documents import Document
@@ -75,9 +75,21 @@ class _JournaledModel:
         self._sampling = sampling
 
     async def ask(self, messages: Sequence[Message]) -> str:
-        completion = await self._ctx.complete(self._sampling.request(messages))
-        self.cut |= completion.finish_reason is FinishReason.LENGTH
-        return completion.message.content
+        """Return the answer; asks once more where that is calls of tools alone.
+
+        Raises:
+            AgentFailed: it is so again.
+        """
+        for _ in range(2):
+            completion = await self._ctx.complete(self._sampling.request(messages))
+            if completion.message.content.strip():
+                self.cut |= completion.finish_reason is FinishReason.LENGTH
+                return completion.message.content
+        raise AgentFailed(
+            "the model called tools, though none is offered, in place of a summary;"
+            " use another model",
+            code="no_answer",
+        )
 
 
 def _document(ctx: RunContext, agent_input: AgentInput) -> Document:

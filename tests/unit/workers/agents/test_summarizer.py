@@ -44,6 +44,18 @@ async def test_short_text_takes_one_completion() -> None:
     assert_valid_turn(result.messages)
 
 
+CALLS_ALONE = {"tool_calls": [{"name": "search", "arguments": {}}]}
+
+
+async def test_calls_in_place_of_a_summary_are_asked_about_once_more() -> None:
+    bench = Bench([CALLS_ALONE, "It is fine [text:1]."])
+    result = await bench.execute(SummarizerAgent(), {"text": "All is fine."})
+    assert result.content == "It is fine [text:1]."
+    with pytest.raises(AgentFailed, match="in place of a summary") as caught:
+        await Bench([CALLS_ALONE] * 2).execute(SummarizerAgent(), {"text": "Fine."})
+    assert caught.value.code == "no_answer"
+
+
 async def test_each_part_of_a_long_document_is_a_journaled_completion() -> None:
     data = {"document": {"name": "long", "text": LONG}}
     options = {"part_characters": 2_000}
