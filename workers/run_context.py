@@ -99,8 +99,8 @@ class JournaledRunContext:
         self._steps = Steps({step.key: step for step in journal.steps})
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
-        if self._spent.times > 1:
-            llm.allow_budget(self._spent.times)
+        if self._spent.allowed > 1:
+            llm.allow_budget(self._spent.allowed)
         self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
@@ -250,7 +250,7 @@ class JournaledRunContext:
                     if self._config.budget.when_spent != "wait":
                         raise
                     await self._spent.decided(exc, times=times, record=self._decided)
-                self._llm.allow_budget(self._spent.times)
+                self._llm.allow_budget(self._spent.allowed)
         except BaseException:
             with self._run.recording():
                 await live.leave()
