@@ -99,12 +99,14 @@ class JournaledRunContext:
         self._steps = Steps({step.key: step for step in journal.steps})
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
-        if self._spent.times > 1:
-            llm.allow_budget(self._spent.times)
+        if self._spent.allowed > 1:
+            llm.allow_budget(self._spent.allowed)
         self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
+        self.taken: list[Message] = []
+        """What users have said to this run since its beginning."""
         self._history = ShownHistory()
         self._completions = 0
         self._items = 0
@@ -154,11 +156,9 @@ class JournaledRunContext:
                 break
             self._steps[key] = step
             taken.append(step.outcome)
-        return tuple(
-            message
-            for outcome in taken
-            for message in _MESSAGES.validate_python(outcome)
-        )
+        messages = [m for outcome in taken for m in _MESSAGES.validate_python(outcome)]
+        self.taken += messages
+        return tuple(messages)
 
     async def summarise(self, view: ConversationView) -> Message | None:
         """Summarise what the window left out, once in the run; None without need.
@@ -250,7 +250,7 @@ class JournaledRunContext:
                     if self._config.budget.when_spent != "wait":
                         raise
                     await self._spent.decided(exc, times=times, record=self._decided)
-                self._llm.allow_budget(self._spent.times)
+                self._llm.allow_budget(self._spent.allowed)
         except BaseException:
             with self._run.recording():
                 await live.leave()

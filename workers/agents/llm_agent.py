@@ -65,10 +65,11 @@ ANSWER_NOW = (
     " and say what is missing."
 )
 
-_STOP_REASONS = {
+CUT_SHORT = {
     FinishReason.LENGTH: StopReason.MAX_TOKENS,
     FinishReason.CONTENT_FILTER: StopReason.CONTENT_FILTER,
 }
+"""Why an answer is partial."""
 
 
 class LLMAgent:
@@ -231,7 +232,7 @@ class _ToolLoop:
         output: JsonValue = None
         if self._format is not None:
             completion, output = await self._fitting(completion, self._format)
-        reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
+        reason = CUT_SHORT.get(completion.finish_reason, StopReason.END_TURN)
         return trusted(
             AgentResult,
             content=mended(completion.message.content),
