@@ -375,6 +375,9 @@ class _ToolLoop:
 
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
         calls = completion.message.tool_calls
+        if self._options.tool_choice == "none":
+            text = "no tool may be called here; answer without"
+            return {each.id: refusal(each.id, "tool_choice", text) for each in calls}
         refused = {
             id_: refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
             for id_, why in completion.invalid_arguments.items()
