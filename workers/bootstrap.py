@@ -345,6 +345,10 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
         if pool == "prefork":
+            # Multiprocessing is loaded where it is used.
+            from workers.prefork import PreforkPool  # noqa: PLC0415
+
+            worker.pool_cls = PreforkPool
             worker_process.expect_children()
         elif pool == "thread":
             worker.pool_cls = WakingThreads
