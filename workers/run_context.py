@@ -27,6 +27,7 @@ from orchestrator.journal import (
     SUMMARY_KEY,
     Journal,
     Step,
+    summary_of,
 )
 from orchestrator.task import Task, TaskStats
 from workers.agents.agent import ToolResult
@@ -98,12 +99,14 @@ class JournaledRunContext:
         self._steps = Steps({step.key: step for step in journal.steps})
         self._unsettled = UnsettledCalls(run, log, journal)
         self._spent = SpentBudget(run, journal)
-        if self._spent.times > 1:
-            llm.allow_budget(self._spent.times)
+        if self._spent.allowed > 1:
+            llm.allow_budget(self._spent.allowed)
         self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
+        self.taken: list[Message] = []
+        """What users have said to this run since its beginning."""
         self._history = ShownHistory()
         self._completions = 0
         self._items = 0
@@ -153,11 +156,9 @@ class JournaledRunContext:
                 break
             self._steps[key] = step
             taken.append(step.outcome)
-        return tuple(
-            message
-            for outcome in taken
-            for message in _MESSAGES.validate_python(outcome)
-        )
+        messages = [m for outcome in taken for m in _MESSAGES.validate_python(outcome)]
+        self.taken += messages
+        return tuple(messages)
 
     async def summarise(self, view: ConversationView) -> Message | None:
         """Summarise what the window left out, once in the run; None without need.
@@ -168,7 +169,7 @@ class JournaledRunContext:
         self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
         if done is not None:
-            return Message.model_validate(done.outcome)
+            return summary_of(done.outcome)
         if not view.to_summarise or "completion:1" in self._steps:
             return None
         started = monotonic()
@@ -189,6 +190,8 @@ class JournaledRunContext:
             step = summary_step(completion, summary, seconds=took, attempt=attempt)
             event = summary_event(summary, step, messages=len(view.to_summarise))
             self._steps.add(await self._log.record(step, [event], dues=dues))
+        if summary is None:
+            await self.progress("history was left out: the model gave no summary")
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -247,7 +250,7 @@ class JournaledRunContext:
                     if self._config.budget.when_spent != "wait":
                         raise
                     await self._spent.decided(exc, times=times, record=self._decided)
-                self._llm.allow_budget(self._spent.times)
+                self._llm.allow_budget(self._spent.allowed)
         except BaseException:
             with self._run.recording():
                 await live.leave()

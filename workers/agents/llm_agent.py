@@ -65,10 +65,11 @@ ANSWER_NOW = (
     " and say what is missing."
 )
 
-_STOP_REASONS = {
+CUT_SHORT = {
     FinishReason.LENGTH: StopReason.MAX_TOKENS,
     FinishReason.CONTENT_FILTER: StopReason.CONTENT_FILTER,
 }
+"""Why an answer is partial."""
 
 
 class LLMAgent:
@@ -186,6 +187,12 @@ class _ToolLoop:
         called = bool(completion.message.tool_calls)
         return bool(wanted) and wanted.get("tool_choice") != "none" and not called
 
+    async def _say(self, turn: Sequence[Message]) -> Completion:
+        """Complete without tools; calls are passed over, for nothing would run them."""
+        completion = await self._complete(turn, ())
+        words = completion.message.model_copy(update={"tool_calls": ()})
+        return completion.model_copy(update={"message": words})
+
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
@@ -225,7 +232,7 @@ class _ToolLoop:
         output: JsonValue = None
         if self._format is not None:
             completion, output = await self._fitting(completion, self._format)
-        reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
+        reason = CUT_SHORT.get(completion.finish_reason, StopReason.END_TURN)
         return trusted(
             AgentResult,
             content=mended(completion.message.content),
@@ -245,8 +252,9 @@ class _ToolLoop:
             if not problem:
                 break
             order = f"That answer cannot be used: {problem}. Answer again in JSON."
-            turn += [completion.message, Message(role=Role.USER, content=order)]
-            completion = await self._complete(turn, ())
+            said = [completion.message] if completion.message.content.strip() else []
+            turn += [*said, Message(role=Role.USER, content=order)]
+            completion = await self._say(turn)
             output, problem = wanted.read(completion.message.content)
         if problem:
             raise AgentFailed(
@@ -272,13 +280,12 @@ class _ToolLoop:
                 " asked for one without tools; raise the limit or use another model",
                 code="no_answer",
             )
-        answer = completion.message.model_copy(update={"tool_calls": ()})
         return AgentResult(
             content=content,
             output=self._format.read(content)[0] if self._format else None,
             stop_reason=reason,
             partial=True,
-            messages=(*self._turn, answer),
+            messages=(*self._turn, completion.message),
         )
 
     def _unpaid(self, spent: BudgetExceeded) -> AgentResult:
@@ -297,7 +304,7 @@ class _ToolLoop:
     async def _last_completion(self) -> Completion:
         order = CLOSING[self._limit_reached()] + ANSWER_NOW
         closing = Message(role=Role.USER, content=order)
-        return await self._complete([*self._turn, closing], ())
+        return await self._say([*self._turn, closing])
 
     def _limit_reached(self) -> StopReason:
         if self._spent is not None:

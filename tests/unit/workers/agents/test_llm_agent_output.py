@@ -44,6 +44,22 @@ async def test_an_answer_that_never_fits_fails_by_name():
     assert caught.value.code == "invalid_output"
 
 
+@pytest.mark.parametrize("words", ["Oslo!", ""])
+async def test_a_call_with_a_repaired_answer_is_passed_over(words: str):
+    """Of a tool that is not offered then: a call without a result ends a history."""
+    calls = (ToolCall(id="c", name="none"),)
+    replies = [
+        Completion(message=Message(role="assistant", content=text, tool_calls=calls))
+        for text in (words, '{"city": "Oslo"}')
+    ]
+    bench = Bench(["Oslo!", *replies], output_schema=SCHEMA)
+    result = await bench.execute(LLMAgent(), {"prompt": "where?"})
+    assert result.output == {"city": "Oslo"}
+    assert_valid_turn(result.messages)
+    for request in bench.llm.requests:
+        assert all(each.content and not each.tool_calls for each in request.messages)
+
+
 async def test_a_schema_that_is_none_is_named():
     with pytest.raises(AgentFailed, match="not a JSON Schema"):
         await Bench([], output_schema={"type": 7}).execute(
