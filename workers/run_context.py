@@ -108,6 +108,8 @@ class JournaledRunContext:
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
+        self.taken: list[Message] = []
+        """What users have said to this run since its beginning."""
         self._history = ShownHistory()
         self._completions = 0
         self._items = 0
@@ -157,11 +159,9 @@ class JournaledRunContext:
                 break
             self._steps[key] = step
             taken.append(step.outcome)
-        return tuple(
-            message
-            for outcome in taken
-            for message in _MESSAGES.validate_python(outcome)
-        )
+        messages = [m for outcome in taken for m in _MESSAGES.validate_python(outcome)]
+        self.taken += messages
+        return tuple(messages)
 
     async def summarise(self, view: ConversationView) -> Message | None:
         """Summarise what the window left out, once in the run; None without need.
