@@ -11,6 +11,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from conversations.json_value import JsonObject
+from orchestrator.schema_pattern import MOST_PATTERNS, matcher
 
 _LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
@@ -28,7 +29,9 @@ def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:
     """
     try:
         Draft202012Validator.check_schema(schema)
-        _check_references(DRAFT202012.create_resource(schema))
+        root = DRAFT202012.create_resource(schema)
+        _check_references(root)
+        problem = _problem_of_patterns(root)
     except SchemaError as exc:
         problem = f"{exc.message[:300]} (at {exc.json_path})"
     except _Endless as exc:
@@ -38,7 +41,7 @@ def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:
     except (RecursionError, TypeError, ValueError) as exc:
         problem = f"it is nested too deeply or refers to no place ({str(exc)[:200]})"
     else:
-        return ""
+        return f"{name}: {problem}" if problem else ""
     return f"{name} is not a JSON Schema: {problem}; correct it"
 
 
@@ -50,6 +53,34 @@ def registry_of(schema: JsonObject) -> Registry[Any]:
     root = DRAFT202012.create_resource(schema)
     registry: Registry[Any] = EMPTY_REGISTRY.with_resource(root.id() or "", root)
     return registry.crawl()
+
+
+def _problem_of_patterns(root: Resource[Any]) -> str:
+    """Say what keeps answers from being matched in linear time, or ''."""
+    schemas = [each for each in _all_within(root) if isinstance(each, dict)]
+    patterns = {each["pattern"] for each in schemas if "pattern" in each}
+    of_names = {name for each in schemas for name in each.get("patternProperties", {})}
+    if of_names and any("unevaluatedProperties" in each for each in schemas):
+        return (
+            "patternProperties beside unevaluatedProperties is not supported;"
+            " use additionalProperties"
+        )
+    if len(patterns | of_names) > MOST_PATTERNS:
+        return f"it has more than {MOST_PATTERNS} different patterns; leave some out"
+    try:
+        for pattern in patterns | of_names:
+            matcher(pattern)
+    except ValueError as exc:
+        return f"{exc}; write it in the syntax of Rust's regex, or leave it out"
+    return ""
+
+
+def _all_within(root: Resource[Any]) -> Iterator[Any]:
+    found = [root]
+    while found:
+        resource = found.pop()
+        yield resource.contents
+        found += resource.subresources()
 
 
 def _check_references(root: Resource[Any]) -> None:

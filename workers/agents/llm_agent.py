@@ -250,7 +250,7 @@ class _ToolLoop:
     ) -> tuple[Completion, JsonValue]:
         """Return an answer that fits the schema, and its value."""
         turn = [*self._turn]
-        output, problem = wanted.read(completion.message.content)
+        output, problem = await wanted.read(completion.message.content)
         for _ in range(MAX_OUTPUT_REPAIRS):
             if not problem:
                 break
@@ -258,7 +258,7 @@ class _ToolLoop:
             said = [completion.message] if completion.message.content.strip() else []
             turn += [*said, Message(role=Role.USER, content=order)]
             completion = await self._say(turn)
-            output, problem = wanted.read(completion.message.content)
+            output, problem = await wanted.read(completion.message.content)
         if problem:
             raise AgentFailed(
                 f"the model's answer does not fit output_schema after"
@@ -283,9 +283,10 @@ class _ToolLoop:
                 " asked for one without tools; raise the limit or use another model",
                 code="no_answer",
             )
+        output = (await self._format.read(content))[0] if self._format else None
         return AgentResult(
             content=content,
-            output=self._format.read(content)[0] if self._format else None,
+            output=output,
             stop_reason=reason,
             partial=True,
             messages=(*self._turn, completion.message),

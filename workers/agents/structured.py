@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from functools import cached_property
+from typing import Any
 
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from pydantic import JsonValue
 
 from conversations.json_value import JsonObject, check_json
 from orchestrator.output_schema import registry_of, schema_problem
+from workers.agents.bounded_validator import BoundedValidator, TooManySteps, bounded
 from workers.errors import AgentFailed
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
@@ -40,17 +42,33 @@ class OutputFormat:
         return _ORDER + json.dumps(self.schema, ensure_ascii=False)
 
     @cached_property
-    def _validator(self) -> Draft202012Validator:
-        return Draft202012Validator(self.schema, registry=registry_of(self.schema))
+    def _validator(self) -> Any:
+        return BoundedValidator(self.schema, registry=registry_of(self.schema))
 
-    def read(self, text: str) -> tuple[JsonValue, str]:
-        """Return the value that a text holds and what is wrong with it, or ''."""
+    async def read(self, text: str) -> tuple[JsonValue, str]:
+        """Return the value that a text holds and what is wrong with it, or ''.
+
+        Reads in a thread: a long answer may take a second, and other runs go on.
+
+        Raises:
+            AgentFailed: the schema makes the check too long.
+        """
+        return await asyncio.to_thread(self._read, text)
+
+    def _read(self, text: str) -> tuple[JsonValue, str]:
         fenced = _FENCED.search(text)
         try:
             value = check_json(json.loads(fenced[1] if fenced else text))
         except (ValueError, RecursionError) as exc:
             return None, f"it is not JSON ({str(exc)[:200]})"
-        error = best_match(self._validator.iter_errors(value))
+        try:
+            with bounded():
+                error = best_match(self._validator.iter_errors(value))
+        except TooManySteps as exc:
+            raise AgentFailed(
+                f"{exc} to check the answer against output_schema; simplify it",
+                code="invalid_output_schema",
+            ) from None
         if error is not None:
             return None, f"{error.json_path}: {error.message[:500]}"
         return value, ""
