@@ -61,6 +61,15 @@ POOL_WAIT_SECONDS: Final = 20.0
 """Longest wait for that turn; who must answer sooner has a deadline of its own."""
 _RECONNECTS: Final = 2
 
+_NOT_OF_THE_URL: Final = {
+    "protocol": 2,
+    "decode_responses": True,
+    "encoding": "utf-8",
+    "encoding_errors": "strict",
+    "health_check_interval": 0,
+}
+"""How answers are read, which redis-py takes from a URL before it takes it from us."""
+
 UntypedRedis: TypeAlias = Any
 """A client of `connect`: redis-py types each answer as text, bytes or a coroutine."""
 
@@ -104,8 +113,6 @@ def connect(
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=POOL_WAIT_SECONDS,
-            decode_responses=True,
-            protocol=2,
             socket_connect_timeout=connect_timeout_seconds,
             socket_timeout=command_timeout_seconds,
             retry=Retry(
@@ -122,6 +129,7 @@ def connect(
     made: UntypedRedis = pool
     try:
         pool.connection_class = _CANCELLABLE[pool.connection_class]
+        pool.connection_kwargs.update(_NOT_OF_THE_URL)
         made.make_connection()  # of its options; nothing is sent
     except (TypeError, AttributeError, KeyError, RedisError):
         raise StoreUnavailable(

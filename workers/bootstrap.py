@@ -30,7 +30,7 @@ from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
 from orchestrator.sweeper import Sweeper
 from orchestrator.wiring import connect
-from workers.broker_link import lean_broker
+from workers.broker_link import check_broker, lean_broker
 from workers.drain_pipe import DrainPipe
 from workers.errors import WorkerError
 from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
@@ -39,6 +39,7 @@ from workers.llm_wiring import open_governor
 from workers.pool_choice import (
     SUPPORTED_POOLS,
     check_autoscale,
+    check_loop,
     pool_of,
     slots_of_process,
     slots_of_worker,
@@ -339,6 +340,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             if pool not in SUPPORTED_POOLS:
                 raise unsupported(pool)
+            check_loop(pool, is_there=worker.use_eventloop)
             check_autoscale(pool, worker.max_concurrency)
             worker_process.limits = take_limits(worker)
             _take_from(worker, asyncio.run(check_startup(load_settings())))
@@ -383,6 +385,7 @@ def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:
     """Take the worker on; without its modules or a Redis it ends here, in a line."""
     allow_many_files()
     try:
+        check_broker(conf.broker_read_url)
         begin(load_settings(), options.get("include"), instance.app.loader)
     except (OrchestratorError, WorkerError) as exc:
         refuse(exc)

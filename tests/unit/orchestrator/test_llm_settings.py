@@ -150,3 +150,25 @@ def test_a_proxys_address_is_taken_as_it_stands(proxy: str) -> None:
     taken = load_settings(llm={"proxy": proxy}).llm.proxy
     assert taken is not None
     assert taken.get_secret_value() == proxy
+
+
+def test_a_variable_reaches_a_name_with_hyphens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC_LLM__ENDPOINTS__OPEN_ROUTER__API_KEY", "from-shell")
+    settings = read("llm: {endpoints: {Open-Router: {base_url: 'https://o/v1'}}}")
+    [(name, endpoint)] = settings.llm.endpoints.items()
+    assert name == "Open-Router"
+    assert endpoint.api_key is not None
+    assert settings.warnings == ()
+
+
+def test_a_key_of_an_endpoint_that_is_misspelt_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC_LLM__ENDPOINTS__HOSTD__API_KEY", "canary")
+    [told] = read(FILE).warnings
+    assert told == (
+        "llm.endpoints.hostd: nothing but a secret is set of it, which would go to"
+        " http://localhost:11434/v1; did you mean hosted?"
+    )
