@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import iscoroutinefunction
 
 from conversations.errors import InvalidRequest, RedactionFailed
 from conversations.message import Message, Role
@@ -27,13 +28,17 @@ def load_redact(path: str | None) -> Redact | None:
     module_name, _, name = path.partition(":")
     try:
         function = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as exc:
+    except Exception as exc:  # of the module's own code too
         raise InvalidRequest(
             f"redact names {path!r}, which cannot be imported ({type(exc).__name__});"
             " write it as package.module:function"
         ) from exc
     if not callable(function):
         raise InvalidRequest(f"redact names {path!r}, which is no function; name one")
+    if iscoroutinefunction(function):
+        raise InvalidRequest(
+            f"redact names {path!r}, a coroutine function; name one that is none"
+        )
     redact: Redact = function
     return redact
 

@@ -77,8 +77,13 @@ def plain_http(url: str) -> str:
     Raises:
         ValueError: it is none, or holds more than an address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_address = is_address and parts.port != 0 and url.isprintable()
+    except ValueError:
+        is_address, parts = False, urlsplit("")
+    if not is_address or " " in url:
         raise ValueError("not an http(s) URL; write it like https://host:5555")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must hold no login and no query; give the address alone")
@@ -145,7 +150,13 @@ class HttpSettings(Section):
     @property
     def page_url(self) -> str:
         """Where browsers reach the page."""
-        return self.public_url or f"{self.scheme}://{self.host}:{self.port}"
+        return self.public_url or self.address
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:

@@ -11,9 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.json_value import Json, JsonObject, Text
+from conversations.message import Message
 from orchestrator.task import Usage
 
 
@@ -144,6 +145,11 @@ class Journal(NamedTuple):
 EMPTY_JOURNAL: Final = Journal()
 
 
+def summary_of(outcome: JsonValue) -> Message | None:
+    """Return the message that the summary's step has made."""
+    return None if outcome is None else Message.model_validate(outcome)
+
+
 def call_key(call_id: str) -> str:
     """The key of a tool call's step."""
     return f"tool:{call_id}"
@@ -152,7 +158,8 @@ def call_key(call_id: str) -> str:
 APPROVAL_PREFIX: Final = "approval:"
 """Begins the ids of awaited calls that have not begun; no tool call's id begins so."""
 SUMMARY_KEY: Final = "summary"
-"""The key of the step that made a summary of the history before the run."""
+"""The key of the step that made a summary of the history before the run: its outcome is
+the message, or null where the model gave none."""
 HANDOVER_KEY: Final = "handover"
 """Begins the key of the step that names the calls which the client is to make."""
 ANSWER_KEY: Final = "answer"

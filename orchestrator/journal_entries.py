@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from conversations.closing import newest_part
 from conversations.errors import RedactionFailed
 from conversations.json_value import written
-from conversations.message import Message
 from conversations.redaction import Redact, redacted, redacted_text
 from orchestrator.journal import (
     EMPTY_JOURNAL,
@@ -21,6 +20,7 @@ from orchestrator.journal import (
     Journal,
     Step,
     StepStart,
+    summary_of,
 )
 from orchestrator.task_record import instant
 
@@ -38,7 +38,10 @@ def redacted_step(step: Step, redact: Redact | None) -> Step:
     if redact is None:
         return step
     if step.key == SUMMARY_KEY:
-        summary = redacted(Message.model_validate(step.outcome), redact)
+        made = summary_of(step.outcome)
+        if made is None:
+            return step
+        summary = redacted(made, redact)
         kept = summary.model_dump(mode="json", exclude_defaults=True)
         return step.model_copy(update={"outcome": kept})
     if step.said is None:

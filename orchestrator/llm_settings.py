@@ -13,6 +13,7 @@ from conversations.json_value import Identifier, Text
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.gate import GateLimits
 from orchestrator.loopback import is_loopback
+from orchestrator.proxy_url import check_proxy_url
 from orchestrator.settings_section import Count, Section
 
 DEFAULT_ENDPOINT = "default"
@@ -78,7 +79,7 @@ class EndpointSettings(Section):
     proxy: SecretStr | None = None
     """An http(s) proxy's URL; null takes the environment's, none for loopback."""
     ca_file: Path | None = None
-    """Authorities that sign its certificate; null takes the system's."""
+    """Authorities that sign its certificate; null: those of certifi."""
     client_certificate: Path | None = None
     """A PEM file with a certificate and its key, shown to the endpoint."""
     limits: LimitSettings = LimitSettings()
@@ -114,7 +115,7 @@ class EndpointSettings(Section):
             raise ValueError(
                 "not an http(s) URL without blanks; write it like http://host:11434/v1"
             )
-        if parts.username or parts.password or parts.query:
+        if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(
                 "must hold no login and no query;"
                 " use llm.api_key (OPENAI_API_KEY) or llm.headers"
@@ -124,8 +125,8 @@ class EndpointSettings(Section):
     @field_validator("proxy")
     @classmethod
     def _is_http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
-        if proxy and not proxy.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("not an http(s) URL; write it like http://proxy:3128")
+        if proxy is not None:
+            check_proxy_url(proxy.get_secret_value())
         return proxy
 
     @model_validator(mode="after")

@@ -250,18 +250,65 @@ class AsyncOrchestrator(TaskSubmission):
             raise InvalidTransition(
                 task.id, status=task.status.value, wanted="submitted again"
             )
-        key = f"retry:{task.id}"
-        before = await self._bounded(self._parts.store.find_keyed(task.tenant, key))
-        if before is not None:  # else what it needs would be done again once more
+        retries: dict[str, str] = {}
+        needed = [task]
+        while True:
+            task = needed[-1]
+            again = await self._retry_of(task)
+            if again is None:
+                after, lacking = await self._waits(task, retries)
+                if lacking:
+                    needed += lacking
+                    continue
+                again = await self._accept_again(task, after, metadata)
+            needed.pop()
+            if not needed:
+                return again
+            retries[task.id] = again.id
+
+    async def _retry_of(self, task: Task) -> AsyncTaskHandle | None:
+        """Find an earlier retry: what it needs must not be done again once more."""
+        found = self._parts.store.find_keyed(task.tenant, _retry_key(task))
+        task_id = await self._bounded(found)
+        if task_id is not None:
             with suppress(TaskNotFound):
-                return await self.handle(before, tenant=task.tenant)
+                return await self.handle(task_id, tenant=task.tenant)
+        return None
+
+    async def _waits(
+        self, task: Task, retries: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], list[Task]]:
+        """Return what a task's retry waits for, and those of it to be retried before.
+
+        It waits for the same tasks, or for the retries of those without an answer.
+        """
+        if task.after_failure != "fail":
+            return task.after, []
+        after, lacking = [], []
+        for each in task.after:
+            awaited_id = each
+            while awaited_id in retries:
+                awaited_id = retries[awaited_id]
+            after.append(awaited_id)
+            with suppress(TaskNotFound):
+                awaited = await self.get(awaited_id, tenant=task.tenant)
+                if awaited.status.is_terminal and awaited.result is None:
+                    lacking.append(awaited)
+        return tuple(after), lacking
+
+    async def _accept_again(
+        self,
+        task: Task,
+        after: tuple[str, ...],
+        metadata: Mapping[str, JsonValue] | None,
+    ) -> AsyncTaskHandle:
         request = request_of(task).model_copy(
             update={
-                "idempotency_key": key,
+                "idempotency_key": _retry_key(task),
                 "cache_ttl": None,
                 "not_before": None,
                 "traceparent": None,
-                "after": await self._retried(task, metadata),
+                "after": after,
                 "metadata": {**task.metadata, **(metadata or {})},
             }
         )
@@ -271,28 +318,6 @@ class AsyncOrchestrator(TaskSubmission):
             known = (await self.get(exc.task_id, tenant=task.tenant)).metadata
             request = request.model_copy(update={"metadata": known})
             return (await self._accept([request]))[0]
-
-    async def _retried(
-        self, task: Task, metadata: Mapping[str, JsonValue] | None
-    ) -> tuple[str, ...]:
-        """What a retry waits for: its tasks, or retries that may still have answers."""
-        if task.after_failure != "fail":
-            return task.after
-        return tuple(
-            [await self._promising(each, task.tenant, metadata) for each in task.after]
-        )
-
-    async def _promising(
-        self, task_id: str, tenant: str, metadata: Mapping[str, JsonValue] | None
-    ) -> str:
-        try:
-            task = await self.get(task_id, tenant=tenant)
-        except TaskNotFound:
-            return task_id
-        while task.status.is_terminal and task.result is None:
-            again = await self.retry(task.id, tenant=tenant, metadata=metadata)
-            task = await again.get()
-        return task.id
 
     async def schedule(
         self,
@@ -333,3 +358,7 @@ class AsyncOrchestrator(TaskSubmission):
         """End a schedule; tell whether there was one. Its tasks go on."""
         store = self._parts.store
         return await self._bounded(store.drop_schedule(self._of(tenant), schedule_id))
+
+
+def _retry_key(task: Task) -> str:
+    return f"retry:{task.id}"

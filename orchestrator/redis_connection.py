@@ -44,6 +44,7 @@ from orchestrator.errors import (
     StoreReadOnly,
     StoreUnavailable,
     StoreUnreadable,
+    WrongLoop,
 )
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -59,6 +60,15 @@ MAX_CONNECTIONS: Final = 64
 POOL_WAIT_SECONDS: Final = 20.0
 """Longest wait for that turn; who must answer sooner has a deadline of its own."""
 _RECONNECTS: Final = 2
+
+_NOT_OF_THE_URL: Final = {
+    "protocol": 2,
+    "decode_responses": True,
+    "encoding": "utf-8",
+    "encoding_errors": "strict",
+    "health_check_interval": 0,
+}
+"""How answers are read, which redis-py takes from a URL before it takes it from us."""
 
 UntypedRedis: TypeAlias = Any
 """A client of `connect`: redis-py types each answer as text, bytes or a coroutine."""
@@ -99,12 +109,10 @@ def connect(
         StoreUnavailable: the URL cannot be read.
     """
     try:
-        pool = BlockingConnectionPool.from_url(
+        pool = _LoopsPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=POOL_WAIT_SECONDS,
-            decode_responses=True,
-            protocol=2,
             socket_connect_timeout=connect_timeout_seconds,
             socket_timeout=command_timeout_seconds,
             retry=Retry(
@@ -121,6 +129,7 @@ def connect(
     made: UntypedRedis = pool
     try:
         pool.connection_class = _CANCELLABLE[pool.connection_class]
+        pool.connection_kwargs.update(_NOT_OF_THE_URL)
         made.make_connection()  # of its options; nothing is sent
     except (TypeError, AttributeError, KeyError, RedisError):
         raise StoreUnavailable(
@@ -138,6 +147,27 @@ def check_options(url: str) -> None:
         StoreUnavailable: it cannot be read, or has an option that redis-py trips over.
     """
     connect(url)
+
+
+class _LoopsPool(BlockingConnectionPool):
+    """Tells another event loop, whose calls would fail as those of one that ended."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        self._belong_to(asyncio.get_running_loop())
+        return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        self._belong_to(asyncio.get_running_loop())
+        await super().disconnect(*args, **options)
+        self._loop = None
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise WrongLoop
+            self._loop = loop
 
 
 class _Cancellable(AbstractConnection):

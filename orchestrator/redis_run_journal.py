@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from secrets import token_hex
 
 from conversations.json_value import JsonObject, dumps
-from conversations.message import Message
 from conversations.record import write_message
 from orchestrator import redis_keys
 from orchestrator.budget import Spent
@@ -22,6 +21,7 @@ from orchestrator.journal import (
     StepStart,
     Unfinished,
     call_key,
+    summary_of,
 )
 from orchestrator.journal_entries import (
     decision_text,
@@ -211,7 +211,8 @@ def _started(answer: Answer) -> Started:
 def _enters_history(step: Step) -> str:
     """What a turn without an answer keeps of a step."""
     if step.key == SUMMARY_KEY:
-        return write_message(Message.model_validate(step.outcome))
+        summary = summary_of(step.outcome)
+        return write_message(summary) if summary else ""
     return step.said or ""
 
 

@@ -44,6 +44,10 @@ async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:
         await store.create(tasks, answers=answers)
     except RedactionFailed as exc:
         answers.append(exc)
+    except StoreUnavailable as exc:
+        if _concerns_all(exc):
+            raise
+        answers.append(exc)  # it lasts: one that stayed due would keep others waiting
     for answer in answers:
         if isinstance(answer, StoreUnfit):
             raise answer  # the tick is missed, not refused

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from conversations.conversation import (
     DEFAULT_CONTEXT_WINDOW,
     DEFAULT_MAX_MESSAGES,
+    MOST,
     Compaction,
     ConversationConfig,
     OnFailure,
@@ -45,11 +46,11 @@ class ConversationsSettings(Section):
 
     enabled: bool = True
     """Whether tasks may continue conversations."""
-    max_messages: Count = Field(default=DEFAULT_MAX_MESSAGES, ge=1)
+    max_messages: Count = Field(default=DEFAULT_MAX_MESSAGES, ge=1, le=MOST)
     """Retention: oldest whole turns beyond it are dropped."""
-    context_window: Count = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1)
+    context_window: Count = Field(default=DEFAULT_CONTEXT_WINDOW, ge=1, le=MOST)
     """Messages of history that a model sees at most."""
-    context_tokens: Count | None = Field(default=None, ge=1)
+    context_tokens: Count | None = Field(default=None, ge=1, le=MOST)
     """Tokens of messages that a model sees at most; null sets no bound."""
     compaction: Compaction = "drop"
     """History beyond these bounds: `drop`, `summarise`, or `none` (refuse the run)."""

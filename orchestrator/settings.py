@@ -30,6 +30,7 @@ from orchestrator.agent_kinds import unknown_kind
 from orchestrator.budget_limits import SpendingLimits
 from orchestrator.duration import Seconds, format_seconds
 from orchestrator.errors import InvalidSettings
+from orchestrator.exposed_secrets import SECRET_KEYS, exposed_secrets
 from orchestrator.http_settings import HttpSettings, plain_http
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.names import nearest_names
@@ -37,7 +38,7 @@ from orchestrator.services_settings import ServicesSettings
 from orchestrator.settings_names import PREFIX
 from orchestrator.settings_problems import SeveralProblems, describe
 from orchestrator.settings_section import Count, Section
-from orchestrator.settings_sources import ABSENT, Origin, read_layers
+from orchestrator.settings_sources import Origin, read_layers
 from orchestrator.shipped_agents import shipped_agents
 from orchestrator.storage_settings import StorageSettings
 from orchestrator.unpriced import unpriced
@@ -54,7 +55,17 @@ class RetentionSettings(Section):
     delta_ttl: Seconds = 3600.0
     """The pieces that a text came in, in the events; the whole text stays."""
     idempotency_ttl: Seconds = 86_400.0
-    """How long after its end an idempotency key returns its task."""
+    """How long after its end an idempotency key returns its task, if it is kept."""
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What of these settings does not go together."""
+        if self.idempotency_ttl > self.result_ttl:
+            yield (
+                f"retention.idempotency_ttl ({format_seconds(self.idempotency_ttl)}) is"
+                f" longer than result_ttl ({format_seconds(self.result_ttl)}), with"
+                " which a task goes: a later repeat runs again; change one of them"
+            )
 
 
 class LimitsSettings(Section):
@@ -132,6 +143,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         env_ignore_empty=True,
         env_parse_none_str="null",
+        case_sensitive=True,  # of keys in the file; variables may be in any case
     )
 
     services: ServicesSettings = ServicesSettings()
@@ -214,24 +226,41 @@ class Settings(BaseSettings):
                     f" llm.endpoints; did you mean {nearest[0]}?"
                 )
 
-    def source_of(self, path: str) -> str:
-        """Say where the value at a dotted path came from, such as `environment`."""
-        return self._origin.source_of(path)
+    def source_of(self, path: str | tuple[str, ...]) -> str:
+        """Say where the value at a path came from, such as `environment`.
+
+        A path is dotted, or its keys, of which one may hold a dot.
+        """
+        keys = tuple(path.split(".")) if isinstance(path, str) else path
+        return self._origin.source_of(keys)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What works but should be changed, one sentence each."""
-        exposed = (
-            f"{path}: a secret stands in {layer.name}; set it in the environment,"
-            " .env or the secrets directory instead"
-            for layer in self._origin.layers
-            if layer.is_committed
-            for endpoint in ("llm", *[f"llm.endpoints.{n}" for n in self.llm.endpoints])
-            for path in (f"{endpoint}.api_key", f"{endpoint}.headers")
-            if layer.value_at(path) not in (ABSENT, None, {})
-        )
         unpriced_models = unpriced(self.llm, self.agents, self.budgets)
-        return (*exposed, *self._origin.doubts, *unpriced_models)
+        return (
+            *exposed_secrets(self._origin.layers, self.llm.endpoints),
+            *self._origin.doubts,
+            *self._keys_alone(),
+            *self.retention.warnings,
+            *unpriced_models,
+        )
+
+    def _keys_alone(self) -> Iterator[str]:
+        """Find endpoints of which a secret alone is set, as of one that is misspelt."""
+        set_of = {
+            name: {key for layer in self._origin.layers for key in layer.keys_at(path)}
+            for name in self.llm.endpoints
+            for path in [("llm", "endpoints", name)]
+        }
+        alone = [name for name, keys in set_of.items() if keys and keys <= SECRET_KEYS]
+        for name in alone:
+            others = nearest_names(name, set(set_of) - set(alone))
+            meant = f"; did you mean {others[0]}?" if others else "; set its base_url"
+            yield (
+                f"llm.endpoints.{name}: nothing but a secret is set of it, which would"
+                f" go to {self.llm.endpoints[name].base_url}{meant}"
+            )
 
 
 def _named(name: object, agent: object) -> object:

@@ -54,7 +54,9 @@ def unusable_names(
     known = _sections(settings)
     meant = _written_with_one(settings)
     for name, value in names.items():
-        section, nested, _ = name.upper().partition("__")
+        section, nested, rest = name.upper().partition("__")
+        if f"{section}_" == PREFIX and nested:
+            yield f"{name}: sets nothing; write {PREFIX}{rest}"
         if not section.startswith(PREFIX):
             continue
         if nested:

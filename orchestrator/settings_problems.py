@@ -29,7 +29,7 @@ class SeveralProblems(ValueError):
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """Return the remedy for a misspelt key: its nearest name, or all names."""
     names = sorted(known)
-    nearest = nearest_names(key, names)
+    nearest = nearest_names(key, names) or nearest_names(key.lower(), names)
     if nearest:
         return f"; did you mean {nearest[0]}?"
     return f"; known are {', '.join(names)}"

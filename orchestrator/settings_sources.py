@@ -6,7 +6,7 @@ Each place becomes a `Layer` of plain values; nothing is validated here but the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -48,14 +48,19 @@ class Layer:
     is_committed: bool = False
     """True for the file that belongs under version control."""
 
-    def value_at(self, path: str) -> Any:
-        """Return the value that this place sets at a dotted path, or `ABSENT`."""
+    def value_at(self, path: Sequence[str]) -> Any:
+        """Return the value that this place sets at a path, or `ABSENT`."""
         value: Any = self.values
-        for key in path.split("."):
+        for key in path:
             if not isinstance(value, Mapping) or key not in value:
                 return ABSENT
             value = value[key]
         return value
+
+    def keys_at(self, path: Sequence[str]) -> Collection[str]:
+        """Return the keys of the mapping that this place sets at a path, if it does."""
+        value = self.value_at(path)
+        return value.keys() if isinstance(value, Mapping) else ()
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class Origin:
             merged = _over(merged, layer.values)
         return merged
 
-    def source_of(self, path: str) -> str:
-        """Name the place that sets the value at a dotted path."""
+    def source_of(self, path: Sequence[str]) -> str:
+        """Name the place that sets the value at a path."""
         for layer in self.layers:
             if layer.value_at(path) is not ABSENT:
                 return layer.name
@@ -96,8 +101,12 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spelt_as(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """Give names that the file has too its capitals, which no variable can tell."""
-    capitals = {key.lower(): key for key in file}
+    """Spell names that the file has too as it does.
+
+    No variable can tell capitals, and none in a shell hyphens.
+    """
+    capitals = {key.lower().replace("-", "_"): key for key in file}
+    capitals |= {key.lower(): key for key in file}
     spelt: dict[str, Any] = {}
     for key, value in values.items():
         name = key if key in file else capitals.get(key, key)

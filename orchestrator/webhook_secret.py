@@ -16,8 +16,10 @@ def signing_key(secret: str) -> bytes:
     it; any other text is its own UTF-8 bytes.
 
     Raises:
-        ValueError: what follows `whsec_` is no base64, or nothing.
+        ValueError: it is blank, or what follows `whsec_` is no base64, or nothing.
     """
+    if not secret.strip():
+        raise ValueError("is blank, so anybody could sign; leave it out, or set a key")
     if not secret.startswith(PREFIX):
         return secret.encode()
     try:

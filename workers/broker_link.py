@@ -12,8 +12,10 @@ from typing import Any, Final
 from celery.app.amqp import AMQP, Queues
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
+from kombu.transport import get_transport_cls
 from kombu.utils.url import maybe_sanitize_url
 
+from orchestrator.errors import InvalidSettings
 from orchestrator.redis_url import redact
 
 _BY_SOCKET: Final = "workers.transport:SocketTransport"
@@ -88,6 +90,27 @@ class BrokerLink(AMQP):  # type: ignore[misc]
 
     Connection = PatientConnection
     queues_cls = WorkerQueues
+
+
+def check_broker(broker_url: str) -> None:
+    """Refuse a broker that no worker can take from.
+
+    Raises:
+        InvalidSettings: kombu does not know it, or lacks a library for it.
+    """
+    scheme = broker_url.partition("://")[0]
+    if scheme in _TRANSPORTS:
+        return
+    try:
+        get_transport_cls(scheme)
+    except Exception as exc:  # kombu's modules fail in their own ways
+        raise InvalidSettings(
+            [
+                f"storage.broker_url: {scheme!r} is no broker that can be used here"
+                f" ({type(exc).__name__}); write redis:// or amqp://, or install what"
+                " kombu needs for it"
+            ]
+        ) from exc
 
 
 def lean_broker(broker_url: str) -> dict[str, Any]:

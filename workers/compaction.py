@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from conversations.message import Message, Role
 from workers.llm.provider import CompletionRequest
@@ -53,10 +54,28 @@ def summary_request(
     )
 
 
-def summary_message(text: str, *, covers: int) -> Message:
-    """Return the message that stands for the history up to number `covers`."""
+def summary_message(text: str, *, covers: int) -> Message | None:
+    """Return the message that stands for the history up to number `covers`.
+
+    None without a text: some models call tools instead, though none is offered.
+    """
     text = text.strip()[:MAX_SUMMARY_CHARACTERS]
+    if not text:
+        return None
     return Message(role=Role.SYSTEM, content=HEADING + text, covers=covers)
+
+
+def with_summary(
+    turn: Sequence[Message], summary: Message | None
+) -> tuple[Message, ...]:
+    """Put a summary before a turn, but behind the results that the turn begins with.
+
+    They stand right after their calls, which the client has made.
+    """
+    if summary is None:
+        return tuple(turn)
+    results = sum(1 for _ in takewhile(lambda each: each.role is Role.TOOL, turn))
+    return (*turn[:results], summary, *turn[results:])
 
 
 def _line(message: Message) -> str:

@@ -36,6 +36,15 @@ _ENDS_AT_ONCE: Final = 100
 """How many ends of other tasks are read in one trip; each may be some MiB."""
 
 
+class _Arrival:
+    """A call that may have claimed its task already; several may be of one task."""
+
+    is_cancelled = False
+
+    def __init__(self, tenant: str, task_id: str) -> None:
+        self.key = tenant, task_id
+
+
 class Executor:
     """Runs claimed tasks; holds the runs of this process."""
 
@@ -48,8 +57,7 @@ class Executor:
         self._insist = Insistence(patience_seconds=limits.store_patience_seconds)
         self._settlement = Settlement(parts, limits=limits)
         self.runs: dict[tuple[str, str], Run] = {}
-        self._claiming: dict[tuple[str, str], bool] = {}
-        """Tasks that may be this worker's already → whether one is to be cancelled."""
+        self._arrivals: set[_Arrival] = set()
         self.draining = False
 
     async def run(self, tenant: str, task_id: str) -> Outcome:
@@ -57,8 +65,8 @@ class Executor:
 
         Raises nothing for what may happen to a run: the record tells.
         """
-        key = tenant, task_id
-        self._claiming[key] = is_cancelled = False
+        arrival = _Arrival(tenant, task_id)
+        self._arrivals.add(arrival)
         try:
             claim = await self._claim(tenant, task_id)
             if isinstance(claim, RefusalReason):
@@ -71,14 +79,14 @@ class Executor:
             )
             return Outcome("store_unavailable")
         finally:
-            is_cancelled = self._claiming.pop(key, False)
+            self._arrivals.discard(arrival)
         run, log = self._take_on(claim)
         facts = {"task_id": task_id, "attempt": run.task.attempt}
         execution = self._execute(run, claim, log)
         del claim  # what it has read is held no longer than the run needs it
         try:
             return await self._run_claimed(
-                run, execution, log, is_cancelled=is_cancelled
+                run, execution, log, is_cancelled=arrival.is_cancelled
             )
         except LeaseLost:
             logger.warning("run stopped: its lease was lost", extra=facts)
@@ -118,8 +126,9 @@ class Executor:
         key = tenant, task_id
         if key in self.runs:
             self.runs[key].interrupt(Interrupt.CANCEL)
-        elif key in self._claiming:
-            self._claiming[key] = True
+        for arrival in self._arrivals:
+            if arrival.key == key:
+                arrival.is_cancelled = True
 
     def drain(self) -> None:
         """Take no more tasks and release the runs at their next step boundary.

@@ -22,9 +22,9 @@ from celery import signals
 from celery.concurrency.base import BasePool
 from celery.worker import state
 
-from workers.errors import UnsupportedPool
 from workers.greenlet_bridge import GreenletLoop
 from workers.hub_waker import HubWaker
+from workers.pool_choice import without_loop
 from workers.pool_job import (
     UNWIND_SECONDS,
     Callbacks,
@@ -53,10 +53,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.options.get("threads"):
-            raise UnsupportedPool(
-                "AsyncPool needs Celery's event loop, which this broker or environment"
-                " does not offer; use Redis as the broker, without gevent or eventlet"
-            )
+            raise without_loop()
         self.loop: GreenletLoop | None = None
         """The loop of the tasks, while the pool runs."""
         self._accepting = False

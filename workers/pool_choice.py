@@ -38,6 +38,20 @@ def check_autoscale(pool: str, most: int | None) -> None:
         )
 
 
+def check_loop(pool: str, *, is_there: bool) -> None:
+    """Refuse our pool where Celery has no event loop for it to run beside."""
+    if pool == "pool" and not is_there:
+        raise without_loop()
+
+
+def without_loop() -> UnsupportedPool:
+    """Return the refusal of our pool where Celery runs in threads."""
+    return UnsupportedPool(
+        "AsyncPool needs Celery's event loop, which this broker or environment does not"
+        " offer; use Redis as the broker, without gevent or eventlet"
+    )
+
+
 def pool_of(worker: Any) -> str:
     return str(worker.pool_cls.__module__.rpartition(".")[2])
 

@@ -44,11 +44,11 @@ def completion_event(
     return NewEvent(EventType.COMPLETION_RECORDED, facts)
 
 
-def summary_event(summary: Message, step: Step, *, messages: int) -> NewEvent:
+def summary_event(summary: Message | None, step: Step, *, messages: int) -> NewEvent:
     """Return the log entry of a recorded summary."""
     facts: dict[str, JsonValue] = {
         "name": step.key,
-        "covers": summary.covers,
+        "covers": summary.covers if summary else None,
         "messages": messages,
         "usage": step.usage.told(),
     }

@@ -79,11 +79,11 @@ def completion_step(
 
 
 def summary_step(
-    completion: Completion, summary: Message, *, seconds: float, attempt: int
+    completion: Completion, summary: Message | None, *, seconds: float, attempt: int
 ) -> Step:
     """Return the step of a summary; it is no part of what the run says."""
     step = completion_step(SUMMARY_KEY, completion, seconds=seconds, attempt=attempt)
-    outcome = summary.model_dump(mode="json", exclude_defaults=True)
+    outcome = summary and summary.model_dump(mode="json", exclude_defaults=True)
     return step.model_copy(update={"outcome": outcome, "said": None})
 
 

@@ -33,8 +33,7 @@ def command(host: str | None, port: int | None) -> None:
         "CELERIAC_HTTP__HOST": settings.http.host,
         "CELERIAC_HTTP__PORT": str(settings.http.port),
     }
-    http = settings.http
-    click.echo(f"HTTP: {http.scheme}://{http.host}:{http.port}", err=True)
+    click.echo(f"HTTP: {settings.http.address}", err=True)
     become(http_command(), environment)
 
 

@@ -24,18 +24,20 @@ class SettingRow(NamedTuple):
 
 def setting_rows(settings: Settings) -> Iterator[SettingRow]:
     """Yield every setting in the order of the file."""
-    for path, value in _leaves("", settings):
-        yield SettingRow(path, _shown(path, value, settings), settings.source_of(path))
+    for keys, value in _leaves((), settings):
+        path = ".".join(keys)
+        yield SettingRow(path, _shown(path, value, settings), settings.source_of(keys))
 
 
-def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+def _leaves(
+    path: tuple[str, ...], value: object
+) -> Iterator[tuple[tuple[str, ...], object]]:
     if isinstance(value, BaseModel) and not isinstance(value, AgentConfig):
         for name in type(value).model_fields:
-            below = f"{path}.{name}" if path else name
-            yield from _leaves(below, getattr(value, name))
+            yield from _leaves((*path, name), getattr(value, name))
     elif isinstance(value, dict) and value:
         for name, item in value.items():
-            yield from _leaves(f"{path}.{name}", item)
+            yield from _leaves((*path, name), item)
     else:
         yield path, value
 

@@ -166,8 +166,7 @@ class _Fleet:
         if self.flower:
             click.echo(f"up       | Flower: {self.flower_url}")
         if self.http:
-            http = settings.http
-            address = f"{http.scheme}://{http.host}:{http.port}"
+            address = settings.http.address
             click.echo(f"up       | page: {address}/  API: {address}/v1")
 
     def commands(self) -> dict[str, list[str]]:

@@ -70,9 +70,13 @@ async def test_what_stands_in_the_way_of_one_schedule_stops_no_other(
     await store.put_schedule(Schedule(id="b", cron="* * * * * *", task=task))
     await client.set(redis_keys.turns("default", "c"), "foreign")
     await due(store, "a", "b")
+    before = {each.id: each.next_at for each in await store.schedules("default")}
     await submit_due(store)
     page = await store.list("default", TaskFilter())
     assert [task.metadata["schedule"] for task in page.tasks] == ["b"]
+    # One that stayed due would come first for ever, and many fill the page of due ones.
+    after = {each.id: each.next_at for each in await store.schedules("default")}
+    assert all(after[name] > at for name, at in before.items())
 
 
 async def test_a_tick_waits_for_a_server_that_is_fit_again(client: Redis) -> None:

@@ -203,6 +203,15 @@ async def test_a_batch_tells_and_keeps_together(stores: Stores) -> None:
     assert (await last(stores)).startswith("One")
 
 
+async def test_a_summary_without_a_text_enters_no_history(stores: Stores) -> None:
+    _, lease = await began(stores)
+    step = Step(key=SUMMARY_KEY, kind=StepKind.COMPLETION, outcome=None)
+    await stores.tasks.record_step(lease, step)
+    await stores.tasks.finish(lease, failed(), running_seconds=0)
+    roles = [each.message.role for each in await history(stores)]
+    assert roles == [Role.USER, Role.ASSISTANT]
+
+
 async def test_a_dropped_turn_leaves_the_summary_that_it_has_paid_for(
     stores: Stores,
 ) -> None:

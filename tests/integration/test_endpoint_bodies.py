@@ -20,6 +20,7 @@ from workers.errors import (
     MalformedCompletion,
     StreamTruncated,
 )
+from workers.llm.body import pieces_of
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits
 from workers.llm.provider import Completion
@@ -86,10 +87,17 @@ def bare_deflate(data: bytes) -> bytes:
     return zlib.compress(data, wbits=-15)
 
 
+def gzip_members(data: bytes) -> bytes:
+    """One for each byte, and padding, as RFC 1952 and `gzip` allow."""
+    members = [gzip.compress(bytes([each])) for each in data]
+    return b"".join(members) + bytes(512)
+
+
 @pytest.mark.parametrize(
     ("encoding", "compress"),
     [
         ("gzip", gzip.compress),
+        ("gzip", gzip_members),
         ("x-gzip", gzip.compress),
         ("GZIP", gzip.compress),
         ("deflate", zlib.compress),
@@ -104,6 +112,34 @@ async def test_a_proxy_that_compresses_unasked_is_understood(
     kind, body = (SSE, STREAM) if stream else (JSON, WHOLE)
     answer = await asked(head(kind, encoding), compress(body))
     assert answer.message.content == "hello"
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, bare_deflate])
+@pytest.mark.parametrize("more", range(-1, 12))
+async def test_text_that_fills_a_piece_is_whole(
+    compress: Callable[[bytes], bytes], more: int
+) -> None:
+    """zlib may hold back some of it although it has taken all that there was."""
+    text = b"a" * (64 * 1024 + more)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield compress(text)
+
+    encoding = "gzip" if compress is gzip.compress else "deflate"
+    pieces = [each async for each in pieces_of(chunks(), encoding)]
+    assert b"".join(pieces) == text
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+async def test_members_of_a_body_may_begin_anywhere(size: int) -> None:
+    body = gzip_members(WHOLE)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), size):
+            yield body[at : at + size]
+
+    pieces = [each async for each in pieces_of(chunks(), "gzip")]
+    assert b"".join(pieces) == WHOLE
 
 
 @pytest.mark.parametrize("kind", [JSON, SSE])

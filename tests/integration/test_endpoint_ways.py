@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
+import subprocess
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -168,10 +170,73 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Pat
             await asked(Endpoint(base_url=f"https://127.0.0.1:{port}/v1"))
 
 
+async def test_capitals_in_the_scheme_do_not_make_a_certificate_trusted(
+    certificate: Path,
+):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with serving(context) as (port, heads):
+        url = f"HTTPS://127.0.0.1:{port}/v1"
+        with pytest.raises(RequestRejected, match="is not trusted"):
+            await asked(Endpoint(base_url=url, api_key=SecretStr("canary")))
+        assert not heads
+        assert await asked(Endpoint(base_url=url, ca_file=certificate)) == "hi"
+
+
+async def test_the_certificate_of_a_proxy_is_checked_before_its_login_is_sent(
+    certificate: Path,
+):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with serving(context) as (port, heads):
+        way = {
+            "base_url": "http://llm.invalid/v1",
+            "proxy": SecretStr(f"https://user:word@127.0.0.1:{port}"),
+        }
+        with pytest.raises(
+            RequestRejected, match=r"of the proxy before .* not trusted"
+        ):
+            await asked(Endpoint(**way))
+        assert not heads
+        assert await asked(Endpoint(**way, ca_file=certificate)) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "told"),
+    [
+        (
+            "http://127.0.0.1:9",
+            "the proxy before http://llm.invalid/v1 does not answer",
+        ),
+        ("http://proxy.invalid", "the host name of the proxy before .* not resolve"),
+    ],
+)
+async def test_a_proxy_that_is_not_there_is_named(proxy: str, told: str):
+    with pytest.raises(LLMUnavailable, match=told):
+        await asked(Endpoint(base_url="http://llm.invalid/v1", proxy=SecretStr(proxy)))
+
+
+def test_a_key_with_a_passphrase_is_refused_and_asks_no_terminal(
+    certificate: Path, tmp_path: Path
+):
+    locked, shown = tmp_path / "locked.pem", certificate.read_text()
+    lock = ("rsa", "-aes128", "-passout", "pass:word", "-in", certificate)
+    subprocess.run(
+        [shutil.which("openssl"), *lock, "-out", locked],
+        check=True,
+        capture_output=True,
+    )
+    chain = shown[shown.index("-----BEGIN CERTIFICATE") :]
+    locked.write_text(chain + locked.read_text())
+    endpoint = Endpoint(base_url="https://llm.invalid/v1", client_certificate=locked)
+    with pytest.raises(InvalidEndpoint, match="its key without a passphrase"):
+        ChatCompletionsProvider(endpoint, model="m")
+
+
 @pytest.mark.parametrize("field", ["ca_file", "client_certificate"])
 def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path, field: str):
     path = tmp_path / "empty.pem"
     path.write_text("nothing")
     endpoint = Endpoint(base_url="https://llm.invalid/v1", **{field: path})
-    with pytest.raises(InvalidEndpoint, match="readable PEM files"):
+    with pytest.raises(InvalidEndpoint, match=f"{field} .* readable PEM file"):
         ChatCompletionsProvider(endpoint, model="m")

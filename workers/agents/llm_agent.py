@@ -65,10 +65,11 @@ ANSWER_NOW = (
     " and say what is missing."
 )
 
-_STOP_REASONS = {
+CUT_SHORT = {
     FinishReason.LENGTH: StopReason.MAX_TOKENS,
     FinishReason.CONTENT_FILTER: StopReason.CONTENT_FILTER,
 }
+"""Why an answer is partial."""
 
 
 class LLMAgent:
@@ -146,6 +147,7 @@ class _ToolLoop:
         self._calls_left = usual if asked is None else min(usual, asked)
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
+        self._closing: StopReason | None = None
         self._tools = (*tools, *self._options.specs) if self._calls_left else ()
         self._first_choice = self._options.first_choice()
 
@@ -186,6 +188,12 @@ class _ToolLoop:
         called = bool(completion.message.tool_calls)
         return bool(wanted) and wanted.get("tool_choice") != "none" and not called
 
+    async def _say(self, turn: Sequence[Message]) -> Completion:
+        """Complete without tools; calls are passed over, for nothing would run them."""
+        completion = await self._complete(turn, ())
+        words = completion.message.model_copy(update={"tool_calls": ()})
+        return completion.model_copy(update={"message": words})
+
     async def _complete(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
@@ -216,6 +224,8 @@ class _ToolLoop:
             request = request.model_copy(update=schema)
         if tools and self._first_choice:
             request = request.model_copy(update=self._first_choice)
+        if self._closing is not None:
+            request = request.model_copy(update={"closing": self._closing})
         if self._spent is not None:
             most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
             request = request.model_copy(update={"max_output_tokens": most})
@@ -225,7 +235,7 @@ class _ToolLoop:
         output: JsonValue = None
         if self._format is not None:
             completion, output = await self._fitting(completion, self._format)
-        reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
+        reason = CUT_SHORT.get(completion.finish_reason, StopReason.END_TURN)
         return trusted(
             AgentResult,
             content=mended(completion.message.content),
@@ -245,8 +255,9 @@ class _ToolLoop:
             if not problem:
                 break
             order = f"That answer cannot be used: {problem}. Answer again in JSON."
-            turn += [completion.message, Message(role=Role.USER, content=order)]
-            completion = await self._complete(turn, ())
+            said = [completion.message] if completion.message.content.strip() else []
+            turn += [*said, Message(role=Role.USER, content=order)]
+            completion = await self._say(turn)
             output, problem = wanted.read(completion.message.content)
         if problem:
             raise AgentFailed(
@@ -272,13 +283,12 @@ class _ToolLoop:
                 " asked for one without tools; raise the limit or use another model",
                 code="no_answer",
             )
-        answer = completion.message.model_copy(update={"tool_calls": ()})
         return AgentResult(
             content=content,
             output=self._format.read(content)[0] if self._format else None,
             stop_reason=reason,
             partial=True,
-            messages=(*self._turn, answer),
+            messages=(*self._turn, completion.message),
         )
 
     def _unpaid(self, spent: BudgetExceeded) -> AgentResult:
@@ -295,9 +305,10 @@ class _ToolLoop:
         )
 
     async def _last_completion(self) -> Completion:
-        order = CLOSING[self._limit_reached()] + ANSWER_NOW
+        self._closing = self._limit_reached()
+        order = CLOSING[self._closing] + ANSWER_NOW
         closing = Message(role=Role.USER, content=order)
-        return await self._complete([*self._turn, closing], ())
+        return await self._say([*self._turn, closing])
 
     def _limit_reached(self) -> StopReason:
         if self._spent is not None:
@@ -368,6 +379,9 @@ class _ToolLoop:
 
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
         calls = completion.message.tool_calls
+        if self._options.tool_choice == "none":
+            text = "no tool may be called here; answer without"
+            return {each.id: refusal(each.id, "tool_choice", text) for each in calls}
         refused = {
             id_: refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
             for id_, why in completion.invalid_arguments.items()

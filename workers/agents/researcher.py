@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
 from orchestrator.prompt import MESSAGES_FIELD, PROMPT_FIELDS
+from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.document_input import invalid, read_library, read_roots
 from workers.agents.llm_agent import LLMAgent
@@ -45,7 +46,7 @@ class ResearcherAgent:
     Paths lead below `options.roots` of its configuration; without `documents` in the
     input those in `options.documents` are used. Its output holds the answer, the
     citations that exist, the number of those that do not, and the documents that the
-    model was shown.
+    model was shown; of a run that ends with calls of the client's, those calls.
     """
 
     tool_tags = DOCUMENT_TAGS
@@ -61,6 +62,8 @@ class ResearcherAgent:
         data = {"query": query} if begins is None else {MESSAGES_FIELD: begins}
         asked = agent_input.model_copy(update={"data": data})
         result = await _agent_with(library).run(ctx, asked)
+        if result.stop_reason is StopReason.CLIENT_TOOL_CALLS:
+            return result
         output = _output(result, library)
         return result.model_copy(update={"output": output})
 

@@ -9,8 +9,10 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Iterator,
     Mapping,
 )
+from typing import Any
 
 from aiohttp import ClientPayloadError, StreamReader
 
@@ -20,6 +22,8 @@ _CHUNK_BYTES = 16 * 1024
 """Of compressed text at once."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """For zlib. Nothing is asked for; some proxies compress nevertheless."""
+_GZIP_MAGIC = b"\x1f\x8b"
+"""A gzip member's first bytes; a body may be several (RFC 1952, section 2.2)."""
 _DEFLATED = 8
 """The low half of the first byte of a body in zlib's envelope (RFC 1950)."""
 
@@ -95,21 +99,49 @@ async def _inflated(
 ) -> AsyncGenerator[bytes]:
     if window_bits is None:
         return
-    inflate = None
+    body = _Compressed(window_bits)
     try:
         async for chunk in chunks:
-            if inflate is None:
-                inflate = zlib.decompressobj(_window_of(chunk, window_bits))
-            rest = chunk
-            while rest and not inflate.eof:
-                piece = inflate.decompress(rest, _PIECE_BYTES)
-                rest = inflate.unconsumed_tail
-                if piece:
-                    yield piece
+            for piece in body.inflated(chunk):
+                yield piece
     except zlib.error as exc:
         raise Undecodable(str(exc)) from exc
-    if inflate is None or not inflate.eof:
+    if not body.is_whole:
         raise ClientPayloadError("compressed body cut")
+
+
+class _Compressed:
+    """A body of which more and more has come."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._window_bits = window_bits
+        self._member: Any = None
+        """What zlib has made of it so far; gzip's may be several."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self._member is not None and self._member.eof
+
+    def inflated(self, chunk: bytes) -> Iterator[bytes]:
+        rest, is_full = chunk, False
+        while (rest or is_full) and self._goes_on(rest):
+            piece = self._member.decompress(rest, _PIECE_BYTES)
+            if piece:
+                yield piece
+            # zlib may hold back text although it has taken all that there was.
+            is_full = len(piece) == _PIECE_BYTES
+            rest = self._member.unconsumed_tail or self._member.unused_data
+
+    def _goes_on(self, rest: bytes) -> bool:
+        """Whether it does with these bytes; what follows the last member is padding."""
+        if self._member is None or (self._member.eof and self._begins_member(rest)):
+            self._member = zlib.decompressobj(_window_of(rest, self._window_bits))
+        return not self._member.eof
+
+    def _begins_member(self, rest: bytes) -> bool:
+        is_gzip = self._window_bits == _WINDOW_BITS["gzip"]
+        begin = rest[: len(_GZIP_MAGIC)]
+        return is_gzip and begin != b"" and _GZIP_MAGIC.startswith(begin)
 
 
 def _window_of(begin: bytes, window_bits: int) -> int:

@@ -26,14 +26,13 @@ from workers.llm.error_mapping import (
     bare,
     error_from,
     read_failure,
-    transport_error,
-    went_stale,
 )
 from workers.llm.ollama import OLLAMA_FINGERPRINT, ollama_context
 from workers.llm.provider import Completion, CompletionRequest, TextDelta
 from workers.llm.request_body import Dialect, changes, chat_body
 from workers.llm.sent import Sent
 from workers.llm.stream import FOREIGN_ERRORS, Answer, Payload
+from workers.llm.transport_errors import transport_error, went_stale
 
 logger = logging.getLogger(__name__)
 

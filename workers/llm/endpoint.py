@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from orchestrator.loopback import is_loopback
+from orchestrator.proxy_url import check_proxy_url
 from workers.errors import InvalidEndpoint
 from workers.llm.secret_text import Secrets
 
@@ -72,6 +73,8 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_url(self.base_url))
+        if self.proxy is not None:
+            _check_proxy(self.proxy)
         for name in self.headers:
             if not _HEADER_NAME.fullmatch(name):
                 raise InvalidEndpoint(
@@ -113,26 +116,31 @@ class Endpoint:
         bare = url.copy_with(username=None, password=None)
         return httpx.Proxy(bare, headers=headers)
 
-    def tls_context(self) -> ssl.SSLContext | bool:
-        """Return what verifies the endpoint; False where nothing is encrypted.
+    def tls_context(self, *, proxy: str | None = None) -> ssl.SSLContext | bool:
+        """Return what verifies the endpoint and a proxy before it.
+
+        True, aiohttp's own, where nothing is encrypted: false would verify nobody.
 
         Raises:
             InvalidEndpoint: a file of certificates cannot be used.
         """
-        if not self.base_url.startswith("https:"):
-            return False
+        if not any(url.startswith("https:") for url in (self.base_url, proxy or "")):
+            return True
         import httpx  # noqa: PLC0415 - it knows which authorities; without TLS none
 
         context = httpx.create_ssl_context()
+        name = "ca_file"
         try:
             if self.ca_file is not None:
                 context = ssl.create_default_context(cafile=self.ca_file)
+            name = "client_certificate"
             if self.client_certificate is not None:
-                context.load_cert_chain(self.client_certificate)
-        except OSError as exc:  # ssl's errors are among them
+                # OpenSSL would ask the terminal for the passphrase of a key.
+                context.load_cert_chain(self.client_certificate, password=str)
+        except (OSError, ValueError) as exc:  # ssl's errors are among them
             raise InvalidEndpoint(
-                f"ca_file or client_certificate of {self.base_url} cannot be used"
-                f" ({type(exc).__name__}); give readable PEM files"
+                f"{name} of {self.base_url} cannot be used ({type(exc).__name__});"
+                " give a readable PEM file, its key without a passphrase"
             ) from exc
         return context
 
@@ -211,7 +219,18 @@ def _checked_url(base_url: str) -> str:
             f"base_url of host {parts.hostname!r} must not carry a user, a password,"
             " a query or a fragment; pass secrets as api_key or headers"
         )
-    return base_url.strip().rstrip("/")
+    scheme, _, rest = base_url.strip().rstrip("/").partition(":")
+    return f"{scheme.lower()}:{rest}"
+
+
+def _check_proxy(proxy: SecretStr) -> None:
+    try:
+        check_proxy_url(proxy.get_secret_value())
+    except ValueError as exc:
+        problem = str(exc)
+    else:
+        return
+    raise InvalidEndpoint(f"proxy: {problem}")
 
 
 def _can_be_called(url: str, host: str) -> bool:

@@ -54,8 +54,8 @@ class EndpointClient:
             **{name.lower(): value for name, value in given},
             "content-type": "application/json",
         }
-        self._tls = endpoint.tls_context()
         self._way = _way_to(endpoint)
+        self._tls = endpoint.tls_context(proxy=self._way.proxy)
         self._time_limits = ClientTimeout(sock_connect=limits.connect_seconds)
         self._prepared: dict[tuple[str, str], Prepared] = {}
 

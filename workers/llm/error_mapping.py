@@ -5,11 +5,8 @@ Reads every shape of error body; knows neither requests nor streams.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -93,6 +90,11 @@ class Failure:
     def rejects_pictures(self) -> bool:
         """Whether the model takes text alone."""
         return self.status >= 400 and bool(vendor_words.PICTURES.search(self.message))
+
+    @property
+    def rejects_calls(self) -> bool:
+        """Whether it refuses a name or an id of a call in the history."""
+        return self.status >= 400 and bool(vendor_words.CALLS.search(self.message))
 
     @property
     def rejects_reasoning(self) -> bool:
@@ -265,75 +267,6 @@ def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> s
     return f"{endpoint.base_url} has no model {model!r}; {pull}set llm.model"
 
 
-_UNSENT = (
-    *(aiohttp.InvalidURL, aiohttp.ClientConnectorError),
-    *(aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError),
-)
-"""What comes before a request is written."""
-
-
-def transport_error(exc: Exception, *, endpoint: Endpoint) -> LLMError:
-    """Return the leaf for a request that got no answer at all."""
-    where = endpoint.base_url
-    error: LLMError
-    if isinstance(
-        exc, (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError)
-    ):
-        error = RequestRejected(_distrust(exc, where))
-    elif isinstance(exc, aiohttp.InvalidURL):
-        error = RequestRejected(
-            f"{where} is no address that can be called; set OPENAI_BASE_URL"
-        )
-    elif isinstance(exc, aiohttp.ClientConnectorDNSError):
-        error = LLMUnavailable(
-            f"the host name of {where} does not resolve; set OPENAI_BASE_URL"
-        )
-    elif isinstance(exc, aiohttp.ClientSSLError):
-        error = LLMUnavailable(
-            f"no encrypted connection to {where} was possible; check whether"
-            " OPENAI_BASE_URL should begin with http or https"
-        )
-    elif isinstance(
-        exc, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-    ):
-        error = LLMUnavailable(_unreached(exc, endpoint))
-    elif isinstance(exc, aiohttp.ClientHttpProxyError):
-        error = _by_proxy(exc.status, where)
-    elif isinstance(exc, aiohttp.ClientResponseError):
-        error = MalformedCompletion(
-            f"what answers at {where} does not speak HTTP; set OPENAI_BASE_URL"
-        )
-    else:
-        error = LLMUnavailable(
-            f"{where} closed the connection without an answer; check its log"
-        )
-    error.endpoint = where
-    error.was_sent = not isinstance(exc, _UNSENT)
-    return error
-
-
-def _unreached(exc: BaseException, endpoint: Endpoint) -> str:
-    where = endpoint.base_url
-    if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
-        return (
-            f"no connection to {where} can be opened ({os.strerror(exc.errno)});"
-            " allow this process more (ulimit -n), or give the worker fewer slots"
-        )
-    return f"no LLM endpoint answers at {where}; {endpoint.how_to_reach}"
-
-
-def _by_proxy(status: int, where: str) -> LLMError:
-    """Return the leaf for a proxy that makes no connection."""
-    if status >= 500:
-        return LLMUnavailable(
-            f"the proxy before {where} reached nobody (HTTP {status}); check it"
-        )
-    helps = "give the proxy's login in `proxy` or in the proxy variables"
-    if status != 407:
-        helps = "have it let this address pass"
-    return RequestRejected(f"the proxy before {where} refused (HTTP {status}); {helps}")
-
-
 def bare(exc: Exception, *, endpoint: Endpoint) -> Exception:
     """Return an error without its frames, and without the request that it carries.
 
@@ -347,29 +280,6 @@ def bare(exc: Exception, *, endpoint: Endpoint) -> Exception:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return exc
-
-
-def _distrust(cause: BaseException, where: str) -> str:
-    """Say why a certificate is refused, and what helps."""
-    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-        cause = cause.certificate_error
-    why = getattr(cause, "verify_message", "")
-    helps = "install its authority and set SSL_CERT_FILE, or set ca_file"
-    if "expired" in why or "not yet valid" in why:
-        helps = "have it renewed, and check this machine's clock"
-    elif "mismatch" in why:
-        helps = "use the name that it is made for"
-    reason = f" ({why.rstrip('.')})" if why else ""
-    return f"the certificate of {where} is not trusted{reason}; {helps}"
-
-
-def went_stale(exc: Exception) -> bool:
-    """Whether the connection was gone before one byte of an answer came."""
-    if isinstance(exc, aiohttp.ServerDisconnectedError):
-        return isinstance(exc.message, str)  # else: half of a response's head
-    return isinstance(exc, aiohttp.ClientOSError) and not isinstance(
-        exc, aiohttp.ClientConnectorError
-    )
 
 
 def _said(message: str) -> str:

@@ -26,12 +26,13 @@ from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import EndpointClient, open_client
 from workers.llm.endpoint_settings import endpoint_of
-from workers.llm.error_mapping import error_from, read_failure, transport_error
+from workers.llm.error_mapping import error_from, read_failure
 from workers.llm.provider import CompletionRequest, ToolSpec
 from workers.llm.reply_body import OWNER
 from workers.llm.server_facts import ServerFacts, advice, read_facts
 from workers.llm.small_answer import MOST_BYTES, SmallAnswer, ask_small
 from workers.llm.stream import FOREIGN_ERRORS
+from workers.llm.transport_errors import transport_error
 
 _EX_UNAVAILABLE = 69
 _EX_CONFIG = 78

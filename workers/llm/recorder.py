@@ -31,9 +31,9 @@ from workers.llm.double_script import HttpReply
 from workers.llm.endpoint import CallLimits, Endpoint
 from workers.llm.endpoint_client import open_client
 from workers.llm.endpoint_settings import endpoint_of, limits_of
-from workers.llm.error_mapping import transport_error
 from workers.llm.recorded_answer import MayHoldSecret, kept_body, kept_text
 from workers.llm.stream import FOREIGN_ERRORS
+from workers.llm.transport_errors import transport_error
 
 _KEPT_HEADERS = ("content-type", "retry-after", "retry-after-ms")
 _CHUNK_BYTES = 64 * 1024

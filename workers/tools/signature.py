@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
 from conversations.json_value import JsonObject, NotStorable, check_json
@@ -118,6 +119,18 @@ def _json_or_none(value: object) -> Any:
         return None
 
 
+class _SaidInJson(GenerateJsonSchema):
+    """Leaves out defaults within models that JSON cannot say, as `_json_or_none`."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    def encode_default(self, dft: object) -> Any:
+        try:
+            return check_json(super().encode_default(dft))
+        except NotStorable as exc:
+            raise PydanticSerializationError(str(exc)) from exc
+
+
 def _adapter_of(
     tool: str, fields: dict[str, Any]
 ) -> tuple[TypeAdapter[dict[str, Any]], JsonObject]:
@@ -128,7 +141,7 @@ def _adapter_of(
     arguments.__pydantic_config__ = ConfigDict(extra="forbid")
     try:
         adapter = TypeAdapter[dict[str, Any]](arguments)
-        schema = adapter.json_schema()
+        schema = adapter.json_schema(schema_generator=_SaidInJson)
         check_json(schema)
     except PydanticUserError as exc:
         raise InvalidAgent(

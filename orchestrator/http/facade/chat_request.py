@@ -11,11 +11,15 @@ from orchestrator.http.facade.items import ItemNames, check_turn, read_items, re
 from orchestrator.http.facade.response_request import (
     FieldNames,
     Metadata,
+    OutputTokens,
     ResponseRequest,
 )
 
 CHAT: Final = FieldNames(
-    "response_format", "response_format.json_schema.schema", ".function"
+    "response_format",
+    "response_format.json_schema.schema",
+    ".function",
+    "reasoning_effort",
 )
 _CALL: Final = {
     "call_id": "id",
@@ -64,8 +68,8 @@ class ChatRequest(BaseModel):
     tool_choice: str | dict[str, JsonValue] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, JsonValue] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_tokens: OutputTokens | None = None
+    max_completion_tokens: OutputTokens | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None

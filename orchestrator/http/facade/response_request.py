@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from conversations.message import Message, Role
+from orchestrator.agent_config import MOST_OUTPUT_TOKENS
 from orchestrator.http.facade.items import check_turn, messages_of, refuse
 from orchestrator.prompt import MESSAGES_FIELD
 
@@ -23,15 +24,21 @@ Metadata = Annotated[
 ]
 
 
+OutputTokens = Annotated[int, Field(ge=1, le=MOST_OUTPUT_TOKENS)]
+
+
 class FieldNames(NamedTuple):
     """What a client calls fields that may be refused."""
 
     format: str
     schema: str
     function: str
+    effort: str
 
 
-RESPONSES: Final = FieldNames("text.format", "text.format.schema", "")
+RESPONSES: Final = FieldNames(
+    "text.format", "text.format.schema", "", "reasoning.effort"
+)
 
 
 class ConversationRef(BaseModel):
@@ -72,7 +79,7 @@ class ResponseRequest(BaseModel):
     tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
     tool_choice: str | dict[str, JsonValue] | None = None
     parallel_tool_calls: bool | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_output_tokens: OutputTokens | None = None
     max_tool_calls: Annotated[int, Field(ge=0, le=100_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None

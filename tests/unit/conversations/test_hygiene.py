@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -198,3 +199,15 @@ def test_a_redaction_hook_is_named_by_module_and_function() -> None:
     for wrong in ("nowhere.at_all:f", "json:nothing", "json", "json:__doc__"):
         with pytest.raises(InvalidRequest, match="redact"):
             load_redact(wrong)
+
+
+def test_a_redaction_hook_that_cannot_work_is_refused_before_any_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_hook.py").write_text("raise RuntimeError('canary')\n")
+    (tmp_path / "awaited_hook.py").write_text("async def hide(m): return m\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidRequest, match=r"failing_hook:hide.*\(RuntimeError\)"):
+        load_redact("failing_hook:hide")
+    with pytest.raises(InvalidRequest, match="awaited_hook:hide', a coroutine func"):
+        load_redact("awaited_hook:hide")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -117,3 +118,57 @@ def test_a_budget_of_money_for_a_model_without_a_price_is_told(
 def test_a_tenants_money_needs_prices_for_every_agent() -> None:
     settings = read("budgets: {acme: {daily_cost: 1}}\nagents: {a: {kind: llm}}")
     assert any("agents.a" in line for line in settings.warnings)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "",
+        "http://",
+        "http://h:port",
+        "http://h:99999",
+        "http://a..b:3128",
+        "http://a b:3128",
+        "http://me:pw#canary@h:3128",
+        "http://me:pw@x/canary@h:3128",
+        "http://me:canary@[::1",
+        "http://h:3128/?canary",
+        "http://me:canary@h:3128\n",
+    ],
+)
+def test_a_proxy_that_is_no_address_is_refused_and_not_repeated(proxy: str) -> None:
+    with pytest.raises(InvalidSettings, match="write it like http://proxy:3128") as no:
+        load_settings(llm={"proxy": proxy})
+    assert "canary" not in str(no.value)
+    assert "canary" not in "".join(format_exception(no.value))
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://h", "https://h:3128/", "http://me:p@ss%23word@[::1]:3128"]
+)
+def test_a_proxys_address_is_taken_as_it_stands(proxy: str) -> None:
+    taken = load_settings(llm={"proxy": proxy}).llm.proxy
+    assert taken is not None
+    assert taken.get_secret_value() == proxy
+
+
+def test_a_variable_reaches_a_name_with_hyphens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC_LLM__ENDPOINTS__OPEN_ROUTER__API_KEY", "from-shell")
+    settings = read("llm: {endpoints: {Open-Router: {base_url: 'https://o/v1'}}}")
+    [(name, endpoint)] = settings.llm.endpoints.items()
+    assert name == "Open-Router"
+    assert endpoint.api_key is not None
+    assert settings.warnings == ()
+
+
+def test_a_key_of_an_endpoint_that_is_misspelt_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC_LLM__ENDPOINTS__HOSTD__API_KEY", "canary")
+    [told] = read(FILE).warnings
+    assert told == (
+        "llm.endpoints.hostd: nothing but a secret is set of it, which would go to"
+        " http://localhost:11434/v1; did you mean hosted?"
+    )

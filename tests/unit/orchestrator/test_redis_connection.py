@@ -16,6 +16,7 @@ from orchestrator.errors import (
     StoreUnreadable,
 )
 from orchestrator.redis_connection import (
+    UntypedRedis,
     address_of,
     concerns_one_call,
     connect,
@@ -170,4 +171,16 @@ async def test_a_cancel_is_never_swallowed(clean_redis_url: str, steps: int) -> 
         await asyncio.wait({asking}, timeout=20)
         assert asking.cancelled()
         is_over = False
+    await client.aclose()
+
+
+async def test_a_url_does_not_change_how_answers_are_read() -> None:
+    options = "protocol=3&decode_responses=no&encoding=utf-16&health_check_interval=1"
+    client: UntypedRedis = connect(f"redis://host/0?{options}&socket_timeout=1")
+    facts = client.connection_pool.connection_kwargs
+    assert facts["protocol"] == 2
+    assert facts["decode_responses"] is True
+    assert facts["encoding"] == "utf-8"
+    assert facts["health_check_interval"] == 0
+    assert facts["socket_timeout"] == 1
     await client.aclose()

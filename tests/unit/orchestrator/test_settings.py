@@ -156,6 +156,18 @@ def test_every_problem_is_told_at_once() -> None:
         ("storage: {backend: mongo}", "must be 'redis' or 'memory', got 'mongo'"),
         ("storage: {broker_url: somewhere}", "storage.broker_url: must be a broker"),
         ("tenant: 'a:b'", "tenant: must be 1 to 64 letters"),
+        (
+            "services: {conversations: {max_messages: 10000000000}}",
+            "conversations.max_messages: must be less than or equal to 1000000000",
+        ),
+        ("webhooks: {secret: ' '}", "webhooks.secret: is blank, so anybody could sign"),
+        (
+            "webhooks: {allowed: ['https://h:99999/']}",
+            "write it like https://host:5555",
+        ),
+        ("http: {public_url: 'https://h:port'}", r"http.public_url: not an http\(s\)"),
+        ("http: {flower_url: 'http://[::1'}", r"http.flower_url: not an http\(s\) URL"),
+        ("llm: {base_url: 'http://h/v1#a'}", "no login and no query"),
     ],
 )
 def test_rules_are_told_with_their_remedy(text: str, problem: str) -> None:
@@ -225,3 +237,48 @@ def test_the_documentation_names_every_setting() -> None:
         if f"`{path}`" not in page and path != "name" and not path.startswith("agents.")
     ]
     assert undocumented == []
+
+
+def test_every_secret_in_the_file_is_warned_of_and_no_address_without_one() -> None:
+    file = write(
+        f"llm:\n  proxy: http://me:{SECRET}@proxy:3128\n"
+        "  endpoints: {other: {proxy: 'http://proxy:3128', headers: {X-Key: k}}}\n"
+        f"storage: {{redis_url: 'rediss://:{SECRET}@h/0?ssl_ca_certs=/ca.pem',"
+        f" broker_url: 'redis://one;unix:///r?password={SECRET}'}}\n"
+        f"webhooks: {{secret: {SECRET}}}\n"
+    )
+    warnings = load_settings(file).warnings
+    assert [line.partition(":")[0] for line in warnings] == [
+        "llm.endpoints.other.headers",
+        "webhooks.secret",
+        "llm.proxy",
+        "storage.redis_url",
+        "storage.broker_url",
+    ]
+    assert SECRET not in "".join(warnings)
+    urls = "{redis_url: 'rediss://u@h/0?ssl_ca_certs=/ca.pem', broker_url: 'amqp://h'}"
+    assert load_settings(write(f"storage: {urls}")).warnings == ()
+
+
+def test_keys_that_outlive_their_task_are_warned_of() -> None:
+    [told] = load_settings(retention={"result_ttl": "1h"}).warnings
+    assert "idempotency_ttl (1d) is longer than result_ttl (1h)" in told
+
+
+def test_a_section_in_capitals_is_refused_as_a_key_in_it_is() -> None:
+    assert problems_of("LLM: {model: m}\nTenant: acme\n") == (
+        "LLM: unknown key; did you mean llm?",
+        "Tenant: unknown key; did you mean tenant?",
+    )
+
+
+def test_a_source_is_told_of_a_key_with_a_dot() -> None:
+    settings = load_settings(write("llm: {prices: {gpt-4.1: {input: 2}}}"))
+    sources = {row.path: row.source for row in setting_rows(settings)}
+    assert sources["llm.prices.gpt-4.1.input"] == "celeriac.yaml"
+    assert sources["llm.prices.gpt-4.1.output"] == "default"
+
+
+def test_the_page_of_an_ipv6_address_has_brackets() -> None:
+    http = load_settings(http={"host": "::1", "port": 80}).http
+    assert http.page_url == http.address == "http://[::1]:80"

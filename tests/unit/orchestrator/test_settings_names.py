@@ -65,3 +65,11 @@ def test_a_variable_that_sets_nothing_but_looks_like_a_setting_is_warned_of(
         " CELERIAC_SERVICES__AGENT_MANAGER__TASK_TIMEOUT?",
         "CELERIAC_TENNANT sets nothing; did you mean CELERIAC_TENANT?",
     ]
+
+
+def test_two_underscores_after_the_prefix_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CELERIAC__LLM__MODEL", "m")
+    with pytest.raises(InvalidSettings, match="nothing; write CELERIAC_LLM__MODEL"):
+        load_settings()

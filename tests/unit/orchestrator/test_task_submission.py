@@ -177,6 +177,42 @@ async def test_a_second_retry_returns_the_first_and_does_nothing_again() -> None
         assert (await celeriac.retry(second.id)).created
 
 
+async def test_the_end_of_a_long_chain_is_retried_from_its_beginning() -> None:
+    number = 400
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        chain = [await celeriac.submit("a", {})]
+        for _ in range(1, number):
+            before = [chain[-1].id]
+            chain += [
+                await celeriac.submit("a", {}, after=before, after_failure="fail")
+            ]
+        for handle in reversed(chain):
+            await handle.cancel()
+        waiting = await (await celeriac.retry(chain[-1].id)).get()
+        depth = 1
+        while waiting.after:
+            waiting = await celeriac.get(waiting.after[0])
+            depth += 1
+        assert (depth, waiting.metadata) == (number, {})
+
+
+async def test_what_two_need_is_retried_once_and_again_where_that_failed_too() -> None:
+    async with orchestrator(InMemoryTaskStore()) as celeriac:
+        root = await celeriac.submit("a", {})
+        left = await celeriac.submit("a", {}, after=[root.id], after_failure="fail")
+        both = [left.id, root.id]
+        last = await celeriac.submit("a", {}, after=both, after_failure="fail")
+        for handle in (last, left, root):
+            await handle.cancel()
+        second = await celeriac.retry(root.id)
+        await second.cancel()
+        waits = (await (await celeriac.retry(last.id)).get()).after
+        third = await celeriac.retry(second.id)
+        assert waits == ((await celeriac.retry(left.id)).id, third.id)
+        assert (await celeriac.get(waits[0])).after == (third.id,)
+        assert len((await celeriac.list()).tasks) == 7
+
+
 async def test_a_repeat_is_the_same_request_whatever_its_agents_limits_are_by_now() -> (
     None
 ):

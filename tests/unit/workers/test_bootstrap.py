@@ -14,6 +14,7 @@ from celery.worker.components import Pool
 
 from orchestrator.errors import QueueUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.settings import Settings
 from tests.conformance.task_steps import submit
 from workers import bootstrap
 from workers.bootstrap import AgentStep, WorkerProcessHolder
@@ -50,6 +51,7 @@ def _worker(pool: str, *, slots: int, most: int | None = None) -> Any:
         pool=SimpleNamespace(num_processes=slots, loop=object()),
         autoscaler=most and SimpleNamespace(max_concurrency=most),
         max_concurrency=most,
+        use_eventloop=True,
         soft_time_limit=None,
         time_limit=None,
     )
@@ -79,7 +81,7 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     assert holder.slots() == 30
     holder.drain()
     assert holder.slots() == 0
-    holder.serve(_worker("pool", slots=3))  # a second `worker_main` of a program
+    holder.serve(_worker("pool", slots=3), Settings())  # a second `worker_main`
     assert holder.slots() == 3
 
 
@@ -198,3 +200,15 @@ def test_a_signal_that_closes_what_is_just_being_made_is_not_in_its_own_way(
 
     threading.Thread(target=make, daemon=True).start()
     assert made.wait(10)
+
+
+def test_our_pool_is_refused_in_a_line_where_celery_has_no_event_loop(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As with a broker such as `memory://`."""
+    worker = _worker("pool", slots=1)
+    worker.use_eventloop = False
+    with pytest.raises(SystemExit) as ended:
+        AgentStep(worker)
+    assert ended.value.code == 2
+    assert "needs Celery's event loop" in capsys.readouterr().err

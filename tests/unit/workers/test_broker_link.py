@@ -6,8 +6,9 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from orchestrator.errors import InvalidSettings
 from workers.app import app
-from workers.broker_link import LONGEST_PAUSE_SECONDS
+from workers.broker_link import LONGEST_PAUSE_SECONDS, check_broker
 
 
 def test_the_pauses_between_attempts_stay_short(
@@ -53,3 +54,12 @@ def test_what_a_worker_tells_of_its_broker_names_no_login(
     del facts["password"]  # Celery does so before it tells
     assert shown in str(facts)
     assert "canary" not in str(facts) + uri
+
+
+@pytest.mark.parametrize("url", ["http://h", "foo://u:canary@h", "redis+foo://h"])
+def test_what_is_no_broker_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"broker_url: .* is no broker") as no:
+        check_broker(url)
+    assert "canary" not in str(no.value)
+    check_broker("amqp://h")
+    check_broker("redis+socket:///run/redis.sock")

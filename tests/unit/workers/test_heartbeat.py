@@ -82,8 +82,9 @@ class SlowToTellStore(InMemoryTaskStore):
 
     async def claim(self, *args: Any, **kwargs: Any) -> Claim | RefusalReason:
         claim = await super().claim(*args, **kwargs)
-        self.has_claimed.set()
-        await asyncio.sleep(0.2)
+        if isinstance(claim, Claim):
+            self.has_claimed.set()
+            await asyncio.sleep(0.2)
         return claim
 
 
@@ -118,14 +119,14 @@ async def beating(
     under_way: list[asyncio.Future[Outcome]] = []
     executor = executor_on(store, limits)
 
-    async def start(*names: str, **fields: float) -> list[Run]:
+    async def start(*names: str, rings: int = 1, **fields: float) -> list[Run]:
         tasks = [Task(agent_name=name, **fields) for name in names]
         creations = await store.create(tasks)
         ids = [each.task.id for each in creations if isinstance(each, Creation)]
-        calls = [executor.run("default", task_id) for task_id in ids]
+        calls = [executor.run("default", task_id) for task_id in ids * rings]
         runs = [asyncio.run_coroutine_threadsafe(call, loop.loop) for call in calls]
-        begun = [*map(asyncio.wrap_future, runs)]
-        under_way.extend(begun)
+        under_way.extend(map(asyncio.wrap_future, runs))
+        begun = under_way[-len(runs) :][: len(ids)]
         return list(zip(ids, begun, strict=True))
 
     heartbeat = heartbeat_of(
@@ -261,6 +262,16 @@ async def test_a_cancel_that_overtakes_the_claim_acts_before_the_next_renewal() 
     store = SlowToTellStore()
     async with beating(store, renew_seconds=60) as start:
         ((task_id, run),) = await start("patient")
+        await asyncio.to_thread(store.has_claimed.wait, DEADLINE_SECONDS)
+        await store.cancel("default", task_id)
+        assert (await run).word == "cancelled"
+
+
+async def test_such_a_cancel_acts_though_the_task_was_rung_for_twice() -> None:
+    """The second call is refused, and gone, before the first knows what it has."""
+    store = SlowToTellStore()
+    async with beating(store, renew_seconds=60) as start:
+        ((task_id, run),) = await start("patient", rings=2)
         await asyncio.to_thread(store.has_claimed.wait, DEADLINE_SECONDS)
         await store.cancel("default", task_id)
         assert (await run).word == "cancelled"

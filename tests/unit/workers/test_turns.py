@@ -15,6 +15,7 @@ from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, Doorbell, TaskFilter
 from orchestrator.task import RetryPolicy, StopReason, Task, TaskStatus
 from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import Agent, AgentInput, AgentResult, RunContext
 from workers.errors import ContextOverflow, LLMUnavailable
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.provider import Completion, CompletionRequest
@@ -30,6 +31,7 @@ CALL = Completion(
         tool_calls=(ToolCall(id="1", name="lookup"),),
     )
 )
+CALLS_ALONE = Completion(message=CALL.message.model_copy(update={"content": ""}))
 
 
 class SilentQueue:
@@ -50,6 +52,7 @@ class Talk:
         tools: Sequence[Tool] = (),
         conversations: InMemoryConversationStore | None = None,
         apart: bool = False,
+        agent: Agent | None = None,
         **config: object,
     ) -> None:
         self.conversations = conversations or InMemoryConversationStore()
@@ -59,7 +62,7 @@ class Talk:
         registry = ToolRegistry(tools)
         manager = LocalAgentManager(self.llm, registry)
         manager.register_agent(
-            AgentConfig(name="agent", tools=registry.names, **config)
+            AgentConfig(name="agent", tools=registry.names, **config), agent
         )
         parts = ExecutorParts(
             store=self.store,
@@ -71,12 +74,8 @@ class Talk:
         self.executor = Executor(parts, worker="w", limits=ExecutorLimits())
 
     async def submit(self, prompt: str, **fields: object) -> Creation:
-        task = Task(
-            agent_name="agent",
-            conversation_id="c",
-            input={"prompt": prompt},
-            **fields,
-        )
+        fields = {"input": {"prompt": prompt}, **fields}
+        task = Task(agent_name="agent", conversation_id="c", **fields)
         (creation,) = await self.store.create([task])
         assert isinstance(creation, Creation)
         return creation
@@ -116,6 +115,32 @@ async def test_a_steering_message_reaches_the_next_completion_and_later_attempts
         ("user", "Paint"),
         ("assistant", "Let me look."),
         ("tool", "found"),
+        ("user", "In red"),
+        ("assistant", "Done in red."),
+    ]
+
+
+async def test_a_turn_that_an_agent_does_not_tell_has_what_steered_it() -> None:
+    class Listener:
+        async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+            request = CompletionRequest(messages=agent_input.opening())
+            if ctx.task.attempt == 1:
+                await talk.submit("In red", when_busy="steer")
+            await ctx.complete(request)
+            (taken,) = await ctx.take_messages()
+            await ctx.complete(request)
+            return AgentResult(content=f"Done {taken.content.lower()}.")
+
+    talk = Talk(
+        ["So", LLMUnavailable("away"), "be it."],
+        agent=Listener(),
+        retry=RetryPolicy(backoff_seconds=0),
+    )
+    creation = await talk.submit("Paint")
+    for word in ("released", "completed"):
+        assert (await talk.executor.run("default", creation.task.id)).word == word
+    assert await talk.history() == [
+        ("user", "Paint"),
         ("user", "In red"),
         ("assistant", "Done in red."),
     ]
@@ -171,6 +196,78 @@ async def test_what_the_window_leaves_out_is_summarised_once_and_stays_readable(
     assert said == [text for number in range(6) for text in (str(number), "ok")]
     covers = [each.message.covers for each in history if each.message.covers]
     assert covers == sorted(covers)
+
+
+async def test_a_model_that_calls_tools_in_place_of_a_summary_takes_no_history() -> (
+    None
+):
+    def reply(request: CompletionRequest) -> str | Completion:
+        if not request.messages[0].content.startswith("You shorten"):
+            return "ok"
+        said = request.messages[1].content
+        return "They counted." if "earlier summary" not in said else CALLS_ALONE
+
+    talk = Talk(reply, retry=RetryPolicy(backoff_seconds=0))
+    await talk.conversations.create(Conversation(id="c", config=summarising()))
+    for number in range(8):
+        assert await talk.run(str(number)) == "completed"
+    earlier = [
+        "earlier summary: They counted." in request.messages[1].content
+        for request in talk.llm.requests
+        if request.messages[0].content.startswith("You shorten")
+    ]
+    assert len(earlier) > 2
+    assert earlier == [False, *[True] * (len(earlier) - 1)]
+    kept = [text for _, text in await talk.history() if text.startswith("Summary of")]
+    assert kept == ["Summary of the conversation so far:\nThey counted."]
+
+
+async def test_calls_in_place_of_a_summary_leave_nothing_in_a_failed_turn() -> None:
+    talk = Talk(
+        [*["ok"] * 3, CALLS_ALONE, LLMUnavailable("away"), LLMUnavailable("away")],
+        retry=RetryPolicy(max_attempts=2, backoff_seconds=0),
+    )
+    await talk.conversations.create(Conversation(id="c", config=summarising()))
+    for number in range(3):
+        await talk.run(str(number))
+    creation = await talk.submit("3")
+    for word in ("released", "failed"):
+        assert (await talk.executor.run("default", creation.task.id)).word == word
+    roles = [role for role, _ in await talk.history()]
+    assert roles == ["user", "assistant"] * 4
+
+
+async def test_a_summary_does_not_part_a_clients_calls_from_their_outputs() -> None:
+    calls = Completion(
+        message=Message(
+            role=Role.ASSISTANT,
+            tool_calls=tuple(ToolCall(id=name, name="theirs") for name in "ab"),
+        )
+    )
+
+    def reply(request: CompletionRequest) -> str | Completion:
+        if request.messages[0].content.startswith("You shorten"):
+            return "They counted."
+        return calls if request.messages[-1].content == "4" else "ok"
+
+    talk = Talk(reply)
+    config = ConversationConfig(context_window=8, compaction="summarise")
+    await talk.conversations.create(Conversation(id="c", config=config))
+    tools = [{"name": "theirs"}]
+    for number in range(5):
+        word = await talk.run(str(number), parameters={"tools": tools})
+        assert word == "completed"
+    output = Message(role=Role.TOOL, tool_call_id="a", content="found")
+    given = {"messages": [output.model_dump(mode="json")]}
+    assert await talk.run("", input=given) == "completed"
+    assert [role for role, _ in await talk.history()][-5:] == [
+        *("assistant", "tool", "tool"),
+        *("system", "assistant"),
+    ]
+    assert await talk.run("And?") == "completed"
+    assert "found" in talk.prompt(-1)
+    service = StoredConversationService(talk.conversations)
+    await service.import_(await service.export("c"), conversation_id="copy")
 
 
 async def test_a_summary_is_not_paid_for_twice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from conversations.message import Message, ToolCall
@@ -27,6 +29,17 @@ async def test_an_answer_that_fits_the_schema_becomes_data():
     assert '"required": ["city"]' in request.messages[0].content
 
 
+async def test_a_schema_of_many_anchors_keeps_the_loop_for_a_moment_alone():
+    """Each look for one went through the whole schema: half a minute for these."""
+    anchors = {f"d{n}": {"$anchor": f"a{n}"} for n in range(1200)}
+    schema = {"$defs": anchors, "allOf": [{"$ref": f"#a{n}"} for n in range(1200)]}
+    bench = Bench(['"Oslo"'], output_schema=schema)
+    begun = time.process_time()
+    result = await bench.execute(LLMAgent(), {"prompt": "where?"})
+    assert result.output == "Oslo"
+    assert time.process_time() - begun < 8
+
+
 async def test_an_answer_that_does_not_fit_is_asked_for_again_with_the_error():
     replies = ["Oslo!", '{"town": "Oslo"}', '{\n "city" :\t"Oslo"}']
     bench = Bench(replies, output_schema=SCHEMA)
@@ -42,6 +55,22 @@ async def test_an_answer_that_never_fits_fails_by_name():
     with pytest.raises(AgentFailed, match="does not fit output_schema") as caught:
         await bench.execute(LLMAgent(), {"prompt": "where?"})
     assert caught.value.code == "invalid_output"
+
+
+@pytest.mark.parametrize("words", ["Oslo!", ""])
+async def test_a_call_with_a_repaired_answer_is_passed_over(words: str):
+    """Of a tool that is not offered then: a call without a result ends a history."""
+    calls = (ToolCall(id="c", name="none"),)
+    replies = [
+        Completion(message=Message(role="assistant", content=text, tool_calls=calls))
+        for text in (words, '{"city": "Oslo"}')
+    ]
+    bench = Bench(["Oslo!", *replies], output_schema=SCHEMA)
+    result = await bench.execute(LLMAgent(), {"prompt": "where?"})
+    assert result.output == {"city": "Oslo"}
+    assert_valid_turn(result.messages)
+    for request in bench.llm.requests:
+        assert all(each.content and not each.tool_calls for each in request.messages)
 
 
 async def test_a_schema_that_is_none_is_named():

@@ -145,6 +145,18 @@ async def test_without_documents_the_model_answers_alone_and_the_output_says_so(
     assert "No documents were given" in bench.prompt(0)[0].content
 
 
+async def test_calls_of_the_clients_tools_are_its_output(root: Path) -> None:
+    call = ToolCall(id="c1", name="theirs", arguments={"of": "lost"})
+    bench = bench_at(root, [call])
+    result = await bench.execute(
+        ResearcherAgent(),
+        {"query": "How is a lost task found?", "documents": ["docs"]},
+        parameters={"tools": [{"name": "theirs"}]},
+    )
+    assert result.stop_reason is StopReason.CLIENT_TOOL_CALLS
+    assert result.output == {"tool_calls": [call.model_dump()]}
+
+
 async def test_roots_default_to_the_current_directory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

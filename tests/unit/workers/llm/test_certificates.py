@@ -8,7 +8,7 @@ import pytest
 
 from workers.errors import RequestRejected
 from workers.llm.endpoint import Endpoint
-from workers.llm.error_mapping import transport_error
+from workers.llm.transport_errors import transport_error
 
 
 @pytest.mark.parametrize(

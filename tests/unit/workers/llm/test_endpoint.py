@@ -109,3 +109,10 @@ def test_a_text_that_was_cut_ends_before_what_may_be_begun(text: str, left: str)
         base_url="http://h/v1", api_key=SecretStr("sk-canary"), headers=headers
     )
     assert endpoint.scrub(text, is_cut=True) == left
+
+
+def test_a_proxy_that_is_no_address_is_refused_and_not_repeated():
+    with pytest.raises(InvalidEndpoint, match="proxy: not the http") as caught:
+        Endpoint(base_url="http://h/v1", proxy=SecretStr("http://me:pw#canary@h:1"))
+    assert "canary" not in str(caught.value)
+    assert caught.value.__context__ is None

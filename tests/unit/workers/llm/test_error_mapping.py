@@ -27,8 +27,8 @@ from workers.llm.error_mapping import (
     failure_in,
     has_failed,
     read_failure,
-    transport_error,
 )
+from workers.llm.transport_errors import transport_error
 
 OLLAMA = Endpoint(base_url="http://localhost:11434/v1", api_key=SecretStr(KEY))
 OVERFLOWS = (

@@ -6,7 +6,7 @@ import threading
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from orchestrator.task import Task
 from workers.errors import InvalidAgent, InvalidToolArguments, ToolFailed, ToolTimeout
@@ -332,6 +332,24 @@ async def test_a_default_that_is_no_json_is_not_told_and_holds(default: object) 
 
     assert echo.spec.schema_["properties"] == {"at": {}}
     assert await echo.call({}, CONTEXT) is True
+
+
+class Search(BaseModel):
+    most: float = math.inf
+    words: int = 3
+    seal: bytes = b"\xff"
+
+
+@pytest.mark.filterwarnings("error")
+async def test_neither_is_one_within_a_model() -> None:
+    @tool
+    def search(query: Search) -> bool:
+        """Tell whether all may be found."""
+        return (query.most, query.seal) == (math.inf, b"\xff")
+
+    fields = search.spec.schema_["$defs"]["Search"]["properties"]
+    assert {name for name in fields if "default" in fields[name]} == {"words"}
+    assert await search.call({"query": {}}, CONTEXT) is True
 
 
 def _counted(city: object) -> object:
