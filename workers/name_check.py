@@ -1,4 +1,4 @@
-"""Names in an agent's configuration that nothing would ever ask for."""
+"""What in an agent's configuration nothing would ask for, or each run would fail on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.agent_config import AgentConfig
 from orchestrator.settings_problems import did_you_mean
-from workers.errors import InvalidAgent, LLMError
+from workers.agents.kinds import KINDS
+from workers.agents.run_options import RunOptions
+from workers.agents.sampling import Sampling
+from workers.errors import AgentFailed, InvalidAgent, LLMError
 
 
 def check_names(config: AgentConfig, agent: object) -> None:
@@ -30,6 +33,25 @@ def check_names(config: AgentConfig, agent: object) -> None:
             raise InvalidAgent(
                 f"agent {config.name!r}: {problem}{did_you_mean(code, codes)}"
             )
+
+
+def check_values(config: AgentConfig, agent: object) -> None:
+    """Refuse options and default parameters that no run could be made with.
+
+    Ours alone are checked: one that is made of them may read these otherwise.
+
+    Raises:
+        InvalidAgent: names the first.
+    """
+    if type(agent) not in KINDS.values():
+        return
+    try:
+        if check := vars(type(agent)).get("check_options"):
+            check(config.options)
+        Sampling.of(config, config.parameters)
+        RunOptions.of(config.parameters, taken=config.tools)
+    except AgentFailed as exc:
+        raise InvalidAgent(f"agent {config.name!r}: {exc}") from exc
 
 
 def _codes(family: type[LLMError]) -> Iterator[str]:

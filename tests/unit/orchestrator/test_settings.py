@@ -12,6 +12,7 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings, settings_schema
 from tests.unit.orchestrator.settings_files import SECRET, write
 
+HASH = f"sha256:{'0' * 64}"
 SHIPPED = Path(__file__).parents[3] / "celeriac.yaml"
 
 
@@ -159,6 +160,14 @@ def test_every_problem_is_told_at_once() -> None:
         (
             "services: {conversations: {max_messages: 10000000000}}",
             "conversations.max_messages: must be less than or equal to 1000000000",
+        ),
+        (
+            f"http: {{keys: {{a: {{hash: {HASH}}}, b: {{hash: {HASH}}}}}}}",
+            "http.keys: 'a' and 'b' have the same hash, and one key has one tenant",
+        ),
+        (
+            "budgets: {acme: {daily_tokens: true}}",
+            "must be a number, not true or false",
         ),
         ("webhooks: {secret: ' '}", "webhooks.secret: is blank, so anybody could sign"),
         (
