@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -147,6 +148,15 @@ class HttpSettings(Section):
                     " scheme, host and port alone, such as https://app.example"
                 )
         return origins
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What of these settings does not go together."""
+        if self.cors_origins and not self.keys:
+            yield (
+                "http.cors_origins has no effect without http.keys: no page of another"
+                " origin is answered then; make a key with `celeriac api-key`"
+            )
 
     @property
     def page_url(self) -> str:

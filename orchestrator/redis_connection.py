@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import (
@@ -105,7 +106,7 @@ def connect(
     that wants a login, and a stale connection is found by the command itself.
 
     Raises:
-        StoreUnavailable: the URL cannot be read.
+        StoreUnavailable: the URL cannot be read, or names a file that is none.
     """
     try:
         pool = BlockingConnectionPool.from_url(
@@ -136,7 +137,19 @@ def connect(
             " redis-py does not take so; leave it out, and write rediss:// for TLS,"
             " ssl_cert_reqs=none and not CERT_NONE"
         ) from None
+    _check_files(pool.connection_kwargs)
     return Redis.from_pool(pool)
+
+
+def _check_files(options: Mapping[str, object]) -> None:
+    """Refuse files of certificates that are not there; it would look like no Redis."""
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        path = options.get(name)
+        if isinstance(path, str) and not Path(path).is_file():
+            raise StoreUnavailable(
+                f"{name} of the Redis URL names {path}, which is no file that can be"
+                " read; correct the path"
+            )
 
 
 def check_options(url: str) -> None:

@@ -291,3 +291,10 @@ def test_a_source_is_told_of_a_key_with_a_dot() -> None:
 def test_the_page_of_an_ipv6_address_has_brackets() -> None:
     http = load_settings(http={"host": "::1", "port": 80}).http
     assert http.page_url == http.address == "http://[::1]:80"
+
+
+def test_origins_that_no_key_could_come_from_are_warned_of() -> None:
+    http = {"cors_origins": ["https://app.example"]}
+    [told] = load_settings(http=http).warnings
+    assert told.startswith("http.cors_origins has no effect without http.keys")
+    assert load_settings(http=http | {"keys": {"a": {"hash": HASH}}}).warnings == ()
