@@ -55,6 +55,7 @@ COMMAND_TIMEOUT_SECONDS: Final = 5.0
 """A submit is answered within 5 s, whatever the server does."""
 BLOCK_SLICE_SECONDS: Final = 2.0
 """Longest blocking read, well below the command timeout."""
+_FEWEST_CONNECTIONS: Final = 2
 MAX_CONNECTIONS: Final = 64
 """Commands are short; a thousand runs share these and wait their turn."""
 POOL_WAIT_SECONDS: Final = 20.0
@@ -137,6 +138,11 @@ def connect(
             " redis-py does not take so; leave it out, and write rediss:// for TLS,"
             " ssl_cert_reqs=none and not CERT_NONE"
         ) from None
+    if pool.max_connections < _FEWEST_CONNECTIONS:
+        raise StoreUnavailable(
+            f"max_connections of the Redis URL must be {_FEWEST_CONNECTIONS} or more:"
+            " one of them waits for what others bring"
+        )
     _check_files(pool.connection_kwargs)
     return Redis.from_pool(pool)
 

@@ -13,7 +13,7 @@ from workers.errors import AgentFailed, InvalidAgent, LLMError
 
 
 def check_names(config: AgentConfig, agent: object) -> None:
-    """Refuse misspelt names: an option that is not read, a failure that never comes.
+    """Refuse names that are doubled, or misspelt: an option that is not read.
 
     A `root` for `roots` would let an agent read more than it was to, silently. A class
     names its own options: one that is made of ours may read others.
@@ -25,6 +25,10 @@ def check_names(config: AgentConfig, agent: object) -> None:
     for name in config.options:
         if known is not None and name not in known:
             problem = f"options.{name} is unknown{did_you_mean(name, known)}"
+            raise InvalidAgent(f"agent {config.name!r}: {problem}")
+    for name in config.tools:
+        if config.tools.count(name) > 1:  # endpoints refuse a prompt with both
+            problem = f"tools: {name!r} stands twice; remove one"
             raise InvalidAgent(f"agent {config.name!r}: {problem}")
     codes = set(_codes(LLMError))
     for code in config.fallback_on:

@@ -192,3 +192,9 @@ def test_a_file_of_certificates_that_is_not_there_is_named(option: str) -> None:
         connect(f"rediss://user:canary@example/0?{option}=/gone.pem")
     assert not no.value.may_pass
     assert "canary" not in str(no.value)
+
+
+def test_a_single_connection_is_too_few() -> None:
+    with pytest.raises(StoreUnavailable, match=r"max_connections .* must be 2 or more"):
+        connect("redis://example/0?max_connections=1")
+    connect("redis://example/0?max_connections=2")

@@ -9,6 +9,7 @@ from workers.agent_manager import LocalAgentManager
 from workers.agents.researcher import ResearcherAgent
 from workers.errors import InvalidAgent, LLMError
 from workers.llm.scripted import ScriptedLLMProvider
+from workers.tools.document_summarizer import DocumentSummarizer
 from workers.tools.registry import ToolRegistry
 
 
@@ -68,6 +69,15 @@ def test_what_each_run_would_fail_on_is_refused(
 ) -> None:
     with pytest.raises(InvalidAgent, match=f"^agent 'a': {told}"):
         manager().register_agent(AgentConfig(name="a", **given))
+
+
+def test_a_tool_that_is_named_twice_is_refused() -> None:
+    tools = ToolRegistry([DocumentSummarizer()])
+    agents = LocalAgentManager(ScriptedLLMProvider(replies=[]), tools)
+    [name] = tools.names
+    agents.register_agent(AgentConfig(name="a", tools=[name]))
+    with pytest.raises(InvalidAgent, match="tools: 'summarize_document' stands twice"):
+        agents.register_agent(AgentConfig(name="a", tools=[name, name]))
 
 
 def test_names_of_ones_own_are_taken() -> None:
