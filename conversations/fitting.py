@@ -24,17 +24,20 @@ def fit_history(
 ) -> tuple[Message, ...]:
     """Return the history without the oldest groups that keep the turn from fitting.
 
-    System and pinned messages stay, and calls whose results the turn begins with.
+    System and pinned messages stay, and calls whose results the turn begins with; so
+    does the newest question, where the turn asks none.
     """
     left = tokens - _total(turn) - _total(history)
     if left >= 0:
         return tuple(history)
     groups = list(split_groups(history))
+    asks = any(message.role is Role.USER for message in turn)
+    users = [] if asks else [g for g in groups if g.first.role is Role.USER]
     gone: set[int] = set()
     for group in groups:
         if left >= tokens // ROOM_AFTER_A_CUT:
             break
-        if not (group.is_kept or group.awaits_results):
+        if not (group.is_kept or group.awaits_results or group in users[-1:]):
             gone.add(group.place)
             left += group.tokens
     return tuple(

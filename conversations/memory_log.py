@@ -221,6 +221,19 @@ class MemoryConversation:
             self.user_seq = seq
         return entry
 
+    def _starts(self, index: int) -> bool:
+        """Whether retention may cut before a message.
+
+        It may before what is left of a turn that has lost its first message.
+        """
+        entry, before = self.log[index], self.log[index - 1] if index else None
+        continues = before is not None and before.turn == entry.turn
+        return entry.starts_unit or (
+            entry.turn is not None
+            and not continues
+            and self._role(index) is not Role.TOOL
+        )
+
     def retain(self) -> None:
         """Drop whole turns from the old end until the limit holds, or one is left."""
         limit = self.head.config.max_messages
@@ -229,8 +242,7 @@ class MemoryConversation:
             return
         newer = range(excess, len(self.log))
         older = reversed(range(excess))
-        starts = (i for i in chain(newer, older) if self.log[i].starts_unit)
-        oldest = next(starts, 0)
+        oldest = next(filter(self._starts, chain(newer, older)), 0)
         for entry in self.log[:oldest]:
             self.clients.pop(entry.client_id or "", None)
             self.turns.pop(entry.turn or "", None)

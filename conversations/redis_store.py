@@ -32,6 +32,7 @@ from conversations.append_script import (
 from conversations.conversation import Conversation, ConversationConfig
 from conversations.errors import (
     ConversationNotFound,
+    ConversationStoreUnavailable,
     InvalidHistory,
     MessageNotFound,
     creation_refused,
@@ -374,6 +375,11 @@ def _keys(tenant: str, conversation_id: str) -> ConversationKeys:
 def _created(
     tenant: str, conversation_id: str, outcome: str, answer: Sequence[Any]
 ) -> Conversation:
+    if outcome == "lost":
+        raise ConversationStoreUnavailable(
+            "the conversation store has lost a part of the history that it was brought;"
+            " bring it again"
+        )
     if outcome != "ok":
         raise creation_refused(conversation_id, deleted=outcome == "deleted")
     return read_head(tenant, conversation_id, answer[0])

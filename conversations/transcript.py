@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -138,6 +138,7 @@ class TranscriptReader:
         """The last number, whose message may have been deleted."""
         self._count = 0
         self._begun = False
+        self._follows_deleted = False
         self._turn: str | None = None
         self._turns: set[str] = set()
         self._clients: set[str] = set()
@@ -161,8 +162,11 @@ class TranscriptReader:
                     " name the first number, then the last"
                 )
             self.last_seq = last
+            self._follows_deleted = True
             return None
         stored = _read_line(StoredMessage, line, field)
+        _check_instant(stored.created_at, field)
+        self._pass_over_calls(stored)
         self._check_seq(stored.seq, field)
         self._check_turn(stored, field)
         self._check_client(stored.message.client_id, field)
@@ -198,6 +202,17 @@ class TranscriptReader:
             )
         self._begun = True
 
+    def _pass_over_calls(self, stored: StoredMessage) -> None:
+        """Forget open calls that a store could hold before the message.
+
+        It lets a turn pass over them, and that turn may have been deleted since.
+        """
+        begins_turn = stored.turn is not None and stored.turn != self._turn
+        passes = begins_turn or self._follows_deleted
+        if passes and stored.message.role is not Role.TOOL:
+            self._open = frozenset()
+        self._follows_deleted = False
+
     def _check_turn(self, stored: StoredMessage, field: str) -> None:
         turn, begins = stored.turn, stored.turn != self._turn
         if turn is not None and begins:
@@ -207,8 +222,6 @@ class TranscriptReader:
                     " messages of one turn must stand together"
                 )
             self._turns.add(turn)
-            if stored.message.role is not Role.TOOL:
-                self._open = frozenset()  # a store lets a turn pass over open calls
         self._turn = turn
 
     def _check_client(self, client_id: str | None, field: str) -> None:
@@ -249,6 +262,16 @@ def numbered_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 def _is_blank(line: object) -> bool:
     return isinstance(line, str) and not line.strip()
+
+
+def _check_instant(instant: datetime, field: str) -> None:
+    """Check that an instant is one in UTC too, in which stores keep it."""
+    try:
+        instant.astimezone(UTC)
+    except OverflowError:
+        raise InvalidHistory(
+            f"{field}.created_at: lies outside the years 1 to 9999 in UTC; correct it"
+        ) from None
 
 
 def _read_line(model: type[Line], line: str, field: str) -> Line:

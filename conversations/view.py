@@ -57,13 +57,13 @@ async def read_view(
     """
     head, messages = read or await store.read_window(tenant, conversation_id)
     config = head.config
-    if config.compaction == "none":
-        check_whole(head, messages)
     window = choose_window(
         messages,
         context_window=config.context_window,
         context_tokens=config.context_tokens,
     )
+    if config.compaction == "none":
+        check_whole(head, messages, window)
     numbers = {id(stored.message): stored.seq for stored in messages}
     seqs = tuple(numbers[id(message)] for message in window.messages)
     covered = window.covered

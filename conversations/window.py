@@ -181,14 +181,16 @@ def _whole(messages: Sequence[Message | StoredMessage]) -> Window | None:
     return Window(before=shown[:cut], after=shown[cut:], cut=place - 1)
 
 
-def check_whole(head: Conversation, messages: Sequence[StoredMessage]) -> None:
-    """Check that the bounds leave nothing of a conversation out.
+def check_whole(
+    head: Conversation, messages: Sequence[StoredMessage], window: Window
+) -> None:
+    """Check that the bounds leave nothing of a conversation out of its window.
 
     Raises:
         ContextTooLong: they do.
     """
     count, limit = head.message_count, head.config.context_window
-    if count > limit:
+    if count > limit and len(window.messages) < count:
         raise ContextTooLong(needed=count, limit=limit, unit="messages")
     needed, most = (
         sum(tokens_of(m.message) for m in messages),
@@ -248,16 +250,27 @@ class _Bounds:
         The grid's lines stand at multiples of half the limit, so that a window holds
         between half and all of it; where that would show nothing, the grid is finer.
         """
-        last, floor = self.places[-1], self._floor()
         step = max(1, self.limit // 2)
         while step:
-            lowest = -(-floor // step) * step
-            for cut in range(lowest, last, step):
+            for cut in self._lines(step, groups):
                 shown = [group for group in groups if group.place > cut]
                 if shown and self._hold(shown):
                     return cut
             step //= 2
-        return last
+        return self.places[-1]
+
+    def _lines(self, step: int, groups: Sequence[Group]) -> Iterator[int]:
+        """Yield the grid's lines from the floor on that show different messages.
+
+        There may be any number of others: places of a long history are far apart.
+        """
+        floor = self._floor()
+        before = floor - 1
+        for place in (floor, *(group.place for group in groups)):
+            line = -(-place // step) * step
+            if before < line < self.places[-1]:
+                yield line
+                before = line
 
     def _floor(self) -> int:
         """The lowest place after which there are no more than `limit` messages."""

@@ -60,12 +60,12 @@ class MemoryAcceptance:
         refusal = self._refusal(task)
         if refusal is not None:
             return refusal
-        if task.conversation_id is not None:
-            self._turns.asked(task)  # raises before anything has changed
+        asked = self._turns.asked(task)  # raises before anything has changed
         superseded: tuple[Doorbell, ...] = ()
         if task.when_busy in ("interrupt", "rollback"):
             superseded = self._turns.supersede(task)
         entry, bells = self._ledger.add(task)
+        entry.asked = asked
         entry.limits = self._turns.use_conversation(task)
         self._remember(task)
         if task.when_busy == "steer":

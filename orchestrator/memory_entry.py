@@ -61,7 +61,9 @@ class Entry:
     """Of its conversation, should that expire before the turn ends."""
     rolled_back: bool = False
     """Its turn enters no history."""
-    superseded: list[Task] = field(default_factory=list)
+    asked: tuple[Message, ...] = ()
+    """What the user says with it, as it may be stored, if it is a turn."""
+    superseded: list[Entry] = field(default_factory=list)
     """Later turns that ended before this one; kept after it."""
     inbox: list[Entry] = field(default_factory=list)
     """Tasks that want to join this run."""

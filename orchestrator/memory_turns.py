@@ -86,13 +86,13 @@ class MemoryTurns:
                 said.append(entry.saying.text)
             step = entry.steps.get(SUMMARY_KEY)
             summary = summary_of(step.outcome) if step else None
-            asked = (self.asked(entry.task), *entry.steered)
+            asked = (*entry.asked, *entry.steered)
             closing = closing_messages(asked, said=said, ended=status.value)
             self._append(entry, entry.task, closing, summary=summary)
-        for task in entry.superseded:
+        for later in entry.superseded:
             ended = TaskStatus.CANCELLED.value
-            closing = closing_messages([self.asked(task)], said=(), ended=ended)
-            self._append(entry, task, closing)
+            closing = closing_messages(later.asked, said=(), ended=ended)
+            self._append(entry, later.task, closing)
 
     def use_conversation(self, task: Task) -> ConversationConfig | None:
         """Put the end of a task's conversation off; return its limits."""
@@ -124,9 +124,15 @@ class MemoryTurns:
             return False
         return store.is_deleted(task.tenant, conversation_id)
 
-    def asked(self, task: Task) -> Message:
-        """What the user says with a task, as it may be stored."""
-        return redacted(question_of(task.input), self._redact)
+    def asked(self, task: Task) -> tuple[Message, ...]:
+        """What the user says with a task, as it may be stored, if it is a turn.
+
+        Raises:
+            RedactionFailed: the hook did; so it is asked once, before all changes.
+        """
+        if task.conversation_id is None:
+            return ()
+        return (redacted(question_of(task.input), self._redact),)
 
     def _append(
         self,
@@ -165,7 +171,7 @@ class MemoryTurns:
         """
         turns = self._ledger.unfinished_turns(task)
         if turns and task.when_busy == "interrupt":
-            turns[0].superseded += [entry.task for entry in turns[1:]]
+            turns[0].superseded += turns[1:]
         bells: list[Doorbell] = []
         for entry in reversed(turns):
             entry.rolled_back = entry.rolled_back or task.when_busy == "rollback"
@@ -208,7 +214,7 @@ class MemoryTurns:
         entry.inbox.clear()
         if not joining:
             return None
-        messages = [self.asked(each.task) for each in joining]
+        messages = [message for each in joining for message in each.asked]
         texts = [loads(write_message(message)) for message in messages]
         step = Step(
             key=key,

@@ -6,7 +6,7 @@ Knows nothing of leases, queues or stores; the executor gives it a run and a log
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Iterable
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, NamedTuple, Protocol
@@ -249,7 +249,8 @@ class LocalAgentManager:
         result = _result_of(start.run.task, answer, context.stats())
         if start.run.task.conversation_id is None:
             return Execution(result=result, turn=())
-        turn = counted(_turn_of(agent_input, answer), context.exchanges)
+        said = _turn_of(agent_input, answer, taken=context.taken)
+        turn = counted(said, context.exchanges)
         return Execution(result=result, turn=with_summary(turn, summary))
 
     def _provider_of(self, start: RunStart, config: AgentConfig) -> RunProvider:
@@ -386,10 +387,12 @@ def _ends_with_answer(entry: RegisteredAgent, agent_input: AgentInput) -> bool:
     return type(entry.agent) is LLMAgent and schemas == (None, None)
 
 
-def _turn_of(agent_input: AgentInput, answer: AgentResult) -> tuple[Message, ...]:
+def _turn_of(
+    agent_input: AgentInput, answer: AgentResult, *, taken: Iterable[Message]
+) -> tuple[Message, ...]:
     if answer.messages:
         return answer.messages
-    asked = agent_input.opening()
+    asked = (*agent_input.opening(), *taken)
     if not answer.content.strip():
         return asked
     return (*asked, Message(role=Role.ASSISTANT, content=answer.content))

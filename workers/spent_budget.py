@@ -26,11 +26,16 @@ class SpentBudget:
         self._run = run
         self._decisions = {each.key: each for each in journal.decisions}
         self.times = 1
-        """How often this run may spend each of its budgets."""
+        """How often people were asked, and once more."""
         self._wraps_up = False
         steps = {step.key: step for step in journal.steps}
         while steps and (step := steps.get(self._key)) is not None:
             self._obey(Action(str(step.outcome)))
+
+    @property
+    def allowed(self) -> int:
+        """How often this run may spend each of its budgets."""
+        return self.times - self._wraps_up
 
     async def decided(
         self, spent: BudgetExceeded, *, times: int, record: Record

@@ -16,7 +16,8 @@
 --   window, 'summary' or ''), the call that it answers ('' none), how many calls it
 --   makes, the id of each.
 --
--- `start` marks the entries before which retention may cut. JSON is never decoded here.
+-- `start` marks the entries before which retention may cut; one whose turn has lost its
+-- first message is cut before what is left of it. JSON is never decoded here.
 -- The first write is one that a full Redis refuses, so it refuses the whole.
 
 local CONVERSATION_PAGE = 100
@@ -105,17 +106,34 @@ local function conversation_is_summary(entry)
   return string.match(body, '^{"role":"system"') and cjson.decode(body).covers
 end
 
-local function conversation_stored_turn(keys, turn, first)
-  local rows, from = {}, first
+-- Visits entries from one on, towards the new end (XRANGE) or the old, until one says that it
+-- is the last. `count` is how many that mostly takes: each that is read is copied here whole.
+local function conversation_walk(keys, command, from, count, visit)
+  local stop = command == 'XRANGE' and '+' or '-'
   while true do
-    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
+    local page = redis.call(command, keys[2], from, stop, 'COUNT', count)
     for _, entry in ipairs(page) do
-      if entry[2][2] ~= turn then return rows end
-      rows[#rows + 1] = conversation_row(entry)
+      if visit(entry) then return end
     end
-    if #page < CONVERSATION_PAGE then return rows end
-    from = '(' .. page[#page][1]
+    if #page < count then return end
+    from, count = '(' .. page[#page][1], CONVERSATION_PAGE
   end
+end
+
+local function conversation_stored_turn(keys, turn, first)
+  local rows = {}
+  conversation_walk(keys, 'XRANGE', first, 5, function(entry)
+    if entry[2][2] ~= turn then return true end
+    rows[#rows + 1] = conversation_row(entry)
+  end)
+  return rows
+end
+
+-- Whether retention may cut before an entry, which stands behind one of the turn `before`.
+local function conversation_starts(entry, before)
+  local turn = entry[2][2]
+  return entry[2][8] == '1' or (turn ~= '' and turn ~= before
+    and string.match(entry[2][10], '^{"role":"(%a+)"') ~= 'tool')
 end
 
 -- Drops whole turns from the old end until at most `max_messages` are left, but never
@@ -124,18 +142,14 @@ local function conversation_retain(keys, max_messages)
   if max_messages == '' then return end
   local excess = redis.call('XLEN', keys[2]) - tonumber(max_messages)
   if excess <= 0 then return end
-  local marks, index, from = {}, 0, '-'
-  local oldest, oldest_index
-  repeat
-    local page = redis.call('XRANGE', keys[2], from, '+', 'COUNT', CONVERSATION_PAGE)
-    for _, entry in ipairs(page) do
-      if entry[2][8] == '1' then oldest, oldest_index = entry[1], index end
-      if oldest and oldest_index >= excess then break end
-      index = index + 1
-      marks[index] = {entry[2][2], entry[2][4]}
-      from = '(' .. entry[1]
-    end
-  until #page < CONVERSATION_PAGE or (oldest and oldest_index >= excess)
+  local marks, index, oldest, oldest_index, before = {}, 0, nil, nil, nil
+  local count = math.min(excess + 1, CONVERSATION_PAGE) -- as a rule a turn begins there
+  conversation_walk(keys, 'XRANGE', '-', count, function(entry)
+    if conversation_starts(entry, before) then oldest, oldest_index = entry[1], index end
+    if oldest and oldest_index >= excess then return true end
+    index, before = index + 1, entry[2][2]
+    marks[index] = {entry[2][2], entry[2][4]}
+  end)
   if not oldest or oldest_index == 0 then return end
   redis.call('HINCRBY', keys[1], 'dropped', oldest_index)
   redis.call('XTRIM', keys[2], 'MINID', oldest)
@@ -156,6 +170,7 @@ local function conversation_create(keys, head, now_ms)
     'max_messages', head.max_messages, 'ttl_ms', head.ttl_ms, 'hidden', head.hidden,
     'created_ms', now_ms, 'updated_ms', now_ms, 'last_seq', 0, 'user_seq', 0,
     'dropped', 0, 'deleted', 0)
+  redis.call('DEL', keys[2], keys[3], keys[4], keys[5]) -- should a lost head have left them
   if head.hidden == '1' then return end
   local prefix, id = string.match(keys[1], '^(.*:)([^:]+)$')
   local newest = redis.call('ZREVRANGE', keys[7], 0, 0, 'WITHSCORES')
@@ -171,7 +186,8 @@ end
 
 -- entry: seq, turn, client, at, start, role, kind, body
 local function conversation_add(keys, entry)
-  redis.call('XADD', keys[2], entry.seq .. '-0', 'turn', entry.turn,
+  -- Lua's own way of writing a number ends at 14 digits.
+  redis.call('XADD', keys[2], string.format('%d-0', entry.seq), 'turn', entry.turn,
     'client', entry.client, 'at', entry.at, 'start', entry.start and '1' or '0',
     'message', entry.body)
   if entry.client ~= '' then

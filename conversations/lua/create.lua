@@ -4,11 +4,15 @@
 --   metadata, max_messages ('' all), ttl_ms ('' none), last seq, dropped, deleted, hidden
 --   ('1' or ''), how many calls are open, the id of each; then for each message: seq,
 --   turn, client id, at ('' now), start (1 or 0), role, kind, message JSON.
--- Returns {'ok', the head's fields and values} or {'taken'} or {'deleted'}.
+-- Returns {'ok', the head's fields and values} or {'taken'} or {'deleted'} or {'lost'}: of
+-- the history that came in pieces some is no more.
 if redis.call('EXISTS', KEYS[6]) == 1 then return {'deleted'} end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   if redis.call('HGET', KEYS[1], 'creator') ~= ARGV[1] then return {'taken'} end
   return {'ok', redis.call('HGETALL', KEYS[1])}
+end
+if KEYS[8] and redis.call('XLEN', KEYS[9]) ~= ARGV[6] - ARGV[7] - ARGV[8] then
+  return {'lost'}
 end
 local now_ms = conversation_now_ms()
 local marks = {}

@@ -8,17 +8,8 @@ if facts[2] == ARGV[1] then return {'ok', redis.call('HGETALL', KEYS[1])} end
 local named = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1]
 if not named then return {'no_message'} end
 
--- Entries from one on, towards the old or the new end.
 local function walk(command, from, visit)
-  local stop = command == 'XRANGE' and '+' or '-'
-  while true do
-    local page = redis.call(command, KEYS[2], from, stop, 'COUNT', CONVERSATION_PAGE)
-    for _, entry in ipairs(page) do
-      if visit(entry) then return end
-    end
-    if #page < CONVERSATION_PAGE then return end
-    from = '(' .. page[#page][1]
-  end
+  conversation_walk(KEYS, command, from, 3, visit)
 end
 
 local function role(entry) return string.match(entry[2][10], '^{"role":"(%a+)"') end

@@ -26,7 +26,8 @@ local function conversation_window(keys)
     end
   end
   local start = tonumber(string.match(tail[#tail][1], '^%d+'))
-  local earlier = redis.call('ZRANGEBYSCORE', keys[5], '-inf', '(' .. start)
+  local earlier = redis.call('ZRANGEBYSCORE', keys[5], '-inf',
+    string.format('(%d', start))
   for _, mark in ipairs({'user_seq', 'summary_seq'}) do
     local seq = tonumber(facts[mark]) or 0
     if seq > 0 and seq < start and not redis.call('ZSCORE', keys[5], seq) then

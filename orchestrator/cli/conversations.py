@@ -23,7 +23,7 @@ from orchestrator.cli.output import (
     json_option,
     say_what_is_awaited,
 )
-from orchestrator.plain_text import plain
+from orchestrator.plain_text import one_line, plain
 from orchestrator.settings import load_settings
 
 LONGEST_LINE_BYTES = 64 * 1024 * 1024
@@ -224,7 +224,7 @@ def _with_service(tenant: str | None, work: Any) -> Any:
 
 def _print_message(stored: StoredMessage) -> None:
     message = stored.message
-    calls = ", ".join(call.name for call in message.tool_calls)
+    calls = ", ".join(one_line(call.name) for call in message.tool_calls)
     click.echo(
         f"[{stored.seq}] {message.role.value}{f' calls {calls}' if calls else ''}"
     )

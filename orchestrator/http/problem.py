@@ -139,7 +139,7 @@ def _of_validation(error: RequestValidationError) -> Problem:
     # Of a union's members, the one that came furthest was meant.
     same = [each for each in findings if each["loc"][:2] == findings[0]["loc"][:2]]
     first = max(same, key=lambda each: len(_place(each, error.body)))
-    if first["loc"] == ("body",):
+    if first["loc"] == ("body",) and first.get("input") is error.body:
         return Problem(422, "invalid_input", _no_object(first.get("input")))
     field = ".".join(_place(first, error.body))
     reason = str(first["msg"]).removeprefix("Value error, ")

@@ -52,11 +52,13 @@ async def _seen(
         str | None, Header(description="The last event seen, as `after`.")
     ] = None,
 ) -> int:
-    if after is not None or last_event_id is None:
-        return -1 if after is None else after
+    asked = -1 if after is None else after
+    if last_event_id is None:
+        return asked
     sequence = whole_number(last_event_id.strip())
     if sequence is not None and sequence < SEQUENCE_BOUND:
-        return sequence
+        # A browser that comes back repeats its URL, and with it an `after` of long ago.
+        return max(asked, sequence)
     raise Problem(
         400,
         "invalid_last_event_id",

@@ -31,8 +31,7 @@ end
 local function keep_turn(facts, asked, talk)
   keep_fact(facts, 'conversation', asked.conversation)
   keep_fact(facts, 'asked', asked.asked)
-  -- Should the conversation expire before the turn ends, it begins anew as it was.
-  keep_fact(facts, 'limits', conversation_limits(talk) or asked.limits)
+  keep_fact(facts, 'limits', asked.limits)
   conversation_keep(talk)
 end
 

@@ -135,7 +135,7 @@ end
 
 local function earlier_task(asked)
   local joined = asked.conversation and redis.call('GET', RECORD .. ':joined')
-  if joined then
+  if joined and redis.call('EXISTS', RECORDS .. joined) == 1 then
     return joined, 'repeated'
   end
   if is_there() then
@@ -160,15 +160,17 @@ local function earlier_task(asked)
   end
 end
 
--- Keeps the question of a turn that ends before an earlier one, for after that one.
-local function leave_to(first, id)
-  local asked = redis.call('HGET', RECORDS .. id, 'asked')
-  if not asked then
-    return
+-- Keeps the questions of turns that end before the first of them, for after that one.
+local function leave_to_first(turns)
+  local record = RECORDS .. turns[1]
+  local lines = {redis.call('HGET', record, 'superseded') or nil}
+  for i = 2, #turns do
+    local asked = redis.call('HGET', RECORDS .. turns[i], 'asked')
+    if asked then lines[#lines + 1] = turns[i] .. ' ' .. asked end
   end
-  local record, line = RECORDS .. first, id .. ' ' .. asked
-  local before = redis.call('HGET', record, 'superseded')
-  redis.call('HSET', record, 'superseded', before and before .. '\n' .. line or line)
+  if #lines > 0 then
+    redis.call('HSET', record, 'superseded', table.concat(lines, '\n'))
+  end
 end
 
 -- Cancels every unfinished turn, a pushed cancel kept for so long (ms); those that are rolled
@@ -178,9 +180,7 @@ local function supersede(conversation, rolls_back, pushed)
   local own, bells = TASK_ID, {}
   settle_lines()
   local turns = redis.call('ZRANGE', TURNS .. conversation, 0, -1)
-  for i = 2, rolls_back and 0 or #turns do
-    leave_to(turns[1], turns[i])
-  end
+  if not rolls_back then leave_to_first(turns) end
   for i = #turns, 1, -1 do
     turn_to(turns[i])
     if rolls_back then
@@ -354,6 +354,11 @@ local function accept(asked, most)
   local talk = conversation and conversation_keys(TENANT, conversation)
   if talk and redis.call('EXISTS', talk[6]) == 1 then
     return {'conversation_deleted', TASK_ID, {}, {}}
+  end
+  if talk then
+    -- Should the conversation expire before the turn ends, it begins anew as it was. Read before
+    -- the first write: a place in line without a record would stand before all later turns.
+    asked.limits = conversation_limits(talk) or asked.limits
   end
   local head = talk and next_turn(conversation)
   if head and asked.when_busy == 'reject' then

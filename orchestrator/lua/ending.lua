@@ -13,9 +13,18 @@ local function settle_cache(key, status)
 end
 
 -- A key leads to its task as long as that is open, and for its time after the end.
-local function settle_idempotency(key)
+local function settle_idempotency(key, lives)
   if string.match(redis.call('GET', key) or '', '^(%S+) ') == TASK_ID then
-    redis.call('PEXPIRE', key, get('idempotency_ms'))
+    redis.call('PEXPIRE', key, lives)
+  end
+end
+
+-- So do those of the tasks whose messages the run has taken, and their ids.
+local function settle_taken_in()
+  for line in string.gmatch(get('taken_in') or '', '[^\n]+') do
+    local id, lives, key = unpack(words(line))
+    redis.call('PEXPIRE', RECORDS .. id .. ':joined', text(KEEP))
+    if key then settle_idempotency(key, lives) end
   end
 end
 
@@ -42,9 +51,11 @@ end
 -- begun: it leaves nothing, because the history has the order of acceptance.
 local function leave_turns(conversation, status, was_next)
   if was_next and get('asked') then
-    close_turns(conversation, status)
+    -- Half an end would keep all later turns waiting, whatever stands in place of the history.
+    pcall(close_turns, conversation, status)
   end
-  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded', 'summary')
+  settle_taken_in()
+  redis.call('HDEL', RECORD, 'asked', 'limits', 'superseded', 'summary', 'taken_in')
   redis.call('DEL', RECORD .. ':inbox', RECORD .. ':said', RECORD .. ':saying')
   redis.call('ZREM', TURNS .. conversation, TASK_ID)
 end
@@ -111,7 +122,7 @@ local function end_task(status, data, facts, known)
     conversation and name_late_messages(data) or data)
   local cached, keyed = known.cached, known.keyed
   if cached then settle_cache(cached, status) end
-  if keyed then settle_idempotency(keyed) end
+  if keyed then settle_idempotency(keyed, get('idempotency_ms')) end
   enter(ENDED, text(NOW + KEEP), MEMBER)
   if known.streamed then -- by steps or before them; nothing else brings a delta
     enter(FLEET .. 'deltas', AT, MEMBER)

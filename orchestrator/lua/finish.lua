@@ -6,6 +6,8 @@
 --       10 failure (JSON) or '', 11 failure code, 12 '1' when partial, 13 event data,
 --       14 event data when the turn was dropped, 15 how many arguments the last step has
 --       that is not recorded yet, or 0, then these (steps.lua), then the append's own
+-- A turn is dropped where its conversation is gone, or something else stands in its place: a
+-- task must be able to end.
 -- Without a turn of its own a task that has no answer leaves what end_task keeps.
 -- Returns {'finished', doorbells} or {'lost'}.
 
@@ -25,13 +27,19 @@ if #keys > 0 then
   if get('limits') then
     argv[3], argv[4], argv[5] = string.match(get('limits'), '^(.-)\n(.-)\n(.*)$')
   end
-  plan = conversation_append_plan(keys, argv)
+  local is_read, found = pcall(conversation_append_plan, keys, argv)
+  plan = is_read and found or {refused = {'damaged'}}
 end
 write_last_step(from_place(ARGV, 16, 15 + of_step), known)
 if plan and (plan.refused or get('rolled_back')) then
   data = ARGV[14]
 elseif plan then
-  conversation_append_write(keys, argv, plan, AT)
+  if of_step == 0 then -- the first write is one that a full Redis refuses, and not in a pcall
+    redis.call('HSET', RECORD, 'finished_fence', ARGV[6])
+  end
+  if not pcall(conversation_append_write, keys, argv, plan, AT) then
+    data = ARGV[14]
+  end
 end
 known.ran = known.ran + tonumber(ARGV[8])
 local facts = {'running_ms', text(known.ran), 'finished_fence', ARGV[6], 'partial', ARGV[12]}

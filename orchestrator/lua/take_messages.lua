@@ -48,11 +48,12 @@ end
 local function become_part(id)
   turn_to(id)
   hand_followers()
-  redis.call('SET', RECORD .. ':joined', own, 'PX', text(KEEP))
-  local key = get('idempotency')
+  redis.call('SET', RECORD .. ':joined', own)
+  local key, line = get('idempotency'), id
   local hash = key and string.match(redis.call('GET', key) or '', ' (%S+)$')
   if hash then
-    redis.call('SET', key, own .. ' ' .. hash, 'PX', text(KEEP))
+    redis.call('SET', key, own .. ' ' .. hash)
+    line = id .. ' ' .. get('idempotency_ms') .. ' ' .. key
   end
   for listing in string.gmatch(get('listings'), '%S+') do
     redis.call('ZREM', listing, id)
@@ -62,9 +63,12 @@ local function become_part(id)
   redis.call('ZREM', TURNS .. get('conversation'), id)
   leave_lines(get('queue'), get('suspect'))
   redis.call('DEL', RECORD, LOG, JOURNAL, RECORD .. ':then')
+  return line
 end
 
+local lines = {get('taken_in')}
 for _, id in ipairs(joining) do
-  become_part(id)
+  lines[#lines + 1] = become_part(id)
 end
+redis.call('HSET', RECORDS .. own, 'taken_in', table.concat(lines, '\n'))
 return {'taken', stored}

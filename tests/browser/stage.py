@@ -130,6 +130,7 @@ class Stage:
     url: str
     orchestrator: AsyncOrchestrator
     store: TaskStore
+    server: uvicorn.Server
 
 
 @asynccontextmanager
@@ -147,11 +148,12 @@ async def open_stage(**http: object) -> AsyncIterator[Stage]:
                 listening.bind(("127.0.0.1", 0))
                 port = listening.getsockname()[1]
                 app = create_app(settings, parts=parts)
-                async with _served(app, settings, listening):
+                async with _served(app, settings, listening) as server:
                     yield Stage(
                         url=f"http://127.0.0.1:{port}",
                         orchestrator=orchestrator,
                         store=parts.store,
+                        server=server,
                     )
         await llm.aclose()
 
@@ -159,7 +161,7 @@ async def open_stage(**http: object) -> AsyncIterator[Stage]:
 @asynccontextmanager
 async def _served(
     app: Any, settings: Settings, listening: socket.socket
-) -> AsyncIterator[None]:
+) -> AsyncIterator[uvicorn.Server]:
     config = uvicorn.Config(
         app,
         http=protocol_of(settings.http),
@@ -175,7 +177,7 @@ async def _served(
         await asyncio.sleep(0.01)
         assert not serving.done(), "the server has ended"
     try:
-        yield
+        yield server
     finally:
         server.should_exit = True
         await serving
@@ -300,6 +302,12 @@ async def say(store: TaskStore, lease: Lease, *pieces: str) -> None:
     for piece in pieces:
         delta = NewEvent(type=EventType.TEXT_DELTA, data={**place, "delta": piece})
         await store.append_events(lease, [delta])
+
+
+async def hang_up(stage: Stage) -> None:
+    """Cut every connection to the service."""
+    for connection in list(stage.server.server_state.connections):
+        connection.transport.abort()
 
 
 async def end(store: TaskStore, lease: Lease, content: str) -> None:

@@ -218,6 +218,23 @@ def test_text_arrives_live_and_is_never_shown_twice(
     assert browser.text("#said") == "The task is now completed"
 
 
+def test_text_that_came_before_the_line_was_cut_is_not_shown_twice(
+    browser: Browser, play: Play, ids: tuple[str, ...]
+) -> None:
+    task, lease = play.do(scenes.speaking_task)
+    browser.open(f"{play.url}/ui/tasks/{task.id}")
+    browser.until_text("#live-text", "It waits")
+    play.do(lambda stage: scenes.say(stage.store, lease, " below"))
+    browser.until_text("#live-text", "It waits below")
+    play.do(scenes.hang_up)
+    browser.until_text("#connection", "was cut")
+    play.do(lambda stage: scenes.say(stage.store, lease, " ground."))
+    browser.until_text("#live-text", "ground.")
+    assert browser.text("#live-text") == "It waits below ground."
+    play.do(lambda stage: scenes.end(stage.store, lease, "It waits."))
+    browser.log()  # the cut was meant
+
+
 def test_what_is_unfolded_stays_so_while_the_page_changes(
     browser: Browser, play: Play, ids: tuple[str, ...]
 ) -> None:

@@ -192,6 +192,22 @@ class TestDeleteMessage:
         assert (head.dropped_messages, head.deleted_messages) == (1, 1)
         assert head.message_count == 3
 
+    async def test_a_turn_without_its_first_message_is_dropped_by_itself(
+        self, store: ConversationStore
+    ) -> None:
+        await created(store, config=keeping(4))
+        for turn in ("t1", "t2"):
+            await store.append("default", "talk", [user("q"), answer("a")], turn=turn)
+        for seq in (1, 3):
+            await store.delete_message("default", "talk", seq)
+        await store.fork("default", "talk", Conversation(id="side"), at=None)
+        for name in ("talk", "side"):
+            await store.append("default", name, [user("q"), answer("a")], turn="t3")
+            assert seqs(await messages(store, name)) == [2, 4, 5, 6]
+            await store.append("default", name, [user("q")], turn="t4")
+            assert seqs(await messages(store, name)) == [4, 5, 6, 7]
+            assert await store.read_turn("default", name, "t2")
+
     async def test_a_fork_counts_what_it_takes_over(
         self, store: ConversationStore
     ) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
 from conversations import (
+    Conversation,
     ConversationConflict,
     ConversationNotFound,
     ConversationStore,
     InvalidHistory,
     Message,
     Role,
+    StoredMessage,
     ToolCall,
 )
+from conversations.message import MAX_SEQ
 from tests.conformance.conversation_steps import (
     answer,
     calls,
@@ -310,3 +314,37 @@ class TestConcurrency:
         )
         refused = [each for each in outcomes if isinstance(each, ConversationConflict)]
         assert len(refused) == 7
+
+
+class TestLargeNumbers:
+    """An import may bring them."""
+
+    @pytest.mark.parametrize("seq", [10**14 - 1, 10**15, MAX_SEQ])
+    async def test_a_history_goes_on_behind_them(
+        self, store: ConversationStore, seq: int
+    ) -> None:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        pinned = StoredMessage(
+            seq=seq - 1, created_at=at, message=user("a", pinned=True)
+        )
+        call = StoredMessage(seq=seq, created_at=at, message=calls("1"))
+        talk = Conversation(id="talk", config=keeping(3))
+        await store.create(talk, history=(pinned, call))
+        added = await store.append("default", "talk", [result("1")], turn="t")
+        assert seqs(added) == [seq + 1]
+        (again,) = await store.append(
+            "default", "talk", [user("b", client_id="c")], expected_last_seq=seq + 1
+        )
+        assert again.seq == seq + 2
+        assert await store.append("default", "talk", [user("b", client_id="c")]) == (
+            again,
+        )
+        assert seqs(await store.read("default", "talk")) == [seq, seq + 1, seq + 2]
+        await store.append("default", "talk", [user("d", pinned=True), answer("e")])
+        _, window = await store.read_window("default", "talk")
+        assert seqs(window) == [seq + 3, seq + 4]
+        assert (await store.get("default", "talk")).last_seq == seq + 4
+        fork = Conversation(id="side")
+        await store.fork("default", "talk", fork, at=seq + 3)
+        await store.append("default", "side", [answer("f")])
+        assert seqs(await store.read("default", "side"))[-1] == seq + 4

@@ -178,3 +178,29 @@ async def test_turns_are_redacted_before_they_are_stored(
     texts = [text for _, text in await said(stores)]
     assert texts[0] == "I am …"
     assert texts[1].startswith("Hello …")
+
+
+async def test_a_question_is_redacted_once_whatever_becomes_of_the_hook(
+    open_stores: OpenStores,
+) -> None:
+    """A hook that fails later would leave a task half ended."""
+    seen: list[str] = []
+
+    def once(message: Message) -> Message:
+        if message.content in seen:
+            raise ValueError("the hook's service is away")
+        seen.append(message.content)
+        return without_names(message)
+
+    stores = open_stores(redact=once)
+    first, second = await asked(stores, "I am Ada"), await asked(stores, "Ada?")
+    lease = (await claim(stores.tasks, first)).lease
+    await asked(stores, "Hear, Ada", when_busy="steer")
+    assert await stores.tasks.take_messages(lease, "messages:1:1")
+    last = await asked(stores, "Stop", when_busy="interrupt")
+    await stores.tasks.finish(lease, failed(), running_seconds=0)
+    texts = [text for role, text in await said(stores) if role == "user"]
+    assert texts == ["I am …", "Hear, …", "…?"]
+    status = (await stores.tasks.get("default", second.id)).status
+    assert status is TaskStatus.CANCELLED
+    await claim(stores.tasks, last)

@@ -25,7 +25,7 @@ from orchestrator.store import (
     Turn,
 )
 from orchestrator.task import Task, TaskStatus, WhenBusy
-from tests.conformance.conftest import Stores
+from tests.conformance.conftest import OpenStores, Stores
 from tests.conformance.task_steps import (
     AGENT,
     claim,
@@ -249,6 +249,38 @@ async def test_a_repeated_steering_submit_says_nothing_twice(stores: Stores) -> 
     other = fields | {"id": "other"}
     assert (await asked(stores, "In red", **other)).id == first.id
     assert await stores.tasks.take_messages(lease, "messages:2:1") is None
+
+
+@pytest.mark.parametrize("named", [{"id": "joining"}, {"id": "other"}])
+async def test_a_message_is_known_as_said_as_long_as_its_run_and_for_its_time(
+    open_stores: OpenStores, named: dict[str, str]
+) -> None:
+    stores = open_stores(result_ttl_seconds=0.2, idempotency_ttl_seconds=0.2)
+    first = await asked(stores, "First")
+    lease = (await claim(stores.tasks, first)).lease
+    fields = {"when_busy": "steer", "idempotency_key": "once", "id": "joining"}
+    await asked(stores, "In red", **fields)
+    await stores.tasks.take_messages(lease, "messages:1:1")
+    await asyncio.sleep(0.3)
+    assert (await asked(stores, "In red", **(fields | named))).id == first.id
+    assert await stores.tasks.take_messages(lease, "messages:2:1") is None
+    await stores.tasks.finish(lease, answered(first), running_seconds=0)
+    assert (await asked(stores, "In red", **(fields | named))).id == first.id
+    await asyncio.sleep(0.3)
+    await stores.tasks.sweep()
+    assert (await asked(stores, "In red", **(fields | named))).id == named["id"]
+
+
+async def test_a_message_whose_run_was_deleted_may_be_said_anew(
+    stores: Stores,
+) -> None:
+    first = await asked(stores, "First")
+    lease = (await claim(stores.tasks, first)).lease
+    await asked(stores, "In red", when_busy="steer", id="joining")
+    await stores.tasks.take_messages(lease, "messages:1:1")
+    await stores.tasks.finish(lease, answered(first), running_seconds=0)
+    await stores.tasks.delete("default", first.id)
+    assert (await asked(stores, "In red", id="joining")).id == "joining"
 
 
 async def test_a_conflict_with_a_message_that_joined_a_run_names_the_run(

@@ -67,3 +67,27 @@ async def test_an_append_a_window_and_a_page_are_a_round_trip_at_any_length(
         short = await costs(service, client, 100)
         assert [sent for sent, _ in short] == [TIMES] * 4
         assert await costs(service, client, 5_000) == short
+
+
+async def test_an_append_and_a_turn_read_little_more_than_they_need(
+    clean_redis_url: str,
+) -> None:
+    async with Redis.from_url(clean_redis_url, decode_responses=True) as client:
+        store = RedisConversationStore(client)
+        config = ConversationConfig(max_messages=100)
+        for turn in range(60):
+            await store.append(
+                "default", "talk", exchange(2), turn=f"t{turn}", create_with=config
+            )
+        async with client.monitor() as monitor:
+            await store.append("default", "talk", exchange(2), turn="last")
+            await store.read_turn("default", "talk", "t30")
+            await client.echo("that was all")
+            reads: list[str] = []
+            while "that was all" not in (
+                seen := (await monitor.next_command())["command"]
+            ):
+                if seen.startswith("XRANGE"):
+                    reads.append(seen.rpartition(" ")[2])
+        assert reads == ["3", "5"]
+        assert (await store.get("default", "talk")).message_count == 100

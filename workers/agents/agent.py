@@ -84,7 +84,7 @@ class AgentResult(BaseModel):
     partial: bool = False
     """True when a limit stopped it before it was done."""
     messages: tuple[Message, ...] = ()
-    """The turn for the conversation; empty: the prompt and `content`."""
+    """The turn for the conversation; empty: the prompt, what steered it, `content`."""
 
 
 class RunContext(Protocol):

@@ -65,10 +65,11 @@ ANSWER_NOW = (
     " and say what is missing."
 )
 
-_STOP_REASONS = {
+CUT_SHORT = {
     FinishReason.LENGTH: StopReason.MAX_TOKENS,
     FinishReason.CONTENT_FILTER: StopReason.CONTENT_FILTER,
 }
+"""Why an answer is partial."""
 
 
 class LLMAgent:
@@ -146,6 +147,7 @@ class _ToolLoop:
         self._calls_left = usual if asked is None else min(usual, asked)
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
+        self._closing: StopReason | None = None
         self._tools = (*tools, *self._options.specs) if self._calls_left else ()
         self._first_choice = self._options.first_choice()
 
@@ -222,6 +224,8 @@ class _ToolLoop:
             request = request.model_copy(update=schema)
         if tools and self._first_choice:
             request = request.model_copy(update=self._first_choice)
+        if self._closing is not None:
+            request = request.model_copy(update={"closing": self._closing})
         if self._spent is not None:
             most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
             request = request.model_copy(update={"max_output_tokens": most})
@@ -231,7 +235,7 @@ class _ToolLoop:
         output: JsonValue = None
         if self._format is not None:
             completion, output = await self._fitting(completion, self._format)
-        reason = _STOP_REASONS.get(completion.finish_reason, StopReason.END_TURN)
+        reason = CUT_SHORT.get(completion.finish_reason, StopReason.END_TURN)
         return trusted(
             AgentResult,
             content=mended(completion.message.content),
@@ -301,7 +305,8 @@ class _ToolLoop:
         )
 
     async def _last_completion(self) -> Completion:
-        order = CLOSING[self._limit_reached()] + ANSWER_NOW
+        self._closing = self._limit_reached()
+        order = CLOSING[self._closing] + ANSWER_NOW
         closing = Message(role=Role.USER, content=order)
         return await self._say([*self._turn, closing])
 
@@ -374,6 +379,9 @@ class _ToolLoop:
 
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
         calls = completion.message.tool_calls
+        if self._options.tool_choice == "none":
+            text = "no tool may be called here; answer without"
+            return {each.id: refusal(each.id, "tool_choice", text) for each in calls}
         refused = {
             id_: refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
             for id_, why in completion.invalid_arguments.items()

@@ -13,9 +13,9 @@ from orchestrator.prompt import MESSAGES_FIELD, PROMPT_FIELDS, question_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.agents.document_input import invalid, read_document, read_roots
+from workers.agents.llm_agent import CUT_SHORT
 from workers.agents.sampling import Sampling
 from workers.errors import AgentFailed, SoftTimeLimitReached, ToolFailed
-from workers.llm.provider import FinishReason
 from workers.tools.citations import check_citations
 from workers.tools.documents import Document
 from workers.tools.summarize import MIN_PART_CHARACTERS, PART_CHARACTERS, Summarizer
@@ -58,14 +58,15 @@ class SummarizerAgent:
             )
         except ToolFailed as exc:
             raise invalid("input.document", str(exc)) from exc
-        reason = StopReason.END_TURN
         try:
-            summary = await summarizer.summarize()
-        except SoftTimeLimitReached:
-            reason = StopReason.SOFT_TIME_LIMIT
-            summary = await summarizer.combine()
-        if reason is StopReason.END_TURN and model.cut:
-            reason = StopReason.MAX_TOKENS
+            summary, reason = await _summarised(summarizer)
+        except ToolFailed as exc:
+            raise AgentFailed(
+                "the model gave no summary, though asked once more; use another model",
+                code="no_answer",
+            ) from exc
+        if reason is StopReason.END_TURN:
+            reason = model.cut or reason
         return AgentResult(
             content=summary,
             output=_output(summary, document, summarizer),
@@ -78,30 +79,27 @@ class SummarizerAgent:
         )
 
 
+async def _summarised(summarizer: Summarizer) -> tuple[str, StopReason]:
+    try:
+        return await summarizer.summarize(), StopReason.END_TURN
+    except SoftTimeLimitReached:
+        return await summarizer.combine(), StopReason.SOFT_TIME_LIMIT
+
+
 class _JournaledModel:
-    """The run's model as an `Ask`; notes whether an answer was cut off."""
+    """The run's model as an `Ask`; notes what cut an answer short."""
 
     def __init__(self, ctx: RunContext, sampling: Sampling) -> None:
-        self.cut = False
+        self.cut: StopReason | None = None
         self._ctx = ctx
         self._sampling = sampling
 
     async def ask(self, messages: Sequence[Message]) -> str:
-        """Return the answer; asks once more where that is calls of tools alone.
-
-        Raises:
-            AgentFailed: it is so again.
-        """
-        for _ in range(2):
-            completion = await self._ctx.complete(self._sampling.request(messages))
-            if completion.message.content.strip():
-                self.cut |= completion.finish_reason is FinishReason.LENGTH
-                return completion.message.content
-        raise AgentFailed(
-            "the model called tools, though none is offered, in place of a summary;"
-            " use another model",
-            code="no_answer",
-        )
+        completion = await self._ctx.complete(self._sampling.request(messages))
+        text = completion.message.content
+        if text.strip():
+            self.cut = self.cut or CUT_SHORT.get(completion.finish_reason)
+        return text
 
 
 def _document(ctx: RunContext, agent_input: AgentInput) -> Document:

@@ -16,7 +16,7 @@ from workers.tools.documents import Document
 from workers.tools.passages import Passage, split_passages
 
 Ask = Callable[[Sequence[Message]], Awaitable[str]]
-"""Puts a prompt to a model and returns its text."""
+"""Puts a prompt to a model and returns its text, blank where it said nothing."""
 
 PART_CHARACTERS = 12_000
 """Of document text in one prompt: about 4,000 tokens, for models with 8,000."""
@@ -111,7 +111,11 @@ def _pieces(
 
 
 class Summarizer:
-    """Summarises one document; keeps the parts' summaries as they come in."""
+    """Summarises one document; keeps the parts' summaries as they come in.
+
+    What gets no summary is asked for once more: some models call tools instead, though
+    none is offered.
+    """
 
     def __init__(
         self, document: Document, ask: Ask, *, part_characters: int = PART_CHARACTERS
@@ -138,16 +142,24 @@ class Summarizer:
         ]
 
     async def summarize(self) -> str:
-        """Summarise every part, then all; a short document takes one completion."""
+        """Summarise every part, then all; a short document takes one completion.
+
+        Raises:
+            ToolFailed: the model gave no summary.
+        """
         for begin in range(0, len(self.parts), CONCURRENT_PARTS):
             batch = range(begin, min(begin + CONCURRENT_PARTS, len(self.parts)))
-            await gather_or_cancel(self._summarize_part(index) for index in batch)
+            await self._summarize_parts(batch)
         return await self.combine()
 
     async def combine(self) -> str:
-        """Make one summary of the parts summarised so far, of the first if none is."""
+        """Make one summary of the parts summarised so far, of the first if none is.
+
+        Raises:
+            ToolFailed: the model gave no summary.
+        """
         if not self._summaries:
-            await self._summarize_part(0)
+            await self._summarize_parts([0])
         if len(self._summaries) == 1:
             return self.summaries[0].text
         texts = [
@@ -158,20 +170,34 @@ class Summarizer:
             texts = [await self._combine(group) for group in groups]
         return texts[0]
 
+    async def _summarize_parts(self, indexes: Sequence[int]) -> None:
+        await gather_or_cancel(self._summarize_part(index) for index in indexes)
+        # In order, when all are done: a run knows its completions by their numbers.
+        for index in indexes:
+            if index not in self._summaries:
+                await self._summarize_part(index)
+            if index not in self._summaries:
+                raise _no_summary()
+
     async def _summarize_part(self, index: int) -> None:
         several = len(self.parts) > 1
         which = f"Part {index + 1} of {len(self.parts)} of " if several else ""
         text = f"{which}{self._document.name}:\n\n{self.parts[index].text}"
-        self._summaries[index] = await self._ask(_prompt(text))
+        summary = await self._ask(_prompt(text))
+        if summary.strip():
+            self._summaries[index] = summary
 
     async def _combine(self, texts: Sequence[str]) -> str:
         joined = "\n\n".join(texts)
-        return await self._ask(
-            _prompt(
-                f"Summaries of the parts of {self._document.name}, in order. Make one"
-                f" summary of them and keep their citations:\n\n{joined}"
-            )
+        prompt = _prompt(
+            f"Summaries of the parts of {self._document.name}, in order. Make one"
+            f" summary of them and keep their citations:\n\n{joined}"
         )
+        for _ in range(2):
+            summary = await self._ask(prompt)
+            if summary.strip():
+                return summary
+        raise _no_summary()
 
 
 def _groups(texts: Sequence[str], limit: int) -> Iterator[list[str]]:
@@ -185,6 +211,10 @@ def _groups(texts: Sequence[str], limit: int) -> Iterator[list[str]]:
         group.append(cut)
         size += len(cut)
     yield group
+
+
+def _no_summary() -> ToolFailed:
+    return ToolFailed("the model gave no summary; read the document instead")
 
 
 def _prompt(text: str) -> list[Message]:

@@ -16,7 +16,10 @@ from orchestrator.http.facade.response_request import (
 )
 
 CHAT: Final = FieldNames(
-    "response_format", "response_format.json_schema.schema", ".function"
+    "response_format",
+    "response_format.json_schema.schema",
+    ".function",
+    "reasoning_effort",
 )
 _CALL: Final = {
     "call_id": "id",

@@ -13,6 +13,7 @@ from conversations.json_value import NotStorable, check_identifier
 from conversations.message import Message
 from orchestrator.http.auth import Caller, Reader, Submitter
 from orchestrator.http.dependencies import Celeriac, openai_problems
+from orchestrator.http.facade.given import check_no_nuls
 from orchestrator.http.facade.ids import new_conversation
 from orchestrator.http.facade.item_reader import ItemReader
 from orchestrator.http.facade.items import messages_of
@@ -87,6 +88,7 @@ async def create_conversation(
 ) -> ConversationBody:
     """Begin a conversation."""
     given = body or NewConversation()
+    check_no_nuls(given, besides="items")
     messages: tuple[Message, ...] = ()
     if given.items:
         messages = messages_of(given.items, param="items")
@@ -115,6 +117,7 @@ async def update_conversation(
     celeriac: Celeriac,
 ) -> ConversationBody:
     """Replace a conversation's metadata."""
+    check_no_nuls(body, besides="")
     await _find(celeriac, conversation_id, caller)
     conversation = await celeriac.conversations.update_metadata(
         conversation_id, dict(body.metadata or {}), tenant=caller.tenant

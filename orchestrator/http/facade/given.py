@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, JsonValue
 
+from conversations.json_value import NotStorable, check_json
 from orchestrator.errors import InvalidInput
 from orchestrator.http.answer_forms import form_problem
 from orchestrator.http.facade.items import refuse, refuse_nul
@@ -34,6 +35,10 @@ async def check_format(parameters: Mapping[str, JsonValue], *, param: str) -> No
     Raises:
         Problem: says what is wrong with it.
     """
+    try:
+        check_json(parameters.get("output_schema"), path=param)
+    except NotStorable as exc:
+        raise refuse(exc.path, str(exc)) from None
     if problem := await form_problem(parameters, name=param):
         raise refuse(param, problem)
 
@@ -52,5 +57,6 @@ def named_as_sent(names: FieldNames) -> Iterator[None]:
             raise
         field = exc.field[kept.end() :]
         field = re.sub(r"^output_schema\b", names.schema, field)
+        field = re.sub(r"^reasoning_effort\b", names.effort, field)
         field = re.sub(r"^tools\[\d+\]", rf"\g<0>{names.function}", field)
         raise InvalidInput(field, exc.reason) from None

@@ -33,9 +33,12 @@ class FieldNames(NamedTuple):
     format: str
     schema: str
     function: str
+    effort: str
 
 
-RESPONSES: Final = FieldNames("text.format", "text.format.schema", "")
+RESPONSES: Final = FieldNames(
+    "text.format", "text.format.schema", "", "reasoning.effort"
+)
 
 
 class ConversationRef(BaseModel):

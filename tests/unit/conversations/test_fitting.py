@@ -79,3 +79,10 @@ def test_calls_whose_results_begin_the_turn_stay_in_the_history() -> None:
     fitted = fit_history(history, turn, tokens=60)
     assert fitted == (history[-1],)
     check_history([*fitted, *turn])
+
+
+def test_the_question_stays_where_the_turn_brings_results_alone() -> None:
+    made = calls("1")
+    history = [user("old"), answer("x" * 400), user("new"), made]
+    fitted = fit_history(history, [result("1", "y" * 40)], tokens=30)
+    assert fitted == (history[2], made)

@@ -14,7 +14,7 @@ from conversations import (
     StoredConversationService,
 )
 from conversations.memory_store import InMemoryConversationStore
-from tests.unit.conversations.histories import user
+from tests.unit.conversations.histories import calls, result, user
 
 
 async def test_an_import_lets_others_work_and_shows_nothing_before_its_end() -> None:
@@ -80,3 +80,29 @@ async def test_an_export_whose_head_tells_no_count_is_taken() -> None:
     service = StoredConversationService(InMemoryConversationStore())
     made = await service.import_lines([json.dumps(older), *lines])
     assert (made.message_count, made.last_seq) == (3, 4)
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59-14:00"])
+async def test_an_instant_that_is_none_in_utc_is_refused(at: str) -> None:
+    lines = await exported()
+    line = json.dumps(json.loads(lines[1]) | {"created_at": at})
+    service = StoredConversationService(InMemoryConversationStore())
+    with pytest.raises(InvalidHistory, match=r"^line 2\.created_at: .*UTC"):
+        await service.import_lines([lines[0], line, *lines[2:]])
+
+
+async def test_what_stands_behind_calls_whose_followers_were_deleted_is_taken() -> None:
+    store = InMemoryConversationStore()
+    service = StoredConversationService(store)
+    await service.create(conversation_id="talk")
+    await store.append("default", "talk", [user(), calls("1")], turn="first")
+    await store.append("default", "talk", [user(), user()], turn="second")
+    await service.add_message("talk", user("by hand"))
+    for seq in (3, 4):
+        await service.delete_message("talk", seq)
+    await service.import_(await service.export("talk"), conversation_id="copy")
+    assert await service.get_messages("copy") == await service.get_messages("talk")
+    await service.delete_message("talk", 5)
+    await service.add_message("talk", result("1"))  # they stand at the end again
+    await service.import_(await service.export("talk"), conversation_id="other")
+    assert await service.get_messages("other") == await service.get_messages("talk")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -13,9 +15,14 @@ from conversations import (
     ConversationConfig,
     ConversationNotFound,
     ConversationStoreUnavailable,
+    StoredMessage,
 )
-from conversations.append_script import append_arguments, append_keys
-from conversations.redis_store import RedisConversationStore
+from conversations.append_script import (
+    ConversationKeys,
+    append_arguments,
+    append_keys,
+)
+from conversations.redis_store import PIECE, RedisConversationStore
 from orchestrator.redis_pipeline import SharedPipeline
 from tests.fake_redis import fake_redis
 from tests.unit.conversations.histories import calls, result, user
@@ -181,3 +188,26 @@ async def test_a_stored_message_takes_less_than_twice_its_json(
         for message in messages
     )
     assert sum(used) < 2 * written
+
+
+async def test_a_history_of_which_a_piece_was_lost_is_not_created(
+    client: Redis,
+) -> None:
+    """A server that came back with an older file may have forgotten some."""
+
+    class Forgetful(RedisConversationStore):
+        async def _load(self, *args: Any) -> ConversationKeys:
+            aside = await super()._load(*args)
+            await client.delete(*aside)
+            return aside
+
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    history = [
+        StoredMessage(seq=seq, created_at=at, message=user())
+        for seq in range(1, PIECE + 2)
+    ]
+    talk = Conversation(id="talk")
+    with pytest.raises(ConversationStoreUnavailable, match="has lost a part"):
+        await Forgetful(client).create(talk, history=history)
+    assert await client.keys() == []
+    await RedisConversationStore(client).create(talk, history=history)

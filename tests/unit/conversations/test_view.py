@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from conversations import Conversation, ConversationConfig, Message, Role
+import pytest
+
+from conversations import (
+    ContextTooLong,
+    Conversation,
+    ConversationConfig,
+    Message,
+    Role,
+)
 from conversations.memory_store import InMemoryConversationStore
 from conversations.view import MAX_SUMMARISED, read_view
 from tests.unit.conversations.histories import answer, user
@@ -10,6 +18,8 @@ from tests.unit.conversations.histories import answer, user
 CONFIG = ConversationConfig(
     max_messages=None, context_window=10, compaction="summarise"
 )
+
+PINNED = Message(role=Role.USER, content="name", pinned=True)
 
 
 async def a_talk(*messages: Message) -> InMemoryConversationStore:
@@ -46,3 +56,16 @@ async def test_nothing_is_summarised_where_only_system_messages_are_left_out() -
     view = await read_view(store, "default", "talk")
     assert view.window.cut > 3
     assert view.to_summarise == ()
+
+
+async def test_what_is_shown_anyway_counts_for_no_refusal() -> None:
+    config = ConversationConfig(context_window=2, compaction="none")
+    store = InMemoryConversationStore()
+    await store.create(Conversation(id="talk", config=config))
+    kept = [Message(role=Role.SYSTEM, content="rule"), PINNED]
+    await store.append("default", "talk", [*kept, user("1"), answer("2")])
+    view = await read_view(store, "default", "talk")
+    assert view.messages() == (*kept, user("1"), answer("2"))
+    await store.append("default", "talk", [user("3")])
+    with pytest.raises(ContextTooLong, match="needs about 5 messages, the limit is 2"):
+        await read_view(store, "default", "talk")

@@ -56,8 +56,25 @@ def test_a_history_that_must_be_whole_may_exceed_no_bound_of_tokens(
         StoredMessage(seq=seq, created_at=AT, message=costing(user("a"), 10))
         for seq in (1, 2)
     ]
+    window = choose_window(messages, context_window=50, context_tokens=most)
     if fits:
-        check_whole(head, messages)
+        check_whole(head, messages, window)
         return
     with pytest.raises(ContextTooLong, match="20"):
-        check_whole(head, messages)
+        check_whole(head, messages, window)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("numbers", [(10**15, 10**15 + 1), (1, 10**15)])
+def test_a_window_is_found_at_once_whatever_the_numbers(
+    numbers: tuple[int, int],
+) -> None:
+    """A look at every line of the grid below would not end."""
+    history = [
+        StoredMessage(seq=seq, created_at=AT, message=costing(answer(), 10))
+        for seq in numbers
+    ]
+    window = choose_window(history, context_window=50, context_tokens=10)
+    assert window.messages == (history[-1].message,)
+    window = choose_window(history, context_window=50, context_tokens=9)
+    assert window.messages == ()

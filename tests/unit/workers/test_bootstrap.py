@@ -15,6 +15,7 @@ from celery.worker.components import Pool
 
 from orchestrator.errors import InvalidSettings, QueueUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.settings import Settings
 from tests.conformance.task_steps import submit
 from workers import bootstrap
 from workers.bootstrap import (
@@ -85,7 +86,7 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     assert holder.slots() == 30
     holder.drain()
     assert holder.slots() == 0
-    holder.serve(_worker("pool", slots=3))  # a second `worker_main` of a program
+    holder.serve(_worker("pool", slots=3), Settings())  # a second `worker_main`
     assert holder.slots() == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -42,3 +43,19 @@ async def test_all_of_them_are_told_to_answer_with_what_there_is() -> None:
     assert [type(each) for each in told] == [BudgetExceeded] * 3
     with pytest.raises(BudgetExceeded):
         await spent.decided(BudgetExceeded("spent"), times=1, record=slowly)
+
+
+@pytest.mark.parametrize(("action", "allowed"), [(Action.RUN, 2), (Action.DONE, 1)])
+async def test_a_later_attempt_may_spend_what_this_one_may(
+    action: Action, allowed: int
+) -> None:
+    steps: list[Step] = []
+
+    async def record(step: Step) -> None:
+        steps.append(step)
+
+    spent = budget(action)
+    with suppress(BudgetExceeded):
+        await spent.decided(BudgetExceeded("spent"), times=1, record=record)
+    later = SpentBudget(Run(Task(agent_name="a")), Journal(steps=tuple(steps)))
+    assert (spent.allowed, later.allowed) == (allowed, allowed)

@@ -15,6 +15,7 @@ from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation, Doorbell, TaskFilter
 from orchestrator.task import RetryPolicy, StopReason, Task, TaskStatus
 from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import Agent, AgentInput, AgentResult, RunContext
 from workers.errors import ContextOverflow, LLMUnavailable
 from workers.executor import Executor, ExecutorLimits, ExecutorParts
 from workers.llm.provider import Completion, CompletionRequest
@@ -51,6 +52,7 @@ class Talk:
         tools: Sequence[Tool] = (),
         conversations: InMemoryConversationStore | None = None,
         apart: bool = False,
+        agent: Agent | None = None,
         **config: object,
     ) -> None:
         self.conversations = conversations or InMemoryConversationStore()
@@ -60,7 +62,7 @@ class Talk:
         registry = ToolRegistry(tools)
         manager = LocalAgentManager(self.llm, registry)
         manager.register_agent(
-            AgentConfig(name="agent", tools=registry.names, **config)
+            AgentConfig(name="agent", tools=registry.names, **config), agent
         )
         parts = ExecutorParts(
             store=self.store,
@@ -113,6 +115,32 @@ async def test_a_steering_message_reaches_the_next_completion_and_later_attempts
         ("user", "Paint"),
         ("assistant", "Let me look."),
         ("tool", "found"),
+        ("user", "In red"),
+        ("assistant", "Done in red."),
+    ]
+
+
+async def test_a_turn_that_an_agent_does_not_tell_has_what_steered_it() -> None:
+    class Listener:
+        async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+            request = CompletionRequest(messages=agent_input.opening())
+            if ctx.task.attempt == 1:
+                await talk.submit("In red", when_busy="steer")
+            await ctx.complete(request)
+            (taken,) = await ctx.take_messages()
+            await ctx.complete(request)
+            return AgentResult(content=f"Done {taken.content.lower()}.")
+
+    talk = Talk(
+        ["So", LLMUnavailable("away"), "be it."],
+        agent=Listener(),
+        retry=RetryPolicy(backoff_seconds=0),
+    )
+    creation = await talk.submit("Paint")
+    for word in ("released", "completed"):
+        assert (await talk.executor.run("default", creation.task.id)).word == word
+    assert await talk.history() == [
+        ("user", "Paint"),
         ("user", "In red"),
         ("assistant", "Done in red."),
     ]

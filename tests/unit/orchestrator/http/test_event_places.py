@@ -29,8 +29,10 @@ async def events_path(served: Served) -> str:
         ("", None, SEQUENCES),
         ("", "0", [1]),
         ("", " 1 ", []),
-        ("?after=0", "1", [1]),
-        ("?after=-1", "1", SEQUENCES),
+        ("?after=0", None, [1]),
+        ("?after=0", "1", []),
+        ("?after=-1", "1", []),
+        ("?after=1", "0", []),
     ],
 )
 async def test_events_begin_behind_the_last_one_that_was_seen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,8 +121,13 @@ TOO_DEEP = {
 async def refused(path: str, body: JsonObject) -> str:
     """Send what is refused and return the field that is named."""
     async with serving() as served:
-        sent = {"model": "researcher", **body}
-        answer = await served.client.post(f"/v1/{path}", json=sent, timeout=5)
+        sent = json.dumps({"model": "researcher", **body})  # escapes what is no Unicode
+        answer = await served.client.post(
+            f"/v1/{path}",
+            content=sent,
+            headers={"Content-Type": "application/json"},
+            timeout=5,
+        )
         tasks = (await served.orchestrator.list()).tasks
     assert (answer.status_code, tasks) == (400, ())
     return str(answer.json()["error"]["param"])
@@ -153,3 +159,52 @@ async def test_what_only_its_copy_for_the_answer_nests_too_deep_is_named_too(
 ) -> None:
     sent = {**body, "background": True}
     assert (await refused("responses", sent)).startswith(f"{param}.a.a")
+
+
+LONE = "\ud800"
+NO_UNICODE = {
+    "text.format.schema.a.b": (
+        "responses",
+        {"input": "x", "text": {"format": {**FORM, "schema": {"a": {"b": LONE}}}}},
+    ),
+    "reasoning.effort": ("responses", {"input": "x", "reasoning": {"effort": LONE}}),
+    "response_format.json_schema.schema.a": (
+        "chat/completions",
+        {
+            "messages": [QUESTION],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "f", "schema": {"a": LONE}},
+            },
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("param", NO_UNICODE)
+async def test_a_text_that_is_no_unicode_is_named_where_it_was_sent(param: str) -> None:
+    path, body = NO_UNICODE[param]
+    assert await refused(path, body) == param
+
+
+@pytest.mark.parametrize("path", ["conversations", "conversations/{id}"])
+async def test_a_nul_in_the_metadata_of_a_conversation_is_named(path: str) -> None:
+    async with serving() as served:
+        made = await served.client.post("/v1/conversations", json={})
+        answer = await served.client.post(
+            "/v1/" + path.format(id=made.json()["id"]), json={"metadata": {"a": "\0"}}
+        )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "metadata.a"
+
+
+async def test_a_name_that_is_no_unicode_does_not_make_a_body_no_object() -> None:
+    body = {"agent": "researcher", "input": {}, LONE: 1}
+    async with serving() as served:
+        answer = await served.client.post(
+            "/tasks",
+            content=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+    assert answer.status_code == 422
+    assert "unicode" in answer.json()["detail"]

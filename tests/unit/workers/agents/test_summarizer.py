@@ -51,9 +51,38 @@ async def test_calls_in_place_of_a_summary_are_asked_about_once_more() -> None:
     bench = Bench([CALLS_ALONE, "It is fine [text:1]."])
     result = await bench.execute(SummarizerAgent(), {"text": "All is fine."})
     assert result.content == "It is fine [text:1]."
-    with pytest.raises(AgentFailed, match="in place of a summary") as caught:
+    with pytest.raises(AgentFailed, match="gave no summary") as caught:
         await Bench([CALLS_ALONE] * 2).execute(SummarizerAgent(), {"text": "Fine."})
     assert caught.value.code == "no_answer"
+
+
+async def test_a_part_that_is_asked_for_again_takes_no_other_parts_summary() -> None:
+    """Of a later attempt, whose journal answers at once."""
+    data = {"document": {"name": "long", "text": LONG}}
+    options = {"part_characters": 2_000}
+    called: list[str] = []
+
+    def reply(request: CompletionRequest) -> Any:
+        prompt = request.messages[-1].content
+        if prompt.startswith("Part 2 ") and not called:
+            called.append(prompt)
+            return CALLS_ALONE
+        return cite_first_line(request)
+
+    first = Bench(reply, options=options)
+    complete = first.llm.complete
+
+    async def after_the_others_began(request: CompletionRequest) -> Completion:
+        await asyncio.sleep(0)
+        return await complete(request)
+
+    first.llm.complete = after_the_others_began  # type: ignore[method-assign]
+    result = await first.execute(SummarizerAgent(), data)
+    later = Bench([], options=options)
+    again = await later.execute(SummarizerAgent(), data, steps=first.log.steps)
+    assert again.output == result.output
+    assert isinstance(result.output, dict)
+    assert len(first.llm.requests) == len(result.output["parts"]) + 2  # type: ignore[arg-type]
 
 
 async def test_each_part_of_a_long_document_is_a_journaled_completion() -> None:
@@ -135,10 +164,17 @@ async def test_soft_limit_combines_the_parts_that_are_done() -> None:
     assert len(result.output["parts"]) == 5  # type: ignore[arg-type]
 
 
-async def test_cut_answer_is_partial() -> None:
-    bench = Bench([Reply(text="It is", finish_reason="length")])
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [
+        ("length", StopReason.MAX_TOKENS),
+        ("content_filter", StopReason.CONTENT_FILTER),
+    ],
+)
+async def test_cut_answer_is_partial(finish: str, reason: StopReason) -> None:
+    bench = Bench([Reply(text="It is", finish_reason=finish)])
     result = await bench.execute(SummarizerAgent(), {"text": "All is fine."})
-    assert (result.stop_reason, result.partial) == (StopReason.MAX_TOKENS, True)
+    assert (result.stop_reason, result.partial) == (reason, True)
 
 
 @pytest.mark.parametrize(

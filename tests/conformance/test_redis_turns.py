@@ -1,0 +1,111 @@
+"""Turns of a conversation whose keys are damaged, and what many of them cost."""
+
+from __future__ import annotations
+
+import pytest
+from redis.asyncio import Redis
+
+from conversations.append_script import append_keys
+from conversations.redis_store import RedisConversationStore
+from orchestrator.errors import StoreUnavailable
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import Claim, Ending
+from orchestrator.task import Task, TaskStatus
+from tests.conformance.conversation_steps import contents
+from tests.conformance.task_steps import (
+    claim,
+    failed,
+    submitted,
+    sweep_until,
+    try_claim,
+)
+from tests.conformance.turn_steps import TALK, answered
+
+DAMAGED = ("head", "log", "seen", "open")
+KEYS = append_keys("default", TALK)
+
+
+@pytest.fixture
+def store(client: Redis) -> RedisTaskStore:
+    return RedisTaskStore(client)
+
+
+async def asked(store: RedisTaskStore, text: str = "q", **fields: object) -> Task:
+    return await submitted(
+        store, conversation_id=TALK, input={"prompt": text}, **fields
+    )
+
+
+async def replace(client: Redis, name: str) -> None:
+    key = getattr(KEYS, name)
+    await client.delete(key)
+    await client.set(key, "foreign")
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled", "vanished"])
+@pytest.mark.parametrize("name", DAMAGED)
+async def test_a_turn_ends_and_the_next_begins_though_its_conversation_is_damaged(
+    store: RedisTaskStore, client: Redis, name: str, how: str
+) -> None:
+    first = await asked(store)
+    lease = (await claim(store, first)).lease
+    await store.finish(lease, answered(first), running_seconds=0)
+    turn, after = await asked(store), await asked(store)
+    seconds = 0.01 if how == "vanished" else 30.0
+    lease = (await claim(store, turn, lease_seconds=seconds)).lease
+    await replace(client, name)
+    if how in ("completed", "failed"):
+        ending = answered(turn) if how == "completed" else failed()
+        await store.finish(lease, ending, running_seconds=0)
+    else:
+        await store.cancel("default", turn.id)
+    if how == "cancelled":
+        end = Ending(status=TaskStatus.CANCELLED)
+        await store.finish(lease, end, running_seconds=0)
+    status = TaskStatus.CANCELLED if how == "vanished" else TaskStatus(how)
+    await sweep_until(store, turn, status)
+    data = (await store.events("default", turn.id))[-1].data
+    assert (data.get("turn") == "dropped") is (how == "completed")
+    assert isinstance(await try_claim(store, after), Claim)
+
+
+async def test_a_turn_that_cannot_be_accepted_stands_before_no_other(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    await replace(client, "head")
+    with pytest.raises(StoreUnavailable):
+        await asked(store)
+    await client.delete(KEYS.head)
+    assert isinstance(await try_claim(store, await asked(store)), Claim)
+
+
+async def test_a_conversation_of_which_only_parts_are_left_begins_anew(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    first = await asked(store, "lost")
+    lease = (await claim(store, first)).lease
+    await store.finish(lease, answered(first), running_seconds=0)
+    await client.delete(KEYS.head)
+    turn = await asked(store, "new")
+    lease = (await claim(store, turn)).lease
+    await store.finish(lease, answered(turn), running_seconds=0)
+    read = await RedisConversationStore(client).read("default", TALK)
+    assert contents(read) == ["new", "done"]
+    assert await client.hkeys(KEYS.seen) == [f"turn:{turn.id}"]
+
+
+async def test_the_questions_of_interrupted_turns_are_written_once(
+    store: RedisTaskStore, client: Redis
+) -> None:
+    """Each for itself they were copied with all before them."""
+    await claim(store, await asked(store))
+    for _ in range(20):
+        await asked(store)
+    async with client.monitor() as monitor:
+        await asked(store, when_busy="interrupt")
+        await client.echo("that was all")
+        written = 0
+        while "that was all" not in (seen := await monitor.next_command())["command"]:
+            command = seen["command"]
+            written += command.startswith("HSET") and "superseded" in command
+    assert written == 1
