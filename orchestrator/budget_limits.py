@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.settings_section import Count
+
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
@@ -15,7 +17,7 @@ class SpendingLimits(BaseModel):
 
     model_config = _FROZEN
 
-    daily_tokens: int | None = Field(default=None, ge=1)
+    daily_tokens: Count | None = Field(default=None, ge=1)
     """Tokens of prompts and answers in a day."""
     daily_cost: Decimal | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Money in a day, by the prices of the endpoints."""
@@ -26,7 +28,7 @@ class TaskBudget(BaseModel):
 
     model_config = _FROZEN
 
-    tokens: int | None = Field(default=None, ge=1)
+    tokens: Count | None = Field(default=None, ge=1)
     """Tokens of prompts and answers."""
     cost: Decimal | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Money, by the prices of the endpoints."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -42,8 +43,9 @@ _HASH: Final = re.compile(r"^sha256:[0-9a-f]{64}$")
 def _key_hash(value: str) -> str:
     if not _HASH.fullmatch(value):
         raise ValueError(
-            f"must be sha256: and 64 hexadecimal digits, not {len(value)} characters"
-            " otherwise; `celeriac api-key` makes a key and its hash"
+            "must be sha256: and 64 hexadecimal digits (0-9, a-f), not"
+            f" {len(value)} characters otherwise; `celeriac api-key` makes a key and"
+            " its hash"
         )
     return value
 
@@ -148,6 +150,15 @@ class HttpSettings(Section):
         return origins
 
     @property
+    def warnings(self) -> Iterator[str]:
+        """What of these settings does not go together."""
+        if self.cors_origins and not self.keys:
+            yield (
+                "http.cors_origins has no effect without http.keys: no page of another"
+                " origin is answered then; make a key with `celeriac api-key`"
+            )
+
+    @property
     def page_url(self) -> str:
         """Where browsers reach the page."""
         return self.public_url or self.address
@@ -157,6 +168,20 @@ class HttpSettings(Section):
         """Where it listens, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    @field_validator("keys")
+    @classmethod
+    def _are_different(
+        cls, keys: dict[str, ApiKeySettings]
+    ) -> dict[str, ApiKeySettings]:
+        by_hash: dict[str, str] = {}
+        for name, key in keys.items():
+            if by_hash.setdefault(key.hash, name) != name:
+                raise ValueError(
+                    f"{by_hash[key.hash]!r} and {name!r} have the same hash, and one"
+                    " key has one tenant and one set of scopes; remove one of them"
+                )
+        return keys
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:

@@ -122,6 +122,11 @@ class EndpointSettings(Section):
             )
         return url.rstrip("/")
 
+    @field_validator("response_format", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, form: object) -> object:
+        return "off" if form is False else form  # as YAML 1.1 reads it
+
     @field_validator("proxy")
     @classmethod
     def _is_http_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
@@ -153,12 +158,16 @@ class LLMSettings(EndpointSettings):
     @model_validator(mode="after")
     def _stay_on_this_machine(self) -> Self:
         for name, endpoint in self.by_name.items():
-            host = urlsplit(endpoint.base_url).hostname or ""
-            if self.loopback_only and not is_loopback(host):
-                raise ValueError(
-                    f"endpoint {name!r} is at {host}, and loopback_only allows this"
-                    " machine alone; use the double, or mark the test real_llm"
-                )
+            ways = [("is at", endpoint.base_url)]
+            if endpoint.proxy is not None:
+                ways.append(("has a proxy at", endpoint.proxy.get_secret_value()))
+            for verb, url in ways:
+                host = urlsplit(url).hostname or ""
+                if self.loopback_only and not is_loopback(host):
+                    raise ValueError(
+                        f"endpoint {name!r} {verb} {host}, and loopback_only allows"
+                        " this machine alone; use the double, or mark the test real_llm"
+                    )
         return self
 
     @field_validator("endpoints")

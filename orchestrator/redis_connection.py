@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import (
@@ -55,6 +56,7 @@ COMMAND_TIMEOUT_SECONDS: Final = 5.0
 """A submit is answered within 5 s, whatever the server does."""
 BLOCK_SLICE_SECONDS: Final = 2.0
 """Longest blocking read, well below the command timeout."""
+_FEWEST_CONNECTIONS: Final = 2
 MAX_CONNECTIONS: Final = 64
 """Commands are short; a thousand runs share these and wait their turn."""
 POOL_WAIT_SECONDS: Final = 20.0
@@ -106,7 +108,7 @@ def connect(
     that wants a login, and a stale connection is found by the command itself.
 
     Raises:
-        StoreUnavailable: the URL cannot be read.
+        StoreUnavailable: the URL cannot be read, or names a file that is none.
     """
     try:
         pool = _LoopsPool.from_url(
@@ -137,7 +139,24 @@ def connect(
             " redis-py does not take so; leave it out, and write rediss:// for TLS,"
             " ssl_cert_reqs=none and not CERT_NONE"
         ) from None
+    if pool.max_connections < _FEWEST_CONNECTIONS:
+        raise StoreUnavailable(
+            f"max_connections of the Redis URL must be {_FEWEST_CONNECTIONS} or more:"
+            " one of them waits for what others bring"
+        )
+    _check_files(pool.connection_kwargs)
     return Redis.from_pool(pool)
+
+
+def _check_files(options: Mapping[str, object]) -> None:
+    """Refuse files of certificates that are not there; it would look like no Redis."""
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        path = options.get(name)
+        if isinstance(path, str) and not Path(path).is_file():
+            raise StoreUnavailable(
+                f"{name} of the Redis URL names {path}, which is no file that can be"
+                " read; correct the path"
+            )
 
 
 def check_options(url: str) -> None:

@@ -243,6 +243,7 @@ class Settings(BaseSettings):
             *self._origin.doubts,
             *self._keys_alone(),
             *self.retention.warnings,
+            *self.http.warnings,
             *unpriced_models,
         )
 

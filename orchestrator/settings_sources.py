@@ -27,6 +27,10 @@ from orchestrator.settings_names import (
 )
 
 DEFAULT_FILE = Path("celeriac.yaml")
+CONFIG: Final = "CELERIAC_CONFIG"
+SECRETS_DIR: Final = "CELERIAC_SECRETS_DIR"
+_PLACES: Final = (CONFIG, SECRETS_DIR)
+"""Variables that name where else to look; they too may stand in `.env`."""
 _DEFAULT_SECRETS = Path("/run/secrets")
 _LONGEST_SECRET_BYTES = 64 * 1024
 
@@ -140,16 +144,18 @@ def read_layers(
     problems: list[str] = []
     layers = [Layer("arguments", overrides)]
     doubts: list[str] = []
+    dotenv = _dotenv(problems, doubts)
+    named = {name: os.environ.get(name) or dotenv.get(name) for name in _PLACES}
     try:
-        file_layers = _from_file(path)
+        file_layers = _from_file(path or named[CONFIG])
     except SettingsFileError as exc:
         problems.append(str(exc))
         file_layers = []
     in_file = file_layers[0].values if file_layers else {}
     for name, names in (
         ("environment", os.environ),
-        (".env", _dotenv(problems, doubts)),
-        ("secrets directory", _secrets(problems)),
+        (".env", dotenv),
+        ("secrets directory", _secrets(named[SECRETS_DIR], problems, doubts)),
     ):
         layers += [
             replace(layer, values=_spelt_as(layer.values, in_file))
@@ -248,24 +254,32 @@ def _may_be_ours(text: str) -> bool:
     return any(name in text.lower() for name in (PREFIX.lower(), *WELL_KNOWN))
 
 
-def _secrets(problems: list[str]) -> Mapping[str, str | None]:
-    given = os.environ.get("CELERIAC_SECRETS_DIR")
+def _secrets(
+    given: str | None, problems: list[str], doubts: list[str]
+) -> Mapping[str, str | None]:
     directory = Path(given) if given else _DEFAULT_SECRETS
     if not directory.is_dir():
         if given:
             problems.append(
-                f"CELERIAC_SECRETS_DIR: {given} is not a directory; create it or unset"
+                f"{SECRETS_DIR}: {given} is not a directory; create it or unset"
                 " the variable"
             )
         return {}
-    return {path.name: _secret(path, problems) for path in _ours(directory)}
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError as exc:
+        told = problems if given else doubts  # others may have secrets there, too
+        told.append(
+            f"{directory}: secrets cannot be looked for ({exc.strerror}); let this user"
+            f" read the directory, or name another in {SECRETS_DIR}"
+        )
+        return {}
+    return {path.name: _secret(path, problems) for path in paths if _is_ours(path)}
 
 
-def _ours(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.iterdir()):
-        name = path.name.lower()
-        if (name in WELL_KNOWN or name.startswith("celeriac_")) and path.is_file():
-            yield path
+def _is_ours(path: Path) -> bool:
+    name = path.name.lower()
+    return (name in WELL_KNOWN or name.startswith("celeriac_")) and path.is_file()
 
 
 def _secret(path: Path, problems: list[str]) -> str | None:
@@ -283,8 +297,7 @@ def _secret(path: Path, problems: list[str]) -> str | None:
     return None
 
 
-def _from_file(path: Path | None) -> list[Layer]:
-    given = path or os.environ.get("CELERIAC_CONFIG")
+def _from_file(given: Path | str | None) -> list[Layer]:
     file = Path(given) if given else DEFAULT_FILE
     if not given and not os.path.lexists(file):
         return []

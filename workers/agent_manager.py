@@ -30,7 +30,7 @@ from workers.errors import AgentFailed, GateClosed, InvalidAgent
 from workers.llm.governor import Governor
 from workers.llm.provider import LLMProvider
 from workers.llm.run_provider import RunProvider, UngovernedProvider
-from workers.name_check import check_names
+from workers.name_check import check_names, check_values
 from workers.prompt_tokens import counted
 from workers.registered_agent import RegisteredAgent
 from workers.retry import describe
@@ -174,6 +174,7 @@ class LocalAgentManager:
         if agent is None:
             agent = build_agent(config)
         check_names(config, agent)
+        check_values(config, agent)
         check_tags(config, agent, self._tools, strict=self._strict_tools)
         kind = kind_of(agent, said=config.kind)
         config = config.model_copy(update={"kind": kind})

@@ -21,7 +21,7 @@ from typing import Any
 from celery import bootsteps, signals
 
 from orchestrator.agent_config import WorkerInfo
-from orchestrator.errors import OrchestratorError, QueueUnavailable
+from orchestrator.errors import InvalidSettings, OrchestratorError, QueueUnavailable
 from orchestrator.local_process import release, worker_id
 from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
@@ -353,6 +353,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             check_loop(pool, is_there=worker.use_eventloop)
             check_autoscale(pool, worker.max_concurrency)
             worker_process.limits = take_limits(worker)
+            check_heartbeat_file(_heartbeat_file())
             _take_from(worker, asyncio.run(check_startup(worker_process.settings)))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
@@ -438,6 +439,24 @@ signals.worker_process_init.connect(_start_in_child, weak=False)
 signals.worker_process_shutdown.connect(_close, weak=False)
 signals.worker_shutdown.connect(_close, weak=False)
 signals.worker_shutting_down.connect(_drain, weak=False)
+
+
+def check_heartbeat_file(path: Path | None) -> None:
+    """Refuse a file that no heartbeat could write: a probe would end the worker.
+
+    Raises:
+        InvalidSettings: it cannot be written.
+    """
+    if path is None:
+        return
+    # Not by writing: a probe would take that for a heartbeat.
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InvalidSettings(
+            [
+                f"CELERIAC_HEARTBEAT_FILE: {path} cannot be written; name a file in a"
+                " directory that there is and that this user may write to"
+            ]
+        )
 
 
 def _heartbeat_file() -> Path | None:

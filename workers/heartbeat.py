@@ -220,7 +220,16 @@ class Heartbeat:
         await directory.announce(info, ttl_seconds=ANNOUNCE_TTL_SECONDS)
         self._announced.set()
         if self._file is not None:
-            self._file.write_text(str(os.getpid()))
+            self._touch(self._file)
+
+    def _touch(self, file: Path) -> None:
+        """Tell a probe; a full disk is told by a line, and by the file's age."""
+        try:
+            file.write_text(str(os.getpid()))
+        except OSError as exc:
+            told = f"heartbeat file {file} not written ({exc.strerror})"
+            if self._is_worth_telling(told):
+                logger.warning("%s", told)
 
     async def _take_cancels(self, store: TaskStore) -> None:
         requests = await store.wait_cancel_requests(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import Any
 
 import uvicorn
@@ -160,6 +161,10 @@ def serve(settings: Settings) -> None:
 def _load(config: uvicorn.Config, http: HttpSettings) -> None:
     """Have the certificate read while it can be told what is wrong with it."""
     try:
+        if http.tls_certificate is not None:
+            # OpenSSL would ask the terminal for the passphrase of a key.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(http.tls_certificate, http.tls_key, password=str)
         config.load()
     except OSError as exc:  # those of ssl too
         paths = [path for path in (http.tls_certificate, http.tls_key) if path]
@@ -168,7 +173,8 @@ def _load(config: uvicorn.Config, http: HttpSettings) -> None:
         raise InvalidSettings(
             [
                 f"http.tls_certificate, http.tls_key: cannot be used ({reason});"
-                " name PEM files that belong together and that this user may read"
+                " name PEM files that belong together and that this user may read, with"
+                " a key that has no passphrase"
             ]
         ) from exc
 

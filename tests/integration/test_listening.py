@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,21 @@ def test_the_http_service_names_a_certificate_that_is_not_there(tmp_path: Path) 
         serve(load_settings(http=http))
     (tmp_path / "gone.pem").write_text("no certificate")
     with pytest.raises(InvalidSettings, match=r"cannot be used \(.*PEM.*\); name PEM"):
+        serve(load_settings(http=http))
+
+
+def test_the_http_service_asks_no_terminal_for_the_passphrase_of_its_key(
+    certificate: Path, tmp_path: Path
+) -> None:
+    locked = tmp_path / "locked.pem"
+    lock = ("rsa", "-aes128", "-passout", "pass:word", "-in", certificate)
+    subprocess.run(
+        [shutil.which("openssl"), *lock, "-out", locked],
+        check=True,
+        capture_output=True,
+    )
+    http = {"port": 0, "tls_certificate": certificate, "tls_key": locked}
+    with pytest.raises(InvalidSettings, match="with a key that has no passphrase"):
         serve(load_settings(http=http))
 
 

@@ -35,6 +35,21 @@ def read_roots(options: JsonObject) -> DocumentRoots:
     return DocumentRoots([root for root in roots if isinstance(root, str)])
 
 
+def list_of_sources(sources: JsonValue, *, field: str) -> list[JsonValue]:
+    """Return a list of documents, none of them read.
+
+    Raises:
+        AgentFailed: it is no list.
+    """
+    if isinstance(sources, list):
+        return sources
+    raise invalid(
+        field,
+        "must be a list of paths and {'name': …, 'text': …} objects"
+        f" (got {type(sources).__name__})",
+    )
+
+
 def read_library(
     sources: JsonValue, *, field: str, roots: DocumentRoots
 ) -> DocumentLibrary:
@@ -43,15 +58,9 @@ def read_library(
     Raises:
         AgentFailed: names the entry that cannot be used, and why.
     """
-    if not isinstance(sources, list):
-        raise invalid(
-            field,
-            "must be a list of paths and {'name': …, 'text': …} objects"
-            f" (got {type(sources).__name__})",
-        )
     documents: dict[str, Document] = {}
     skipped: list[str] = []
-    for index, source in enumerate(sources):
+    for index, source in enumerate(list_of_sources(sources, field=field)):
         place = f"{field}[{index}]"
         found = _read(source, field=place, roots=roots)
         skipped += found.skipped

@@ -11,7 +11,12 @@ from conversations.message import Message, Role
 from orchestrator.prompt import MESSAGES_FIELD, PROMPT_FIELDS
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
-from workers.agents.document_input import invalid, read_library, read_roots
+from workers.agents.document_input import (
+    invalid,
+    list_of_sources,
+    read_library,
+    read_roots,
+)
 from workers.agents.llm_agent import LLMAgent
 from workers.tools.citations import check_citations
 from workers.tools.document_summarizer import DocumentSummarizer
@@ -51,6 +56,16 @@ class ResearcherAgent:
 
     tool_tags = DOCUMENT_TAGS
     option_names = ("roots", "documents")
+
+    @staticmethod
+    def check_options(options: JsonObject) -> None:
+        """Refuse what no run could be made with; documents are read by each.
+
+        Raises:
+            AgentFailed: names the option.
+        """
+        read_roots(options)
+        list_of_sources(options.get("documents", []), field="options.documents")
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         query = _query(agent_input)

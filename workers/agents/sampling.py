@@ -39,8 +39,10 @@ class Sampling(BaseModel):
             return cls.model_validate(_asked(config, parameters))
         except ValidationError as exc:
             fault = exc.errors(include_url=False)[0]
+            name = fault["loc"][0]
+            place = f"parameters.{name}" if name in parameters else name
             raise AgentFailed(
-                f"parameters.{fault['loc'][0]}: {fault['msg']}"
+                f"{place}: {fault['msg']}"
                 f" (got {type(fault['input']).__name__}); correct it or leave it out",
                 code="invalid_parameters",
             ) from exc

@@ -37,12 +37,24 @@ class SummarizerAgent:
 
     option_names = ("roots", "part_characters")
 
+    @staticmethod
+    def check_options(options: JsonObject) -> None:
+        """Refuse what no run could be made with.
+
+        Raises:
+            AgentFailed: names the option.
+        """
+        read_roots(options)
+        _part_characters(options)
+
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         document = await asyncio.to_thread(_document, ctx, agent_input)
         model = _JournaledModel(ctx, Sampling.of(ctx.config, agent_input.parameters))
         try:
             summarizer = Summarizer(
-                document, model.ask, part_characters=_part_characters(ctx)
+                document,
+                model.ask,
+                part_characters=_part_characters(ctx.config.options),
             )
         except ToolFailed as exc:
             raise invalid("input.document", str(exc)) from exc
@@ -110,8 +122,8 @@ def _document(ctx: RunContext, agent_input: AgentInput) -> Document:
     )
 
 
-def _part_characters(ctx: RunContext) -> int:
-    value = ctx.config.options.get("part_characters", PART_CHARACTERS)
+def _part_characters(options: JsonObject) -> int:
+    value = options.get("part_characters", PART_CHARACTERS)
     if isinstance(value, int) and value >= MIN_PART_CHARACTERS:
         return value
     raise invalid(

@@ -172,3 +172,14 @@ def test_a_key_of_an_endpoint_that_is_misspelt_is_warned_of(
         "llm.endpoints.hostd: nothing but a secret is set of it, which would go to"
         " http://localhost:11434/v1; did you mean hosted?"
     )
+
+
+def test_a_proxy_elsewhere_is_not_on_this_machine() -> None:
+    with pytest.raises(InvalidSettings, match="'default' has a proxy at far, and loop"):
+        load_settings(llm={"loopback_only": True, "proxy": "http://far:3128"})
+    load_settings(llm={"loopback_only": True, "proxy": "http://localhost:3128"})
+
+
+def test_off_is_a_word_of_a_response_format_that_yaml_reads_as_false() -> None:
+    assert read("llm: {response_format: off}").llm.response_format == "off"
+    assert read("llm: {response_format: 'off'}").llm.response_format == "off"

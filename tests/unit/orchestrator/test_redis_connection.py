@@ -184,3 +184,17 @@ async def test_a_url_does_not_change_how_answers_are_read() -> None:
     assert facts["health_check_interval"] == 0
     assert facts["socket_timeout"] == 1
     await client.aclose()
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_file_of_certificates_that_is_not_there_is_named(option: str) -> None:
+    with pytest.raises(StoreUnavailable, match=f"{option} .* names /gone.pem") as no:
+        connect(f"rediss://user:canary@example/0?{option}=/gone.pem")
+    assert not no.value.may_pass
+    assert "canary" not in str(no.value)
+
+
+def test_a_single_connection_is_too_few() -> None:
+    with pytest.raises(StoreUnavailable, match=r"max_connections .* must be 2 or more"):
+        connect("redis://example/0?max_connections=1")
+    connect("redis://example/0?max_connections=2")

@@ -12,6 +12,7 @@ from orchestrator.errors import InvalidSettings
 from orchestrator.settings import Settings, load_settings, settings_schema
 from tests.unit.orchestrator.settings_files import SECRET, write
 
+HASH = f"sha256:{'0' * 64}"
 SHIPPED = Path(__file__).parents[3] / "celeriac.yaml"
 
 
@@ -160,6 +161,14 @@ def test_every_problem_is_told_at_once() -> None:
             "services: {conversations: {max_messages: 10000000000}}",
             "conversations.max_messages: must be less than or equal to 1000000000",
         ),
+        (
+            f"http: {{keys: {{a: {{hash: {HASH}}}, b: {{hash: {HASH}}}}}}}",
+            "http.keys: 'a' and 'b' have the same hash, and one key has one tenant",
+        ),
+        (
+            "budgets: {acme: {daily_tokens: true}}",
+            "must be a number, not true or false",
+        ),
         ("webhooks: {secret: ' '}", "webhooks.secret: is blank, so anybody could sign"),
         (
             "webhooks: {allowed: ['https://h:99999/']}",
@@ -282,3 +291,10 @@ def test_a_source_is_told_of_a_key_with_a_dot() -> None:
 def test_the_page_of_an_ipv6_address_has_brackets() -> None:
     http = load_settings(http={"host": "::1", "port": 80}).http
     assert http.page_url == http.address == "http://[::1]:80"
+
+
+def test_origins_that_no_key_could_come_from_are_warned_of() -> None:
+    http = {"cors_origins": ["https://app.example"]}
+    [told] = load_settings(http=http).warnings
+    assert told.startswith("http.cors_origins has no effect without http.keys")
+    assert load_settings(http=http | {"keys": {"a": {"hash": HASH}}}).warnings == ()

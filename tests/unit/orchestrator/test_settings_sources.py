@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from errno import EACCES
+from os import strerror
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -175,3 +178,39 @@ def test_what_others_keep_in_a_dotenv_is_doubted_and_not_refused(
         ".env: line 2 cannot be read",
     ]
     assert caplog.text == ""
+
+
+def test_dotenv_may_name_the_file_and_the_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "openai_api_key").write_text("from-secrets")
+    write("llm: {model: of-production}", "production.yaml")
+    named = "CELERIAC_CONFIG=production.yaml\n"
+    write(f"{named}CELERIAC_SECRETS_DIR={tmp_path / 'secrets'}\n", ".env")
+    llm = load_settings().llm
+    assert llm.model == "of-production"
+    assert llm.api_key is not None
+    write("llm: {model: of-another}", "another.yaml")
+    monkeypatch.setenv("CELERIAC_CONFIG", "another.yaml")
+    assert load_settings().llm.model == "of-another"
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_secrets_that_may_not_be_listed_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    def refuse(_: Path) -> NoReturn:
+        raise PermissionError(EACCES, strerror(EACCES))
+
+    monkeypatch.setattr("orchestrator.settings_sources._DEFAULT_SECRETS", tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    told = "secrets cannot be looked for (Permission denied); let this user read"
+    if is_named:
+        monkeypatch.setenv("CELERIAC_SECRETS_DIR", str(tmp_path))
+        with pytest.raises(InvalidSettings) as refused:
+            load_settings()
+        assert told in str(refused.value)
+    else:
+        [warning] = load_settings().warnings
+        assert told in warning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,16 @@ from celery import Celery
 from celery.worker import WorkController
 from celery.worker.components import Pool
 
-from orchestrator.errors import QueueUnavailable
+from orchestrator.errors import InvalidSettings, QueueUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.settings import Settings
 from tests.conformance.task_steps import submit
 from workers import bootstrap
-from workers.bootstrap import AgentStep, WorkerProcessHolder
+from workers.bootstrap import (
+    AgentStep,
+    WorkerProcessHolder,
+    check_heartbeat_file,
+)
 from workers.broker_link import BrokerLink
 
 
@@ -200,6 +205,16 @@ def test_a_signal_that_closes_what_is_just_being_made_is_not_in_its_own_way(
 
     threading.Thread(target=make, daemon=True).start()
     assert made.wait(10)
+
+
+def test_a_heartbeat_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    for wrong in (tmp_path, tmp_path / "missing" / "beat"):
+        with pytest.raises(InvalidSettings, match="cannot be written; name a file"):
+            check_heartbeat_file(wrong)
+    good = tmp_path / "beat"
+    check_heartbeat_file(good)
+    check_heartbeat_file(None)
+    assert not good.exists()
 
 
 def test_our_pool_is_refused_in_a_line_where_celery_has_no_event_loop(

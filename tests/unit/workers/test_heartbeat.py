@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,7 @@ def heartbeat_of(
     loop: LoopThread,
     stall_limit_seconds: float = STALL_LIMIT_SECONDS,
     renew_seconds: float = RENEW_SECONDS,
+    file: Path | None = None,
 ) -> Heartbeat:
     directory = InMemoryAgentDirectory()
 
@@ -180,6 +182,7 @@ def heartbeat_of(
         times=HeartbeatTimes(
             renew_seconds=renew_seconds, stall_limit_seconds=stall_limit_seconds
         ),
+        heartbeat_file=file,
     )
 
 
@@ -338,3 +341,19 @@ def test_one_that_is_closed_before_its_thread_has_begun_stops(
     heartbeat.close()
     assert "celeriac-heartbeat" not in [each.name for each in threading.enumerate()]
     loop.close()
+
+
+def test_a_heartbeat_file_that_is_not_written_is_told_in_a_line_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    store, loop = InMemoryTaskStore(), LoopThread("runs")
+    heartbeat = heartbeat_of(executor_on(store), store, loop, file=tmp_path)
+    heartbeat.start()
+    assert heartbeat.wait_announced(DEADLINE_SECONDS)
+    heartbeat.close()
+    loop.close()
+    [told] = [each for each in caplog.records if each.levelname != "DEBUG"]
+    assert (
+        told.getMessage() == f"heartbeat file {tmp_path} not written (Is a directory)"
+    )
+    assert told.exc_info is None
