@@ -91,9 +91,10 @@ class Executor:
         except LeaseLost:
             logger.warning("run stopped: its lease was lost", extra=facts)
             return Outcome("lease_lost")
-        except StoreUnavailable:
-            logger.exception(
-                "ending not stored; the sweeper will recover the task", extra=facts
+        except StoreUnavailable as exc:
+            logger.warning(  # of a thousand runs, at the end of a worker
+                "ending not stored; the sweeper will recover the task",
+                extra=facts | {"error": str(exc)},
             )
             return Outcome("store_unavailable")
         finally:

@@ -21,6 +21,10 @@ class AgentTaskFailed(Exception):
     """A task ended without an answer; its record says why."""
 
 
+class AttemptReleased(Exception):
+    """An attempt ended and its task did not; Flower shows the reason."""
+
+
 def _no_limit(_: Task) -> None:
     return None
 
@@ -68,7 +72,8 @@ def report(outcome: Outcome, *, celery_task: Any) -> str:
         case "failed" | "timed_out":
             raise AgentTaskFailed(outcome.code)
         case "released":
-            raise Retry(outcome.code or "worker shutting down")
+            reason = outcome.code or "worker shutting down"
+            raise Retry(reason, exc=AttemptReleased(reason))
         case "cancelled":
             facts = {"terminated": True, "signum": None, "expired": False}
             celery_task.send_event("task-revoked", **facts)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty
 from select import POLLIN, poll
 from time import monotonic
@@ -186,6 +187,11 @@ class Channel(stock.Channel):  # type: ignore[misc]
         self._interrupt_pop()
         return result
 
+    def _unsubscribe_from(self, queue: str) -> None:
+        """End a subscription; one on a connection that is lost has ended."""
+        with suppress(*self._broken):
+            super()._unsubscribe_from(queue)
+
     def basic_qos(
         self,
         prefetch_size: int = 0,
@@ -205,7 +211,13 @@ class Channel(stock.Channel):  # type: ignore[misc]
         """Close at once: the pending pop is ended, what it took goes back."""
         self._closing = True
         self._interrupt_pop()
-        super().close()
+        try:
+            super().close()
+        except self._broken:
+            # A server that is away keeps the queues that were to go with the channel.
+            # Celery may have let go of the connection that it asks what to ignore.
+            self.auto_delete_queues.clear()
+            super().close()
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send the blocking pop over all queues, most urgent priority first."""

@@ -7,10 +7,12 @@ short tasks would be done at one task a second for each slot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from celery.concurrency.thread import TaskPool
 from kombu.asynchronous import get_event_loop
+
+from workers.errors import UnsupportedPool
 
 
 class WakingThreads(TaskPool):  # type: ignore[misc] # untyped
@@ -34,6 +36,25 @@ class WakingThreads(TaskPool):  # type: ignore[misc] # untyped
                 hub.call_soon(_nothing)  # type: ignore[no-untyped-call]
 
         return super().on_apply(target, args, kwargs, callback=freed, **options)
+
+    def grow(self, n: int = 1) -> NoReturn:
+        """Refuse `celery control pool_grow` with the remedy.
+
+        Raises:
+            UnsupportedPool: always.
+        """
+        raise UnsupportedPool(
+            f"a pool of threads keeps its size of {self.limit}, {n:+d} is not possible;"
+            " start the worker with another -c, or without --pool"
+        )
+
+    def shrink(self, n: int = 1) -> NoReturn:
+        """Refuse `celery control pool_shrink` likewise.
+
+        Raises:
+            UnsupportedPool: always.
+        """
+        self.grow(-n)
 
 
 def _nothing() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import redis
-from kombu import Connection, Consumer, Queue
+from kombu import Connection, Consumer, Exchange, Queue
 
 from orchestrator.celery_settings import celery_settings
 from orchestrator.redis_url import for_kombu
 from orchestrator.settings import load_settings
+from tests.integration.redis_server import redis_server
 from tests.stand import wait_until
 from workers import transport
 from workers.broker_link import PatientConnection, lean_broker
@@ -159,6 +160,20 @@ def test_closing_ends_the_blocked_pop_at_once(
     assert pops(client) == 0
     push(client, "later")
     assert queued(client) == ["later"]
+
+
+def test_a_channel_closes_though_its_server_is_away() -> None:
+    """Celery's gossip ends so; its error ended a worker that was told to go with 1."""
+    events = Queue("ev", Exchange("ev", type="fanout"), auto_delete=True)
+    with redis_server() as server, connected(server.url) as connection:
+        channel = connection.channel()
+        consumer = Consumer(channel, [events], on_message=lambda _: None)
+        consumer.consume()
+        drain(channel)
+        server.kill()
+        consumer.cancel()
+        channel.close()
+        assert channel.closed
 
 
 def test_messages_that_came_before_the_end_go_back_in_their_order(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import NoReturn
 
 import pytest
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.store import Creation
 from orchestrator.task import Task, TaskStatus
 from tests.unit.workers.executor_bench import (
     Bench,
@@ -449,3 +452,27 @@ async def test_a_step_in_a_task_that_has_outlived_a_cancel_ends_with_its_run(
     _, task = await bench.run(await bench.submit(time_limit_seconds=0.05))
     assert task.status is TaskStatus.TIMED_OUT
     await asyncio.wait_for(ended.wait(), 1)
+
+
+async def test_an_end_that_a_store_which_is_away_does_not_take_is_told_in_a_line(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Away(InMemoryTaskStore):
+        async def release(self, *_: object, **__: object) -> NoReturn:
+            raise StoreUnavailable("Redis cannot be reached")
+
+    executor, store = other_store(bench, Away())
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        executor.abandon()
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(work)
+    (creation,) = await store.create([Task(agent_name="agent")])
+    assert isinstance(creation, Creation)
+    outcome = await executor.run("default", creation.task.id)
+    assert outcome.word == "store_unavailable"
+    (told,) = [each for each in caplog.records if "not stored" in each.message]
+    assert told.error == "Redis cannot be reached"
+    assert told.exc_info is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -38,9 +39,12 @@ def test_a_task_without_an_answer_is_a_failure_with_its_code(word: str) -> None:
         report(Outcome(word, "llm_unavailable"), celery_task=EventSink())
 
 
-def test_a_released_task_is_a_retry() -> None:
-    with pytest.raises(Retry, match="llm_unavailable"):
+def test_a_released_task_is_a_retry_whose_reason_goes_into_its_event() -> None:
+    with pytest.raises(Retry, match="llm_unavailable") as caught:
         report(Outcome("released", "llm_unavailable"), celery_task=EventSink())
+    # What `Request.on_retry` sends, of an error that has come from a prefork child.
+    sent = copy.copy(caught.value).exc
+    assert repr(sent) == "AttemptReleased('llm_unavailable')"
 
 
 def test_a_cancelled_task_is_shown_as_revoked() -> None:

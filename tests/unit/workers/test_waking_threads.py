@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
 from kombu.asynchronous import Hub, set_event_loop
 
+from workers.errors import UnsupportedPool
 from workers.waking_threads import WakingThreads
 
 DEADLINE_SECONDS = 10.0
@@ -42,3 +44,15 @@ def test_celery_is_woken_once_the_callback_has_freed_the_slot() -> None:
         set_event_loop(None)
         hub.close()
     assert told == ["accepted", "run", "freed", "woken"]
+
+
+@pytest.mark.parametrize(("change", "told"), [("grow", r"\+2"), ("shrink", "-2")])
+def test_what_would_change_its_size_is_refused_with_the_remedy(
+    change: str, told: str
+) -> None:
+    pool = WakingThreads(limit=3)
+    try:
+        with pytest.raises(UnsupportedPool, match=f"size of 3, {told} .*another -c"):
+            getattr(pool, change)(2)
+    finally:
+        pool.on_stop()
