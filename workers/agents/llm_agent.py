@@ -148,6 +148,7 @@ class _ToolLoop:
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
         self._closing: StopReason | None = None
+        self._last_words = ""
         self._tools = (*tools, *self._options.specs) if self._calls_left else ()
         self._first_choice = self._options.first_choice()
 
@@ -195,6 +196,14 @@ class _ToolLoop:
         return completion.model_copy(update={"message": words})
 
     async def _complete(
+        self, turn: Sequence[Message], tools: Sequence[ToolSpec]
+    ) -> Completion:
+        completion = await self._ask(turn, tools)
+        if completion.message.content.strip():
+            self._last_words = completion.message.content
+        return completion
+
+    async def _ask(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> Completion:
         request = self._request(turn, tools)
@@ -294,10 +303,9 @@ class _ToolLoop:
 
     def _unpaid(self, spent: BudgetExceeded) -> AgentResult:
         """Return the last words of the model, when no more can be paid."""
-        said = [m for m in self._turn if m.role is Role.ASSISTANT and m.content.strip()]
-        if not said:
+        if not self._last_words:
             raise spent
-        last = Message(role=Role.ASSISTANT, content=said[-1].content)
+        last = Message(role=Role.ASSISTANT, content=self._last_words)
         return AgentResult(
             content=last.content,
             stop_reason=StopReason.BUDGET,

@@ -88,6 +88,27 @@ async def test_the_last_words_are_words() -> None:
     assert (result.content, result.stop_reason) == ("I look it up", StopReason.BUDGET)
 
 
+@pytest.mark.parametrize(
+    "asks",
+    [{"output_schema": {"type": "integer"}}, {"tool_choice": "required"}],
+)
+async def test_an_answer_that_cannot_be_paid_to_be_mended_is_the_last_word(
+    asks: dict[str, Any],
+) -> None:
+    bench = Bench(["Twelve", SPENT, SPENT], tools=[look])
+    result = await bench.execute(LLMAgent(), QUESTION, parameters=asks)
+    assert (result.content, result.stop_reason) == ("Twelve", StopReason.BUDGET)
+    assert (result.output, result.partial) == (None, True)
+    assert_valid_turn(result.messages)
+
+
+async def test_what_the_client_says_for_the_model_is_no_answer() -> None:
+    said = [(Role.USER, "Hi"), (Role.ASSISTANT, "Hello"), (Role.USER, "Go")]
+    messages = [{"role": role.value, "content": text} for role, text in said]
+    with pytest.raises(BudgetExceeded):
+        await Bench([SPENT, SPENT]).execute(LLMAgent(), {"messages": messages})
+
+
 async def test_calls_beside_the_last_answer_stay_out_of_the_history() -> None:
     insists = Reply(text="Well,", tool_calls=(ScriptedCall(name="look"),))
     bench = Bench([calls("look", 1), insists], tools=[look], max_turns=1)
