@@ -296,7 +296,7 @@ class StoredConversationService:
                 await asyncio.sleep(0)
         transcript.check_whole()
         conversation = admit_conversation(
-            conversation_id or head.id,
+            head.id if conversation_id is None else conversation_id,
             config=head.config,
             metadata=self._metadata(head.metadata),
             tenant=self._owner(tenant),
