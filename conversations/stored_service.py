@@ -320,6 +320,8 @@ class StoredConversationService:
         self, conversation_id: str, *, at: int | None = None, tenant: str | None = None
     ) -> bool:
         tenant = self._owner(tenant, conversation_id)
+        if at is not None:
+            check_seq(at, field="at")
         return await self._store.delete(tenant, conversation_id, at=at)
 
     def _owner(self, tenant: str | None, conversation_id: str = "any") -> str:
