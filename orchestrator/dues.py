@@ -86,7 +86,7 @@ class Toll(Protocol):
 
         For who asks no more: an admission with the same tokens grants nothing from now
         on. A permit that was granted returns, its call stays counted; a task that
-        waited keeps its place for a while.
+        waited keeps its place, and room that it is owed, for a while.
 
         Raises:
             StoreUnavailable: nothing is known; take it back again.

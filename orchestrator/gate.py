@@ -22,6 +22,9 @@ WAITER_SECONDS: Final = 1.5
 """A waiter that does not ask again so long after its turn to ask is passed over."""
 PLACE_SECONDS: Final = 600.0
 """A task that comes back within this time has kept its place."""
+ROOM_SECONDS: Final = 15.0
+"""Who is owed room, and who waits for it to pass, asks again after so long at most; the
+room is kept for so long after it was to come back."""
 FAILURES_TO_OPEN: Final = 5
 """Calls in a row that find the endpoint down before the breaker opens."""
 PROBE_SECONDS: Final = 1.0
@@ -34,6 +37,8 @@ LONGEST_WAIT_SECONDS: Final = 86_400.0
 """An endpoint can close its gate for so long; what it names beyond is a slip."""
 FORGET_SECONDS: Final = 120.0
 """Trouble that showed no sign for so long is over; lua/gate.lua has the same."""
+MOST_OWED: Final = 2
+"""Waiting calls that are owed room: the first, and the largest of the others."""
 MOST_SHARES: Final = 10_000
 """Tenants of one gate that are told apart; one that is never quiet forgets others."""
 WINDOW_PARTS: Final = 60

@@ -16,9 +16,11 @@ from orchestrator.gate import (
     LEASE_SECONDS,
     LONGEST_COOL_DOWN_SECONDS,
     LONGEST_WAIT_SECONDS,
+    MOST_OWED,
     MOST_SHARES,
     PLACE_SECONDS,
     PROBE_SECONDS,
+    ROOM_SECONDS,
     WAITER_SECONDS,
     WINDOW_PARTS,
     Caller,
@@ -47,6 +49,29 @@ class _Window:
             for old in [each for each in counts if each < part]:
                 del counts[old]
 
+    def room_at(self, wanted: int, most: float, part: int) -> tuple[int, float]:
+        """Return in which part so many tokens fit, and how many more do then."""
+        left = self.tokens.total()
+        for old in sorted(self.tokens):
+            if left == 0 or left + wanted <= most:
+                break
+            left -= self.tokens[old]
+            part = old + WINDOW_PARTS + 1
+        return part, most - wanted - left
+
+
+@dataclass
+class _Owed:
+    """Room in the window that a call which waits is owed; see lua/gate_room.lua."""
+
+    task: _Task
+    order: tuple[int, float]
+    tokens: int = 0
+    left: float = 0.0
+    """How many tokens others may still take without keeping it from that."""
+    until: float = inf
+    """When it is believed in no longer."""
+
 
 @dataclass
 class _Gate:
@@ -56,6 +81,8 @@ class _Gate:
     places: dict[_Task, tuple[float, float]] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)
     window: _Window = field(default_factory=_Window)
+    owed: list[_Owed] = field(default_factory=list)
+    """In order."""
     reached: float = 0.0
     cool_until: float = 0.0
     step: float = FIRST_COOL_DOWN_SECONDS
@@ -71,6 +98,7 @@ class _Gate:
             self.drop(token)
         for task in [t for t, (_, until) in self.places.items() if until <= now]:
             del self.places[task]
+        self.owed = [owed for owed in self.owed if owed.until > now]
 
     def drop(self, token: str) -> None:
         self.seen.pop(token, None)
@@ -143,11 +171,44 @@ class _Gate:
         leaves = (oldest + WINDOW_PARTS + 1) * length - now
         if left <= 0:
             return "requests", leaves
-        if tokens and caller.tokens > _left(limits.tokens, tokens):
-            return "tokens", leaves
+        before, room = 0, _left(limits.tokens, tokens)
+        fits = not tokens or caller.tokens <= room
+        for owed in self._owed_before(caller):
+            before += owed.tokens
+            fits = fits and caller.tokens <= max(owed.left, room - before)
+        if not fits:
+            most = _left(limits.tokens, 0)
+            fits_in, more = self.window.room_at(before + caller.tokens, most, part)
+            self._owe(caller, left=more)
+            seconds = fits_in * length - now
+            return "tokens", min(seconds if seconds > 0 else length, ROOM_SECONDS)
         if rank >= min(free, left):
             return "in_flight", min(1.0, 0.02 * (1 + max(0.0, rank - max(free, 0))))
         return None
+
+    def owed_to(self, task: _Task) -> _Owed | None:
+        return next((owed for owed in self.owed if owed.task == task), None)
+
+    def _owed_before(self, caller: Caller) -> list[_Owed]:
+        """Return what is owed to those who come before the caller."""
+        own = self.owed_to((caller.tenant, caller.task_id))
+        if own is not None:
+            return self.owed[: self.owed.index(own)]
+        order = self.waiting[caller.token][:2]
+        return [owed for owed in self.owed if owed.order <= order]
+
+    def _owe(self, caller: Caller, *, left: float) -> None:
+        """Owe room to the caller: the smallest but the first is owed none any more."""
+        task, order = (caller.tenant, caller.task_id), self.waiting[caller.token][:2]
+        own = self.owed_to(task)
+        if own is None:
+            own = _Owed(task, order)
+            self.owed.append(own)
+            self.owed.sort(key=lambda each: each.order)
+        own.tokens, own.left = caller.tokens, left
+        if len(self.owed) > MOST_OWED:
+            last = min(reversed(self.owed[1:]), key=lambda each: each.tokens)
+            self.owed.remove(last)
 
 
 class InMemoryGate:
@@ -169,6 +230,7 @@ class InMemoryGate:
     ) -> Permit | Wait:
         """Take a permit, or a place among those who wait."""
         now, found = self._now(), self._gates[gate]
+        task = (caller.tenant, caller.task_id)
         part = int(now / (limits.window_seconds / WINDOW_PARTS))
         found.forget(now)
         permit = Permit(gate, caller.token, part, caller.tokens)
@@ -177,18 +239,26 @@ class InMemoryGate:
         place = found.place_of(caller, now)
         found.waiting[caller.token] = (-caller.priority, place, caller.token)
         obstacle = found.obstacle(limits, caller, now)
+        owed = found.owed_to(task)
         if obstacle is not None:
             reason, seconds = obstacle
             seconds = max(0.02, seconds)
             found.seen[caller.token] = now + seconds + WAITER_SECONDS
+            waiters = len(found.places)
+            if owed is not None:
+                owed.until = now + seconds + ROOM_SECONDS
+                waiters = 0  # it comes back in time, whoever else does
             return Wait(
                 seconds=seconds,
                 reason=reason,
-                park_seconds=park_seconds(seconds, waiters=len(found.places)),
+                park_seconds=park_seconds(seconds, waiters=waiters),
                 closed_seconds=found.trouble_for(now) or 0.0,
             )
         found.drop(caller.token)
-        found.places.pop((caller.tenant, caller.task_id), None)
+        found.places.pop(task, None)
+        found.owed = [other for other in found.owed if other is not owed]
+        for other in found.owed:
+            other.left -= caller.tokens
         found.permits[caller.token] = now + self._lease
         found.reached = max(found.reached, place)
         found.window.requests[part] += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
-from referencing import Resource
+from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
@@ -42,6 +42,16 @@ def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:
     return f"{name} is not a JSON Schema: {problem}; correct it"
 
 
+def registry_of(schema: JsonObject) -> Registry[Any]:
+    """Return what a schema's references are looked up in: the schema alone.
+
+    All of its anchors are known; else each look for one goes through the whole schema.
+    """
+    root = DRAFT202012.create_resource(schema)
+    registry: Registry[Any] = EMPTY_REGISTRY.with_resource(root.id() or "", root)
+    return registry.crawl()
+
+
 def _check_references(root: Resource[Any]) -> None:
     """Look up what the schema refers to.
 
@@ -49,7 +59,7 @@ def _check_references(root: Resource[Any]) -> None:
         Unresolvable: some of it is nowhere.
         _Endless: it leads back without having gone into the value.
     """
-    found = [(root, EMPTY_REGISTRY.resolver_with_root(root))]
+    found = [(root, registry_of(root.contents).resolver(root.id() or ""))]
     ending: set[int] = set()
     while found:
         resource, resolver = found.pop()

@@ -25,6 +25,7 @@ async def check_server(client: UntypedRedis, address: str) -> dict[str, str]:
         StoreUnavailable: it does not answer.
     """
     await client.ping()
+    await client.eval("return 1", 0)  # a user may lack the right: tasks need scripts
     warnings: list[str] = []
     if in_the_clear(client):
         warnings.append(

@@ -44,6 +44,7 @@ from orchestrator.errors import (
     StoreReadOnly,
     StoreUnavailable,
     StoreUnreadable,
+    WrongLoop,
 )
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -108,7 +109,7 @@ def connect(
         StoreUnavailable: the URL cannot be read.
     """
     try:
-        pool = BlockingConnectionPool.from_url(
+        pool = _LoopsPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=POOL_WAIT_SECONDS,
@@ -146,6 +147,27 @@ def check_options(url: str) -> None:
         StoreUnavailable: it cannot be read, or has an option that redis-py trips over.
     """
     connect(url)
+
+
+class _LoopsPool(BlockingConnectionPool):
+    """Tells another event loop, whose calls would fail as those of one that ended."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        self._belong_to(asyncio.get_running_loop())
+        return await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        self._belong_to(asyncio.get_running_loop())
+        await super().disconnect(*args, **options)
+        self._loop = None
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise WrongLoop
+            self._loop = loop
 
 
 class _Cancellable(AbstractConnection):

@@ -64,7 +64,7 @@ def _composed(name: str) -> str:
 
 def admitting_functions() -> str:
     """Return the Lua functions with which a script lets a call begin."""
-    gate = gate_functions("gate_enter")
+    gate = gate_functions("gate_room", "gate_enter")
     budget = budget_functions("budget_reserve", "budget_settle")
     constant = f"local WITHDRAWN = '{redis_keys.WITHDRAWN}'\n"
     return gate + budget + constant + read_script("admission")

@@ -15,9 +15,11 @@ from orchestrator.gate import (
     LEASE_SECONDS,
     LONGEST_COOL_DOWN_SECONDS,
     LONGEST_WAIT_SECONDS,
+    MOST_OWED,
     MOST_SHARES,
     PLACE_SECONDS,
     PROBE_SECONDS,
+    ROOM_SECONDS,
     WAITER_SECONDS,
     WINDOW_PARTS,
     Caller,
@@ -38,8 +40,10 @@ LISTEN_SECONDS = 5.0
 _LEASE_MS = milliseconds(LEASE_SECONDS)
 _CONSTANTS = {
     "PARTS": WINDOW_PARTS,
+    "MOST_OWED": MOST_OWED,
     "MOST_SHARES": MOST_SHARES,
     "WAITER_MS": milliseconds(WAITER_SECONDS),
+    "ROOM_MS": milliseconds(ROOM_SECONDS),
     "PLACE_MS": milliseconds(PLACE_SECONDS),
     "FAILURES_TO_OPEN": FAILURES_TO_OPEN,
     "PROBE_MS": milliseconds(PROBE_SECONDS),

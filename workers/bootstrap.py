@@ -208,22 +208,32 @@ class WorkerProcessHolder:
         self.worker: Any = None
         """Celery's worker, once there is one; its children inherit it."""
         self.limits = UNLIMITED
+        self._settings: Settings | None = None
         self._lock = threading.RLock()  # a signal may close within `current`
         self._process: WorkerProcess | None = None
         self._pid = 0
         self._is_draining = False
         self._drain_pipe: DrainPipe | None = None
 
-    def serve(self, worker: Any) -> None:
+    def serve(self, worker: Any, settings: Settings) -> None:
         """Be the process of a worker, which may follow one that was drained."""
         self.worker = worker
+        self._settings = settings
         self._is_draining = False
+
+    @property
+    def settings(self) -> Settings:
+        """What the worker was started with, and checked, whatever the file says now.
+
+        A child that is forked later must not serve other agents than its siblings.
+        """
+        return self._settings or load_settings()
 
     def current(self) -> WorkerProcess:
         """Return this process's parts."""
         with self._lock:
             if self._process is None or self._pid != os.getpid():
-                self._process = WorkerProcess(load_settings(), **self._facts())
+                self._process = WorkerProcess(self.settings, **self._facts())
                 self._pid = os.getpid()
             return self._process
 
@@ -232,7 +242,7 @@ class WorkerProcessHolder:
         if self._process is not None and self._pid == os.getpid():
             self._process.cancel(tenant, task_id)
         else:
-            asyncio.run(_cancel_from_parent(tenant, task_id))
+            asyncio.run(_cancel_from_parent(self.settings, tenant, task_id))
 
     def slots(self) -> int:
         """Return how many tasks Celery may take.
@@ -318,8 +328,8 @@ async def _cancel(parts: OrchestratorParts, tenant: str, task_id: str) -> None:
         logger.warning("revoked but not cancelled", extra=facts)
 
 
-async def _cancel_from_parent(tenant: str, task_id: str) -> None:
-    parts = connect(load_settings())
+async def _cancel_from_parent(settings: Settings, tenant: str, task_id: str) -> None:
+    parts = connect(settings)
     try:
         await _cancel(parts, tenant, task_id)
     finally:
@@ -343,10 +353,14 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             check_loop(pool, is_there=worker.use_eventloop)
             check_autoscale(pool, worker.max_concurrency)
             worker_process.limits = take_limits(worker)
-            _take_from(worker, asyncio.run(check_startup(load_settings())))
+            _take_from(worker, asyncio.run(check_startup(worker_process.settings)))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
         if pool == "prefork":
+            # Multiprocessing is loaded where it is used.
+            from workers.prefork import PreforkPool  # noqa: PLC0415
+
+            worker.pool_cls = PreforkPool
             worker_process.expect_children()
         elif pool == "thread":
             worker.pool_cls = WakingThreads
@@ -387,9 +401,10 @@ def _remember(instance: Any, conf: Any, options: Any, **_: Any) -> None:
     try:
         check_broker(conf.broker_read_url)
         begin(load_settings(), options.get("include"), instance.app.loader)
+        settings = load_settings()  # a project's module may have set variables
     except (OrchestratorError, WorkerError) as exc:
         refuse(exc)
-    worker_process.serve(instance)
+    worker_process.serve(instance, settings)
     if lean := lean_broker(conf.broker_read_url):
         gate = {"slots": f"{__name__}:slots"}
         conf.update(lean, broker_transport_options=conf.broker_transport_options | gate)

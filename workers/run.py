@@ -300,6 +300,10 @@ class Run:
             current.uncancel()
             raise self._soft_limit_reached() from None
 
+    def limit_told_before(self) -> SoftTimeLimitReached:
+        """Return what an earlier attempt was told; this one is told of it no more."""
+        return self._soft_limit_reached()
+
     def tell_limit_again(self) -> None:
         """Tell the soft limit to the agent too: a step that is not its own heard it."""
         self._soft_told = False

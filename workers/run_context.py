@@ -16,6 +16,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from conversations.json_value import JsonObject, plain_json
 from conversations.message import Message, ToolCall
+from conversations.trusted import changed
 from conversations.view import ConversationView
 from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent
@@ -29,7 +30,7 @@ from orchestrator.journal import (
     Step,
     summary_of,
 )
-from orchestrator.task import Task, TaskStats
+from orchestrator.task import StopReason, Task, TaskStats
 from workers.agents.agent import ToolResult
 from workers.approval import Approvals, AskedCall
 from workers.compaction import summary_message, summary_request
@@ -76,6 +77,8 @@ _RunTool = Callable[[ToolContext], Awaitable[ToolResult]]
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
 _FACTS = TypeAdapter(JsonObject)
+_MET_ONCE = (StopReason.SOFT_TIME_LIMIT, StopReason.BUDGET)
+"""Limits that a later attempt may not meet before the answer that its journal holds."""
 
 
 class JournaledRunContext:
@@ -199,9 +202,7 @@ class JournaledRunContext:
         number = self._completions = self._completions + 1
         key = f"completion:{number}"
         if (done := self._steps.get(key)) is not None:
-            completion = Completion.model_validate(done.outcome)
-            self._note_answer(prompt_tokens(request), completion)
-            return completion
+            return self._said_before(request, done.outcome)
         started = monotonic()
         live = LiveText(self._log, self._item_log, number=number, index=self._items)
         try:
@@ -214,6 +215,8 @@ class JournaledRunContext:
         async with Keeping(self._run, self._llm, answered, live):
             await live.pause()
             completion, estimate, dues = answered
+            if request.closing in _MET_ONCE:
+                completion = changed(completion, closing=request.closing)
             seconds = monotonic() - started
             self._note_answer(estimate, completion)
             seen = self._history.ranges_in(request.messages)
@@ -228,6 +231,24 @@ class JournaledRunContext:
             ends = self.ends_with_answer and not completion.message.tool_calls
             done = await self._log.record(step, events, dues=dues, may_wait=ends)
             self._steps.add(done)
+        return completion
+
+    def _said_before(
+        self, request: CompletionRequest, outcome: JsonValue
+    ) -> Completion:
+        """Return the completion that the journal holds.
+
+        Raises:
+            SoftTimeLimitReached, BudgetExceeded: an earlier attempt met it here, and
+                the answer is that to its closing question.
+        """
+        completion = Completion.model_validate(outcome)
+        if completion.closing is not None and request.closing is None:
+            self._completions -= 1
+            if completion.closing is StopReason.SOFT_TIME_LIMIT:
+                raise self._run.limit_told_before()
+            raise BudgetExceeded("the budget was spent in an earlier attempt")
+        self._note_answer(prompt_tokens(request), completion)
         return completion
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:

@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Scope
 
 from conversations.errors import ConversationError
 from orchestrator.errors import OrchestratorError
@@ -35,17 +36,39 @@ from orchestrator.wiring import connect
 DESCRIPTION = "Durable LLM agents on plain Celery and Redis, over HTTP."
 CLIENT_CLOSED_REQUEST = 499
 """As nginx logs it; nobody reads the answer."""
+FAREWELL_SECONDS = 5.0
+"""For the last calls to the store, which gives up by itself before."""
+METHOD_NOT_ALLOWED = 405
 _ANSWERED = (
     Problem,
     OrchestratorError,
     ConversationError,
     RequestValidationError,
-    HTTPException,
 )
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _answer_framework(request: Request, error: Exception) -> Response:
+    """Answer as any problem; of a method that is not taken say all that are.
+
+    The framework names those of the first route of the path alone.
+    """
+    if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(sorted(_methods_of(request.scope)))}
+    return await answer_problem(request, error)
+
+
+def _methods_of(scope: Scope) -> set[str]:
+    routes = [route for router in ROUTERS for route in router.routes]
+    return {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _carry_trace(request: Request) -> None:
@@ -67,6 +90,9 @@ async def _serving(
         try:
             yield
         finally:
+            answering: set[asyncio.Task[Any]] = app.state.answering
+            if answering:  # cut off, and about to cancel runs that nobody can read
+                await asyncio.wait(answering, timeout=FAREWELL_SECONDS)
             sweeping.cancel()
             with suppress(asyncio.CancelledError):
                 await sweeping
@@ -99,12 +125,16 @@ def create_app(
     app.state.keys = KeyRing(settings.http.keys, tenant=settings.tenant)
     for error in _ANSWERED:
         app.add_exception_handler(error, answer_problem)
+    app.add_exception_handler(HTTPException, _answer_framework)
     app.add_exception_handler(ClientGone, _nobody_listens)
     for router in ROUTERS:
         app.include_router(router)
     origins = settings.http.cors_origins
     more: dict[str, Any] = {"wrap": _cors(origins)} if origins else {}
-    app.add_middleware(RequestLimits, settings=settings.http, **more)
+    app.state.answering = set()
+    app.add_middleware(
+        RequestLimits, settings=settings.http, answering=app.state.answering, **more
+    )
     return app
 
 

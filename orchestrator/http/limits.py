@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -46,17 +47,38 @@ class RequestLimits:
     """Bounds connections, URLs and bodies; names each request."""
 
     def __init__(
-        self, app: ASGIApp, *, settings: HttpSettings, wrap: Wrap = _as_it_is
+        self,
+        app: ASGIApp,
+        *,
+        settings: HttpSettings,
+        answering: set[asyncio.Task[Any]],
+        wrap: Wrap = _as_it_is,
     ) -> None:
-        """Guard the application; `wrap` goes around its answers and our refusals."""
+        """Guard the application.
+
+        Args:
+            app: What answers.
+            settings: The bounds.
+            answering: Is kept as the tasks whose requests are not answered yet.
+            wrap: Goes around its answers and our refusals.
+        """
         self._app = wrap(app)
         self._settings = settings
+        self._answering = answering
         self._wrap = wrap
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        task = asyncio.current_task()
+        if scope["type"] != "http" or task is None:
             await self._app(scope, receive, send)
             return
+        self._answering.add(task)
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._answering.discard(task)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         scope.setdefault("state", {})
         marked = _Marked(scope, send, _request_id(headers))
@@ -74,6 +96,9 @@ class RequestLimits:
             await self._app(scope, body, marked)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:  # the server stops, after its patience
+            if not marked.has_started:
+                await self._refuse(_stopping(), scope, body, marked)
         except Exception as exc:
             if not marked.has_started:
                 await self._refuse(problem_of(exc), scope, body, marked)
@@ -142,6 +167,15 @@ class _BoundedBody:
                 raise too_large(self._limit)
             self._complete = not message.get("more_body", False)
         return message
+
+
+def _stopping() -> Problem:
+    return Problem(
+        503,
+        "shutting_down",
+        "the service stops and could not wait for the answer; send the request again",
+        headers={"Connection": "close", "Retry-After": "1"},
+    )
 
 
 def too_large(limit: int) -> Problem:

@@ -78,12 +78,15 @@ class EventStream(Response):
         gone = asyncio.create_task(_disconnected(receive))
         try:
             await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the service stops
+            self._cut(scope)
+            raise
         finally:
             for task in (pump, gone):
                 task.cancel()
             await asyncio.wait({pump, gone})
-        if pump.cancelled() or self._is_cut:
-            await self._tell_gone()
+            if pump.cancelled() or self._is_cut:
+                await self._tell_gone()
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
 

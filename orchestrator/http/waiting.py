@@ -56,13 +56,14 @@ async def wait_for_answer(
     """Wait for what this request has submitted; without a key nobody else knows it.
 
     Raises:
-        ClientGone: nobody waits any more; a task that nobody knows is cancelled.
+        ClientGone: nobody waits any more; a task that nobody knows is cancelled, as it
+            is when the service stops.
     """
     try:
         return await wait_for_end(
             celeriac, task.id, tenant=task.tenant, seconds=seconds, request=request
         )
-    except ClientGone:
+    except (ClientGone, asyncio.CancelledError):
         if key is None:
             await celeriac.cancel(task.id, tenant=task.tenant)
         raise

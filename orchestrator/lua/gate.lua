@@ -9,7 +9,7 @@
 --
 -- State: v, f:<tenant> (fair shares), cool_ms, step_ms, failures, probe_ms, closed_ms
 -- (trouble since), trouble_ms (its last sign), w_part (present part and its length),
--- w_requests, w_tokens and w_oldest (sums of the window as of then).
+-- w_requests, w_tokens and w_oldest (sums of the window as of then), owed (gate_room.lua).
 --
 -- A part of a window is named by the instant (ms) at which it begins, so that workers
 -- whose settings disagree on the window still count each other's calls.
@@ -29,10 +29,10 @@ local function number(name)
 end
 
 -- Sums the window and forgets parts that have left it, that are of a future that a clock
--- set back has left behind, or no counts of ours. Returns requests, tokens and the oldest
--- part.
+-- set back has left behind, or no counts of ours. Returns requests, tokens, the oldest
+-- part and the tokens of each part.
 local function count_window(part_ms)
-  local requests, tokens, oldest = 0, 0, nil
+  local requests, tokens, oldest, parts = 0, 0, nil, {}
   local fields = redis.call('HGETALL', WINDOW)
   for i = 1, #fields, 2 do
     local kind, part = string.match(fields[i], '^([rt])(%d+)$')
@@ -44,9 +44,10 @@ local function count_window(part_ms)
       oldest = math.min(oldest or begins, begins)
     else
       tokens = tokens + counted
+      parts[#parts + 1] = {begins = begins, tokens = counted}
     end
   end
-  return requests, tokens, oldest
+  return requests, tokens, oldest, parts
 end
 
 -- Forgets waiters and places whose time is over, a hundred at a time; returns how many.

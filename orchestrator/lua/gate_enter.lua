@@ -1,4 +1,4 @@
--- Lets a call through a gate; stands after gate.lua.
+-- Lets a call through a gate; stands after gate_room.lua.
 
 -- Grants a permit to a task, or a place among those who wait.
 --
@@ -19,7 +19,7 @@ local function gate_enter(key, wish, tenant, TASK)
   end
 
   local facts = redis.call('HMGET', STATE, 'v', SHARE, 'cool_ms', 'failures', 'probe_ms',
-    'w_part', 'w_requests', 'w_tokens', 'w_oldest')
+    'w_part', 'w_requests', 'w_tokens', 'w_oldest', 'owed')
   local reached, share, cool, failures, probe = tonumber(facts[1] or nil),
     tonumber(facts[2] or nil), tonumber(facts[3] or nil), tonumber(facts[4] or nil),
     tonumber(facts[5] or nil)
@@ -31,7 +31,8 @@ local function gate_enter(key, wish, tenant, TASK)
 
   -- Who comes while nobody waits need not stand in line to be the first of it.
   local rank, in_line = 0, somebody and redis.call('EXISTS', WAITING) == 1
-  local order = text((9 - tonumber(wish[2])) * 1e12 + place)
+  local score = (9 - tonumber(wish[2])) * 1e12 + place
+  local order = text(score)
   if in_line then
     redis.call('ZADD', WAITING, order, TOKEN)
     rank = redis.call('ZRANK', WAITING, TOKEN)
@@ -51,21 +52,28 @@ local function gate_enter(key, wish, tenant, TASK)
     requests, tokens, oldest = tonumber(facts[7]), tonumber(facts[8]), tonumber(facts[9])
   end
 
+  -- A call that alone is larger than the limit fits when the window is empty.
+  local most = MOST_TOKENS < 0 and math.huge or MOST_TOKENS
+  local owed = read_owed(facts[10])
+  local fits, before, own = fits_behind(owed, TASK, score, WANTED, most - tokens,
+    tokens == 0 or tokens + WANTED <= most)
+
   local held = redis.call('ZCOUNT', PERMITS, '(' .. AT, '+inf')
   local free = MOST < 0 and math.huge or MOST - held
+  local waits_for
   local reason, ms = closed(cool, failures, probe)
   if reason == 'unavailable' and ms == 0 and rank == 0 then
     redis.call('HSET', STATE, 'probe_ms', text(NOW + PROBE_MS))
     reason = nil
   elseif not reason then
-    -- A call that alone is larger than the limit passes when the window is empty.
-    local room = MOST_TOKENS < 0 or tokens == 0 or tokens + WANTED <= MOST_TOKENS
     local left = MOST_REQUESTS < 0 and math.huge or MOST_REQUESTS - requests
     local leaves = (oldest or PART) + (PARTS + 1) * PART_MS - NOW
     if left <= 0 then
       reason, ms = 'requests', leaves
-    elseif not room then
-      reason, ms = 'tokens', leaves
+    elseif not fits then
+      local at, more = room_at(before + WANTED, most, PART_MS)
+      reason, ms = 'tokens', math.min(at > NOW and at - NOW or PART_MS, ROOM_MS)
+      waits_for = {to = TASK, order = score, tokens = WANTED, left = more}
     elseif rank >= math.min(free, left) then
       reason, ms = 'in_flight', 20 * (1 + math.max(0, rank - math.max(free, 0)))
     end
@@ -90,8 +98,13 @@ local function gate_enter(key, wish, tenant, TASK)
     end
     redis.call('ZADD', SEEN, text(NOW + PLACE_MS), TASK,
       text(NOW + ms + WAITER_MS), TOKEN)
+    local waiters = redis.call('HLEN', PLACES)
+    if keep_room(owed, own, waits_for, NOW + ms + ROOM_MS) then
+      -- it comes back in time, whoever else does
+      waiters = 0
+    end
     keep_keys()
-    return {'wait', reason, ms, redis.call('HLEN', PLACES), trouble_for() or 0}
+    return {'wait', reason, ms, waiters, trouble_for() or 0}
   end
   if in_line then
     redis.call('ZREM', WAITING, TOKEN)
@@ -105,6 +118,9 @@ local function gate_enter(key, wish, tenant, TASK)
   end
   redis.call('HSET', STATE, 'v', text(math.max(reached or 0, place)), SHARE, after,
     'w_requests', text(requests + 1), 'w_tokens', text(tokens + WANTED))
+  if facts[10] then
+    spend_room(owed, own, WANTED)
+  end
   redis.call('HINCRBY', WINDOW, 'r' .. text(PART), 1)
   redis.call('HINCRBY', WINDOW, 't' .. text(PART), WANTED)
   if is_new_part or requests == 0 then -- the window's key may be new

@@ -1,7 +1,7 @@
 -- Takes back what a call needed that is not to begin, be it granted or not; an admission
 -- that comes later, on a slower connection, grants nothing. A permit returns; what its
--- call was counted for stays counted, and the task keeps its place for a while. Stands
--- after admission.lua.
+-- call was counted for stays counted, and the task keeps its place, and what it is owed,
+-- for a while. Stands after admission.lua.
 --
 -- KEYS  those of its needs
 -- ARGV  1 and 2 its needs (admission.lua)   3 for how long it is remembered (ms)

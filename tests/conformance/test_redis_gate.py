@@ -79,3 +79,13 @@ async def test_what_is_no_count_in_a_window_keeps_nobody_out(
     state = await gate.state("g", limits)
     assert (state.requests, state.tokens) == (1, 0)
     assert await client.hlen(window) == 2
+
+
+@pytest.mark.parametrize("damage", ["junk", "a b 1 2 3;", "a b 0 x 0 0 1;", ";" * 99])
+async def test_what_is_nothing_that_is_owed_keeps_nobody_out(
+    client: Redis, damage: str
+):
+    gate, key = AskedGate(client), redis_keys.gate("g")
+    await client.hset(key, "owed", damage)
+    await entered(gate, "1", GateLimits(tokens=10), tokens=5)
+    assert not await client.hexists(key, "owed")

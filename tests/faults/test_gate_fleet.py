@@ -18,13 +18,16 @@ from workers.llm.double import Double
 RUNS, WORKERS, SLOTS = 200, 4, 8
 IN_FLIGHT, REQUESTS, TOKENS = 5, 100, 20_000
 FREE_RUNS = 10
+SMALL_BEFORE, SMALL_BEHIND, FEW_TOKENS = 100, 200, 2000
+LARGE_PROMPT = "go " * 1600
+"""More than half of the few tokens."""
 
 SETTINGS = f"""
 llm:
   limits:
     in_flight: {IN_FLIGHT}
-    requests_per_minute: {REQUESTS}
-    tokens_per_minute: {TOKENS}
+    requests_per_minute: %s
+    tokens_per_minute: %s
     window: %ss
 agents:
   limited: {{kind: llm, max_output_tokens: 100}}
@@ -38,6 +41,8 @@ class StrictEndpoint:
 
     window_seconds: float
     answer_seconds: float
+    requests: int = REQUESTS
+    tokens: int = TOKENS
     begun: deque[tuple[float, int]] = field(default_factory=deque)
     refused: list[float] = field(default_factory=list)
     started_at: list[float] = field(default_factory=list)
@@ -53,8 +58,8 @@ class StrictEndpoint:
             spent = sum(taken for _, taken in self.begun)
             if (
                 busy >= IN_FLIGHT
-                or len(self.begun) >= REQUESTS
-                or spent + tokens > TOKENS
+                or len(self.begun) >= self.requests
+                or spent + tokens > self.tokens
             ):
                 self.refused.append(now)
                 return {"status": 429}
@@ -85,7 +90,9 @@ def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(
         stand.llm_url = limited.url
         other_url = "CELERIAC_LLM__ENDPOINTS__OTHER__BASE_URL"
         stand.environment |= {other_url: other.url}
-        (stand.directory / "celeriac.yaml").write_text(SETTINGS % window_seconds)
+        (stand.directory / "celeriac.yaml").write_text(
+            SETTINGS % (REQUESTS, TOKENS, window_seconds)
+        )
         for _ in range(WORKERS):
             stand.start_worker(slots=SLOTS, wait=False)
         with Orchestrator(stand.settings()) as celeriac:
@@ -118,3 +125,41 @@ def test_a_fleet_uses_an_endpoint_fully_and_is_hardly_ever_refused(
     assert share <= 0.01
     assert free_done_after < RUNS
     assert used >= least_used
+
+
+@pytest.mark.timeout(180)
+def test_a_large_call_passes_while_small_ones_take_all_tokens(stand: Stand):
+    """A minute in six seconds."""
+    allowed = FEW_TOKENS * 5 // 4  # it counts a little more than we estimate
+    endpoint = StrictEndpoint(6.0, 0.1, requests=100_000, tokens=allowed)
+    loop = LoopThread("endpoints")
+    double = Double(endpoint)
+    loop.await_(double.__aenter__())
+    try:
+        stand.llm_url = double.url
+        other_url = "CELERIAC_LLM__ENDPOINTS__OTHER__BASE_URL"
+        stand.environment |= {other_url: double.url}
+        settings = SETTINGS % (endpoint.requests, FEW_TOKENS, endpoint.window_seconds)
+        (stand.directory / "celeriac.yaml").write_text(settings)
+        for _ in range(WORKERS):
+            stand.start_worker(slots=SLOTS, wait=False)
+        with Orchestrator(stand.settings()) as celeriac:
+            small = {"agent": "limited", "input": {"prompt": "go " * 30}}
+            handles = celeriac.submit_many([small] * SMALL_BEFORE)
+            large = celeriac.submit("limited", {"prompt": LARGE_PROMPT})
+            handles += celeriac.submit_many([small] * SMALL_BEHIND)
+            large.result(timeout=120)
+            passed_behind = len(endpoint.started_at) - SMALL_BEFORE - 1
+            for handle in handles:
+                handle.result(timeout=120)
+            tasks = [celeriac.get(handle.id) for handle in (large, *handles)]
+    finally:
+        loop.await_(double.__aexit__(None, None, None))
+        loop.close()
+
+    print(  # noqa: T201 - the figures of the run
+        f"{max(0, passed_behind)} of {SMALL_BEHIND} small calls that came behind the"
+        f" large one passed before it, refused {len(endpoint.refused)}"
+    )
+    assert all(task.failed_attempts == 0 for task in tasks)
+    assert passed_behind < SMALL_BEHIND * 3 / 4

@@ -20,6 +20,7 @@ from workers.broker_link import BrokerLink, lean_broker
 from workers.greenlet_bridge import await_
 
 ASYNC_POOL = "workers.pool:AsyncPool"
+PREFORK_POOL = "workers.prefork:PreforkPool"
 SETTINGS_VARIABLE = "CELERIAC_TEST_CELERY"
 NOTES = "notes"
 COUNTS = "signals"
@@ -121,6 +122,15 @@ def block() -> None:
     note("blocking")
     while not store().blpop([GO_ON], 1):
         pass
+
+
+@app.task
+def die_slowly() -> None:
+    """Close all files, as a process that ends does first, and end a little later."""
+    note("dying")
+    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+    Event().wait(0.3)
+    os._exit(1)
 
 
 @app.task

@@ -202,10 +202,11 @@ def test_a_full_redis_is_found_by_doctor_and_told_in_one_line(
     assert refused[2].count("\n") == 1
 
 
-def test_a_redis_that_takes_no_writes_of_our_user_is_told_with_its_own_remedy(
-    stand: Stand, celeriac: Run
+@pytest.mark.parametrize("lacks", ["@write", "@scripting"])
+def test_a_redis_that_lets_our_user_store_nothing_is_told_with_its_own_remedy(
+    stand: Stand, celeriac: Run, lacks: str
 ) -> None:
-    rights = "on >pw ~* &* +@all -@write"
+    rights = f"on >pw ~* &* +@all -{lacks}"
     with redis.Redis.from_url(stand.redis_url) as owner:
         owner.execute_command("ACL", "SETUSER", "reader", *rights.split())
         stand.redis_url = stand.redis_url.replace("unix://", "unix://reader:pw@")

@@ -137,6 +137,31 @@ async def test_an_order_that_is_refused_is_changed_for_good(stream: bool):
     assert [len(seen.body["messages"]) for seen in double.requests] == [2, 1, 1]
 
 
+MADE_UP = Message(role="assistant", tool_calls=({"id": "c1", "name": "a.look"},))
+NOT_FOUND = Message(role="tool", tool_call_id="c1", content="there is no tool 'a.look'")
+PATTERN = refusal(
+    400,
+    {
+        "error": {
+            "message": "Invalid 'messages[1].tool_calls[0].function.name': string does"
+            " not match pattern. Expected a string that matches '^[a-zA-Z0-9_-]+$'."
+        }
+    },
+)
+
+
+@streaming
+async def test_a_made_up_name_that_is_refused_does_not_end_the_talk(stream: bool):
+    messages = (*ASKED.messages, MADE_UP, NOT_FOUND)
+    asked = ASKED.model_copy(update={"messages": messages})
+    async with serving([PATTERN, "a", "b"]) as (double, provider):
+        for _ in range(2):
+            await ask(provider, stream, asked)
+    bodies = [seen.body["messages"][-2]["tool_calls"][0] for seen in double.requests]
+    names = [call["function"]["name"] for call in bodies]
+    assert names == ["a.look", "a_look", "a_look"]
+
+
 SHOWN = Message(
     role="user", content="What is it?", images=({"url": "https://example.com/a.png"},)
 )

@@ -147,6 +147,7 @@ class _ToolLoop:
         self._calls_left = usual if asked is None else min(usual, asked)
         self._invalid_turns = 0
         self._spent: BudgetExceeded | None = None
+        self._closing: StopReason | None = None
         self._tools = (*tools, *self._options.specs) if self._calls_left else ()
         self._first_choice = self._options.first_choice()
 
@@ -223,6 +224,8 @@ class _ToolLoop:
             request = request.model_copy(update=schema)
         if tools and self._first_choice:
             request = request.model_copy(update=self._first_choice)
+        if self._closing is not None:
+            request = request.model_copy(update={"closing": self._closing})
         if self._spent is not None:
             most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
             request = request.model_copy(update={"max_output_tokens": most})
@@ -302,7 +305,8 @@ class _ToolLoop:
         )
 
     async def _last_completion(self) -> Completion:
-        order = CLOSING[self._limit_reached()] + ANSWER_NOW
+        self._closing = self._limit_reached()
+        order = CLOSING[self._closing] + ANSWER_NOW
         closing = Message(role=Role.USER, content=order)
         return await self._say([*self._turn, closing])
 
@@ -375,6 +379,9 @@ class _ToolLoop:
 
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
         calls = completion.message.tool_calls
+        if self._options.tool_choice == "none":
+            text = "no tool may be called here; answer without"
+            return {each.id: refusal(each.id, "tool_choice", text) for each in calls}
         refused = {
             id_: refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
             for id_, why in completion.invalid_arguments.items()

@@ -9,10 +9,9 @@ from functools import cached_property
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from pydantic import JsonValue
-from referencing.jsonschema import EMPTY_REGISTRY
 
 from conversations.json_value import JsonObject, check_json
-from orchestrator.output_schema import schema_problem
+from orchestrator.output_schema import registry_of, schema_problem
 from workers.errors import AgentFailed
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
@@ -42,7 +41,7 @@ class OutputFormat:
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
-        return Draft202012Validator(self.schema, registry=EMPTY_REGISTRY)
+        return Draft202012Validator(self.schema, registry=registry_of(self.schema))
 
     def read(self, text: str) -> tuple[JsonValue, str]:
         """Return the value that a text holds and what is wrong with it, or ''."""

@@ -92,6 +92,11 @@ class Failure:
         return self.status >= 400 and bool(vendor_words.PICTURES.search(self.message))
 
     @property
+    def rejects_calls(self) -> bool:
+        """Whether it refuses a name or an id of a call in the history."""
+        return self.status >= 400 and bool(vendor_words.CALLS.search(self.message))
+
+    @property
     def rejects_reasoning(self) -> bool:
         """Whether the endpoint does not want reasoning given back."""
         return (

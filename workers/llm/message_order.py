@@ -72,17 +72,18 @@ def _joined(*texts: str) -> str:
 
 def _with_short_ids(message: Message) -> Message:
     if message.tool_call_id is not None:
-        short = _short(message.tool_call_id)
+        short = short_id(message.tool_call_id)
         return message.model_copy(update={"tool_call_id": short})
     if not message.tool_calls:
         return message
     calls = [
-        call.model_copy(update={"id": _short(call.id)}) for call in message.tool_calls
+        call.model_copy(update={"id": short_id(call.id)}) for call in message.tool_calls
     ]
     return message.model_copy(update={"tool_calls": tuple(calls)})
 
 
-def _short(call_id: str) -> str:
+def short_id(call_id: str) -> str:
+    """Return nine letters and digits that stand for a call's id."""
     if len(call_id) == ID_CHARACTERS and call_id.isascii() and call_id.isalnum():
         return call_id
     return b32encode(sha256(call_id.encode()).digest())[:ID_CHARACTERS].decode()

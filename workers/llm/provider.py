@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from conversations.json_value import JsonObject, dumps
 from conversations.message import Message
 from conversations.token_estimate import tokens_in
-from orchestrator.task import Usage
+from orchestrator.task import StopReason, Usage
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 _TOKENS_OF_A_TOOL = 16
@@ -82,6 +82,8 @@ class CompletionRequest(BaseModel):
     """Token limit of the answer; None is not sent."""
     output_schema: JsonObject | None = None
     """JSON Schema of the answer; a server that knows none answers freely."""
+    closing: StopReason | None = None
+    """Of a run's last question: the limit that ends it. It is not sent."""
     timeout_seconds: float | None = None
     """Total time for the answer; None takes the provider's limit."""
 
@@ -105,6 +107,8 @@ class Completion(BaseModel):
     """What it cost by the endpoint's prices, in millionths."""
     gate_wait_seconds: float = 0.0
     """How long it waited at the gate before the model."""
+    closing: StopReason | None = None
+    """Of a run's last answer: the limit that ended it."""
     context_truncated: bool = False
     """The endpoint seems to have read only a part of the prompt."""
     invalid_arguments: Mapping[str, str] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from conversations.json_value import JsonObject
 from conversations.message import Message, Role, ToolCall
 from workers.llm.error_mapping import Failure
 from workers.llm.message_order import in_strict_order
+from workers.llm.plain_calls import with_plain_calls
 from workers.llm.provider import CompletionRequest, ToolSpec
 
 _WEAKER_FORMAT = {"json_schema": "json_object", "json_object": "off"}
@@ -43,6 +44,8 @@ class Dialect:
     the same, with the rules in the first question."""
     older_pictures: bool = True
     """False: pictures stay with the newest question alone, where they are refused."""
+    plain_calls: bool = False
+    """Names and ids of calls are of letters, digits, `_` and `-`, and not long."""
     left_out: frozenset[str] = frozenset()
     """Optional fields that it does not know or take."""
     fixed: frozenset[str] = frozenset()
@@ -60,6 +63,8 @@ class Dialect:
             return {"message_order": _STRICTER_ORDER[self.message_order]}
         if self.older_pictures and failure.rejects_pictures:
             return {"older_pictures": False}
+        if not self.plain_calls and failure.rejects_calls:
+            return {"plain_calls": True}
         return {}
 
     def _of_fields(self, failure: Failure) -> dict[str, Any]:
@@ -122,6 +127,9 @@ def _shaped(request: CompletionRequest, dialect: Dialect) -> Sequence[Message]:
     messages = request.messages
     if not dialect.older_pictures:
         messages = _without_older_pictures(messages)
+    if dialect.plain_calls:
+        offered = {tool.name for tool in request.tools}
+        messages = with_plain_calls(messages, offered=offered)
     if dialect.message_order != "any":
         has_role = dialect.message_order == "strict"
         messages = in_strict_order(messages, system_role=has_role)

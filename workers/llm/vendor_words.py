@@ -70,3 +70,10 @@ PICTURES = re.compile(
     r"|no endpoints found that support image",
     re.IGNORECASE,
 )
+CALLS = re.compile(
+    r"(tool_calls\[\d+\]\.(id|function\.name)|tool_call_id"
+    r"|tool_?(use|result)(_id|\.(id|name|tool_?use_?id)))\b"
+    r".{0,100}(pattern|too long|at most)",
+    re.IGNORECASE,
+)
+"""Of names and ids of calls (OpenAI, Anthropic, Bedrock)."""

@@ -14,6 +14,7 @@ from celery.worker.components import Pool
 
 from orchestrator.errors import QueueUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
+from orchestrator.settings import Settings
 from tests.conformance.task_steps import submit
 from workers import bootstrap
 from workers.bootstrap import AgentStep, WorkerProcessHolder
@@ -80,7 +81,7 @@ def test_a_pool_that_scales_itself_announces_what_it_may_grow_to() -> None:
     assert holder.slots() == 30
     holder.drain()
     assert holder.slots() == 0
-    holder.serve(_worker("pool", slots=3))  # a second `worker_main` of a program
+    holder.serve(_worker("pool", slots=3), Settings())  # a second `worker_main`
     assert holder.slots() == 3
 
 

@@ -366,3 +366,20 @@ async def stream_to(reader: str, at_home: Served, headers: dict[str, str]) -> No
         "headers": [(name.lower(), value) for name, value in request.headers.raw],
     }
     await at_home.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/tasks", "GET, POST"),
+        ("/v1/conversations/x", "DELETE, GET, POST"),
+        ("/schedules/x", "DELETE, PUT"),
+        ("/readyz", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_taken_is_told_all_that_are(
+    at_home: Served, path: str, methods: str
+) -> None:
+    answer = await at_home.client.options(path)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == methods

@@ -15,6 +15,7 @@ from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.reply import Reply, ScriptedCall
 from workers.run import Interrupt
 from workers.tools.registry import ToolRegistry
+from workers.tools.tool import tool
 
 QUESTION = {"prompt": "How much is it?"}
 
@@ -343,4 +344,21 @@ async def test_resumed_run_repeats_neither_completions_nor_tools() -> None:
     second = Bench(["One."], tools=[count])
     result = await second.execute(LLMAgent(), QUESTION, steps=first.log.steps)
     assert (result.content, len(ran), len(second.llm.requests)) == ("One.", 1, 1)
+    assert_valid_turn(result.messages)
+
+
+async def test_a_call_although_none_may_be_made_is_not_made() -> None:
+    made: list[str] = []
+
+    async def look() -> str:
+        """Look."""
+        made.append("look")
+        return "found"
+
+    calls = [ToolCall(id="a", name="look"), ToolCall(id="b", name="theirs")]
+    bench = Bench([calls, "Without."], tools=[tool(look)])
+    parameters = {"tool_choice": "none", "tools": [{"name": "theirs"}]}
+    result = await bench.execute(LLMAgent(), {"prompt": "go"}, parameters=parameters)
+    assert (result.content, result.stop_reason) == ("Without.", StopReason.END_TURN)
+    assert not made
     assert_valid_turn(result.messages)

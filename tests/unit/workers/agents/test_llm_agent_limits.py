@@ -12,8 +12,9 @@ from orchestrator.task import StopReason
 from tests.unit.workers.agents.bench import Bench, assert_valid_turn
 from workers.agents.llm_agent import CONCURRENT_TOOL_CALLS, LLMAgent
 from workers.errors import AgentFailed, BudgetExceeded
-from workers.llm.provider import Completion
+from workers.llm.provider import Completion, CompletionRequest
 from workers.llm.reply import Reply, ScriptedCall
+from workers.llm.scripted import ScriptedLLMProvider
 from workers.run import Interrupt
 
 QUESTION = {"prompt": "go"}
@@ -103,3 +104,45 @@ async def test_the_output_of_a_call_that_is_not_open_is_refused() -> None:
         await bench.execute(LLMAgent(), data)
     assert refused.value.code == "invalid_input"
     assert bench.llm.requests == []
+
+
+class Stopping(ScriptedLLMProvider):
+    """Has its run told of a limit while it works on the first completion."""
+
+    def __init__(self, bench: Bench, limit: str) -> None:
+        super().__init__(replies=bench.llm.unused)
+        self._bench, self._limit = bench, limit
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        if not self.requests:
+            self.requests.append(request)
+            if self._limit == "budget":
+                raise BudgetExceeded("spent")
+            self._bench.run.interrupt(Interrupt.SOFT_LIMIT)
+            await asyncio.Event().wait()
+        return await super().complete(request)
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [("soft", StopReason.SOFT_TIME_LIMIT), ("budget", StopReason.BUDGET)],
+)
+async def test_a_last_answer_is_that_in_a_later_attempt_too(
+    limit: str, reason: StopReason
+) -> None:
+    """Whose journal holds it, so that the limit itself is not met again."""
+    made: list[str] = []
+
+    def note() -> None:
+        """Note it."""
+        made.append("note")
+
+    answer = Reply(text="So far.", tool_calls=(ScriptedCall(name="note"),))
+    first = Bench([answer], tools=[note])
+    first.llm = Stopping(first, limit)
+    result = await first.execute(LLMAgent(), QUESTION)
+    later = Bench([], tools=[note])
+    again = await later.execute(LLMAgent(), QUESTION, steps=first.log.steps)
+    assert (result.content, result.stop_reason) == ("So far.", reason)
+    assert again == result
+    assert not made

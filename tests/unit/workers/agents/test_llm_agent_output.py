@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from conversations.message import Message, ToolCall
@@ -25,6 +27,17 @@ async def test_an_answer_that_fits_the_schema_becomes_data():
     request = bench.llm.requests[0]
     assert request.output_schema == SCHEMA
     assert '"required": ["city"]' in request.messages[0].content
+
+
+async def test_a_schema_of_many_anchors_keeps_the_loop_for_a_moment_alone():
+    """Each look for one went through the whole schema: half a minute for these."""
+    anchors = {f"d{n}": {"$anchor": f"a{n}"} for n in range(1200)}
+    schema = {"$defs": anchors, "allOf": [{"$ref": f"#a{n}"} for n in range(1200)]}
+    bench = Bench(['"Oslo"'], output_schema=schema)
+    begun = time.process_time()
+    result = await bench.execute(LLMAgent(), {"prompt": "where?"})
+    assert result.output == "Oslo"
+    assert time.process_time() - begun < 8
 
 
 async def test_an_answer_that_does_not_fit_is_asked_for_again_with_the_error():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from conversations.image import Image
-from conversations.message import Message, ToolCall
+from conversations.message import Message, Role, ToolCall
 from workers.llm.error_mapping import Failure
 from workers.llm.provider import CompletionRequest, ToolSpec
 from workers.llm.request_body import Dialect, chat_body
@@ -96,6 +98,51 @@ def test_refused_reasoning_is_left_out_once():
     switched = Dialect().adapted_to(refusal)
     assert switched == Dialect(replay_reasoning=False)
     assert switched.adapted_to(refusal) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Invalid 'messages[9].tool_calls[0].function.name': string does not match"
+        " pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'.",
+        "Invalid 'messages[2].tool_calls[0].id': string too long. Expected a string"
+        " with maximum length 40, but got a string with length 46 instead.",
+        "Invalid 'messages[3].tool_call_id': string too long.",
+        "messages.1.content.1.tool_use.id: String should match pattern '^[a-z]+$'",
+        "messages.1.content.1.tool_use.name: String should have at most 64 characters",
+        "messages.2.content.0.tool_result.tool_use_id: String should match pattern",
+        "Value at 'messages.2.member.content.1.member.toolUse.name' failed to satisfy"
+        " constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_-]+",
+    ],
+)
+def test_names_and_ids_of_calls_that_are_refused_become_plain_ones(words: str):
+    refusal = Failure(status=400, message=words)
+    switched = Dialect().adapted_to(refusal)
+    assert switched == Dialect(plain_calls=True)
+    assert switched.adapted_to(refusal) is None
+    calls = [
+        ("functions.Look:0", "functions.look at"),
+        ("x" * 41, "n" * 65),
+        ("call_1", "is.offered"),
+    ]
+    made = tuple(ToolCall(id=each, name=name) for each, name in calls)
+    results = [
+        Message(role=Role.TOOL, tool_call_id=each, content="it") for each, _ in calls
+    ]
+    request = CompletionRequest(
+        messages=(ASKED, Message(role=Role.ASSISTANT, tool_calls=made), *results),
+        tools=(ToolSpec(name="is.offered"),),
+    )
+    _, said, *given = chat_body(request, model="m", dialect=switched, stream=False)[
+        "messages"
+    ]
+    names = [call["function"]["name"] for call in said["tool_calls"]]
+    assert names == ["functions_look_at", "n" * 64, "is.offered"]
+    ids = [call["id"] for call in said["tool_calls"]]
+    assert ids == [message["tool_call_id"] for message in given]
+    assert len({*ids}) == 3
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,40}", each) for each in ids)
+    assert ids[2] == "call_1"
 
 
 def test_another_refusal_changes_nothing():
