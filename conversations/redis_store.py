@@ -6,8 +6,9 @@ refuses, except the delete, which begins by freeing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from secrets import token_hex
 from typing import Any
 
@@ -44,7 +45,7 @@ from conversations.record import write_limits
 from conversations.redis_errors import store_errors
 from conversations.script_values import (
     creation_arguments,
-    history_arguments,
+    history_pieces,
     message_arguments,
     read_head,
     read_messages,
@@ -57,8 +58,6 @@ TOMBSTONE_SECONDS = 86_400
 """A day: longer than any writer that still believes in the conversation lives."""
 FILTER_BATCH = 200
 """Heads fetched at a time while looking for metadata."""
-PIECE = 500
-"""Messages of a history that one script writes: some milliseconds of Redis' time."""
 UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
 Execute = Callable[[Sequence[Sequence[str | int]]], Awaitable[list[Any]]]
@@ -121,11 +120,12 @@ class RedisConversationStore:
         keys: list[str] = [*append_keys(tenant, conversation_id)]
         arguments = creation_arguments(conversation, history, messages)
         with store_errors():
-            if len(history) > PIECE:
-                keys += await self._load(conversation, history)
+            pieces = history_pieces(history)
+            first, second = next(pieces, None), next(pieces, None)
+            if first and second:
+                keys += await self._load(conversation, chain((first, second), pieces))
             else:
-                arguments += history_arguments(history)
-                arguments += () if history else message_arguments(messages)
+                arguments += first or message_arguments(messages)
             if history or messages:
                 outcome, *answer = await self._create(keys=keys, args=arguments)
             else:
@@ -133,17 +133,13 @@ class RedisConversationStore:
         return _created(tenant, conversation_id, text_of(outcome), answer)
 
     async def _load(
-        self, conversation: Conversation, history: Sequence[StoredMessage]
+        self, conversation: Conversation, pieces: Iterable[list[str | int]]
     ) -> ConversationKeys:
-        """Bring a long history to the server in pieces; return where it stands."""
+        """Bring a long history to the server; return where it stands."""
         key = append_keys(conversation.tenant, conversation.id)
         aside = ConversationKeys(*(f"{each}:_{token_hex(8)}" for each in key))
-        turn: str | None = None
-        for start in range(0, len(history), PIECE):
-            piece = history[start : start + PIECE]
-            arguments = history_arguments(piece, turn_before=turn)
-            turn = piece[-1].turn
-            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *arguments])
+        for piece in pieces:
+            await self._load_piece(keys=aside, args=[UNFINISHED_MS, *piece])
         return aside
 
     async def fork(

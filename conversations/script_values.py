@@ -5,7 +5,7 @@ Knows no Redis client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any
@@ -29,6 +29,10 @@ from conversations.record import (
 from conversations.store import WindowRead
 from conversations.trusted import trusted
 
+PIECE = 500
+"""Messages of a history that one script writes: some milliseconds of Redis' time."""
+PIECE_BYTES = 1024 * 1024
+"""Of such messages; a larger one is a piece of its own."""
 _METADATA = TypeAdapter(dict[str, JsonValue])
 
 
@@ -63,24 +67,24 @@ def message_arguments(messages: Sequence[Message]) -> list[str | int]:
     return arguments
 
 
-def history_arguments(
-    history: Sequence[StoredMessage], *, turn_before: str | None = None
-) -> list[str | int]:
-    """What `create.lua` and `load.lua` are given of a history, or of a part of it.
-
-    Args:
-        history: The messages.
-        turn_before: The turn of the message that stands before them.
-    """
-    arguments: list[str | int] = []
-    turn = turn_before
+def history_pieces(history: Sequence[StoredMessage]) -> Iterator[list[str | int]]:
+    """Yield what `create.lua` and `load.lua` are given of a history, in pieces."""
+    piece: list[str | int] = []
+    size, turn = 0, None
     for stored in history:
         message, continues = stored.message, stored.turn == turn
         turn = stored.turn
         starts = starts_unit(message, turn=turn, continues_turn=continues)
         at_ms = str(to_ms(stored.created_at))
-        arguments += _entry(stored.seq, turn or "", at_ms, starts, message)
-    return arguments
+        entry = _entry(stored.seq, turn or "", at_ms, starts, message)
+        length = len(str(entry[-1]))
+        if len(piece) >= PIECE * len(entry) or (piece and size + length > PIECE_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece += entry
+        size += length
+    if piece:
+        yield piece
 
 
 def _entry(

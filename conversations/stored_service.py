@@ -296,7 +296,7 @@ class StoredConversationService:
                 await asyncio.sleep(0)
         transcript.check_whole()
         conversation = admit_conversation(
-            conversation_id or head.id,
+            head.id if conversation_id is None else conversation_id,
             config=head.config,
             metadata=self._metadata(head.metadata),
             tenant=self._owner(tenant),
@@ -320,6 +320,8 @@ class StoredConversationService:
         self, conversation_id: str, *, at: int | None = None, tenant: str | None = None
     ) -> bool:
         tenant = self._owner(tenant, conversation_id)
+        if at is not None:
+            check_seq(at, field="at")
         return await self._store.delete(tenant, conversation_id, at=at)
 
     def _owner(self, tenant: str | None, conversation_id: str = "any") -> str:

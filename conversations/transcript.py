@@ -26,6 +26,10 @@ Line = TypeVar("Line", bound=BaseModel)
 _DELETED = re.compile(r'\s*\{\s*"deleted"')
 PAGE = 500
 """Messages read at a time; a few milliseconds of the store's time."""
+FIRST_PAGE = 50
+"""Before it is known how long they are."""
+PAGE_CHARACTERS = 1024 * 1024
+"""Of long messages a page holds about so much."""
 
 
 class TranscriptHead(BaseModel):
@@ -76,15 +80,20 @@ async def transcript_lines(
     conversation = await store.get(tenant, conversation_id)
     yield head_line(conversation)
     last, end, left = 0, conversation.last_seq, conversation.message_count
+    limit = FIRST_PAGE
     while left > 0:
         page = await store.read(
-            tenant, conversation_id, limit=PAGE, after=last, before=end + 1
+            tenant, conversation_id, limit=limit, after=last, before=end + 1
         )
+        size = 1
         for stored in page:
             if last and stored.seq > last + 1:
                 yield deleted_line(last + 1, stored.seq - 1)
-            yield message_line(stored)
+            line = message_line(stored)
+            size += len(line)
+            yield line
             last = stored.seq
+        limit = max(1, min(PAGE, PAGE_CHARACTERS * len(page) // size))
         left -= len(page)
         if not page:
             raise ConversationConflict(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from secrets import token_hex
 from typing import IO, Any
 
 import click
@@ -103,16 +107,48 @@ def show_command(
 
 @command.command("export")
 @_id_argument
-@click.option("-o", "--output", type=click.File("w", "utf-8", atomic=True), default="-")
+@click.option("-o", "--output", metavar="FILE", default="-")
 @tenant_option
-def export_command(conversation_id: str, output: IO[str], tenant: str | None) -> None:
+def export_command(conversation_id: str, output: str, tenant: str | None) -> None:
     """Write a conversation as JSON Lines: the head, then each message."""
 
     async def export(service: ConversationService, whose: str) -> None:
-        async for line in service.export_lines(conversation_id, tenant=whose):
-            output.write(line)
+        with written_whole(output) as file:
+            async for line in service.export_lines(conversation_id, tenant=whose):
+                file.write(line)
 
     _with_service(tenant, export)
+
+
+@contextmanager
+def written_whole(path: str) -> Iterator[IO[str]]:
+    """Open a file that takes the place of the one before when all is written.
+
+    Raises:
+        BadParameter: it cannot be opened.
+    """
+    target = Path(path).resolve()
+    is_kept = path == "-" or (target.exists() and not target.is_file())
+    aside = target.with_name(f".{target.name}-{token_hex(4)}")
+    try:
+        if is_kept:  # a device, say
+            file = click.open_file(path, "w", "utf-8")
+        else:
+            file = aside.open("x", encoding="utf-8")
+    except OSError as exc:
+        raise click.BadParameter(f"{path}: {exc.strerror}", param_hint="-o") from None
+    if is_kept:
+        with file:
+            yield file
+        return
+    try:
+        with file:
+            yield file
+        if target.exists():
+            shutil.copymode(target, aside)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @command.command("import")

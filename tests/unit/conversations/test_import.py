@@ -11,6 +11,7 @@ import pytest
 from conversations import (
     ConversationNotFound,
     InvalidHistory,
+    InvalidRequest,
     StoredConversationService,
 )
 from conversations.memory_store import InMemoryConversationStore
@@ -106,3 +107,9 @@ async def test_what_stands_behind_calls_whose_followers_were_deleted_is_taken() 
     await service.add_message("talk", result("1"))  # they stand at the end again
     await service.import_(await service.export("talk"), conversation_id="other")
     assert await service.get_messages("other") == await service.get_messages("talk")
+
+
+async def test_an_empty_id_is_none_to_import_under() -> None:
+    service = StoredConversationService(InMemoryConversationStore())
+    with pytest.raises(InvalidRequest, match=r"conversation\.id: must be 1 to 64"):
+        await service.import_lines(await exported(), conversation_id="")

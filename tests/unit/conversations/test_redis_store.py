@@ -22,7 +22,8 @@ from conversations.append_script import (
     append_arguments,
     append_keys,
 )
-from conversations.redis_store import PIECE, RedisConversationStore
+from conversations.redis_store import RedisConversationStore
+from conversations.script_values import PIECE, PIECE_BYTES, history_pieces
 from orchestrator.redis_pipeline import SharedPipeline
 from tests.fake_redis import fake_redis
 from tests.unit.conversations.histories import calls, result, user
@@ -211,3 +212,20 @@ async def test_a_history_of_which_a_piece_was_lost_is_not_created(
         await Forgetful(client).create(talk, history=history)
     assert await client.keys() == []
     await RedisConversationStore(client).create(talk, history=history)
+
+
+def test_a_history_is_brought_in_pieces_of_few_or_of_short_messages() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    texts = ["x" * (PIECE_BYTES // 4)] * 6 + ["x" * 2 * PIECE_BYTES] + ["x"] * PIECE * 2
+    history = [
+        StoredMessage(seq=seq, turn="t", created_at=at, message=user(text))
+        for seq, text in enumerate(texts, start=1)
+    ]
+    pieces = list(history_pieces(history))
+    assert [len(piece) // 8 for piece in pieces] == [3, 3, 1, PIECE, PIECE]
+    assert [seq for piece in pieces for seq in piece[::8]] == [
+        *range(1, len(texts) + 1)
+    ]
+    assert [start for piece in pieces for start in piece[4::8]] == [1] + [0] * (
+        len(texts) - 1
+    )

@@ -135,6 +135,8 @@ async def test_a_tool_message_without_its_call_is_refused(
         lambda service: service.delete_message("talk", 2**60),
         lambda service: service.get_turn("talk", "a:b"),
         lambda service: service.fork("talk", at=-1),
+        lambda service: service.delete("talk", at="1"),
+        lambda service: service.delete("talk", at=-1),
         lambda service: service.fork("talk", at=1.5),
         lambda service: service.branch("talk", at="1"),
         lambda service: service.create(hidden="maybe"),

@@ -1,5 +1,7 @@
 """How conversations are forked, exported and imported."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 
@@ -148,3 +150,20 @@ async def test_an_export_that_lost_messages_on_its_way_is_refused(
     await service.add_messages("talk", [user("late")] * 700)
     with pytest.raises(ConversationConflict, match="export it again"):
         [line async for line in lines]
+
+
+@pytest.mark.parametrize(("size", "limits"), [(10, [50, 500]), (100_000, [50, 10])])
+async def test_an_export_reads_fewer_messages_at_a_time_where_they_are_long(
+    size: int, limits: list[int]
+) -> None:
+    class Watched(InMemoryConversationStore):
+        async def read(self, *args: Any, **page: Any) -> tuple[StoredMessage, ...]:
+            asked.append(page["limit"])
+            return await super().read(*args, **page)
+
+    asked: list[int] = []
+    service = StoredConversationService(Watched())
+    messages = [user("x" * size)] * 60
+    await service.create(conversation_id="talk", messages=messages)
+    await service.import_(await service.export("talk"), conversation_id="copy")
+    assert asked == limits
