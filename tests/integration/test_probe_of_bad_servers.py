@@ -161,4 +161,4 @@ async def test_the_doctor_says_what_is_wrong_with_settings_that_ask_nobody() -> 
     files = {"CELERIAC_LLM__CA_FILE": "/none.pem"}
     report = await ask_endpoint({"OPENAI_BASE_URL": "https://127.0.0.1:9/v1", **files})
     assert str(report) == "not asked"
-    assert report.remedy.startswith("ca_file or client_certificate of https://127.0.0")
+    assert report.remedy.startswith("ca_file of https://127.0.0")
