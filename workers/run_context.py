@@ -305,6 +305,8 @@ class JournaledRunContext:
             self._approvals.shown.note_result(tool)
             self._marks.after_call(self._next_key)
             return await self._result_before(done.outcome)
+        if self._was_cut_before:
+            raise SoftTimeLimitReached("an earlier attempt ended without this call")
         asked = AskedCall(call, tool, place)
         run_tool = partial(source.call, call, allowed=allowed)
         try:
@@ -315,6 +317,14 @@ class JournaledRunContext:
             raise
         self._approvals.shown.note_result(tool)
         return result
+
+    @property
+    def _was_cut_before(self) -> bool:
+        """Whether an earlier attempt gave its last answer without what comes here."""
+        step = self._steps.get(self._next_key)
+        facts = step.outcome if step is not None else None
+        closing = facts.get("closing") if isinstance(facts, dict) else None
+        return closing == StopReason.SOFT_TIME_LIMIT
 
     async def _result_before(self, outcome: JsonValue) -> ToolResult:
         try:
