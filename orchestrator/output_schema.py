@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from conversations.json_value import JsonObject
 from orchestrator.schema_pattern import MOST_PATTERNS, matcher
 
+_REFERENCES = ("$ref", "$dynamicRef")
 _LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
 """What applies a schema to the very value that the schema around it is applied to."""
@@ -29,9 +30,11 @@ def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:
     """
     try:
         Draft202012Validator.check_schema(schema)
-        root = DRAFT202012.create_resource(schema)
-        _check_references(root)
-        problem = _problem_of_patterns(root)
+        used = [*_used(schema)]
+        ending: set[int] = set()
+        for part, resolver in used:
+            _check_ends(part, resolver, set(), ending)
+        problem = _problem_of_patterns([part for part, _ in used])
     except SchemaError as exc:
         problem = f"{exc.message[:300]} (at {exc.json_path})"
     except _Endless as exc:
@@ -55,9 +58,8 @@ def registry_of(schema: JsonObject) -> Registry[Any]:
     return registry.crawl()
 
 
-def _problem_of_patterns(root: Resource[Any]) -> str:
+def _problem_of_patterns(schemas: Sequence[dict[str, Any]]) -> str:
     """Say what keeps answers from being matched in linear time, or ''."""
-    schemas = [each for each in _all_within(root) if isinstance(each, dict)]
     patterns = {each["pattern"] for each in schemas if "pattern" in each}
     of_names = {name for each in schemas for name in each.get("patternProperties", {})}
     if of_names and any("unevaluatedProperties" in each for each in schemas):
@@ -75,28 +77,38 @@ def _problem_of_patterns(root: Resource[Any]) -> str:
     return ""
 
 
-def _all_within(root: Resource[Any]) -> Iterator[Any]:
-    found = [root]
-    while found:
-        resource = found.pop()
-        yield resource.contents
-        found += resource.subresources()
+def _used(schema: JsonObject) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield what an answer may be checked against, each with what it is resolved by.
 
-
-def _check_references(root: Resource[Any]) -> None:
-    """Look up what the schema refers to.
+    That is every part, whatever `$schema` it names, and what is referred to: such may
+    stand where no part does, so nobody has looked at it yet.
 
     Raises:
+        SchemaError: what is referred to is no schema.
         Unresolvable: some of it is nowhere.
-        _Endless: it leads back without having gone into the value.
     """
-    found = [(root, registry_of(root.contents).resolver(root.id() or ""))]
-    ending: set[int] = set()
-    while found:
+    root = DRAFT202012.create_resource(schema)
+    found = [(root, registry_of(schema).resolver(root.id() or ""))]
+    referred: list[Any] = []
+    seen: set[int] = set()
+    while found or referred:
+        if not found:  # all parts have been seen
+            to = referred.pop()
+            if id(to.contents) not in seen:
+                Draft202012Validator.check_schema(to.contents)
+            found.append((DRAFT202012.create_resource(to.contents), to.resolver))
         resource, resolver = found.pop()
-        _check_ends(resource.contents, resolver, set(), ending)
-        found += [
-            (each, resolver.in_subresource(each)) for each in resource.subresources()
+        part = resource.contents
+        if not isinstance(part, dict) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part, resolver
+        inner = [
+            DRAFT202012.create_resource(r.contents) for r in resource.subresources()
+        ]
+        found += [(each, resolver.in_subresource(each)) for each in inner]
+        referred += [
+            resolver.lookup(part[name]) for name in _REFERENCES if name in part
         ]
 
 
@@ -108,7 +120,7 @@ def _check_ends(
     if id(schema) in around:
         raise _Endless(schema.get("$ref") or schema.get("$dynamicRef") or "its parts")
     around.add(id(schema))
-    for name in ("$ref", "$dynamicRef"):
+    for name in _REFERENCES:
         if name in schema:
             resolved = resolver.lookup(schema[name])
             _check_ends(resolved.contents, resolved.resolver, around, ending)

@@ -98,11 +98,11 @@ def check_broker(broker_url: str) -> None:
     Raises:
         InvalidSettings: kombu does not know it, or lacks a library for it.
     """
-    scheme = broker_url.partition("://")[0]
+    scheme = broker_url.partition("://")[0].lower()
     if scheme in _TRANSPORTS:
         return
-    try:
-        get_transport_cls(scheme)
+    try:  # kombu's one transport that is named before a plus
+        get_transport_cls("sqla" if scheme.startswith("sqla+") else scheme)
     except Exception as exc:  # kombu's modules fail in their own ways
         raise InvalidSettings(
             [

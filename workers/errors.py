@@ -8,6 +8,7 @@ WorkerError
 ├── AgentFailed             the agent ended without an answer
 │   └── BudgetExceeded      another completion would pass a budget
 ├── GateClosed              the endpoint's gate is closed: come back later
+│   └── UnreadableStep      another release recorded it: let that one go on
 ├── LLMError                (endpoint, status, first 2 kB of what came)
 │   ├── LLMUnavailable      refused, reset, timed out, 5xx
 │   ├── RateLimited         429 with or without a wait
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from orchestrator.store_limits import RESEND_SECONDS
 from orchestrator.task import Usage
 
 
@@ -84,6 +86,17 @@ class GateClosed(WorkerError):
     def __init__(self, message: str, *, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(message)
+
+
+class UnreadableStep(GateClosed):
+    """The journal holds a step that this release cannot read; the run is given back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another release, or something else, recorded a step that the worker which"
+            " was asked cannot read; workers of that release go on with it",
+            seconds=RESEND_SECONDS,
+        )
 
 
 class LLMError(WorkerError):

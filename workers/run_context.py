@@ -42,6 +42,7 @@ from workers.errors import (
     EmptyCompletion,
     GateClosed,
     SoftTimeLimitReached,
+    UnreadableStep,
 )
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
@@ -64,6 +65,7 @@ from workers.run_steps import (
     Steps,
     completion_step,
     custom_step,
+    read_outcome,
     stats_of,
     summary_step,
     tool_step,
@@ -159,7 +161,8 @@ class JournaledRunContext:
                 break
             self._steps[key] = step
             taken.append(step.outcome)
-        messages = [m for outcome in taken for m in _MESSAGES.validate_python(outcome)]
+        read = partial(read_outcome, _MESSAGES.validate_python)
+        messages = [message for outcome in taken for message in read(outcome)]
         self.taken += messages
         return tuple(messages)
 
@@ -172,7 +175,7 @@ class JournaledRunContext:
         self._history = ShownHistory(view)
         done = self._steps.get(SUMMARY_KEY)
         if done is not None:
-            return summary_of(done.outcome)
+            return read_outcome(summary_of, done.outcome)
         if not view.to_summarise or "completion:1" in self._steps:
             return None
         started = monotonic()
@@ -241,8 +244,9 @@ class JournaledRunContext:
         Raises:
             SoftTimeLimitReached, BudgetExceeded: an earlier attempt met it here, and
                 the answer is that to its closing question.
+            UnreadableStep: another release recorded it.
         """
-        completion = Completion.model_validate(outcome)
+        completion = read_outcome(Completion.model_validate, outcome)
         if completion.closing is not None and request.closing is None:
             self._completions -= 1
             if completion.closing is StopReason.SOFT_TIME_LIMIT:
@@ -300,7 +304,9 @@ class JournaledRunContext:
         if (done := self._steps.get(f"tool:{place}")) is not None:
             self._approvals.shown.note_result(tool)
             self._marks.after_call(self._next_key)
-            return ToolResult.model_validate(done.outcome)
+            return await self._result_before(done.outcome)
+        if self._was_cut_before:
+            raise SoftTimeLimitReached("an earlier attempt ended without this call")
         asked = AskedCall(call, tool, place)
         run_tool = partial(source.call, call, allowed=allowed)
         try:
@@ -311,6 +317,21 @@ class JournaledRunContext:
             raise
         self._approvals.shown.note_result(tool)
         return result
+
+    @property
+    def _was_cut_before(self) -> bool:
+        """Whether an earlier attempt gave its last answer without what comes here."""
+        step = self._steps.get(self._next_key)
+        facts = step.outcome if step is not None else None
+        closing = facts.get("closing") if isinstance(facts, dict) else None
+        return closing == StopReason.SOFT_TIME_LIMIT
+
+    async def _result_before(self, outcome: JsonValue) -> ToolResult:
+        try:
+            return read_outcome(ToolResult.model_validate, outcome)
+        except UnreadableStep:
+            await self._unsettled.all_ended()
+            raise
 
     async def _make_call(
         self, asked: AskedCall, index: int, run_tool: _RunTool

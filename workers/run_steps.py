@@ -5,20 +5,22 @@ Their parts are values that were checked when they were made, so most are not ag
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple, TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from conversations.message import Message
 from conversations.trusted import trusted, whole
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind, StepStart
 from orchestrator.task import TaskStats, Usage
 from workers.agents.agent import ToolResult
+from workers.errors import UnreadableStep
 from workers.llm.metered import MeteredProvider
 from workers.llm.provider import Completion
 
 _NOTHING: Final = Usage()
+_Value = TypeVar("_Value")
 
 
 class Taken(NamedTuple):
@@ -37,6 +39,18 @@ class Steps(dict[str, Step | Taken]):
         """Keep what may still be asked of a step that was recorded now."""
         kept = step.outcome if step.kind is StepKind.TOOL_CALL else None
         self[step.key] = Taken(step.kind, step.usage, kept)
+
+
+def read_outcome(read: Callable[[JsonValue], _Value], outcome: JsonValue) -> _Value:
+    """Return what an earlier attempt has recorded.
+
+    Raises:
+        UnreadableStep: a worker of another release has, in words of its own.
+    """
+    try:
+        return read(outcome)
+    except ValidationError:  # which repeats what the step holds
+        raise UnreadableStep from None
 
 
 def completion_start(key: str, *, attempt: int) -> StepStart:

@@ -127,3 +127,18 @@ BoundedValidator: Final = extend(
         for name, keyword in {**Draft202012Validator.VALIDATORS, **_LINEAR}.items()
     },
 )
+
+_evolve = BoundedValidator.evolve
+
+
+def _evolve_bounded(validator: Any, **changes: Any) -> Any:
+    """Check a part in the same way; jsonschema's own obeys a `$schema` within it."""
+    evolved = _evolve(validator, **changes)
+    if isinstance(evolved, BoundedValidator):
+        return evolved
+    return BoundedValidator(
+        evolved.schema, registry=evolved._registry, _resolver=evolved._resolver
+    )
+
+
+BoundedValidator.evolve = _evolve_bounded

@@ -6,6 +6,8 @@ import asyncio
 import re
 from collections.abc import Iterable
 
+from pydantic import JsonValue
+
 from conversations.json_value import JsonObject
 from conversations.message import Message, Role
 from orchestrator.prompt import MESSAGES_FIELD, PROMPT_FIELDS
@@ -65,7 +67,7 @@ class ResearcherAgent:
             AgentFailed: names the option.
         """
         read_roots(options)
-        list_of_sources(options.get("documents", []), field="options.documents")
+        list_of_sources(_usual_sources(options), field="options.documents")
 
     async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
         query = _query(agent_input)
@@ -104,9 +106,15 @@ async def _library(ctx: RunContext, agent_input: AgentInput) -> DocumentLibrary:
     options = ctx.config.options
     sources, field = agent_input.data.get("documents"), "input.documents"
     if sources is None:
-        sources, field = options.get("documents", []), "options.documents"
+        sources, field = _usual_sources(options), "options.documents"
     roots = read_roots(options)
     return await asyncio.to_thread(read_library, sources, field=field, roots=roots)
+
+
+def _usual_sources(options: JsonObject) -> JsonValue:
+    """Return those of a task that names none; null is what YAML makes of no value."""
+    sources = options.get("documents")
+    return [] if sources is None else sources
 
 
 def _output(result: AgentResult, library: DocumentLibrary) -> JsonObject:

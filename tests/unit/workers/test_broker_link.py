@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator.errors import InvalidSettings
 from workers.app import app
@@ -61,5 +62,15 @@ def test_what_is_no_broker_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InvalidSettings, match=r"broker_url: .* is no broker") as no:
         check_broker(url)
     assert "canary" not in str(no.value)
-    check_broker("amqp://h")
-    check_broker("redis+socket:///run/redis.sock")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["amqp://h", "AMQP://h", "redis+socket:///run/redis.sock", "sqla+sqlite:///f"],
+)
+def test_what_kombu_reads_as_a_broker_is_one(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    installed = TRANSPORT_ALIASES["memory"]
+    monkeypatch.setitem(TRANSPORT_ALIASES, "sqla", installed)
+    check_broker(url)

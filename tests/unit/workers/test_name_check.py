@@ -71,6 +71,12 @@ def test_what_each_run_would_fail_on_is_refused(
         manager().register_agent(AgentConfig(name="a", **given))
 
 
+def test_an_option_without_a_value_is_no_list_of_documents_and_none_is_needed() -> None:
+    """Tasks may bring documents of their own."""
+    config = AgentConfig(name="a", kind="researcher", options={"documents": None})
+    manager().register_agent(config)
+
+
 def test_a_tool_that_is_named_twice_is_refused() -> None:
     tools = ToolRegistry([DocumentSummarizer()])
     agents = LocalAgentManager(ScriptedLLMProvider(replies=[]), tools)

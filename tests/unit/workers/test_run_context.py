@@ -14,9 +14,10 @@ from orchestrator.agent_config import AgentConfig
 from orchestrator.events import EventType, NewEvent, TaskEvent
 from orchestrator.journal import Journal, Step, StepStart, Unfinished
 from orchestrator.store import Started
+from orchestrator.store_limits import RESEND_SECONDS
 from orchestrator.task import Task
 from workers.agents.agent import AgentResult
-from workers.errors import SoftTimeLimitReached
+from workers.errors import GateClosed, SoftTimeLimitReached
 from workers.llm.provider import CompletionRequest
 from workers.llm.run_provider import UngovernedProvider
 from workers.llm.scripted import ScriptedLLMProvider
@@ -107,6 +108,24 @@ async def test_a_resumed_run_reads_its_steps_and_asks_nothing() -> None:
     assert await work(resumed) == answers == ("Hi.", "Because.")
     assert resumed_log.events == []
     assert resumed.stats().usage == first.stats().usage
+
+
+@pytest.mark.parametrize("key", ["completion:1", "tool:1:c1"])
+async def test_a_step_in_words_of_another_release_is_left_to_its_workers(
+    key: str,
+) -> None:
+    log = KeptLog()
+    await work(make(log, ScriptedLLMProvider(replies=["Hi.", "Because."])))
+    steps = [
+        step.model_copy(update={"outcome": step.outcome | {"later": 1}})
+        if step.key == key
+        else step
+        for step in log.steps
+    ]
+    resumed = make(KeptLog(), ScriptedLLMProvider(replies=[]), steps)
+    with pytest.raises(GateClosed, match="another release") as given_back:
+        await work(resumed)
+    assert given_back.value.seconds == RESEND_SECONDS
 
 
 async def test_tokens_that_a_tool_uses_count_and_go_to_the_agents_model() -> None:

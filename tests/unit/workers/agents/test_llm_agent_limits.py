@@ -167,3 +167,34 @@ async def test_a_last_answer_is_that_in_a_later_attempt_too(
     assert (result.content, result.stop_reason) == ("So far.", reason)
     assert again == result
     assert not made
+
+
+async def test_a_call_that_the_soft_limit_cut_is_not_made_before_the_last_answer() -> (
+    None
+):
+    """The model was told that it had no result, and answered."""
+    made: list[str] = []
+
+    async def dig() -> None:
+        """Dig."""
+        made.append("dig")
+        if "look" not in made:
+            while not any(step.name == "look" for step in bench.log.steps):
+                await asyncio.sleep(0)
+            bench.run.interrupt(Interrupt.SOFT_LIMIT)
+            await asyncio.Event().wait()
+
+    def look() -> str:
+        """Look."""
+        made.append("look")
+        return "a stone"
+
+    both = ScriptedCall(name="dig"), ScriptedCall(name="look")
+    bench = Bench([Reply(tool_calls=both), Reply(text="So far.")], tools=[dig, look])
+    result = await bench.execute(LLMAgent(), QUESTION)
+    assert result.stop_reason is StopReason.SOFT_TIME_LIMIT
+    later = Bench([], tools=[dig, look])
+    again = await later.execute(LLMAgent(), QUESTION, steps=bench.log.steps)
+    assert again == result
+    assert "a stone" in str(again.messages)
+    assert made == ["dig", "look"]

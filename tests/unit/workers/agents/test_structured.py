@@ -17,6 +17,8 @@ from workers.agents.structured import OutputFormat
 from workers.errors import AgentFailed
 
 EVIL = "^(a+)+$"
+OLD = "http://json-schema.org/draft-07/schema#"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LURE = "a" * 28 + "b"
 BOUND_SECONDS = 3.0
 """Python's `re` takes four times as long for one such text here."""
@@ -27,6 +29,11 @@ BOUND_SECONDS = 3.0
     [
         ({"pattern": EVIL}, LURE, "does not match"),
         ({"patternProperties": {EVIL: False}}, {LURE: 1}, ""),
+        (
+            {"$schema": DIALECT, "pattern": EVIL, "items": {"$ref": "#"}},
+            [LURE],
+            "does not match",
+        ),
         (
             {"patternProperties": {EVIL: {}}, "additionalProperties": False},
             {LURE: 1},
@@ -77,6 +84,11 @@ async def test_a_long_answer_is_no_long_check() -> None:
             {"patternProperties": {"a": {}}, "not": {"unevaluatedProperties": False}},
             "beside unevaluatedProperties is not supported",
         ),
+        ({"$ref": "#/more", "more": {"pattern": "(?=a)"}}, "look-around"),
+        (
+            {"$defs": {"d": {"$schema": OLD, "prefixItems": [{"pattern": "(?=a)"}]}}},
+            "look-around",
+        ),
     ],
 )
 def test_what_cannot_be_matched_in_linear_time_is_refused(
@@ -101,6 +113,9 @@ SCHEMAS = [
     {"additionalProperties": True, "patternProperties": {"^a": {"type": "string"}}},
     {"patternProperties": {"b$": {"pattern": "a"}}, "additionalProperties": False},
     {"items": {"pattern": "^a|b$"}, "unevaluatedItems": False},
+    {"not": {"$schema": DIALECT, "type": "array", "contains": {"type": "null"}}},
+    {"if": {"type": "integer"}, "then": {"minimum": 0}, "else": {"not": {"const": 1}}},
+    {"$schema": DIALECT, "oneOf": [{"type": "string"}, {"items": {"$ref": "#"}}]},
 ]
 NAMES = st.text("ab", max_size=3)
 SCALARS = st.none() | st.booleans() | st.integers(-1, 1) | st.just(1.0) | NAMES
