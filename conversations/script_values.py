@@ -31,7 +31,7 @@ from conversations.trusted import trusted
 
 PIECE = 500
 """Messages of a history that one script writes: some milliseconds of Redis' time."""
-PIECE_BYTES = 1024 * 1024
+PIECE_CHARACTERS = 1024 * 1024
 """Of such messages; a larger one is a piece of its own."""
 _METADATA = TypeAdapter(dict[str, JsonValue])
 
@@ -78,7 +78,9 @@ def history_pieces(history: Sequence[StoredMessage]) -> Iterator[list[str | int]
         at_ms = str(to_ms(stored.created_at))
         entry = _entry(stored.seq, turn or "", at_ms, starts, message)
         length = len(str(entry[-1]))
-        if len(piece) >= PIECE * len(entry) or (piece and size + length > PIECE_BYTES):
+        if len(piece) >= PIECE * len(entry) or (
+            piece and size + length > PIECE_CHARACTERS
+        ):
             yield piece
             piece, size = [], 0
         piece += entry

@@ -25,6 +25,9 @@ PLACE_SECONDS: Final = 600.0
 ROOM_SECONDS: Final = 15.0
 """Who is owed room, and who waits for it to pass, asks again after so long at most; the
 room is kept for so long after it was to come back."""
+ROOM_WINDOWS: Final = 2
+"""For so many windows, of ROOM_SECONDS at least, others leave room to who is owed it,
+and then for as many not: where more urgent calls take it, they would wait for ever."""
 FAILURES_TO_OPEN: Final = 5
 """Calls in a row that find the endpoint down before the breaker opens."""
 PROBE_SECONDS: Final = 1.0

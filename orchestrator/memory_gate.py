@@ -21,6 +21,7 @@ from orchestrator.gate import (
     PLACE_SECONDS,
     PROBE_SECONDS,
     ROOM_SECONDS,
+    ROOM_WINDOWS,
     WAITER_SECONDS,
     WINDOW_PARTS,
     Caller,
@@ -66,11 +67,17 @@ class _Owed:
 
     task: _Task
     order: tuple[int, float]
+    since: float
     tokens: int = 0
     left: float = 0.0
     """How many tokens others may still take without keeping it from that."""
     until: float = inf
     """When it is believed in no longer."""
+
+    def is_kept(self, now: float, length: float) -> bool:
+        """Whether it is kept free; a part of the window is so long."""
+        kept = ROOM_WINDOWS * max((WINDOW_PARTS + 1) * length, ROOM_SECONDS)
+        return (now - self.since) // kept % 2 == 0
 
 
 @dataclass
@@ -174,12 +181,14 @@ class _Gate:
         before, room = 0, _left(limits.tokens, tokens)
         fits = not tokens or caller.tokens <= room
         for owed in self._owed_before(caller):
+            if not owed.is_kept(now, length):
+                continue
             before += owed.tokens
             fits = fits and caller.tokens <= max(owed.left, room - before)
         if not fits:
             most = _left(limits.tokens, 0)
             fits_in, more = self.window.room_at(before + caller.tokens, most, part)
-            self._owe(caller, left=more)
+            self._owe(caller, now, left=more)
             seconds = fits_in * length - now
             return "tokens", min(seconds if seconds > 0 else length, ROOM_SECONDS)
         if rank >= min(free, left):
@@ -197,12 +206,12 @@ class _Gate:
         order = self.waiting[caller.token][:2]
         return [owed for owed in self.owed if owed.order <= order]
 
-    def _owe(self, caller: Caller, *, left: float) -> None:
+    def _owe(self, caller: Caller, now: float, *, left: float) -> None:
         """Owe room to the caller: the smallest but the first is owed none any more."""
         task, order = (caller.tenant, caller.task_id), self.waiting[caller.token][:2]
         own = self.owed_to(task)
         if own is None:
-            own = _Owed(task, order)
+            own = _Owed(task, order, now)
             self.owed.append(own)
             self.owed.sort(key=lambda each: each.order)
         own.tokens, own.left = caller.tokens, left

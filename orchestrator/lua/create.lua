@@ -306,6 +306,7 @@ local function create(asked, talk, head, most)
   local ordinal, rule, bells = next_ordinal(), asked.when_busy, {}
   if head and (rule == 'interrupt' or rule == 'rollback') then
     bells = supersede(asked.conversation, rule == 'rollback', asked.pushed)
+    asked.limits = conversation_limits(talk) or asked.limits -- of one that has begun anew just now
   end
   write_places(asked, ordinal)
   count_in(asked.kind.agent, asked.named)

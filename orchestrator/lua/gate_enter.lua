@@ -54,7 +54,7 @@ local function gate_enter(key, wish, tenant, TASK)
 
   -- A call that alone is larger than the limit fits when the window is empty.
   local most = MOST_TOKENS < 0 and math.huge or MOST_TOKENS
-  local owed = read_owed(facts[10])
+  local owed = read_owed(facts[10], PART_MS)
   local fits, before, own = fits_behind(owed, TASK, score, WANTED, most - tokens,
     tokens == 0 or tokens + WANTED <= most)
 
@@ -73,7 +73,7 @@ local function gate_enter(key, wish, tenant, TASK)
     elseif not fits then
       local at, more = room_at(before + WANTED, most, PART_MS)
       reason, ms = 'tokens', math.min(at > NOW and at - NOW or PART_MS, ROOM_MS)
-      waits_for = {to = TASK, order = score, tokens = WANTED, left = more}
+      waits_for = {to = TASK, order = score, tokens = WANTED, left = more, since = NOW}
     elseif rank >= math.min(free, left) then
       reason, ms = 'in_flight', 20 * (1 + math.max(0, rank - math.max(free, 0)))
     end

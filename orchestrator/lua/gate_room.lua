@@ -6,16 +6,19 @@
 -- urgent one is the first.
 --
 -- State: owed, of each in order: task, order, tokens, how many tokens others may still take
--- without delaying it, and until when it is believed in.
+-- without delaying it, since when it is owed that, and until when it is believed in.
 
--- Returns what is owed to calls that are believed in; `written` may be missing.
-local function read_owed(written)
-  local owed = {}
-  for to, order, tokens, left, till in string.gmatch(
-    written or '', '(%S+ %S+) (%d+) (%d+) (%-?%d+) (%d+);') do
-    if tonumber(till) > NOW then
+-- Returns what is owed to calls that are believed in, none of a future that a clock set
+-- back has left behind, and whether it is kept free for them; `written` may be missing.
+local function read_owed(written, part_ms)
+  local owed, kept_ms = {}, ROOM_WINDOWS * math.max((PARTS + 1) * part_ms, ROOM_MS)
+  for to, order, tokens, left, since, till in string.gmatch(
+    written or '', '(%S+ %S+) (%d+) (%d+) (%-?%d+) (%d+) (%d+);') do
+    local age = NOW - tonumber(since)
+    if tonumber(till) > NOW and age >= 0 then
       owed[#owed + 1] = {to = to, order = tonumber(order), tokens = tonumber(tokens),
-        left = tonumber(left), till = tonumber(till)}
+        left = tonumber(left), since = tonumber(since), till = tonumber(till),
+        is_kept = math.floor(age / kept_ms) % 2 == 0}
     end
   end
   return owed
@@ -24,8 +27,8 @@ end
 local function write_owed(owed)
   local written = {}
   for i, each in ipairs(owed) do
-    written[i] = string.format('%s %d %d %d %d;', each.to, each.order, each.tokens,
-      each.left, each.till)
+    written[i] = string.format('%s %d %d %d %d %d;', each.to, each.order, each.tokens,
+      each.left, each.since, each.till)
   end
   if #owed == 0 then
     redis.call('HDEL', STATE, 'owed')
@@ -41,7 +44,7 @@ local function fits_behind(owed, task, order, wanted, room, fits)
   for i, each in ipairs(owed) do
     if each.to == task then
       return fits, before, i
-    elseif each.order <= order then
+    elseif each.is_kept and each.order <= order then
       before = before + each.tokens
       fits = fits and wanted <= math.max(each.left, room - before)
     end
@@ -73,7 +76,7 @@ local function keep_room(owed, own, waits_for, till)
   local kept = waits_for or owed[own]
   kept.till = till
   if own then
-    kept.order = owed[own].order
+    kept.order, kept.since = owed[own].order, owed[own].since
     owed[own] = kept
   else
     local place = #owed + 1

@@ -127,6 +127,31 @@ async def test_a_call_larger_than_the_limit_passes_once_the_window_is_empty(
     assert all(call.passed_at is not None for call in small)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "urgent_load"), [(3 * MOST // 2, 0.02), (LARGE, 0.8)]
+)
+async def test_a_call_whose_room_more_urgent_ones_take_keeps_none_behind_it_for_ever(
+    traffic: Traffic, tokens: int, urgent_load: float
+):
+    every = seconds_between(200, load=urgent_load)
+    urgent = steady(seconds=500, every=every, tokens=200, priority=9)
+    every = seconds_between(200, load=0.1)
+    behind = steady(seconds=250, every=every, tokens=200)
+    await traffic.run([*urgent, *behind, Call(60, tokens)], until=500)
+    assert max(call.waited for call in behind) < 4 * WINDOW
+
+
+async def test_room_in_a_short_window_is_kept_until_its_task_comes_back(
+    open_traffic: OpenTraffic,
+):
+    traffic = open_traffic(GateLimits(tokens=MOST // 10, window_seconds=6.0))
+    every = seconds_between(200, load=0.9)
+    small = steady(seconds=90, every=every, tokens=200)
+    large = Call(30, 1500, comes_back_late=10.0)
+    await traffic.run([*small, large], until=90)
+    assert large.waited < 20
+
+
 async def test_small_calls_alone_use_all_that_is_allowed(traffic: Traffic):
     every = seconds_between(200, load=1.2)
     await traffic.run(steady(seconds=300, every=every, tokens=200), until=300)
@@ -188,6 +213,17 @@ async def test_both_gates_let_the_same_calls_pass_at_the_same_instants(
         await Traffic(gate, clock, limits).run(calls, until=1200)
         passed.append([call.passed_at for call in calls])
     assert passed[0] == pytest.approx(passed[1], abs=0.05)
+
+
+async def test_a_clock_set_back_keeps_no_room_for_one_that_is_gone(client: Redis):
+    clock = Clock()
+    traffic = Traffic(ClockedGate(client, clock=clock), clock, LIMITS)
+    burst = [Call(0, 990) for _ in range(15)]
+    await traffic.run([*burst, Call(5, MOST, gone_after=0)], until=10)
+    traffic.began -= 3600
+    later = Call(11, 100)
+    await traffic.run([later], until=30)
+    assert later.waited == 0
 
 
 @pytest.mark.parametrize("most", [MOST // 2, 2 * MOST, None])

@@ -172,6 +172,20 @@ class TestExpired:
         assert [each.config for each in page.conversations] in ([BRIEF], [])
         await eventually(stores.conversations, gone=TALK)
 
+    async def test_one_that_an_interrupted_turn_began_anew_begins_so_again(
+        self, stores: Stores
+    ) -> None:
+        await stores.conversations.create(Conversation(id=TALK, config=BRIEF))
+        await parked(stores, "a")
+        await eventually(stores.conversations, gone=TALK)
+        task = await asked(stores.tasks, "b", when_busy="interrupt")
+        lease = (await claim(stores.tasks, task)).lease
+        await eventually(stores.conversations, gone=TALK)
+        await stores.tasks.finish(lease, answered(task), running_seconds=0)
+        page = await stores.conversations.list("default")
+        assert [each.config for each in page.conversations] in ([BRIEF], [])
+        await eventually(stores.conversations, gone=TALK)
+
     async def test_a_turn_in_redis_puts_the_end_off(self) -> None:
         client = fake_redis()
         keys = append_keys("default", TALK)

@@ -23,7 +23,7 @@ from conversations.append_script import (
     append_keys,
 )
 from conversations.redis_store import RedisConversationStore
-from conversations.script_values import PIECE, PIECE_BYTES, history_pieces
+from conversations.script_values import PIECE, PIECE_CHARACTERS, history_pieces
 from orchestrator.redis_pipeline import SharedPipeline
 from tests.fake_redis import fake_redis
 from tests.unit.conversations.histories import calls, result, user
@@ -216,7 +216,11 @@ async def test_a_history_of_which_a_piece_was_lost_is_not_created(
 
 def test_a_history_is_brought_in_pieces_of_few_or_of_short_messages() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    texts = ["x" * (PIECE_BYTES // 4)] * 6 + ["x" * 2 * PIECE_BYTES] + ["x"] * PIECE * 2
+    texts = (
+        ["x" * (PIECE_CHARACTERS // 4)] * 6
+        + ["x" * 2 * PIECE_CHARACTERS]
+        + ["x"] * PIECE * 2
+    )
     history = [
         StoredMessage(seq=seq, turn="t", created_at=at, message=user(text))
         for seq, text in enumerate(texts, start=1)
