@@ -12,8 +12,8 @@ from jsonschema.exceptions import best_match
 from pydantic import JsonValue
 
 from conversations.json_value import JsonObject, check_json
+from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
 from orchestrator.output_schema import registry_of, schema_problem
-from workers.agents.bounded_validator import BoundedValidator, TooManySteps, bounded
 from workers.errors import AgentFailed
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
@@ -64,7 +64,7 @@ class OutputFormat:
         try:
             with bounded():
                 error = best_match(self._validator.iter_errors(value))
-        except TooManySteps as exc:
+        except (TooManySteps, RecursionError) as exc:
             raise AgentFailed(
                 f"{exc} to check the answer against output_schema; simplify it",
                 code="invalid_output_schema",
