@@ -152,11 +152,18 @@ def _check_files(options: Mapping[str, object]) -> None:
     """Refuse files of certificates that are not there; it would look like no Redis."""
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = options.get(name)
-        if isinstance(path, str) and not Path(path).is_file():
+        if isinstance(path, str) and not _is_file(path):
             raise StoreUnavailable(
                 f"{name} of the Redis URL names {path}, which is no file that can be"
                 " read; correct the path"
             )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a directory on the way may not be entered, say
+        return False
 
 
 def check_options(url: str) -> None:
