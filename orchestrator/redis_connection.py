@@ -29,6 +29,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     InvalidResponse,
+    MasterDownError,
     MovedError,
     NoPermissionError,
     OutOfMemoryError,
@@ -344,7 +345,7 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
             f"Redis at {address} is out of memory; raise maxmemory or shorten"
             " result_ttl"
         )
-    if isinstance(exc, ReadOnlyError) or any(
+    if isinstance(exc, (ReadOnlyError, MasterDownError)) or any(
         code in reply for code in _READ_ONLY_REPLIES
     ):
         return StoreReadOnly(

@@ -55,6 +55,7 @@ BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or ..
         (OSError(errno.EMFILE, "x"), StoreUnavailable, "ulimit -n"),
         (exceptions.ResponseError("odd"), StoreUnavailable, "ResponseError"),
         (exceptions.ClusterDownError("x"), StoreUnavailable, "is a cluster"),
+        (exceptions.MasterDownError("x"), StoreReadOnly, "at a primary"),
         (exceptions.MovedError("1 h:1"), StoreUnavailable, "is a cluster"),
         (
             exceptions.ResponseError("DB index is out of range"),
