@@ -12,7 +12,7 @@ from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from conversations.json_value import JsonObject
 from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
-from orchestrator.schema_pattern import MOST_PATTERNS, matcher
+from orchestrator.schema_pattern import MOST_PATTERNS, TextTooLong, matcher
 
 _LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
@@ -40,8 +40,8 @@ def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:
             problem = _problem_of_patterns(_schemas_of(schema))
     except SchemaError as exc:
         problem = f"{exc.message[:300]} (at {exc.json_path})"
-    except TooManySteps as exc:
-        problem = f"{exc} to check it"
+    except (TooManySteps, TextTooLong) as exc:
+        problem = f"it cannot be checked ({exc})"
     except _Endless as exc:
         problem = f"it refers to itself in circles (by {exc}), so that no check ends"
     except Unresolvable as exc:

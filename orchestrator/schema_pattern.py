@@ -13,8 +13,12 @@ from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 MOST_PATTERNS: Final = 32
 """Of one schema; each may take 10 MiB and a twentieth of a second to make."""
-_CHARACTERS: Final = 1_000
-"""That a pattern of 10 MiB, the engine's limit, may be tried on: half a second."""
+_CHARACTERS: Final = 2_000
+"""That a pattern of 10 MiB, the engine's limit, may be tried on: a second."""
+
+
+class TextTooLong(Exception):
+    """A pattern is too large for so long a text."""
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
@@ -39,11 +43,11 @@ def fitting_matcher(
     """Return the matcher of a pattern that is small enough for so long a text.
 
     Linear is the time in the text, times the size of the pattern, and no other thread
-    goes on meanwhile. So for a text of n thousand characters n copies of the pattern
+    goes on meanwhile. So for a text of n times 2,000 characters n copies of the pattern
     must fit into the engine's limit, which is not ours to set.
 
     Raises:
-        ValueError: the pattern is too large for the text.
+        TextTooLong: they do not.
     """
     if (pattern, 1) not in made:
         made[pattern, 1] = matcher(pattern)
@@ -51,8 +55,9 @@ def fitting_matcher(
         try:
             matcher(f"(?:{pattern}\n){{{copies}}}")  # the line ends a comment in it
         except ValueError:
-            raise ValueError(
-                f"pattern {pattern[:100]!r} on a text of {len(text)} characters"
+            raise TextTooLong(
+                f"a text of {len(text)} characters is too long for the pattern"
+                f" {pattern[:100]!r}"
             ) from None
         made[pattern, copies] = made[pattern, 1]
     return made[pattern, 1]

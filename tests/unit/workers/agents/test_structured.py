@@ -66,10 +66,18 @@ async def test_a_part_that_names_a_draft_is_checked_as_the_others(schema: dict) 
 async def test_a_text_is_matched_only_by_a_pattern_that_is_small_enough() -> None:
     form = OutputFormat({"pattern": "[01]*1[01]{60000}2"})
     assert "does not match" in (await form.read('"01"'))[1]
-    with pytest.raises(AgentFailed, match="on a text of 100000 characters"):
-        await form.read(json.dumps("01" * 50_000))
+    long = json.dumps("01" * 50_000)
+    assert "100000 characters is too long for the pattern" in (await form.read(long))[1]
     form = OutputFormat({"pattern": "(?x) ^[a-z0-9 ]+$ # words"})
     assert await form.read(json.dumps("a9" * 50_000)) == ("a9" * 50_000, "")
+
+
+async def test_a_chain_of_references_may_be_too_long_for_an_answer() -> None:
+    parts = {f"p{n}": {"$ref": f"#/$defs/p{n + 1}"} for n in range(700)}
+    parts |= {"p700": {"type": "integer"}}
+    schema = {"$defs": parts, "$ref": "#/$defs/p0"}
+    with pytest.raises(AgentFailed, match="nested too deeply to check the answer"):
+        await OutputFormat(schema).read('"x"')
 
 
 async def test_what_counts_no_keywords_ends_as_well() -> None:
