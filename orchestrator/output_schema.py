@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
-from referencing import Registry
+from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from conversations.json_value import JsonObject
-from orchestrator.schema_pattern import MOST_PATTERNS, matcher
+from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
+from orchestrator.schema_pattern import MOST_PATTERNS, TextTooLong, matcher
 
-_REFERENCES = ("$ref", "$dynamicRef")
 _LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
 """What applies a schema to the very value that the schema around it is applied to."""
+_REFERS = ("$ref", "$dynamicRef")
+_META = BoundedValidator(
+    Draft202012Validator.META_SCHEMA,
+    format_checker=Draft202012Validator.FORMAT_CHECKER,
+)
+_MOST_STEPS = 1_000_000
+"""A schema of 128 kB takes a third at most; its time is bounded as well."""
 
 
 class _Endless(Exception):
@@ -29,14 +36,12 @@ def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:
     What it refers to must stand in it: nothing is fetched for a schema.
     """
     try:
-        Draft202012Validator.check_schema(schema)
-        used = [*_used(schema)]
-        ending: set[int] = set()
-        for part, resolver in used:
-            _check_ends(part, resolver, set(), ending)
-        problem = _problem_of_patterns([part for part, _ in used])
+        with bounded(_MOST_STEPS):
+            problem = _problem_of_patterns(_schemas_of(schema))
     except SchemaError as exc:
         problem = f"{exc.message[:300]} (at {exc.json_path})"
+    except (TooManySteps, TextTooLong) as exc:
+        problem = f"it cannot be checked ({exc})"
     except _Endless as exc:
         problem = f"it refers to itself in circles (by {exc}), so that no check ends"
     except Unresolvable as exc:
@@ -58,7 +63,7 @@ def registry_of(schema: JsonObject) -> Registry[Any]:
     return registry.crawl()
 
 
-def _problem_of_patterns(schemas: Sequence[dict[str, Any]]) -> str:
+def _problem_of_patterns(schemas: list[dict[str, Any]]) -> str:
     """Say what keeps answers from being matched in linear time, or ''."""
     patterns = {each["pattern"] for each in schemas if "pattern" in each}
     of_names = {name for each in schemas for name in each.get("patternProperties", {})}
@@ -77,39 +82,45 @@ def _problem_of_patterns(schemas: Sequence[dict[str, Any]]) -> str:
     return ""
 
 
-def _used(schema: JsonObject) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield what an answer may be checked against, each with what it is resolved by.
-
-    That is every part, whatever `$schema` it names, and what is referred to: such may
-    stand where no part does, so nobody has looked at it yet.
+def _schemas_of(schema: JsonObject) -> list[dict[str, Any]]:
+    """Return all schemas within one: also at places of other names that it refers to.
 
     Raises:
-        SchemaError: what is referred to is no schema.
-        Unresolvable: some of it is nowhere.
+        SchemaError: one of them is none.
+        Unresolvable: what it refers to is nowhere.
+        _Endless: it leads back without having gone into the value.
     """
+    _check_is_schema(schema)
     root = DRAFT202012.create_resource(schema)
     found = [(root, registry_of(schema).resolver(root.id() or ""))]
-    referred: list[Any] = []
-    seen: set[int] = set()
-    while found or referred:
-        if not found:  # all parts have been seen
-            to = referred.pop()
-            if id(to.contents) not in seen:
-                Draft202012Validator.check_schema(to.contents)
-            found.append((DRAFT202012.create_resource(to.contents), to.resolver))
+    known: dict[int, dict[str, Any]] = {}
+    ending: set[int] = set()
+    targets: list[Any] = []
+    while found:
         resource, resolver = found.pop()
         part = resource.contents
-        if not isinstance(part, dict) or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part, resolver
-        inner = [
-            DRAFT202012.create_resource(r.contents) for r in resource.subresources()
-        ]
-        found += [(each, resolver.in_subresource(each)) for each in inner]
-        referred += [
-            resolver.lookup(part[name]) for name in _REFERENCES if name in part
-        ]
+        if isinstance(part, dict) and id(part) not in known:
+            known[id(part)] = part
+            _check_ends(part, resolver, set(), ending)
+            targets += [resolver.lookup(part[name]) for name in _REFERS if name in part]
+            inner = map(_as_ours, resource.subresources())
+            found += [(each, resolver.in_subresource(each)) for each in inner]
+        while targets and not found:
+            target = targets.pop()
+            if id(target.contents) not in known:
+                _check_is_schema(target.contents)
+                found.append((_as_ours(target), target.resolver))
+    return list(known.values())
+
+
+def _as_ours(part: Any) -> Resource[Any]:
+    """Read a part as it is checked, whatever its `$schema` says."""
+    return DRAFT202012.create_resource(part.contents)
+
+
+def _check_is_schema(schema: object) -> None:
+    for error in _META.iter_errors(schema):
+        raise SchemaError.create_from(error)
 
 
 def _check_ends(
@@ -120,7 +131,7 @@ def _check_ends(
     if id(schema) in around:
         raise _Endless(schema.get("$ref") or schema.get("$dynamicRef") or "its parts")
     around.add(id(schema))
-    for name in _REFERENCES:
+    for name in _REFERS:
         if name in schema:
             resolved = resolver.lookup(schema[name])
             _check_ends(resolved.contents, resolved.resolver, around, ending)

@@ -29,6 +29,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     InvalidResponse,
+    MasterDownError,
     MovedError,
     NoPermissionError,
     OutOfMemoryError,
@@ -152,11 +153,18 @@ def _check_files(options: Mapping[str, object]) -> None:
     """Refuse files of certificates that are not there; it would look like no Redis."""
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         path = options.get(name)
-        if isinstance(path, str) and not Path(path).is_file():
+        if isinstance(path, str) and not _is_file(path):
             raise StoreUnavailable(
                 f"{name} of the Redis URL names {path}, which is no file that can be"
                 " read; correct the path"
             )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a directory on the way may not be entered, say
+        return False
 
 
 def check_options(url: str) -> None:
@@ -337,7 +345,7 @@ def _as_store_error(error: Exception, address: str) -> StoreUnavailable:
             f"Redis at {address} is out of memory; raise maxmemory or shorten"
             " result_ttl"
         )
-    if isinstance(exc, ReadOnlyError) or any(
+    if isinstance(exc, (ReadOnlyError, MasterDownError)) or any(
         code in reply for code in _READ_ONLY_REPLIES
     ):
         return StoreReadOnly(

@@ -266,7 +266,7 @@ def _secrets(
             )
         return {}
     try:
-        paths = sorted(directory.iterdir())
+        paths = [path for path in sorted(directory.iterdir()) if _is_ours(path)]
     except OSError as exc:
         told = problems if given else doubts  # others may have secrets there, too
         told.append(
@@ -274,7 +274,7 @@ def _secrets(
             f" read the directory, or name another in {SECRETS_DIR}"
         )
         return {}
-    return {path.name: _secret(path, problems) for path in paths if _is_ours(path)}
+    return {path.name: _secret(path, problems) for path in paths}
 
 
 def _is_ours(path: Path) -> bool:

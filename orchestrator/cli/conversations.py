@@ -127,10 +127,10 @@ def written_whole(path: str) -> Iterator[IO[str]]:
     Raises:
         BadParameter: it cannot be opened.
     """
-    target = Path(path).resolve()
-    is_kept = path == "-" or (target.exists() and not target.is_file())
-    aside = target.with_name(f".{target.name}-{token_hex(4)}")
     try:
+        target = Path(path).resolve()
+        is_kept = path == "-" or (target.exists() and not target.is_file())
+        aside = target.with_name(f".{target.name}-{token_hex(4)}")
         if is_kept:  # a device, say
             file = click.open_file(path, "w", "utf-8")
         else:

@@ -12,8 +12,9 @@ from jsonschema.exceptions import best_match
 from pydantic import JsonValue
 
 from conversations.json_value import JsonObject, check_json
+from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
 from orchestrator.output_schema import registry_of, schema_problem
-from workers.agents.bounded_validator import BoundedValidator, TooManySteps, bounded
+from orchestrator.schema_pattern import TextTooLong
 from workers.errors import AgentFailed
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
@@ -64,9 +65,12 @@ class OutputFormat:
         try:
             with bounded():
                 error = best_match(self._validator.iter_errors(value))
-        except TooManySteps as exc:
+        except TextTooLong as exc:
+            return None, str(exc)
+        except (TooManySteps, RecursionError) as exc:
+            reason = exc if isinstance(exc, TooManySteps) else "it is nested too deeply"
             raise AgentFailed(
-                f"{exc} to check the answer against output_schema; simplify it",
+                f"{reason} to check the answer against output_schema; simplify it",
                 code="invalid_output_schema",
             ) from None
         if error is not None:

@@ -45,6 +45,7 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     for path, problem in (
         (tmp_path / "none" / "talk.jsonl", "No such file"),
         (tmp_path, "Is a directory"),
+        (tmp_path / ("a" * 300), "File name too long"),
     ):
         with pytest.raises(click.BadParameter, match=problem), written_whole(str(path)):
             pass

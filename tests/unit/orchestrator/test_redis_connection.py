@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import traceback
+from errno import EACCES
+from os import strerror
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from redis import exceptions
@@ -51,6 +55,7 @@ BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or ..
         (OSError(errno.EMFILE, "x"), StoreUnavailable, "ulimit -n"),
         (exceptions.ResponseError("odd"), StoreUnavailable, "ResponseError"),
         (exceptions.ClusterDownError("x"), StoreUnavailable, "is a cluster"),
+        (exceptions.MasterDownError("x"), StoreReadOnly, "at a primary"),
         (exceptions.MovedError("1 h:1"), StoreUnavailable, "is a cluster"),
         (
             exceptions.ResponseError("DB index is out of range"),
@@ -192,6 +197,18 @@ def test_a_file_of_certificates_that_is_not_there_is_named(option: str) -> None:
         connect(f"rediss://user:canary@example/0?{option}=/gone.pem")
     assert not no.value.may_pass
     assert "canary" not in str(no.value)
+
+
+def test_a_file_of_certificates_that_cannot_be_looked_for_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(StoreUnavailable, match=r"names /secret/ca\.pem, which"):
+        connect("rediss://example/0?ssl_ca_certs=/secret/ca.pem")
+
+
+def forbidden(_: Path) -> NoReturn:
+    raise PermissionError(EACCES, strerror(EACCES))
 
 
 def test_a_single_connection_is_too_few() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from errno import EACCES
 from os import strerror
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -197,17 +196,28 @@ def test_dotenv_may_name_the_file_and_the_secrets(
 
 
 @pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("refused_call", ["iterdir", "is_file"])
 def test_secrets_that_may_not_be_listed_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_named: bool,
+    refused_call: str,
 ) -> None:
-    def refuse(_: Path) -> NoReturn:
-        raise PermissionError(EACCES, strerror(EACCES))
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "openai_api_key").write_text("of-nobody")
+    call = getattr(Path, refused_call)
 
-    monkeypatch.setattr("orchestrator.settings_sources._DEFAULT_SECRETS", tmp_path)
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    def refuse(path: Path) -> object:
+        if path.is_relative_to(secrets):
+            raise PermissionError(EACCES, strerror(EACCES))
+        return call(path)
+
+    monkeypatch.setattr("orchestrator.settings_sources._DEFAULT_SECRETS", secrets)
+    monkeypatch.setattr(Path, refused_call, refuse)
     told = "secrets cannot be looked for (Permission denied); let this user read"
     if is_named:
-        monkeypatch.setenv("CELERIAC_SECRETS_DIR", str(tmp_path))
+        monkeypatch.setenv("CELERIAC_SECRETS_DIR", str(secrets))
         with pytest.raises(InvalidSettings) as refused:
             load_settings()
         assert told in str(refused.value)

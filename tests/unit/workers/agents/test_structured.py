@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from time import monotonic
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from orchestrator.bounded_validator import BoundedValidator, bounded
 from orchestrator.output_schema import schema_problem
 from orchestrator.schema_pattern import MOST_PATTERNS
-from workers.agents.bounded_validator import BoundedValidator, bounded
 from workers.agents.structured import OutputFormat
 from workers.errors import AgentFailed
 
@@ -48,6 +49,103 @@ async def test_a_check_is_linear(schema: dict, value: object, problem: str) -> N
     assert monotonic() - began < BOUND_SECONDS
     assert problem in found
     assert bool(problem) == bool(found)
+
+
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$schema": DRAFT_2020, "pattern": EVIL, "properties": {LURE: {"$ref": "#"}}},
+        {"properties": {LURE: {"$schema": DRAFT_2020, "pattern": EVIL}}},
+        {"properties": {LURE: {"$schema": DRAFT_7, "pattern": EVIL}}},
+    ],
+)
+async def test_a_part_that_names_a_draft_is_checked_as_the_others(schema: dict) -> None:
+    began = monotonic()
+    _, found = await OutputFormat(schema).read(json.dumps({LURE: LURE}))
+    assert monotonic() - began < BOUND_SECONDS
+    assert "does not match" in found
+
+
+async def test_a_text_is_matched_only_by_a_pattern_that_is_small_enough() -> None:
+    form = OutputFormat({"pattern": "[01]*1[01]{60000}2"})
+    assert "does not match" in (await form.read('"01"'))[1]
+    long = json.dumps("01" * 50_000)
+    assert "100000 characters is too long for the pattern" in (await form.read(long))[1]
+    form = OutputFormat({"pattern": "(?x) ^[a-z0-9 ]+$ # words"})
+    assert await form.read(json.dumps("a9" * 50_000)) == ("a9" * 50_000, "")
+
+
+async def test_a_chain_of_references_may_be_too_long_for_an_answer() -> None:
+    parts = {f"p{n}": {"$ref": f"#/$defs/p{n + 1}"} for n in range(700)}
+    parts |= {"p700": {"type": "integer"}}
+    schema = {"$defs": parts, "$ref": "#/$defs/p0"}
+    with pytest.raises(AgentFailed, match="nested too deeply to check the answer"):
+        await OutputFormat(schema).read('"x"')
+
+
+async def test_what_counts_no_keywords_ends_as_well() -> None:
+    depth = 24
+    parts = {
+        f"p{n}": {
+            "dependentSchemas": {
+                name: {"$ref": f"#/$defs/p{n + 1}"} for name in ("a", "b")
+            }
+        }
+        for n in range(depth)
+    }
+    parts |= {f"p{depth}": {}}
+    schema = {"unevaluatedProperties": True, "$ref": "#/$defs/p0", "$defs": parts}
+    with pytest.raises(AgentFailed, match="more than 5 s of a processor"):
+        await OutputFormat(schema).read('{"a": 1, "b": 2}')
+
+
+async def test_errors_that_are_kept_take_little_memory() -> None:
+    depth = 12
+    parts = {
+        f"p{n}": {"anyOf": [{"$ref": f"#/$defs/p{n + 1}"}] * 2} for n in range(depth)
+    }
+    parts |= {f"p{depth}": {"type": "integer"}}
+    form = OutputFormat({"$defs": parts, "$ref": "#/$defs/p0"})
+    text = json.dumps("a" * 20_000)
+    tracemalloc.start()
+    _, found = await form.read(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found
+    assert peak < 40_000_000  # the messages alone took 160 MB
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "told"),
+    [
+        ({"pattern": "(?=a)"}, "look-around"),
+        ({"pattern": 5}, "is not of type 'string'"),
+        ({"items": {"type": "whole"}}, "'whole' is not valid"),
+        (
+            {"patternProperties": {EVIL: {}}, "unevaluatedProperties": False},
+            "beside unevaluatedProperties is not supported",
+        ),
+        ({"items": {"$ref": "#/nowhere"}}, "not found in it"),
+    ],
+)
+def test_what_is_referred_to_is_a_schema_wherever_it_stands(
+    elsewhere: dict, told: str
+) -> None:
+    schema = {"items": {"$ref": "#/parts/a"}, "parts": {"a": elsewhere}}
+    assert told in schema_problem(schema)
+    hidden = {"$schema": DRAFT_7, "prefixItems": [elsewhere]}
+    assert told in schema_problem({"allOf": [hidden]})
+
+
+def test_a_list_of_types_is_looked_through_once() -> None:
+    types = [each for n in range(8_000) for each in (n, f"a{n}")]
+    began = monotonic()
+    assert "is not a JSON Schema" in schema_problem({"type": types})
+    assert monotonic() - began < BOUND_SECONDS
 
 
 async def test_parts_that_refer_to_one_part_twice_do_not_multiply_without_end() -> None:
@@ -116,6 +214,8 @@ SCHEMAS = [
     {"not": {"$schema": DIALECT, "type": "array", "contains": {"type": "null"}}},
     {"if": {"type": "integer"}, "then": {"minimum": 0}, "else": {"not": {"const": 1}}},
     {"$schema": DIALECT, "oneOf": [{"type": "string"}, {"items": {"$ref": "#"}}]},
+    {"anyOf": [{"type": "array"}, {"oneOf": [{"type": "integer"}, {"minimum": 1}]}]},
+    {"oneOf": [{"minItems": 2}, {"uniqueItems": True}, False]},
 ]
 NAMES = st.text("ab", max_size=3)
 SCALARS = st.none() | st.booleans() | st.integers(-1, 1) | st.just(1.0) | NAMES
