@@ -41,7 +41,8 @@ from tests.conformance.task_steps import (
 from tests.fake_redis import fake_redis
 
 TALK = "talk"
-BRIEF = ConversationConfig(context_window=7, ttl_seconds=0.3)
+BRIEF = ConversationConfig(context_window=7, ttl_seconds=1.5)
+"""A turn must begin within it, on a machine that is busy too."""
 LASTING = ConversationConfig(ttl_seconds=60)
 AWAITED = AwaitedCall(call_id="1:a", tool="pay")
 AGAIN = Decision(key=call_key("1:a"), action="run")

@@ -155,7 +155,7 @@ async def test_parts_that_refer_to_one_part_twice_do_not_multiply_without_end() 
     }
     parts |= {f"p{depth}": {"type": "string"}}
     schema = {"$defs": parts, "$ref": "#/$defs/p0"}
-    with pytest.raises(AgentFailed, match="more than 300000 steps") as caught:
+    with pytest.raises(AgentFailed, match="it takes more than") as caught:
         await OutputFormat(schema).read('"x"')
     assert caught.value.code == "invalid_output_schema"
 
