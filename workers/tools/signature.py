@@ -127,7 +127,7 @@ class _SaidInJson(GenerateJsonSchema):
     def encode_default(self, dft: object) -> Any:
         try:
             return check_json(super().encode_default(dft))
-        except NotStorable as exc:
+        except ValueError as exc:  # NotStorable, or one of an older pydantic's own
             raise PydanticSerializationError(str(exc)) from exc
 
 
