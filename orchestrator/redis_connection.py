@@ -129,6 +129,12 @@ def connect(
             f"the Redis URL ({len(url)} characters) cannot be read;"
             " write redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
+    _prepare(pool, url)
+    return Redis.from_pool(pool)
+
+
+def _prepare(pool: BlockingConnectionPool, url: str) -> None:
+    """Have a pool make connections of ours; refuse options that none can have."""
     made: UntypedRedis = pool
     try:
         pool.connection_class = _CANCELLABLE[pool.connection_class]
@@ -146,7 +152,6 @@ def connect(
             " one of them waits for what others bring"
         )
     _check_files(pool.connection_kwargs)
-    return Redis.from_pool(pool)
 
 
 def _check_files(options: Mapping[str, object]) -> None:

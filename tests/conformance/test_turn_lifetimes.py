@@ -160,18 +160,22 @@ class TestDeleted:
             await stores.conversations.get("default", TALK)
 
 
+async def begins_anew(stores: Stores, task: Task) -> None:
+    """The conversation expires under a turn, which begins it as it was."""
+    lease = (await claim(stores.tasks, task)).lease
+    await eventually(stores.conversations, gone=TALK)
+    await stores.tasks.finish(lease, answered(task), running_seconds=0)
+    page = await stores.conversations.list("default")
+    assert [each.config for each in page.conversations] in ([BRIEF], [])
+    await eventually(stores.conversations, gone=TALK)
+
+
 class TestExpired:
     async def test_a_conversation_that_expired_under_a_turn_begins_anew_as_it_was(
         self, stores: Stores
     ) -> None:
         await stores.conversations.create(Conversation(id=TALK, config=BRIEF))
-        task = await asked(stores.tasks, "a")
-        lease = (await claim(stores.tasks, task)).lease
-        await eventually(stores.conversations, gone=TALK)
-        await stores.tasks.finish(lease, answered(task), running_seconds=0)
-        page = await stores.conversations.list("default")
-        assert [each.config for each in page.conversations] in ([BRIEF], [])
-        await eventually(stores.conversations, gone=TALK)
+        await begins_anew(stores, await asked(stores.tasks, "a"))
 
     async def test_one_that_an_interrupted_turn_began_anew_begins_so_again(
         self, stores: Stores
@@ -180,12 +184,7 @@ class TestExpired:
         await parked(stores, "a")
         await eventually(stores.conversations, gone=TALK)
         task = await asked(stores.tasks, "b", when_busy="interrupt")
-        lease = (await claim(stores.tasks, task)).lease
-        await eventually(stores.conversations, gone=TALK)
-        await stores.tasks.finish(lease, answered(task), running_seconds=0)
-        page = await stores.conversations.list("default")
-        assert [each.config for each in page.conversations] in ([BRIEF], [])
-        await eventually(stores.conversations, gone=TALK)
+        await begins_anew(stores, task)
 
     async def test_a_turn_in_redis_puts_the_end_off(self) -> None:
         client = fake_redis()
