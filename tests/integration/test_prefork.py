@@ -29,7 +29,7 @@ def test_a_shutdown_waits_for_what_a_child_was_given_and_had_not_begun(
     (child,) = stand.ask("stats")["pool"]["processes"]
     os.kill(child, signal.SIGSTOP)
     stand.send("say", "given")
-    worker.await_log("say[")
+    stand.until(lambda: stand.ask("stats")["pool"]["writes"]["total"] == 1)
     worker.signal(signal.SIGTERM)
     worker.await_log("Worker: Stopping Pool")
     os.kill(child, signal.SIGCONT)
