@@ -36,7 +36,6 @@ from orchestrator.redis_gate import RedisGate
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim
 from orchestrator.task import Task
-from workers.bootstrap import spare_the_collector
 from workers.insistence import Insistence
 from workers.llm.allowance import Allowance
 from workers.llm.chat_completions import ChatCompletionsProvider
@@ -45,6 +44,7 @@ from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.governed_calls import CallRules
 from workers.llm.governor import Governor
 from workers.llm.provider import CompletionRequest
+from workers.process import spare_the_collector
 from workers.run import Run
 from workers.run_context import JournaledRunContext
 from workers.run_log import StoreRunLog

@@ -1,4 +1,4 @@
-"""Wiring of a worker process: which concrete parts run its agents.
+"""How Celery's worker becomes one of agents: which of its processes run them, and when.
 
 In `threads` and `solo` the worker process itself runs agents; in `prefork` each child
 does, and the parent starts no loop and no thread.
@@ -7,35 +7,23 @@ does, and the parent starts no loop and no thread.
 from __future__ import annotations
 
 import asyncio
-import gc
-import linecache
 import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 from celery import bootsteps, signals
 
-from orchestrator.agent_config import WorkerInfo
-from orchestrator.errors import InvalidSettings, OrchestratorError, QueueUnavailable
-from orchestrator.local_process import release, worker_id
+from orchestrator.errors import OrchestratorError
 from orchestrator.log_format import show_facts
 from orchestrator.loop_thread import LoopThread
 from orchestrator.open_files import allow_many_files
-from orchestrator.parts import OrchestratorParts
 from orchestrator.settings import Settings, load_settings
-from orchestrator.sweeper import Sweeper
-from orchestrator.wiring import connect
 from workers.broker_link import check_broker, lean_broker
 from workers.drain_pipe import DrainPipe
 from workers.errors import WorkerError
-from workers.executor import Executor, ExecutorLimits, ExecutorParts, Outcome
-from workers.heartbeat import Heartbeat, HeartbeatParts, HeartbeatTimes
-from workers.llm_wiring import open_governor
 from workers.pool_choice import (
     SUPPORTED_POOLS,
     check_autoscale,
@@ -45,160 +33,18 @@ from workers.pool_choice import (
     slots_of_worker,
     unsupported,
 )
+from workers.process import (
+    WorkerProcess,
+    cancel_from_parent,
+    check_heartbeat_file,
+    heartbeat_file,
+)
 from workers.refusal import refuse
-from workers.start_check import begin, build_manager, check_startup
+from workers.start_check import begin, check_startup
 from workers.waking_threads import WakingThreads
-from workers.webhook_opening import open_webhooks
-from workers.worker_limits import UNLIMITED, WorkerLimits, take_limits
+from workers.worker_limits import UNLIMITED, take_limits
 
 logger = logging.getLogger(__name__)
-
-GC_THRESHOLD = 20_000
-"""Objects made, less those freed, between two collections of the youngest."""
-LATE_SECONDS = 1.0
-"""A loop that stands still for so long leaves tasks to other workers until it moves."""
-CANCEL_SECONDS = 5.0
-"""How long the store and the broker may take over one cancel."""
-CLOSE_SECONDS = 5.0
-"""A run that blocks the loop must not keep the process from ending."""
-
-
-class WorkerProcess:
-    """All that runs agents in one process."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        hostname: str,
-        queues: Callable[[], Iterable[str]] | None = None,
-        slots: Callable[[], int] = lambda: 1,
-        loop: LoopThread | None = None,
-        limits: WorkerLimits = UNLIMITED,
-    ) -> None:
-        self._settings = settings
-        self._hostname = hostname
-        self._queues = queues
-        self._slots = slots
-        self._loop = loop or LoopThread("celeriac-runs")
-        self._parts = connect(settings)
-        self._governor = open_governor(settings, self._parts)
-        self.manager = build_manager(settings, self._governor)
-        self._executor = Executor(
-            ExecutorParts(
-                store=self._parts.store,
-                queue=self._parts.queue,
-                manager=self.manager,
-                conversations=self._parts.conversations,
-                conversation_config=self._parts.conversation_config,
-            ),
-            worker=worker_id(),
-            limits=ExecutorLimits(
-                lease_seconds=settings.worker.lease,
-                max_result_bytes=settings.limits.max_result_bytes,
-                max_message_bytes=settings.limits.max_message_bytes,
-                shutdown_grace_seconds=settings.worker.shutdown_grace,
-                soft_time_limit_seconds=limits.soft,
-                time_limit_seconds=limits.hard,
-            ),
-        )
-        self._heartbeat = Heartbeat(
-            self._executor,
-            runs_loop=self._loop.loop,
-            describe=self._describe,
-            connect=self._connect_heartbeat,
-            times=HeartbeatTimes(
-                lease_seconds=settings.worker.lease,
-                renew_seconds=settings.worker.heartbeat,
-                stall_limit_seconds=settings.worker.loop_stall_limit,
-            ),
-            heartbeat_file=_heartbeat_file(),
-        )
-        self._heartbeat.start()
-        spare_the_collector()
-
-    @property
-    def is_on_time(self) -> bool:
-        """Whether the loop of the runs moves; a task would wait for it to do so."""
-        return self._heartbeat.late_seconds < LATE_SECONDS
-
-    def run(self, tenant: str, task_id: str) -> Outcome:
-        """Run a task's attempt; blocks."""
-        return self._loop.await_(self._executor.run(tenant, task_id))
-
-    def drain(self) -> None:
-        """Take no more runs and release those in flight at their next step."""
-        with suppress(RuntimeError):
-            self._loop.loop.call_soon_threadsafe(self._executor.drain)
-
-    def abandon(self) -> None:
-        """Take no more runs and release those in flight where they stand."""
-        with suppress(RuntimeError):
-            self._loop.loop.call_soon_threadsafe(self._executor.abandon)
-
-    def cancel(self, tenant: str, task_id: str) -> None:
-        """Ask for the end of a task, held here or elsewhere; does not wait."""
-        asyncio.run_coroutine_threadsafe(
-            _cancel(self._parts, tenant, task_id), self._loop.loop
-        )
-
-    def drain_with(self, pipe: DrainPipe) -> None:
-        """Drain when the parent of this process announces it."""
-        pipe.listen(self._loop.loop, self._executor.drain)
-
-    def close(self) -> None:
-        """Withdraw the worker and close what it holds."""
-        self._heartbeat.close()
-        if self._loop.is_alive:
-            with suppress(TimeoutError):
-                self._loop.await_(self._close_parts(), timeout=CLOSE_SECONDS)
-            self._loop.close()
-
-    async def _close_parts(self) -> None:
-        await self._governor.aclose()
-        await self._parts.aclose()
-
-    @asynccontextmanager
-    async def _connect_heartbeat(self) -> AsyncIterator[HeartbeatParts]:
-        parts = connect(self._settings)
-        try:
-            yield HeartbeatParts(
-                store=parts.store,
-                directory=parts.directory,
-                sweeper=Sweeper(parts.store, parts.queue),
-                webhooks=open_webhooks(self._settings.webhooks, parts.store),
-            )
-        finally:
-            await parts.aclose()
-
-    def _describe(self) -> WorkerInfo:
-        queues = tuple(self._queues()) if self._queues else ()
-        agents = tuple(info.config for info in self.manager.list_agents())
-        if self._queues and not queues:
-            agents = ()  # `celery control cancel_consumer` has left it none to serve
-        return WorkerInfo(
-            id=self._executor.worker,
-            hostname=self._hostname,
-            pid=os.getpid(),
-            agents=agents,
-            queues=queues,
-            slots=self._slots(),
-            running=len(self._executor.runs),
-            draining=self._executor.draining,
-            release=release(),
-        )
-
-
-def spare_the_collector() -> None:
-    """Take what lives as long as the process out of Python's garbage collections.
-
-    A run leaves few cycles, and a thousand runs hold many objects: the default
-    thresholds look through all of them again and again, for an eighth of the time.
-    """
-    linecache.clearcache()  # the sources that pydantic has read docstrings from
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 class WorkerProcessHolder:
@@ -242,7 +88,7 @@ class WorkerProcessHolder:
         if self._process is not None and self._pid == os.getpid():
             self._process.cancel(tenant, task_id)
         else:
-            asyncio.run(_cancel_from_parent(self.settings, tenant, task_id))
+            asyncio.run(cancel_from_parent(self.settings, tenant, task_id))
 
     def slots(self) -> int:
         """Return how many tasks Celery may take.
@@ -315,27 +161,6 @@ class WorkerProcessHolder:
 worker_process = WorkerProcessHolder()
 
 
-async def _cancel(parts: OrchestratorParts, tenant: str, task_id: str) -> None:
-    """Cancel a task; whom that lets begin is rung for."""
-    try:
-        async with asyncio.timeout(CANCEL_SECONDS):
-            cancelled = await parts.store.cancel(tenant, task_id)
-            await parts.queue.enqueue(cancelled.doorbells)
-    except QueueUnavailable:
-        logger.warning("doorbell not rung; the sweeper will", exc_info=True)
-    except (OrchestratorError, TimeoutError) as exc:
-        facts = {"task_id": task_id, "error": str(exc) or "Redis is silent"}
-        logger.warning("revoked but not cancelled", extra=facts)
-
-
-async def _cancel_from_parent(settings: Settings, tenant: str, task_id: str) -> None:
-    parts = connect(settings)
-    try:
-        await _cancel(parts, tenant, task_id)
-    finally:
-        await parts.aclose()
-
-
 class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Refuses a worker that cannot run agents, before its pool forks.
 
@@ -353,7 +178,7 @@ class AgentStep(bootsteps.StartStopStep):  # type: ignore[misc]
             check_loop(pool, is_there=worker.use_eventloop)
             check_autoscale(pool, worker.max_concurrency)
             worker_process.limits = take_limits(worker)
-            check_heartbeat_file(_heartbeat_file())
+            check_heartbeat_file(heartbeat_file())
             _take_from(worker, asyncio.run(check_startup(worker_process.settings)))
         except (OrchestratorError, WorkerError) as exc:
             refuse(exc)
@@ -439,26 +264,3 @@ signals.worker_process_init.connect(_start_in_child, weak=False)
 signals.worker_process_shutdown.connect(_close, weak=False)
 signals.worker_shutdown.connect(_close, weak=False)
 signals.worker_shutting_down.connect(_drain, weak=False)
-
-
-def check_heartbeat_file(path: Path | None) -> None:
-    """Refuse a file that no heartbeat could write: a probe would end the worker.
-
-    Raises:
-        InvalidSettings: it cannot be written.
-    """
-    if path is None:
-        return
-    # Not by writing: a probe would take that for a heartbeat.
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InvalidSettings(
-            [
-                f"CELERIAC_HEARTBEAT_FILE: {path} cannot be written; name a file in a"
-                " directory that there is and that this user may write to"
-            ]
-        )
-
-
-def _heartbeat_file() -> Path | None:
-    path = os.environ.get("CELERIAC_HEARTBEAT_FILE")
-    return Path(path) if path else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,16 +12,9 @@ from celery import Celery
 from celery.worker import WorkController
 from celery.worker.components import Pool
 
-from orchestrator.errors import InvalidSettings, QueueUnavailable
-from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.settings import Settings
-from tests.conformance.task_steps import submit
 from workers import bootstrap
-from workers.bootstrap import (
-    AgentStep,
-    WorkerProcessHolder,
-    check_heartbeat_file,
-)
+from workers.bootstrap import AgentStep, WorkerProcessHolder
 from workers.broker_link import BrokerLink
 
 
@@ -154,38 +146,6 @@ def test_a_worker_takes_from_the_queues_of_all_its_agents_unless_told_which(
     assert (told in caplog.text) == (taken == {"celery"})
 
 
-class Queue:
-    """Hears of doorbells; without a broker it refuses them."""
-
-    def __init__(self, *, is_there: bool) -> None:
-        self.is_there = is_there
-
-    async def enqueue(self, doorbells: object) -> None:
-        if not self.is_there:
-            raise QueueUnavailable("the broker is away")
-
-
-@pytest.mark.parametrize(
-    ("task_id", "is_there", "said"),
-    [
-        ("unknown", True, "revoked but not cancelled"),
-        ("known", False, "doorbell not rung; the sweeper will"),
-        ("known", True, ""),
-    ],
-)
-async def test_a_revoke_that_cannot_cancel_is_told_in_the_log(
-    task_id: str, is_there: bool, said: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = InMemoryTaskStore()
-    made = await submit(store)
-    ids = {"unknown": "task-none", "known": made.task.id}
-    parts: Any = SimpleNamespace(store=store, queue=Queue(is_there=is_there))
-    await bootstrap._cancel(parts, "default", ids[task_id])
-    assert caplog.messages == ([said] if said else [])
-    cancelled = (await store.get("default", made.task.id)).status.value
-    assert cancelled == ("cancelled" if task_id == "known" else "pending")
-
-
 def test_a_signal_that_closes_what_is_just_being_made_is_not_in_its_own_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,16 +165,6 @@ def test_a_signal_that_closes_what_is_just_being_made_is_not_in_its_own_way(
 
     threading.Thread(target=make, daemon=True).start()
     assert made.wait(10)
-
-
-def test_a_heartbeat_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    for wrong in (tmp_path, tmp_path / "missing" / "beat"):
-        with pytest.raises(InvalidSettings, match="cannot be written; name a file"):
-            check_heartbeat_file(wrong)
-    good = tmp_path / "beat"
-    check_heartbeat_file(good)
-    check_heartbeat_file(None)
-    assert not good.exists()
 
 
 def test_our_pool_is_refused_in_a_line_where_celery_has_no_event_loop(
