@@ -22,15 +22,16 @@ from conversations.trusted import trusted
 from conversations.window import tokens_of
 from orchestrator.task import StopReason
 from workers.agents.agent import AgentInput, AgentResult, RunContext
+from workers.agents.last_answer import as_short, closing_question, text_of, unpaid
+from workers.agents.refused_calls import invalid_turns, refused_calls, too_late
 from workers.agents.run_options import RunOptions
 from workers.agents.sampling import Sampling, Samplings
-from workers.agents.turn_messages import instruction, opening_of_turn, refusal
+from workers.agents.turn_messages import instruction, opening_of_turn
 from workers.errors import (
     AgentFailed,
     BudgetExceeded,
     ContextOverflow,
     EmptyCompletion,
-    InvalidToolArguments,
     MalformedCompletion,
     SoftTimeLimitReached,
 )
@@ -48,22 +49,9 @@ CONCURRENT_TOOL_CALLS = 8
 SHRINK = 0.5
 """A prompt that the endpoint found too long is sent again once, cut to this share."""
 
-CLOSING = {
-    StopReason.MAX_TURNS: "You have reached the limit of turns or tool calls.",
-    StopReason.SOFT_TIME_LIMIT: "The time for this task is over.",
-    StopReason.BUDGET: "The budget for this task is spent.",
-}
-CLOSING_TOKENS = 512
-"""Of the last answer that is asked for when the budget is spent."""
-MAX_INVALID_TURNS = 3
-"""Turns in a row whose every call had unusable arguments; then the model cannot."""
 MAX_OUTPUT_REPAIRS = 2
 """Times that an answer which does not fit the output schema is asked for again."""
 CALL_NOW = "You must call one of your tools now; answer with the call alone."
-ANSWER_NOW = (
-    " No more tools can be used. Give your best answer now with what you have found,"
-    " and say what is missing."
-)
 
 CUT_SHORT = {
     FinishReason.LENGTH: StopReason.MAX_TOKENS,
@@ -236,8 +224,7 @@ class _ToolLoop:
         if self._closing is not None:
             request = request.model_copy(update={"closing": self._closing})
         if self._spent is not None:
-            most = min(CLOSING_TOKENS, request.max_output_tokens or CLOSING_TOKENS)
-            request = request.model_copy(update={"max_output_tokens": most})
+            request = as_short(request)
         return request
 
     async def _answer(self, completion: Completion) -> AgentResult:
@@ -283,15 +270,9 @@ class _ToolLoop:
         except SoftTimeLimitReached:
             completion = await self._last_completion()
         except BudgetExceeded as exc:
-            return self._unpaid(self._spent or exc)
-        content = completion.message.content
+            return unpaid(self._spent or exc, self._turn, said=self._last_words)
         reason = self._limit_reached()
-        if not content.strip():
-            raise AgentFailed(
-                f"the run stopped ({reason.value}) and the model gave no answer when"
-                " asked for one without tools; raise the limit or use another model",
-                code="no_answer",
-            )
+        content = text_of(completion, reason)
         output = (await self._format.read(content))[0] if self._format else None
         return AgentResult(
             content=content,
@@ -301,23 +282,9 @@ class _ToolLoop:
             messages=(*self._turn, completion.message),
         )
 
-    def _unpaid(self, spent: BudgetExceeded) -> AgentResult:
-        """Return the last words of the model, when no more can be paid."""
-        if not self._last_words:
-            raise spent
-        last = Message(role=Role.ASSISTANT, content=self._last_words)
-        return AgentResult(
-            content=last.content,
-            stop_reason=StopReason.BUDGET,
-            partial=True,
-            messages=(*self._turn, last),
-        )
-
     async def _last_completion(self) -> Completion:
         self._closing = self._limit_reached()
-        order = CLOSING[self._closing] + ANSWER_NOW
-        closing = Message(role=Role.USER, content=order)
-        return await self._say([*self._turn, closing])
+        return await self._say([*self._turn, closing_question(self._closing)])
 
     def _limit_reached(self) -> StopReason:
         if self._spent is not None:
@@ -358,7 +325,7 @@ class _ToolLoop:
         """
         given = {call.id for call in handed_over}
         calls = [call for call in completion.message.tool_calls if call.id not in given]
-        self._count_invalid(completion)
+        self._invalid_turns = invalid_turns(completion, before=self._invalid_turns)
         refused = self._refused(completion)
         asked = len(completion.message.tool_calls)
         over_limit = asked > self._calls_left
@@ -371,40 +338,13 @@ class _ToolLoop:
         self._turn += [result.as_message() for result in results]
         return not over_limit
 
-    def _count_invalid(self, completion: Completion) -> None:
-        """Fail when turn after turn no call could be run.
-
-        Raises:
-            AgentFailed: the model cannot write this tool's arguments.
-        """
-        usable = len(completion.invalid_arguments) < len(completion.message.tool_calls)
-        self._invalid_turns = 0 if usable else self._invalid_turns + 1
-        if self._invalid_turns >= MAX_INVALID_TURNS:
-            raise AgentFailed(
-                f"the model wrote unusable tool arguments {MAX_INVALID_TURNS} turns in"
-                " a row; use another model or raise max_output_tokens",
-                code=InvalidToolArguments.code,
-            )
-
     def _refused(self, completion: Completion) -> dict[str, ToolResult]:
-        calls = completion.message.tool_calls
-        if self._options.tool_choice == "none":
-            text = "no tool may be called here; answer without"
-            return {each.id: refusal(each.id, "tool_choice", text) for each in calls}
-        refused = {
-            id_: refusal(id_, InvalidToolArguments.code, f"invalid arguments: {why}")
-            for id_, why in completion.invalid_arguments.items()
-        }
-        if completion.finish_reason is FinishReason.LENGTH:
-            last = calls[-1].id
-            text = "the call was cut off at the token limit; make it again, shorter"
-            refused[last] = refusal(last, InvalidToolArguments.code, text)
-        for call in calls[self._calls_left :]:
-            text = (
-                f"the limit of {self._ctx.config.max_tool_calls} tool calls is reached"
-            )
-            refused[call.id] = refusal(call.id, "tool_call_limit", text)
-        return refused
+        return refused_calls(
+            completion,
+            may_call=self._options.tool_choice != "none",
+            left=self._calls_left,
+            most=self._ctx.config.max_tool_calls,
+        )
 
     async def _call(
         self, call: ToolCall, refused: ToolResult | None, slots: asyncio.Semaphore
@@ -414,10 +354,10 @@ class _ToolLoop:
         own = self._registry.names and call.name not in self._configured_names
         async with slots:
             if self._ctx.wrapping_up:
-                return refusal(call.id, "soft_time_limit", "the time is over")
+                return too_late(call)
             try:
                 return await self._ctx.call_tool(
                     call, registry=self._registry if own else None
                 )
             except SoftTimeLimitReached:
-                return refusal(call.id, "soft_time_limit", "the time is over")
+                return too_late(call)
