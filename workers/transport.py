@@ -13,20 +13,21 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty
-from select import POLLIN, poll
 from time import monotonic
 from typing import Any
 
 from celery.worker.state import reserved_requests
-from kombu.message import Message
 from kombu.transport import redis as stock
 from kombu.transport import virtual
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.json import dumps, loads
 
+from workers.blocking_pop import BlockingPop
 from workers.doorbell import read_task_call
 from workers.listeners import Listeners
-from workers.task_message import MalformedMessage, TaskCall
+from workers.quarantine import Quarantine
+from workers.taken_message import TaskMessage
+from workers.task_message import MalformedMessage
 
 logger = logging.getLogger(__name__)
 
@@ -34,40 +35,7 @@ MAX_BATCH = 128
 """Messages in one pop: enough to fill slots, few enough to be fair to other queues."""
 POP_SECONDS = 30
 """How long Redis holds an empty pop; ended early when queues or slots change."""
-UNBLOCK_SECONDS = 1.0
-UNBLOCK_PAUSE_MILLISECONDS = 10
-MAX_MALFORMED = 1000
-"""Kept per queue, each cut to the bytes below."""
-MAX_MALFORMED_BYTES = 64 * 1024
 EVENTS_EXCHANGE = "celeryev"
-LOG_EVERY_SECONDS = 60.0
-"""For each kind of fault, so that a flood of garbage is no flood of lines."""
-
-
-class TaskMessage(virtual.Message):  # type: ignore[misc]
-    """A message that was judged: its body is decoded, its headers are ours."""
-
-    def __init__(
-        self, call: TaskCall, *, channel: Channel, key: str, raw: bytes
-    ) -> None:
-        Message.__init__(
-            self,
-            body=[call.args, call.kwargs, {}],
-            delivery_tag=channel.next_tag(),
-            delivery_info={"exchange": "", "routing_key": channel.queue_of(key)},
-            properties={"priority": call.priority},
-            headers={
-                **call.labels,
-                "id": call.id,
-                "task": call.name,
-                "ignore_result": call.ignore_result,
-                "headers": call.own_headers(),
-            },
-            channel=channel,
-        )
-        self._decoded_cache = self.body
-        self.key = key
-        self.raw = raw
 
 
 class QoS(virtual.QoS):  # type: ignore[misc]
@@ -137,16 +105,15 @@ class Channel(stock.Channel):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._tasks_wanted: dict[str, Callable[[TaskMessage], object]] = {}
         self._tags = itertools.count(1)
-        self._takes_batches = True
-        self._identified: object = None
-        self._client_id: int | None = None
-        self._logged_at: dict[str, float] = {}
+        """Of deliveries; those in messages may repeat."""
         self._listeners = Listeners()
         super().__init__(*args, **kwargs)
         self._slots: Callable[[], int] | None = symbol_by_name(self.slots)  # type: ignore[no-untyped-call]
         self._broken = tuple(
             error for error in self.connection_errors if error is not KeyError
         )
+        self._pop = BlockingPop(refused=self.ResponseError, lost=self.connection_errors)
+        self._quarantine = Quarantine(key_prefix=self.global_keyprefix)
 
     def most_in_hand(self, prefetch_count: int) -> int | None:
         """Return how many messages may be in hand; None is any number.
@@ -160,10 +127,6 @@ class Channel(stock.Channel):  # type: ignore[misc]
     def may_take(self) -> bool:
         """Tell whether tasks are to be taken at all, or replies, which take no slot."""
         return self._slots is None or not self._tasks_wanted or self._slots() > 0
-
-    def next_tag(self) -> int:
-        """Return a delivery tag; those in messages may repeat."""
-        return next(self._tags)
 
     def queue_of(self, key: str) -> str:
         """Return the queue of an unprefixed key, which may have a priority's suffix."""
@@ -225,20 +188,17 @@ class Channel(stock.Channel):  # type: ignore[misc]
         if not queues or not self.may_take():
             return
         connection = self.client.connection
-        self._identify(connection)
+        self._pop.identify(connection)
         keys = [
             self.global_keyprefix + self._q_for_pri(queue, priority)
             for priority in self.priority_steps
             for queue in queues
         ]
         seconds = self.brpop_timeout if timeout is None else timeout
-        command: list[Any] = ["BRPOP", *keys, seconds]
-        if self._takes_batches:
-            count = max(1, min(self._credit(), MAX_BATCH))
-            command = ["BLMPOP", seconds, len(keys), *keys, "RIGHT", "COUNT", count]
+        most = max(1, min(self._credit(), MAX_BATCH))
         self._in_poll = connection
         self._brpop_sent_at = monotonic()
-        connection.send_command(*command)
+        self._pop.send(connection, keys, seconds=seconds, most=most)
 
     def _brpop_read(self, **_: Any) -> bool:
         """Read the pop's reply and deliver the batch."""
@@ -271,33 +231,21 @@ class Channel(stock.Channel):  # type: ignore[misc]
             return True
         return is_task and not self.may_take()
 
-    def _read_batch(self, connection: Any) -> tuple[str, Sequence[bytes]]:
-        try:
-            reply = connection.read_response()
-        except self.ResponseError as exc:
-            if self._takes_batches and "unknown command" in str(exc):
-                self._takes_batches = False
-                raise Empty from None
-            connection.disconnect()
-            raise
-        except self.connection_errors:
-            connection.disconnect()
-            raise
-        if not reply:
-            raise Empty
-        key = reply[0].decode()[len(self.global_keyprefix) :]
-        return key, reply[1] if self._takes_batches else self._more(key, reply[1])
+    def _read_batch(self, connection: Any) -> tuple[str, list[bytes]]:
+        name, batch = self._pop.read(connection)
+        key = name.decode()[len(self.global_keyprefix) :]
+        return key, batch if self._pop.takes_batches else self._more(key, batch)
 
-    def _more(self, key: str, first: bytes) -> list[bytes]:
+    def _more(self, key: str, first: list[bytes]) -> list[bytes]:
         """Complete a batch on Redis 6.2, which blocks for one message only."""
         count = min(self._credit(), MAX_BATCH) - 1
         if count < 1:
-            return [first]
+            return first
         try:
             with self.conn_or_acquire() as client:
-                return [first, *(client.rpop(key, count) or ())]
+                return [*first, *(client.rpop(key, count) or ())]
         except (*self._broken, self.ResponseError):
-            return [first]
+            return first
 
     def _credit(self) -> int:
         return int(self.qos.credit())
@@ -309,18 +257,21 @@ class Channel(stock.Channel):  # type: ignore[misc]
         try:
             call = read_task_call(raw, accept=self.accept_tasks)
         except MalformedMessage as exc:
-            self._quarantine(queue, raw, reason=exc.reason, why=str(exc))
+            self._put_aside(queue, raw, reason=exc.reason, why=str(exc))
             return
-        message = TaskMessage(call, channel=self, key=key, raw=raw)
-        self.qos.append(message, message.delivery_tag)
+        tag = next(self._tags)
+        message = TaskMessage(
+            call, channel=self, tag=tag, queue=queue, key=key, raw=raw
+        )
+        self.qos.append(message, tag)
         try:
             wanted(message)
         except self._broken:
             raise
         except Exception as exc:
             logger.exception("Celery could not take a message")
-            self.qos.ack(message.delivery_tag)
-            self._quarantine(queue, raw, reason="refused", why=type(exc).__name__)
+            self.qos.ack(tag)
+            self._put_aside(queue, raw, reason="refused", why=type(exc).__name__)
 
     def _deliver_reply(self, queue: str, raw: bytes) -> None:
         """Deliver what is no task: answers to remote control commands."""
@@ -361,22 +312,12 @@ class Channel(stock.Channel):  # type: ignore[misc]
             logger.exception("broadcast dropped")
             return None
 
-    def _quarantine(self, queue: str, raw: bytes, *, reason: str, why: str) -> None:
+    def _put_aside(self, queue: str, raw: bytes, *, reason: str, why: str) -> None:
         """Put garbage aside and count it, if Redis can; it is garbage."""
-        now = monotonic()
-        if now - self._logged_at.get(reason, -LOG_EVERY_SECONDS) >= LOG_EVERY_SECONDS:
-            self._logged_at[reason] = now
-            logger.warning(
-                "malformed message put aside",
-                extra={"queue": queue, "reason": reason, "why": why},
-            )
-        key = f"{queue}.malformed"
+        self._quarantine.tell(queue, reason=reason, why=why)
         try:
-            with self.conn_or_acquire() as client, client.pipeline() as pipe:
-                pipe.lpush(key, raw[:MAX_MALFORMED_BYTES])
-                pipe.ltrim(self.global_keyprefix + key, 0, MAX_MALFORMED - 1)
-                pipe.hincrby(f"{self.global_keyprefix}{key}.counts", reason, 1)
-                pipe.execute()
+            with self.conn_or_acquire() as client:
+                self._quarantine.put(client, queue, raw, reason=reason)
         except (*self._broken, self.ResponseError):
             logger.exception("malformed message dropped", extra={"queue": queue})
 
@@ -397,17 +338,6 @@ class Channel(stock.Channel):  # type: ignore[misc]
             facts = {"key": key, "messages": len(batch)}
             logger.warning("messages not returned to their queue", extra=facts)
 
-    def _identify(self, connection: Any) -> None:
-        """Learn the connection's number, by which its pop can be ended."""
-        if connection._sock is self._identified:
-            return
-        connection.send_command("CLIENT", "ID")
-        try:
-            self._client_id = int(connection.read_response())
-        except self.ResponseError:
-            self._client_id = None
-        self._identified = connection._sock
-
     def _interrupt_pop(self) -> None:
         """End the pending pop, which serves queues or slots that are no longer so."""
         connection = self._in_poll
@@ -425,18 +355,10 @@ class Channel(stock.Channel):  # type: ignore[misc]
 
     def _unblock(self, connection: Any) -> bool:
         """Have Redis answer the pop; tell whether its answer is about to come."""
-        if self._client_id is None:
+        if self._pop.client_id is None:
             return False
-        give_up_at = monotonic() + UNBLOCK_SECONDS
-        answer = poll()
-        answer.register(connection._sock, POLLIN)
         with self.conn_or_acquire() as client:
-            while monotonic() < give_up_at:
-                if client.client_unblock(self._client_id):
-                    return True
-                if answer.poll(UNBLOCK_PAUSE_MILLISECONDS):
-                    return True
-        return False
+            return self._pop.end(connection, client)
 
 
 class Transport(stock.Transport):  # type: ignore[misc]

@@ -18,9 +18,10 @@ from orchestrator.redis_url import for_kombu
 from orchestrator.settings import load_settings
 from tests.integration.redis_server import redis_server
 from tests.stand import wait_until
-from workers import transport
+from workers import blocking_pop
 from workers.broker_link import PatientConnection, lean_broker
-from workers.transport import Channel, TaskMessage
+from workers.taken_message import TaskMessage
+from workers.transport import Channel
 
 PATIENCE_SECONDS = 20.0
 """What is told at once takes far less on any machine."""
@@ -151,7 +152,7 @@ def test_a_lost_connection_in_a_consumer_loses_no_message_of_the_batch(
 def test_closing_ends_the_blocked_pop_at_once(
     clean_redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "UNBLOCK_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(blocking_pop, "UNBLOCK_SECONDS", PATIENCE_SECONDS)
     with consuming(clean_redis_url, print) as channel:
         drain(channel)
         assert pops(client) == 1
@@ -259,7 +260,7 @@ def test_an_idle_connection_that_is_closed_without_a_slot_is_opened_again(
         slots[0] = 0
         push(client, "came to the pending pop")
         drain(channel)
-        assert client.client_kill_filter(_id=str(channel._client_id)) == 1
+        assert client.client_kill_filter(_id=str(channel._pop.client_id)) == 1
         drain(channel)
         slots[0] = 1
         drain(channel)
@@ -319,7 +320,7 @@ def test_the_first_of_a_batch_is_kept_when_redis_refuses_to_tell_the_others(
         humbled(clean_redis_url, client, "rpop") as url,
         consuming(url, taken.append) as channel,
     ):
-        channel._takes_batches = False  # as on Redis 6.2
+        channel._pop.takes_batches = False  # as on Redis 6.2
         push(client, "a", "b")
         drain(channel)
         assert [message.headers["id"] for message in taken] == ["a", "b"]

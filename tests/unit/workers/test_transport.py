@@ -17,13 +17,13 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 
 from workers.broker_link import BrokerLink, lean_broker
+from workers.taken_message import TaskMessage
 from workers.task_message import TaskCall
 from workers.transport import (
     MAX_BATCH,
     Channel,
     QoS,
     SocketTransport,
-    TaskMessage,
     Transport,
 )
 
@@ -42,15 +42,12 @@ def call(**changes: Any) -> TaskCall:
 
 
 def channel() -> Any:
-    bare = Channel.__new__(Channel)
-    bare._tags = iter(range(1, 100))
-    bare.sep = stock.Channel.sep
-    return bare
+    return Channel.__new__(Channel)
 
 
 def message(**changes: Any) -> TaskMessage:
-    key = f"celery{stock.Channel.sep}3"
-    return TaskMessage(call(**changes), channel=channel(), key=key, raw=b"raw")
+    place = {"queue": "celery", "key": f"celery{stock.Channel.sep}3"}
+    return TaskMessage(call(**changes), channel=channel(), tag=1, raw=b"raw", **place)
 
 
 def test_a_message_is_already_decoded_and_carries_no_links() -> None:
