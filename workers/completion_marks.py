@@ -29,7 +29,8 @@ class CompletionMarks:
     def __init__(self, run: Run, log: RunLog, llm: RunProvider) -> None:
         self._run = run
         self._log = log
-        self._llm = llm
+        self.llm = llm
+        """Who is asked."""
         self._open_calls = 0
         self._unanswered: frozenset[str] = NONE
         self.maybe_paid = 0
@@ -50,7 +51,7 @@ class CompletionMarks:
         call, gate or budget, and nothing that has asked the run to stop.
         """
         self._open_calls -= 1
-        if self._open_calls or not (self._run.goes_on and self._llm.asks_at_once):
+        if self._open_calls or not (self._run.goes_on and self.llm.asks_at_once):
             return None
         return self._start(next_key)
 

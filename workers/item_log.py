@@ -37,11 +37,12 @@ class ItemLog:
         """Those that viewers know; None for one that has ended."""
         self._next = 0
         self._is_known = attempt <= 1
-        self._reading = asyncio.Lock()
+        self._reading = None if self._is_known else asyncio.Lock()
+        """None of a first attempt, as most are: nothing was shown before."""
 
     async def load(self) -> None:
         """Read what earlier attempts have shown, once."""
-        if self._is_known:
+        if self._reading is None or self._is_known:
             return
         async with self._reading:
             after = -1

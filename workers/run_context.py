@@ -3,14 +3,15 @@
 A step that the journal holds is answered from it. Keys are places in the run: the n-th
 completion, a call of the n-th completion, the n-th use of a name; so an agent finds its
 steps again that works, and begins concurrent steps, in the same way on every attempt.
+Completions are asked for here, tools are called by `run_calls.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
@@ -27,12 +28,10 @@ from orchestrator.journal import (
     HANDOVER_KEY,
     SUMMARY_KEY,
     Journal,
-    Step,
     summary_of,
 )
 from orchestrator.task import StopReason, Task, TaskStats
 from workers.agents.agent import ToolResult
-from workers.approval import Approvals, AskedCall
 from workers.compaction import summary_message, summary_request
 from workers.completion_marks import CompletionMarks, Keeping
 from workers.errors import (
@@ -42,43 +41,37 @@ from workers.errors import (
     EmptyCompletion,
     GateClosed,
     SoftTimeLimitReached,
-    UnreadableStep,
 )
 from workers.item_log import ItemLog
 from workers.live_text import LiveText
-from workers.llm.metered import MeteredProvider
 from workers.llm.prompt_size import prompt_tokens
-from workers.llm.provider import Completion, CompletionRequest, LLMProvider, ToolSpec
+from workers.llm.provider import Completion, CompletionRequest, ToolSpec
 from workers.llm.run_provider import Answered, RunProvider
-from workers.once_call import OnceCall, UnsettledCalls
 from workers.prompt_tokens import Exchange
+from workers.recorded_steps import RecordedSteps
 from workers.run import Run
+from workers.run_calls import RunCalls
 from workers.run_events import (
     client_call_events,
     completion_event,
     message_events,
     summary_event,
-    tool_ended_events,
 )
 from workers.run_log import RunLog
 from workers.run_steps import (
-    Steps,
     completion_step,
     custom_step,
     read_outcome,
     stats_of,
     summary_step,
-    tool_step,
 )
 from workers.shown_history import ShownHistory
 from workers.spent_budget import SpentBudget
 from workers.tools.registry import ToolRegistry
-from workers.tools.tool import ToolContext
-
-_RunTool = Callable[[ToolContext], Awaitable[ToolResult]]
 
 _MESSAGES = TypeAdapter(tuple[Message, ...])
 _FACTS = TypeAdapter(JsonObject)
+_NOTHING_SHOWN = ShownHistory()
 _MET_ONCE = (StopReason.SOFT_TIME_LIMIT, StopReason.BUDGET)
 """Limits that a later attempt may not meet before the answer that its journal holds."""
 
@@ -100,22 +93,25 @@ class JournaledRunContext:
         self._config = config
         self._log = log
         self._llm = llm
-        self._registry = tools
-        self._steps = Steps({step.key: step for step in journal.steps})
-        self._unsettled = UnsettledCalls(run, log, journal)
+        self._steps = RecordedSteps(run, log, journal)
         self._spent = SpentBudget(run, journal)
         if self._spent.allowed > 1:
             llm.allow_budget(self._spent.allowed)
-        self._approvals = Approvals(run, journal, tools=tools)
         self._marks = CompletionMarks(run, log, llm)
         self.exchanges: list[Exchange] = []
         """Prompts and completions of this run so far, also of earlier attempts."""
         self.taken: list[Message] = []
         """What users have said to this run since its beginning."""
-        self._history = ShownHistory()
-        self._completions = 0
-        self._items = 0
+        self._history = _NOTHING_SHOWN
         self._item_log = ItemLog(log, attempt=run.task.attempt)
+        self._calls = RunCalls(
+            self._steps,
+            self._marks,
+            self._item_log,
+            config=config,
+            tools=tools,
+            journal=journal,
+        )
         self._said: str | None = None
         self.ends_with_answer = False
         """Whether only our own code runs after a completion without calls."""
@@ -149,7 +145,7 @@ class JournaledRunContext:
     async def take_messages(self) -> tuple[Message, ...]:
         if self.task.conversation_id is None:
             return ()
-        number = self._completions + 1
+        number = self._steps.completion_count + 1
         taken: list[JsonValue] = []
         while True:
             key = f"messages:{number}:{len(taken) + 1}"
@@ -201,19 +197,20 @@ class JournaledRunContext:
         return summary
 
     async def complete(self, request: CompletionRequest) -> Completion:
-        self._approvals.shown.note_prompt(request.messages)
-        number = self._completions = self._completions + 1
+        self._calls.shown.note_prompt(request.messages)
+        number = self._steps.completion_count = self._steps.completion_count + 1
         key = f"completion:{number}"
         if (done := self._steps.get(key)) is not None:
             return self._said_before(request, done.outcome)
         started = monotonic()
-        live = LiveText(self._log, self._item_log, number=number, index=self._items)
+        index = self._steps.item_count
+        live = LiveText(self._log, self._item_log, number=number, index=index)
         try:
             answered = await self._ask_live(key, request, live)
         except Exception:
             # The place is free: a later completion is the one in the journal.
-            if self._completions == number:
-                self._completions -= 1
+            if self._steps.completion_count == number:
+                self._steps.completion_count -= 1
             raise
         async with Keeping(self._run, self._llm, answered, live):
             await live.pause()
@@ -248,7 +245,7 @@ class JournaledRunContext:
         """
         completion = read_outcome(Completion.model_validate, outcome)
         if completion.closing is not None and request.closing is None:
-            self._completions -= 1
+            self._steps.completion_count -= 1
             if completion.closing is StopReason.SOFT_TIME_LIMIT:
                 raise self._run.limit_told_before()
             raise BudgetExceeded("the budget was spent in an earlier attempt")
@@ -257,7 +254,7 @@ class JournaledRunContext:
 
     def _note_answer(self, prompt_tokens: int, completion: Completion) -> None:
         self.exchanges.append(Exchange.of(completion, prompt_tokens))
-        self._items += bool(completion.message.content)
+        self._steps.item_count += bool(completion.message.content)
         self._said = completion.message.content
         self._marks.note_answer(completion)
 
@@ -274,7 +271,8 @@ class JournaledRunContext:
                 except BudgetExceeded as exc:
                     if self._config.budget.when_spent != "wait":
                         raise
-                    await self._spent.decided(exc, times=times, record=self._decided)
+                    record = self._steps.decided
+                    await self._spent.decided(exc, times=times, record=record)
                 self._llm.allow_budget(self._spent.allowed)
         except BaseException:
             with self._run.recording():
@@ -290,102 +288,14 @@ class JournaledRunContext:
             async with self._run.step("completion"):
                 return await self._llm.answer(request, around=marked)
         except GateClosed:
-            await self._unsettled.all_ended()
+            await self._calls.unsettled.all_ended()
             raise
 
-    async def call_tool(
+    def call_tool(
         self, call: ToolCall, *, registry: ToolRegistry | None = None
-    ) -> ToolResult:
-        place, index = f"{self._completions}:{call.id}", self._items
-        self._items += 1
-        source = registry or self._registry
-        allowed = registry.names if registry else self._config.tools
-        tool = source.find_tool(call.name) if call.name in allowed else None
-        if (done := self._steps.get(f"tool:{place}")) is not None:
-            self._approvals.shown.note_result(tool)
-            self._marks.after_call(self._next_key)
-            return await self._result_before(done.outcome)
-        if self._was_cut_before:
-            raise SoftTimeLimitReached("an earlier attempt ended without this call")
-        asked = AskedCall(call, tool, place)
-        run_tool = partial(source.call, call, allowed=allowed)
-        try:
-            with self._unsettled.under_way() if asked.is_once else nullcontext():
-                result = await self._make_call(asked, index, run_tool)
-        except GateClosed:
-            await self._unsettled.all_ended()
-            raise
-        self._approvals.shown.note_result(tool)
-        return result
-
-    @property
-    def _was_cut_before(self) -> bool:
-        """Whether an earlier attempt gave its last answer without what comes here."""
-        step = self._steps.get(self._next_key)
-        facts = step.outcome if step is not None else None
-        closing = facts.get("closing") if isinstance(facts, dict) else None
-        return closing == StopReason.SOFT_TIME_LIMIT
-
-    async def _result_before(self, outcome: JsonValue) -> ToolResult:
-        try:
-            return read_outcome(ToolResult.model_validate, outcome)
-        except UnreadableStep:
-            await self._unsettled.all_ended()
-            raise
-
-    async def _make_call(
-        self, asked: AskedCall, index: int, run_tool: _RunTool
-    ) -> ToolResult:
-        call, tool, place = asked
-        waits = self._approvals.needs_one(asked)
-        # A pure call may run before anybody is told.
-        at_once = waits or not (tool and tool.effect == "pure")
-        item_id = f"call-{place}"
-        with self._run.recording():
-            await self._item_log.load()
-            item = self._item_log.find(item_id) or self._item_log.place(item_id, index)
-            telling = await self._item_log.announce(call, item, at_once=at_once)
-        # An attempt that ends within a `once` call leaves its outcome unknown.
-        source = partial(self._llm.for_tool, may_park=not asked.is_once)
-        llm = MeteredProvider(source, model=self._config.model, over=self._run.is_over)
-        ctx, started = self._tool_context(place, llm), monotonic()
-        with llm:
-            result = await self._settle_or_make(asked, ctx, run_tool, waits=waits)
-        took, attempt = monotonic() - started, self.task.attempt
-        step = tool_step(
-            f"tool:{place}", call.name, result, llm=llm, seconds=took, attempt=attempt
-        )
-        events = tool_ended_events(
-            call, result, item_id=item_id, index=item.index, seconds=took
-        )
-        events = [*await telling.take_back(), *events]
-        self._item_log.end(item)
-        with self._run.recording():
-            then = self._marks.after_call(self._next_key)
-            self._steps.add(await self._log.record(step, events, then=then))
-        return result
-
-    async def _settle_or_make(
-        self, asked: AskedCall, ctx: ToolContext, run_tool: _RunTool, *, waits: bool
-    ) -> ToolResult:
-        call, tool, place = asked
-        once = OnceCall(call, tool, ctx, place) if tool and asked.is_once else None
-        result = await self._approvals.settled(asked) if waits else None
-        if result is None and once is not None:
-            result = await self._unsettled.settled(once)
-        if result is not None:
-            return result
-        async with self._run.step(call.name):
-            # No boundary lies between what is written here and the call.
-            if waits:
-                await self._approvals.use(asked, record=self._decided)
-            if once is not None:
-                await self._unsettled.mark(once)
-            return await run_tool(ctx)
-
-    @property
-    def _next_key(self) -> str:
-        return f"completion:{self._completions + 1}"
+    ) -> Coroutine[Any, Any, ToolResult]:
+        # Not `async` itself: each call would pay for a second coroutine.
+        return self._calls.make(call, registry=registry)
 
     async def step(
         self, name: str, function: Callable[[], Awaitable[JsonValue]]
@@ -399,58 +309,27 @@ class JournaledRunContext:
             outcome = plain_json(await function(), path=f"outcome of step {name!r}")
         seconds, attempt = monotonic() - started, self.task.attempt
         step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)
-        await self._tell(step, seconds=round(seconds, 3))
+        await self._steps.tell(step, seconds=round(seconds, 3))
         return outcome
 
     async def hand_over(self, calls: Sequence[ToolCall]) -> None:
         await self._item_log.load()
-        index = self._item_log.place(HANDOVER_KEY, self._items).index
-        self._items = index + len(calls)
-        events = client_call_events(calls, completion=self._completions, index=index)
+        number, wanted = self._steps.completion_count, self._steps.item_count
+        index = self._item_log.place(HANDOVER_KEY, wanted).index
+        self._steps.item_count = index + len(calls)
+        events = client_call_events(calls, completion=number, index=index)
         outcome: list[JsonValue] = [call.model_dump(mode="json") for call in calls]
-        await self._note(f"{HANDOVER_KEY}:{self._completions}", outcome, events)
+        await self._steps.note(f"{HANDOVER_KEY}:{number}", outcome, events)
 
     async def conclude(self, content: str) -> None:
         """Show the answer as an item of its own, unless a completion has said it."""
         if content.strip() and content != self._said:
             await self._item_log.load()
-            index = self._item_log.place(ANSWER_ITEM, self._items).index
+            index = self._item_log.place(ANSWER_ITEM, self._steps.item_count).index
             events = message_events(content, item_id=ANSWER_ITEM, index=index)
-            await self._note(ANSWER_KEY, content, events, may_wait=True)
-
-    async def _note(
-        self,
-        key: str,
-        outcome: JsonValue,
-        events: list[NewEvent],
-        *,
-        may_wait: bool = False,
-    ) -> None:
-        if key not in self._steps:
-            name, attempt = key.partition(":")[0], self.task.attempt
-            step = custom_step(key, name, outcome, attempt=attempt)
-            await self._record(step, events, may_wait=may_wait)
+            await self._steps.note(ANSWER_KEY, content, events, may_wait=True)
 
     async def progress(self, message: str, **facts: JsonValue) -> None:
         data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
-
-    async def _record(
-        self, step: Step, events: list[NewEvent], *, may_wait: bool = False
-    ) -> None:
-        with self._run.recording():
-            done = await self._log.record(step, events, may_wait=may_wait)
-            self._steps.add(done)
-
-    async def _decided(self, step: Step) -> None:
-        await self._tell(step, decision=step.outcome)
-
-    async def _tell(self, step: Step, **facts: JsonValue) -> None:
-        data: dict[str, JsonValue] = {"name": step.name, **facts}
-        await self._record(step, [NewEvent(type=EventType.STEP_RECORDED, data=data)])
-
-    def _tool_context(self, place: str, llm: LLMProvider) -> ToolContext:
-        task, name = self.task, self._config.name
-        key = f"{task.tenant}:{task.id}:{place}"
-        return ToolContext(task=task, agent_name=name, idempotency_key=key, llm=llm)

@@ -32,15 +32,6 @@ class Taken(NamedTuple):
     """Of a tool call alone: a model may make the same one again."""
 
 
-class Steps(dict[str, Step | Taken]):
-    """A run's finished steps by key: whole those that earlier attempts have left."""
-
-    def add(self, step: Step) -> None:
-        """Keep what may still be asked of a step that was recorded now."""
-        kept = step.outcome if step.kind is StepKind.TOOL_CALL else None
-        self[step.key] = Taken(step.kind, step.usage, kept)
-
-
 def read_outcome(read: Callable[[JsonValue], _Value], outcome: JsonValue) -> _Value:
     """Return what an earlier attempt has recorded.
 
