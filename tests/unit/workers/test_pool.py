@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from celery import signals
+from celery.utils import threads
 from celery.worker import state
 from greenlet import GreenletExit
 from kombu.asynchronous import Hub
@@ -422,6 +423,26 @@ def test_the_process_may_use_the_loop_from_start_until_after_the_drain() -> None
 def test_a_worker_without_celerys_event_loop_is_refused() -> None:
     with pytest.raises(UnsupportedPool, match="use Redis"):
         AsyncPool(1, threads=True)
+
+
+def test_a_celery_that_cannot_tell_greenlets_apart_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each task would take another's request for its own."""
+    monkeypatch.setattr(threads, "USE_FAST_LOCALS", "1")
+    with pytest.raises(UnsupportedPool, match="unset USE_FAST_LOCALS"):
+        AsyncPool(1)
+
+
+def test_whoever_gives_the_pool_a_call_need_not_wait_for_all_it_may_hear() -> None:
+    """As in Celery's own pools; extensions that gather tasks into one call do so."""
+    with pool_user() as user:
+        ended: list[Any] = []
+        user.pool.apply_async(nap, (0.01, "done"), callback=ended.append)
+        user.pool.apply_async(nap, (0.01,), soft_timeout=0.001)
+        user.until(lambda: ended)
+        user.until_idle()
+        assert ended == ["done"]
 
 
 def test_await_outside_a_task_is_refused() -> None:
