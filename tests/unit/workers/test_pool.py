@@ -233,6 +233,34 @@ def test_context_variables_reach_the_coroutine_and_come_back() -> None:
         ]
 
 
+def test_what_tracing_binds_to_a_task_reaches_its_children_and_ends_with_it() -> None:
+    """It resets what it has set, which only the same context allows."""
+    span = contextvars.ContextVar("span", default="none")
+
+    async def child() -> str:
+        await asyncio.sleep(0.01)
+        return span.get()
+
+    async def children() -> list[str]:
+        return await asyncio.gather(child(), child())
+
+    def body(name: str) -> list[str]:
+        before = span.get()
+        token = span.set(name)
+        try:
+            return [before, *await_(children())]
+        finally:
+            span.reset(token)
+
+    with pool_user() as user:
+        for names in ("ab", "cd"):  # the second two take the greenlets of the first
+            tolds = [user.apply(body, name) for name in names]
+            user.until(lambda tolds=tolds: all(told.over for told in tolds))
+            assert [told.value for told in tolds] == [
+                ["none", name, name] for name in names
+            ]
+
+
 def test_stop_waits_for_what_runs_and_leaves_what_waits_unaccepted() -> None:
     with pool_user(slots=1) as user:
         leave = threading.Event()
