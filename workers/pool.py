@@ -42,6 +42,8 @@ DRAIN_WAKE_SECONDS = 1.0
 """A drain looks up this often: a signal may have finished it from within."""
 TERMINATE_SECONDS = UNWIND_SECONDS + 2.0
 """How long a shutdown waits for tasks that it ended, in case they block the loop."""
+_OF_CHILDREN = ("maxtasksperchild", "max_memory_per_child")
+"""What Celery calls the limits after which a child is replaced."""
 
 
 class AsyncPool(BasePool):  # type: ignore[misc]
@@ -90,6 +92,11 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         )
         self._waker = HubWaker(self._pass_on_reports)
         self._accepting = True
+        if any(map(self.options.get, _OF_CHILDREN)):
+            logger.warning(
+                "--max-tasks-per-child and --max-memory-per-child do nothing in"
+                " AsyncPool: it has no child to replace"
+            )
         signals.worker_process_init.send(sender=self._hostname)
 
     def on_close(self) -> None:

@@ -462,6 +462,21 @@ def test_a_celery_that_cannot_tell_greenlets_apart_is_refused(
         AsyncPool(1)
 
 
+@pytest.mark.parametrize("option", ["maxtasksperchild", "max_memory_per_child"])
+def test_a_limit_for_children_is_said_to_do_nothing(
+    option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pool_user(**{option: 100}):
+        assert "--max-memory-per-child do nothing" in caplog.text
+
+
+def test_a_pool_without_limits_for_children_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pool_user(maxtasksperchild=None, max_memory_per_child=None):
+        assert not caplog.records
+
+
 def test_whoever_gives_the_pool_a_call_need_not_wait_for_all_it_may_hear() -> None:
     """As in Celery's own pools; extensions that gather tasks into one call do so."""
     with pool_user() as user:
