@@ -20,11 +20,12 @@ from typing import Any
 
 from celery import signals
 from celery.concurrency.base import BasePool
+from celery.utils import threads
 from celery.worker import state
 
 from workers.greenlet_bridge import GreenletLoop
 from workers.hub_waker import HubWaker
-from workers.pool_choice import without_loop
+from workers.pool_choice import with_fast_locals, without_loop
 from workers.pool_job import (
     UNWIND_SECONDS,
     Callbacks,
@@ -41,6 +42,8 @@ DRAIN_WAKE_SECONDS = 1.0
 """A drain looks up this often: a signal may have finished it from within."""
 TERMINATE_SECONDS = UNWIND_SECONDS + 2.0
 """How long a shutdown waits for tasks that it ended, in case they block the loop."""
+_OF_CHILDREN = ("maxtasksperchild", "max_memory_per_child")
+"""What Celery calls the limits after which a child is replaced."""
 
 
 class AsyncPool(BasePool):  # type: ignore[misc]
@@ -54,6 +57,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         if self.options.get("threads"):
             raise without_loop()
+        if threads.USE_FAST_LOCALS:
+            raise with_fast_locals()
         self.loop: GreenletLoop | None = None
         """The loop of the tasks, while the pool runs."""
         self._accepting = False
@@ -87,6 +92,11 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         )
         self._waker = HubWaker(self._pass_on_reports)
         self._accepting = True
+        if any(map(self.options.get, _OF_CHILDREN)):
+            logger.warning(
+                "--max-tasks-per-child and --max-memory-per-child do nothing in"
+                " AsyncPool: it has no child to replace"
+            )
         signals.worker_process_init.send(sender=self._hostname)
 
     def on_close(self) -> None:
@@ -121,13 +131,13 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         if not self._accepting:
             return None
         job = Job(
-            task_id=options["correlation_id"],
+            task_id=options.get("correlation_id", ""),
             call=partial(target, *args, **(kwargs or {})),
             callbacks=Callbacks(
-                accepted=options["accept_callback"],
-                succeeded=options["callback"],
-                failed=options["error_callback"],
-                timed_out=options["timeout_callback"],
+                accepted=options.get("accept_callback", _nothing),
+                succeeded=options.get("callback", _nothing),
+                failed=options.get("error_callback", _nothing),
+                timed_out=options.get("timeout_callback", _nothing),
             ),
             limits=Limits(
                 soft=options.get("soft_timeout") or self.options.get("soft_timeout"),
@@ -295,8 +305,8 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         return loop
 
 
-def _nothing() -> None:
-    """Wakes a drain."""
+def _nothing(*_: object) -> None:
+    """Wakes a drain; hears what nobody else wants to."""
 
 
 def _tell_celery(report: Callable[[], object]) -> None:

@@ -52,6 +52,15 @@ def without_loop() -> UnsupportedPool:
     )
 
 
+def with_fast_locals() -> UnsupportedPool:
+    """Return the refusal of our pool where Celery keeps what is current by thread."""
+    return UnsupportedPool(
+        "AsyncPool runs many tasks on one thread, and with USE_FAST_LOCALS each would"
+        " take another's request for its own; unset USE_FAST_LOCALS, or start the"
+        " worker with --pool prefork or --pool threads"
+    )
+
+
 def pool_of(worker: Any) -> str:
     return str(worker.pool_cls.__module__.rpartition(".")[2])
 

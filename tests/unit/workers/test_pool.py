@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from celery import signals
+from celery.utils import threads
 from celery.worker import state
 from greenlet import GreenletExit
 from kombu.asynchronous import Hub
@@ -232,6 +233,34 @@ def test_context_variables_reach_the_coroutine_and_come_back() -> None:
         ]
 
 
+def test_what_tracing_binds_to_a_task_reaches_its_children_and_ends_with_it() -> None:
+    """It resets what it has set, which only the same context allows."""
+    span = contextvars.ContextVar("span", default="none")
+
+    async def child() -> str:
+        await asyncio.sleep(0.01)
+        return span.get()
+
+    async def children() -> list[str]:
+        return await asyncio.gather(child(), child())
+
+    def body(name: str) -> list[str]:
+        before = span.get()
+        token = span.set(name)
+        try:
+            return [before, *await_(children())]
+        finally:
+            span.reset(token)
+
+    with pool_user() as user:
+        for names in ("ab", "cd"):  # the second two take the greenlets of the first
+            tolds = [user.apply(body, name) for name in names]
+            user.until(lambda tolds=tolds: all(told.over for told in tolds))
+            assert [told.value for told in tolds] == [
+                ["none", name, name] for name in names
+            ]
+
+
 def test_stop_waits_for_what_runs_and_leaves_what_waits_unaccepted() -> None:
     with pool_user(slots=1) as user:
         leave = threading.Event()
@@ -422,6 +451,41 @@ def test_the_process_may_use_the_loop_from_start_until_after_the_drain() -> None
 def test_a_worker_without_celerys_event_loop_is_refused() -> None:
     with pytest.raises(UnsupportedPool, match="use Redis"):
         AsyncPool(1, threads=True)
+
+
+def test_a_celery_that_cannot_tell_greenlets_apart_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each task would take another's request for its own."""
+    monkeypatch.setattr(threads, "USE_FAST_LOCALS", "1")
+    with pytest.raises(UnsupportedPool, match="unset USE_FAST_LOCALS"):
+        AsyncPool(1)
+
+
+@pytest.mark.parametrize("option", ["maxtasksperchild", "max_memory_per_child"])
+def test_a_limit_for_children_is_said_to_do_nothing(
+    option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pool_user(**{option: 100}):
+        assert "--max-memory-per-child do nothing" in caplog.text
+
+
+def test_a_pool_without_limits_for_children_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pool_user(maxtasksperchild=None, max_memory_per_child=None):
+        assert not caplog.records
+
+
+def test_whoever_gives_the_pool_a_call_need_not_wait_for_all_it_may_hear() -> None:
+    """As in Celery's own pools; extensions that gather tasks into one call do so."""
+    with pool_user() as user:
+        ended: list[Any] = []
+        user.pool.apply_async(nap, (0.01, "done"), callback=ended.append)
+        user.pool.apply_async(nap, (0.01,), soft_timeout=0.001)
+        user.until(lambda: ended)
+        user.until_idle()
+        assert ended == ["done"]
 
 
 def test_await_outside_a_task_is_refused() -> None:
