@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from conversations.append_script import append_keys
+from conversations.errors import ConversationUnreadable
 from conversations.redis_store import RedisConversationStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_store import RedisTaskStore
@@ -67,6 +68,18 @@ async def test_a_turn_ends_and_the_next_begins_though_its_conversation_is_damage
     data = (await store.events("default", turn.id))[-1].data
     assert (data.get("turn") == "dropped") is (how == "completed")
     assert isinstance(await try_claim(store, after), Claim)
+
+
+@pytest.mark.parametrize("name", ["head", "log"])
+async def test_who_reads_a_conversation_that_is_damaged_is_told_so(
+    store: RedisTaskStore, client: Redis, name: str
+) -> None:
+    turn = await asked(store)
+    lease = (await claim(store, turn)).lease
+    await store.finish(lease, answered(turn), running_seconds=0)
+    await replace(client, name)
+    with pytest.raises(ConversationUnreadable, match="writes to our keys"):
+        await RedisConversationStore(client).read_window("default", TALK)
 
 
 async def test_a_turn_that_cannot_be_accepted_stands_before_no_other(
