@@ -14,7 +14,7 @@ RUN /opt/celeriac/bin/pip install --no-deps --no-build-isolation . \
     && /opt/celeriac/bin/pip uninstall --yes setuptools
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --user-group --no-create-home celeriac
+RUN useradd --uid 10001 --user-group --no-create-home celeriac
 COPY --from=build /opt/celeriac /opt/celeriac
 WORKDIR /app
 COPY celeryconfig.py flowerconfig.py celeriac.yaml ./

@@ -12,6 +12,7 @@ ConversationError
 ├── RedactionFailed         the redaction hook failed; nothing was stored
 ├── ContextTooLong          what a model must see exceeds the bounds
 └── ConversationStoreUnavailable  the store did not answer, or refused to write
+    └── ConversationUnreadable    something else stands in place of a conversation
 """
 
 from __future__ import annotations
@@ -119,6 +120,12 @@ class ContextTooLong(ConversationError):
 
 class ConversationStoreUnavailable(ConversationError):
     """The store did not answer in time or refused the write."""
+
+
+class ConversationUnreadable(ConversationStoreUnavailable):
+    """The store holds something else in place of ours; asking again does not help."""
+
+    code = "damaged"
 
 
 def creation_refused(conversation_id: str, *, deleted: bool) -> ConversationConflict:

@@ -24,7 +24,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from conversations.errors import ConversationStoreUnavailable
+from conversations.errors import ConversationStoreUnavailable, ConversationUnreadable
 
 REFUSALS: Final = {
     "maxmemory": "is out of memory",
@@ -35,6 +35,10 @@ REFUSALS: Final = {
 """Words by which Redis, also from within a script, says why it refuses a write."""
 _OUR_LIMITS: Final = (os.strerror(errno.EMFILE), os.strerror(errno.ENFILE))
 """The server has nothing to do with these."""
+_FOREIGN: Final = (
+    "the conversation store holds something else in place of a conversation;"
+    " find who else writes to our keys"
+)
 _LOGIN = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
@@ -44,11 +48,15 @@ def store_errors() -> Iterator[None]:
 
     Raises:
         ConversationStoreUnavailable: says what happened and what helps.
+        ConversationUnreadable: the store answered with what is not ours.
     """
     try:
         yield
     except (RedisError, UnicodeError) as exc:
-        said = f"the conversation store {_reason(origin(exc))}"
+        cause = origin(exc)
+        if isinstance(cause, UnicodeError) or "WRONGTYPE" in str(cause):
+            raise ConversationUnreadable(_FOREIGN) from one_line(exc)
+        said = f"the conversation store {_reason(cause)}"
         raise ConversationStoreUnavailable(said) from one_line(exc)
 
 
@@ -107,8 +115,6 @@ def unreachable(exc: BaseException) -> str:
 
 
 def _reason(exc: BaseException) -> str:
-    if isinstance(exc, UnicodeError):
-        return "holds what is no UTF-8 text; find who else writes to our keys"
     name = type(exc).__name__
     for words, reason in REFUSALS.items():
         if words in str(exc):

@@ -62,6 +62,8 @@ UNFINISHED_MS = 3_600_000
 """An import that was broken off leaves nothing behind after an hour."""
 Execute = Callable[[Sequence[Sequence[str | int]]], Awaitable[list[Any]]]
 """Sends commands and returns their answers; what Redis refused is its exception."""
+PIECE_BYTES = 1024 * 1024
+"""Of messages that are read at once: Redis does nothing else meanwhile."""
 FORK_PAGE = 10
 """Messages read at first around the end of a fork, ten times as many with each page."""
 
@@ -321,12 +323,25 @@ class RedisConversationStore:
         after: int | None = None,
     ) -> tuple[StoredMessage, ...]:
         keys = _keys(tenant, conversation_id)
-        bounds = ["" if bound is None else bound for bound in (before, after)]
-        with store_errors():
-            rows = await self._read(keys=(keys.head, keys.log), args=(limit, *bounds))
-        if rows is None:
-            raise ConversationNotFound(conversation_id)
-        return read_messages(rows)
+        parts: list[tuple[StoredMessage, ...]] = []
+        is_cut = True
+        while is_cut and limit > 0:
+            bounds = ["" if bound is None else bound for bound in (before, after)]
+            with store_errors():
+                answer = await self._read(
+                    keys=(keys.head, keys.log), args=(limit, *bounds, PIECE_BYTES)
+                )
+            if answer is None:
+                raise ConversationNotFound(conversation_id)
+            part, is_cut = read_messages(answer[1]), bool(answer[0])
+            limit -= len(part)
+            if after is not None:
+                parts.append(part)
+                after = part[-1].seq if part else after
+            else:
+                parts.insert(0, part)
+                before = part[0].seq if part else before
+        return tuple(chain.from_iterable(parts))
 
     async def read_turn(
         self, tenant: str, conversation_id: str, turn: str

@@ -33,6 +33,7 @@ from orchestrator.child_process import last_line, start_child, stop_child
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_connection import address_of, check_options, store_errors
 from orchestrator.redis_url import check_redis_url, redact, servers_in
+from orchestrator.redis_url_options import NOT_OF_THE_URL
 
 START_SECONDS = 10.0
 """How long a private server may take to answer; loading a large file takes longest."""
@@ -124,6 +125,7 @@ def redis_version(url: str) -> str:
             socket_connect_timeout=_ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        client.connection_pool.connection_kwargs.update(NOT_OF_THE_URL)
     except ValueError as exc:
         raise StoreUnavailable(f"{exc}; correct REDIS_URL") from None
     with store_errors(address_of(client)), client:

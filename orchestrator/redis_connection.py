@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import (
@@ -48,6 +47,7 @@ from orchestrator.errors import (
     StoreUnreadable,
     WrongLoop,
 )
+from orchestrator.redis_url_options import NOT_OF_THE_URL, check_url_options
 
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 """A server on the same network answers far sooner; a dead one is told early."""
@@ -57,21 +57,11 @@ COMMAND_TIMEOUT_SECONDS: Final = 5.0
 """A submit is answered within 5 s, whatever the server does."""
 BLOCK_SLICE_SECONDS: Final = 2.0
 """Longest blocking read, well below the command timeout."""
-_FEWEST_CONNECTIONS: Final = 2
 MAX_CONNECTIONS: Final = 64
 """Commands are short; a thousand runs share these and wait their turn."""
 POOL_WAIT_SECONDS: Final = 20.0
 """Longest wait for that turn; who must answer sooner has a deadline of its own."""
 _RECONNECTS: Final = 2
-
-_NOT_OF_THE_URL: Final = {
-    "protocol": 2,
-    "decode_responses": True,
-    "encoding": "utf-8",
-    "encoding_errors": "strict",
-    "health_check_interval": 0,
-}
-"""How answers are read, which redis-py takes from a URL before it takes it from us."""
 
 UntypedRedis: TypeAlias = Any
 """A client of `connect`: redis-py types each answer as text, bytes or a coroutine."""
@@ -138,7 +128,7 @@ def _prepare(pool: BlockingConnectionPool, url: str) -> None:
     made: UntypedRedis = pool
     try:
         pool.connection_class = _CANCELLABLE[pool.connection_class]
-        pool.connection_kwargs.update(_NOT_OF_THE_URL)
+        pool.connection_kwargs.update(NOT_OF_THE_URL)
         made.make_connection()  # of its options; nothing is sent
     except (TypeError, AttributeError, KeyError, RedisError):
         raise StoreUnavailable(
@@ -146,30 +136,10 @@ def _prepare(pool: BlockingConnectionPool, url: str) -> None:
             " redis-py does not take so; leave it out, and write rediss:// for TLS,"
             " ssl_cert_reqs=none and not CERT_NONE"
         ) from None
-    if pool.max_connections < _FEWEST_CONNECTIONS:
-        raise StoreUnavailable(
-            f"max_connections of the Redis URL must be {_FEWEST_CONNECTIONS} or more:"
-            " one of them waits for what others bring"
-        )
-    _check_files(pool.connection_kwargs)
-
-
-def _check_files(options: Mapping[str, object]) -> None:
-    """Refuse files of certificates that are not there; it would look like no Redis."""
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-        path = options.get(name)
-        if isinstance(path, str) and not _is_file(path):
-            raise StoreUnavailable(
-                f"{name} of the Redis URL names {path}, which is no file that can be"
-                " read; correct the path"
-            )
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:  # a directory on the way may not be entered, say
-        return False
+    check_url_options(
+        pool.connection_kwargs | {"timeout": pool.timeout},
+        max_connections=pool.max_connections,
+    )
 
 
 def check_options(url: str) -> None:

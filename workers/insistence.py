@@ -11,7 +11,11 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, TypeVar
 
-from conversations.errors import ConversationError, ConversationStoreUnavailable
+from conversations.errors import (
+    ConversationError,
+    ConversationStoreUnavailable,
+    ConversationUnreadable,
+)
 from orchestrator.errors import OrchestratorError, StoreUnavailable
 
 T = TypeVar("T")
@@ -44,12 +48,15 @@ class Insistence:
         Raises:
             StoreUnavailable, ConversationStoreUnavailable: for longer than the
                 patience.
+            ConversationUnreadable: at once.
         """
         give_up_at = monotonic() + self._patience_seconds
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
                 return await call()
+            except ConversationUnreadable:
+                raise
             except (StoreUnavailable, ConversationStoreUnavailable) as exc:
                 if self._given_up or monotonic() + wait > give_up_at:
                     raise

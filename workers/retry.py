@@ -8,6 +8,7 @@ from typing import NamedTuple
 from conversations.errors import (
     ContextTooLong,
     ConversationStoreUnavailable,
+    ConversationUnreadable,
     RedactionFailed,
 )
 from orchestrator.errors import InvalidInput, StoreUnavailable
@@ -61,6 +62,8 @@ def is_retryable(error: BaseException) -> bool:
     """Whether the same attempt could succeed later."""
     if isinstance(error, LLMError):
         return error.retryable
+    if isinstance(error, ConversationUnreadable):
+        return False
     return isinstance(error, StoreUnavailable | ConversationStoreUnavailable)
 
 
@@ -76,12 +79,12 @@ def describe(error: BaseException, *, attempt: int) -> TaskFailure:
         code = "soft_time_limit"
     elif isinstance(error, InvalidAgent):
         code = "invalid_agent"
+    elif isinstance(error, ContextTooLong | ConversationUnreadable | RedactionFailed):
+        code = error.code
     elif isinstance(error, StoreUnavailable | ConversationStoreUnavailable):
         code = "store_unavailable"
     elif isinstance(error, InvalidInput):
         code = "invalid_input"
-    elif isinstance(error, ContextTooLong | RedactionFailed):
-        code = error.code
     else:
         code = "agent_error"
         details = {"type": type(error).__name__}

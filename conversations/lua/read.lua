@@ -1,16 +1,31 @@
 -- Reads messages in order; costs what it returns.
--- KEYS: head, log. ARGV: limit, before ('' none), after ('' none).
--- Returns nil when there is no conversation, else rows {seq, turn, at, message JSON}.
+-- KEYS: head, log. ARGV: limit, before ('' none), after ('' none), most bytes.
+-- Returns nil when there is no conversation, else '1' where the bytes ended it before the
+-- limit did (the last message may exceed them), then rows {seq, turn, at, message JSON}.
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-if ARGV[2] == '0' then return {} end -- nothing precedes it, not even for Redis
-local before = ARGV[2] == '' and '+' or '(' .. ARGV[2] .. '-0'
-if ARGV[3] ~= '' then
-  local entries =
-    redis.call('XRANGE', KEYS[2], '(' .. ARGV[3] .. '-0', before, 'COUNT', ARGV[1])
-  for i, entry in ipairs(entries) do entries[i] = conversation_row(entry) end
-  return entries
+if ARGV[2] == '0' then return {'', {}} end -- nothing precedes it, not even for Redis
+local limit, most = tonumber(ARGV[1]), tonumber(ARGV[4])
+local FIRST = 16 -- entries are copied to the script whole
+local rows, bytes, is_cut = {}, 0, ''
+local forward, bound, command, from = ARGV[3] ~= '', nil, 'XREVRANGE', '+'
+if forward then
+  command, from, bound = 'XRANGE', '(' .. ARGV[3] .. '-0', tonumber(ARGV[2])
+elseif ARGV[2] ~= '' then
+  from = '(' .. ARGV[2] .. '-0'
 end
-local entries = redis.call('XREVRANGE', KEYS[2], before, '-', 'COUNT', ARGV[1])
-local rows = {}
-for i = #entries, 1, -1 do rows[#rows + 1] = conversation_row(entries[i]) end
-return rows
+conversation_walk(KEYS, command, from, math.min(limit, FIRST), function(entry)
+  local row = conversation_row(entry)
+  if bound and tonumber(row[1]) >= bound then return true end
+  rows[#rows + 1], bytes = row, bytes + #row[4]
+  if #rows == limit then return true end
+  if bytes >= most then
+    is_cut = '1'
+    return true
+  end
+end)
+if not forward then
+  for i = 1, math.floor(#rows / 2) do
+    rows[i], rows[#rows + 1 - i] = rows[#rows + 1 - i], rows[i]
+  end
+end
+return {is_cut, rows}

@@ -52,6 +52,8 @@ def command(
 
     OPTIONS are those of `celery flower`; `--conf FILE` reads yours instead of ours.
     """
+    if basic_auth:
+        check_logins(basic_auth)
     check_closed(address, has_login=bool(basic_auth or auth))
     refuse_addresses(options)
     if reason := why_taken(address, port):
@@ -94,6 +96,21 @@ def check_closed(address: str, *, has_login: bool) -> None:
             " 127.0.0.1",
             param_hint="--address",
         )
+
+
+def check_logins(basic_auth: str) -> None:
+    """Refuse logins that Flower would let nobody in with; it takes several by commas.
+
+    The message shows none of them.
+    """
+    for number, login in enumerate(basic_auth.split(","), 1):
+        user, _, password = login.partition(":")
+        if not (user.strip() and password):
+            raise click.BadParameter(
+                f"login {number} is no user:password; write FLOWER_BASIC_AUTH="
+                "user:password, and several with a comma between",
+                param_hint="--basic-auth",
+            )
 
 
 def refuse_addresses(options: Sequence[str]) -> None:

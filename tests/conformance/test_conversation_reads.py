@@ -45,6 +45,27 @@ class TestRead:
         assert await page(limit=3, after=10) == []
         assert await page(limit=5, after=2, before=5) == [3, 4]
 
+    async def test_pages_of_large_messages_are_whole(
+        self, store: ConversationStore
+    ) -> None:
+        """Redis gives them in pieces, between which it serves others."""
+        await created(store)
+        large = [user("x" * (200_000 if n % 20 < 10 else 1)) for n in range(60)]
+        for start in range(0, 60, 10):
+            await store.append("default", "talk", large[start : start + 10])
+
+        async def page(**bounds: int) -> list[int]:
+            found = await store.read("default", "talk", **bounds)
+            sizes = [len(each.message.content) for each in found]
+            assert sizes == [len(large[seq - 1].content) for seq in seqs(found)]
+            return seqs(found)
+
+        assert await page(limit=1000) == [*range(1, 61)]
+        assert await page(limit=1000, after=3) == [*range(4, 61)]
+        assert await page(limit=1000, after=3, before=50) == [*range(4, 50)]
+        assert await page(limit=33, before=50) == [*range(17, 50)]
+        assert await page(limit=1) == [60]
+
     async def test_pages_hold_after_retention(self, store: ConversationStore) -> None:
         await created(store, config=keeping(4))
         await store.append("default", "talk", [user(str(n)) for n in range(1, 11)])

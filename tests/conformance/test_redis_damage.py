@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from conversations.errors import ConversationStoreUnavailable
+from conversations.errors import ConversationUnreadable
 from conversations.redis_store import RedisConversationStore
 from orchestrator import redis_keys
 from orchestrator.budget import Account, Amount
@@ -411,7 +411,7 @@ async def test_who_reads_a_conversation_that_is_no_text_is_told_so(
     await client.hset(
         f"celeriac:{talk.tenant}:conversation:{talk.id}", "metadata", NO_TEXT
     )
-    with pytest.raises(ConversationStoreUnavailable, match="writes to our keys"):
+    with pytest.raises(ConversationUnreadable, match="writes to our keys"):
         await conversations.get(talk.tenant, talk.id)
 
 

@@ -6,12 +6,14 @@ import pytest
 from redis.asyncio import Redis
 
 from conversations.append_script import append_keys
+from conversations.errors import ConversationUnreadable
+from conversations.message import Message, Role
 from conversations.redis_store import RedisConversationStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.store import Claim, Ending
 from orchestrator.task import Task, TaskStatus
-from tests.conformance.conversation_steps import contents
+from tests.conformance.conversation_steps import contents, created
 from tests.conformance.task_steps import (
     claim,
     failed,
@@ -69,6 +71,18 @@ async def test_a_turn_ends_and_the_next_begins_though_its_conversation_is_damage
     assert isinstance(await try_claim(store, after), Claim)
 
 
+@pytest.mark.parametrize("name", ["head", "log"])
+async def test_who_reads_a_conversation_that_is_damaged_is_told_so(
+    store: RedisTaskStore, client: Redis, name: str
+) -> None:
+    turn = await asked(store)
+    lease = (await claim(store, turn)).lease
+    await store.finish(lease, answered(turn), running_seconds=0)
+    await replace(client, name)
+    with pytest.raises(ConversationUnreadable, match="writes to our keys"):
+        await RedisConversationStore(client).read_window("default", TALK)
+
+
 async def test_a_turn_that_cannot_be_accepted_stands_before_no_other(
     store: RedisTaskStore, client: Redis
 ) -> None:
@@ -92,6 +106,19 @@ async def test_a_conversation_of_which_only_parts_are_left_begins_anew(
     read = await RedisConversationStore(client).read("default", TALK)
     assert contents(read) == ["new", "done"]
     assert await client.hkeys(KEYS.seen) == [f"turn:{turn.id}"]
+
+
+async def test_a_page_of_large_messages_is_read_in_pieces(client: Redis) -> None:
+    """Redis does nothing else while it reads one."""
+    conversations = RedisConversationStore(client)
+    await created(conversations)
+    large = [Message(role=Role.USER, content="x" * 100_000)] * 10
+    for _ in range(5):
+        await conversations.append("default", "talk", large)
+    before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert len(await conversations.read("default", "talk", limit=1000)) == 50
+    after = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert after - before == 5
 
 
 async def test_the_questions_of_interrupted_turns_are_written_once(

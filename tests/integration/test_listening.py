@@ -80,3 +80,27 @@ def test_an_option_that_redis_py_does_not_know_is_told_before_any_service_starts
         redis_version(url)
     with pytest.raises(StoreUnavailable, match="option after `\\?`"):
         serve(load_settings(storage={"redis_url": url}))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "timeout=0",
+        "socket_timeout=-1",
+        "socket_timeout=nan",
+        "socket_connect_timeout=inf",
+        "socket_read_size=0",
+    ],
+)
+def test_a_number_that_no_connection_works_with_is_told_by_its_name(
+    option: str,
+) -> None:
+    name = option.partition("=")[0]
+    with pytest.raises(StoreUnavailable, match=f"^{name} of the Redis URL is"):
+        redis_version(f"redis://127.0.0.1:9/0?{option}")
+
+
+def test_an_url_does_not_say_which_commands_are_repeated() -> None:
+    url = "redis://127.0.0.1:9/0?retry_on_error=x&retry_on_timeout=yes"
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        redis_version(url)

@@ -17,7 +17,7 @@ from orchestrator.cli.agents import _described
 from orchestrator.cli.connection import announce_url
 from orchestrator.cli.conversations import LONGEST_LINE_BYTES, text_of
 from orchestrator.cli.exit_codes import Unavailable, exit_code_of
-from orchestrator.cli.flower import check_closed
+from orchestrator.cli.flower import check_closed, check_logins
 from orchestrator.cli.group import celeriac, run
 from orchestrator.cli.options import duration, json_object
 from orchestrator.cli.processes import require_our_packages, storage_environment
@@ -158,6 +158,17 @@ def test_flower_wants_a_login_on_any_other_address(address: str) -> None:
     check_closed(address, has_login=True)
     with pytest.raises(click.BadParameter, match="FLOWER_BASIC_AUTH"):
         check_closed(address, has_login=False)
+
+
+def test_logins_of_flower_are_taken() -> None:
+    check_logins("ann:secret,bob:pass:word")
+
+
+@pytest.mark.parametrize("logins", ["secret", "ann:", ":secret", "a:a,secret", "a:b,"])
+def test_a_login_that_flower_would_let_nobody_in_with_is_refused(logins: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no user:password") as refused:
+        check_logins(logins)
+    assert "secret" not in refused.value.message
 
 
 def test_shown_settings_hold_no_secret_and_name_their_source(

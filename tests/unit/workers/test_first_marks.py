@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conversations.conversation import ConversationConfig
-from conversations.errors import ConversationStoreUnavailable
+from conversations.errors import ConversationStoreUnavailable, ConversationUnreadable
 from conversations.memory_store import InMemoryConversationStore
 from conversations.stored_service import StoredConversationService
 from orchestrator.agent_config import AgentConfig
@@ -52,8 +52,12 @@ class MarkingStore(InMemoryTaskStore):
 class AwayConversations(InMemoryConversationStore):
     """Cannot be read."""
 
+    def __init__(self, error: type[ConversationStoreUnavailable]) -> None:
+        super().__init__()
+        self._error = error
+
     async def read_window(self, *_: object) -> Any:
-        raise ConversationStoreUnavailable("conversations are away")
+        raise self._error("conversations are away")
 
 
 class Stand:
@@ -150,13 +154,22 @@ async def test_a_run_that_fails_before_it_asks_leaves_no_mark() -> None:
 
 
 async def test_a_run_whose_conversation_cannot_be_read_leaves_no_mark() -> None:
-    stand = Stand(
-        conversations=AwayConversations(), retry=RetryPolicy(backoff_seconds=0)
-    )
+    away = AwayConversations(ConversationStoreUnavailable)
+    stand = Stand(conversations=away, retry=RetryPolicy(backoff_seconds=0))
     task = await stand.run(conversation_id="c")
     assert task.status is TaskStatus.PENDING
     assert stand.store.dropped == ["completion:1"]
     assert await unknown(stand, task) == ()
+
+
+async def test_a_run_whose_conversation_is_damaged_fails_at_once() -> None:
+    stand = Stand(conversations=AwayConversations(ConversationUnreadable))
+    task = await stand.run(conversation_id="c")
+    assert task.status is TaskStatus.FAILED
+    assert task.failure is not None
+    assert (task.failure.code, task.failure.retryable) == ("damaged", False)
+    assert stand.store.dropped == ["completion:1"]
+    assert stand.llm.requests == []
 
 
 async def test_a_drained_run_leaves_no_mark() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from time import monotonic
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
 LURE = "a" * 28 + "b"
 BOUND_SECONDS = 3.0
-"""Python's `re` takes four times as long for one such text here."""
+"""Of computing. Python's `re` takes four times as long for one such text here."""
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ BOUND_SECONDS = 3.0
     ],
 )
 async def test_a_check_is_linear(schema: dict, value: object, problem: str) -> None:
-    began = monotonic()
+    began = process_time()
     _, found = await OutputFormat(schema).read(json.dumps(value))
-    assert monotonic() - began < BOUND_SECONDS
+    assert process_time() - began < BOUND_SECONDS
     assert problem in found
     assert bool(problem) == bool(found)
 
@@ -55,9 +55,9 @@ async def test_a_check_is_linear(schema: dict, value: object, problem: str) -> N
     ],
 )
 async def test_a_part_that_names_a_draft_is_checked_as_the_others(schema: dict) -> None:
-    began = monotonic()
+    began = process_time()
     _, found = await OutputFormat(schema).read(json.dumps({LURE: LURE}))
-    assert monotonic() - began < BOUND_SECONDS
+    assert process_time() - began < BOUND_SECONDS
     assert "does not match" in found
 
 
@@ -134,9 +134,9 @@ def test_what_is_referred_to_is_a_schema_wherever_it_stands(
 
 def test_a_list_of_types_is_looked_through_once() -> None:
     types = [each for n in range(8_000) for each in (n, f"a{n}")]
-    began = monotonic()
+    began = process_time()
     assert "is not a JSON Schema" in schema_problem({"type": types})
-    assert monotonic() - began < BOUND_SECONDS
+    assert process_time() - began < BOUND_SECONDS
 
 
 async def test_parts_that_refer_to_one_part_twice_do_not_multiply_without_end() -> None:
