@@ -168,6 +168,11 @@ class Tool:
         Raises:
             InvalidAgent: the name, effect or a parameter cannot be used.
         """
+        if not callable(function):
+            raise InvalidAgent(
+                "a tool must be a function with typed parameters"
+                f" (got {type(function).__name__})"
+            )
         self.function = function
         self.name = _checked_name(name or str(getattr(function, "__name__", "")))
         if effect not in ("pure", "idempotent", "once"):
@@ -196,7 +201,7 @@ class Tool:
         self._verify = verify
         self._is_async = inspect.iscoroutinefunction(function)
         self.timeout_seconds = timeout_seconds
-        self._signature = read_signature(function, context=ToolContext)
+        self._signature = read_signature(function, name=self.name, context=ToolContext)
         self._threads = DaemonThreads(MAX_THREADS, name=f"tool-{self.name}")
         self.spec = ToolSpec(
             name=self.name,
@@ -231,8 +236,7 @@ class Tool:
             ToolFailed: it raised, or gave something that is not plain JSON.
         """
         keywords = self._signature.validate(arguments)
-        positional = (ctx,) if self._signature.takes_context else ()
-        bound = partial(self.function, *positional, **keywords)
+        bound = partial(self._given(ctx), **keywords)
         try:
             with self._time_limit():
                 result = await self._run(bound)
@@ -242,6 +246,15 @@ class Tool:
                 " ask for less, or go on without it"
             ) from exc
         return self._checked_result(result)
+
+    def _given(self, ctx: ToolContext) -> Callable[..., Any]:
+        """Return the function with the context, where it takes one."""
+        parameter = self._signature.context
+        if parameter is None:
+            return self.function
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            return partial(self.function, **{parameter.name: ctx})
+        return partial(self.function, ctx)
 
     def _time_limit(self) -> TimeLimit:
         seconds = self.timeout_seconds
