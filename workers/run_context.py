@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from inspect import isawaitable
 from time import monotonic
 
 from pydantic import JsonValue, TypeAdapter
@@ -392,11 +393,12 @@ class JournaledRunContext:
     ) -> JsonValue:
         number = self._names[name] = self._names.get(name, 0) + 1
         key = f"step:{name}:{number}"
-        if (done := self._steps.get(key)) is not None:
-            return done.outcome
+        if (recorded := self._steps.get(key)) is not None:
+            return recorded.outcome
         started = monotonic()
         async with self._run.step(name):
-            outcome = plain_json(await function(), path=f"outcome of step {name!r}")
+            done = await _begun(name, function())
+            outcome = plain_json(done, path=f"outcome of step {name!r}")
         seconds, attempt = monotonic() - started, self.task.attempt
         step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)
         await self._tell(step, seconds=round(seconds, 3))
@@ -454,3 +456,12 @@ class JournaledRunContext:
         task, name = self.task, self._config.name
         key = f"{task.tenant}:{task.id}:{place}"
         return ToolContext(task=task, agent_name=name, idempotency_key=key, llm=llm)
+
+
+def _begun(name: str, outcome: Awaitable[JsonValue]) -> Awaitable[JsonValue]:
+    if not isawaitable(outcome):
+        raise TypeError(
+            f"step {name!r} gave {type(outcome).__name__} at once;"
+            " write its function as `async def`"
+        )
+    return outcome
