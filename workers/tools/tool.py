@@ -38,6 +38,7 @@ from workers.errors import (
     text_of,
 )
 from workers.llm.provider import LLMProvider, ToolSpec
+from workers.own_code import place_of
 from workers.time_limit import TimeLimit
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
@@ -239,7 +240,7 @@ class Tool:
         bound = partial(self._given(ctx), **keywords)
         try:
             with self._time_limit():
-                result = await self._run(bound)
+                result = await self._run(bound, ctx)
         except TimeoutError as exc:
             raise ToolTimeout(
                 f"{self.name} did not end within {self.timeout_seconds} s;"
@@ -281,7 +282,7 @@ class Tool:
             return found
         return Outcome(done=True, output=self._checked_result(found.output))
 
-    async def _run(self, bound: Callable[[], Any]) -> object:
+    async def _run(self, bound: Callable[[], Any], ctx: ToolContext) -> object:
         try:
             return await self._in_its_place(self.function, bound)
         except (ToolError, GateClosed):
@@ -297,6 +298,16 @@ class Tool:
             # Of an async function: Ctrl-C of the program, a loop that is closed.
             raise
         except BaseException as exc:
+            # The model reads what it says, who wrote the tool where it came up.
+            logger.info(
+                "tool raised",
+                extra={
+                    "tool": self.name,
+                    "task_id": ctx.task.id,
+                    "type": type(exc).__name__,
+                    "at": place_of(exc),
+                },
+            )
             text = f"{type(exc).__name__}: {text_of(exc)}"[:MAX_ERROR_CHARACTERS]
             raise ToolFailed(f"{self.name} failed: {text}") from exc
 

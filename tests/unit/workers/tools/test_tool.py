@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 from functools import partial, update_wrapper
@@ -205,6 +206,30 @@ async def test_timeout_of_something_inside_the_tool_is_a_failure_not_its_timeout
 
     with pytest.raises(ToolFailed, match="TimeoutError: the database is slow"):
         await Tool(inner).call({}, CONTEXT)
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+async def test_where_a_tool_raises_is_logged_for_who_wrote_it(
+    caplog: pytest.LogCaptureFixture, threaded: bool
+) -> None:
+    def find(number: str) -> str:
+        return {"A-17": "delivered"}[number]
+
+    async def find_later(number: str) -> str:
+        return find(number)
+
+    found = Tool(find if threaded else find_later, name="find")
+    with caplog.at_level(logging.INFO), pytest.raises(ToolFailed, match="KeyError"):
+        await found.call({"number": "A-18"}, CONTEXT)
+
+    (line,) = caplog.records
+    facts = vars(line)
+    assert line.getMessage() == "tool raised"
+    assert (facts["tool"], facts["type"]) == ("find", "KeyError")
+    assert facts["task_id"] == CONTEXT.task.id
+    assert facts["at"].startswith(f"{__file__}:")
+    assert facts["at"].endswith(" in find")
+    assert "A-18" not in str(facts)
 
 
 class OfNoFamily(BaseException):
