@@ -161,7 +161,7 @@ def read_reply(reply: Scripted, *, named: str = "the reply") -> HttpReply:
     try:
         return http_reply(reply)
     except (TypeError, ValueError) as exc:
-        reason = type(exc).__name__
+        reason = str(exc)
         if isinstance(exc, ValidationError):
             reason = "; ".join(describe(HttpReply, exc))
         raise InvalidScript(

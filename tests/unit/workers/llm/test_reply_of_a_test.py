@@ -11,7 +11,8 @@ from workers.llm.double_script import InvalidScript, read_reply
     [
         ({"tool_cals": []}, r"\(tool_cals: unknown key; did you mean tool_calls\?\)"),
         ({"status": "bad"}, r"\(status: must be a valid integer.*'bad'\); write a te"),
-        (5, r"^the reply cannot be used \("),
+        (5, r"^the reply cannot be used \(it is of type int\); write a text"),
+        (["a", "b"], r"\(a list of others than calls; give each reply by itself\)"),
     ],
 )
 def test_a_reply_that_cannot_be_used_says_what_of_it(reply: object, told: str) -> None:
