@@ -29,6 +29,7 @@ from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput
 from orchestrator.journal import APPROVAL_PREFIX, Action, Decision, call_key
 from orchestrator.schedule import Schedule
+from orchestrator.settings_problems import did_you_mean
 from orchestrator.task import (
     DEFAULT_PRIORITY,
     MOST_AFTER,
@@ -186,6 +187,14 @@ PAYLOADS = ("input", "parameters", "context", "metadata")
 """The fields that hold a caller's own JSON."""
 
 
+_FIELDS: Final = {
+    "": SubmitRequest.model_fields,
+    "retry": RetryPolicy.model_fields,
+    "budget": TaskBudget.model_fields,
+}
+"""Names of what a caller may set, by where they stand."""
+
+
 def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
     """Check a request's fields.
 
@@ -292,9 +301,9 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     field = ".".join(str(part) for part in finding["loc"])
     reason = finding["msg"].removeprefix("Value error, ")
     if finding["type"] == "extra_forbidden":
-        known = ", ".join(SubmitRequest.model_fields)
-        is_ours = len(finding["loc"]) == 1
-        reason = f"not a known field{f'; known are: {known}' if is_ours else ''}"
+        *within, name = map(str, finding["loc"])
+        known = _FIELDS.get(".".join(within), ())
+        reason = f"not a known field{did_you_mean(name, known) if known else ''}"
     elif finding["type"] != "value_error":
         given = finding["input"]
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
