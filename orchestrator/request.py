@@ -288,7 +288,7 @@ def parse_then(then: Then) -> list[SubmitRequest]:
     return parse_requests(then, name="then")
 
 
-_WORDS: Final = {"dict_type": "must be an object", "tuple_type": "must be a list"}
+WORDS: Final = {"dict_type": "must be an object", "tuple_type": "must be a list"}
 """pydantic names Python's types; clients of other languages read this too."""
 _TEXT_AS_INPUT: Final = '; write {"prompt": …} around a text'
 _COUNTED: Final = re.compile(r"item(s?) after validation")
@@ -309,7 +309,7 @@ def invalid_input(error: ValidationError) -> InvalidInput:
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
         if isinstance(given, str):
             reason = _COUNTED.sub(r"character\1", reason)
-        reason = _WORDS.get(finding["type"], reason)
+        reason = WORDS.get(finding["type"], reason)
         remedy = _TEXT_AS_INPUT if field == "input" and isinstance(given, str) else ""
         reason = f"{reason} (got {type(given).__name__}{size}){remedy}"
     return InvalidInput(field, reason)
