@@ -241,8 +241,8 @@ def check_identifier(value: str) -> str:
     if _IDENTIFIER.fullmatch(value) is None:
         raise NotStorable(
             "",
-            "must be 1 to 64 letters, digits, '_' or '-', not starting with '_'"
-            f" (got {len(value)} characters)",
+            "must be 1 to 64 letters of ASCII, digits, '_' or '-', not starting with"
+            f" '_' (got {len(value)} characters)",
         )
     return value
 

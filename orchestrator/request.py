@@ -29,6 +29,7 @@ from orchestrator.duration import Seconds
 from orchestrator.errors import InvalidInput
 from orchestrator.journal import APPROVAL_PREFIX, Action, Decision, call_key
 from orchestrator.schedule import Schedule
+from orchestrator.settings_problems import did_you_mean
 from orchestrator.task import (
     DEFAULT_PRIORITY,
     MOST_AFTER,
@@ -186,6 +187,14 @@ PAYLOADS = ("input", "parameters", "context", "metadata")
 """The fields that hold a caller's own JSON."""
 
 
+_FIELDS: Final = {
+    "": SubmitRequest.model_fields,
+    "retry": RetryPolicy.model_fields,
+    "budget": TaskBudget.model_fields,
+}
+"""Names of what a caller may set, by where they stand."""
+
+
 def parse_request(fields: Mapping[str, object]) -> SubmitRequest:
     """Check a request's fields.
 
@@ -279,7 +288,7 @@ def parse_then(then: Then) -> list[SubmitRequest]:
     return parse_requests(then, name="then")
 
 
-_WORDS: Final = {"dict_type": "must be an object", "tuple_type": "must be a list"}
+WORDS: Final = {"dict_type": "must be an object", "tuple_type": "must be a list"}
 """pydantic names Python's types; clients of other languages read this too."""
 _TEXT_AS_INPUT: Final = '; write {"prompt": …} around a text'
 _COUNTED: Final = re.compile(r"item(s?) after validation")
@@ -292,15 +301,15 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     field = ".".join(str(part) for part in finding["loc"])
     reason = finding["msg"].removeprefix("Value error, ")
     if finding["type"] == "extra_forbidden":
-        known = ", ".join(SubmitRequest.model_fields)
-        is_ours = len(finding["loc"]) == 1
-        reason = f"not a known field{f'; known are: {known}' if is_ours else ''}"
+        *within, name = map(str, finding["loc"])
+        known = _FIELDS.get(".".join(within), ())
+        reason = f"not a known field{did_you_mean(name, known) if known else ''}"
     elif finding["type"] != "value_error":
         given = finding["input"]
         size = f", {len(given)} long" if isinstance(given, (str, list, tuple)) else ""
         if isinstance(given, str):
             reason = _COUNTED.sub(r"character\1", reason)
-        reason = _WORDS.get(finding["type"], reason)
+        reason = WORDS.get(finding["type"], reason)
         remedy = _TEXT_AS_INPUT if field == "input" and isinstance(given, str) else ""
         reason = f"{reason} (got {type(given).__name__}{size}){remedy}"
     return InvalidInput(field, reason)

@@ -37,9 +37,17 @@ def connect(settings: Settings) -> OrchestratorParts:
     """Return parts on the Redis and the broker of the settings; sends nothing yet.
 
     Raises:
-        InvalidSettings: the storage backend lives in one process only.
+        InvalidSettings: they are something else, or their storage backend lives in
+            one process only.
         StoreUnavailable: the Redis URL cannot be read.
     """
+    if not isinstance(settings, Settings):
+        raise InvalidSettings(
+            [
+                f"settings: must be Settings (got {type(settings).__name__}); make them"
+                ' by load_settings(storage={"redis_url": …}), or set REDIS_URL'
+            ]
+        )
     if settings.storage.backend == "memory":
         raise InvalidSettings(
             [

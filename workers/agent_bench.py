@@ -13,11 +13,12 @@ from pydantic import SecretStr
 
 from conversations.json_value import JsonObject
 from orchestrator.agent_config import AgentConfig
+from orchestrator.errors import TaskFailed
 from orchestrator.llm_settings import LLMSettings
 from orchestrator.loop_thread import LoopThread
 from orchestrator.settings import Settings
 from orchestrator.task import TaskResult
-from workers.agent_manager import LocalAgentManager
+from workers.agent_manager import Execution, LocalAgentManager, RunStart
 from workers.agents.agent import Agent
 from workers.in_process import open_orchestrator
 from workers.llm.chat_completions import ChatCompletionsProvider
@@ -27,6 +28,19 @@ from workers.llm.reply import Scripted
 from workers.tools.registry import ToolRegistry
 
 RUN_SECONDS = 30.0
+
+
+class TellingManager(LocalAgentManager):
+    """Keeps what an agent has raised, so that a test can show its line."""
+
+    raised: Exception | None = None
+
+    async def execute_run(self, start: RunStart) -> Execution:
+        try:
+            return await super().execute_run(start)
+        except Exception as exc:
+            self.raised = exc
+            raise
 
 
 class DoubleBench:
@@ -119,7 +133,7 @@ class DoubleBench:
             llm = ChatCompletionsProvider(
                 self.url, model="scripted", api_key=SecretStr("unused")
             )
-            manager = LocalAgentManager(llm, registry)
+            manager = TellingManager(llm, registry)
             manager.register_agent(settled, own)
             settings = Settings(
                 llm=LLMSettings(base_url=self.url), agents={settled.name: settled}
@@ -128,6 +142,11 @@ class DoubleBench:
                 async with open_orchestrator(settings, manager=manager) as celeriac:
                     task = await celeriac.submit(settled.name, given)
                     return await task.result(timeout=timeout_seconds)
+            except TaskFailed as failed:
+                failure = failed.task.failure
+                if failure is not None and failure.code == "agent_error":
+                    raise failed from manager.raised
+                raise
             finally:
                 await llm.aclose()
 

@@ -28,18 +28,35 @@ WorkerError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
+
+from pydantic import ValidationError
 
 from orchestrator.store_limits import RESEND_SECONDS
 from orchestrator.task import Usage
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error's text, also of one that cannot be turned into any."""
+    """Return an error's text, also of one that cannot be turned into any.
+
+    Pydantic's is a page with the values in it; of that what was wrong is told.
+    """
     try:
+        if isinstance(error, ValidationError):
+            return f"{error.title}: {'; '.join(_faults(error))}"
         return str(error)
     except Exception as exc:  # noqa: BLE001 - it is a stranger's
         return f"(no text: its __str__ raised {type(exc).__name__})"
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(
+        include_url=False, include_context=False, include_input=False
+    ):
+        path = ".".join(map(str, fault["loc"]))
+        said = fault["msg"].removeprefix("Value error, ")
+        yield f"{path}: {said}" if path else said
 
 
 class WorkerError(Exception):

@@ -8,6 +8,7 @@ The list below is filled by imports alone, as Celery fills its list of tasks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Final
 
 from orchestrator.errors import OrchestratorError
@@ -23,7 +24,16 @@ _EXTENSIONS: Final[list[Extension]] = []
 
 
 def extend(extension: Extension) -> Extension:
-    """Have every worker process call `extension(manager, tools)` when it starts."""
+    """Have every worker process call `extension(manager, tools)` when it starts.
+
+    Raises:
+        InvalidAgent: it is an `async` function, which nobody would await.
+    """
+    if iscoroutinefunction(extension):
+        raise InvalidAgent(
+            f"extension {extension.__name__!r} is called while the worker starts,"
+            " before its event loop; write `def` in place of `async def`"
+        )
     _EXTENSIONS.append(extension)
     return extension
 

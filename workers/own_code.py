@@ -1,4 +1,4 @@
-"""What is told when a project's own code fails while a worker starts: one sentence.
+"""What is told when a project's own code fails: where, and at the start why, in short.
 
 Celery would end with a trace of its own frames, and `celeriac up` start it again and
 again.
@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Final
 
 from pydantic import ValidationError
@@ -86,12 +86,31 @@ def _text(error: BaseException) -> str:
     return " ".join(text_of(error).split())[:_LONGEST_TEXT]
 
 
+def place_of(error: BaseException) -> str | None:
+    """Say in which line an error came up: a project's own, else a library's, else ours.
+
+    A package of the project's own that is installed counts as a library.
+    """
+    lines = list(traceback.walk_tb(error.__traceback__))
+    others = [each for each in lines if not _is_ours(each[0])]
+    own = [each for each in others if not _is_installed(each[0])]
+    for frame, line in (own or others or lines)[-1:]:
+        return f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+    return None
+
+
 def _place(error: BaseException) -> tuple[str, int]:
     """Return the last line that is neither ours nor a library's."""
     place = ("", 0)
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file = frame.f_code.co_filename
-        room = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if room not in _OURS and not file.startswith(("<", *_INSTALLED)):
-            place = (file, line)
+        if not (_is_ours(frame) or _is_installed(frame)):
+            place = (frame.f_code.co_filename, line)
     return place
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OURS
+
+
+def _is_installed(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(("<", *_INSTALLED))

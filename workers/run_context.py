@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from inspect import isawaitable
 from time import monotonic
 from typing import Any
 
@@ -302,11 +303,12 @@ class JournaledRunContext:
     ) -> JsonValue:
         number = self._names[name] = self._names.get(name, 0) + 1
         key = f"step:{name}:{number}"
-        if (done := self._steps.get(key)) is not None:
-            return done.outcome
+        if (recorded := self._steps.get(key)) is not None:
+            return recorded.outcome
         started = monotonic()
         async with self._run.step(name):
-            outcome = plain_json(await function(), path=f"outcome of step {name!r}")
+            done = await _begun(name, function())
+            outcome = plain_json(done, path=f"outcome of step {name!r}")
         seconds, attempt = monotonic() - started, self.task.attempt
         step = custom_step(key, name, outcome, attempt=attempt, seconds=seconds)
         await self._steps.tell(step, seconds=round(seconds, 3))
@@ -333,3 +335,12 @@ class JournaledRunContext:
         data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
+
+
+def _begun(name: str, outcome: Awaitable[JsonValue]) -> Awaitable[JsonValue]:
+    if not isawaitable(outcome):
+        raise TypeError(
+            f"step {name!r} gave {type(outcome).__name__} at once;"
+            " write its function as `async def`"
+        )
+    return outcome

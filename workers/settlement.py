@@ -17,6 +17,7 @@ from workers.agent_manager import Execution
 from workers.endings import cancelled_itself, forced_ending, result_size, too_large
 from workers.errors import GateClosed
 from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
+from workers.own_code import place_of
 from workers.retry import decide, describe
 from workers.run import Interrupt, Run
 from workers.run_log import StoreRunLog
@@ -71,13 +72,16 @@ class Settlement:
             failed_attempts=run.task.failed_attempts,
             policy=run.task.retry or self._policy_of(run),
         )
-        logger.info(
+        is_foreseen = failure.code != "agent_error"
+        logger.log(
+            logging.INFO if is_foreseen else logging.WARNING,
             "attempt failed",
             extra={
                 "task_id": run.task.id,
                 "attempt": run.task.attempt,
                 "code": failure.code,
                 "again": decision.again,
+                "at": None if is_foreseen else place_of(error),
             },
         )
         if decision.again:

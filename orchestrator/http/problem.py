@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 from conversations import errors as talk
 from orchestrator import errors as room
+from orchestrator.request import WORDS
 
 RETRY_AFTER = {"Retry-After": "1"}
 OPENAI_PREFIX = "/v1"
@@ -143,11 +144,12 @@ def _of_validation(error: RequestValidationError) -> Problem:
         return Problem(422, "invalid_input", _no_object(first.get("input")))
     field = ".".join(_place(first, error.body))
     reason = str(first["msg"]).removeprefix("Value error, ")
-    kind = type(first.get("input")).__name__
+    reason = WORDS.get(first["type"], reason)
+    told = f"{reason} (got {type(first.get('input')).__name__})"
+    if first["type"] == "extra_forbidden":
+        told = "not a known field"
     where = f"{field}: " if field else ""
-    return Problem(
-        422, "invalid_input", f"{where}{reason} (got {kind})", field=field or None
-    )
+    return Problem(422, "invalid_input", f"{where}{told}", field=field or None)
 
 
 def _no_object(body: object) -> str:

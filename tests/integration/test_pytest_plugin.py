@@ -62,6 +62,14 @@ def test_it(llm_double, run_agent):
     with pytest.raises(TaskFailed, match="no more replies"):
         run_agent("llm", "hello")
 """
+RAISING = """
+class Broken:
+    async def run(self, ctx, agent_input):
+        return agent_input.data["price"]
+
+def test_it(run_agent):
+    run_agent(Broken(), {"cost": 1})
+"""
 
 
 def run_pytest(directory: Path, text: str) -> tuple[int, str]:
@@ -101,3 +109,10 @@ def test_a_script_that_does_not_match_the_calls_fails_the_test(
     code, output = run_pytest(tmp_path, text)
     assert code == 1, output
     assert words in output
+
+
+def test_a_test_of_an_agent_that_raises_shows_its_line(tmp_path: Path) -> None:
+    code, told = run_pytest(tmp_path, RAISING)
+    assert code == 1
+    assert '>       return agent_input.data["price"]' in told
+    assert "agent_error" in told

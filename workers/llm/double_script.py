@@ -122,6 +122,8 @@ def _load(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else type(exc).__name__
+        if isinstance(exc, yaml.MarkedYAMLError) and exc.problem_mark is not None:
+            reason = f"line {exc.problem_mark.line + 1}: {exc.problem}"
         raise InvalidScript(
             f"{path} cannot be read ({reason}); name a YAML or JSON file of replies"
         ) from None
@@ -161,7 +163,7 @@ def read_reply(reply: Scripted, *, named: str = "the reply") -> HttpReply:
     try:
         return http_reply(reply)
     except (TypeError, ValueError) as exc:
-        reason = type(exc).__name__
+        reason = str(exc)
         if isinstance(exc, ValidationError):
             reason = "; ".join(describe(HttpReply, exc))
         raise InvalidScript(

@@ -61,7 +61,11 @@ def default_text(model: str, base_url: str) -> str:
 
 
 def reply_fields(scripted: Scripted) -> dict[str, object]:
-    """Return the fields of the reply that was written in short."""
+    """Return the fields of the reply that was written in short.
+
+    Raises:
+        TypeError: it is nothing that may stand for a reply.
+    """
     if isinstance(scripted, str):
         return {"text": scripted}
     if isinstance(scripted, Reply):
@@ -69,4 +73,8 @@ def reply_fields(scripted: Scripted) -> dict[str, object]:
     if isinstance(scripted, Mapping):
         return dict(scripted)
     calls = [scripted] if isinstance(scripted, ToolCall) else scripted
+    if not isinstance(calls, Sequence):
+        raise TypeError(f"it is of type {type(scripted).__name__}")
+    if not all(isinstance(call, ToolCall) for call in calls):
+        raise TypeError("a list of others than calls; give each reply by itself")
     return {"tool_calls": [call.model_dump() for call in calls]}

@@ -10,7 +10,8 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired, get_type_hints
+from functools import partial
+from typing import Annotated, Any, NotRequired, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
@@ -34,7 +35,8 @@ class Signature:
 
     description: str
     schema: JsonObject
-    takes_context: bool
+    context: inspect.Parameter | None
+    """The one that the context is given as."""
     _adapter: TypeAdapter[dict[str, Any]]
 
     def validate(self, arguments: JsonObject) -> dict[str, Any]:
@@ -52,42 +54,66 @@ class Signature:
             raise InvalidToolArguments(f"invalid arguments: {text}") from exc
 
 
-def read_signature(function: Callable[..., Any], *, context: type) -> Signature:
-    """Read a tool's signature; a leading parameter of type `context` is hidden.
+def read_signature(
+    function: Callable[..., Any], *, name: str, context: type
+) -> Signature:
+    """Read the signature of the tool `name`.
+
+    A leading parameter of type `context` is hidden, and so is what a `partial` binds.
 
     Raises:
         InvalidAgent: a parameter cannot be an argument of a tool; names it.
     """
-    name = getattr(function, "__name__", type(function).__name__)
+    written = _written(function)
     try:
-        hints = get_type_hints(function, include_extras=True)
+        hints = get_type_hints(written, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as exc:
         raise InvalidAgent(
             f"tool {name!r}: its annotations cannot be read ({exc});"
             " use types that its module imports at run time"
         ) from exc
-    parameters = list(inspect.signature(function).parameters.values())
-    takes_context = bool(parameters) and hints.get(parameters[0].name) is context
-    description, described = _read_docstring(inspect.getdoc(function) or "")
-    fields = {
-        parameter.name: _field(name, parameter, hints, described)
-        for parameter in parameters[takes_context:]
-    }
+    parameters = _parameters(name, function)
+    leading = parameters[0] if parameters else None
+    if leading is not None and hints.get(leading.name) is not context:
+        leading = None
+    description, described = _read_docstring(inspect.getdoc(written) or "")
+    fields = {}
+    for parameter in parameters[leading is not None :]:
+        _check_parameter(name, parameter, hints, context)
+        fields[parameter.name] = _field(parameter, hints, described)
     adapter, schema = _adapter_of(name, fields)
     return Signature(
-        description=description,
-        schema=schema,
-        takes_context=takes_context,
-        _adapter=adapter,
+        description=description, schema=schema, context=leading, _adapter=adapter
     )
 
 
-def _field(
-    tool: str,
-    parameter: inspect.Parameter,
-    hints: dict[str, Any],
-    described: dict[str, str],
-) -> Any:
+def _written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what holds the annotations and the docstring of a callable."""
+    if isinstance(function, partial):
+        return _written(function.func)
+    is_its_own = inspect.isroutine(function) or inspect.isclass(function)
+    if is_its_own or hasattr(function, "__wrapped__"):
+        return function
+    called: Callable[..., Any] = type(function).__call__
+    return called
+
+
+def _parameters(tool: str, function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as exc:  # of a type that is written in C
+        raise InvalidAgent(
+            f"tool {tool!r}: its parameters cannot be read ({exc});"
+            " wrap it in a function with typed parameters"
+        ) from exc
+    bound = function.keywords if isinstance(function, partial) else {}
+    return [parameter for parameter in parameters if parameter.name not in bound]
+
+
+def _check_parameter(
+    tool: str, parameter: inspect.Parameter, hints: dict[str, Any], context: type
+) -> None:
+    name = parameter.name
     if parameter.kind not in (
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.KEYWORD_ONLY,
@@ -96,10 +122,21 @@ def _field(
             f"tool {tool!r}: parameter {parameter} has no name that a model could give;"
             " use ordinary parameters"
         )
-    if parameter.name not in hints:
+    if name not in hints:
+        remedy = "annotate it"
+        if name in ("self", "cls"):
+            remedy = f"make the tool of an object's method, as in Tool(shop.{tool})"
+        raise InvalidAgent(f"tool {tool!r}: parameter {name!r} has no type; {remedy}")
+    if context in (hints[name], *get_args(hints[name])):
         raise InvalidAgent(
-            f"tool {tool!r}: parameter {parameter.name!r} has no type; annotate it"
+            f"tool {tool!r}: parameter {name!r} cannot be given by a model; a"
+            f" {context.__name__} is given as the first parameter, annotated just so"
         )
+
+
+def _field(
+    parameter: inspect.Parameter, hints: dict[str, Any], described: dict[str, str]
+) -> Any:
     hint = hints[parameter.name]
     extra: dict[str, Any] = {}
     if parameter.name in described:
@@ -144,9 +181,13 @@ def _adapter_of(
         schema = adapter.json_schema(schema_generator=_SaidInJson)
         check_json(schema)
     except PydanticUserError as exc:
+        if len(fields) > 1:
+            for name, field in fields.items():  # which of them it is
+                _adapter_of(tool, {name: field})
         raise InvalidAgent(
-            f"tool {tool!r}: an argument's type has no JSON form ({exc.code});"
-            " use text, numbers, booleans, lists, dictionaries or pydantic models"
+            f"tool {tool!r}: parameter {', '.join(map(repr, fields))}: its type has no"
+            f" JSON form ({exc.code}); use text, numbers, booleans, lists, dictionaries"
+            " or pydantic models"
         ) from exc
     except NotStorable as exc:
         raise InvalidAgent(f"tool {tool!r}: its arguments' schema: {exc}") from exc

@@ -38,6 +38,7 @@ from workers.errors import (
     text_of,
 )
 from workers.llm.provider import LLMProvider, ToolSpec
+from workers.own_code import place_of
 from workers.time_limit import TimeLimit
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
@@ -168,6 +169,11 @@ class Tool:
         Raises:
             InvalidAgent: the name, effect or a parameter cannot be used.
         """
+        if not callable(function):
+            raise InvalidAgent(
+                "a tool must be a function with typed parameters"
+                f" (got {type(function).__name__})"
+            )
         self.function = function
         self.name = _checked_name(name or str(getattr(function, "__name__", "")))
         if effect not in ("pure", "idempotent", "once"):
@@ -196,7 +202,7 @@ class Tool:
         self._verify = verify
         self._is_async = inspect.iscoroutinefunction(function)
         self.timeout_seconds = timeout_seconds
-        self._signature = read_signature(function, context=ToolContext)
+        self._signature = read_signature(function, name=self.name, context=ToolContext)
         self._threads = DaemonThreads(MAX_THREADS, name=f"tool-{self.name}")
         self.spec = ToolSpec(
             name=self.name,
@@ -231,17 +237,25 @@ class Tool:
             ToolFailed: it raised, or gave something that is not plain JSON.
         """
         keywords = self._signature.validate(arguments)
-        positional = (ctx,) if self._signature.takes_context else ()
-        bound = partial(self.function, *positional, **keywords)
+        bound = partial(self._given(ctx), **keywords)
         try:
             with self._time_limit():
-                result = await self._run(bound)
+                result = await self._run(bound, ctx)
         except TimeoutError as exc:
             raise ToolTimeout(
                 f"{self.name} did not end within {self.timeout_seconds} s;"
                 " ask for less, or go on without it"
             ) from exc
         return self._checked_result(result)
+
+    def _given(self, ctx: ToolContext) -> Callable[..., Any]:
+        """Return the function with the context, where it takes one."""
+        parameter = self._signature.context
+        if parameter is None:
+            return self.function
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            return partial(self.function, **{parameter.name: ctx})
+        return partial(self.function, ctx)
 
     def _time_limit(self) -> TimeLimit:
         seconds = self.timeout_seconds
@@ -268,7 +282,7 @@ class Tool:
             return found
         return Outcome(done=True, output=self._checked_result(found.output))
 
-    async def _run(self, bound: Callable[[], Any]) -> object:
+    async def _run(self, bound: Callable[[], Any], ctx: ToolContext) -> object:
         try:
             return await self._in_its_place(self.function, bound)
         except (ToolError, GateClosed):
@@ -284,6 +298,16 @@ class Tool:
             # Of an async function: Ctrl-C of the program, a loop that is closed.
             raise
         except BaseException as exc:
+            # The model reads what it says, who wrote the tool where it came up.
+            logger.info(
+                "tool raised",
+                extra={
+                    "tool": self.name,
+                    "task_id": ctx.task.id,
+                    "type": type(exc).__name__,
+                    "at": place_of(exc),
+                },
+            )
             text = f"{type(exc).__name__}: {text_of(exc)}"[:MAX_ERROR_CHARACTERS]
             raise ToolFailed(f"{self.name} failed: {text}") from exc
 

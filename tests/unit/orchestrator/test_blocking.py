@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from orchestrator.blocking import Orchestrator
-from orchestrator.errors import LoopWouldBlock
+from orchestrator.errors import InvalidSettings, LoopWouldBlock
 from orchestrator.loop_thread import LoopThread
 from orchestrator.settings import Settings
 
@@ -62,3 +62,8 @@ def test_one_that_nobody_closed_warns_and_leaves_no_thread() -> None:
     for left in set(_loops()) - before:
         left.join(30)
         assert not left.is_alive()
+
+
+def test_an_address_in_place_of_settings_is_refused_with_the_remedy() -> None:
+    with pytest.raises(InvalidSettings, match=r"got str\).*load_settings\(storage="):
+        Orchestrator("redis://localhost:6379/0")  # type: ignore[arg-type]

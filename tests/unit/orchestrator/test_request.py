@@ -59,8 +59,16 @@ def cyclic() -> dict[str, object]:
         ({"agent": "a", "idempotency_key": ""}, "idempotency_key: .* 1 character,"),
         ({"agent": "a", "not_before": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001
         ({"agent": "a", "not_before": datetime.max.replace(tzinfo=UTC)}, "ten years"),
-        ({"agent": "a", "prioritty": 1}, "prioritty: not a known field; known are: a"),
-        ({"agent": "a", "budget": {"x": 1}}, r"^budget\.x: not a known field$"),
+        (
+            {"agent": "a", "prioritty": 1},
+            "prioritty: not a known field; did you mean priority",
+        ),
+        ({"agent": "a", "colour": 1}, "colour: not a known field; known are after, af"),
+        (
+            {"agent": "a", "budget": {"x": 1}},
+            r"^budget\.x: .*; known are cost, tokens$",
+        ),
+        ({"agent": "a", "retry": {"max_atempts": 1}}, r"mean max_attempts\?$"),
     ],
 )
 def test_a_field_that_cannot_be_taken_is_named(

@@ -130,6 +130,7 @@ def test_every_problem_is_told_at_once() -> None:
         ("agents: {a: {name: b}}", "agents.a: name must equal its key"),
         ("agents: [a]", "agents: must be a mapping, not list"),
         ("agents: {a b: {}}", "agents.a b.name: must be 1 to 64 letters"),
+        ("agents: {für: {}}", "agents.für.name: must be 1 to 64 letters of ASCII, dig"),
         ("http: {keys: {a: {hash: clk_key}}}", "http.keys.a.hash: must be .*api-key"),
         ("http: {cors_origins: ['https://a.example/']}", "'https://a.example/' is no"),
         (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import re
 
 import pytest
 
@@ -67,6 +70,23 @@ async def test_an_error_that_cannot_pass_fails_the_task(bench: Bench) -> None:
         "invalid_input",
         "no such document",
     )
+
+
+async def test_an_error_that_nobody_foresaw_is_logged_with_its_place(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(ctx: RunContext, agent_input: AgentInput) -> str:
+        return str(json.loads(agent_input.data["text"]))
+
+    bench.agent(broken)
+    with caplog.at_level(logging.WARNING):
+        _, failed = await bench.run(await bench.submit(input={"text": "{"}))
+
+    (line,) = (r for r in caplog.records if r.getMessage() == "attempt failed")
+    assert failed.failure is not None
+    assert failed.failure.code == vars(line)["code"] == "agent_error"
+    place = rf"{re.escape(__file__)}:\d+ in broken"
+    assert re.fullmatch(place, vars(line)["at"])
 
 
 async def test_a_passing_error_releases_the_task_for_a_later_attempt(

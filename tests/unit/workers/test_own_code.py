@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from workers.errors import InvalidAgent
 from workers.extensions import apply_extensions, extend
 from workers.llm.scripted import ScriptedLLMProvider
 from workers.llm_wiring import open_governor
-from workers.own_code import import_modules
+from workers.own_code import import_modules, place_of
 from workers.start_check import build_manager
 from workers.tools.registry import ToolRegistry
 
@@ -85,6 +86,22 @@ def test_several_modules_are_imported(load: Callable[[str], object]) -> None:
     assert seen == ["one", "two", "three"]
 
 
+def test_the_place_of_an_error_is_in_ones_own_code_where_it_has_a_part() -> None:
+    with pytest.raises(ValueError, match="Expecting") as raised:
+        json.loads("{")
+    assert place_of(raised.value).startswith(f"{__file__}:")
+    assert place_of(ValueError("never raised")) is None
+
+
+def test_the_place_of_an_error_of_a_library_is_there() -> None:
+    with pytest.raises(ValueError, match="Expecting") as raised:
+        json.loads("{")
+    error = raised.value
+    trace = error.__traceback__
+    assert trace is not None
+    assert "json/decoder.py:" in str(place_of(error.with_traceback(trace.tb_next)))
+
+
 @pytest.fixture
 def _no_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extensions, "_EXTENSIONS", [])
@@ -102,6 +119,13 @@ def test_an_extension_that_takes_other_arguments_is_named_by_its_place() -> None
 
     with pytest.raises(InvalidAgent, match=r"test_own_code\.py, line .*TypeError.* 2"):
         apply_extensions(manager(), ToolRegistry())
+
+
+def test_an_extension_that_is_async_is_refused() -> None:
+    async def later(manager: AgentManager, tools: ToolRegistry) -> None: ...
+
+    with pytest.raises(InvalidAgent, match=r"later.*write `def` in place of"):
+        extend(later)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("_no_extensions")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.task import RetryPolicy
+from workers.agents.agent import AgentResult
 from workers.errors import (
     AgentFailed,
     LLMUnavailable,
@@ -90,6 +92,17 @@ def test_an_unforeseen_error_names_its_type_and_survives_odd_text() -> None:
     assert len(failure.message) <= 4000
     assert describe(KeyError("URL"), attempt=1).message == "KeyError: 'URL'"
     assert describe(ValueError(), attempt=1).message.startswith("ValueError was raised")
+
+
+def test_a_refusal_of_pydantics_is_one_sentence_without_values() -> None:
+    with pytest.raises(ValidationError) as refused:
+        AgentResult.model_validate({"content": 5, "output": {"at": object()}})
+    failure = describe(refused.value, attempt=1)
+    assert failure.message == (
+        "ValidationError: AgentResult: content: Input should be a valid string;"
+        " output: at: not JSON (type object); send text, numbers, booleans, lists or"
+        " objects"
+    )
 
 
 def test_a_code_that_the_policy_names_is_never_tried_again() -> None:

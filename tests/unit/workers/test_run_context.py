@@ -251,6 +251,13 @@ async def test_a_step_gives_what_a_resumed_run_reads() -> None:
     assert await resumed.step("divide", divide) == [7, 2]
 
 
+async def test_a_step_that_awaits_nothing_is_refused_by_its_name() -> None:
+    ctx = make(log := KeptLog(), ScriptedLLMProvider())
+    with pytest.raises(TypeError, match="step 'count' gave int at once"):
+        await ctx.step("count", lambda: 5)
+    assert log.steps == []
+
+
 def test_an_answer_as_data_takes_a_tuple_and_its_refusal_shows_no_value() -> None:
     assert AgentResult(output={"at": (1, 2)}).output == {"at": [1, 2]}
     with pytest.raises(ValidationError) as refused:

@@ -208,3 +208,20 @@ async def test_a_name_that_is_no_unicode_does_not_make_a_body_no_object() -> Non
         )
     assert answer.status_code == 422
     assert "unicode" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"input": "hi"}, "input: must be an object (got str)"),
+        ({"retry": {"max_atempts": 1}}, "retry.max_atempts: not a known field"),
+        ({"tags": "a"}, "tags: must be a list (got str)"),
+    ],
+)
+async def test_a_task_that_is_refused_is_told_in_the_words_of_json(
+    fields: JsonObject, told: str
+) -> None:
+    body = {"agent": "researcher", "input": {"query": "x"}, **fields}
+    async with serving() as served:
+        answer = await served.client.post("/tasks", json=body)
+    assert (answer.status_code, answer.json()["detail"]) == (422, told)

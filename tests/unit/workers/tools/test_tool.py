@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
+from functools import partial, update_wrapper
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -10,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from orchestrator.task import Task
 from workers.errors import InvalidAgent, InvalidToolArguments, ToolFailed, ToolTimeout
+from workers.tools.registry import ToolRegistry
 from workers.tools.tool import MAX_THREADS, Tool, ToolContext, tool
 
 CONTEXT = ToolContext(
@@ -113,6 +116,30 @@ async def test_context_is_given_and_hidden_from_the_model() -> None:
         await who.call({"greeting": "hi", "ctx": {}}, CONTEXT)
 
 
+async def test_context_may_be_a_keyword_or_have_no_name() -> None:
+    def named(*, ctx: ToolContext, greeting: str) -> str:
+        return greeting + ctx.tenant
+
+    def unnamed(ctx: ToolContext, /, greeting: str) -> str:
+        return greeting + ctx.tenant
+
+    for function in (named, unnamed):
+        found = Tool(function)
+        assert list(found.spec.schema_["properties"]) == ["greeting"]  # type: ignore[arg-type]
+        assert await found.call({"greeting": "hi "}, CONTEXT) == "hi acme"
+
+
+def test_a_context_that_no_call_would_give_is_refused() -> None:
+    def second(greeting: str, ctx: ToolContext) -> None: ...
+    def optional(ctx: ToolContext | None, greeting: str) -> None: ...
+    def marked(ctx: Annotated[ToolContext, "mine"], greeting: str) -> None: ...
+
+    for function in (second, optional, marked):
+        told = "'ctx' .*ToolContext is given as the first parameter, annotated just so"
+        with pytest.raises(InvalidAgent, match=told):
+            Tool(function)
+
+
 async def test_plain_functions_run_in_a_thread_and_async_ones_on_the_loop() -> None:
     @tool
     def thread_name() -> str:
@@ -179,6 +206,30 @@ async def test_timeout_of_something_inside_the_tool_is_a_failure_not_its_timeout
 
     with pytest.raises(ToolFailed, match="TimeoutError: the database is slow"):
         await Tool(inner).call({}, CONTEXT)
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+async def test_where_a_tool_raises_is_logged_for_who_wrote_it(
+    caplog: pytest.LogCaptureFixture, threaded: bool
+) -> None:
+    def find(number: str) -> str:
+        return {"A-17": "delivered"}[number]
+
+    async def find_later(number: str) -> str:
+        return find(number)
+
+    found = Tool(find if threaded else find_later, name="find")
+    with caplog.at_level(logging.INFO), pytest.raises(ToolFailed, match="KeyError"):
+        await found.call({"number": "A-18"}, CONTEXT)
+
+    (line,) = caplog.records
+    facts = vars(line)
+    assert line.getMessage() == "tool raised"
+    assert (facts["tool"], facts["type"]) == ("find", "KeyError")
+    assert facts["task_id"] == CONTEXT.task.id
+    assert facts["at"].startswith(f"{__file__}:")
+    assert facts["at"].endswith(" in find")
+    assert "A-18" not in str(facts)
 
 
 class OfNoFamily(BaseException):
@@ -293,6 +344,72 @@ async def test_object_with_an_async_call_can_be_a_tool() -> None:
     assert await Tool(Client().ask).call({"question": "why"}, CONTEXT) == "WHY"
 
 
+async def test_callable_object_can_be_a_tool() -> None:
+    class Client:
+        """Speaks to the shop."""
+
+        async def __call__(self, question: str) -> str:
+            """Ask."""
+            return question.upper()
+
+    asked = Tool(Client(), name="ask")
+
+    assert asked.spec.description == "Ask."
+    assert list(asked.spec.schema_["properties"]) == ["question"]  # type: ignore[arg-type]
+    assert await asked.call({"question": "why"}, CONTEXT) == "WHY"
+
+
+async def test_object_that_wraps_a_function_can_be_a_tool() -> None:
+    class Shouted:
+        def __init__(self, function: Any) -> None:
+            update_wrapper(self, function)
+            self.function = function
+
+        def __call__(self, *args: Any, **keywords: Any) -> Any:
+            return self.function(*args, **keywords).upper()
+
+    @tool
+    @Shouted
+    def ask(question: str) -> str:
+        """Ask."""
+        return question
+
+    assert ask.spec.description == "Ask."
+    assert await ask.call({"question": "why"}, CONTEXT) == "WHY"
+
+
+async def test_partial_can_be_a_tool() -> None:
+    async def ask(client: object, question: str, times: int, loud: bool = True) -> str:
+        """Ask."""
+        return (question.upper() if loud else question) * times
+
+    asked = Tool(partial(ask, object(), times=2), name="ask")
+
+    assert asked.spec.description == "Ask."
+    assert list(asked.spec.schema_["properties"]) == ["question", "loud"]  # type: ignore[arg-type]
+    assert asked.spec.schema_["required"] == ["question"]
+    assert await asked.call({"question": "why"}, CONTEXT) == "WHYWHY"
+    with pytest.raises(InvalidToolArguments, match="times: Extra inputs"):
+        await asked.call({"question": "why", "times": 3}, CONTEXT)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    for item in ("find_order", None, 5):
+        told = f"a tool must be a function .*got {type(item).__name__}"
+        with pytest.raises(InvalidAgent, match=told):
+            ToolRegistry([item])  # type: ignore[list-item]
+    with pytest.raises(InvalidAgent, match="'int': its parameters cannot be read"):
+        Tool(int)
+
+
+def test_a_method_without_its_object_is_refused() -> None:
+    class Shop:
+        def look(self, number: str) -> None: ...
+
+    with pytest.raises(InvalidAgent, match=r"'look': .*'self'.*Tool\(shop\.look\)"):
+        Tool(Shop.look)
+
+
 def test_function_that_no_model_could_call_is_refused() -> None:
     def untyped(city):  # type: ignore[no-untyped-def]
         return city
@@ -301,7 +418,7 @@ def test_function_that_no_model_could_call_is_refused() -> None:
 
     def positional(city: str, /) -> None: ...
 
-    def no_json(lock: threading.Event) -> None: ...
+    def no_json(number: int, lock: threading.Event) -> None: ...
 
     with pytest.raises(InvalidAgent, match="'city' has no type; annotate it"):
         Tool(untyped)
@@ -309,7 +426,7 @@ def test_function_that_no_model_could_call_is_refused() -> None:
         Tool(variadic)
     with pytest.raises(InvalidAgent, match="city"):
         Tool(positional)
-    with pytest.raises(InvalidAgent, match="no JSON form"):
+    with pytest.raises(InvalidAgent, match="'lock': its type has no JSON form"):
         Tool(no_json)
 
 
