@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -22,9 +22,7 @@ from conversations.json_value import (
     NotStorable,
     Text,
     check_identifier,
-    plain_json,
 )
-from conversations.mending import mended, mended_json
 from conversations.message import Message, Role
 from conversations.trusted import trusted
 from orchestrator.task import Task
@@ -40,6 +38,7 @@ from workers.errors import (
 from workers.llm.provider import LLMProvider, ToolSpec
 from workers.own_code import place_of
 from workers.time_limit import TimeLimit
+from workers.tools.results import json_of
 from workers.tools.signature import read_signature
 from workers.tools.threads import DaemonThreads
 
@@ -234,7 +233,7 @@ class Tool:
         Raises:
             InvalidToolArguments: they do not fit; the function has not run.
             ToolTimeout: it has not ended in time.
-            ToolFailed: it raised, or gave something that is not plain JSON.
+            ToolFailed: it raised, or gave something that no JSON can say.
         """
         keywords = self._signature.validate(arguments)
         bound = partial(self._given(ctx), **keywords)
@@ -246,7 +245,7 @@ class Tool:
                 f"{self.name} did not end within {self.timeout_seconds} s;"
                 " ask for less, or go on without it"
             ) from exc
-        return self._checked_result(result)
+        return json_of(result, tool=self.name)
 
     def _given(self, ctx: ToolContext) -> Callable[..., Any]:
         """Return the function with the context, where it takes one."""
@@ -280,7 +279,7 @@ class Tool:
             raise TypeError(f"verify must return an Outcome, not {type(found)}")
         if not found.done:
             return found
-        return Outcome(done=True, output=self._checked_result(found.output))
+        return Outcome(done=True, output=json_of(found.output, tool=self.name))
 
     async def _run(self, bound: Callable[[], Any], ctx: ToolContext) -> object:
         try:
@@ -323,15 +322,6 @@ class Tool:
             self._threads.submit(partial(_in_thread, bound))
         )
         return await result if inspect.isawaitable(result) else result
-
-    def _checked_result(self, result: object) -> JsonValue:
-        if type(result) is str:
-            return mended(result)
-        try:
-            # A call that has had its effect does not fail for a character.
-            return plain_json(mended_json(cast("JsonValue", result)), path="result")
-        except NotStorable as exc:
-            raise ToolFailed(f"{self.name} failed: {exc}") from exc
 
 
 def _in_thread(bound: Callable[[], Any]) -> object:

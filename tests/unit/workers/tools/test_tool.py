@@ -4,7 +4,11 @@ import asyncio
 import logging
 import math
 import threading
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
 from functools import partial, update_wrapper
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -294,12 +298,21 @@ async def test_long_exception_texts_are_cut() -> None:
     assert len(str(caught.value)) < 1100
 
 
+def cycle() -> list[object]:
+    made: list[object] = []
+    made.append(made)
+    return made
+
+
 @pytest.mark.parametrize(
     ("result", "why"),
     [
         (object(), "type object"),
         ({"a": float("nan")}, "result.a: not JSON"),
-        ({1: 2}, "a key of type int"),
+        (iter([1]), "type list_iterator"),
+        ([{"a": object()}], "type object"),
+        (b"\xff", "type bytes"),
+        (cycle(), "deep"),
     ],
 )
 async def test_result_that_is_not_json_is_a_failure(result: object, why: str) -> None:
@@ -315,6 +328,39 @@ async def test_result_is_plain_json_as_a_resumed_run_would_read_it() -> None:
         return {"pair": (1, 2)}
 
     assert await Tool(give).call({}, CONTEXT) == {"pair": [1, 2]}
+
+
+class City(BaseModel):
+    name: str
+    founded: date
+
+
+@dataclass
+class Trip:
+    to: City
+    cost: Decimal
+
+
+async def test_result_may_be_what_pydantic_can_say_in_json() -> None:
+    def give() -> object:
+        return {"trips": [Trip(City(name="Rome", founded=date(1, 4, 21)), Decimal(2))]}
+
+    assert await Tool(give).call({}, CONTEXT) == {
+        "trips": [{"to": {"name": "Rome", "founded": "0001-04-21"}, "cost": "2"}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [({1: 2}, {"1": 2}), (Path("/a"), "/a"), ({3}, [3]), (timedelta(hours=1), "PT1H")],
+)
+async def test_result_of_a_type_that_json_knows_no_name_for(
+    result: object, told: object
+) -> None:
+    def give() -> object:
+        return result
+
+    assert await Tool(give).call({}, CONTEXT) == told
 
 
 async def test_cancelling_the_call_cancels_the_tool() -> None:
