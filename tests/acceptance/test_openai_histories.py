@@ -190,3 +190,20 @@ async def test_references_to_very_many_responses_are_refused() -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             await client.responses.create(model="assistant", input=[*given, last])
         assert refused.value.param == f"input[{MOST_RESPONSES}].id"
+
+
+async def test_a_workers_call_that_a_client_stores_stays_one_with_its_output() -> None:
+    """As a session of the Agents SDK stores what a response has given."""
+    replies: list[Any] = [
+        [ToolCall(id="c0", name="weather", arguments={"city": "Rome"})],
+        "Sunny.",
+    ]
+    async with service(replies) as (_, client):
+        response = await client.responses.create(model="forecaster", input="Rome?")
+        given: list[Any] = [item.to_dict() for item in response.output]
+        stored = await client.conversations.create(items=given)
+        listed = await client.conversations.items.list(stored.id, order="asc")
+        call, said = listed.data
+        assert call.type == "mcp_call"
+        assert (call.name, call.output) == ("weather", "sunny in Rome")
+        assert said.type == "message"
