@@ -33,7 +33,9 @@ def json_of(result: object, *, tool: str) -> JsonValue:
             raise refused from exc
     try:
         return _plain(to_jsonable_python(result))
-    except (NotStorable, PydanticSerializationError, ValueError, RecursionError) as exc:
+    except NotStorable as exc:
+        raise ToolFailed(f"{tool} failed: {exc}") from exc
+    except (PydanticSerializationError, ValueError, RecursionError) as exc:
         raise refused from exc
 
 

@@ -298,6 +298,17 @@ async def test_long_exception_texts_are_cut() -> None:
     assert len(str(caught.value)) < 1100
 
 
+class City(BaseModel):
+    name: str
+    founded: date
+
+
+@dataclass
+class Trip:
+    to: City
+    cost: Decimal | float
+
+
 def cycle() -> list[object]:
     made: list[object] = []
     made.append(made)
@@ -309,6 +320,7 @@ def cycle() -> list[object]:
     [
         (object(), "type object"),
         ({"a": float("nan")}, "result.a: not JSON"),
+        ([Trip(City(name="a", founded=date.max), math.inf)], r"\[0\].cost: not JSON"),
         (iter([1]), "type list_iterator"),
         ([{"a": object()}], "type object"),
         (b"\xff", "type bytes"),
@@ -328,17 +340,6 @@ async def test_result_is_plain_json_as_a_resumed_run_would_read_it() -> None:
         return {"pair": (1, 2)}
 
     assert await Tool(give).call({}, CONTEXT) == {"pair": [1, 2]}
-
-
-class City(BaseModel):
-    name: str
-    founded: date
-
-
-@dataclass
-class Trip:
-    to: City
-    cost: Decimal
 
 
 async def test_result_may_be_what_pydantic_can_say_in_json() -> None:
