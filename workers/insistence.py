@@ -17,6 +17,7 @@ from conversations.errors import (
     ConversationUnreadable,
 )
 from orchestrator.errors import OrchestratorError, StoreUnavailable
+from workers.seldom import Seldom
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Insistence:
 
     def __init__(self, *, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
+        self._is_worth_telling = Seldom()  # a thousand runs may wait
         self._given_up = False
         self._meanwhile: set[asyncio.Task[None]] = set()
 
@@ -60,9 +62,8 @@ class Insistence:
             except (StoreUnavailable, ConversationStoreUnavailable) as exc:
                 if self._given_up or monotonic() + wait > give_up_at:
                     raise
-                if wait == FIRST_WAIT_SECONDS:  # a thousand runs may wait
-                    told = {"error": str(exc)}
-                    logger.warning("store refuses; trying again", extra=told)
+                if self._is_worth_telling(told := str(exc)):
+                    logger.warning("store refuses; trying again", extra={"error": told})
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 

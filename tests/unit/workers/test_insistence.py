@@ -34,6 +34,15 @@ async def test_a_refused_call_is_made_again_until_it_is_taken(
     assert caplog.text.count("store refuses") == 1
 
 
+async def test_many_that_wait_are_told_of_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    insist = Insistence(patience_seconds=30)
+    calls = [insist(Refusing(refusals=2)) for _ in range(100)]
+    assert await asyncio.gather(*calls) == ["stored"] * 100
+    assert caplog.text.count("store refuses") == 1
+
+
 async def test_patience_ends() -> None:
     call = Refusing(refusals=100)
     with pytest.raises(StoreFull):
