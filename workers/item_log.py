@@ -57,7 +57,9 @@ class ItemLog:
         self, call: ToolCall, item: OpenItem, *, at_once: bool
     ) -> Announcement:
         """Have viewers told that a call begins, unless they were: now, or soon."""
-        events = tool_started_events(call, item_id=item.id, index=item.index)
+        events = tool_started_events(
+            call, item_id=item.id, index=item.index, in_pieces=self._log.is_watched
+        )
         announcement = Announcement(self._log, () if item.was_shown else events)
         if at_once:
             await announcement.tell()

@@ -115,26 +115,39 @@ def client_call_events(
         item_id = f"client-{completion}:{call.id}"
         item = {**_tool_item(call, item_id=item_id), "type": "client_tool_call"}
         place: dict[str, JsonValue] = {"output_index": index + offset}
-        arguments = dumps(call.arguments)
-        facts = {**place, "item_id": item_id, "name": call.name}
         events += [
             NewEvent(EventType.ITEM_ADDED, {**place, "item": item}),
-            NewEvent(EventType.ARGUMENTS_DELTA, {**facts, "delta": arguments}),
-            NewEvent(EventType.ARGUMENTS_DONE, {**facts, "arguments": arguments}),
+            *_arguments_events(call, {**place, "item_id": item_id, "name": call.name}),
             NewEvent(EventType.ITEM_DONE, {**place, "item": item}),
         ]
     return events
 
 
-def tool_started_events(call: ToolCall, *, item_id: str, index: int) -> list[NewEvent]:
-    """Return the log entries of a tool call that begins."""
+def tool_started_events(
+    call: ToolCall, *, item_id: str, index: int, in_pieces: bool = False
+) -> list[NewEvent]:
+    """Return the log entries of a tool call that begins.
+
+    Only those who read a text in pieces add its arguments up, so others cost none.
+    """
     item = _tool_item(call, item_id=item_id)
+    added: dict[str, JsonValue] = {"output_index": index, "item": item}
+    facts: JsonObject = {"item_id": item_id, "output_index": index, "name": call.name}
+    started = NewEvent(EventType.TOOL_CALL_STARTED, facts)
+    if not in_pieces:
+        return [NewEvent(EventType.ITEM_ADDED, added), started]
     return [
-        NewEvent(EventType.ITEM_ADDED, {"output_index": index, "item": item}),
-        NewEvent(
-            EventType.TOOL_CALL_STARTED,
-            {"item_id": item_id, "output_index": index, "name": call.name},
-        ),
+        NewEvent(EventType.ITEM_ADDED, {**added, "in_pieces": True}),
+        started,
+        *_arguments_events(call, facts),
+    ]
+
+
+def _arguments_events(call: ToolCall, facts: JsonObject) -> list[NewEvent]:
+    arguments = dumps(call.arguments)
+    return [
+        NewEvent(EventType.ARGUMENTS_DELTA, {**facts, "delta": arguments}),
+        NewEvent(EventType.ARGUMENTS_DONE, {**facts, "arguments": arguments}),
     ]
 
 

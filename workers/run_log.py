@@ -88,6 +88,10 @@ class RunLog(Protocol):
         """Tell viewers, and keep what a completion has said so far."""
         ...
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is known to read texts in pieces."""
+
     async def events(self, after: int) -> tuple[TaskEvent, ...]:
         """Return some of what viewers were told beyond a number; empty at the end."""
         ...
@@ -132,6 +136,10 @@ class StoreRunLog:
         """A step that waits for what is written next."""
         self._cut_off: frozenset[str] = NONE
         """Steps that ended while they were marked: whoever marks waits, then begins."""
+
+    @property
+    def is_watched(self) -> bool:
+        return self._is_watched
 
     def begun(self, key: str, started: Started) -> None:
         """Note that a completion was marked with the claim; it follows at once."""
@@ -328,6 +336,8 @@ class StoreRunLog:
 
 class DetachedRunLog:
     """Keeps nothing: for a task that is executed without being stored."""
+
+    is_watched = False
 
     async def record(
         self,

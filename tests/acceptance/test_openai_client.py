@@ -306,6 +306,8 @@ async def test_a_run_that_fails_is_a_failed_response() -> None:
         assert response.status == "failed"
         assert response.error is not None
         assert response.error.code == "server_error"
+        told = response.error.model_dump()  # the AI SDK reads no error without a type
+        assert told["type"] == "server_error"
         assert "no such model" in response.error.message
 
 

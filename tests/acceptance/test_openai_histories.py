@@ -8,6 +8,9 @@ import openai
 import pytest
 
 from conversations.message import ToolCall
+from orchestrator.http.facade.ids import item_id
+from orchestrator.http.facade.item_references import MOST_RESPONSES
+from orchestrator.request import SubmitRequest
 from tests.acceptance.openai_client import (
     ADD,
     ITEM,
@@ -123,3 +126,84 @@ async def test_pictures_reach_the_model_and_come_back_as_items() -> None:
             "input_image",
         ]
         ITEM.validate_json(items.data[0].to_json(), strict=True)
+
+
+async def test_items_of_earlier_responses_may_be_referred_to() -> None:
+    """As the AI SDK sends a talk that it keeps itself; `store` is its default."""
+    replies: list[Any] = [
+        [ToolCall(id="c0", name="weather", arguments={"city": "Rome"})],
+        "Sunny.",
+        "So it is.",
+    ]
+    async with service(replies) as (running, client):
+        first = await client.responses.create(model="forecaster", input="Rome?")
+        call, said = first.output
+        referred: list[Any] = [
+            {"role": "user", "content": [{"type": "input_text", "text": "Rome?"}]},
+            {"type": "item_reference", "id": call.id},
+            {"type": "item_reference", "id": call.id},  # for the call's output
+            {"id": said.id},
+            {"role": "user", "content": "Really?"},
+        ]
+        second = await client.responses.create(model="forecaster", input=referred)
+        assert second.output_text == "So it is."
+        seen = running.model.requests[-1].messages
+        assert [(m.role.value, m.content) for m in seen] == [
+            ("user", "Rome?"),
+            ("assistant", ""),
+            ("tool", "sunny in Rome"),
+            ("assistant", "Sunny."),
+            ("user", "Really?"),
+        ]
+
+
+async def test_a_reference_to_what_is_not_stored_is_refused() -> None:
+    async with service(lambda _: "one") as (running, client):
+        unstored = await client.responses.create(
+            model="assistant", input="A", store=False
+        )
+        stored = await client.responses.create(model="assistant", input="A")
+        await client.responses.delete(stored.id)
+        unknown = [unstored.output[0].id, stored.output[0].id, "msg_x", "", 5]
+        for name in unknown:
+            referred: list[Any] = [
+                {"role": "user", "content": "A"},
+                {"type": "item_reference", "id": name},
+            ]
+            with pytest.raises(openai.NotFoundError) as refused:
+                await client.responses.create(model="assistant", input=referred)
+            assert refused.value.param == "input[1].id"
+        assert len(running.model.requests) == 2
+
+
+async def test_references_to_very_many_responses_are_refused() -> None:
+    async with service(lambda _: "one") as (running, client):
+        requests = [SubmitRequest(agent="assistant", input={"prompt": "A"})]
+        many = await running.celeriac.submit_many(requests * (MOST_RESPONSES + 1))
+        given: list[Any] = []
+        for handle in many:
+            await handle.result(timeout=60)
+            name = item_id(handle.id, "msg-1")
+            given.append({"type": "item_reference", "id": name})
+        last: Any = {"role": "user", "content": "A"}
+        await client.responses.create(model="assistant", input=[*given[1:], last])
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model="assistant", input=[*given, last])
+        assert refused.value.param == f"input[{MOST_RESPONSES}].id"
+
+
+async def test_a_workers_call_that_a_client_stores_stays_one_with_its_output() -> None:
+    """As a session of the Agents SDK stores what a response has given."""
+    replies: list[Any] = [
+        [ToolCall(id="c0", name="weather", arguments={"city": "Rome"})],
+        "Sunny.",
+    ]
+    async with service(replies) as (_, client):
+        response = await client.responses.create(model="forecaster", input="Rome?")
+        given: list[Any] = [item.to_dict() for item in response.output]
+        stored = await client.conversations.create(items=given)
+        listed = await client.conversations.items.list(stored.id, order="asc")
+        call, said = listed.data
+        assert call.type == "mcp_call"
+        assert (call.name, call.output) == ("weather", "sunny in Rome")
+        assert said.type == "message"

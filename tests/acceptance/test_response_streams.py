@@ -266,3 +266,41 @@ async def test_the_answer_is_true_and_its_history_redacted() -> None:
         )
         asked = [m.content for m in service.model.requests[-1].messages]
         assert asked == ["my card is [card]", "your card is [card] 1111", "again"]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_arguments_of_a_call_come_as_deltas_where_its_item_has_none(
+    is_streamed: bool,
+) -> None:
+    """Clients add them up, as pydantic-ai does, which takes no item that has some."""
+    replies = [[ToolCall(id="c0", name="weather", arguments={"city": "Oslo"})], "Sun"]
+    async with serving(replies) as service, client_of(service.url) as client:
+        if is_streamed:
+            stream = await client.responses.create(
+                model="forecaster", input="Oslo?", stream=True
+            )
+            events = [event async for event in stream]
+        else:
+            response = await client.responses.create(model="forecaster", input="Oslo?")
+            events = await events_of(client, response.id)
+        added = {
+            event.output_index: event.item.arguments
+            for event in events
+            if event.type == "response.output_item.added"
+            and event.item.type == "mcp_call"
+        }
+        for event in events:
+            if event.type == "response.mcp_call_arguments.delta":
+                added[event.output_index] += event.delta
+            elif event.type == "response.mcp_call_arguments.done":
+                assert added[event.output_index] == event.arguments
+        assert added == {0: '{"city":"Oslo"}'}
+        kinds = [e.type for e in events if getattr(e, "output_index", None) == 0]
+        told = ["mcp_call_arguments.delta", "mcp_call_arguments.done"]
+        assert kinds == [
+            "response.output_item.added",
+            "response.mcp_call.in_progress",
+            *(f"response.{kind}" for kind in told if is_streamed),
+            "response.mcp_call.completed",
+            "response.output_item.done",
+        ]

@@ -48,9 +48,13 @@ UNSUPPORTED = re.compile(
 )
 NO_CREDIT = re.compile(
     r"insufficient[_ ](quota|credits?|balance|funds)|out of credits?"
-    r"|credit balance|quota exhausted|credits? exhausted",
+    r"|credit balance|quota exhausted|credits? exhausted"
+    r"|exceeded your current quota.{0,140}platform\.openai\.com"
+    r"|budget_exceeded|budget has been exceeded|ExceededBudget",
     re.IGNORECASE,
 )
+"""OpenAI's sentence counts by its link: Gemini says the same of a rate limit. Proxies
+such as LiteLLM pass on the words and drop the code, and have budgets of their own."""
 FILTERED = re.compile(r"content_filter|content_policy|content management policy")
 REASONING = re.compile(r"both content and thinking|reasoning_content", re.IGNORECASE)
 FORMAT = re.compile(r"response_format|json_schema|json_object|guided|structured out")

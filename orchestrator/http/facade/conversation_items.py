@@ -65,7 +65,7 @@ def items_of(
         )
     mine = client_calls_of(message)
     for rank, call in enumerate(message.tool_calls):
-        if call.id in mine or stored.turn is None:
+        if call.id in mine:
             items.append(
                 function_call_item(
                     f"fc_{name}_{rank}", call.id, call.name, dumps(call.arguments)

@@ -31,6 +31,11 @@ def item_id(task: str, local: str) -> str:
     return f"{_KINDS.get(kind, 'item')}_{owner}_{_UNSAFE.sub('_', place)}"
 
 
+def is_worker_call(local: str) -> bool:
+    """Whether an item of the event log is a call that a worker runs."""
+    return local.partition("-")[0] == "call"
+
+
 def _is_hex(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from conversations.json_value import dumps
 from orchestrator.events import EventType, TaskEvent
-from orchestrator.http.facade.ids import item_id
+from orchestrator.http.facade.ids import is_worker_call, item_id
 from orchestrator.http.facade.response_object import is_background, snapshot
 from orchestrator.http.facade.shapes import (
     Shape,
@@ -30,6 +30,7 @@ TERMINAL: Final = {
     "failed": "response.failed",
 }
 """A response's last event by its status. OpenAI has none for a cancel."""
+_MCP_ARGUMENTS: Final = "response.mcp_call_arguments"
 
 
 def wire(kind: str, sequence: int, fields: Mapping[str, Any]) -> bytes:
@@ -73,6 +74,8 @@ def _item(kind: str, status: str) -> Callable[[TaskEvent, Task], tuple[str, Shap
             shape = _shape_of(given, task, str(given["status"]), is_done=True)
         else:
             shape = _shape_of(given, task, status, is_done=is_done)
+        if event.data.get("in_pieces"):
+            shape["arguments"] = ""  # they follow
         return kind, {"output_index": event.data.get("output_index", 0), "item": shape}
 
     return make
@@ -141,12 +144,19 @@ def _text_done(event: TaskEvent, task: Task) -> tuple[str, Shape]:
 
 def _arguments_delta(event: TaskEvent, task: Task) -> tuple[str, Shape]:
     delta = {"delta": event.data.get("delta", "")}
-    return "response.function_call_arguments.delta", {**_place(event, task), **delta}
+    return f"{_arguments_of(event)}.delta", {**_place(event, task), **delta}
 
 
 def _arguments_done(event: TaskEvent, task: Task) -> tuple[str, Shape]:
-    facts = {name: event.data.get(name, "") for name in ("name", "arguments")}
-    return "response.function_call_arguments.done", {**_place(event, task), **facts}
+    kind = _arguments_of(event)
+    names = ("arguments",) if kind == _MCP_ARGUMENTS else ("name", "arguments")
+    facts = {name: event.data.get(name, "") for name in names}
+    return f"{kind}.done", {**_place(event, task), **facts}
+
+
+def _arguments_of(event: TaskEvent) -> str:
+    is_ours = is_worker_call(str(event.data.get("item_id", "")))
+    return _MCP_ARGUMENTS if is_ours else "response.function_call_arguments"
 
 
 def _call(kind: str) -> Callable[[TaskEvent, Task], tuple[str, Shape]]:

@@ -35,6 +35,11 @@ _STATUS = {
     TaskStatus.TIMED_OUT: "failed",
     TaskStatus.CANCELLED: "cancelled",
 }
+_ERROR_TYPES = {
+    "rate_limit_exceeded": "rate_limit_error",
+    "invalid_prompt": "invalid_request_error",
+}
+"""By code. OpenAI's own response has no type; the AI SDK reads no error without."""
 _ERROR_CODES = {
     "rate_limited": "rate_limit_exceeded",
     "quota_exhausted": "rate_limit_exceeded",
@@ -252,12 +257,13 @@ def _text(value: JsonValue) -> str:
 
 def _error(task: Task) -> Shape:
     failure = task.failure
-    if failure is None:
-        return {"code": "server_error", "message": f"the task {task.status.value}"}
-    code = _ERROR_CODES.get(failure.code, "server_error")
-    prefix = "" if re.match(rf"{failure.code}\b", failure.message) else failure.code
-    message = f"{prefix}: {failure.message}" if prefix else failure.message
-    return {"code": code, "message": message}
+    code, message = "server_error", f"the task {task.status.value}"
+    if failure is not None:
+        code = _ERROR_CODES.get(failure.code, code)
+        is_named = re.match(rf"{failure.code}\b", failure.message)
+        message = failure.message if is_named else f"{failure.code}: {failure.message}"
+    kind = _ERROR_TYPES.get(code, "server_error")
+    return {"code": code, "message": message, "type": kind}
 
 
 def _seconds(instant: datetime | None) -> int | None:

@@ -129,13 +129,13 @@ class ResponseRequest(BaseModel):
         if self.background and not self.is_stored:
             raise refuse("store", "background needs store; leave store out")
 
-    def opening(self) -> tuple[Message, ...]:
-        """Return the messages that the turn begins with.
+    def opening(self, given: str | list[dict[str, Any]]) -> tuple[Message, ...]:
+        """Return the messages that the turn begins with; `given`: without references.
 
         Raises:
             Problem: they cannot.
         """
-        messages = messages_of(self.input)
+        messages = messages_of(given)
         continues = bool(self.conversation or self.previous_response_id)
         check_turn(messages, continues=continues)
         return messages

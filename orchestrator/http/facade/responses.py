@@ -33,6 +33,7 @@ from orchestrator.http.facade.given import (
 )
 from orchestrator.http.facade.history import history_for, taken_by_a_task
 from orchestrator.http.facade.ids import task_id
+from orchestrator.http.facade.item_references import with_referred_items
 from orchestrator.http.facade.paging import ItemPage, Paging, page_of
 from orchestrator.http.facade.response_events import (
     DONE,
@@ -122,7 +123,7 @@ async def submit_response(
     """
     check_no_nuls(body, besides="input")
     body.check()
-    opening = body.opening()
+    opening = body.opening(await with_referred_items(celeriac, body.input, caller))
     check_roles(opening, request)
     await admit(request, celeriac, caller)
     parameters = body.parameters()

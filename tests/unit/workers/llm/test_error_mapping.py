@@ -222,11 +222,47 @@ def test_overflow_carries_both_numbers():
     [
         {"code": "insufficient_quota", "message": "You exceeded your current quota"},
         {"message": "Your credit balance is too low"},
+        {  # LiteLLM passes the words of a vendor on, not its code
+            "message": "litellm.RateLimitError: RateLimitError: OpenAIException - You"
+            " exceeded your current quota, please check your plan and billing details."
+            " For more information on this error, read the docs:"
+            " https://platform.openai.com/docs/guides/error-codes/api-errors.",
+            "type": "throttling_error",
+            "code": "429",
+        },
         {"message": "Insufficient Balance"},
     ],
 )
 def test_spent_credit_is_not_a_rate_limit(error: object):
     assert type(mapped(429, {"error": error})) is QuotaExhausted
+
+
+@pytest.mark.parametrize("status", [400, 422, 429])
+@pytest.mark.parametrize(
+    "error",
+    [
+        {
+            "message": "Budget has been exceeded! Current cost: 1.2, Max budget: 1.0",
+            "type": "budget_exceeded",
+            "code": "422",
+        },
+        {"message": "ExceededBudget: Key over 1d budget. Spend=2, Limit=1"},
+    ],
+)
+def test_a_spent_budget_of_litellm_is_spent_credit(status: int, error: object):
+    assert type(mapped(status, {"error": error})) is QuotaExhausted
+
+
+def test_a_quota_of_gemini_is_a_rate_limit():
+    words = (
+        "You exceeded your current quota, please check your plan and billing details."
+        " For more information on this error, head to:"
+        " https://ai.google.dev/gemini-api/docs/rate-limits. * Quota exceeded for"
+        " metric: generate_content_free_tier_requests, limit: 10 Please retry in 27.6s."
+    )
+    error = mapped(429, {"error": {"message": words, "status": "RESOURCE_EXHAUSTED"}})
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_seconds == 27.6
 
 
 def test_a_per_minute_quota_is_a_rate_limit():

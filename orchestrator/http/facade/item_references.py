@@ -1,0 +1,89 @@
+"""`item_reference` items of a request: an item that an earlier response has given.
+
+Clients that keep a talk themselves send these for what is stored here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from orchestrator.errors import InvalidInput, TaskNotFound
+from orchestrator.http.auth import Caller
+from orchestrator.http.facade.items import refuse
+from orchestrator.http.facade.response_object import echo_of, output_of
+from orchestrator.http.facade.shapes import Shape
+from orchestrator.http.problem import Problem
+from orchestrator.orchestrator import AsyncOrchestrator
+
+MOST_RESPONSES: Final = 256
+"""Each is read for the request; who has more goes on with `previous_response_id`."""
+_ITEM: Final = re.compile(r"(?:msg|mcp|fc)_([0-9a-f]{32})_.+", re.DOTALL)
+
+
+async def with_referred_items(
+    celeriac: AsyncOrchestrator, given: str | list[dict[str, Any]], caller: Caller
+) -> str | list[dict[str, Any]]:
+    """Return an input with the items that it refers to in the references' places.
+
+    One that is referred to again stands where it did first: a call and its output are
+    one item, which clients name for either.
+
+    Raises:
+        Problem: there is no such item, or they are of too many responses.
+    """
+    if isinstance(given, str) or not any(map(_is_reference, given)):
+        return given
+    reader = _Outputs(celeriac, caller)
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for index, item in enumerate(given):
+        if not _is_reference(item):
+            found.append(item)
+        elif (name := str(item.get("id"))) not in seen:
+            seen.add(name)
+            found.append(await reader.item(name, param=f"input[{index}].id"))
+    return found
+
+
+def _is_reference(item: Mapping[str, Any]) -> bool:
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and item.keys() <= {"id", "type"})
+
+
+class _Outputs:
+    """The items of responses, each of which is read once."""
+
+    def __init__(self, celeriac: AsyncOrchestrator, caller: Caller) -> None:
+        self._celeriac = celeriac
+        self._tenant = caller.tenant
+        self._read: dict[str, dict[str, Shape]] = {}
+
+    async def item(self, name: str, *, param: str) -> Shape:
+        parsed = _ITEM.fullmatch(name)
+        owner = parsed.group(1) if parsed else ""
+        if owner and owner not in self._read:
+            if len(self._read) >= MOST_RESPONSES:
+                raise refuse(
+                    param,
+                    f"items of more than {MOST_RESPONSES} responses are not taken; go"
+                    " on with previous_response_id or a conversation",
+                )
+            self._read[owner] = await self._items_of(f"task-{owner}")
+        item = self._read.get(owner, {}).get(name)
+        if item is None:
+            raise Problem(
+                404, "not_found", f"Item with id '{name[:160]}' not found.", field=param
+            )
+        return item
+
+    async def _items_of(self, task_id: str) -> dict[str, Shape]:
+        try:
+            task = await self._celeriac.get(task_id, tenant=self._tenant)
+        except (TaskNotFound, InvalidInput):
+            return {}
+        if echo_of(task).get("store") is False:
+            return {}
+        steps = await self._celeriac.steps(task.id, tenant=self._tenant)
+        return {item["id"]: item for item in output_of(task, steps)}
