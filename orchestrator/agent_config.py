@@ -48,6 +48,10 @@ class ModelChoice(BaseModel):
 
 MOST_OUTPUT_TOKENS: Final = 2**31
 """As at the OpenAI doors: gates and budgets count in numbers that Redis holds."""
+MOST_STOPS: Final = 4
+"""Stop sequences of a completion; as many as OpenAI takes."""
+MOST_STOP_CHARACTERS: Final = 256
+"""Of each: a stream holds so much back, as it may be the beginning of one."""
 
 
 class AgentConfig(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from conversations.json_value import JsonObject
 from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
 from orchestrator.schema_pattern import MOST_PATTERNS, TextTooLong, matcher
 
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 _LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
 """What applies a schema to the very value that the schema around it is applied to."""
@@ -28,6 +30,12 @@ _MOST_STEPS = 1_000_000
 
 class _Endless(Exception):
     """A schema applies itself to the same value again."""
+
+
+def unfenced(text: str) -> str:
+    """Return an answer without the code fence that models like to put around JSON."""
+    fenced = _FENCED.search(text)
+    return fenced[1] if fenced else text
 
 
 def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:

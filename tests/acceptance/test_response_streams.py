@@ -80,8 +80,9 @@ def report(lines: int) -> str:
 
 def items_done(events: Any) -> list[Any]:
     """What the stream says of its items, as `output` holds them."""
-    ended = [e.item for e in events if e.type == "response.output_item.done"]
-    return [item for item in ended if item.status != "incomplete"]
+    ended = [e for e in events if e.type == "response.output_item.done"]
+    ended.sort(key=lambda e: e.output_index)  # calls that run together end in any order
+    return [e.item for e in ended if e.item.status != "incomplete"]
 
 
 async def test_the_stream_and_the_response_agree_on_every_item() -> None:

@@ -10,6 +10,9 @@ from orchestrator.agent_config import AgentConfig
 from tests.integration.canned import refusal, whole
 from tests.integration.llm_serving import ASKED, ask, provider_at, serving, streaming
 from workers.errors import LLMError
+from workers.llm import run_provider
+from workers.llm.double_script import HttpReply
+from workers.llm.provider import FinishReason
 from workers.llm.request_body import PICTURE_LEFT_OUT
 
 LIMITED = ASKED.model_copy(update={"max_output_tokens": 9})
@@ -95,13 +98,57 @@ async def test_20_replayed_arguments_are_json_objects(stream: bool):
     assert "'arguments': '{}'" in str(double.requests[0].body["messages"])
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "seed"])
+@pytest.mark.parametrize(
+    "name", ["temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"]
+)
 async def test_40_sampling_is_sent_exactly_as_wanted(name: str):
     async with serving(["a", "b"]) as (double, provider):
         await ask(provider)
         await ask(provider, request=ASKED.model_copy(update={name: 1}))
     assert name not in double.requests[0].body
     assert double.requests[1].body[name] == 1
+
+
+NO_STOP = refusal(
+    400,
+    {
+        "error": {
+            "message": "Unsupported parameter: 'stop' is not supported with this model",
+            "param": "stop",
+            "code": "unsupported_parameter",
+        }
+    },
+)
+REASONED = "Thought: look it up\nObservation: it rains, I made up"
+
+
+@streaming
+async def test_a_stop_sequence_that_is_refused_ends_the_answer_here(stream: bool):
+    asked = ASKED.model_copy(update={"stop": ("\nObservation:",)})
+    async with serving([NO_STOP, REASONED, REASONED]) as (double, provider):
+        for _ in range(2):
+            completion = await ask(provider, stream, asked)
+            assert completion.message.content == "Thought: look it up"
+    sent = [seen.body.get("stop") for seen in double.requests]
+    assert sent == [["\nObservation:"], None, None]
+
+
+async def test_what_is_heard_of_an_answer_ends_before_a_stop_sequence():
+    asked = ASKED.model_copy(update={"stop": ("\nObservation:",)})
+    for said, shown in ((REASONED, "Thought: look it up"), ("It is\n", "It is\n")):
+        async with serving([said]) as (_, provider):
+            heard: list[str] = []
+            completion = await run_provider.whole(provider, asked, heard.append)
+            assert "".join(heard) == completion.message.content == shown
+
+
+@streaming
+async def test_an_answer_is_not_cut_short_beyond_its_stop_sequence(stream: bool):
+    asked = ASKED.model_copy(update={"stop": ("Observation:",)})
+    reply = HttpReply(text=REASONED, finish_reason="length")
+    async with serving([reply]) as (_, provider):
+        completion = await ask(provider, stream, asked)
+    assert completion.finish_reason is FinishReason.STOP
 
 
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}}

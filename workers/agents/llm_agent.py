@@ -119,7 +119,7 @@ class _ToolLoop:
         self._options = RunOptions.of(
             agent_input.parameters, taken={spec.name for spec in tools}
         )
-        self._client_names = tuple(tool.name for tool in self._options.tools)
+        self._client_names = tuple(spec.name for spec in self._options.specs)
         instructions = "\n\n".join(
             text for text in (instructions, self._options.instructions or "") if text
         )
@@ -156,11 +156,12 @@ class _ToolLoop:
         """Return the answer; None when a limit comes first."""
         for _ in range(self._ctx.config.max_turns):
             self._turn += await self._ctx.take_messages()
-            completion = await self._complete(self._turn, self._tools)
+            tools = self._offered()
+            completion = await self._complete(self._turn, tools)
             if self._lacks_its_call(completion):
                 reminder = Message(role=Role.USER, content=CALL_NOW)
                 turn = [*self._turn, completion.message, reminder]
-                completion = await self._complete(turn, self._tools)
+                completion = await self._complete(turn, tools)
             if not completion.message.tool_calls:
                 return await self._answer(completion)
             handed_over = self._for_client(completion)
@@ -170,6 +171,15 @@ class _ToolLoop:
             if self._ctx.wrapping_up or not within_limits:
                 return None
         return None
+
+    def _offered(self) -> tuple[ToolSpec, ...]:
+        """Return the tools of the next completion.
+
+        Where it must call one that the client allows, those alone: any would do else.
+        """
+        if self._options.must_call_allowed and self._first_choice and self._tools:
+            return self._options.specs
+        return self._tools
 
     def _lacks_its_call(self, completion: Completion) -> bool:
         """Whether a call was required and not made: some servers know no such thing."""

@@ -46,6 +46,15 @@ class NamedTool(BaseModel):
     name: Text
 
 
+class AllowedTools(BaseModel):
+    """Those of the client's tools that are offered, and whether one must be called."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    allowed: list[Text] = Field(min_length=1, max_length=128)
+    mode: Literal["auto", "required"] = "auto"
+
+
 class RunOptions(BaseModel):
     """The parameters of a task that an `LLMAgent` obeys; it ignores others."""
 
@@ -55,8 +64,10 @@ class RunOptions(BaseModel):
     """Stand after the agent's own."""
     tools: list[ClientTool] = Field(default_factory=list, max_length=128)
     """Functions that the client runs."""
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
-    """Of the first completion; `none` holds for all."""
+    tool_choice: (
+        Literal["auto", "none", "required"] | NamedTool | AllowedTools | None
+    ) = None
+    """Of the first completion; `none`, and which tools are allowed, holds for all."""
     max_tool_calls: int | None = Field(default=None, ge=0)
     """Within the agent's own limit."""
     output_schema: JsonObject | None = None
@@ -83,12 +94,25 @@ class RunOptions(BaseModel):
         doubled = {name for name in names if names.count(name) > 1 or name in taken}
         if doubled:
             raise _refused("tools", f"{sorted(doubled)} name tools twice; rename them")
+        choice = options.tool_choice
+        if isinstance(choice, AllowedTools) and {*choice.allowed} - {*names}:
+            unknown = sorted({*choice.allowed} - {*names})
+            raise _refused("tool_choice.allowed", f"{unknown} are not in tools")
         return options
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """The client's tools as the model sees them."""
-        return tuple(tool.spec() for tool in self.tools)
+        specs = (tool.spec() for tool in self.tools)
+        if isinstance(self.tool_choice, AllowedTools):
+            return tuple(s for s in specs if s.name in self.tool_choice.allowed)
+        return tuple(specs)
+
+    @property
+    def must_call_allowed(self) -> bool:
+        """Whether the first completion must call a tool that the client allows."""
+        choice = self.tool_choice
+        return isinstance(choice, AllowedTools) and choice.mode == "required"
 
     def output_format(self, usual: JsonObject | None) -> OutputFormat | None:
         """Return the form of the answer, `usual` being the agent's own schema.
@@ -108,6 +132,8 @@ class RunOptions(BaseModel):
         """Return the fields of the first completion's request that choose a tool."""
         if isinstance(self.tool_choice, NamedTool):
             return {"forced_tool": self.tool_choice.name}
+        if self.must_call_allowed:
+            return {"tool_choice": "required"}
         if self.tool_choice in ("required", "none"):
             return {"tool_choice": str(self.tool_choice)}
         return {}

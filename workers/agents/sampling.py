@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from conversations.json_value import JsonObject, Text
 from conversations.message import Message
 from conversations.trusted import changed, trusted
-from orchestrator.agent_config import MOST_OUTPUT_TOKENS, AgentConfig
+from orchestrator.agent_config import (
+    MOST_OUTPUT_TOKENS,
+    MOST_STOP_CHARACTERS,
+    MOST_STOPS,
+    AgentConfig,
+)
 from workers.errors import AgentFailed
 from workers.llm.provider import CompletionRequest, ToolSpec
+
+
+def _listed(stop: object) -> object:
+    if isinstance(stop, str):
+        return (stop,)
+    return tuple(stop) if isinstance(stop, list) else stop
+
+
+StopSequences = Annotated[
+    tuple[Annotated[Text, Field(min_length=1, max_length=MOST_STOP_CHARACTERS)], ...],
+    Field(max_length=MOST_STOPS),
+    BeforeValidator(_listed),
+]
+"""One or several, as OpenAI takes them."""
 
 
 class Sampling(BaseModel):
@@ -24,6 +44,10 @@ class Sampling(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    stop: StopSequences | None = None
+    """Where each answer of the model ends."""
     max_output_tokens: int | None = Field(default=None, ge=1, le=MOST_OUTPUT_TOKENS)
     parallel_tool_calls: bool | None = None
     reasoning_effort: Text | None = Field(default=None, min_length=1, max_length=64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +12,10 @@ from pydantic import JsonValue
 
 from conversations.json_value import JsonObject, check_json
 from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
-from orchestrator.output_schema import registry_of, schema_problem
+from orchestrator.output_schema import registry_of, schema_problem, unfenced
 from orchestrator.schema_pattern import TextTooLong
 from workers.errors import AgentFailed
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 _ORDER = (
     "Your final answer must be one JSON value that fits this JSON Schema, and nothing"
     " else: no explanation, no code fence.\n"
@@ -57,9 +55,8 @@ class OutputFormat:
         return await asyncio.to_thread(self._read, text)
 
     def _read(self, text: str) -> tuple[JsonValue, str]:
-        fenced = _FENCED.search(text)
         try:
-            value = check_json(json.loads(fenced[1] if fenced else text))
+            value = check_json(json.loads(unfenced(text)))
         except (ValueError, RecursionError) as exc:
             return None, f"it is not JSON ({str(exc)[:200]})"
         try:

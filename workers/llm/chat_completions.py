@@ -91,7 +91,7 @@ class ChatCompletionsProvider:
     async def complete(self, request: CompletionRequest) -> Completion:
         answer = await self._answer(request, stream=False)
         try:
-            accumulator = CompletionAccumulator()
+            accumulator = CompletionAccumulator(stop=request.stop)
             while payloads := await answer.payloads():
                 self._take(payloads, accumulator, answer)
             return self._whole(accumulator, answer, request)
@@ -106,7 +106,7 @@ class ChatCompletionsProvider:
     ) -> AsyncGenerator[TextDelta | Completion]:
         answer = await self._answer(request, stream=True)
         try:
-            accumulator = CompletionAccumulator()
+            accumulator = CompletionAccumulator(stop=request.stop)
             while payloads := await answer.payloads():
                 self._take(payloads, accumulator, answer)
                 del payloads  # errors of the next are reported with variables
@@ -119,6 +119,8 @@ class ChatCompletionsProvider:
             raise
         finally:
             await answer.aclose()
+        if rest := accumulator.rest():
+            yield rest
         yield completion
 
     async def context_tokens(self, model: str) -> int | None:

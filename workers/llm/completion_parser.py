@@ -6,7 +6,7 @@ knows where the JSON came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from conversations.mending import mended
 from conversations.message import Message, Role, ToolCall
@@ -20,6 +20,7 @@ from workers.errors import (
     StreamTruncated,
 )
 from workers.llm.provider import Completion, FinishReason, TextDelta
+from workers.llm.stop_sequences import StopSequences
 from workers.llm.tool_calls import ToolCallAccumulator
 
 _THOUGHTS = ("thinking", "reasoning")
@@ -59,7 +60,9 @@ _MOST_TOKENS = 10**9
 class CompletionAccumulator:
     """Builds one completion of the chunks of a stream, or of one whole answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stop: Sequence[str] = ()) -> None:
+        """Begin one; its text ends before the first of `stop`."""
+        self._stop = StopSequences(stop)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._told_text = self._told_reasoning = 0
@@ -93,10 +96,15 @@ class CompletionAccumulator:
 
     def added(self) -> TextDelta | None:
         """Return the text that came since this was last asked, if any came."""
-        text = mended("".join(self._text[self._told_text :]))
+        text = self._stop.take(mended("".join(self._text[self._told_text :])))
         reasoning = mended("".join(self._reasoning[self._told_reasoning :]))
         self._told_text, self._told_reasoning = len(self._text), len(self._reasoning)
         return TextDelta(text, reasoning) if text or reasoning else None
+
+    def rest(self) -> TextDelta | None:
+        """Return what `added` has held back of an answer that is whole now."""
+        text = self._stop.rest()
+        return TextDelta(text) if text else None
 
     def _feed_choice(self, choice: Mapping[str, object]) -> None:
         finish, usage = choice.get("finish_reason"), choice.get("usage")
@@ -169,7 +177,10 @@ class CompletionAccumulator:
                 " endpoint that speaks Chat Completions"
             )
         calls, invalid = self._calls.finish()
-        text = mended("".join(self._text))
+        said = mended("".join(self._text))
+        text = self._stop.cut(said)
+        if len(text) < len(said) and self._finish in _LENGTH:
+            self._finish = "stop"  # which came before
         if not (calls or text.strip()):
             raise self._without_answer(clean)
         return trusted(

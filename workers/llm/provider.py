@@ -78,6 +78,12 @@ class CompletionRequest(BaseModel):
     """Nucleus sampling mass; None is not sent."""
     seed: int | None = None
     """Sampling seed; None is not sent."""
+    frequency_penalty: float | None = None
+    """Against words that were said often; None is not sent."""
+    presence_penalty: float | None = None
+    """Against words that were said at all; None is not sent."""
+    stop: tuple[str, ...] = ()
+    """Before these the answer ends, whether the server knows the field or not."""
     max_output_tokens: int | None = None
     """Token limit of the answer; None is not sent."""
     output_schema: JsonObject | None = None

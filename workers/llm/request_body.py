@@ -24,8 +24,19 @@ _WEAKER_FORMAT = {"json_schema": "json_object", "json_object": "off"}
 PICTURE_LEFT_OUT = "[A picture was shown here; this model takes none.]"
 _STRICTER_ORDER = {"any": "strict", "strict": "no_system"}
 """What to do when the order of a prompt's messages is refused."""
-_OPTIONAL = frozenset({"temperature", "top_p", "seed", "tool_choice", "stream_options"})
-"""Fields that an answer can be had without."""
+_OPTIONAL = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "stop",
+        "tool_choice",
+        "stream_options",
+    }
+)
+"""Fields that an answer can be had without; at `stop` it is cut here all the same."""
 
 
 _written = json.JSONEncoder(ensure_ascii=False).encode
@@ -111,6 +122,9 @@ def chat_body(
         ("temperature", request.temperature),
         ("top_p", request.top_p),
         ("seed", request.seed),
+        ("frequency_penalty", request.frequency_penalty),
+        ("presence_penalty", request.presence_penalty),
+        ("stop", [*request.stop] or None),
         (dialect.output_limit_field, request.max_output_tokens),
     )
     body.update(each for each in optional if each[1] is not None)

@@ -57,7 +57,7 @@ class ScriptedLLMProvider:
             raise answer
         if isinstance(answer, Completion):
             return answer
-        parser = CompletionAccumulator()
+        parser = CompletionAccumulator(stop=request.stop)
         parser.feed(
             whole_body(
                 Reply.model_validate(reply_fields(answer)),

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
-from conversations.json_value import dumps
+from conversations.json_value import dumps, loads
 from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
 from orchestrator.http.dependencies import (
@@ -24,6 +24,7 @@ from orchestrator.http.dependencies import (
 )
 from orchestrator.http.facade.chat_request import CHAT, ChatRequest
 from orchestrator.http.facade.chat_schema import ChatBody
+from orchestrator.http.facade.formed_text import FormedText
 from orchestrator.http.facade.given import (
     check_format,
     check_no_nuls,
@@ -41,6 +42,7 @@ from orchestrator.http.stream import KEEPALIVE, EventStream, follow
 from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.output_schema import unfenced
 from orchestrator.task import StopReason, Task, TaskStatus, Usage
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["openai"])
@@ -83,6 +85,8 @@ async def create_completion(
     await admit(request, celeriac, caller)
     parameters = body.parameters()
     await check_format(parameters, param=CHAT.schema)
+    is_formed = "output_schema" in parameters
+    is_live = is_formed and body.stream and not await _has_tools(celeriac, body)
     with named_as_sent(CHAT):
         handle = await celeriac.submit(
             body.model,
@@ -97,7 +101,8 @@ async def create_completion(
         options = body.stream_options
         with_usage = bool(options and options.include_usage)
         shown = ShownText(() if handle.created else await _given_up(celeriac, task))
-        pieces = _pieces(celeriac, task, shown, include_usage=with_usage)
+        formed = FormedText(shown, is_live=bool(is_live)) if is_formed else shown
+        pieces = _pieces(celeriac, task, formed, include_usage=with_usage)
         return EventStream(
             pieces,
             send_timeout=limits_of(request).send_timeout,
@@ -143,7 +148,7 @@ def _completion(task: Task) -> dict[str, Any]:
         raise Problem(500, "internal_error", f"task {task.id} has no result")
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": result.content or None,
+        "content": _content(task) or None,
         "refusal": None,
     }
     calls = _calls(task)
@@ -160,6 +165,19 @@ def _completion(task: Task) -> dict[str, Any]:
         "choices": [choice],
         "usage": _usage(result.stats.usage),
     }
+
+
+def _content(task: Task) -> str:
+    """Return the answer; JSON that was asked for without a fence around it."""
+    content = task.result.content if task.result else ""
+    if "output_schema" not in task.parameters:
+        return content
+    plain = unfenced(content).strip()
+    try:
+        loads(plain)
+    except ValueError:
+        return content  # of a kind of agent that knows no form, or of a run cut short
+    return plain
 
 
 def _calls(task: Task) -> list[dict[str, Any]]:
@@ -203,6 +221,15 @@ def _head(task: Task, kind: str) -> dict[str, Any]:
     }
 
 
+async def _has_tools(celeriac: AsyncOrchestrator, body: ChatRequest) -> bool:
+    """Whether the run may call tools; other kinds of agents bring their own."""
+    if body.tools:
+        return True
+    configs = {info.name: info.config for info in await celeriac.agents()}
+    config = configs.get(body.model)
+    return config is None or config.kind != "llm" or bool(config.tools)
+
+
 async def _given_up(celeriac: AsyncOrchestrator, task: Task) -> set[str]:
     """Return the items of an earlier request's run that another has replaced."""
     found: set[str] = set()
@@ -216,7 +243,11 @@ async def _given_up(celeriac: AsyncOrchestrator, task: Task) -> set[str]:
 
 
 async def _pieces(
-    celeriac: AsyncOrchestrator, task: Task, shown: ShownText, *, include_usage: bool
+    celeriac: AsyncOrchestrator,
+    task: Task,
+    shown: ShownText | FormedText,
+    *,
+    include_usage: bool,
 ) -> AsyncIterator[bytes]:
     yield _chunk(task, {"role": "assistant", "content": ""})
     events = follow(celeriac, task.id, after=-1, tenant=task.tenant)
@@ -248,12 +279,16 @@ def _changed(task: Task) -> Problem:
     )
 
 
-def _ending(task: Task, shown: ShownText, *, include_usage: bool) -> list[bytes]:
+def _ending(
+    task: Task, shown: ShownText | FormedText, *, include_usage: bool
+) -> list[bytes]:
     if task.status is not TaskStatus.COMPLETED or task.result is None:
         return [_error(_failed(task))]
-    shown.finish()
+    rest = shown.finish(_content(task))
+    pieces = [_chunk(task, {"content": rest})] if rest else []
     calls = [{"index": n, **call} for n, call in enumerate(_calls(task))]
-    pieces = [_chunk(task, {"tool_calls": calls})] if calls else []
+    if calls:
+        pieces.append(_chunk(task, {"tool_calls": calls}))
     finish = _FINISH.get(task.result.stop_reason, "stop")
     pieces.append(_chunk(task, {}, finish=finish))
     if include_usage:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.message import Message
+from orchestrator.agent_config import MOST_STOP_CHARACTERS, MOST_STOPS
 from orchestrator.http.facade.items import ItemNames, check_turn, read_items, refuse
 from orchestrator.http.facade.response_request import (
     FieldNames,
@@ -14,6 +15,8 @@ from orchestrator.http.facade.response_request import (
     OutputTokens,
     ResponseRequest,
 )
+from orchestrator.http.facade.tool_choice import flat_choice
+from orchestrator.http.facade.unserved import Unserved, refuse_unserved
 
 CHAT: Final = FieldNames(
     "response_format",
@@ -29,6 +32,11 @@ _CALL: Final = {
 _RESULT: Final = {"call_id": "tool_call_id", "output": "content"}
 """What a chat calls fields of items."""
 
+_OWN: Final = {"seed", "frequency_penalty", "presence_penalty", "stop"}
+"""Parameters of a task that responses know nothing of."""
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+StopSequence = Annotated[str, Field(min_length=1, max_length=MOST_STOP_CHARACTERS)]
 NamedItem = tuple[ItemNames, dict[str, Any]]
 
 
@@ -62,9 +70,8 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
-    functions: list[dict[str, JsonValue]] | None = Field(
-        default=None, description="Refused: `tools` took its place."
-    )
+    functions: Unserved = None
+    function_call: Unserved = None
     tool_choice: str | dict[str, JsonValue] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, JsonValue] | None = None
@@ -73,7 +80,21 @@ class ChatRequest(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    stop: (
+        StopSequence
+        | Annotated[list[StopSequence], Field(max_length=MOST_STOPS)]
+        | None
+    ) = None
     reasoning_effort: Annotated[str, Field(max_length=64)] | None = None
+    logprobs: Unserved = None
+    top_logprobs: Unserved = None
+    logit_bias: Unserved = None
+    modalities: Unserved = None
+    audio: Unserved = None
+    web_search_options: Unserved = None
+    moderation: Unserved = None
     metadata: Metadata | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
@@ -81,14 +102,9 @@ class ChatRequest(BaseModel):
         """Return the messages of the turn.
 
         Raises:
-            Problem: they cannot be taken.
+            Problem: they cannot be taken, or what no agent gives is asked for.
         """
-        if self.functions:
-            raise refuse(
-                "functions",
-                "functions and function_call are not taken; send tools and tool_choice",
-                code="unsupported_parameter",
-            )
+        refuse_unserved(self)
         items: list[NamedItem] = []
         for index, message in enumerate(self.messages):
             items += _items(message, f"messages[{index}]")
@@ -106,7 +122,7 @@ class ChatRequest(BaseModel):
             model=self.model,
             input="-",
             tools=[_tool(tool, index) for index, tool in enumerate(self.tools or ())],
-            tool_choice=_choice(self.tool_choice),
+            tool_choice=flat_choice(self.tool_choice),
             parallel_tool_calls=self.parallel_tool_calls,
             max_output_tokens=self.max_completion_tokens or self.max_tokens,
             temperature=self.temperature,
@@ -114,13 +130,21 @@ class ChatRequest(BaseModel):
             text={"format": _format(self.response_format)},
             reasoning={"effort": self.reasoning_effort},
         )
-        seed: dict[str, JsonValue] = {} if self.seed is None else {"seed": self.seed}
-        return {**asked.parameters(CHAT), **seed}
+        own = self.model_dump(include=_OWN, exclude_none=True)
+        return {**asked.parameters(CHAT), **own}
 
 
 def _items(message: dict[str, Any], param: str) -> list[NamedItem]:
     """Return a chat message as items."""
     role, content = message.get("role"), message.get("content")
+    if role == "function":
+        raise refuse(
+            f"{param}.role", "outputs come as role tool, with the call's tool_call_id"
+        )
+    if message.get("function_call"):
+        raise refuse(
+            f"{param}.function_call", "send the call in tool_calls, with an id"
+        )
     if role == "tool":
         output = content if isinstance(content, list) else str(content or "")
         call_id = message.get("tool_call_id")
@@ -146,12 +170,6 @@ def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
     if tool.get("type") != "function" or not isinstance(function, dict):
         raise refuse(f"tools[{index}]", "only function tools are taken")
     return {**function, "type": "function"}
-
-
-def _choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-    if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
-        return {"type": "function", "name": choice["function"].get("name")}
-    return choice
 
 
 def _format(wanted: dict[str, Any] | None) -> dict[str, Any]:

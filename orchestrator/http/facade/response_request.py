@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from conversations.message import Message, Role
 from orchestrator.agent_config import MOST_OUTPUT_TOKENS
 from orchestrator.http.facade.items import check_turn, messages_of, refuse
+from orchestrator.http.facade.tool_choice import tool_choice_of
+from orchestrator.http.facade.unserved import Unserved, refuse_unserved
 from orchestrator.prompt import MESSAGES_FIELD
 
 ECHO: str = "celeriac.response"
@@ -89,6 +91,9 @@ class ResponseRequest(BaseModel):
     user: Annotated[str, Field(max_length=512)] | None = None
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    include: Annotated[Any, Field(description="Probabilities are refused.")] = None
+    top_logprobs: Unserved = None
+    moderation: Unserved = None
 
     @field_validator("metadata")
     @classmethod
@@ -126,6 +131,7 @@ class ResponseRequest(BaseModel):
                 "templates of prompts are not kept here; send instructions and input",
                 code="unsupported_parameter",
             )
+        refuse_unserved(self)
         if self.background and not self.is_stored:
             raise refuse("store", "background needs store; leave store out")
 
@@ -164,7 +170,10 @@ class ResponseRequest(BaseModel):
         """Return what the response object repeats, beside the parameters."""
         given = self.model_dump(
             mode="json",
-            exclude={"input", "metadata", "stream", "model", "conversation"},
+            exclude={
+                *("input", "metadata", "stream", "model", "conversation"),
+                *("include", "top_logprobs", "moderation"),
+            },
             exclude_none=True,
         )
         return {**given, "has_conversation": self.conversation is not None}
@@ -184,17 +193,8 @@ class ResponseRequest(BaseModel):
         return found
 
     def _tool_choice(self) -> JsonValue:
-        choice = self.tool_choice
-        if choice is None or choice in ("auto", "none", "required"):
-            return choice
-        if isinstance(choice, dict) and choice.get("type") == "function":
-            name = choice.get("name")
-            names = [tool.get("name") for tool in self.tools or []]
-            if name in names:
-                return {"name": name}
-        raise refuse(
-            "tool_choice", "must be auto, none, required or one of the given functions"
-        )
+        names = [tool.get("name") for tool in self.tools or []]
+        return tool_choice_of(self.tool_choice, names)
 
     def _effort(self) -> JsonValue:
         effort = (self.reasoning or {}).get("effort")

@@ -60,14 +60,15 @@ class ShownText:
                 return ""
         return self._release()
 
-    def finish(self) -> None:
-        """Check that what was shown is a part of the answer.
+    def finish(self, answer: str = "") -> str:  # noqa: ARG002 - it is shown as it came
+        """Check that what was shown is a part of the answer, of which nothing is left.
 
         Raises:
             AnswerChanged: the last message was given up and no other came.
         """
         if self._sent:
             raise AnswerChanged
+        return ""
 
     @property
     def _first(self) -> str:

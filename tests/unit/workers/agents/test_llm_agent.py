@@ -295,6 +295,17 @@ async def test_parameters_override_the_configuration() -> None:
     assert request.max_output_tokens == 4096
 
 
+@pytest.mark.parametrize("stop", ["END", ["END"]])
+async def test_stop_sequences_are_given_alone_or_as_a_list(
+    stop: str | list[str],
+) -> None:
+    bench = Bench(["Yes. END of it", "No. END"], parameters={"stop": "never"})
+    for said in ("Yes. ", "No. "):
+        result = await bench.execute(LLMAgent(), QUESTION, parameters={"stop": stop})
+        assert result.content == said
+    assert [request.stop for request in bench.llm.requests] == [("END",)] * 2
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -303,6 +314,14 @@ async def test_parameters_override_the_configuration() -> None:
         ({"top_p": 7}, r"parameters\.top_p: .* \(got int\)"),
         ({"model": ["a"]}, r"parameters\.model: .* \(got list\)"),
         ({"max_output_tokens": 0}, r"parameters\.max_output_tokens: "),
+        ({"stop": 7}, r"parameters\.stop: .* \(got int\)"),
+        ({"stop": ["a"] * 5}, r"parameters\.stop: .* at most 4"),
+        ({"stop": ["a", ""]}, r"parameters\.stop: "),
+        ({"presence_penalty": 3}, r"parameters\.presence_penalty: "),
+        (
+            {"tool_choice": {"allowed": ["f"]}},
+            r"parameters\.tool_choice\.allowed: \['f'\] are not in tools",
+        ),
         (
             {"max_output_tokens": 10**18},
             r"parameters\.max_output_tokens: .* 2147483648",

@@ -171,6 +171,10 @@ def test_another_refusal_changes_nothing():
             "stream_options",
         ),
         (Failure(status=400, message="Unsupported parameter: `seed`"), "seed"),
+        (
+            Failure(status=400, message="Argument not supported on this model: stop"),
+            "stop",
+        ),
         (Failure(status=400, message="unknown field 'tool_choice'"), "tool_choice"),
     ],
 )
@@ -186,6 +190,7 @@ def test_a_field_that_the_endpoint_does_not_take_is_left_out_once(
         tool_choice="required",
         temperature=0.2,
         seed=1,
+        stop=("END",),
     )
     body = chat_body(request, model="m", dialect=switched, stream=True)
     assert left_out not in body
