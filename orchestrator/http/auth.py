@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from orchestrator.http.problem import Problem
 from orchestrator.http_settings import ApiKeySettings, Scope
@@ -109,13 +110,29 @@ async def authenticate(
     key = shown.credentials.strip() if shown else _key_of_page(request)
     caller = keys.find(key) if key else None
     if caller is None:
-        raise Problem(
-            401,
-            "invalid_api_key",
-            "a valid API key is needed; send it as `Authorization: Bearer <key>`",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        raise no_key()
     return _noted(request, caller)
+
+
+def no_key() -> Problem:
+    """What is answered to who comes without a key that is known."""
+    return Problem(
+        401,
+        "invalid_api_key",
+        "a valid API key is needed; send it as `Authorization: Bearer <key>`",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def is_stranger(request: Request) -> bool:
+    """Whether a request comes without a key that is known, where one is needed."""
+    keys: KeyRing = request.app.state.keys
+    if keys.is_open:
+        return False
+    scheme, key = get_authorization_scheme_param(request.headers.get("authorization"))
+    if scheme.lower() != "bearer":
+        key = request.cookies.get(KEY_COOKIE, "")
+    return keys.find(key.strip()) is None
 
 
 def _noted(request: Request, caller: Caller) -> Caller:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.http import limits
 from tests.http_service import serving
 from tests.integration.http_doors import (
     BODIES,
@@ -19,6 +20,7 @@ from tests.integration.http_doors import (
     filled,
     fixtures,
     keys,
+    raw,
     routes,
     service,
 )
@@ -129,6 +131,33 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
             except (httpx.WriteError, httpx.ReadError):
                 pass  # cut off while it was still sending
         assert (await running.celeriac.list()).tasks == ()
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/v1/responses", "/ui/login"])
+@pytest.mark.parametrize("auth", [{}, bearer("guessed"), {"Cookie": "celeriac_key=x"}])
+async def test_who_has_no_key_is_refused_before_a_large_body_is_read(
+    path: str, auth: dict[str, str]
+) -> None:
+    async with service(keys=keys()) as (running, client):
+        large = {"Content-Length": str(limits.STRANGERS_BODY_BYTES + 1)}
+        head = {"Host": "127.0.0.1", **auth, **large}
+        lines = [f"{name}: {value}" for name, value in head.items()]
+        request = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""])
+        answer = await raw(running.url, request.encode(), seconds=5)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(limits.STRANGERS_BODY_BYTES // 1000 + 1):
+                yield b"[" * 1000
+
+        told = await client.post(path, content=chunks(), headers=auth)
+        assert told.status_code in (401, 303)
+        taken = await client.post(
+            "/tasks",
+            json=BODIES["/tasks"] | {"input": {"prompt": "x" * 100_000}},
+            headers=bearer("mine"),
+        )
+        assert taken.status_code == 202
 
 
 @pytest.mark.parametrize(
