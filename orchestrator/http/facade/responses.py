@@ -44,6 +44,7 @@ from orchestrator.http.facade.response_object import (
     echo_of,
     input_items,
     is_background,
+    outline,
     response_object,
 )
 from orchestrator.http.facade.response_request import (
@@ -175,7 +176,9 @@ async def cancel_response(
     if not is_background(task):
         raise Problem(400, "invalid_request", "Cannot cancel a synchronous response.")
     task = await celeriac.cancel(task.id, tenant=caller.tenant)
-    return ResponseBody.model_validate(await _object(celeriac, task))
+    may_read = caller.may(Scope.READ)
+    shape = await _object(celeriac, task) if may_read else outline(task)
+    return ResponseBody.model_validate(shape)
 
 
 @router.delete("/{response_id}", responses=openai_problems(404, 409))
