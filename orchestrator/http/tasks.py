@@ -25,7 +25,7 @@ from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
 from orchestrator.http.roles import check_input
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
-from orchestrator.http.submitter import SUBMITTED_BY, check_may_decide, stamped
+from orchestrator.http.submitter import check_may_decide, stamped
 from orchestrator.http.task_bodies import (
     DecisionBody,
     EventList,
@@ -38,6 +38,7 @@ from orchestrator.http.task_bodies import (
 from orchestrator.http.waiting import wait_for_end
 from orchestrator.http_settings import Scope
 from orchestrator.lookup import SEQUENCE_BOUND
+from orchestrator.said import SUBMITTED_BY
 from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
 
@@ -207,7 +208,9 @@ async def resolve_call(
     task_id: TaskId, body: DecisionBody, caller: Approver, celeriac: Celeriac
 ) -> TaskBody:
     """Decide on a call that the task waits for."""
-    check_may_decide(await celeriac.get(task_id, tenant=caller.tenant), caller)
+    task = await celeriac.get(task_id, tenant=caller.tenant)
+    steps = await celeriac.steps(task_id, tenant=caller.tenant)
+    check_may_decide(task, steps, caller)
     task = await celeriac.resolve(
         task_id,
         body.call_id,

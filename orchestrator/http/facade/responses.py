@@ -61,11 +61,11 @@ from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
 from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
-from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.http_settings import Scope
 from orchestrator.lookup import SEQUENCE_BOUND
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.said import SUBMITTED_BY
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
 

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from orchestrator.http.auth import KEY_COOKIE
-from orchestrator.http.submitter import SUBMITTED_BY
-from orchestrator.task import Task, TaskStatus
+from orchestrator.said import SUBMITTED_BY
+from orchestrator.store import Claim
+from orchestrator.task import AwaitedCall, Task, TaskStatus
 from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, serving
 
 _BOTH = ("read", "submit", "cancel", "approve")
@@ -216,6 +217,31 @@ async def test_who_may_not_cancel_ends_no_turn_by_another(
     assert task.status is TaskStatus.PENDING
     taken = await served.client.post("/tasks", json=body, headers=bearer("bob"))
     assert taken.status_code == 202
+
+
+async def test_who_has_steered_a_run_does_not_decide_on_its_calls(
+    served: Served,
+) -> None:
+    store = served.parts.store
+    body = {"agent": "researcher", "input": {"prompt": "x"}, "conversation_id": "talk"}
+    made = await served.client.post("/tasks", json=body, headers=bearer("alice"))
+    task_id = made.json()["id"]
+    claim = await store.claim(
+        "acme", task_id, worker="w", serves=["researcher"], lease_seconds=60
+    )
+    assert isinstance(claim, Claim)
+    body["when_busy"] = "steer"
+    joined = await served.client.post("/tasks", json=body, headers=bearer("bob"))
+    assert joined.json()["id"] == task_id
+    await store.take_messages(claim.lease, "messages:1:1")
+    call = AwaitedCall(call_id="1:a", tool="pay")
+    await store.park(claim.lease, [call], running_seconds=0)
+    decision = {"call_id": "1:a", "decision": "run"}
+    for key, status in (("alice", 403), ("bob", 403), ("approver", 200)):
+        told = await served.client.post(
+            f"/tasks/{task_id}/resolve", json=decision, headers=bearer(key)
+        )
+        assert told.status_code == status, key
 
 
 async def test_who_retries_on_the_page_has_submitted_the_new_task(
