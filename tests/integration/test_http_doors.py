@@ -197,6 +197,18 @@ async def test_a_body_that_cannot_be_taken_is_refused_by_name(
         assert (await running.celeriac.list()).tasks == ()
 
 
+async def test_a_name_that_was_sent_is_told_on_one_line_and_cut() -> None:
+    async with service() as (_, client):
+        body = BODIES["/tasks"] | {"x\x1b[2J\n" + "y" * 100_000: 1}
+        for path in ("/tasks", "/v1/conversations/talk/items"):
+            given = body if path == "/tasks" else {"items": [body] * 21}
+            told = await client.post(path, json=given)
+            assert told.status_code in (400, 422)
+            assert len(told.text) < 1000
+        told = await client.post("/tasks", json=body)
+        assert told.json()["field"].startswith("x\\x1b[2J y")
+
+
 @pytest.mark.parametrize(
     "query",
     [
