@@ -22,7 +22,7 @@ from orchestrator.events import EventType
 from orchestrator.journal import SUMMARY_KEY, Step, StepKind, summary_of
 from orchestrator.memory_entry import Entry, TaskKey
 from orchestrator.memory_ledger import MemoryLedger
-from orchestrator.prompt import question_of
+from orchestrator.said import said_with
 from orchestrator.store import Doorbell, Ending
 from orchestrator.store_limits import hidden_config
 from orchestrator.task import Task, TaskStatus
@@ -132,7 +132,7 @@ class MemoryTurns:
         """
         if task.conversation_id is None:
             return ()
-        return (redacted(question_of(task.input), self._redact),)
+        return (redacted(said_with(task), self._redact),)
 
     def _append(
         self,

@@ -13,7 +13,7 @@ from conversations.conversation import is_hidden_id
 from conversations.record import write_message
 from conversations.redaction import Redact, redacted
 from orchestrator import redis_keys
-from orchestrator.prompt import question_of
+from orchestrator.said import said_with
 from orchestrator.store_limits import PUSHED_CANCEL_SECONDS
 from orchestrator.task import Task
 from orchestrator.task_record import cache_hash, milliseconds, request_hash
@@ -105,7 +105,7 @@ def _conversation(task: Task, terms: CreationTerms) -> Arguments:
     return (
         *("conversation", task.conversation_id or ""),
         *("when_busy", task.when_busy),
-        *("asked", write_message(redacted(question_of(task.input), terms.redact))),
+        *("asked", write_message(redacted(said_with(task), terms.redact))),
         *("limits", terms.hidden_limits if hides else terms.limits),
         *("pushed", milliseconds(PUSHED_CANCEL_SECONDS)),
     )

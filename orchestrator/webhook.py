@@ -27,8 +27,15 @@ def is_allowed(url: str, allowed: Sequence[str]) -> bool:
 
 
 def receiver_of(url: str) -> str:
-    """Return what names the server of a URL."""
-    return (url.split("/", 3)[2] if url.count("/") > 1 else "") or url
+    """Return what names the server of a URL, however the URL writes it."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return url
+    if host is None or port in (None, _PORTS.get(parts.scheme)):
+        return host or url
+    return f"{host}:{port}"
 
 
 def webhook_body(task: Task) -> bytes:

@@ -24,6 +24,7 @@ from orchestrator.cli.output import (
     ago,
     echo_json,
     echo_table,
+    escaped,
     json_option,
     say_what_is_awaited,
 )
@@ -115,7 +116,7 @@ def export_command(conversation_id: str, output: str, tenant: str | None) -> Non
     async def export(service: ConversationService, whose: str) -> None:
         with written_whole(output) as file:
             async for line in service.export_lines(conversation_id, tenant=whose):
-                file.write(line)
+                file.write(escaped(line))
 
     _with_service(tenant, export)
 

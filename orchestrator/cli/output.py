@@ -49,7 +49,21 @@ _LEAST_COLUMN: Final = 7
 def echo_json(value: object) -> None:
     """Write a model or a plain JSON value on one line."""
     data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    click.echo(json.dumps(data, ensure_ascii=not output_is_utf_8()))
+    click.echo(escaped(json.dumps(data, ensure_ascii=not output_is_utf_8())))
+
+
+def escaped(line: str) -> str:
+    """Return a line of JSON that says the same and cannot steer the terminal.
+
+    JSON itself escapes the controls of ASCII alone: DEL, those beyond and what turns
+    the direction of text may stand in it.
+    """
+    if line.removesuffix("\n").isprintable():
+        return line
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
+        for char in line
+    )
 
 
 def echo_if_heard(line: str) -> None:

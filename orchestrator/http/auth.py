@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from orchestrator.http.problem import Problem
 from orchestrator.http_settings import ApiKeySettings, Scope
@@ -41,6 +42,10 @@ class Caller:
     def is_admin(self) -> bool:
         """Whether everything is allowed."""
         return Scope.ADMIN in self.scopes
+
+    def may(self, scope: Scope) -> bool:
+        """Whether a scope's deeds are allowed."""
+        return self.is_admin or scope in self.scopes
 
 
 def hash_of(key: str) -> str:
@@ -109,13 +114,29 @@ async def authenticate(
     key = shown.credentials.strip() if shown else _key_of_page(request)
     caller = keys.find(key) if key else None
     if caller is None:
-        raise Problem(
-            401,
-            "invalid_api_key",
-            "a valid API key is needed; send it as `Authorization: Bearer <key>`",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        raise no_key()
     return _noted(request, caller)
+
+
+def no_key() -> Problem:
+    """What is answered to who comes without a key that is known."""
+    return Problem(
+        401,
+        "invalid_api_key",
+        "a valid API key is needed; send it as `Authorization: Bearer <key>`",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def is_stranger(request: Request) -> bool:
+    """Whether a request comes without a key that is known, where one is needed."""
+    keys: KeyRing = request.app.state.keys
+    if keys.is_open:
+        return False
+    scheme, key = get_authorization_scheme_param(request.headers.get("authorization"))
+    if scheme.lower() != "bearer":
+        key = request.cookies.get(KEY_COOKIE, "")
+    return keys.find(key.strip()) is None
 
 
 def _noted(request: Request, caller: Caller) -> Caller:
@@ -221,7 +242,7 @@ def check_scope(caller: Caller, scope: Scope) -> None:
     Raises:
         Problem: 403.
     """
-    if scope not in caller.scopes and not caller.is_admin:
+    if not caller.may(scope):
         raise Problem(
             403,
             "insufficient_scope",

@@ -12,16 +12,20 @@ from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conversations.whole_number import whole_number
 from orchestrator.http import audit
+from orchestrator.http.auth import is_stranger, no_key
 from orchestrator.http.problem import Problem, problem_of, response_of
 from orchestrator.http_settings import HttpSettings
 
 MAX_URL_BYTES = 8000
 """More than any route needs; servers before us commonly take 8 kB."""
+STRANGERS_BODY_BYTES = 64 * 1024
+"""Of a request without a key that is known, which is refused once its body was read.
+The server below us holds as much of any."""
 REQUEST_ID = "x-request-id"
 CROWDED = "celeriac.crowded"
 """The extension by which our server says that it has too many connections."""
@@ -86,12 +90,11 @@ class RequestLimits:
             self._check_crowd(scope)
             _check_url(scope)
             _check_host(scope, headers)
-            self._check_head(headers)
+            body = self._body(scope, headers, receive)
         except Problem as problem:
             problem.headers["Connection"] = "close"
             await self._refuse(problem, scope, receive, marked)
             return
-        body = _BoundedBody(receive, self._settings)
         try:
             await self._app(scope, body, marked)
         except ClientDisconnect:
@@ -121,7 +124,8 @@ class RequestLimits:
                 headers={"Retry-After": str(CROWD_RETRY_SECONDS)},
             )
 
-    def _check_head(self, headers: Headers) -> None:
+    def _body(self, scope: Scope, headers: Headers, receive: Receive) -> _BoundedBody:
+        """Return the body that the head has announced, if it can be taken."""
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem(
                 415,
@@ -130,19 +134,30 @@ class RequestLimits:
                 field="Content-Encoding",
             )
         length = whole_number(headers.get("content-length", "0"))
-        limit = self._settings.max_body_bytes
-        if length is None or length > limit:
-            raise too_large(limit)
+        most = self._settings.max_body_bytes
+        refusal = too_large(most)
+        is_large = length is None or length > STRANGERS_BODY_BYTES
+        may_be_large = is_large or "transfer-encoding" in headers
+        if may_be_large and is_stranger(Request(scope)):
+            most, refusal = STRANGERS_BODY_BYTES, no_key()
+            refusal.headers["Connection"] = "close"
+        if length is None or length > most:
+            raise refusal
+        return _BoundedBody(
+            receive, most=most, refusal=refusal, seconds=self._settings.body_timeout
+        )
 
 
 class _BoundedBody:
     """A request's body, no larger and no slower than allowed."""
 
-    def __init__(self, receive: Receive, settings: HttpSettings) -> None:
+    def __init__(
+        self, receive: Receive, *, most: int, refusal: Problem, seconds: float
+    ) -> None:
         self._receive = receive
-        self._left = settings.max_body_bytes
-        self._limit = settings.max_body_bytes
-        self._seconds = settings.body_timeout
+        self._left = most
+        self._refusal = refusal
+        self._seconds = seconds
         self._deadline: float | None = None
         self._complete = False
 
@@ -164,7 +179,7 @@ class _BoundedBody:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise too_large(self._limit)
+                raise self._refusal
             self._complete = not message.get("more_body", False)
         return message
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 from conversations import errors as talk
 from orchestrator import errors as room
+from orchestrator.plain_text import one_line
 from orchestrator.request import WORDS
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -130,6 +131,8 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "internal_error", "something went wrong; the log says more")
 
 
+_MOST_OF_A_NAME = 200
+"""Characters of a place in a body; its names are whatever was sent."""
 _NO_JSON = "the body is no JSON that can be read"
 
 
@@ -142,7 +145,7 @@ def _of_validation(error: RequestValidationError) -> Problem:
     first = max(same, key=lambda each: len(_place(each, error.body)))
     if first["loc"] == ("body",) and first.get("input") is error.body:
         return Problem(422, "invalid_input", _no_object(first.get("input")))
-    field = ".".join(_place(first, error.body))
+    field = one_line(".".join(_place(first, error.body)), limit=_MOST_OF_A_NAME)
     reason = str(first["msg"]).removeprefix("Value error, ")
     reason = WORDS.get(first["type"], reason)
     told = f"{reason} (got {type(first.get('input')).__name__})"

@@ -1,8 +1,9 @@
 """The process that serves the application, with limits below HTTP.
 
-uvicorn waits for a request's line, headers and body without end; here a connection that
-does not bring them in time, or too many headers, is cut. Where there are too many
-connections each request is marked, for `limits` to answer.
+uvicorn waits for a request's line, headers and body without end, and takes trailers as
+headers; here a connection that does not bring them in time, or much that is no body, is
+cut, and trailers are passed over. Where there are too many connections each request is
+marked, for `limits` to answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from orchestrator.redis_connection import check_options
 from orchestrator.settings import Settings
 
 MAX_HEADER_BYTES = 64 * 1024
-"""Of a request's line and headers; common servers take 8 to 32 kB."""
+"""Of a request's line and headers; common servers take 8 to 32 kB. Also of what stands
+between two pieces of a chunked body, and of its trailers."""
 KEEP_ALIVE_SECONDS = 75
 """Between two requests of a connection; clients commonly close theirs after 5 to 60."""
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -47,7 +49,9 @@ class BoundedHeaders(HttpToolsProtocol):
     most_connections = 4096
     _timer: asyncio.TimerHandle | None = None
     _is_in_headers = False
-    _header_bytes = 0
+    _bytes_in_vain = 0
+    """Since a head or a piece of a body was complete."""
+    _got_on = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -61,34 +65,53 @@ class BoundedHeaders(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        began = self._is_in_headers
+        self._got_on = False
         super().data_received(data)
-        if began and self._is_in_headers and self.parser is not None:
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES:
-                self.send_400_response("The request's headers are too large.")
+        if self._got_on or self.parser is None:
+            return
+        self._bytes_in_vain += len(data)
+        if self._bytes_in_vain <= MAX_HEADER_BYTES:
+            return
+        if self._is_in_headers:
+            self.send_400_response("The request's headers are too large.")
+        else:  # the answer may be under way
+            self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer must not stand for a header: what is before us has not checked it.
+        if self._is_in_headers:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._get_on()
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
         if len(self.connections) > self.most_connections:
             self.scope["extensions"][CROWDED] = {}
-        self._header_bytes = 0
         self._expect_headers()
 
     def on_headers_complete(self) -> None:
         # A route that reads no body answers, and the rest of it may drip in for ever.
         self._expect("body", self.body_seconds)
         self._is_in_headers = False
+        self._get_on()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._stop_timer()
+        self._get_on()
         super().on_message_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Close after the answer: the parser reads no request on this line any more."""
         self.cycle.keep_alive = False
+
+    def _get_on(self) -> None:
+        self._got_on = True
+        self._bytes_in_vain = 0
 
     def _expect_headers(self) -> None:
         self._is_in_headers = True

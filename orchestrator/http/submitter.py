@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pydantic import JsonValue
 
 from orchestrator.http.auth import Caller
 from orchestrator.http.problem import Problem
+from orchestrator.journal import Step
+from orchestrator.said import SUBMITTED_BY, senders_of
 from orchestrator.task import Task
 
 RESERVED: Final = "celeriac."
 """Begins the metadata keys that the service writes."""
-SUBMITTED_BY: Final = "celeriac.submitted_by"
 
 
 def stamped(
@@ -41,16 +42,16 @@ def shown(metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {k: v for k, v in metadata.items() if not k.startswith(RESERVED)}
 
 
-def check_may_decide(task: Task, caller: Caller) -> None:
-    """Refuse a decision of whoever submitted the task; an admin may.
+def check_may_decide(task: Task, steps: Iterable[Step], caller: Caller) -> None:
+    """Refuse a decision of whoever submitted the task or steered it; an admin may.
 
     Raises:
         Problem: 403.
     """
-    if caller.is_admin or task.metadata.get(SUBMITTED_BY) != caller.name:
+    if caller.is_admin or caller.name not in senders_of(task, steps):
         return
     raise Problem(
         403,
         "own_task",
-        "a key may not decide on the tasks that it submitted; use another key",
+        "a key may not decide on the tasks that it submitted or steered; use another",
     )

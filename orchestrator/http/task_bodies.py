@@ -18,7 +18,9 @@ from pydantic import (
 from conversations.conversation import is_hidden_id
 from conversations.json_value import Identifier, JsonObject
 from orchestrator.events import TaskEvent
+from orchestrator.http.auth import Caller
 from orchestrator.http.submitter import shown
+from orchestrator.http_settings import Scope
 from orchestrator.journal import Action, Step
 from orchestrator.request import SubmitRequest
 from orchestrator.schedule import Missed, Schedule
@@ -136,6 +138,26 @@ class TaskBody(BaseModel):
             traceparent=task.traceparent,
             warning=warning,
         )
+
+    @classmethod
+    def told(
+        cls,
+        task: Task,
+        caller: Caller,
+        *,
+        own: bool = False,
+        warning: str | None = None,
+    ) -> TaskBody:
+        """What a caller is told of a task that it did something with.
+
+        Without the scope `read` no more of it than how it stands, unless it is its own.
+        """
+        body = cls.of(task, warning=warning)
+        if own or caller.may(Scope.READ):
+            return body
+        hidden: dict[str, Any] = {"input": {}, "metadata": {}, "tags": []}
+        hidden |= {"awaiting": [], "result": None, "failure": None}
+        return body.model_copy(update=hidden)
 
 
 class ListQuery(BaseModel):

@@ -12,7 +12,14 @@ from conversations.whole_number import whole_number
 from orchestrator.events import TaskEvent
 from orchestrator.http.admission import admit
 from orchestrator.http.answer_forms import check_output_schema
-from orchestrator.http.auth import Approver, Caller, Canceller, Reader, Submitter
+from orchestrator.http.auth import (
+    Approver,
+    Caller,
+    Canceller,
+    Reader,
+    Submitter,
+    check_scope,
+)
 from orchestrator.http.dependencies import Celeriac, limits_of, problems
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
@@ -29,7 +36,9 @@ from orchestrator.http.task_bodies import (
     TaskList,
 )
 from orchestrator.http.waiting import wait_for_end
+from orchestrator.http_settings import Scope
 from orchestrator.lookup import SEQUENCE_BOUND
+from orchestrator.said import SUBMITTED_BY
 from orchestrator.store import TaskFilter
 from orchestrator.task import TaskStatus
 
@@ -37,6 +46,8 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 MAX_WAIT_SECONDS = 60.0
 """One long poll; ask again for more."""
+ENDING = ("interrupt", "rollback")
+"""What of `when_busy` ends the unfinished turns before it."""
 
 TaskId = Annotated[str, Path(description="The task's id.", max_length=256)]
 
@@ -81,8 +92,11 @@ async def submit_task(
 ) -> TaskBody:
     """Accept a task: it will end exactly once, whatever happens to this service.
 
-    A submit that equals an earlier one returns that task (`200`).
+    A submit that equals an earlier one returns that task (`200`). One that is to
+    interrupt or roll back the turns before it also needs the scope `cancel`.
     """
+    if body.when_busy in ENDING:
+        check_scope(caller, Scope.CANCEL)
     await admit(request, celeriac, caller)
     fields = body.fields()
     fields["metadata"] = stamped(fields.get("metadata"), caller)
@@ -98,7 +112,9 @@ async def submit_task(
     response.headers["Location"] = f"/tasks/{handle.id}"
     if not handle.created:
         response.status_code = 200
-    return TaskBody.of(handle.accepted, warning=handle.warning)
+    task = handle.accepted
+    own = task.metadata.get(SUBMITTED_BY) == caller.name
+    return TaskBody.told(task, caller, own=own, warning=handle.warning)
 
 
 @router.get("", responses=problems())
@@ -149,7 +165,7 @@ async def cancel_task(
             f"task {task.id} is {task.status.value} and cannot become cancelled",
             task_status=task.status.value,
         )
-    return TaskBody.of(task)
+    return TaskBody.told(task, caller)
 
 
 @router.post("/{task_id}/retry", status_code=202, responses=problems(404, 409, 429))
@@ -166,7 +182,7 @@ async def retry_task(
         task_id, tenant=caller.tenant, metadata=stamped(None, caller)
     )
     response.headers["Location"] = f"/tasks/{handle.id}"
-    return TaskBody.of(handle.accepted, warning=handle.warning)
+    return TaskBody.told(handle.accepted, caller, warning=handle.warning)
 
 
 @router.get("/{task_id}/wait", responses=problems(404))
@@ -192,7 +208,9 @@ async def resolve_call(
     task_id: TaskId, body: DecisionBody, caller: Approver, celeriac: Celeriac
 ) -> TaskBody:
     """Decide on a call that the task waits for."""
-    check_may_decide(await celeriac.get(task_id, tenant=caller.tenant), caller)
+    task = await celeriac.get(task_id, tenant=caller.tenant)
+    steps = await celeriac.steps(task_id, tenant=caller.tenant)
+    check_may_decide(task, steps, caller)
     task = await celeriac.resolve(
         task_id,
         body.call_id,
@@ -201,7 +219,7 @@ async def resolve_call(
         note=body.note,
         tenant=caller.tenant,
     )
-    return TaskBody.of(task)
+    return TaskBody.told(task, caller)
 
 
 @router.get(

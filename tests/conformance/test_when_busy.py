@@ -15,6 +15,7 @@ from conversations.errors import ConversationBusy
 from conversations.message import Message, Role
 from orchestrator.errors import IdempotencyConflict, LeaseLost
 from orchestrator.journal import StepKind
+from orchestrator.said import SUBMITTED_BY, senders_of
 from orchestrator.store import (
     Claim,
     Creation,
@@ -166,6 +167,17 @@ async def test_steer_returns_the_running_task_and_journals_the_message(
         assert found in ([first.id], [])
     bells = await stores.tasks.finish(lease, answered(first), running_seconds=0)
     assert bells == ()
+
+
+async def test_who_has_steered_a_run_is_known_from_its_journal(
+    stores: Stores,
+) -> None:
+    first = await asked(stores, "First", metadata={SUBMITTED_BY: "alice"})
+    lease = (await claim(stores.tasks, first)).lease
+    await asked(stores, "x", when_busy="steer", metadata={SUBMITTED_BY: "bob"})
+    await stores.tasks.take_messages(lease, "messages:1:1")
+    steps = await stores.tasks.steps("default", first.id)
+    assert [*senders_of(first, steps)] == ["alice", "bob"]
 
 
 async def test_a_steering_message_is_kept_when_the_turn_fails_afterwards(

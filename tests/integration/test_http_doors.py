@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.http import limits
 from tests.http_service import serving
 from tests.integration.http_doors import (
     BODIES,
@@ -19,6 +20,7 @@ from tests.integration.http_doors import (
     filled,
     fixtures,
     keys,
+    raw,
     routes,
     service,
 )
@@ -131,6 +133,33 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
         assert (await running.celeriac.list()).tasks == ()
 
 
+@pytest.mark.parametrize("path", ["/tasks", "/v1/responses", "/ui/login"])
+@pytest.mark.parametrize("auth", [{}, bearer("guessed"), {"Cookie": "celeriac_key=x"}])
+async def test_who_has_no_key_is_refused_before_a_large_body_is_read(
+    path: str, auth: dict[str, str]
+) -> None:
+    async with service(keys=keys()) as (running, client):
+        large = {"Content-Length": str(limits.STRANGERS_BODY_BYTES + 1)}
+        head = {"Host": "127.0.0.1", **auth, **large}
+        lines = [f"{name}: {value}" for name, value in head.items()]
+        request = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""])
+        answer = await raw(running.url, request.encode(), seconds=5)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(limits.STRANGERS_BODY_BYTES // 1000 + 1):
+                yield b"[" * 1000
+
+        told = await client.post(path, content=chunks(), headers=auth)
+        assert told.status_code in (401, 303)
+        taken = await client.post(
+            "/tasks",
+            json=BODIES["/tasks"] | {"input": {"prompt": "x" * 100_000}},
+            headers=bearer("mine"),
+        )
+        assert taken.status_code == 202
+
+
 @pytest.mark.parametrize(
     ("content", "headers", "status"),
     [
@@ -166,6 +195,18 @@ async def test_a_body_that_cannot_be_taken_is_refused_by_name(
         assert answer.status_code == status, answer.text
         check_shape("/tasks", answer)
         assert (await running.celeriac.list()).tasks == ()
+
+
+async def test_a_name_that_was_sent_is_told_on_one_line_and_cut() -> None:
+    async with service() as (_, client):
+        body = BODIES["/tasks"] | {"x\x1b[2J\n" + "y" * 100_000: 1}
+        for path in ("/tasks", "/v1/conversations/talk/items"):
+            given = body if path == "/tasks" else {"items": [body] * 21}
+            told = await client.post(path, json=given)
+            assert told.status_code in (400, 422)
+            assert len(told.text) < 1000
+        told = await client.post("/tasks", json=body)
+        assert told.json()["field"].startswith("x\\x1b[2J y")
 
 
 @pytest.mark.parametrize(

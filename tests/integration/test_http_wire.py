@@ -167,6 +167,42 @@ async def test_headers_without_end_are_cut_off() -> None:
         assert (await client.get("/agents")).status_code == 200
 
 
+CHUNKED = (
+    b"POST /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+async def test_a_trailer_is_no_header() -> None:
+    async with service(keys=keys()) as (running, _):
+        body = b"2\r\n{}\r\n0\r\nAuthorization: Bearer mine\r\n\r\n"
+        assert (await raw(running.url, CHUNKED + body)).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 200_000,
+        b"2\r\n{}\r\n0\r\nX: " + b"y" * 1_000_000,
+        b"2;" + b"y" * 1_000_000,
+    ],
+    ids=["trailers", "a trailer", "an extension of a chunk"],
+)
+async def test_what_is_no_body_may_not_go_on_without_end_within_one(
+    endless: bytes,
+) -> None:
+    async with service(body_timeout=30) as (running, client):
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                writer.write(CHUNKED + endless)
+                await writer.drain()
+                assert await reader.read() == b""
+        writer.close()
+        assert (await client.get("/agents")).status_code == 200
+
+
 async def test_a_reader_that_takes_nothing_is_cut_off() -> None:
     text = "x" * 100_000
     async with serving(lambda _: text, http={"send_timeout": 0.3}) as running:

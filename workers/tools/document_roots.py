@@ -32,6 +32,9 @@ MAX_TOTAL_BYTES = 16 * 1024 * 1024
 MAX_FILES = 1_000
 """Documents of a directory."""
 
+_FOLDER = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
+"""How a directory on the way is opened; where there is O_PATH, without reading it."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
@@ -149,7 +152,7 @@ def _read(root: Path, path: Path) -> Document:
             " convert it to .md or .txt"
         )
     try:
-        data = _bytes_of(path)
+        data = _bytes_of(root, path)
     except OSError as exc:
         raise ToolFailed(f"{name!r} cannot be read: {exc.strerror}") from exc
     if len(data) > MAX_FILE_BYTES:
@@ -167,10 +170,28 @@ def _read(root: Path, path: Path) -> Document:
     return Document.from_text(name, text)
 
 
-def _bytes_of(path: Path) -> bytes:
-    # The path is resolved: a link that appears there now was put there meanwhile.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _bytes_of(root: Path, path: Path) -> bytes:
+    descriptor = _opened(root, path)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "it is not a regular file")
         return file.read(MAX_FILE_BYTES + 1)
+
+
+def _opened(root: Path, path: Path) -> int:
+    """Open a file below a root and follow no link on the way.
+
+    The path is resolved: a link that appears in it now was put there meanwhile.
+    """
+    *folders, name = path.relative_to(root).parts or (root.name,)
+    top = root if path != root else root.parent  # it may be a file
+    within = os.open(top, _FOLDER)
+    try:
+        for folder in folders:
+            below = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=within)
+            os.close(within)
+            within = below
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(name, flags, dir_fd=within)
+    finally:
+        os.close(within)

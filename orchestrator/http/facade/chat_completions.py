@@ -39,10 +39,10 @@ from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
 from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
-from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.output_schema import unfenced
+from orchestrator.said import SUBMITTED_BY
 from orchestrator.task import StopReason, Task, TaskStatus, Usage
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["openai"])

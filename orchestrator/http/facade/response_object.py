@@ -74,6 +74,12 @@ def snapshot(task: Task, status: str) -> Shape:
     return {**_head(task), "status": status}
 
 
+def outline(task: Task) -> Shape:
+    """Return how a response in the background stands, and nothing of what it is."""
+    bare = {ECHO: {"background": True, "has_conversation": False}}
+    return snapshot(task.model_copy(update={"metadata": bare}), status_of(task))
+
+
 def response_object(task: Task, steps: Sequence[Step]) -> Shape:
     """Return the response object as the task stands."""
     status = status_of(task)

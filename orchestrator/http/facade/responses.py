@@ -45,6 +45,7 @@ from orchestrator.http.facade.response_object import (
     echo_of,
     input_items,
     is_background,
+    outline,
     response_object,
 )
 from orchestrator.http.facade.response_request import (
@@ -61,11 +62,11 @@ from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
 from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, EventStream, follow
-from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.http_settings import Scope
 from orchestrator.lookup import SEQUENCE_BOUND
 from orchestrator.orchestrator import AsyncOrchestrator
+from orchestrator.said import SUBMITTED_BY
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
 
@@ -176,7 +177,9 @@ async def cancel_response(
     if not is_background(task):
         raise Problem(400, "invalid_request", "Cannot cancel a synchronous response.")
     task = await celeriac.cancel(task.id, tenant=caller.tenant)
-    return ResponseBody.model_validate(await _object(celeriac, task))
+    may_read = caller.may(Scope.READ)
+    shape = await _object(celeriac, task) if may_read else outline(task)
+    return ResponseBody.model_validate(shape)
 
 
 @router.delete("/{response_id}", responses=openai_problems(404, 409))

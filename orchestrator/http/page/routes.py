@@ -121,7 +121,7 @@ async def task_page(
         has_history=_has_history(task),
         view=view_of(task, steps, events, now=now, caller=caller),
         timeline=make_timeline(events, steps, now=now),
-        actions=actions_of(task, caller),
+        actions=actions_of(task, steps, caller),
         choices=CHOICES,
         event_types=_EVENT_TYPES,
     )
@@ -172,7 +172,9 @@ async def resolve(
 ) -> Response:
     """Decide on a call that the task waits for."""
     form = await form_of(request)
-    check_may_decide(await celeriac.get(task_id, tenant=caller.tenant), caller)
+    task = await celeriac.get(task_id, tenant=caller.tenant)
+    steps = await celeriac.steps(task_id, tenant=caller.tenant)
+    check_may_decide(task, steps, caller)
     decision = form.get("decision", "")
     if decision not in tuple(Action):
         raise InvalidInput(

@@ -143,17 +143,17 @@ def view_of(
         usage=sum((step.usage for step in steps), start=Usage()),
         cost_micros=sum(step.cost_micros for step in steps),
         last_sequence=events[-1].sequence if events else -1,
-        no_decision=_why_no_decision(task, caller),
+        no_decision=_why_no_decision(task, steps, caller),
     )
 
 
-def actions_of(task: Task, caller: Caller) -> Actions | None:
+def actions_of(task: Task, steps: Sequence[Step], caller: Caller) -> Actions | None:
     """What the caller may do; None when that is nothing."""
     ended = task.status.is_terminal
     actions = Actions(
         cancel=not ended and not _cancelling(task) and allows(caller, Scope.CANCEL),
         retry=ended and allows(caller, Scope.SUBMIT),
-        resolve=bool(task.awaiting) and not _why_no_decision(task, caller),
+        resolve=bool(task.awaiting) and not _why_no_decision(task, steps, caller),
     )
     return actions if any(actions) else None
 
@@ -180,11 +180,11 @@ def _cancelling(task: Task) -> bool:
     return task.cancel_requested_at is not None and not task.status.is_terminal
 
 
-def _why_no_decision(task: Task, caller: Caller) -> str:
+def _why_no_decision(task: Task, steps: Sequence[Step], caller: Caller) -> str:
     if not allows(caller, Scope.APPROVE):
         return _NO_SCOPE
     try:
-        check_may_decide(task, caller)
+        check_may_decide(task, steps, caller)
     except Problem as problem:
         return problem.detail
     return ""

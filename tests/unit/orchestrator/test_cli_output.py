@@ -14,6 +14,7 @@ from orchestrator.cli.output import (
     ago,
     echo_json,
     echo_table,
+    escaped,
     quiet_the_log_of_warnings,
     say_what_is_awaited,
     table,
@@ -39,6 +40,17 @@ def test_json_is_one_line_whatever_is_in_it(
     assert shown == '{"text": "a\\nb\\u001bé"}\n'
     echo_json(AgentHealth(served=True))
     assert json.loads(capsys.readouterr().out)["served"] is True
+
+
+def test_json_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"text": "é\x9b2J\x7f\u202e\u2028\U000e0041 漢 👋"}
+    echo_json(given)
+    shown = capsys.readouterr().out
+    assert shown.removesuffix("\n").isprintable()
+    assert "é" in shown
+    assert "👋" in shown
+    assert json.loads(shown) == given
+    assert escaped(shown) == shown
 
 
 def test_a_table_in_a_pipe_is_tab_separated(

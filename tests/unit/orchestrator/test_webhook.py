@@ -17,7 +17,12 @@ from orchestrator.request import Defaults, parse_request
 from orchestrator.settings import WebhookSettings
 from orchestrator.task import Task, TaskResult, TaskStatus
 from orchestrator.task_building import build_task
-from orchestrator.webhook import is_allowed, webhook_body, webhook_headers
+from orchestrator.webhook import (
+    is_allowed,
+    receiver_of,
+    webhook_body,
+    webhook_headers,
+)
 from orchestrator.webhook_secret import signing_key
 
 SECRET = "of this test"  # noqa: S105
@@ -63,6 +68,29 @@ def test_a_url_below_an_allowed_one_is_taken(url: str) -> None:
 def test_any_other_url_is_refused(url: str) -> None:
     assert not is_allowed(url, ALLOWED)
     assert not is_allowed(url, ())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hooks.example.com/celeriac/a",
+        "https://hooks.example.com:443/celeriac/a",
+        "https://HOOKS.example.com/celeriac/a",
+        "https://@hooks.example.com/celeriac/a",
+        "https://hooks.example.com:/celeriac/a",
+        "https://hooks.example.com?1",
+        "https://hooks.example.com#1",
+    ],
+)
+def test_one_server_has_one_name_however_it_is_written(url: str) -> None:
+    assert receiver_of(url) == "hooks.example.com"
+
+
+def test_other_servers_have_other_names() -> None:
+    assert receiver_of("http://127.0.0.1:9000/any") == "127.0.0.1:9000"
+    assert receiver_of("https://hooks.example.com:80/") == "hooks.example.com:80"
+    for url in ("", "nothing", "http://127.0.0.1:x/", "http://[::1/"):
+        assert receiver_of(url) == url
 
 
 def test_a_submit_names_the_setting_that_forbids_its_webhook() -> None:

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 import pytest
 
 from orchestrator.http.auth import KEY_COOKIE
-from orchestrator.http.submitter import SUBMITTED_BY
 from orchestrator.journal import Action
+from orchestrator.said import SUBMITTED_BY
 from orchestrator.task import TaskStatus
 from tests.unit.orchestrator.http.page_visits import (
     KEYS,

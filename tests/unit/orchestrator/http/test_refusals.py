@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from orchestrator.http.auth import KEY_COOKIE
-from orchestrator.http.submitter import SUBMITTED_BY
-from orchestrator.task import Task, TaskStatus
+from orchestrator.said import SUBMITTED_BY
+from orchestrator.store import Claim
+from orchestrator.task import AwaitedCall, Task, TaskStatus
 from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, serving
 
 _BOTH = ("read", "submit", "cancel", "approve")
@@ -20,7 +21,11 @@ NO_SCHEMA = {"name": "f", "schema": {"$ref": "#/nowhere"}}
 LARGE_SCHEMA = {"description": "x" * 140_000}
 BAD_SCHEMA = {"name": "f", "parameters": 1}
 KEYS = key_settings(
-    alice=("acme", _BOTH), bob=("acme", _BOTH), writer=("acme", ("submit",))
+    alice=("acme", _BOTH),
+    bob=("acme", _BOTH),
+    writer=("acme", ("submit",)),
+    canceller=("acme", ("cancel",)),
+    approver=("acme", ("approve",)),
 )
 
 
@@ -165,6 +170,78 @@ async def test_who_retries_has_submitted_the_new_task(served: Served) -> None:
     assert again.json()["id"] == new.id
     kept = await served.orchestrator.get(new.id, tenant="acme")
     assert kept.metadata == new.metadata
+
+
+async def test_a_key_that_may_not_read_is_not_shown_what_it_acts_on(
+    served: Served,
+) -> None:
+    task = await ended(served)
+    background = {"model": "researcher", "input": "mysecret", "background": True}
+    response = await served.client.post(
+        "/v1/responses", json=background, headers=bearer("alice")
+    )
+    name = response.json()["id"]
+    for deed, key in (("retry", "writer"), ("cancel", "canceller")):
+        url = f"/tasks/{task.id}/{deed}"
+        told = await served.client.post(url, headers=bearer(key))
+        assert told.is_success
+        assert told.json()["input"] == told.json()["metadata"] == {}
+        whole = await served.client.post(url, headers=bearer("bob"))
+        assert whole.json()["input"] == {"prompt": "x"}
+    url = f"/v1/responses/{name}/cancel"
+    told = await served.client.post(url, headers=bearer("canceller"))
+    assert (told.json()["id"], told.json()["status"]) == (name, "cancelled")
+    assert told.json()["conversation"] is None
+    await served.client.post(url, headers=bearer("alice"))
+
+
+async def test_what_a_key_has_submitted_itself_is_shown_to_it(served: Served) -> None:
+    body = {"agent": "researcher", "input": {"prompt": "hi"}}
+    headers = bearer("writer") | {"Idempotency-Key": "1"}
+    for status in (202, 200):
+        told = await served.client.post("/tasks", json=body, headers=headers)
+        assert (told.status_code, told.json()["input"]) == (status, body["input"])
+
+
+@pytest.mark.parametrize("rule", ["interrupt", "rollback"])
+async def test_who_may_not_cancel_ends_no_turn_by_another(
+    served: Served, rule: str
+) -> None:
+    body = {"agent": "researcher", "input": {"prompt": "x"}, "conversation_id": "talk"}
+    first = await served.client.post("/tasks", json=body, headers=bearer("alice"))
+    body["when_busy"] = rule
+    refused = await served.client.post("/tasks", json=body, headers=bearer("writer"))
+    assert refused.status_code == 403
+    assert refused.json()["code"] == "insufficient_scope"
+    task = await served.orchestrator.get(first.json()["id"], tenant="acme")
+    assert task.status is TaskStatus.PENDING
+    taken = await served.client.post("/tasks", json=body, headers=bearer("bob"))
+    assert taken.status_code == 202
+
+
+async def test_who_has_steered_a_run_does_not_decide_on_its_calls(
+    served: Served,
+) -> None:
+    store = served.parts.store
+    body = {"agent": "researcher", "input": {"prompt": "x"}, "conversation_id": "talk"}
+    made = await served.client.post("/tasks", json=body, headers=bearer("alice"))
+    task_id = made.json()["id"]
+    claim = await store.claim(
+        "acme", task_id, worker="w", serves=["researcher"], lease_seconds=60
+    )
+    assert isinstance(claim, Claim)
+    body["when_busy"] = "steer"
+    joined = await served.client.post("/tasks", json=body, headers=bearer("bob"))
+    assert joined.json()["id"] == task_id
+    await store.take_messages(claim.lease, "messages:1:1")
+    call = AwaitedCall(call_id="1:a", tool="pay")
+    await store.park(claim.lease, [call], running_seconds=0)
+    decision = {"call_id": "1:a", "decision": "run"}
+    for key, status in (("alice", 403), ("bob", 403), ("approver", 200)):
+        told = await served.client.post(
+            f"/tasks/{task_id}/resolve", json=decision, headers=bearer(key)
+        )
+        assert told.status_code == status, key
 
 
 async def test_who_retries_on_the_page_has_submitted_the_new_task(

@@ -117,6 +117,27 @@ def test_link_that_is_put_in_a_files_place_meanwhile_is_not_followed(
         DocumentRoots([root]).get_document("docs/a.md")
 
 
+def test_link_that_is_put_in_a_directorys_place_meanwhile_is_not_followed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, exists = root / "docs" / "deep", Path.exists
+    (root.parent / "root2" / "b.txt").write_text("secret")
+
+    def put_link(path: Path) -> bool:
+        folder.rename(root / "away")
+        folder.symlink_to(root.parent / "root2")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", put_link)
+    with pytest.raises(ToolFailed, match="cannot be read"):
+        DocumentRoots([root]).get_document("docs/deep/b.txt")
+
+
+def test_a_root_may_be_a_file(root: Path) -> None:
+    file = root / "docs" / "a.md"
+    assert DocumentRoots([file]).get_document(str(file)).lines == ("alpha",)
+
+
 @pytest.mark.parametrize("limit", ["MAX_FILES", "MAX_TOTAL_BYTES"])
 def test_directory_of_too_much_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch, limit: str
