@@ -192,6 +192,30 @@ async def test_references_to_very_many_responses_are_refused() -> None:
         assert refused.value.param == f"input[{MOST_RESPONSES}].id"
 
 
+async def test_references_to_more_than_a_body_may_hold_are_refused() -> None:
+    """Each names in a few bytes what may be a result of some megabytes."""
+    http = {"max_body_bytes": 20_000}
+    async with service(lambda _: "x" * 6_000, http=http) as (_, client):
+        given: list[Any] = [{"role": "user", "content": "A"}]
+        for _ in range(4):
+            said = await client.responses.create(model="assistant", input="A")
+            given.append({"type": "item_reference", "id": said.output[0].id})
+        again = given[1:2] * 3  # stands there once
+        await client.responses.create(model="assistant", input=[*given[:4], *again])
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.responses.create(model="assistant", input=given)
+        assert refused.value.status_code == 413
+        assert refused.value.param == "input[4].id"
+
+
+async def test_an_item_without_an_id_is_no_reference() -> None:
+    empty: Any = {}
+    async with service(lambda _: "one") as (_, client):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model="assistant", input=[empty])
+        assert str(refused.value.param).startswith("input[0]")
+
+
 async def test_a_workers_call_that_a_client_stores_stays_one_with_its_output() -> None:
     """As a session of the Agents SDK stores what a response has given."""
     replies: list[Any] = [

@@ -123,7 +123,11 @@ async def submit_response(
     """
     check_no_nuls(body, besides="input")
     body.check()
-    opening = body.opening(await with_referred_items(celeriac, body.input, caller))
+    most_bytes = limits_of(request).max_body_bytes
+    given = await with_referred_items(
+        celeriac, body.input, caller, most_bytes=most_bytes
+    )
+    opening = body.opening(given)
     check_roles(opening, request)
     await admit(request, celeriac, caller)
     parameters = body.parameters()
