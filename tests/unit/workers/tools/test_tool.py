@@ -449,6 +449,16 @@ async def test_callable_object_can_be_a_tool() -> None:
     assert await asked.call({"question": "why"}, CONTEXT) == "WHY"
 
 
+class Undescribed:
+    def __call__(self, question: str) -> str:
+        return question.upper()
+
+
+def test_callable_object_without_a_docstring_has_no_description() -> None:
+    """Python has one for it, "Call self as a function."."""
+    assert Tool(Undescribed(), name="ask").spec.description == ""
+
+
 async def test_object_that_wraps_a_function_can_be_a_tool() -> None:
     class Shouted:
         def __init__(self, function: Any) -> None:
