@@ -231,3 +231,25 @@ async def test_a_workers_call_that_a_client_stores_stays_one_with_its_output() -
         assert call.type == "mcp_call"
         assert (call.name, call.output) == ("weather", "sunny in Rome")
         assert said.type == "message"
+
+
+async def test_a_workers_call_in_an_input_is_listed_as_it_was_given() -> None:
+    replies: list[Any] = [
+        [ToolCall(id="c0", name="weather", arguments={"city": "Rome"})],
+        "Sunny.",
+        "So it is.",
+    ]
+    async with service(replies) as (_, client):
+        first = await client.responses.create(model="forecaster", input="Rome?")
+        call = first.output[0]
+        given: list[Any] = [
+            {"role": "user", "content": "Rome?"},
+            call.to_dict(),
+            {"role": "user", "content": "Really?"},
+        ]
+        second = await client.responses.create(model="forecaster", input=given)
+        listed = await client.responses.input_items.list(second.id, order="asc")
+        assert [item.type for item in listed.data] == ["message", "mcp_call", "message"]
+        told: Any = listed.data[1]
+        assert (told.name, told.arguments) == ("weather", '{"city":"Rome"}')
+        assert (told.output, told.status) == ("sunny in Rome", "completed")
