@@ -208,6 +208,18 @@ async def test_references_to_more_than_a_body_may_hold_are_refused() -> None:
         assert refused.value.param == "input[4].id"
 
 
+async def test_an_item_behind_references_is_refused_by_its_own_place() -> None:
+    async with service(lambda _: "one") as (_, client):
+        first = await client.responses.create(model="assistant", input="A")
+        referred: Any = {"type": "item_reference", "id": first.output[0].id}
+        wrong: Any = {"role": "bogus", "content": "A"}
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(
+                model="assistant", input=[referred, referred, wrong]
+            )
+        assert refused.value.param == "input[2].role"
+
+
 async def test_an_item_without_an_id_is_no_reference() -> None:
     empty: Any = {}
     async with service(lambda _: "one") as (_, client):

@@ -10,9 +10,15 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from conversations.json_value import size_of
+from conversations.message import Message
 from orchestrator.errors import InvalidInput, TaskNotFound
 from orchestrator.http.auth import Caller
-from orchestrator.http.facade.items import refuse
+from orchestrator.http.facade.items import (
+    ItemNames,
+    messages_of,
+    read_items,
+    refuse,
+)
 from orchestrator.http.facade.response_object import echo_of, output_of
 from orchestrator.http.facade.shapes import Shape
 from orchestrator.http.problem import Problem
@@ -23,35 +29,36 @@ MOST_RESPONSES: Final = 256
 _ITEM: Final = re.compile(r"(?:msg|mcp|fc)_([0-9a-f]{32})_.+", re.DOTALL)
 
 
-async def with_referred_items(
+async def messages_with_referred(
     celeriac: AsyncOrchestrator,
     given: str | list[dict[str, Any]],
     caller: Caller,
     *,
     most_bytes: int,
-) -> str | list[dict[str, Any]]:
-    """Return an input with the items that it refers to in the references' places.
+) -> tuple[Message, ...]:
+    """Return the messages of an input, with what it refers to in its place.
 
     One that is referred to again stands where it did first: a call and its output are
     one item, which clients name for either.
 
     Raises:
-        Problem: there is no such item, they are of too many responses, or larger than
-            a body that holds them itself may be.
+        Problem: an item cannot be taken; or there is none of an id, they are of too
+            many responses, or larger than a body that holds them itself may be.
     """
     if isinstance(given, str) or not any(map(_is_reference, given)):
-        return given
+        return messages_of(given)
     wanted = {str(item.get("id")) for item in given if _is_reference(item)}
     reader = _Outputs(celeriac, caller, wanted, most_bytes=most_bytes)
-    found: list[dict[str, Any]] = []
+    found: list[tuple[ItemNames, object]] = []
     seen: set[str] = set()
     for index, item in enumerate(given):
+        names = ItemNames(f"input[{index}]")
         if not _is_reference(item):
-            found.append(item)
+            found.append((names, item))
         elif (name := str(item.get("id"))) not in seen:
             seen.add(name)
-            found.append(await reader.item(name, param=f"input[{index}].id"))
-    return found
+            found.append((names, await reader.item(name, param=names.of("id"))))
+    return read_items(found, param="input")
 
 
 def _is_reference(item: Mapping[str, Any]) -> bool:
