@@ -27,11 +27,13 @@ def extend(extension: Extension) -> Extension:
     """Have every worker process call `extension(manager, tools)` when it starts.
 
     Raises:
-        InvalidAgent: it is an `async` function, which nobody would await.
+        InvalidAgent: it is `async`, which nobody would await.
     """
-    if iscoroutinefunction(extension):
+    is_async = map(iscoroutinefunction, (extension, type(extension).__call__))
+    if any(is_async):
+        name = getattr(extension, "__name__", type(extension).__name__)
         raise InvalidAgent(
-            f"extension {extension.__name__!r} is called while the worker starts,"
+            f"extension {name!r} is called while the worker starts,"
             " before its event loop; write `def` in place of `async def`"
         )
     _EXTENSIONS.append(extension)

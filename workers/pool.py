@@ -134,10 +134,10 @@ class AsyncPool(BasePool):  # type: ignore[misc]
             task_id=options.get("correlation_id", ""),
             call=partial(target, *args, **(kwargs or {})),
             callbacks=Callbacks(
-                accepted=options.get("accept_callback", _nothing),
-                succeeded=options.get("callback", _nothing),
-                failed=options.get("error_callback", _nothing),
-                timed_out=options.get("timeout_callback", _nothing),
+                accepted=options.get("accept_callback") or _nothing,
+                succeeded=options.get("callback") or _nothing,
+                failed=options.get("error_callback") or _nothing,
+                timed_out=options.get("timeout_callback") or _nothing,
             ),
             limits=Limits(
                 soft=options.get("soft_timeout") or self.options.get("soft_timeout"),

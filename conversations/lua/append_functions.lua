@@ -108,15 +108,16 @@ end
 
 -- Visits entries from one on, towards the new end (XRANGE) or the old, until one says that it
 -- is the last. `count` is how many that mostly takes: each that is read is copied here whole.
-local function conversation_walk(keys, command, from, count, visit)
+-- `page` is how many are then read at once.
+local function conversation_walk(keys, command, from, count, visit, page)
   local stop = command == 'XRANGE' and '+' or '-'
   while true do
-    local page = redis.call(command, keys[2], from, stop, 'COUNT', count)
-    for _, entry in ipairs(page) do
+    local entries = redis.call(command, keys[2], from, stop, 'COUNT', count)
+    for _, entry in ipairs(entries) do
       if visit(entry) then return end
     end
-    if #page < count then return end
-    from, count = '(' .. page[#page][1], CONVERSATION_PAGE
+    if #entries < count then return end
+    from, count = '(' .. entries[#entries][1], page or CONVERSATION_PAGE
   end
 end
 

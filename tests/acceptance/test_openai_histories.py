@@ -192,6 +192,42 @@ async def test_references_to_very_many_responses_are_refused() -> None:
         assert refused.value.param == f"input[{MOST_RESPONSES}].id"
 
 
+async def test_references_to_more_than_a_body_may_hold_are_refused() -> None:
+    """Each names in a few bytes what may be a result of some megabytes."""
+    http = {"max_body_bytes": 20_000}
+    async with service(lambda _: "x" * 6_000, http=http) as (_, client):
+        given: list[Any] = [{"role": "user", "content": "A"}]
+        for _ in range(4):
+            said = await client.responses.create(model="assistant", input="A")
+            given.append({"type": "item_reference", "id": said.output[0].id})
+        again = given[1:2] * 3  # stands there once
+        await client.responses.create(model="assistant", input=[*given[:4], *again])
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.responses.create(model="assistant", input=given)
+        assert refused.value.status_code == 413
+        assert refused.value.param == "input[4].id"
+
+
+async def test_an_item_behind_references_is_refused_by_its_own_place() -> None:
+    async with service(lambda _: "one") as (_, client):
+        first = await client.responses.create(model="assistant", input="A")
+        referred: Any = {"type": "item_reference", "id": first.output[0].id}
+        wrong: Any = {"role": "bogus", "content": "A"}
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(
+                model="assistant", input=[referred, referred, wrong]
+            )
+        assert refused.value.param == "input[2].role"
+
+
+async def test_an_item_without_an_id_is_no_reference() -> None:
+    empty: Any = {}
+    async with service(lambda _: "one") as (_, client):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model="assistant", input=[empty])
+        assert str(refused.value.param).startswith("input[0]")
+
+
 async def test_a_workers_call_that_a_client_stores_stays_one_with_its_output() -> None:
     """As a session of the Agents SDK stores what a response has given."""
     replies: list[Any] = [
@@ -207,3 +243,25 @@ async def test_a_workers_call_that_a_client_stores_stays_one_with_its_output() -
         assert call.type == "mcp_call"
         assert (call.name, call.output) == ("weather", "sunny in Rome")
         assert said.type == "message"
+
+
+async def test_a_workers_call_in_an_input_is_listed_as_it_was_given() -> None:
+    replies: list[Any] = [
+        [ToolCall(id="c0", name="weather", arguments={"city": "Rome"})],
+        "Sunny.",
+        "So it is.",
+    ]
+    async with service(replies) as (_, client):
+        first = await client.responses.create(model="forecaster", input="Rome?")
+        call = first.output[0]
+        given: list[Any] = [
+            {"role": "user", "content": "Rome?"},
+            call.to_dict(),
+            {"role": "user", "content": "Really?"},
+        ]
+        second = await client.responses.create(model="forecaster", input=given)
+        listed = await client.responses.input_items.list(second.id, order="asc")
+        assert [item.type for item in listed.data] == ["message", "mcp_call", "message"]
+        told: Any = listed.data[1]
+        assert (told.name, told.arguments) == ("weather", '{"city":"Rome"}')
+        assert (told.output, told.status) == ("sunny in Rome", "completed")

@@ -115,10 +115,30 @@ async def test_a_page_of_large_messages_is_read_in_pieces(client: Redis) -> None
     large = [Message(role=Role.USER, content="x" * 100_000)] * 10
     for _ in range(5):
         await conversations.append("default", "talk", large)
+    await conversations.read("default", "talk", limit=1)  # the script is there now
     before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert len(await conversations.read("default", "talk", limit=1000)) == 50
     after = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert after - before == 5
+
+
+async def test_large_messages_behind_small_ones_are_not_looked_at_all_at_once(
+    client: Redis,
+) -> None:
+    """Redis copies each into the script, whether it is given or not."""
+    conversations = RedisConversationStore(client)
+    await created(conversations)
+    for size in (100_000, 1):
+        messages = [Message(role=Role.USER, content="x" * size)] * 20
+        await conversations.append("default", "talk", messages)
+    async with client.monitor() as monitor:
+        assert len(await conversations.read("default", "talk", limit=1000)) == 40
+        await client.echo("over")
+        asked: list[str] = []
+        while not asked or not asked[-1].startswith("ECHO"):
+            asked.append((await monitor.next_command())["command"])
+    counts = [int(each.split()[-1]) for each in asked if each.startswith("XREVRANGE")]
+    assert max(counts) < 20
 
 
 async def test_the_questions_of_interrupted_turns_are_written_once(

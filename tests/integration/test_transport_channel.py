@@ -86,7 +86,7 @@ def drain(channel: Channel, seconds: float = 0.2) -> None:
 
 def pops(client: redis.Redis) -> int:
     return sum(
-        other["cmd"] == "blmpop" and "b" in other["flags"]
+        other["cmd"] in ("blmpop", "brpop") and "b" in other["flags"]
         for other in client.client_list()
     )
 

@@ -50,7 +50,7 @@ NO_CREDIT = re.compile(
     r"insufficient[_ ](quota|credits?|balance|funds)|out of credits?"
     r"|credit balance|quota exhausted|credits? exhausted"
     r"|exceeded your current quota.{0,140}platform\.openai\.com"
-    r"|budget_exceeded|budget has been exceeded|ExceededBudget",
+    r"|budget_exceeded|budget has been exceeded|ExceededBudget|crossed budget",
     re.IGNORECASE,
 )
 """OpenAI's sentence counts by its link: Gemini says the same of a rate limit. Proxies

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from typing import cast
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from conversations.json_value import NotStorable, plain_json
@@ -18,10 +19,12 @@ def json_of(result: object, *, tool: str) -> JsonValue:
 
     Pydantic's models, dataclasses, dates, enums, decimals, UUIDs, paths and sets become
     what they are in a JSON text of pydantic's. A call that has had its effect does not
-    fail for a character: NULs and lone surrogates are replaced.
+    fail for a character: NULs and lone surrogates are replaced. What is read only once,
+    as a generator, is left alone: it may have no end.
 
     Raises:
         ToolFailed: no JSON can say it.
+        Exception: what code of the result itself raises, a computed field's, say.
     """
     if type(result) is str:
         return mended(result)
@@ -29,14 +32,29 @@ def json_of(result: object, *, tool: str) -> JsonValue:
         return _plain(result)
     except NotStorable as exc:
         refused = ToolFailed(f"{tool} failed: {exc}")
-        if isinstance(result, Iterator):  # it may have no end
-            raise refused from exc
     try:
-        return _plain(to_jsonable_python(result))
+        if not _holds_iterator(result):
+            return _plain(to_jsonable_python(result))
     except NotStorable as exc:
         raise ToolFailed(f"{tool} failed: {exc}") from exc
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
         raise refused from exc
+    raise refused
+
+
+def _holds_iterator(value: object) -> bool:
+    parts: Iterable[object]
+    if isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = value
+    elif isinstance(value, BaseModel):
+        parts = vars(value).values()
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, field.name, None) for field in fields(value)]
+    else:
+        return isinstance(value, Iterator)
+    return any(map(_holds_iterator, parts))
 
 
 def _plain(value: object) -> JsonValue:

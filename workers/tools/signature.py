@@ -27,6 +27,8 @@ MAX_FAULT_CHARACTERS = 1000
 """Of an exception of the tool's own validators."""
 _SECTION = re.compile(r"^\s*\w[\w -]*:", re.MULTILINE)
 """What a section of a docstring begins with, such as `Args:`."""
+_INHERITED = inspect.getdoc(type.__call__)
+"""The docstring of a `__call__` that was given none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,10 @@ def read_signature(
     leading = parameters[0] if parameters else None
     if leading is not None and hints.get(leading.name) is not context:
         leading = None
-    description, described = _read_docstring(inspect.getdoc(written) or "")
+    docstring = inspect.getdoc(written) or ""
+    description, described = _read_docstring(
+        "" if docstring == _INHERITED else docstring
+    )
     fields = {}
     for parameter in parameters[leading is not None :]:
         _check_parameter(name, parameter, hints, context)

@@ -239,13 +239,12 @@ class Tool:
         bound = partial(self._given(ctx), **keywords)
         try:
             with self._time_limit():
-                result = await self._run(bound, ctx)
+                return await self._run(bound, ctx)
         except TimeoutError as exc:
             raise ToolTimeout(
                 f"{self.name} did not end within {self.timeout_seconds} s;"
                 " ask for less, or go on without it"
             ) from exc
-        return json_of(result, tool=self.name)
 
     def _given(self, ctx: ToolContext) -> Callable[..., Any]:
         """Return the function with the context, where it takes one."""
@@ -281,9 +280,10 @@ class Tool:
             return found
         return Outcome(done=True, output=json_of(found.output, tool=self.name))
 
-    async def _run(self, bound: Callable[[], Any], ctx: ToolContext) -> object:
+    async def _run(self, bound: Callable[[], Any], ctx: ToolContext) -> JsonValue:
         try:
-            return await self._in_its_place(self.function, bound)
+            result = await self._in_its_place(self.function, bound)
+            return json_of(result, tool=self.name)
         except (ToolError, GateClosed):
             raise
         except asyncio.CancelledError as exc:

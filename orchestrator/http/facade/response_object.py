@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from conversations.client_calls import is_client_result
+from conversations.client_calls import client_calls_of, is_client_result
 from conversations.json_value import dumps
 from conversations.message import Message, Role
 from orchestrator.http.facade.ids import item_id, response_id
@@ -119,13 +119,21 @@ def usage_object(usage: Usage) -> Shape:
 def input_items(task: Task) -> list[Shape]:
     """Return what the response was asked with."""
     found: list[Shape] = []
-    for number, message in enumerate(opening_of(task.input)):
-        found += items_of_message(message, name=f"{task.id}-in{number}")
+    opening = opening_of(task.input)
+    for number, message in enumerate(opening):
+        after = opening[number + 1 : number + 1 + len(message.tool_calls)]
+        outputs = {each.tool_call_id: each.content for each in after}
+        found += _items_of_message(message, outputs, name=f"{task.id}-in{number}")
     return found
 
 
-def items_of_message(message: Message, *, name: str) -> Iterator[Shape]:
-    """Yield the items of a message that a client sent; its calls are the client's."""
+def _items_of_message(
+    message: Message, outputs: Mapping[str | None, str], *, name: str
+) -> Iterator[Shape]:
+    """Yield the items of a message that a client sent, with the outputs of its calls.
+
+    A call is a worker's, unless it is noted as the client's.
+    """
     if message.role is Role.TOOL:
         call_id = message.tool_call_id or ""
         if is_client_result(message):
@@ -138,10 +146,14 @@ def items_of_message(message: Message, *, name: str) -> Iterator[Shape]:
             role=message.role.value,
             images=message.images,
         )
+    mine = client_calls_of(message)
     for number, call in enumerate(message.tool_calls):
-        yield function_call_item(
-            f"fc_{name}_{number}", call.id, call.name, dumps(call.arguments)
-        )
+        place, arguments = f"{name}_{number}", dumps(call.arguments)
+        if call.id in mine:
+            yield function_call_item(f"fc_{place}", call.id, call.name, arguments)
+        else:
+            output = outputs.get(call.id)
+            yield mcp_call_item(f"mcp_{place}", call.name, arguments, output=output)
 
 
 def output_of(task: Task, steps: Iterable[Step]) -> list[Shape]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from conversations.message import Message, Role
 from orchestrator.agent_config import MOST_OUTPUT_TOKENS
-from orchestrator.http.facade.items import check_turn, messages_of, refuse
+from orchestrator.http.facade.items import check_turn, refuse
 from orchestrator.http.facade.tool_choice import tool_choice_of
 from orchestrator.http.facade.unserved import Unserved, refuse_unserved
 from orchestrator.prompt import MESSAGES_FIELD
@@ -135,16 +136,14 @@ class ResponseRequest(BaseModel):
         if self.background and not self.is_stored:
             raise refuse("store", "background needs store; leave store out")
 
-    def opening(self, given: str | list[dict[str, Any]]) -> tuple[Message, ...]:
-        """Return the messages that the turn begins with; `given`: without references.
+    def check_opening(self, messages: Sequence[Message]) -> None:
+        """Refuse the messages of `input` when no turn begins with such.
 
         Raises:
-            Problem: they cannot.
+            Problem: a call has no output, or an output has no call.
         """
-        messages = messages_of(given)
         continues = bool(self.conversation or self.previous_response_id)
         check_turn(messages, continues=continues)
-        return messages
 
     def parameters(self, names: FieldNames = RESPONSES) -> dict[str, JsonValue]:
         """Return the task's parameters; refusals name fields as the client does.

@@ -6,7 +6,9 @@ import importlib
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,11 +123,21 @@ def test_an_extension_that_takes_other_arguments_is_named_by_its_place() -> None
         apply_extensions(manager(), ToolRegistry())
 
 
-def test_an_extension_that_is_async_is_refused() -> None:
-    async def later(manager: AgentManager, tools: ToolRegistry) -> None: ...
+async def later(manager: AgentManager, tools: ToolRegistry, name: str = "") -> None: ...
 
-    with pytest.raises(InvalidAgent, match=r"later.*write `def` in place of"):
-        extend(later)  # type: ignore[arg-type]
+
+class Later:
+    async def __call__(self, manager: AgentManager, tools: ToolRegistry) -> None: ...
+
+
+@pytest.mark.usefixtures("_no_extensions")
+@pytest.mark.parametrize(
+    ("extension", "named"),
+    [(later, "later"), (partial(later, name="a"), "partial"), (Later(), "Later")],
+)
+def test_an_extension_that_is_async_is_refused(extension: Any, named: str) -> None:
+    with pytest.raises(InvalidAgent, match=rf"'{named}'.*write `def` in place of"):
+        extend(extension)
 
 
 @pytest.mark.usefixtures("_no_extensions")

@@ -483,6 +483,7 @@ def test_whoever_gives_the_pool_a_call_need_not_wait_for_all_it_may_hear() -> No
         ended: list[Any] = []
         user.pool.apply_async(nap, (0.01, "done"), callback=ended.append)
         user.pool.apply_async(nap, (0.01,), soft_timeout=0.001)
+        user.pool.apply_async(nap, (0.01,), accept_callback=None, callback=None)
         user.until(lambda: ended)
         user.until_idle()
         assert ended == ["done"]

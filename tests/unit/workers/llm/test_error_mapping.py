@@ -247,6 +247,12 @@ def test_spent_credit_is_not_a_rate_limit(error: object):
             "code": "422",
         },
         {"message": "ExceededBudget: Key over 1d budget. Spend=2, Limit=1"},
+        {  # its routing's, of a provider or a deployment
+            "message": "No deployments available - crossed budget: Exceeded budget for"
+            " provider openai: 0.000735 >= 1e-12",
+            "type": "None",
+            "code": "429",
+        },
     ],
 )
 def test_a_spent_budget_of_litellm_is_spent_credit(status: int, error: object):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial, update_wrapper
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, computed_field
 
 from orchestrator.task import Task
 from workers.errors import InvalidAgent, InvalidToolArguments, ToolFailed, ToolTimeout
@@ -364,6 +365,49 @@ async def test_result_of_a_type_that_json_knows_no_name_for(
     assert await Tool(give).call({}, CONTEXT) == told
 
 
+@dataclass
+class Page:
+    rows: object
+
+
+@pytest.mark.parametrize(
+    "result",
+    [[count()], {"rows": {"of": count()}}, Page(rows=[count()]), ({count()},)],
+)
+async def test_what_may_have_no_end_is_not_read(result: object) -> None:
+    def give() -> object:
+        return result
+
+    with pytest.raises(ToolFailed, match="not JSON"):
+        await Tool(give).call({}, CONTEXT)
+
+
+class Order(BaseModel):
+    price: int | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def total(self) -> int:
+        return {5: 6}[self.price or 0]
+
+
+async def test_result_whose_own_code_raises_is_a_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The call has had its effect: its end must be recorded."""
+
+    def give() -> Order:
+        return Order(price=None)
+
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(ToolFailed, match="give failed: KeyError: 0"),
+    ):
+        await Tool(give, effect="once").call({}, CONTEXT)
+    (line,) = caplog.records
+    assert vars(line)["at"].endswith(" in total")
+
+
 async def test_cancelling_the_call_cancels_the_tool() -> None:
     started, ended = asyncio.Event(), asyncio.Event()
 
@@ -404,6 +448,16 @@ async def test_callable_object_can_be_a_tool() -> None:
     assert asked.spec.description == "Ask."
     assert list(asked.spec.schema_["properties"]) == ["question"]  # type: ignore[arg-type]
     assert await asked.call({"question": "why"}, CONTEXT) == "WHY"
+
+
+class Undescribed:
+    def __call__(self, question: str) -> str:
+        return question.upper()
+
+
+def test_callable_object_without_a_docstring_has_no_description() -> None:
+    """Python has one for it, "Call self as a function."."""
+    assert Tool(Undescribed(), name="ask").spec.description == ""
 
 
 async def test_object_that_wraps_a_function_can_be_a_tool() -> None:
