@@ -156,14 +156,15 @@ def plan(due: DueSchedule) -> Plan:
     """Decide which ticks run now and when to look again."""
     schedule, tick, now = due
     following = schedule.tick_after(tick)
-    if schedule.missed == "all":
+    late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
+    if schedule.missed == "all" or not late:
+        # All that have come: one at a time, a tick a second falls behind the sweeps.
         ticks = [tick]
         while following <= now and len(ticks) < CAUGHT_UP_AT_ONCE:
             ticks.append(following)
             following = schedule.tick_after(following)
         return Plan(tuple(ticks), following)
-    late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
-    if late and following <= now:
+    if following <= now:
         tick, following = _latest_tick(due)
         late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
     runs = not (late and schedule.missed == "skip")
