@@ -22,7 +22,7 @@ class RedisSchedules(RedisTaskScripts):
         with store_errors(self._address):
             seconds, _ = await self._client.time()
         next_at = schedule.tick_after(datetime.fromtimestamp(seconds, UTC))
-        await self._scripts.run(
+        kept_at = await self._scripts.run(
             "put_schedule",
             [redis_keys.schedules(tenant), redis_keys.SCHEDULES],
             [
@@ -32,7 +32,7 @@ class RedisSchedules(RedisTaskScripts):
                 _milliseconds(next_at),
             ],
         )
-        return schedule.model_copy(update={"next_at": next_at})
+        return schedule.model_copy(update={"next_at": instant(kept_at)})
 
     async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:
         keys = [redis_keys.schedules(tenant), redis_keys.SCHEDULES]

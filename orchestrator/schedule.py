@@ -81,6 +81,10 @@ class Schedule(BaseModel):
         ticks = (_first_instant(wall, local) for wall in _walls(self.cron, local))
         return next(tick for tick in ticks if tick > instant)
 
+    def has_ticks_of(self, other: Schedule) -> bool:
+        """Whether both are due at the same times."""
+        return (self.cron, self.time_zone) == (other.cron, other.time_zone)
+
     def task_at(self, tick: datetime) -> Task:
         """Return the task of a tick: the same id and request however often asked."""
         named = f"{self.task.tenant} {self.id} {tick.isoformat()}"
