@@ -366,7 +366,7 @@ def _input_of(
 ) -> AgentInput:
     """Return what an agent may change: nobody else has it, no later run sees it."""
     task = start.run.task
-    results: JsonObject = {"results": [*start.results]} if start.results else {}
+    results: JsonObject = {"results": copied([*start.results])} if start.results else {}
     return trusted(
         AgentInput,
         data=copied(task.input) | results,
