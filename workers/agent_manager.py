@@ -366,10 +366,10 @@ def _input_of(
 ) -> AgentInput:
     """Return what an agent may change: nobody else has it, no later run sees it."""
     task = start.run.task
-    results: JsonObject = {"results": copied([*start.results])} if start.results else {}
+    results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=copied(task.input) | results,
+        data=copied(task.input | results),
         context=copied(task.context),
         parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),
