@@ -19,9 +19,13 @@ class MemorySchedules:
 
     async def put_schedule(self, schedule: Schedule) -> Schedule:
         next_at = schedule.tick_after(utc_now())
-        kept = schedule.model_copy(update={"next_at": next_at}, deep=True)
+        key = schedule.task.tenant, schedule.id
         with self._lock:
-            self._schedules[schedule.task.tenant, schedule.id] = kept
+            earlier = self._schedules.get(key)
+            if earlier and earlier.next_at and earlier.has_ticks_of(schedule):
+                next_at = min(next_at, earlier.next_at)
+            kept = schedule.model_copy(update={"next_at": next_at}, deep=True)
+            self._schedules[key] = kept
         return kept
 
     async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:

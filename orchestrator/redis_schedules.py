@@ -22,7 +22,7 @@ class RedisSchedules(RedisTaskScripts):
         with store_errors(self._address):
             seconds, _ = await self._client.time()
         next_at = schedule.tick_after(datetime.fromtimestamp(seconds, UTC))
-        await self._scripts.run(
+        kept_at = await self._scripts.run(
             "put_schedule",
             [redis_keys.schedules(tenant), redis_keys.SCHEDULES],
             [
@@ -32,7 +32,7 @@ class RedisSchedules(RedisTaskScripts):
                 _milliseconds(next_at),
             ],
         )
-        return schedule.model_copy(update={"next_at": next_at})
+        return schedule.model_copy(update={"next_at": instant(kept_at)})
 
     async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:
         keys = [redis_keys.schedules(tenant), redis_keys.SCHEDULES]
@@ -57,8 +57,20 @@ class RedisSchedules(RedisTaskScripts):
         return tuple(schedule for schedule in found if schedule is not None)
 
     async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
+        # Those that only another release can read stay due: they must hide no other.
+        passed_over = 0
+        while True:
+            found, is_last = await self._due_beyond(passed_over, limit)
+            if found or is_last:
+                return found
+            passed_over += limit
+
+    async def _due_beyond(
+        self, passed_over: int, limit: int
+    ) -> tuple[tuple[DueSchedule, ...], bool]:
+        """Return some that are due, and whether there are no more of them."""
         now, found = await self._scripts.run(
-            "due_schedules", [redis_keys.SCHEDULES], [limit]
+            "due_schedules", [redis_keys.SCHEDULES], [limit, passed_over]
         )
         names = [redis_keys.split_member(member) for member in found[::2]]
         with store_errors(self._address):
@@ -71,11 +83,12 @@ class RedisSchedules(RedisTaskScripts):
                 for text, tick in zip(texts, found[1::2], strict=True)
                 if text is not None
             ]
-        return tuple(
+        due = tuple(
             DueSchedule(schedule, schedule.next_at, instant(now))
             for schedule in schedules
             if schedule is not None and schedule.next_at is not None
         )
+        return due, len(names) < limit
 
     async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
         member = redis_keys.member(due.schedule.task.tenant, due.schedule.id)

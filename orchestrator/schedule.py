@@ -1,13 +1,15 @@
 """Schedules: which task is due when, by a cron expression in a time zone.
 
-Pure: knows no store and no clock. cronsim reckons daylight saving as Debian's cron
-does: a job set within the skipped hour runs right after it, one within the repeated
-hour runs once. On a day when the clock goes back by half an hour (Lord Howe) it skips
-the first half of each hour that six fields, or a `*` for the minutes, name.
+Pure: knows no store and no clock. Daylight saving is as Debian's cron has it: a tick at
+set hours that falls within the skipped hour comes right after it, one within the
+repeated hour once; a `*` that begins minutes or hours (or seconds) goes by what the
+clock shows, in both passes. cronsim walks the face of a clock that is never changed:
+where it knows the zone, six fields and changes at midnight lose ticks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple
@@ -74,9 +76,14 @@ class Schedule(BaseModel):
     def tick_after(self, instant: datetime) -> datetime:
         """Return the first tick after an instant."""
         local = instant.astimezone(ZoneInfo(self.time_zone))
-        # Within the second pass of a repeated hour cronsim begins with the first one.
-        ticks = (tick.astimezone(UTC) for tick in CronSim(self.cron, local))
+        if any(field.startswith("*") for field in self.cron.split()[:-3]):
+            return _shown_after(self.cron, local)
+        ticks = (_first_instant(wall, local) for wall in _walls(self.cron, local))
         return next(tick for tick in ticks if tick > instant)
+
+    def has_ticks_of(self, other: Schedule) -> bool:
+        """Whether both are due at the same times."""
+        return (self.cron, self.time_zone) == (other.cron, other.time_zone)
 
     def task_at(self, tick: datetime) -> Task:
         """Return the task of a tick: the same id and request however often asked."""
@@ -88,6 +95,50 @@ class Schedule(BaseModel):
                 "metadata": {**self.task.metadata, **facts},
             }
         )
+
+
+def _walls(cron: str, local: datetime) -> Iterator[datetime]:
+    """What a clock that is never changed would show at each tick from then on."""
+    return CronSim(cron, local.replace(tzinfo=None))
+
+
+def _first_instant(wall: datetime, local: datetime) -> datetime:
+    """When the clock shows that for the first time, or has just skipped it."""
+    shown = wall.replace(tzinfo=local.tzinfo)
+    while _is_skipped(shown):
+        # No zone has changed its clock within a minute since cron was written.
+        shown = shown.replace(second=0) + timedelta(minutes=1)
+    return shown.astimezone(UTC)
+
+
+def _is_skipped(shown: datetime) -> bool:
+    return shown.astimezone(UTC).astimezone(shown.tzinfo) != shown
+
+
+def _shown_after(cron: str, local: datetime) -> datetime:
+    """Return the first instant after another at which the clock shows a tick."""
+    shown = (
+        wall.replace(tzinfo=local.tzinfo, fold=local.fold)
+        for wall in _walls(cron, local)
+    )
+    tick = next(each for each in shown if not _is_skipped(each))
+    shift = _repeated(local)
+    if not shift or local.fold or (_repeated(tick) and tick - local < shift):
+        return tick.astimezone(UTC)
+    # The clock will go back before that: what it shows again may come earlier.
+    instant = local.astimezone(UTC)
+    again = (
+        wall.replace(tzinfo=local.tzinfo, fold=1).astimezone(UTC)
+        for wall in _walls(cron, local - shift)
+    )
+    second = next(each for each in again if each > instant)
+    return min(tick.astimezone(UTC), second)
+
+
+def _repeated(shown: datetime) -> timedelta:
+    """By how much the clock goes back to show it a second time; 0 where it does not."""
+    first, second = (shown.replace(fold=fold).utcoffset() for fold in (0, 1))
+    return (first or timedelta()) - (second or timedelta())
 
 
 class DueSchedule(NamedTuple):
@@ -109,14 +160,15 @@ def plan(due: DueSchedule) -> Plan:
     """Decide which ticks run now and when to look again."""
     schedule, tick, now = due
     following = schedule.tick_after(tick)
-    if schedule.missed == "all":
+    late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
+    if schedule.missed == "all" or not late:
+        # All that have come: one at a time, a tick a second falls behind the sweeps.
         ticks = [tick]
         while following <= now and len(ticks) < CAUGHT_UP_AT_ONCE:
             ticks.append(following)
             following = schedule.tick_after(following)
         return Plan(tuple(ticks), following)
-    late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
-    if late and following <= now:
+    if following <= now:
         tick, following = _latest_tick(due)
         late = now - tick > timedelta(seconds=ON_TIME_SECONDS)
     runs = not (late and schedule.missed == "skip")

@@ -12,7 +12,11 @@ class ScheduleStore(Protocol):
     """Keeps schedules and tells which are due; the scheduler submits their tasks."""
 
     async def put_schedule(self, schedule: Schedule) -> Schedule:
-        """Keep a schedule, over an earlier one of its id, from its next tick on."""
+        """Keep a schedule, over an earlier one of its id, from its next tick on.
+
+        A tick of the earlier one that has come and was not submitted yet stays due, if
+        the new one has the same ticks: who says the same again loses none.
+        """
         ...
 
     async def drop_schedule(self, tenant: str, schedule_id: str) -> bool:

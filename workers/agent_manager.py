@@ -369,7 +369,7 @@ def _input_of(
     results: JsonObject = {"results": [*start.results]} if start.results else {}
     return trusted(
         AgentInput,
-        data=copied(task.input) | results,
+        data=copied(task.input | results),
         context=copied(task.context),
         parameters=copied(config.parameters | task.parameters),
         messages=view.messages(summary),

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from conversations.errors import ConversationNotFound
 from conversations.json_value import JsonObject
@@ -26,12 +26,15 @@ from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
 from workers.insistence import Insistence
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 from workers.run_log import StoreRunLog
+from workers.run_steps import custom_step
 from workers.settlement import Settlement
 
 __all__ = ["Executor", "ExecutorLimits", "ExecutorParts", "Outcome"]
 
 logger = logging.getLogger(__name__)
 
+_RESULTS: Final = "results"
+"""The key of the step that keeps what a run was given of the tasks before it."""
 _ENDS_AT_ONCE: Final = 100
 """How many ends of other tasks are read in one trip; each may be some MiB."""
 
@@ -222,7 +225,7 @@ class Executor:
 
     async def _start_of(self, run: Run, claim: Claim, log: StoreRunLog) -> RunStart:
         view = await self._view_of(claim)
-        results = await self._results_of(claim.task) if claim.task.after else ()
+        results = await self._results_of(claim, log) if claim.task.after else ()
         return RunStart(
             run=run,
             results=results,
@@ -231,9 +234,22 @@ class Executor:
             view=view,
         )
 
-    async def _results_of(self, task: Task) -> tuple[JsonObject, ...]:
-        """Return how the tasks ended that this one waited for."""
-        results: list[JsonObject] = []
+    async def _results_of(
+        self, claim: Claim, log: StoreRunLog
+    ) -> tuple[JsonObject, ...]:
+        """Return how the tasks ended that this one waited for, as it began with them.
+
+        A run that waits for a person may outlive their records.
+        """
+        given = next((step for step in claim.steps if step.key == _RESULTS), None)
+        if given is not None:
+            return tuple(cast("list[JsonObject]", given.outcome))
+        results = [each async for each in self._read_results(claim.task)]
+        attempt = claim.task.attempt
+        log.keep_for_later(custom_step(_RESULTS, _RESULTS, [*results], attempt=attempt))
+        return tuple(results)
+
+    async def _read_results(self, task: Task) -> AsyncIterator[JsonObject]:
         async for task_id, end in self._ends_of(task):
             result = end.result if end else None
             status = end.status.value if end else "unknown"
@@ -244,15 +260,12 @@ class Executor:
                     " after_failure=run",
                     code="dependency_failed",
                 )
-            results.append(
-                {
-                    "task_id": task_id,
-                    "status": status,
-                    "content": result.content if result else "",
-                    "output": result.output if result else None,
-                }
-            )
-        return tuple(results)
+            yield {
+                "task_id": task_id,
+                "status": status,
+                "content": result.content if result else "",
+                "output": result.output if result else None,
+            }
 
     async def _ends_of(self, task: Task) -> AsyncIterator[tuple[str, TaskEnd | None]]:
         store, after = self._parts.store, task.after

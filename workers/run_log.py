@@ -30,6 +30,8 @@ from workers.none_yet import NONE
 NO_MAIL_SECONDS = 0.25
 """So long an inbox that was found empty is not looked into again; what comes meanwhile
 is taken before the completion after the next one."""
+MOST_KEPT_BYTES = 4 * 1024 * 1024
+"""Of what is kept for a later attempt, as of a result; that one reads more again."""
 
 Ring = Callable[[tuple[Doorbell, ...]], Awaitable[None]]
 """Rings for tasks; a broker that is away is no error."""
@@ -134,12 +136,18 @@ class StoreRunLog:
         self._ahead = BegunAhead(partial(store.drop_start, lease))
         self._last: LastStep | None = None
         """A step that waits for what is written next."""
+        self._for_later: Step | None = None
+        """What a later attempt needs to know, and this one's end does not."""
         self._cut_off: frozenset[str] = NONE
         """Steps that ended while they were marked: whoever marks waits, then begins."""
 
     @property
     def is_watched(self) -> bool:
         return self._is_watched
+
+    def keep_for_later(self, step: Step) -> None:
+        """Have a step recorded where the attempt ends before the task."""
+        self._for_later = step
 
     def begun(self, key: str, started: Started) -> None:
         """Note that a completion was marked with the claim; it follows at once."""
@@ -175,6 +183,14 @@ class StoreRunLog:
         except asyncio.CancelledError:
             self._last = last  # a run that is stopped has its end to go with
             raise
+
+    async def _record_what_waits(self) -> None:
+        """Record what another attempt goes on from."""
+        if self._last is not None:
+            await self._record_last()
+        step, self._for_later = self._for_later, None
+        if step is not None and len(step.model_dump_json()) <= MOST_KEPT_BYTES:
+            await self._record(step, ())
 
     async def _record(
         self,
@@ -299,8 +315,7 @@ class StoreRunLog:
         self, calls: Sequence[AwaitedCall], *, running_seconds: float
     ) -> tuple[Doorbell, ...]:
         """Give up the worker until a person has decided on calls."""
-        if self._last is not None:
-            await self._record_last()
+        await self._record_what_waits()
         park = partial(
             self._store.park, self._lease, calls, running_seconds=running_seconds
         )
@@ -315,8 +330,7 @@ class StoreRunLog:
         failure: TaskFailure | None,
     ) -> tuple[Doorbell, ...]:
         """End the attempt without ending the task."""
-        if self._last is not None:
-            await self._record_last()
+        await self._record_what_waits()
         release = partial(
             self._store.release,
             self._lease,

@@ -55,6 +55,18 @@ async def test_a_schedule_that_cannot_be_read_stops_no_other(
     assert [due.schedule.id for due in found] == ["mine"]
 
 
+async def test_many_schedules_that_cannot_be_read_hide_no_other(client: Redis) -> None:
+    store = RedisTaskStore(client)
+    mine = Schedule(id="mine", cron="* * * * * *", task=Task(agent_name="a"))
+    await store.put_schedule(mine)
+    others = {f"other{number}": "{}" for number in range(200)}
+    await client.hset(redis_keys.schedules("default"), mapping=others)
+    ticks = {f"default {name}": 1 for name in others}
+    await client.zadd(redis_keys.SCHEDULES, ticks | {"default forgotten": 1})
+    async with asyncio.timeout(10):
+        await due(store, "mine")
+
+
 async def due(store: RedisTaskStore, *names: str) -> None:
     while {each.schedule.id for each in await store.due_schedules()} != {*names}:
         await asyncio.sleep(0.05)

@@ -73,6 +73,32 @@ async def test_a_schedule_that_was_changed_meanwhile_is_not_moved(
     assert await stores.tasks.schedules("default") == (changed,)
 
 
+async def test_a_schedule_that_is_said_again_keeps_the_tick_that_is_due(
+    stores: Stores,
+) -> None:
+    await stores.tasks.put_schedule(schedule())
+
+    async def is_due() -> bool:
+        return bool(await stores.tasks.due_schedules())
+
+    await until(is_due)
+    (due,) = await stores.tasks.due_schedules()
+    changed = schedule(input={"prompt": "anew"})
+    again = await stores.tasks.put_schedule(changed)
+    assert again.next_at == due.tick
+    assert await stores.tasks.schedules("default") == (again,)
+    await submit_due(stores.tasks)
+    page = await stores.tasks.list("default", TaskFilter())
+    assert page.tasks[-1].input == {"prompt": "anew"}
+    assert page.tasks[-1].metadata["tick"] == due.tick.isoformat()
+    await until(is_due)
+    (due,) = await stores.tasks.due_schedules()
+    other = schedule().model_copy(update={"time_zone": "Europe/Berlin"})
+    moved = await stores.tasks.put_schedule(other)
+    assert moved.next_at is not None
+    assert moved.next_at > due.tick
+
+
 async def test_a_refused_tick_does_not_stop_the_schedule(stores: Stores) -> None:
     refused = schedule(conversation_id="c", when_busy="reject")
     await stores.tasks.put_schedule(refused)

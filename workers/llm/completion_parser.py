@@ -304,7 +304,8 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
     if not (prompt or output or total):
         return None
     prompt = prompt or max(0, total - output)
-    output = output or max(0, total - prompt)
+    # xAI and Gemini count reasoning in the total alone, and it is paid for as output.
+    output = max(output, total - prompt)
     asked, said = map(usage.get, ("prompt_tokens_details", "completion_tokens_details"))
     cached = _count(asked, "cached_tokens") if asked else 0
     thought = _count(said, "reasoning_tokens") if said else 0

@@ -58,6 +58,18 @@ def test_a_tick_that_is_just_now_is_not_skipped_with_the_missed_ones() -> None:
     assert planned == ((at(6),), at(7))
 
 
+@pytest.mark.parametrize("missed", ["one", "all", "skip"])
+def test_a_tick_each_second_is_kept_up_with_by_slower_sweeps(missed: Missed) -> None:
+    secondly, now, due = schedule("* * * * * *", missed=missed), at(3), at(3, 0, 1)
+    submitted: list[datetime] = []
+    while now < at(5):
+        now += timedelta(seconds=1.02)
+        if due <= now:
+            ticks, due = plan(DueSchedule(secondly, due, now))
+            submitted += ticks
+    assert submitted == [at(3) + timedelta(seconds=n) for n in range(1, 7201)]
+
+
 def test_very_many_missed_ticks_are_caught_up_in_parts() -> None:
     planned = plan(DueSchedule(schedule("* * * * *", missed="all"), at(3), at(12)))
     assert len(planned.ticks) == 100

@@ -9,6 +9,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from cronsim import CronSim
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -168,3 +169,93 @@ def test_ten_missed_years_are_looked_through_in_a_few_steps(
     (tick,), next_at = plan(DueSchedule(schedule, due, now))
     assert tick <= now < next_at == tick_after(schedule, tick)
     assert len(looks) < 80
+
+
+HALF_MINUTE = timedelta(seconds=30)
+LOOKS = 7200
+"""Two days and a half."""
+CLOCK_CHANGES = (
+    ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC)),
+    ("America/Santiago", datetime(2026, 4, 5, 3, tzinfo=UTC)),
+    ("America/Santiago", datetime(2026, 9, 6, 4, tzinfo=UTC)),
+    ("Africa/Cairo", datetime(2026, 4, 23, 22, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
+    ("Antarctica/Troll", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+    ("Europe/Volgograd", datetime(2018, 10, 27, 23, tzinfo=UTC)),
+)
+"""A change by one hour, at midnight, by half an hour, by two, and one of the law."""
+
+
+def looked_up(cron: str, zone: str, start: datetime) -> list[datetime]:
+    """The ticks, by a look at the clock each half minute."""
+    clock, face = ZoneInfo(zone), CronSim(cron, start.replace(tzinfo=None))
+    shown: dict[datetime, list[datetime]] = {}
+    for step in range(LOOKS):
+        instant = start + step * HALF_MINUTE
+        wall = instant.astimezone(clock).replace(tzinfo=None)
+        shown.setdefault(wall, []).append(instant)
+    if not any(field.startswith("*") for field in cron.split()[:-3]):
+        first, last = min(shown), max(shown)
+        wall, instants = last, shown[last]
+        while wall > first:
+            instants = shown[wall] = shown.get(wall, instants)[:1]
+            wall -= HALF_MINUTE
+    return sorted(
+        {
+            instant
+            for wall, instants in shown.items()
+            if wall.minute in face.minutes
+            and wall.hour in face.hours
+            and wall.second in face.seconds
+            and wall.month in face.months
+            and face.match_day(wall.date())
+            for instant in instants
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_ticks_are_those_that_a_look_at_the_clock_finds(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    zone, change = CLOCK_CHANGES[seed % len(CLOCK_CHANGES)]
+    seconds = chance.choice(["", "", "0 ", "30 ", "*/30 "])
+    minutes = chance.choice(["*", "*/20", "0", "30", "15", "5,50", "10-20/5"])
+    hours = chance.choice(["*", "*/2", "0", "1", "2", "3", "0-3", "1-2", "0,23", "23"])
+    days = chance.choice(["* * *", "* * SUN", "* 3,4,9,10 SUN", "1,5,25-31 * *"])
+    cron = f"{seconds}{minutes} {hours} {days}"
+    start = change - timedelta(hours=30)
+    found = looked_up(cron, zone, start)
+    schedule = Schedule(id="s", cron=cron, time_zone=zone, task=Task(agent_name="a"))
+    at, walked = start - HALF_MINUTE, []
+    while (at := schedule.tick_after(at)) < start + LOOKS * HALF_MINUTE:
+        walked.append(at)
+    assert walked == found, f"{cron} {zone}"
+
+
+def test_six_fields_know_the_skipped_hour_and_the_repeated_one() -> None:
+    schedule = Schedule(
+        id="s",
+        cron="0 30 2 * * *",
+        time_zone="Europe/Berlin",
+        task=Task(agent_name="a"),
+    )
+    skipped = schedule.tick_after(datetime(2026, 3, 28, 12, tzinfo=UTC))
+    assert skipped == datetime(2026, 3, 29, 1, tzinfo=UTC)
+    first = schedule.tick_after(datetime(2026, 10, 24, 12, tzinfo=UTC))
+    assert first == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert schedule.tick_after(first) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+
+def test_a_star_is_shown_in_both_passes_though_next_year_has_them_too() -> None:
+    schedule = Schedule(
+        id="s",
+        cron="*/30 2 * 10 7L",
+        time_zone="Europe/Berlin",
+        task=Task(agent_name="a"),
+    )
+    start = datetime(2026, 10, 24, tzinfo=UTC)
+    midnight = datetime(2026, 10, 25, tzinfo=UTC)
+    shown = [midnight + half * timedelta(minutes=30) for half in range(3)]
+    assert ticks_from(schedule, start, 3) == shown

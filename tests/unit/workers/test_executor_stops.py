@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from conversations.json_value import copied
 from orchestrator.errors import StoreUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation
@@ -22,6 +23,7 @@ from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import (
     AgentFailed,
     GateClosed,
+    LLMUnavailable,
     SoftTimeLimitReached,
 )
 from workers.run import AGENT_STOP_SECONDS, Interrupt
@@ -476,3 +478,28 @@ async def test_an_end_that_a_store_which_is_away_does_not_take_is_told_in_a_line
     (told,) = [each for each in caplog.records if "not stored" in each.message]
     assert told.error == "Redis cannot be reached"
     assert told.exc_info is None
+
+
+async def test_a_run_that_goes_on_has_the_answers_that_it_began_with(
+    bench: Bench,
+) -> None:
+    given_results: list[object] = []
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        results = given.data.get("results")
+        given_results.append(copied(results))
+        if len(given_results) == 2:
+            results[0].clear()  # what it changes is its own
+            raise LLMUnavailable("away for a moment")
+        return "answer"
+
+    bench.agent(work, retry={"backoff_seconds": 0})
+    first = await bench.submit()
+    await bench.run(first)
+    child = await bench.submit(after=(first.id,))
+    assert (await bench.run(child))[0] == "released"
+    await bench.store.delete("default", first.id)
+    word, ended = await bench.run(child)
+    assert (word, ended.failure) == ("completed", None)
+    assert given_results[1] == given_results[2]
+    assert given_results[1]

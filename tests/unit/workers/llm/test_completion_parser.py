@@ -146,6 +146,27 @@ def test_usage_under_other_names_and_in_part_is_read(
     assert (read.input_tokens, read.output_tokens) == counted
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        # xAI's, and Gemini's behind its OpenAI door
+        {
+            "prompt_tokens": 20,
+            "completion_tokens": 10,
+            "total_tokens": 90,
+            "completion_tokens_details": {"reasoning_tokens": 60},
+        },
+        {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 90},
+    ],
+)
+def test_reasoning_that_only_the_total_counts_is_output(usage: dict[str, object]):
+    read = parsed(whole({"content": "a"}) | {"usage": usage}).usage
+    assert read is not None
+    assert (read.input_tokens, read.output_tokens) == (20, 70)
+    assert read.total_tokens == 90
+    assert read.reasoning_tokens == (60 if len(usage) == 4 else 0)
+
+
 def test_usage_beside_the_last_delta_is_read():
     last = chunk({"content": "a"}, "stop")
     [choice] = last["choices"]
