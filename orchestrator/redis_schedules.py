@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import Final
 
 from orchestrator import redis_keys
 from orchestrator.redis_connection import read_each, store_errors
@@ -12,6 +13,9 @@ from orchestrator.schedule import DueSchedule, Schedule
 from orchestrator.task_record import UNREADABLE, instant
 
 logger = logging.getLogger(__name__)
+
+_TICKS: Final = {"id", "cron", "time_zone"}
+"""The first fields of a schedule's text, on which its ticks depend."""
 
 
 class RedisSchedules(RedisTaskScripts):
@@ -30,6 +34,7 @@ class RedisSchedules(RedisTaskScripts):
                 schedule.model_dump_json(exclude={"next_at"}),
                 redis_keys.member(tenant, schedule.id),
                 _milliseconds(next_at),
+                schedule.model_dump_json(include=_TICKS).removesuffix("}"),
             ],
         )
         return schedule.model_copy(update={"next_at": instant(kept_at)})
