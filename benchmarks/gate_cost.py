@@ -28,6 +28,7 @@ from benchmarks.machinery import scripts_called
 from conversations.message import Message
 from orchestrator.agent_config import AgentConfig
 from orchestrator.budget_limits import AgentBudget
+from orchestrator.collector import spare_the_collector
 from orchestrator.embedded import open_redis
 from orchestrator.gate import GateLimits
 from orchestrator.redis_connection import connect
@@ -44,7 +45,6 @@ from workers.llm.gatekeeper import Gatekeeper
 from workers.llm.governed_calls import CallRules
 from workers.llm.governor import Governor
 from workers.llm.provider import CompletionRequest
-from workers.process import spare_the_collector
 from workers.run import Run
 from workers.run_context import JournaledRunContext
 from workers.run_log import StoreRunLog

@@ -23,9 +23,9 @@ import aiohttp
 from benchmarks.endpoint import TOKENS
 from benchmarks.gate_cost import an_endpoint
 from conversations.message import Message
+from orchestrator.collector import spare_the_collector
 from workers.llm.chat_completions import ChatCompletionsProvider
 from workers.llm.provider import CompletionRequest
-from workers.process import spare_the_collector
 
 ASKED = CompletionRequest(messages=(Message(role="user", content="hello " * 50),))
 STREAMED = ASKED.model_copy(update={"model": "tokens"})

@@ -6,8 +6,6 @@ Knows nothing of Celery; `bootstrap.py` says which process of a worker is one.
 from __future__ import annotations
 
 import asyncio
-import gc
-import linecache
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -15,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from orchestrator.agent_config import WorkerInfo
+from orchestrator.collector import spare_the_collector
 from orchestrator.errors import InvalidSettings, OrchestratorError, QueueUnavailable
 from orchestrator.local_process import release, worker_id
 from orchestrator.loop_thread import LoopThread
@@ -32,8 +31,6 @@ from workers.worker_limits import UNLIMITED, WorkerLimits
 
 logger = logging.getLogger(__name__)
 
-GC_THRESHOLD = 20_000
-"""Objects made, less those freed, between two collections of the youngest."""
 LATE_SECONDS = 1.0
 """A loop that stands still for so long leaves tasks to other workers until it moves."""
 CANCEL_SECONDS = 5.0
@@ -166,18 +163,6 @@ class WorkerProcess:
             draining=self._executor.draining,
             release=release(),
         )
-
-
-def spare_the_collector() -> None:
-    """Take what lives as long as the process out of Python's garbage collections.
-
-    A run leaves few cycles, and a thousand runs hold many objects: the default
-    thresholds look through all of them again and again, for an eighth of the time.
-    """
-    linecache.clearcache()  # the sources that pydantic has read docstrings from
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 async def _cancel(parts: OrchestratorParts, tenant: str, task_id: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from orchestrator.collector import spare_the_collector
 from orchestrator.errors import InvalidSettings
 from orchestrator.http.app import create_app
 from orchestrator.http.limits import CROWDED
@@ -159,8 +160,10 @@ def serve(settings: Settings) -> None:
                 " choose another (http.port, --port), or stop what listens there"
             ]
         )
+    app = create_app(settings)
+    spare_the_collector()
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=http.host,
         port=http.port,
         http=protocol_of(http),
