@@ -175,7 +175,7 @@ async def test_who_retries_has_submitted_the_new_task(served: Served) -> None:
 async def test_a_key_that_may_not_read_is_not_shown_what_it_acts_on(
     served: Served,
 ) -> None:
-    task = await ended(served)
+    task = await ended(served, conversation_id="talk")
     background = {"model": "researcher", "input": "mysecret", "background": True}
     response = await served.client.post(
         "/v1/responses", json=background, headers=bearer("alice")
@@ -186,6 +186,7 @@ async def test_a_key_that_may_not_read_is_not_shown_what_it_acts_on(
         told = await served.client.post(url, headers=bearer(key))
         assert told.is_success
         assert told.json()["input"] == told.json()["metadata"] == {}
+        assert told.json()["conversation_id"] is None
         whole = await served.client.post(url, headers=bearer("bob"))
         assert whole.json()["input"] == {"prompt": "x"}
     url = f"/v1/responses/{name}/cancel"
