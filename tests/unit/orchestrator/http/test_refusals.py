@@ -17,6 +17,7 @@ from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, ser
 
 _BOTH = ("read", "submit", "cancel", "approve")
 FORM = {"type": "json_schema", "name": "f"}
+OURS = {"celeriac.response": "x"}
 NO_SCHEMA = {"name": "f", "schema": {"$ref": "#/nowhere"}}
 LARGE_SCHEMA = {"description": "x" * 140_000}
 BAD_SCHEMA = {"name": "f", "parameters": 1}
@@ -76,6 +77,12 @@ async def ended(served: Served, **fields: object) -> Task:
         ("responses", {"input": "x", "instructions": "a\0"}, "instructions"),
         ("responses", {"input": "x", "metadata": {"a": "b\0"}}, "metadata.a"),
         ("responses", {"input": "x", "metadata": {"a\0": "b"}}, "metadata"),
+        ("responses", {"input": "x", "metadata": OURS}, "metadata"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "metadata": OURS},
+            "metadata",
+        ),
         (
             "responses",
             {
