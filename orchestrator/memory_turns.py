@@ -132,7 +132,7 @@ class MemoryTurns:
         """
         if task.conversation_id is None:
             return ()
-        return (redacted(said_with(task), self._redact),)
+        return (said_with(task, self._redact),)
 
     def _append(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from conversations.conversation import is_hidden_id
 from conversations.record import write_message
-from conversations.redaction import Redact, redacted
+from conversations.redaction import Redact
 from orchestrator import redis_keys
 from orchestrator.said import said_with
 from orchestrator.store_limits import PUSHED_CANCEL_SECONDS
@@ -105,7 +105,7 @@ def _conversation(task: Task, terms: CreationTerms) -> Arguments:
     return (
         *("conversation", task.conversation_id or ""),
         *("when_busy", task.when_busy),
-        *("asked", write_message(redacted(said_with(task), terms.redact))),
+        *("asked", write_message(said_with(task, terms.redact))),
         *("limits", terms.hidden_limits if hides else terms.limits),
         *("pushed", milliseconds(PUSHED_CANCEL_SECONDS)),
     )

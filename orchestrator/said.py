@@ -1,4 +1,4 @@
-"""What a task says to its conversation, and who it is from. Pure."""
+"""What a task says to its conversation, and who it is from. Pure, but for the hook."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from conversations.message import Message
+from conversations.redaction import Redact, redacted
 from orchestrator.journal import Step, StepKind
 from orchestrator.prompt import question_of
 from orchestrator.task import Task
@@ -16,12 +17,16 @@ SUBMITTED_BY: Final = "celeriac.submitted_by"
 """The key of metadata that names who submitted a task, where that is known."""
 
 
-def said_with(task: Task) -> Message:
+def said_with(task: Task, redact: Redact | None) -> Message:
     """Return what a task says; of one that may join another's run, also who says it.
 
-    The record of a task that has joined a run is no more.
+    The record of a task that has joined a run is no more. What the hook leaves of the
+    message decides nothing about who may do what: the sender is noted after it.
+
+    Raises:
+        RedactionFailed: the hook did.
     """
-    message = question_of(task.input)
+    message = redacted(question_of(task.input), redact)
     sender = task.metadata.get(SUBMITTED_BY)
     if task.when_busy != "steer" or sender is None:
         return message

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from starlette.responses import Response
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 KEEPALIVE_SECONDS = 10.0
 """Between two signs of life of a silent stream; proxies commonly cut after 30 to 60."""
 KEEPALIVE = b": keepalive\n\n"
+NOTHING = b""
+"""A piece for what the reader is not told: a sign of life is sent when it is time."""
 ABORT = "celeriac.abort"
 """The extension by which our server lets a response cut its connection."""
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -72,6 +75,7 @@ class EventStream(Response):
         self._send_timeout = send_timeout
         self._on_gone = on_gone
         self._is_cut = False
+        self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.create_task(self._pump(scope, send))
@@ -102,9 +106,11 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         )
+        self._sent_at = monotonic()
         try:
             async for piece in self._pieces:
-                await self._send(send, piece)
+                if sent := piece or self._sign_of_life():
+                    await self._send(send, sent)
         except TimeoutError:
             logger.info("stream cut: its reader took nothing for so long")
             self._cut(scope)
@@ -116,6 +122,9 @@ class EventStream(Response):
             return
         with suppress(TimeoutError):
             await self._send(send, b"", more=False)
+
+    def _sign_of_life(self) -> bytes:
+        return KEEPALIVE if monotonic() - self._sent_at >= KEEPALIVE_SECONDS else b""
 
     def _cut(self, scope: Scope) -> None:
         """Cut the connection, so that a client sees a break and not an end."""
@@ -129,6 +138,7 @@ class EventStream(Response):
     async def _send(self, send: Send, piece: bytes, *, more: bool = True) -> None:
         async with asyncio.timeout(self._send_timeout):
             await send({"type": "http.response.body", "body": piece, "more_body": more})
+        self._sent_at = monotonic()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -157,6 +157,7 @@ class TaskBody(BaseModel):
             return body
         hidden: dict[str, Any] = {"input": {}, "metadata": {}, "tags": []}
         hidden |= {"awaiting": [], "result": None, "failure": None}
+        hidden |= {"conversation_id": None, "traceparent": None}
         return body.model_copy(update=hidden)
 
 

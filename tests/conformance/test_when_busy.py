@@ -13,6 +13,7 @@ import pytest
 from conversations.conversation import ConversationConfig
 from conversations.errors import ConversationBusy
 from conversations.message import Message, Role
+from conversations.redaction import Redact
 from orchestrator.errors import IdempotencyConflict, LeaseLost
 from orchestrator.journal import StepKind
 from orchestrator.said import SUBMITTED_BY, senders_of
@@ -169,9 +170,16 @@ async def test_steer_returns_the_running_task_and_journals_the_message(
     assert bells == ()
 
 
+def rewritten(message: Message) -> Message:
+    """What a hook may do: a message of its own, of the same role."""
+    return Message(role=message.role, content=message.content.upper())
+
+
+@pytest.mark.parametrize("redact", [None, rewritten])
 async def test_who_has_steered_a_run_is_known_from_its_journal(
-    stores: Stores,
+    open_stores: OpenStores, redact: Redact | None
 ) -> None:
+    stores = open_stores(redact=redact)
     first = await asked(stores, "First", metadata={SUBMITTED_BY: "alice"})
     lease = (await claim(stores.tasks, first)).lease
     await asked(stores, "x", when_busy="steer", metadata={SUBMITTED_BY: "bob"})

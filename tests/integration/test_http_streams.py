@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import httpx
 import pytest
 
+from orchestrator.agent_config import AgentConfig
+from orchestrator.http import stream
 from tests.http_service import serving
+from workers.agent_manager import LocalAgentManager
+from workers.agents.agent import AgentInput, AgentResult, RunContext
 
 HOSTILE = (
     "one\n\ndata: [DONE]\n\nevent: response.completed\ndata: {}\n\n"
@@ -67,3 +72,31 @@ async def test_text_that_looks_like_the_wire_begins_no_event(path: str) -> None:
             datas = [data.get("data", data) for data in told]
             deltas = [data["delta"] for data in datas if "delta" in data]
         assert "".join(deltas) == HOSTILE
+
+
+class Busy:
+    """Reports more often than a stream gives signs of life, and says nothing yet."""
+
+    async def run(self, ctx: RunContext, agent_input: AgentInput) -> AgentResult:
+        for number in range(30):
+            await ctx.progress(f"page {number}")
+            await asyncio.sleep(stream.KEEPALIVE_SECONDS / 10)
+        return AgentResult(content="done")
+
+
+@pytest.mark.parametrize("path", ASK)
+async def test_a_stream_that_shows_nothing_of_a_busy_run_gives_signs_of_life(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "KEEPALIVE_SECONDS", 0.2)
+
+    def prepare(manager: LocalAgentManager) -> None:
+        manager.register_agent(AgentConfig(name="busy", kind="busy"), Busy())
+
+    async with (
+        serving(prepare=prepare) as running,
+        httpx.AsyncClient(base_url=running.url, timeout=20) as client,
+    ):
+        answer = await client.post(path, json=ASK[path] | {"model": "busy"})
+    assert ": keepalive\n" in answer.text
+    assert "done" in answer.text

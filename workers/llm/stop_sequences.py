@@ -1,7 +1,8 @@
 """Cuts what a model says before the first of some sequences.
 
 Servers do it themselves; but some models refuse the field, some servers pass it over,
-and who relies on it must not read on. Pure.
+and who relies on it must not read on. The first is the one that is complete first: a
+server that stops there cannot know how a longer one would have gone on. Pure.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ class StopSequences:
 
     def cut(self, text: str) -> str:
         """Return a whole text up to the first sequence in it."""
-        places = [text.find(each) for each in self._sequences]
-        return text[: min((place for place in places if place >= 0), default=None)]
+        places = [(text.find(each), len(each)) for each in self._sequences]
+        ends = [(place + size, place) for place, size in places if place >= 0]
+        return text[: min(ends)[1]] if ends else text
 
     def take(self, piece: str) -> str:
         """Return what may be shown after a piece."""

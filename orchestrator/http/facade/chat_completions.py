@@ -38,7 +38,7 @@ from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem, openai_error
 from orchestrator.http.roles import check_roles
-from orchestrator.http.stream import KEEPALIVE, EventStream, follow
+from orchestrator.http.stream import KEEPALIVE, NOTHING, EventStream, follow
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.output_schema import unfenced
@@ -259,8 +259,9 @@ async def _pieces(
                 ended = await celeriac.get(task.id, tenant=task.tenant)
                 for piece in _ending(ended, shown, include_usage=include_usage):
                     yield piece
-            elif text := shown.take(event):
-                yield _chunk(task, {"content": text})
+            else:
+                text = shown.take(event)
+                yield _chunk(task, {"content": text}) if text else NOTHING
     except AnswerChanged:
         yield _error(_changed(task))
     yield DONE

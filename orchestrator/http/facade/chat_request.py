@@ -11,9 +11,9 @@ from orchestrator.agent_config import MOST_STOP_CHARACTERS, MOST_STOPS
 from orchestrator.http.facade.items import ItemNames, check_turn, read_items, refuse
 from orchestrator.http.facade.response_request import (
     FieldNames,
-    Metadata,
     OutputTokens,
     ResponseRequest,
+    TaskMetadata,
 )
 from orchestrator.http.facade.tool_choice import flat_choice
 from orchestrator.http.facade.unserved import Unserved, refuse_unserved
@@ -95,7 +95,7 @@ class ChatRequest(BaseModel):
     audio: Unserved = None
     web_search_options: Unserved = None
     moderation: Unserved = None
-    metadata: Metadata | None = None
+    metadata: TaskMetadata | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
     def opening(self) -> tuple[Message, ...]:

@@ -28,11 +28,16 @@ class FormedText:
         """Return what may be shown after an event.
 
         Raises:
-            AnswerChanged: as `ShownText`.
+            AnswerChanged: as `ShownText`, of what was sent.
         """
         if not self._is_live:
             return ""
-        self._held += self._shown.take(event)
+        try:
+            self._held += self._shown.take(event)
+        except AnswerChanged:
+            if self._sent:
+                raise
+            self._is_live = False  # what was held back may have changed
         if not (self._sent or self._held.lstrip().startswith(_OPENERS)):
             return ""
         text, self._held = self._held, ""

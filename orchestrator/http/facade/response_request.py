@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from conversations.message import Message, Role
 from orchestrator.agent_config import MOST_OUTPUT_TOKENS
 from orchestrator.http.facade.items import check_turn, refuse
 from orchestrator.http.facade.tool_choice import tool_choice_of
 from orchestrator.http.facade.unserved import Unserved, refuse_unserved
+from orchestrator.http.submitter import RESERVED
 from orchestrator.prompt import MESSAGES_FIELD
 
 ECHO: str = "celeriac.response"
@@ -26,6 +27,14 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], MetadataText], Field(max_length=16)
 ]
 
+
+def _not_ours(metadata: dict[str, str]) -> dict[str, str]:
+    if any(key.startswith(RESERVED) for key in metadata):
+        raise ValueError(f"keys that begin with {RESERVED} are the service's own")
+    return metadata
+
+
+TaskMetadata = Annotated[Metadata, AfterValidator(_not_ours)]
 
 OutputTokens = Annotated[int, Field(ge=1, le=MOST_OUTPUT_TOKENS)]
 
@@ -78,7 +87,7 @@ class ResponseRequest(BaseModel):
     store: bool | None = None
     conversation: str | ConversationRef | None = None
     previous_response_id: Annotated[str, Field(max_length=256)] | None = None
-    metadata: Metadata | None = None
+    metadata: TaskMetadata | None = None
     tools: list[dict[str, JsonValue]] | None = Field(default=None, max_length=128)
     tool_choice: str | dict[str, JsonValue] | None = None
     parallel_tool_calls: bool | None = None
@@ -95,13 +104,6 @@ class ResponseRequest(BaseModel):
     include: Annotated[Any, Field(description="Probabilities are refused.")] = None
     top_logprobs: Unserved = None
     moderation: Unserved = None
-
-    @field_validator("metadata")
-    @classmethod
-    def _not_ours(cls, metadata: dict[str, str] | None) -> dict[str, str] | None:
-        if any(key.startswith("celeriac.") for key in metadata or {}):
-            raise ValueError("keys that begin with celeriac. are the service's own")
-        return metadata
 
     @property
     def conversation_id(self) -> str | None:

@@ -61,7 +61,7 @@ from orchestrator.http.facade.whole_texts import with_whole_texts
 from orchestrator.http.idempotency import IdempotencyKey
 from orchestrator.http.problem import Problem
 from orchestrator.http.roles import check_roles
-from orchestrator.http.stream import KEEPALIVE, EventStream, follow
+from orchestrator.http.stream import KEEPALIVE, NOTHING, EventStream, follow
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.http_settings import Scope
 from orchestrator.lookup import SEQUENCE_BOUND
@@ -270,6 +270,6 @@ async def _pieces(
             yield wire(kind, event.sequence, {"response": shape})
         else:
             whole = await with_whole_output(celeriac, task, event)
-            if (mapped := facade_event(whole, task)) is not None:
-                yield wire(mapped[0], event.sequence, mapped[1])
+            mapped = facade_event(whole, task)
+            yield wire(mapped[0], event.sequence, mapped[1]) if mapped else NOTHING
     yield DONE

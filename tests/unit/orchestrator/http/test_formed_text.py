@@ -48,3 +48,10 @@ def test_a_misfit_that_was_shown_cannot_be_taken_back() -> None:
 def test_an_answer_that_is_begun_anew_goes_on() -> None:
     anew = tried("msg-1", '{"ci'), said("msg-1.2", ANSWER)
     assert show(*anew) == ['{"ci', 'ty": "Oslo"}']
+
+
+def test_words_that_were_held_back_and_begun_otherwise_have_changed_nothing() -> None:
+    held = tried("msg-1", "```json\n{"), tried("msg-1", "Oslo, I")
+    for begun in held:
+        assert show(begun, said("msg-1.2", *ANSWER)) == [ANSWER]
+        assert show(begun, said("msg-1.2", "Well"), ANSWERED) == [ANSWER]

@@ -17,6 +17,7 @@ from tests.unit.orchestrator.http.serving import BASE, Served, key_settings, ser
 
 _BOTH = ("read", "submit", "cancel", "approve")
 FORM = {"type": "json_schema", "name": "f"}
+OURS = {"celeriac.response": "x"}
 NO_SCHEMA = {"name": "f", "schema": {"$ref": "#/nowhere"}}
 LARGE_SCHEMA = {"description": "x" * 140_000}
 BAD_SCHEMA = {"name": "f", "parameters": 1}
@@ -76,6 +77,12 @@ async def ended(served: Served, **fields: object) -> Task:
         ("responses", {"input": "x", "instructions": "a\0"}, "instructions"),
         ("responses", {"input": "x", "metadata": {"a": "b\0"}}, "metadata.a"),
         ("responses", {"input": "x", "metadata": {"a\0": "b"}}, "metadata"),
+        ("responses", {"input": "x", "metadata": OURS}, "metadata"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "metadata": OURS},
+            "metadata",
+        ),
         (
             "responses",
             {
@@ -175,7 +182,7 @@ async def test_who_retries_has_submitted_the_new_task(served: Served) -> None:
 async def test_a_key_that_may_not_read_is_not_shown_what_it_acts_on(
     served: Served,
 ) -> None:
-    task = await ended(served)
+    task = await ended(served, conversation_id="talk")
     background = {"model": "researcher", "input": "mysecret", "background": True}
     response = await served.client.post(
         "/v1/responses", json=background, headers=bearer("alice")
@@ -186,6 +193,7 @@ async def test_a_key_that_may_not_read_is_not_shown_what_it_acts_on(
         told = await served.client.post(url, headers=bearer(key))
         assert told.is_success
         assert told.json()["input"] == told.json()["metadata"] == {}
+        assert told.json()["conversation_id"] is None
         whole = await served.client.post(url, headers=bearer("bob"))
         assert whole.json()["input"] == {"prompt": "x"}
     url = f"/v1/responses/{name}/cancel"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workers.llm.stop_sequences import StopSequences
@@ -11,6 +11,8 @@ TEXTS = st.text(alphabet="ab\n", max_size=12)
 SEQUENCES = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), max_size=4)
 
 
+@example(pieces=["ab", "a"], sequences=["aba", "b"])
+@example(pieces=["a", "b"], sequences=["b", "ab"])
 @given(pieces=st.lists(TEXTS, max_size=8), sequences=SEQUENCES)
 def test_pieces_show_what_the_whole_has(pieces: list[str], sequences: list[str]):
     stop = StopSequences(sequences)
