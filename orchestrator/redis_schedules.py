@@ -62,13 +62,15 @@ class RedisSchedules(RedisTaskScripts):
         return tuple(schedule for schedule in found if schedule is not None)
 
     async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
-        # Those that only another release can read stay due: they must hide no other.
-        passed_over = 0
-        while True:
-            found, is_last = await self._due_beyond(passed_over, limit)
-            if found or is_last:
-                return found
+        # Those that only another release can read stay due: they must hide no other,
+        # nor take its place.
+        found: list[DueSchedule] = []
+        passed_over, is_last = 0, False
+        while len(found) < limit and not is_last:
+            more, is_last = await self._due_beyond(passed_over, limit)
+            found += more
             passed_over += limit
+        return tuple(found[:limit])
 
     async def _due_beyond(
         self, passed_over: int, limit: int

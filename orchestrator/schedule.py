@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from conversations.json_value import Identifier, Text
 from orchestrator.task import Task
@@ -25,6 +25,8 @@ ON_TIME_SECONDS: Final = 60.0
 """A tick that is found so late is not missed."""
 CAUGHT_UP_AT_ONCE: Final = 100
 """Missed ticks that one sweep submits for one schedule."""
+LOOKED_AHEAD_YEARS: Final = 50
+"""A tick that does not come in these never does."""
 
 Missed = Literal["one", "all", "skip"]
 """What becomes of ticks at which nothing was running to see them."""
@@ -52,13 +54,16 @@ class Schedule(BaseModel):
 
     @field_validator("time_zone")
     @classmethod
-    def _zone_exists(cls, value: str) -> str:
+    def _zone_exists(cls, value: str, info: ValidationInfo) -> str:
         try:
-            ZoneInfo(value)
+            zone = ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("not a time zone; use a name such as Europe/Berlin") from (
                 None
             )
+        cron = info.data.get("cron", "")
+        if _has_star(cron):
+            _first_shown(cron, datetime.now(zone))
         return value
 
     @field_validator("cron")
@@ -76,7 +81,7 @@ class Schedule(BaseModel):
     def tick_after(self, instant: datetime) -> datetime:
         """Return the first tick after an instant."""
         local = instant.astimezone(ZoneInfo(self.time_zone))
-        if any(field.startswith("*") for field in self.cron.split()[:-3]):
+        if _has_star(self.cron):
             return _shown_after(self.cron, local)
         ticks = (_first_instant(wall, local) for wall in _walls(self.cron, local))
         return next(tick for tick in ticks if tick > instant)
@@ -97,6 +102,10 @@ class Schedule(BaseModel):
         )
 
 
+def _has_star(cron: str) -> bool:
+    return any(field.startswith("*") for field in cron.split()[:-3])
+
+
 def _walls(cron: str, local: datetime) -> Iterator[datetime]:
     """What a clock that is never changed would show at each tick from then on."""
     return CronSim(cron, local.replace(tzinfo=None))
@@ -115,13 +124,24 @@ def _is_skipped(shown: datetime) -> bool:
     return shown.astimezone(UTC).astimezone(shown.tzinfo) != shown
 
 
+def _first_shown(cron: str, local: datetime) -> datetime:
+    """Return the first tick that a clock shows before it goes back.
+
+    Raises:
+        ValueError: all fall where the clock goes forward.
+    """
+    wall = next(_walls(cron, local))
+    while _is_skipped(shown := wall.replace(tzinfo=local.tzinfo, fold=local.fold)):
+        if wall.year > local.year + LOOKED_AHEAD_YEARS:
+            raise ValueError("its clock never shows such a time; use other hours")
+        resumed = _first_instant(wall, local).astimezone(local.tzinfo)
+        wall = next(_walls(cron, resumed - timedelta(seconds=1)))
+    return shown
+
+
 def _shown_after(cron: str, local: datetime) -> datetime:
     """Return the first instant after another at which the clock shows a tick."""
-    shown = (
-        wall.replace(tzinfo=local.tzinfo, fold=local.fold)
-        for wall in _walls(cron, local)
-    )
-    tick = next(each for each in shown if not _is_skipped(each))
+    tick = _first_shown(cron, local)
     shift = _repeated(local)
     if not shift or local.fold or (_repeated(tick) and tick - local < shift):
         return tick.astimezone(UTC)

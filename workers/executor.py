@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Coroutine
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from conversations.errors import ConversationNotFound
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, loads
 from conversations.view import ConversationView
 from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.journal import Journal
@@ -26,7 +26,6 @@ from workers.executor_parts import ExecutorLimits, ExecutorParts, Outcome
 from workers.insistence import Insistence
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 from workers.run_log import StoreRunLog
-from workers.run_steps import custom_step
 from workers.settlement import Settlement
 
 __all__ = ["Executor", "ExecutorLimits", "ExecutorParts", "Outcome"]
@@ -243,10 +242,9 @@ class Executor:
         """
         given = next((step for step in claim.steps if step.key == _RESULTS), None)
         if given is not None:
-            return tuple(cast("list[JsonObject]", given.outcome))
+            return tuple(loads(str(given.outcome)))
         results = [each async for each in self._read_results(claim.task)]
-        attempt = claim.task.attempt
-        log.keep_for_later(custom_step(_RESULTS, _RESULTS, [*results], attempt=attempt))
+        log.keep_for_later(_RESULTS, [*results])
         return tuple(results)
 
     async def _read_results(self, task: Task) -> AsyncIterator[JsonObject]:

@@ -8,7 +8,10 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from conversations.errors import RedactionFailed
+from conversations.json_value import dumps
 from orchestrator.budget import Spent
 from orchestrator.dues import Admission, Dues, Needs
 from orchestrator.events import NewEvent, TaskEvent
@@ -26,6 +29,7 @@ from orchestrator.task import AwaitedCall, Task, TaskFailure
 from workers.begun_ahead import BegunAhead
 from workers.insistence import Insistence
 from workers.none_yet import NONE
+from workers.run_steps import custom_step
 
 NO_MAIL_SECONDS = 0.25
 """So long an inbox that was found empty is not looked into again; what comes meanwhile
@@ -136,7 +140,7 @@ class StoreRunLog:
         self._ahead = BegunAhead(partial(store.drop_start, lease))
         self._last: LastStep | None = None
         """A step that waits for what is written next."""
-        self._for_later: Step | None = None
+        self._for_later: tuple[str, JsonValue] | None = None
         """What a later attempt needs to know, and this one's end does not."""
         self._cut_off: frozenset[str] = NONE
         """Steps that ended while they were marked: whoever marks waits, then begins."""
@@ -145,9 +149,12 @@ class StoreRunLog:
     def is_watched(self) -> bool:
         return self._is_watched
 
-    def keep_for_later(self, step: Step) -> None:
-        """Have a step recorded where the attempt ends before the task."""
-        self._for_later = step
+    def keep_for_later(self, key: str, known: JsonValue) -> None:
+        """Have a step recorded where the attempt ends before the task.
+
+        Its outcome is JSON text, in which what is known may be deeper than a value.
+        """
+        self._for_later = key, known
 
     def begun(self, key: str, started: Started) -> None:
         """Note that a completion was marked with the claim; it follows at once."""
@@ -188,8 +195,12 @@ class StoreRunLog:
         """Record what another attempt goes on from."""
         if self._last is not None:
             await self._record_last()
-        step, self._for_later = self._for_later, None
-        if step is not None and len(step.model_dump_json()) <= MOST_KEPT_BYTES:
+        if self._for_later is None:
+            return
+        (key, known), self._for_later = self._for_later, None
+        text = dumps(known)
+        if len(text.encode()) <= MOST_KEPT_BYTES:
+            step = custom_step(key, key, text, attempt=self._lease.fence)
             await self._record(step, ())
 
     async def _record(

@@ -67,6 +67,23 @@ async def test_many_schedules_that_cannot_be_read_hide_no_other(client: Redis) -
         await due(store, "mine")
 
 
+async def test_schedules_that_cannot_be_read_take_no_places_of_others(
+    client: Redis,
+) -> None:
+    """Else each sweep would serve as many fewer, and fall behind."""
+    store = RedisTaskStore(client)
+    for name in ("one", "two", "three"):
+        mine = Schedule(id=name, cron="* * * * * *", task=Task(agent_name="a"))
+        await store.put_schedule(mine)
+    others = {f"other{number}": "{}" for number in range(99)}
+    await client.hset(redis_keys.schedules("default"), mapping=others)
+    ticks = {f"default {name}": 1 for name in others}
+    await client.zadd(redis_keys.SCHEDULES, ticks)
+    async with asyncio.timeout(10):
+        await due(store, "one", "two", "three")
+    assert len(await store.due_schedules(limit=2)) == 2
+
+
 async def due(store: RedisTaskStore, *names: str) -> None:
     while {each.schedule.id for each in await store.due_schedules()} != {*names}:
         await asyncio.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import cast
@@ -46,10 +47,10 @@ def _holds_iterator(value: object) -> bool:
     parts: Iterable[object]
     if isinstance(value, dict):
         parts = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
         parts = value
     elif isinstance(value, BaseModel):
-        parts = vars(value).values()
+        parts = [*vars(value).values(), value.model_extra]
     elif is_dataclass(value) and not isinstance(value, type):
         parts = [getattr(value, field.name, None) for field in fields(value)]
     else:

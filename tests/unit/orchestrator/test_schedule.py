@@ -104,3 +104,12 @@ def test_a_schedule_takes_no_idempotency_key() -> None:
     task = Task(agent_name="a", idempotency_key="k")
     with pytest.raises(InvalidInput, match="many tasks"):
         parse_schedule({"id": "s", "cron": "0 * * * *", "task": task})
+
+
+@pytest.mark.parametrize("cron", ["* 2 * 3 7L", "* * 2 * 3 7L"])
+def test_a_star_in_an_hour_that_is_always_skipped_is_refused(cron: str) -> None:
+    """Soon: it was looked for until the year 9999."""
+    fields = {"id": "s", "cron": cron, "task": Task(agent_name="a")}
+    with pytest.raises(InvalidInput, match=r"^time_zone: .* never shows"):
+        parse_schedule(fields | {"time_zone": "Europe/Berlin"})
+    assert parse_schedule(fields | {"time_zone": "Asia/Kolkata"}).cron == cron

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from conversations.json_value import copied
+from conversations.json_value import MAX_DEPTH, copied
 from orchestrator.errors import StoreUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation
@@ -503,3 +503,30 @@ async def test_a_run_that_goes_on_has_the_answers_that_it_began_with(
     assert (word, ended.failure) == ("completed", None)
     assert given_results[1] == given_results[2]
     assert given_results[1]
+
+
+async def test_an_answer_as_deep_as_a_value_may_be_is_given_and_kept(
+    bench: Bench,
+) -> None:
+    deep: list[object] = []
+    for _ in range(MAX_DEPTH - 1):
+        deep = [deep]
+    given_outputs: list[object] = []
+
+    async def work(ctx: RunContext, given: AgentInput) -> AgentResult:
+        if "results" not in given.data:
+            return AgentResult(content="", output=deep)
+        given_outputs.append(given.data["results"][0]["output"])
+        if len(given_outputs) == 1:
+            raise LLMUnavailable("away for a moment")
+        return AgentResult(content="answer")
+
+    bench.agent(work, retry={"backoff_seconds": 0})
+    first = await bench.submit()
+    await bench.run(first)
+    child = await bench.submit(after=(first.id,))
+    assert (await bench.run(child))[0] == "released"
+    await bench.store.delete("default", first.id)
+    word, ended = await bench.run(child)
+    assert (word, ended.failure) == ("completed", None)
+    assert given_outputs == [deep, deep]

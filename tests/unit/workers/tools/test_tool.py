@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import threading
+from collections import deque
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -370,9 +371,20 @@ class Page:
     rows: object
 
 
+class Loose(BaseModel, extra="allow"):
+    pass
+
+
 @pytest.mark.parametrize(
     "result",
-    [[count()], {"rows": {"of": count()}}, Page(rows=[count()]), ({count()},)],
+    [
+        [count()],
+        {"rows": {"of": count()}},
+        Page(rows=[count()]),
+        ({count()},),
+        deque([count()]),
+        Loose(rows=count()),
+    ],
 )
 async def test_what_may_have_no_end_is_not_read(result: object) -> None:
     def give() -> object:
