@@ -15,7 +15,8 @@ from conversations.json_value import JsonObject
 from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
 from orchestrator.schema_pattern import MOST_PATTERNS, TextTooLong, matcher
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL)
+"""Has one way to read a line break: a search takes time linear in the text."""
 _LISTS_IN_PLACE = ("allOf", "anyOf", "oneOf")
 _IN_PLACE = ("not", "if", "then", "else")
 """What applies a schema to the very value that the schema around it is applied to."""

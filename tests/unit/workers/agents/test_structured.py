@@ -61,6 +61,14 @@ async def test_a_part_that_names_a_draft_is_checked_as_the_others(schema: dict) 
     assert "does not match" in found
 
 
+@pytest.mark.parametrize("blank", ["\n", " \n", " "])
+async def test_a_fence_that_is_never_closed_is_looked_for_once(blank: str) -> None:
+    began = process_time()
+    _, found = await OutputFormat({}).read("```json" + blank * 50_000)
+    assert process_time() - began < BOUND_SECONDS
+    assert "it is not JSON" in found
+
+
 async def test_a_text_is_matched_only_by_a_pattern_that_is_small_enough() -> None:
     form = OutputFormat({"pattern": "[01]*1[01]{60000}2"})
     assert "does not match" in (await form.read('"01"'))[1]
