@@ -242,6 +242,10 @@ class Orchestrator:
         """Return every known agent with its health."""
         return self._await(self._async.agents())
 
+    def agent(self, name: str) -> AgentInfo:
+        """Return one known agent with its health."""
+        return self._await(self._async.agent(name))
+
     def gates(self) -> tuple[GateReport, ...]:
         """Return how the gate before each configured model stands."""
         return self._await(self._async.gates())

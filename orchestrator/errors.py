@@ -118,7 +118,7 @@ class AgentNotFound(OrchestratorError):
             if self.nearest
             else "`celeriac agents` lists the known ones"
         )
-        super().__init__(f"agent {name!r} is not known; {hint}")
+        super().__init__(f"agent {shown(name)} is not known; {hint}")
 
 
 def shown(identifier: str) -> str:

@@ -24,6 +24,19 @@ def check_task_id(task_id: str) -> str:
     return task_id
 
 
+def check_agent_name(name: str) -> str:
+    """Return what may be looked up as an agent.
+
+    Raises:
+        InvalidInput: it is no text.
+    """
+    if not isinstance(name, str):
+        raise InvalidInput(
+            "name", f"must be text (got {type(name).__name__}); pass an agent's name"
+        )
+    return name
+
+
 def check_page_limit(limit: int) -> int:
     """Return how many tasks a page may hold.
 

@@ -65,18 +65,18 @@ class RedisSchedules(RedisTaskScripts):
         # Those that only another release can read stay due: they must hide no other,
         # nor take its place.
         found: list[DueSchedule] = []
-        passed_over, is_last = 0, False
-        while len(found) < limit and not is_last:
-            more, is_last = await self._due_beyond(passed_over, limit)
-            found += more
-            passed_over += limit
+        passed_over, are_all = 0, False
+        while len(found) < limit and not are_all:
+            seen, are_all, due = await self._due_beyond(passed_over, limit)
+            found += due
+            passed_over += seen
         return tuple(found[:limit])
 
     async def _due_beyond(
         self, passed_over: int, limit: int
-    ) -> tuple[tuple[DueSchedule, ...], bool]:
-        """Return some that are due, and whether there are no more of them."""
-        now, found = await self._scripts.run(
+    ) -> tuple[int, bool, tuple[DueSchedule, ...]]:
+        """Look at the next that are due: how many, whether all, and the readable."""
+        now, are_all, found = await self._scripts.run(
             "due_schedules", [redis_keys.SCHEDULES], [limit, passed_over]
         )
         names = [redis_keys.split_member(member) for member in found[::2]]
@@ -95,7 +95,7 @@ class RedisSchedules(RedisTaskScripts):
             for schedule in schedules
             if schedule is not None and schedule.next_at is not None
         )
-        return due, len(names) < limit
+        return len(names), bool(are_all), due
 
     async def advance_schedule(self, due: DueSchedule, *, next_at: datetime) -> bool:
         member = redis_keys.member(due.schedule.task.tenant, due.schedule.id)

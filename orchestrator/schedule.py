@@ -1,10 +1,11 @@
 """Schedules: which task is due when, by a cron expression in a time zone.
 
-Pure: knows no store and no clock. Daylight saving is as Debian's cron has it: a tick at
-set hours that falls within the skipped hour comes right after it, one within the
-repeated hour once; a `*` that begins minutes or hours (or seconds) goes by what the
-clock shows, in both passes. cronsim walks the face of a clock that is never changed:
-where it knows the zone, six fields and changes at midnight lose ticks.
+Knows no store, and looks at the clock only to check that a tick will come. Daylight
+saving is as Debian's cron has it: a tick at set hours that falls within the skipped
+hour comes right after it, one within the repeated hour once; a `*` that begins minutes
+or hours (or seconds) goes by what the clock shows, in both passes. cronsim walks the
+face of a clock that is never changed: where it knows the zone, six fields and changes
+at midnight lose ticks.
 """
 
 from __future__ import annotations

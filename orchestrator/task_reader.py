@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from conversations.json_value import NotStorable, check_identifier
 from orchestrator.agent_config import AgentInfo, WorkerInfo
 from orchestrator.errors import (
+    AgentNotFound,
     InvalidInput,
     StoreUnavailable,
     TaskCancelled,
@@ -27,7 +28,13 @@ from orchestrator.events import TaskEvent
 from orchestrator.figures_store import TenantFigures
 from orchestrator.gate_report import GateReport, read_gates
 from orchestrator.journal import Step
-from orchestrator.lookup import check_page_limit, check_sequence, check_task_id
+from orchestrator.lookup import (
+    check_agent_name,
+    check_page_limit,
+    check_sequence,
+    check_task_id,
+)
+from orchestrator.names import nearest_names
 from orchestrator.overview import Overview, read_overview
 from orchestrator.parts import OrchestratorParts
 from orchestrator.patience import Patience
@@ -236,6 +243,22 @@ class TaskReader:
         for name, config in self._parts.agents.items():
             known.setdefault(name, AgentInfo(config=config))
         return tuple(info for _, info in sorted(known.items()))
+
+    async def agent(self, name: str) -> AgentInfo:
+        """Return one known agent, announced or in these settings, with its health.
+
+        Raises:
+            AgentNotFound: it is not known.
+        """
+        check_agent_name(name)
+        with suppress(NotStorable):  # nothing is called what cannot be a name
+            find = self._parts.directory.find(check_identifier(name))
+            if (info := await self._bounded(find)) is not None:
+                return info
+        known = {info.name: info for info in await self.agents()}
+        if name not in known:
+            raise AgentNotFound(name, nearest=nearest_names(name, known))
+        return known[name]
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         """Return the live workers."""

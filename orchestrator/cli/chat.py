@@ -21,12 +21,10 @@ from orchestrator.cli.connection import open_orchestrator, run_async
 from orchestrator.cli.options import tenant_option
 from orchestrator.cli.output import quiet_the_log_of_warnings
 from orchestrator.errors import (
-    AgentNotFound,
     OrchestratorError,
     TaskEndedWithoutResult,
 )
 from orchestrator.events import EventType, TaskEvent
-from orchestrator.names import nearest_names
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.plain_text import one_line, plain, told
 from orchestrator.settings import load_settings
@@ -85,10 +83,8 @@ async def _talk(
 
 async def _check_known(orchestrator: AsyncOrchestrator, agent: str) -> None:
     """Say before the first question what a submit would say of an unknown agent."""
-    workers = await orchestrator.workers()  # first: what they serve is then known
-    known = [info.config.name for info in await orchestrator.agents()]
-    if workers and agent not in known:
-        raise AgentNotFound(agent, nearest=nearest_names(agent, known))
+    if await orchestrator.workers():  # what they serve is known then
+        await orchestrator.agent(agent)
 
 
 async def _greet(orchestrator: AsyncOrchestrator, chat: AsyncChat, tenant: str) -> None:

@@ -12,7 +12,6 @@ from orchestrator.cli.options import tenant_option
 from orchestrator.cli.output import echo_json, echo_table, json_option
 from orchestrator.cli.submit import read_input
 from orchestrator.errors import AgentNotFound
-from orchestrator.names import nearest_names
 from orchestrator.plain_text import told
 
 
@@ -75,10 +74,10 @@ async def _add(named: tuple[str, str, str], *, as_json: bool, **options: Any) ->
         schedule = await orchestrator.schedule(
             schedule_id, agent, read_input(text, ()), **options
         )
-        known = [info.config.name for info in await orchestrator.agents()]
-    if agent not in known:
-        unknown = AgentNotFound(agent, nearest=nearest_names(agent, known))
-        click.echo(f"celeriac: each tick is refused while {told(unknown)}", err=True)
+        try:
+            await orchestrator.agent(agent)
+        except AgentNotFound as exc:
+            click.echo(f"celeriac: each tick is refused while {told(exc)}", err=True)
     if as_json:
         echo_json(schedule)
     else:

@@ -10,11 +10,9 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo
-from orchestrator.errors import AgentNotFound
 from orchestrator.http.auth import Caller, Reader
 from orchestrator.http.dependencies import Celeriac, problems
 from orchestrator.http.status import operates
-from orchestrator.names import nearest_names
 from orchestrator.orchestrator import AsyncOrchestrator
 
 router = APIRouter(prefix="/agents", tags=["agents"])
@@ -78,11 +76,9 @@ async def get_agent(
     celeriac: Celeriac,
 ) -> AgentBody:
     """Return one agent with its health."""
-    known = {info.name: info for info in await celeriac.agents()}
-    if name not in known:
-        raise AgentNotFound(name[:64], nearest=nearest_names(name, known))
-    health = await _health_of([known[name]], celeriac, caller)
-    return AgentBody.of(known[name], health[name])
+    info = await celeriac.agent(name)
+    health = await _health_of([info], celeriac, caller)
+    return AgentBody.of(info, health[name])
 
 
 async def _health_of(

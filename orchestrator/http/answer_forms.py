@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from conversations.json_value import size_of
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import AgentNotFound, InvalidInput
 from orchestrator.orchestrator import AsyncOrchestrator
 from orchestrator.output_schema import schema_problem
 
@@ -42,8 +42,10 @@ async def check_output_schema(
     """
     if "output_schema" not in parameters:
         return
-    kinds = {info.name: info.config.kind for info in await celeriac.agents()}
-    if kinds.get(agent) == _OBEYS:
-        field = "parameters.output_schema"
-        if problem := await form_problem(parameters, name=field):
-            raise InvalidInput(field, problem)
+    try:
+        kind = (await celeriac.agent(agent)).config.kind
+    except AgentNotFound:
+        return
+    field = "parameters.output_schema"
+    if kind == _OBEYS and (problem := await form_problem(parameters, name=field)):
+        raise InvalidInput(field, problem)

@@ -502,7 +502,7 @@ async def test_a_member_that_names_nothing_of_ours_is_removed_and_hides_no_other
     lines = (redis_keys.DUE, redis_keys.LEASES, redis_keys.ENDED, redis_keys.DELTAS)
     for key in (*lines, redis_keys.SCHEDULES, redis_keys.WEBHOOKS):
         await client.zadd(key, {member: -1})
-    due = await store.due_schedules(limit=1) or await store.due_schedules(limit=1)
+    due = await store.due_schedules(limit=1)
     assert [each.schedule.id for each in due] == ["mine"]
     most = {"limit": 1, "lease_seconds": 30, "most_each": 1}
     hooks = (await store.take_webhooks(**most, places={})).due

@@ -17,6 +17,7 @@ Use = Callable[[AsyncOrchestrator], Awaitable[object]]
 USES: dict[str, Use] = {
     "submit": lambda celeriac: celeriac.submit("assistant", {"prompt": "x"}),
     "list": lambda celeriac: celeriac.list(),
+    "agent": lambda celeriac: celeriac.agent("assistant"),
     "agents": lambda celeriac: celeriac.agents(),
     "conversations": lambda celeriac: celeriac.conversations.create(),
     "aclose": lambda celeriac: celeriac.aclose(),

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from conversations.json_value import dumps, loads
+from orchestrator.errors import AgentNotFound
 from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
 from orchestrator.http.dependencies import (
@@ -225,9 +226,11 @@ async def _has_tools(celeriac: AsyncOrchestrator, body: ChatRequest) -> bool:
     """Whether the run may call tools; other kinds of agents bring their own."""
     if body.tools:
         return True
-    configs = {info.name: info.config for info in await celeriac.agents()}
-    config = configs.get(body.model)
-    return config is None or config.kind != "llm" or bool(config.tools)
+    try:
+        config = (await celeriac.agent(body.model)).config
+    except AgentNotFound:  # so far: a worker may make it known meanwhile
+        return True
+    return config.kind != "llm" or bool(config.tools)
 
 
 async def _given_up(celeriac: AsyncOrchestrator, task: Task) -> set[str]:

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
-from orchestrator.errors import AgentNotFound
 from orchestrator.http.auth import Reader
 from orchestrator.http.dependencies import Celeriac, openai_problems
-from orchestrator.names import nearest_names
 
 router = APIRouter(prefix="/v1/models", tags=["openai"])
 
@@ -46,7 +44,4 @@ async def get_model(
     celeriac: Celeriac,
 ) -> ModelBody:
     """Return one agent."""
-    names = [each.name for each in await celeriac.agents()]
-    if model not in names:
-        raise AgentNotFound(model[:64], nearest=nearest_names(model, names))
-    return ModelBody(id=model)
+    return ModelBody(id=(await celeriac.agent(model)).name)

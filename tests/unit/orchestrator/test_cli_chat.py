@@ -23,9 +23,11 @@ class Announcing:
         self._left -= 1
         return self._left < 0
 
-    async def agents(self) -> tuple[AgentInfo, ...]:
-        found = tuple(AgentInfo(config=config) for config in WORKER.agents)
-        return found if self._is_there() else ()
+    async def agent(self, name: str) -> AgentInfo:
+        for config in WORKER.agents if self._is_there() else ():
+            if config.name == name:
+                return AgentInfo(config=config)
+        raise AgentNotFound(name)
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         return (WORKER,) if self._is_there() else ()

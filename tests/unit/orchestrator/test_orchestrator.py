@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -16,6 +16,7 @@ from conversations.conversation import ConversationConfig
 from orchestrator import AsyncOrchestrator, task_reader
 from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.errors import (
+    AgentNotFound,
     InvalidInput,
     StoreUnavailable,
     TaskNotFound,
@@ -71,6 +72,7 @@ def orchestrator(
     *,
     queue: DeafQueue | None = None,
     directory: InMemoryAgentDirectory | None = None,
+    agents: Mapping[str, AgentConfig] | None = None,
 ) -> AsyncOrchestrator:
     return AsyncOrchestrator(
         Settings(),
@@ -80,7 +82,7 @@ def orchestrator(
             directory=directory or InMemoryAgentDirectory(),
             conversations=None,
             conversation_config=ConversationConfig(),
-            agents={},
+            agents=agents or {},
             defaults=Defaults(),
             gate=InMemoryGate(),
             budget=InMemoryBudget(),
@@ -230,6 +232,23 @@ async def test_a_wait_says_what_a_task_waits_for_although_workers_are_there() ->
                 await celeriac.result(task.id, timeout=0)
 
 
+async def test_one_agent_is_told_announced_or_in_the_settings() -> None:
+    directory = InMemoryAgentDirectory()
+    worker = WorkerInfo(
+        id="h:1:1", hostname="h", pid=1, agents=(AgentConfig(name="a"),), slots=1
+    )
+    await directory.announce(worker, ttl_seconds=60)
+    here = {"at-home": AgentConfig(name="at-home")}
+    async with orchestrator(
+        InMemoryTaskStore(), directory=directory, agents=here
+    ) as celeriac:
+        assert (await celeriac.agent("a")).health.served
+        assert not (await celeriac.agent("at-home")).health.served
+        for unknown, told in (("at-hom", "did you mean 'at-home'"), ("", "lists the")):
+            with pytest.raises(AgentNotFound, match=told):
+                await celeriac.agent(unknown)
+
+
 async def test_a_wait_tells_of_the_events_meanwhile() -> None:
     seen: list[str] = []
     async with orchestrator(InMemoryTaskStore()) as celeriac:
@@ -248,6 +267,8 @@ async def test_lookups_refuse_what_cannot_be_looked_up() -> None:
                 await celeriac.get(wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidInput, match="task_id"):
                 await celeriac.result(wrong, timeout=0)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInput, match="name"):
+                await celeriac.agent(wrong)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match="limit"):
             await celeriac.list(limit=0)
         with pytest.raises(InvalidInput, match="tenant"):
