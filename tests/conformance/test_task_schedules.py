@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from conversations.message import Message
-from orchestrator.schedule import Schedule
+from orchestrator.schedule import DueSchedule, Schedule
 from orchestrator.scheduler import submit_due
 from orchestrator.store import TaskFilter
 from orchestrator.task import Task
@@ -58,16 +58,23 @@ async def test_schedules_are_listed_with_their_next_tick_and_dropped(
     assert [each.id for each in await stores.tasks.schedules("default")] == ["b"]
 
 
-async def test_a_schedule_that_was_changed_meanwhile_is_not_moved(
-    stores: Stores,
-) -> None:
-    await stores.tasks.put_schedule(schedule())
+async def due_one(stores: Stores) -> DueSchedule:
+    """Return the only schedule once its tick has come."""
 
     async def is_due() -> bool:
         return bool(await stores.tasks.due_schedules())
 
     await until(is_due)
     (due,) = await stores.tasks.due_schedules()
+    return due
+
+
+async def test_a_schedule_that_was_changed_meanwhile_is_not_moved(
+    stores: Stores,
+) -> None:
+    await stores.tasks.put_schedule(schedule())
+
+    due = await due_one(stores)
     changed = await stores.tasks.put_schedule(schedule("s", "0 0 1 1 *"))
     assert not await stores.tasks.advance_schedule(due, next_at=datetime.now(UTC))
     assert await stores.tasks.schedules("default") == (changed,)
@@ -78,11 +85,7 @@ async def test_a_schedule_that_is_said_again_keeps_the_tick_that_is_due(
 ) -> None:
     await stores.tasks.put_schedule(schedule())
 
-    async def is_due() -> bool:
-        return bool(await stores.tasks.due_schedules())
-
-    await until(is_due)
-    (due,) = await stores.tasks.due_schedules()
+    due = await due_one(stores)
     changed = schedule(input={"prompt": "anew"})
     again = await stores.tasks.put_schedule(changed)
     assert again.next_at == due.tick
@@ -91,8 +94,7 @@ async def test_a_schedule_that_is_said_again_keeps_the_tick_that_is_due(
     page = await stores.tasks.list("default", TaskFilter())
     assert page.tasks[-1].input == {"prompt": "anew"}
     assert page.tasks[-1].metadata["tick"] == due.tick.isoformat()
-    await until(is_due)
-    (due,) = await stores.tasks.due_schedules()
+    due = await due_one(stores)
     other = schedule().model_copy(update={"time_zone": "Europe/Berlin"})
     moved = await stores.tasks.put_schedule(other)
     assert moved.next_at is not None

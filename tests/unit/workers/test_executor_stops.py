@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from conversations.json_value import MAX_DEPTH, copied
+from conversations.json_value import MAX_DEPTH, copied, dumps
 from orchestrator.errors import StoreUnavailable
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.store import Creation
@@ -19,6 +19,7 @@ from tests.unit.workers.executor_bench import (
     other_store,
     until_running,
 )
+from workers import run_log
 from workers.agents.agent import AgentInput, AgentResult, RunContext
 from workers.errors import (
     AgentFailed,
@@ -480,6 +481,16 @@ async def test_an_end_that_a_store_which_is_away_does_not_take_is_told_in_a_line
     assert told.exc_info is None
 
 
+async def begun_again_without_parent(bench: Bench) -> tuple[str, Task]:
+    """Let a task begin, be put off, and go on when what it came after is deleted."""
+    first = await bench.submit()
+    await bench.run(first)
+    child = await bench.submit(after=(first.id,))
+    assert (await bench.run(child))[0] == "released"
+    await bench.store.delete("default", first.id)
+    return await bench.run(child)
+
+
 async def test_a_run_that_goes_on_has_the_answers_that_it_began_with(
     bench: Bench,
 ) -> None:
@@ -494,12 +505,7 @@ async def test_a_run_that_goes_on_has_the_answers_that_it_began_with(
         return "answer"
 
     bench.agent(work, retry={"backoff_seconds": 0})
-    first = await bench.submit()
-    await bench.run(first)
-    child = await bench.submit(after=(first.id,))
-    assert (await bench.run(child))[0] == "released"
-    await bench.store.delete("default", first.id)
-    word, ended = await bench.run(child)
+    word, ended = await begun_again_without_parent(bench)
     assert (word, ended.failure) == ("completed", None)
     assert given_results[1] == given_results[2]
     assert given_results[1]
@@ -522,11 +528,29 @@ async def test_an_answer_as_deep_as_a_value_may_be_is_given_and_kept(
         return AgentResult(content="answer")
 
     bench.agent(work, retry={"backoff_seconds": 0})
-    first = await bench.submit()
-    await bench.run(first)
-    child = await bench.submit(after=(first.id,))
-    assert (await bench.run(child))[0] == "released"
-    await bench.store.delete("default", first.id)
-    word, ended = await bench.run(child)
+    word, ended = await begun_again_without_parent(bench)
     assert (word, ended.failure) == ("completed", None)
     assert given_outputs == [deep, deep]
+
+
+@pytest.mark.parametrize(("spare", "told"), [(0, "completed"), (-1, "failed")])
+async def test_answers_beyond_what_is_kept_are_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, spare: int, told: str
+) -> None:
+    sizes: list[int] = []
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        results = given.data.get("results")
+        if results is None:
+            return "é" * 1000
+        if not sizes:
+            sizes.append(len(dumps(results).encode()))
+            monkeypatch.setattr(run_log, "MOST_KEPT_BYTES", sizes[0] + spare)
+            raise LLMUnavailable("away for a moment")
+        return "answer"
+
+    bench.agent(work, retry={"backoff_seconds": 0})
+    word, ended = await begun_again_without_parent(bench)
+    assert word == told
+    if told == "failed":
+        assert ended.failure.code == "dependency_failed"
