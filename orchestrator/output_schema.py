@@ -11,7 +11,7 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
-from conversations.json_value import JsonObject
+from conversations.json_value import JsonObject, loads
 from orchestrator.bounded_validator import BoundedValidator, TooManySteps, bounded
 from orchestrator.schema_pattern import MOST_PATTERNS, TextTooLong, matcher
 
@@ -37,6 +37,16 @@ def unfenced(text: str) -> str:
     """Return an answer without the code fence that models like to put around JSON."""
     fenced = _FENCED.search(text)
     return fenced[1] if fenced else text
+
+
+def json_of(answer: str) -> str:
+    """Return the JSON that an answer holds; one that holds none as it is."""
+    plain = unfenced(answer).strip()
+    try:
+        loads(plain)
+    except ValueError:
+        return answer  # of a kind of agent that knows no form, or of a run cut short
+    return plain
 
 
 def schema_problem(schema: JsonObject, *, name: str = "output_schema") -> str:

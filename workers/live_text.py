@@ -105,7 +105,7 @@ class LiveText:
             if events or unfinished:
                 await self._log.emit(events, unfinished=unfinished)
 
-    def finish(self, content: str) -> list[NewEvent]:
+    def finish(self, content: str, *, is_commentary: bool) -> list[NewEvent]:
         """Return the events that are missing to the whole message, to be recorded.
 
         Nothing may be heard any more; see `pause`.
@@ -114,7 +114,7 @@ class LiveText:
         events = [*self._catch_up(is_whole=True)]
         if self._item is not None:
             place = (self._item.id, self._item.index)
-            events += message_ended_events(content, *place)
+            events += message_ended_events(content, *place, is_commentary=is_commentary)
             self._items.end(self._item)
         return events
 

@@ -224,12 +224,14 @@ class JournaledRunContext:
             event = completion_event(
                 completion, seconds, number=number, estimated=estimate, history=seen
             )
-            events = [*live.finish(completion.message.content), event]
+            calls = bool(completion.message.tool_calls)
+            content = completion.message.content
+            events = [*live.finish(content, is_commentary=calls), event]
             attempt, shown = self.task.attempt, live.shown_as
             step = completion_step(
                 key, completion, seconds=seconds, attempt=attempt, shown_as=shown
             )
-            ends = self.ends_with_answer and not completion.message.tool_calls
+            ends = self.ends_with_answer and not calls
             done = await self._log.record(step, events, dues=dues, may_wait=ends)
             self._steps.add(done)
         return completion

@@ -79,10 +79,14 @@ def text_delta_event(text: str, item_id: str, index: int) -> NewEvent:
     return NewEvent(EventType.TEXT_DELTA, {**place, "delta": text})
 
 
-def message_ended_events(text: str, item_id: str, index: int) -> list[NewEvent]:
+def message_ended_events(
+    text: str, item_id: str, index: int, *, is_commentary: bool = False
+) -> list[NewEvent]:
     """Return the log entries of a message that is whole."""
     place: JsonObject = {**_place(item_id, index), "text": text}
     item: JsonObject = {"id": item_id, "type": "message", "text": text}
+    if is_commentary:
+        item["phase"] = "commentary"
     return [
         NewEvent(EventType.TEXT_DONE, place),
         NewEvent(EventType.PART_DONE, place),

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
-from conversations.json_value import dumps, loads
+from conversations.json_value import dumps
 from orchestrator.errors import AgentNotFound
 from orchestrator.http.admission import admit
 from orchestrator.http.auth import Submitter
@@ -33,6 +33,7 @@ from orchestrator.http.facade.given import (
 )
 from orchestrator.http.facade.ids import response_id
 from orchestrator.http.facade.response_events import DONE
+from orchestrator.http.facade.response_object import is_formed
 from orchestrator.http.facade.response_request import input_of
 from orchestrator.http.facade.shown_text import AnswerChanged, ShownText, given_up
 from orchestrator.http.facade.whole_texts import with_whole_texts
@@ -42,7 +43,7 @@ from orchestrator.http.roles import check_roles
 from orchestrator.http.stream import KEEPALIVE, NOTHING, EventStream, follow
 from orchestrator.http.waiting import wait_for_answer
 from orchestrator.orchestrator import AsyncOrchestrator
-from orchestrator.output_schema import unfenced
+from orchestrator.output_schema import json_of
 from orchestrator.said import SUBMITTED_BY
 from orchestrator.task import StopReason, Task, TaskStatus, Usage
 
@@ -86,8 +87,8 @@ async def create_completion(
     await admit(request, celeriac, caller)
     parameters = body.parameters()
     await check_format(parameters, param=CHAT.schema)
-    is_formed = "output_schema" in parameters
-    is_live = is_formed and body.stream and not await _has_tools(celeriac, body)
+    has_form = "output_schema" in parameters
+    is_live = has_form and body.stream and not await _has_tools(celeriac, body)
     with named_as_sent(CHAT):
         handle = await celeriac.submit(
             body.model,
@@ -102,7 +103,7 @@ async def create_completion(
         options = body.stream_options
         with_usage = bool(options and options.include_usage)
         shown = ShownText(() if handle.created else await _given_up(celeriac, task))
-        formed = FormedText(shown, is_live=bool(is_live)) if is_formed else shown
+        formed = FormedText(shown, is_live=bool(is_live)) if has_form else shown
         pieces = _pieces(celeriac, task, formed, include_usage=with_usage)
         return EventStream(
             pieces,
@@ -171,14 +172,7 @@ def _completion(task: Task) -> dict[str, Any]:
 def _content(task: Task) -> str:
     """Return the answer; JSON that was asked for without a fence around it."""
     content = task.result.content if task.result else ""
-    if "output_schema" not in task.parameters:
-        return content
-    plain = unfenced(content).strip()
-    try:
-        loads(plain)
-    except ValueError:
-        return content  # of a kind of agent that knows no form, or of a run cut short
-    return plain
+    return json_of(content) if is_formed(task) else content
 
 
 def _calls(task: Task) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Final
 from orchestrator.events import TaskEvent
 from orchestrator.http.facade.shown_text import AnswerChanged, ShownText
 
-_OPENERS: Final = ("{", "[")
+OPENERS: Final = ("{", "[")
 """How an answer begins that can be shown as it comes; others are shown at the end."""
 
 
@@ -38,7 +38,7 @@ class FormedText:
             if self._sent:
                 raise
             self._is_live = False  # what was held back may have changed
-        if not (self._sent or self._held.lstrip().startswith(_OPENERS)):
+        if not (self._sent or self._held.lstrip().startswith(OPENERS)):
             return ""
         text, self._held = self._held, ""
         self._sent += text

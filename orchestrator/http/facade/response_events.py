@@ -87,7 +87,7 @@ def _shape_of(
     name = item_id(task.id, str(item.get("id", "")))
     if item.get("type") == "message":
         text = str(item.get("text", "")) if is_done else None
-        return message_item(name, text, status=status)
+        return message_item(name, text, status=status, phase=item.get("phase"))
     arguments = dumps(item.get("arguments", {}))
     if item.get("type") == "client_tool_call":
         return function_call_item(

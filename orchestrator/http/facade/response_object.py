@@ -15,6 +15,7 @@ from conversations.message import Message, Role
 from orchestrator.http.facade.ids import item_id, response_id
 from orchestrator.http.facade.response_request import ECHO
 from orchestrator.http.facade.shapes import (
+    COMMENTARY,
     Shape,
     function_call_item,
     function_output_item,
@@ -23,6 +24,7 @@ from orchestrator.http.facade.shapes import (
 )
 from orchestrator.http.submitter import shown
 from orchestrator.journal import ANSWER_ITEM, ANSWER_KEY, HANDOVER_KEY, Step, StepKind
+from orchestrator.output_schema import json_of
 from orchestrator.prompt import opening_of
 from orchestrator.task import StopReason, Task, TaskStatus, Usage
 
@@ -62,6 +64,11 @@ def echo_of(task: Task) -> Mapping[str, Any]:
     """Return what the task's response repeats of its request."""
     echo = task.metadata.get(ECHO)
     return echo if isinstance(echo, dict) else {}
+
+
+def is_formed(task: Task) -> bool:
+    """Whether its client reads the answer as JSON."""
+    return "output_schema" in task.parameters
 
 
 def is_background(task: Task) -> bool:
@@ -169,7 +176,18 @@ def output_of(task: Task, steps: Iterable[Step]) -> list[Shape]:
     answer = by_key.get(ANSWER_KEY)
     if answer is not None:
         found.append(message_item(item_id(task.id, ANSWER_ITEM), str(answer.outcome)))
-    return found
+    return _formed(found, task) if is_formed(task) else found
+
+
+def _formed(items: list[Shape], task: Task) -> list[Shape]:
+    """Set the answer, as its client parses it, apart from what was said before it."""
+    messages = [item for item in items if item["type"] == "message"]
+    for message in messages[:-1]:
+        message["phase"] = COMMENTARY
+    if messages and items[-1] is messages[-1] and task.status is TaskStatus.COMPLETED:
+        (part,) = messages[-1]["content"]
+        part["text"] = json_of(part["text"])
+    return items
 
 
 def _completion_items(
@@ -182,7 +200,9 @@ def _completion_items(
 ) -> Iterator[Shape]:
     message: Mapping[str, Any] = outcome.get("message", {})
     if message.get("content"):
-        yield message_item(item_id(task.id, shown_as), message["content"])
+        phase = COMMENTARY if message.get("tool_calls") else None
+        name = item_id(task.id, shown_as)
+        yield message_item(name, message["content"], phase=phase)
     for call in message.get("tool_calls", ()):
         place = f"{number}:{call['id']}"
         step = by_key.get(f"tool:{place}")

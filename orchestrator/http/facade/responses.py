@@ -12,6 +12,7 @@ from starlette.responses import Response
 from conversations.conversation import is_hidden_id
 from conversations.errors import ConversationNotFound
 from orchestrator.errors import InvalidInput, TaskNotFound
+from orchestrator.events import TaskEvent
 from orchestrator.http.admission import admit
 from orchestrator.http.auth import (
     Caller,
@@ -26,6 +27,7 @@ from orchestrator.http.dependencies import (
     limits_of,
     openai_problems,
 )
+from orchestrator.http.facade.formed_items import FormedItems
 from orchestrator.http.facade.given import (
     check_format,
     check_no_nuls,
@@ -45,6 +47,7 @@ from orchestrator.http.facade.response_object import (
     echo_of,
     input_items,
     is_background,
+    is_formed,
     outline,
     response_object,
 )
@@ -260,16 +263,25 @@ async def _pieces(
     celeriac: AsyncOrchestrator, task: Task, after: int
 ) -> AsyncIterator[bytes]:
     events = follow(celeriac, task.id, after=after, tenant=task.tenant)
+    formed = FormedItems() if is_formed(task) else None
     async for event in with_whole_texts(events):
         if event is None:
             yield KEEPALIVE
-        elif event.type.is_end:
-            ended = await celeriac.get(task.id, tenant=task.tenant)
-            shape = await _object(celeriac, ended)
-            kind = TERMINAL[shape["status"]]
-            yield wire(kind, event.sequence, {"response": shape})
-        else:
-            whole = await with_whole_output(celeriac, task, event)
-            mapped = facade_event(whole, task)
-            yield wire(mapped[0], event.sequence, mapped[1]) if mapped else NOTHING
+            continue
+        taken = formed.take(event) if formed else [event]
+        for each in taken:
+            yield await _wired(celeriac, task, each)
+        if not taken:
+            yield NOTHING
     yield DONE
+
+
+async def _wired(celeriac: AsyncOrchestrator, task: Task, event: TaskEvent) -> bytes:
+    if event.type.is_end:
+        ended = await celeriac.get(task.id, tenant=task.tenant)
+        shape = await _object(celeriac, ended)
+        kind = TERMINAL[shape["status"]]
+        return wire(kind, event.sequence, {"response": shape})
+    whole = await with_whole_output(celeriac, task, event)
+    mapped = facade_event(whole, task)
+    return wire(mapped[0], event.sequence, mapped[1]) if mapped else NOTHING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from conversations.image import Image
 
@@ -22,6 +22,7 @@ def message_item(
     role: str = "assistant",
     status: str = "completed",
     images: Iterable[Image] = (),
+    phase: str | None = None,
 ) -> Shape:
     """A message; without a text its content is yet to come."""
     content: list[Shape] = []
@@ -41,6 +42,7 @@ def message_item(
         "status": status,
         "role": role,
         "content": content,
+        **({"phase": phase} if phase else {}),
     }
 
 
@@ -69,6 +71,8 @@ def function_output_item(item_id: str, call_id: str, output: str) -> Shape:
     }
 
 
+COMMENTARY: Final = "commentary"
+"""The phase of a message that is no answer, as OpenAI names it."""
 SERVER_LABEL = "celeriac"
 TOOL_ERROR = "mcp_tool_execution_error"
 
