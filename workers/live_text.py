@@ -105,7 +105,7 @@ class LiveText:
             if events or unfinished:
                 await self._log.emit(events, unfinished=unfinished)
 
-    def finish(self, content: str, *, is_commentary: bool) -> list[NewEvent]:
+    def finish(self, content: str, *, is_commentary: bool = False) -> list[NewEvent]:
         """Return the events that are missing to the whole message, to be recorded.
 
         Nothing may be heard any more; see `pause`.
