@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from orchestrator.agent_config import AgentConfig, AgentInfo
     from orchestrator.blocking import Orchestrator, TaskHandle
     from orchestrator.blocking import Orchestrator as TaskOrchestrator
+    from orchestrator.blocking_chat import Chat
+    from orchestrator.chat import AsyncChat
     from orchestrator.errors import (
         AgentNotFound,
         InvalidInput,
