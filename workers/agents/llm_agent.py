@@ -212,12 +212,11 @@ class _ToolLoop:
             return await self._ctx.complete(request)
         except ContextOverflow as exc:
             needed = sum(tokens_of(message) for message in request.messages)
-            limit = exc.context_tokens or needed
             self._tokens = min(self._tokens or needed, int(needed * SHRINK))
             try:
                 return await self._ctx.complete(self._request(turn, tools))
             except (ContextOverflow, ContextTooLong):  # of the shortened one
-                raise ContextTooLong(needed=needed, limit=limit) from exc
+                raise exc from None
 
     def _request(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]
