@@ -38,6 +38,16 @@ _MISSING_OPTIONS = {
     ),
 }
 """What a server says that was started without an option, and the remedy."""
+_SHARED_CONTEXT = "Context size has been exceeded."
+"""llama.cpp ends all calls under way where its slots share a context that is full."""
+_PASSING = {
+    "Loading model": "wait until it has, or set the endpoint's when_unavailable: wait",
+    _SHARED_CONTEXT: (
+        "its slots share one context: set limits.in_flight lower, or start llama-server"
+        " with -np and a larger --ctx-size"
+    ),
+}
+"""What llama.cpp says while it cannot answer, and the remedy."""
 _TEMPORARY = frozenset({408, 409, 425, 498, 499})
 """Of the 4xx; 498 is Groq's lack of capacity, 499 a call that the server gave up."""
 
@@ -212,6 +222,8 @@ def _is_overflow(failure: Failure, words: str) -> bool:
     """Whether the prompt is too long; a 429 says so by its code, not in its words."""
     if failure.status == 429:
         return failure.code == "context_length_exceeded"
+    if failure.status == 500 and failure.message == _SHARED_CONTEXT:
+        return False
     return bool(vendor_words.OVERFLOW.search(words))
 
 
@@ -231,20 +243,15 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
     if _wrote_badly(failure):
         return MalformedCompletion(
             f"model {model!r} at {where} wrote a tool call or an answer that the"
-            " endpoint could not parse; ask again, with a larger max_output_tokens"
-            " where it may have been cut"
+            " endpoint could not parse; ask again"
         )
     if _will_not_pass(failure):
         return RequestRejected(
             f"{where} rejected the request for model {model!r} (HTTP {status}){said};"
             f" {_remedy(failure)}"
         )
-    is_loading = "loading model" in failure.message.lower()  # llama.cpp
-    remedy = (
-        "wait until it has, or set the endpoint's when_unavailable to wait"
-        if is_loading
-        else "try again or check its log"
-    )
+    remedies = (r for words, r in _PASSING.items() if words in failure.message)
+    remedy = next(remedies, "try again or check its log")
     return LLMUnavailable(
         f"{where} failed with HTTP {status}{said}; {remedy}",
         retry_after_seconds=failure.asked_wait_seconds,

@@ -331,11 +331,20 @@ def test_a_missing_model_that_is_refused_with_a_400_names_the_setting(words: str
     assert str(error).endswith("has no model 'gpt-x'; set llm.model")
 
 
-def test_a_model_that_is_still_loading_names_the_setting_that_waits():
-    body = {"error": {"message": "Loading model", "type": "unavailable_error"}}
-    error = mapped(503, body)
+@pytest.mark.parametrize(
+    ("status", "words", "remedy"),
+    [
+        (503, "Loading model", "set the endpoint's when_unavailable: wait"),
+        (500, "Context size has been exceeded.", "set limits.in_flight lower"),
+    ],
+    ids=["it loads", "its slots share a context that is full"],
+)
+def test_a_llama_cpp_that_cannot_answer_now_is_asked_again(
+    status: int, words: str, remedy: str
+):
+    error = mapped(status, {"error": {"code": status, "message": words}})
     assert type(error) is LLMUnavailable
-    assert "set the endpoint's when_unavailable to wait" in str(error)
+    assert remedy in str(error)
 
 
 def test_the_key_is_removed_from_what_the_provider_says():
