@@ -173,13 +173,11 @@ class _ToolLoop:
         return None
 
     def _offered(self) -> tuple[ToolSpec, ...]:
-        """Return the tools of the next completion.
-
-        Where it must call one that the client allows, those alone: any would do else.
-        """
-        if self._options.must_call_allowed and self._first_choice and self._tools:
-            return self._options.specs
-        return self._tools
+        """Return the tools of the next completion; one that must be called, alone."""
+        if not self._first_choice:
+            return self._tools
+        wanted = self._options.must_call
+        return tuple(t for t in self._tools if t.name in wanted) or self._tools
 
     def _lacks_its_call(self, completion: Completion) -> bool:
         """Whether a call was required and not made: some servers know no such thing."""
