@@ -12,6 +12,7 @@ import pytest
 
 from conversations.message import ToolCall
 from tests.http_service import Service, serving
+from workers.errors import ContextOverflow
 from workers.llm.scripted import Script
 
 QUESTION = [{"role": "user", "content": "weather?"}]
@@ -53,6 +54,14 @@ def function(name: str) -> dict[str, Any]:
 
 def chat_function(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
+
+
+async def test_a_prompt_beyond_the_context_is_a_bad_request() -> None:
+    overflow = ContextOverflow("9000 tokens exceed 4096", context_tokens=4096)
+    async with asked([overflow] * 2) as (_, client):
+        answer = await client.post("/chat/completions", json=chat())
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_overflow"
 
 
 @pytest.mark.parametrize("stop", ["\nObservation:", ["STOP", "\nObservation:"]])

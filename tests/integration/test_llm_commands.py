@@ -258,6 +258,20 @@ async def test_llama_cpp_answers_with_what_it_has_loaded():
     assert report.usable
 
 
+async def test_a_llama_cpp_that_loads_one_of_several_models_must_have_it():
+    models = [
+        {"id": name, "owned_by": "llamacpp", "status": {"value": "unloaded"}}
+        for name in ("tiny", "large")
+    ]
+    told = {"/v1/models": (200, {"object": "list", "data": models})}
+    async with answering(told) as endpoint:
+        report = await probe(endpoint, model="m")
+        listed = await probe(endpoint, model="tiny")
+    assert "set llm.model (CELERIAC_LLM__MODEL) to one that it has" in report.remedy
+    assert not report.usable
+    assert listed.usable
+
+
 COMPLETIONS = "/v1/chat/completions"
 
 

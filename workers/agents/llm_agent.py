@@ -173,13 +173,11 @@ class _ToolLoop:
         return None
 
     def _offered(self) -> tuple[ToolSpec, ...]:
-        """Return the tools of the next completion.
-
-        Where it must call one that the client allows, those alone: any would do else.
-        """
-        if self._options.must_call_allowed and self._first_choice and self._tools:
-            return self._options.specs
-        return self._tools
+        """Return the tools of the next completion; one that must be called, alone."""
+        if not self._first_choice:
+            return self._tools
+        wanted = self._options.must_call
+        return tuple(t for t in self._tools if t.name in wanted) or self._tools
 
     def _lacks_its_call(self, completion: Completion) -> bool:
         """Whether a call was required and not made: some servers know no such thing."""
@@ -212,12 +210,11 @@ class _ToolLoop:
             return await self._ctx.complete(request)
         except ContextOverflow as exc:
             needed = sum(tokens_of(message) for message in request.messages)
-            limit = exc.context_tokens or needed
             self._tokens = min(self._tokens or needed, int(needed * SHRINK))
             try:
                 return await self._ctx.complete(self._request(turn, tools))
             except (ContextOverflow, ContextTooLong):  # of the shortened one
-                raise ContextTooLong(needed=needed, limit=limit) from exc
+                raise exc from None
 
     def _request(
         self, turn: Sequence[Message], tools: Sequence[ToolSpec]

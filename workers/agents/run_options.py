@@ -109,10 +109,18 @@ class RunOptions(BaseModel):
         return tuple(specs)
 
     @property
-    def must_call_allowed(self) -> bool:
-        """Whether the first completion must call a tool that the client allows."""
+    def must_call(self) -> Collection[str]:
+        """Names of tools of which the first completion must call one; none: no matter.
+
+        They alone are offered then: servers call any where one is required, and some
+        (llama.cpp) where one is named.
+        """
         choice = self.tool_choice
-        return isinstance(choice, AllowedTools) and choice.mode == "required"
+        if isinstance(choice, NamedTool):
+            return (choice.name,)
+        if isinstance(choice, AllowedTools) and choice.mode == "required":
+            return choice.allowed
+        return ()
 
     def output_format(self, usual: JsonObject | None) -> OutputFormat | None:
         """Return the form of the answer, `usual` being the agent's own schema.
@@ -132,7 +140,7 @@ class RunOptions(BaseModel):
         """Return the fields of the first completion's request that choose a tool."""
         if isinstance(self.tool_choice, NamedTool):
             return {"forced_tool": self.tool_choice.name}
-        if self.must_call_allowed:
+        if self.must_call:
             return {"tool_choice": "required"}
         if self.tool_choice in ("required", "none"):
             return {"tool_choice": str(self.tool_choice)}

@@ -7,9 +7,8 @@ context is known, and an answer to a prompt that was cut is not taken for one.
 
 from __future__ import annotations
 
-from conversations.window import visible_window
+from conversations.window import tokens_of, visible_window
 from workers.errors import ContextOverflow
-from workers.llm.prompt_size import prompt_tokens
 from workers.llm.provider import Completion, CompletionRequest, FinishReason
 
 _ANSWER_SHARE = 4
@@ -20,6 +19,16 @@ _SURE_FROM_TOKENS = 1000
 """Shorter prompts say too little."""
 
 
+def weighed_tokens(request: CompletionRequest) -> int:
+    """Return the tokens of a prompt as the window weighs it, message by message.
+
+    As counted, where the endpoint has counted a message: our estimate of it may be a
+    third or the double of that.
+    """
+    messages = sum(tokens_of(message) for message in request.messages)
+    return messages + sum(tool.prompt_tokens for tool in request.tools)
+
+
 def fitted(request: CompletionRequest, context_tokens: int) -> CompletionRequest:
     """Return the request with the newest whole groups that fit the context.
 
@@ -28,17 +37,17 @@ def fitted(request: CompletionRequest, context_tokens: int) -> CompletionRequest
     """
     answer = request.max_output_tokens or 0
     room = context_tokens - min(answer, context_tokens // _ANSWER_SHARE)
-    wanted = prompt_tokens(request)
+    wanted = weighed_tokens(request)
     if wanted <= room:
         return request
-    tools = wanted - prompt_tokens(request.model_copy(update={"tools": ()}))
+    tools = wanted - weighed_tokens(request.model_copy(update={"tools": ()}))
     messages = visible_window(
         request.messages,
         context_window=max(1, len(request.messages)),
         context_tokens=max(1, room - tools),
     )
     shorter = request.model_copy(update={"messages": messages})
-    if prompt_tokens(shorter) > room or len(messages) == len(request.messages):
+    if weighed_tokens(shorter) > room or len(messages) == len(request.messages):
         raise ContextOverflow(
             f"the prompt of about {wanted} tokens does not fit the context of"
             f" {context_tokens} tokens of model {request.model!r}, even without its"

@@ -31,6 +31,23 @@ _TEXT_CHARS = 300
 """Of a provider's own words in a message; the rest stands in `LLMError.body`."""
 _MOST_DIGITS = 12
 """Of a number of tokens; more is none."""
+_MISSING_OPTIONS = {
+    "tools param requires --jinja": "start llama-server with --jinja",
+    "--enable-auto-tool-choice": (
+        "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    ),
+}
+"""What a server says that was started without an option, and the remedy."""
+_SHARED_CONTEXT = "Context size has been exceeded."
+"""llama.cpp ends all calls under way where its slots share a context that is full."""
+_PASSING = {
+    "Loading model": "wait until it has, or set the endpoint's when_unavailable: wait",
+    _SHARED_CONTEXT: (
+        "its slots share one context: set limits.in_flight lower, or start llama-server"
+        " with -np and a larger --ctx-size"
+    ),
+}
+"""What llama.cpp says while it cannot answer, and the remedy."""
 _TEMPORARY = frozenset({408, 409, 425, 498, 499})
 """Of the 4xx; 498 is Groq's lack of capacity, 499 a call that the server gave up."""
 
@@ -85,6 +102,11 @@ class Failure:
     def rejects_order(self) -> bool:
         """Whether the model's template refuses who speaks after whom."""
         return self.status >= 400 and bool(vendor_words.ORDER.search(self.message))
+
+    @property
+    def rejects_model(self) -> bool:
+        """Whether the endpoint has no such model; where that is no 404."""
+        return self.status == 400 and bool(vendor_words.NO_MODEL.search(self.message))
 
     @property
     def rejects_pictures(self) -> bool:
@@ -200,6 +222,8 @@ def _is_overflow(failure: Failure, words: str) -> bool:
     """Whether the prompt is too long; a 429 says so by its code, not in its words."""
     if failure.status == 429:
         return failure.code == "context_length_exceeded"
+    if failure.status == 500 and failure.message == _SHARED_CONTEXT:
+        return False
     return bool(vendor_words.OVERFLOW.search(words))
 
 
@@ -209,40 +233,56 @@ def _by_status(failure: Failure, endpoint: Endpoint, model: str, said: str) -> L
         return RequestRejected(
             f"{where} refused the API key (HTTP {status}){said}; set OPENAI_API_KEY"
         )
-    if status == 404:
+    if status == 404 or failure.rejects_model:
         return RequestRejected(_not_found(failure, endpoint, model, said))
     if 300 <= status < 400:
         return RequestRejected(
             f"{where} redirects (HTTP {status}), which is not followed;"
             " set OPENAI_BASE_URL to the final address"
         )
-    if _wrote_a_bad_call(failure):
+    if _wrote_badly(failure):
         return MalformedCompletion(
-            f"model {model!r} at {where} wrote a tool call that the endpoint could"
-            " not parse; ask again"
+            f"model {model!r} at {where} wrote a tool call or an answer that the"
+            " endpoint could not parse; ask again"
         )
-    if 400 <= status < 500 and status not in _TEMPORARY:
+    if _will_not_pass(failure):
         return RequestRejected(
             f"{where} rejected the request for model {model!r} (HTTP {status}){said};"
             f" {_remedy(failure)}"
         )
+    remedies = (r for words, r in _PASSING.items() if words in failure.message)
+    remedy = next(remedies, "try again or check its log")
     return LLMUnavailable(
-        f"{where} failed with HTTP {status}{said}; try again or check its log",
+        f"{where} failed with HTTP {status}{said}; {remedy}",
         retry_after_seconds=failure.asked_wait_seconds,
     )
 
 
-def _wrote_a_bad_call(failure: Failure) -> bool:
-    """Whether the endpoint could not parse a call (Ollama's words, Groq's code)."""
+def _wrote_badly(failure: Failure) -> bool:
+    """Whether the endpoint could not parse what the model wrote."""
+    is_told = vendor_words.UNPARSED.search(failure.message)
+    return bool(is_told) or failure.code == "tool_use_failed"  # Groq's
+
+
+def _will_not_pass(failure: Failure) -> bool:
+    """Whether the same request is refused again; llama.cpp says so with a 500 too."""
+    if 400 <= failure.status < 500:
+        return failure.status not in _TEMPORARY
     return (
-        "error parsing tool call" in failure.message
-        or failure.code == "tool_use_failed"
+        failure.rejects_pictures
+        or failure.rejects_order
+        or _missing_option(failure) is not None
     )
 
 
+def _missing_option(failure: Failure) -> str | None:
+    found = (r for words, r in _MISSING_OPTIONS.items() if words in failure.message)
+    return next(found, None)
+
+
 def _remedy(failure: Failure) -> str:
-    if "--enable-auto-tool-choice" in failure.message:
-        return "start vLLM with --enable-auto-tool-choice and --tool-call-parser"
+    if (option := _missing_option(failure)) is not None:
+        return option
     if failure.rejects_pictures:
         return "send no images, or use a model that takes them"
     if failure.rejects_order:
@@ -255,8 +295,8 @@ def _remedy(failure: Failure) -> str:
 
 
 def _not_found(failure: Failure, endpoint: Endpoint, model: str, said: str) -> str:
-    about_model = "model" in f"{failure.code} {failure.param} {failure.message}".lower()
-    if not about_model:
+    words = f"{failure.code} {failure.param} {failure.message}".lower()
+    if not ("model" in words or failure.rejects_model):
         return (
             f"{endpoint.base_url}/chat/completions does not exist (HTTP 404){said};"
             " set OPENAI_BASE_URL to an address that ends in /v1"

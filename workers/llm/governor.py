@@ -19,7 +19,7 @@ from workers.errors import (
     RateLimited,
 )
 from workers.llm.calling import Calling
-from workers.llm.context_guard import Readings, fitted, was_cut
+from workers.llm.context_guard import Readings, fitted, was_cut, weighed_tokens
 from workers.llm.endpoints import Endpoints
 from workers.llm.governed_call import (
     Call,
@@ -183,10 +183,10 @@ class GovernedProvider:
         Raises:
             ContextOverflow: nothing is left to leave out.
         """
-        wanted = self._sizes.tokens(request)
+        wanted = weighed_tokens(request)
         fits = overflow.context_tokens
         if fits and (overflow.prompt_tokens or 0) > fits:
-            # In our tokens, which are estimates.
+            # In our tokens, of which some are estimates.
             fits = int(wanted * fits / (overflow.prompt_tokens or 1))
         if fits:
             fits = min(fits, int(wanted * _SURELY_SHORTER))
@@ -263,7 +263,7 @@ class GovernedProvider:
         """
         choice = call.choice
         context = await choice.endpoint.context_of(choice.model)
-        sent = call.prompt_tokens
+        sent = call.prompt_tokens if context is None else weighed_tokens(call.request)
         fell = self._readings.fell(call.request, completion)
         cut = was_cut(call.request, completion, context, sent=sent)
         if not (fell or cut):

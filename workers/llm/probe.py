@@ -188,7 +188,9 @@ def _read_models(
             "kind": "double" if OWNER in owners else kind,
         }
     )
-    return _judged(found, endpoint)
+    loads_by_name = any("status" in entry for entry in entries.values())
+    takes_any = found.is_double or (kind == "llama.cpp" and not loads_by_name)
+    return _judged(found, endpoint, takes_any=takes_any)
 
 
 def _entries(answer: SmallAnswer) -> dict[str, Mapping[str, object]]:
@@ -201,9 +203,14 @@ def _entries(answer: SmallAnswer) -> dict[str, Mapping[str, object]]:
     }
 
 
-def _judged(report: EndpointReport, endpoint: Endpoint) -> EndpointReport:
-    # llama.cpp answers with what it has loaded, the double with its script.
-    takes_any = report.kind in {"llama.cpp", "double"}
+def _judged(
+    report: EndpointReport, endpoint: Endpoint, *, takes_any: bool
+) -> EndpointReport:
+    """Tell whether the model is there.
+
+    llama.cpp answers any name with what it has loaded, unless it has several to load;
+    the double answers with its script.
+    """
     if takes_any or report.model_present is not False:
         return report.model_copy(update={"usable": True})
     pull = f"`ollama pull {report.model}` or " if endpoint.looks_like_ollama else ""

@@ -76,9 +76,10 @@ def advice(facts: ServerFacts, *, model: str, in_flight: int | None) -> tuple[st
     lines = []
     context = facts.context_tokens
     if context is not None and context < SHORT_CONTEXT_TOKENS:
+        slots = facts.parallel or 1  # each has its share of what llama.cpp is given
         raise_it = {
             "ollama": "OLLAMA_CONTEXT_LENGTH=65536 ollama serve",
-            "llama.cpp": "llama-server --ctx-size 65536",
+            "llama.cpp": f"llama-server -np {slots} --ctx-size {65_536 * slots}",
             "vllm": "vllm serve --max-model-len 65536",
         }.get(facts.kind, "raise it on the server")
         lines.append(f"the context is only {context} tokens; start it with: {raise_it}")

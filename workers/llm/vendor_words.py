@@ -68,12 +68,24 @@ ORDER = re.compile(
     re.IGNORECASE,
 )
 """The words of chat templates (Mistral, Gemma, Llama 2, Qwen) and of strict vendors."""
+NO_MODEL = re.compile(
+    r"\bmodel '[^']{1,200}' not found|invalid model name|server is pinned to",
+    re.IGNORECASE,
+)
+"""Of servers that refuse a model with status 400 (llama.cpp with several, LiteLLM,
+transformers)."""
 PICTURES = re.compile(
     r"(image|vision)[^.]{0,40} (not|only) supported|not a multimodal model|mmproj"
     r"|(not|n't) support (image|vision|multimodal)|unknown[^.]{0,24}image_url"
     r"|no endpoints found that support image",
     re.IGNORECASE,
 )
+UNPARSED = re.compile(
+    r"error parsing tool call|output that does not match the expected \S+ format"
+    r"|Failed to parse input at pos"
+)
+"""Of what a model wrote (Ollama; llama.cpp, also of a schema's answer, and before
+2026), with status 500."""
 CALLS = re.compile(
     r"(tool_calls\[\d+\]\.(id|function\.name)|tool_call_id"
     r"|tool_?(use|result)(_id|\.(id|name|tool_?use_?id)))\b"

@@ -58,6 +58,10 @@ ANSWER: Responses = {
 }
 NO_RETRY = {"x-should-retry": "false"}
 """The run has ended or goes on: the same request again would pay a second time."""
+_OF_THE_REQUEST = frozenset(
+    {"invalid_parameters", "invalid_input", "context_too_long", "context_overflow"}
+)
+"""What a client can mend by asking otherwise, by code."""
 _FINISH = {
     StopReason.CLIENT_TOOL_CALLS: "tool_calls",
     StopReason.MAX_TOKENS: "length",
@@ -139,7 +143,7 @@ def _failed(task: Task) -> Problem:
     code = failure.code if failure else f"task_{task.status.value}"
     message = failure.message if failure else f"task {task.id} {task.status.value}"
     status = 429 if code in ("rate_limited", "quota_exhausted") else 500
-    if code in ("invalid_parameters", "invalid_input", "context_too_long"):
+    if code in _OF_THE_REQUEST:
         status = 400
     return Problem(status, code, message, headers=NO_RETRY)
 

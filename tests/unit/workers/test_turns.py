@@ -321,7 +321,7 @@ async def test_a_history_beyond_the_bounds_is_refused_without_compaction() -> No
 async def test_a_prompt_too_long_for_the_endpoint_is_cut_once_and_sent_again() -> None:
     def reply(request: CompletionRequest) -> object:
         length = sum(len(message.content) for message in request.messages)
-        fault = ContextOverflow("too long", context_tokens=2250)
+        fault = ContextOverflow("9000 tokens exceed 2250", context_tokens=2250)
         return fault if length > 9000 else "ok"
 
     async def lookup() -> str:
@@ -339,7 +339,8 @@ async def test_a_prompt_too_long_for_the_endpoint_is_cut_once_and_sent_again() -
     assert await talk.run("y" * 20_000) == "failed"
     (task,) = (await talk.store.list("default", FAILED)).tasks
     assert task.failure is not None
-    assert "the limit is 2250" in task.failure.message
+    assert task.failure.code == "context_overflow"
+    assert task.failure.message == "9000 tokens exceed 2250"
 
 
 async def test_stored_messages_know_what_the_endpoint_counted() -> None:

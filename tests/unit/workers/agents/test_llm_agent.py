@@ -381,3 +381,25 @@ async def test_a_call_although_none_may_be_made_is_not_made() -> None:
     assert (result.content, result.stop_reason) == ("Without.", StopReason.END_TURN)
     assert not made
     assert_valid_turn(result.messages)
+
+
+async def test_a_tool_that_must_be_called_is_offered_alone_until_it_was() -> None:
+    """llama.cpp passes over a `tool_choice` that names one, and calls any."""
+
+    async def look() -> str:
+        """Look."""
+        return "found"
+
+    async def send() -> str:
+        """Send."""
+        return "sent"
+
+    calls = [ToolCall(id="a", name="look")]
+    bench = Bench([calls, "Found."], tools=[tool(look), tool(send)])
+    parameters = {"tool_choice": {"name": "look"}}
+    result = await bench.execute(LLMAgent(), {"prompt": "go"}, parameters=parameters)
+    assert result.content == "Found."
+    first, second = bench.llm.requests
+    assert ([t.name for t in first.tools], first.forced_tool) == (["look"], "look")
+    assert [t.name for t in second.tools] == ["look", "send"]
+    assert second.forced_tool is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conversations.message import Message, ToolCall
+from conversations.window import estimate_tokens
 from orchestrator.task import Usage
 from tests.unit.workers.llm.test_governor import Stand, answer
 from workers.errors import ContextOverflow
@@ -67,6 +68,42 @@ def test_a_question_that_alone_is_too_long_is_refused_with_the_remedy():
     with pytest.raises(ContextOverflow, match="OLLAMA_CONTEXT_LENGTH") as caught:
         fitted(request, 2048)
     assert caught.value.context_tokens == 2048
+
+
+def counted_talk(turns: int, *, times: float) -> CompletionRequest:
+    """A history whose messages the endpoint has counted: so many times our estimate."""
+    messages = []
+    for number in range(turns):
+        for role in ("user", "assistant"):
+            message = Message(role=role, content=f"{number} {WORDS}")
+            tokens = int(estimate_tokens(message) * times)
+            messages.append(message.model_copy(update={"tokens": tokens}))
+    messages.append(Message(role="user", content="and now?"))
+    return CompletionRequest(messages=tuple(messages))
+
+
+def test_a_history_that_fits_as_counted_is_left_alone():
+    request = counted_talk(5, times=0.5)
+    assert prompt_tokens(request) > 4096
+    assert fitted(request, 4096) is request
+
+
+async def test_an_answer_to_a_prompt_that_fits_as_counted_is_taken():
+    told = answer("yes", input_tokens=2500, output_tokens=5)
+    stand = Stand({"one": [told]}, context_tokens=4096)
+    request = counted_talk(5, times=0.5)
+    assert (await stand.provider().complete(request)).message.content == "yes"
+
+
+async def test_of_a_counted_history_that_is_refused_what_fits_is_kept():
+    request = counted_talk(4, times=5.0)
+    counted = sum(message.tokens or 0 for message in request.messages)
+    overflow = ContextOverflow(
+        "long", prompt_tokens=counted, context_tokens=int(counted * 0.9)
+    )
+    stand = Stand({"one": [overflow, "yes"]})
+    await stand.provider().complete(request)
+    assert len(stand.llms["one"].requests[1].messages) >= 5
 
 
 @pytest.mark.parametrize(

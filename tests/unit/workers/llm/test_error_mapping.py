@@ -281,9 +281,70 @@ def test_a_prompt_filter_refuses():
     assert type(mapped(400, body)) is CompletionRefused
 
 
-def test_an_unparsable_tool_call_is_not_a_server_that_is_down():
-    body = {"error": {"message": "error parsing tool call: raw='{'"}}
-    assert type(mapped(500, body)) is MalformedCompletion
+@pytest.mark.parametrize(
+    "words",
+    [
+        "error parsing tool call: raw='{'",
+        "The model produced output that does not match the expected peg-native format",
+        "Failed to parse input at pos 12: <tool_call>",
+    ],
+)
+def test_an_unparsable_answer_is_not_a_server_that_is_down(words: str):
+    error = mapped(500, {"error": {"code": 500, "message": words, "type": "server"}})
+    assert type(error) is MalformedCompletion
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (
+            "image input is not supported - hint: if this is unexpected, you may need"
+            " to provide the mmproj",
+            "send no images, or use a model that takes them",
+        ),
+        ("tools param requires --jinja flag", "start llama-server with --jinja"),
+        (
+            "Jinja Exception: Conversation roles must alternate user/assistant/",
+            "use another chat template",
+        ),
+    ],
+)
+def test_what_llama_cpp_refuses_for_good_with_a_500_is_no_server_that_is_down(
+    words: str, remedy: str
+):
+    error = mapped(500, {"error": {"code": 500, "message": words}})
+    assert type(error) is RequestRejected
+    assert remedy in str(error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model 'gpt-x' not found",
+        "/chat/completions: Invalid model name passed in model=gpt-x.",
+        "Server is pinned to 'tiny'; requested 'gpt-x'.",
+    ],
+)
+def test_a_missing_model_that_is_refused_with_a_400_names_the_setting(words: str):
+    error = mapped(400, {"error": {"code": 400, "message": words}})
+    assert type(error) is RequestRejected
+    assert str(error).endswith("has no model 'gpt-x'; set llm.model")
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "remedy"),
+    [
+        (503, "Loading model", "set the endpoint's when_unavailable: wait"),
+        (500, "Context size has been exceeded.", "set limits.in_flight lower"),
+    ],
+    ids=["it loads", "its slots share a context that is full"],
+)
+def test_a_llama_cpp_that_cannot_answer_now_is_asked_again(
+    status: int, words: str, remedy: str
+):
+    error = mapped(status, {"error": {"code": status, "message": words}})
+    assert type(error) is LLMUnavailable
+    assert remedy in str(error)
 
 
 def test_the_key_is_removed_from_what_the_provider_says():

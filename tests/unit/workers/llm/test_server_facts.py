@@ -21,7 +21,16 @@ from workers.llm.server_facts import ServerFacts, advice
         (ServerFacts(kind="llama.cpp", parallel=4), None, ["limits.in_flight: 4"]),
         (ServerFacts(kind="llama.cpp", parallel=4), 9, ["limits.in_flight: 4"]),
         (ServerFacts(kind="llama.cpp", parallel=4), 4, []),
-        (ServerFacts(kind="llama.cpp", context_tokens=512), 4, ["--ctx-size 65536"]),
+        (
+            ServerFacts(kind="llama.cpp", context_tokens=512),
+            4,
+            ["llama-server -np 1 --ctx-size 65536"],
+        ),
+        (
+            ServerFacts(kind="llama.cpp", context_tokens=8192, parallel=4),
+            4,
+            ["llama-server -np 4 --ctx-size 262144"],
+        ),
         (ServerFacts(kind="vllm", context_tokens=512), 4, ["--max-model-len 65536"]),
         (ServerFacts(tools=False), 4, ["cannot call tools"]),
     ],
