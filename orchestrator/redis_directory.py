@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from redis.asyncio import Redis
 
@@ -40,6 +41,7 @@ class RedisAgentDirectory:
             redis_keys.AGENTS,
             redis_keys.WORKER_SLOTS,
             redis_keys.SLOTS,
+            redis_keys.served(worker.id),
         ]
         text = worker.model_dump_json(exclude={"seen_at"})
         slots = " ".join((str(worker.slots), *worker.all_queues))
@@ -48,6 +50,7 @@ class RedisAgentDirectory:
             text,
             milliseconds(ttl_seconds),
             slots,
+            " ".join(worker.served),
         ]
         for agent in worker.agents:
             arguments += [agent.name, agent.model_dump_json()]
@@ -59,6 +62,7 @@ class RedisAgentDirectory:
             redis_keys.WORKERS,
             redis_keys.WORKER_SLOTS,
             redis_keys.SLOTS,
+            redis_keys.served(worker_id),
         ]
         await self._scripts.run("withdraw", keys, [worker_id])
 
@@ -80,10 +84,19 @@ class RedisAgentDirectory:
         return await self._infos(configs)
 
     async def find(self, name: str) -> AgentInfo | None:
+        return (await self.find_all([name])).get(name)
+
+    async def find_all(self, names: Iterable[str]) -> dict[str, AgentInfo]:
+        asked = list(names)
+        if not asked:
+            return {}
         with store_errors(self._address):
-            config = await self._client.hget(redis_keys.AGENTS, name)
-        infos = await self._infos({name: config} if config else {})
-        return infos[0] if infos else None
+            found = await self._client.hmget(redis_keys.AGENTS, asked)
+        configs = dict(zip(asked, found, strict=True))
+        infos = await self._infos(
+            {name: text for name, text in configs.items() if text}
+        )
+        return {info.name: info for info in infos}
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -92,17 +105,30 @@ class RedisAgentDirectory:
         if not configs:
             return ()
         names = sorted(configs)
-        served = [name for worker in await self.workers() for name in worker.served]
+        workers = await self._served()
         with store_errors(self._address):
             keys = [redis_keys.health(name) for name in names]
             answers = await read_each(self._client, [("HGETALL", key) for key in keys])
         return tuple(
             AgentInfo(
                 config=read_known(AgentConfig, json.loads(configs[name])),
-                health=_health(answer, workers=served.count(name)),
+                health=_health(answer, workers=workers[name]),
             )
             for name, answer in zip(names, answers, strict=True)
         )
+
+    async def _served(self) -> Counter[str]:
+        """How many live workers serve each agent; reads no announcement for it.
+
+        They hold every agent's configuration: of a large fleet a submit would read
+        megabytes to know whether one agent is served.
+        """
+        ids = await self.worker_ids()
+        if not ids:
+            return Counter()
+        with store_errors(self._address):
+            texts = await self._client.mget([redis_keys.served(id_) for id_ in ids])
+        return Counter(name for text in texts if text for name in text.split(" "))
 
 
 def _worker(text: str) -> WorkerInfo:

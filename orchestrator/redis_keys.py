@@ -122,6 +122,10 @@ def worker(worker_id: str) -> str:
     return f"{_FLEET}:worker:{worker_id}"
 
 
+def served(worker_id: str) -> str:
+    return f"{_FLEET}:served:{worker_id}"
+
+
 def health(agent_name: str) -> str:
     return f"{HEALTH}{agent_name}"
 
