@@ -224,15 +224,13 @@ def _agents(
     expectation: _Expectation,
 ) -> Iterator[AgentOverview]:
     unfinished = counters.by_labels("tasks", 2)
-    ended = counters.times("ended", 2)
+    running_ms = counters.by_labels("running_ms", 1)
+    ended: dict[str, dict[str, int]] = {}
+    for (status, name), times in counters.times("ended", 2).items():
+        ended.setdefault(name, {})[status] = sum(times.counts)
     for agent in agents:
         name, queue = agent.name, agent.config.queue
-        mine = {
-            status: sum(times.counts)
-            for (status, of), times in ended.items()
-            if of == name
-        }
-        running_ms = counters.by_labels("running_ms", 1).get((name,), 0)
+        mine = ended.get(name, {})
         runs = sum(mine.values())
         yield AgentOverview(
             name=name,
@@ -245,7 +243,8 @@ def _agents(
             ended=mine,
             oldest_due_seconds=oldest.get(name),
             expected_wait_seconds=expectation.seconds(
-                queue, mean_seconds=running_ms / runs / 1000 if runs else None
+                queue,
+                mean_seconds=running_ms.get((name,), 0) / runs / 1000 if runs else None,
             )
             if agent.health.workers
             else None,
