@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
@@ -105,7 +105,7 @@ class RedisSweep:
 
     async def _run(self, limit: int) -> SweepReport:
         alarms = await self._alarm.look()
-        expired, due = await self._tidy(limit)
+        expired, due, more = await self._tidy(limit)
         if not await self._may_take_back():
             expired = []
         calls = [
@@ -121,6 +121,11 @@ class RedisSweep:
         seen: list[str | int] = [*self._history, token_hex(8)]
         calls.append(self._call("history", NOBODY, NOBODY, seen))
         *answered, refilled, history = await self._scripts.run_each(calls)
+        more = (
+            more
+            or _is_worth_more(answered[: len(expired)], limit)
+            or _is_worth_more(answered[len(expired) : len(expired) + len(due)], limit)
+        )
         if history is not None:
             self._history = history[2], int(history[3])
         answers = [answer for answer in answered if answer is not None]
@@ -135,12 +140,16 @@ class RedisSweep:
             recovered=outcomes["recovered"],
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
+            more=more,
             went_back=history is not None and history[0] == "went_back",
             alarms=alarms,
         )
 
-    async def _tidy(self, limit: int) -> tuple[list[str], list[str]]:
-        """Forget ended tasks and token deltas; return what else is overdue."""
+    async def _tidy(self, limit: int) -> tuple[list[str], list[str], bool]:
+        """Forget ended tasks and token deltas.
+
+        Return what else is overdue, and whether there may be more to forget.
+        """
         keys = [
             redis_keys.LEASES,
             redis_keys.DUE,
@@ -151,9 +160,12 @@ class RedisSweep:
         expired, due, ended, wordy = await self._scripts.run(
             "overdue", keys, [limit, *waits]
         )
-        await self._forget(ended)
-        await self._scripts.run_each([self._dropping(member) for member in wordy])
-        return expired, due
+        forgotten = await self._forget(ended)
+        dropped = await self._scripts.run_each(
+            [self._dropping(member) for member in wordy]
+        )
+        more = _is_worth_more(forgotten, limit) or _is_worth_more(dropped, limit)
+        return expired, due, more
 
     def _dropping(self, member: str) -> ScriptCall:
         keys = [redis_keys.log(*redis_keys.split_member(member)), redis_keys.DELTAS]
@@ -179,23 +191,30 @@ class RedisSweep:
         call = _forgetting(task.tenant, task.id, task, ahead=True)
         await self._scripts.run(call.name, call.keys, call.arguments)
 
-    async def _forget(self, members: Sequence[str]) -> None:
+    async def _forget(self, members: Sequence[str]) -> list[Any]:
+        answers: list[Any] = []
         for start in range(0, len(members), _READ_AT_ONCE):
-            await self._forget_some(members[start : start + _READ_AT_ONCE])
+            answers += await self._forget_some(members[start : start + _READ_AT_ONCE])
+        return answers
 
-    async def _forget_some(self, members: Sequence[str]) -> None:
+    async def _forget_some(self, members: Sequence[str]) -> list[Any]:
         names = [redis_keys.split_member(member) for member in members]
         with store_errors(address_of(self._client)):
             records = await read_each(
                 self._client,
                 [("HMGET", redis_keys.record(*name), *_FORGOTTEN_BY) for name in names],
             )
-        await self._scripts.run_each(
+        return await self._scripts.run_each(
             [
                 _forgetting(*name, _read(values))
                 for name, values in zip(names, records, strict=True)
             ]
         )
+
+
+def _is_worth_more(answers: Sequence[Any], limit: int) -> bool:
+    """Whether a sweep found as much of a kind as it does, and could do some of it."""
+    return len(answers) == limit and any(answer is not None for answer in answers)
 
 
 def _read(values: Sequence[str | None] | Exception) -> Task | None:
