@@ -105,7 +105,7 @@ class RedisSweep:
 
     async def _run(self, limit: int) -> SweepReport:
         alarms = await self._alarm.look()
-        expired, due, more = await self._tidy(limit)
+        expired, due, followed, more = await self._tidy(limit)
         if not await self._may_take_back():
             expired = []
         calls = [
@@ -115,6 +115,9 @@ class RedisSweep:
         calls += [
             self._call("ring", *redis_keys.split_member(member), [LAPSED_NOTE])
             for member in due
+        ]
+        calls += [
+            self._call("wake", *redis_keys.split_member(member)) for member in followed
         ]
         calls.append(_FORGETTING_WORKERS)
         calls.append(self._call("refill", NOBODY, NOBODY))
@@ -135,6 +138,7 @@ class RedisSweep:
             if problem:
                 logger.error("queue not swept", extra={"error": problem})
         outcomes = Counter(outcome for outcome, _ in answers)
+        more = more or outcomes["woken"] > 0
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
             recovered=outcomes["recovered"],
@@ -145,19 +149,21 @@ class RedisSweep:
             alarms=alarms,
         )
 
-    async def _tidy(self, limit: int) -> tuple[list[str], list[str], bool]:
+    async def _tidy(self, limit: int) -> tuple[list[str], list[str], list[str], bool]:
         """Forget ended tasks and token deltas.
 
-        Return what else is overdue, and whether there may be more to forget.
+        Return what else is overdue (leases, tasks to look at, ended ones that others
+        waited for), and whether there may be more to forget.
         """
         keys = [
             redis_keys.LEASES,
             redis_keys.DUE,
             redis_keys.ENDED,
             redis_keys.DELTAS,
+            redis_keys.FOLLOWED,
         ]
-        waits = [0, 0, 0, self._delta_ttl_ms]
-        expired, due, ended, wordy = await self._scripts.run(
+        waits = [0, 0, 0, self._delta_ttl_ms, 0]
+        expired, due, ended, wordy, followed = await self._scripts.run(
             "overdue", keys, [limit, *waits]
         )
         forgotten = await self._forget(ended)
@@ -165,7 +171,7 @@ class RedisSweep:
             [self._dropping(member) for member in wordy]
         )
         more = _is_worth_more(forgotten, limit) or _is_worth_more(dropped, limit)
-        return expired, due, more
+        return expired, due, followed, more
 
     def _dropping(self, member: str) -> ScriptCall:
         keys = [redis_keys.log(*redis_keys.split_member(member)), redis_keys.DELTAS]
