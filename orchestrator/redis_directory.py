@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -19,6 +20,10 @@ from orchestrator.redis_connection import (
 )
 from orchestrator.redis_scripts import RedisScripts, script_alone
 from orchestrator.task_record import UNREADABLE, find_instant, instant, milliseconds
+
+_WORKERS_AT_ONCE: Final = 10
+_AGENTS_AT_ONCE: Final = 250
+"""Read in one go, so that others have their turn on the caller's loop between two."""
 
 
 class RedisAgentDirectory:
@@ -69,10 +74,14 @@ class RedisAgentDirectory:
     async def workers(self) -> tuple[WorkerInfo, ...]:
         with store_errors(self._address):
             ids = sorted(await self._client.zrange(redis_keys.WORKERS, 0, -1))
-            if not ids:
-                return ()
-            texts = await self._client.mget([redis_keys.worker(id_) for id_ in ids])
-        return tuple(_worker(text) for text in texts if text is not None)
+        found: list[WorkerInfo] = []
+        for start in range(0, len(ids), _WORKERS_AT_ONCE):
+            some = ids[start : start + _WORKERS_AT_ONCE]
+            with store_errors(self._address):
+                keys = [redis_keys.worker(id_) for id_ in some]
+                texts = await self._client.mget(keys)
+            found += [_worker(text) for text in texts if text is not None]
+        return tuple(found)
 
     async def worker_ids(self) -> tuple[str, ...]:
         with store_errors(self._address):
@@ -104,18 +113,21 @@ class RedisAgentDirectory:
     async def _infos(self, configs: Mapping[str, str]) -> tuple[AgentInfo, ...]:
         if not configs:
             return ()
-        names = sorted(configs)
-        workers = await self._served()
-        with store_errors(self._address):
-            keys = [redis_keys.health(name) for name in names]
-            answers = await read_each(self._client, [("HGETALL", key) for key in keys])
-        return tuple(
-            AgentInfo(
-                config=read_known(AgentConfig, json.loads(configs[name])),
-                health=_health(answer, workers=workers[name]),
-            )
-            for name, answer in zip(names, answers, strict=True)
-        )
+        names, workers = sorted(configs), await self._served()
+        found: list[AgentInfo] = []
+        for start in range(0, len(names), _AGENTS_AT_ONCE):
+            some = names[start : start + _AGENTS_AT_ONCE]
+            with store_errors(self._address):
+                reads = [("HGETALL", redis_keys.health(name)) for name in some]
+                answers = await read_each(self._client, reads)
+            found += [
+                AgentInfo(
+                    config=read_known(AgentConfig, json.loads(configs[name])),
+                    health=_health(answer, workers=workers[name]),
+                )
+                for name, answer in zip(some, answers, strict=True)
+            ]
+        return tuple(found)
 
     async def _served(self) -> Counter[str]:
         """How many live workers serve each agent; reads no announcement for it.
