@@ -239,14 +239,18 @@ class RedisConversationStore:
     async def _heads(
         self, tenant: str, below: str, limit: int
     ) -> Sequence[tuple[str, Conversation]]:
-        with store_errors():
-            rows = await self._list(
-                keys=(index_key(tenant),),
-                args=(conversation_prefix(tenant), limit, below),
-            )
+        found: list[Any] = []
+        while below and len(found) < limit:
+            with store_errors():
+                rows, place = await self._list(
+                    keys=(index_key(tenant),),
+                    args=(conversation_prefix(tenant), limit - len(found), below),
+                )
+            found += rows
+            below = text_of(place)
         return [
             (text_of(place), read_head(tenant, text_of(name), head))
-            for place, name, head in rows
+            for place, name, head in found
         ]
 
     async def update_metadata(

@@ -60,10 +60,16 @@ class KnownAgents:
         Raises:
             StoreUnavailable: the directory did not answer.
         """
-        now, agents = monotonic(), dict[str, AgentInfo | None]()
+        now, agents, unseen = monotonic(), dict[str, AgentInfo | None](), list[str]()
         for name in {vars(request)["agent"] for request in requests}:
             until, info = self._seen.get(name, _UNSEEN)
-            agents[name] = info if until > now else await self._look_up(name)
+            if until > now:
+                agents[name] = info
+            else:
+                unseen.append(name)
+        if unseen:
+            found = await self._parts.directory.find_all(unseen)
+            agents |= {name: self._note(name, found.get(name), now) for name in unseen}
         return agents
 
     def build(
@@ -114,9 +120,7 @@ class KnownAgents:
             logger.warning(warning, extra={"task_id": task.id})
         return warning
 
-    async def _look_up(self, name: str) -> AgentInfo | None:
-        now = monotonic()
-        info = await self._parts.directory.find(name)
+    def _note(self, name: str, info: AgentInfo | None, now: float) -> AgentInfo | None:
         config = self._parts.agents.get(name)
         if info is None and config is not None:
             info = AgentInfo(config=config)

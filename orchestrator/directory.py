@@ -5,6 +5,7 @@ Known agents are written for ever; a worker's announcement expires with the work
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from orchestrator.agent_config import AgentInfo, WorkerInfo
@@ -35,6 +36,10 @@ class AgentDirectory(Protocol):
 
     async def find(self, name: str) -> AgentInfo | None:
         """Return one known agent, or None."""
+        ...
+
+    async def find_all(self, names: Iterable[str]) -> dict[str, AgentInfo]:
+        """Return those of these agents that are known; one look for all of them."""
         ...
 
     async def aclose(self) -> None:

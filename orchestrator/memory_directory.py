@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from orchestrator.agent_config import AgentConfig, AgentHealth, AgentInfo, WorkerInfo
@@ -47,6 +48,10 @@ class InMemoryAgentDirectory:
     async def find(self, name: str) -> AgentInfo | None:
         with self._lock:
             return self._info(name) if name in self._configs else None
+
+    async def find_all(self, names: Iterable[str]) -> dict[str, AgentInfo]:
+        with self._lock:
+            return {name: self._info(name) for name in names if name in self._configs}
 
     async def aclose(self) -> None:
         """Nothing is open."""

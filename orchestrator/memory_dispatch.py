@@ -37,6 +37,8 @@ class _Queue:
     suspects: list[TaskKey] = field(default_factory=list)
     aloud: set[TaskKey] = field(default_factory=set)
     """Prime suspects that are rung for or run."""
+    overtaken: set[TaskKey] = field(default_factory=set)
+    """Whose message was repeated since later ones were taken."""
     number: int = 0
     taken: dict[int, int] = field(default_factory=dict)
     """The last number of each band that came in."""
@@ -116,6 +118,7 @@ class MemoryDispatch:
         for queue in self._queues.values():
             for key in [key for key in queue.rung if not self._is_pending(key)]:
                 del queue.rung[key]
+                queue.overtaken.discard(key)
         return tuple(bell for name in [*self._queues] for bell in self.refill(name))
 
     def take_message(self, entry: Entry) -> None:
@@ -127,6 +130,10 @@ class MemoryDispatch:
         if utc_now() - queue.taken_at < self._resend:
             queue.probes = 0
         queue.taken_at = utc_now()
+        if entry.key in queue.overtaken:
+            # It may be the first one: that proves nothing of those before the second.
+            queue.overtaken.discard(entry.key)
+            return
         queue.taken[band] = max(queue.taken.get(band, 0), number)
 
     def is_rung(self, entry: Entry) -> bool:
@@ -144,6 +151,7 @@ class MemoryDispatch:
         taken = (n for other, n in queue.taken.items() if other >= band)
         if max(taken, default=0) > number:
             self._number(queue, entry)
+            queue.overtaken.add(entry.key)
             return True
         if number < max(n for b, n in queue.rung.values() if b == band):
             return False
@@ -153,6 +161,7 @@ class MemoryDispatch:
         patience = self._resend * min(2**doublings, LONGEST_RESEND)
         if utc_now() - max(since, queue.probed_at) < patience:
             return False
+        queue.overtaken.discard(entry.key)
         queue.probes += 1
         queue.probed_at = utc_now()
         return True

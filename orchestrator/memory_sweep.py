@@ -58,6 +58,7 @@ class MemorySweep:
             recovered=counts["recovered"],
             ended=counts["ended"],
             rung_again=counts["rung_again"],
+            more=any(amount == limit for amount in done.values()),
         )
 
     def _is_overdue(self, entry: Entry) -> bool:

@@ -6,7 +6,8 @@ the queues, workers, endpoints and budgets of all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -194,7 +195,9 @@ async def read_overview(
     overview = Overview(
         at=datetime.now(UTC),
         tenant=tenant,
-        agents=tuple(_agents(agents, counters, oldest, _Expectation(queues, workers))),
+        agents=await asyncio.to_thread(  # of a thousand a tenth of a second
+            _agents, agents, counters, oldest, _Expectation(queues, workers)
+        ),
         budgets=tuple([budget async for budget in _read_budgets(parts, tenant)]),
     )
     if not fleet:
@@ -222,19 +225,18 @@ def _agents(
     counters: Counters,
     oldest: Mapping[str, float],
     expectation: _Expectation,
-) -> Iterator[AgentOverview]:
+) -> tuple[AgentOverview, ...]:
     unfinished = counters.by_labels("tasks", 2)
-    ended = counters.times("ended", 2)
+    running_ms = counters.by_labels("running_ms", 1)
+    ended: dict[str, dict[str, int]] = {}
+    for (status, name), times in counters.times("ended", 2).items():
+        ended.setdefault(name, {})[status] = sum(times.counts)
+    overviews: list[AgentOverview] = []
     for agent in agents:
         name, queue = agent.name, agent.config.queue
-        mine = {
-            status: sum(times.counts)
-            for (status, of), times in ended.items()
-            if of == name
-        }
-        running_ms = counters.by_labels("running_ms", 1).get((name,), 0)
+        mine = ended.get(name, {})
         runs = sum(mine.values())
-        yield AgentOverview(
+        overview = AgentOverview(
             name=name,
             queue=queue,
             workers=agent.health.workers,
@@ -245,11 +247,14 @@ def _agents(
             ended=mine,
             oldest_due_seconds=oldest.get(name),
             expected_wait_seconds=expectation.seconds(
-                queue, mean_seconds=running_ms / runs / 1000 if runs else None
+                queue,
+                mean_seconds=running_ms.get((name,), 0) / runs / 1000 if runs else None,
             )
             if agent.health.workers
             else None,
         )
+        overviews.append(overview)
+    return tuple(overviews)
 
 
 class _Expectation:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -18,6 +20,10 @@ from orchestrator.redis_connection import (
 )
 from orchestrator.redis_scripts import RedisScripts, script_alone
 from orchestrator.task_record import UNREADABLE, find_instant, instant, milliseconds
+
+_WORKERS_AT_ONCE: Final = 10
+_AGENTS_AT_ONCE: Final = 250
+"""Read in one go, so that others have their turn on the caller's loop between two."""
 
 
 class RedisAgentDirectory:
@@ -40,6 +46,7 @@ class RedisAgentDirectory:
             redis_keys.AGENTS,
             redis_keys.WORKER_SLOTS,
             redis_keys.SLOTS,
+            redis_keys.served(worker.id),
         ]
         text = worker.model_dump_json(exclude={"seen_at"})
         slots = " ".join((str(worker.slots), *worker.all_queues))
@@ -48,6 +55,7 @@ class RedisAgentDirectory:
             text,
             milliseconds(ttl_seconds),
             slots,
+            " ".join(worker.served),
         ]
         for agent in worker.agents:
             arguments += [agent.name, agent.model_dump_json()]
@@ -59,16 +67,21 @@ class RedisAgentDirectory:
             redis_keys.WORKERS,
             redis_keys.WORKER_SLOTS,
             redis_keys.SLOTS,
+            redis_keys.served(worker_id),
         ]
         await self._scripts.run("withdraw", keys, [worker_id])
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
         with store_errors(self._address):
             ids = sorted(await self._client.zrange(redis_keys.WORKERS, 0, -1))
-            if not ids:
-                return ()
-            texts = await self._client.mget([redis_keys.worker(id_) for id_ in ids])
-        return tuple(_worker(text) for text in texts if text is not None)
+        found: list[WorkerInfo] = []
+        for start in range(0, len(ids), _WORKERS_AT_ONCE):
+            some = ids[start : start + _WORKERS_AT_ONCE]
+            with store_errors(self._address):
+                keys = [redis_keys.worker(id_) for id_ in some]
+                texts = await self._client.mget(keys)
+            found += [_worker(text) for text in texts if text is not None]
+        return tuple(found)
 
     async def worker_ids(self) -> tuple[str, ...]:
         with store_errors(self._address):
@@ -80,10 +93,19 @@ class RedisAgentDirectory:
         return await self._infos(configs)
 
     async def find(self, name: str) -> AgentInfo | None:
+        return (await self.find_all([name])).get(name)
+
+    async def find_all(self, names: Iterable[str]) -> dict[str, AgentInfo]:
+        asked = list(names)
+        if not asked:
+            return {}
         with store_errors(self._address):
-            config = await self._client.hget(redis_keys.AGENTS, name)
-        infos = await self._infos({name: config} if config else {})
-        return infos[0] if infos else None
+            found = await self._client.hmget(redis_keys.AGENTS, asked)
+        configs = dict(zip(asked, found, strict=True))
+        infos = await self._infos(
+            {name: text for name, text in configs.items() if text}
+        )
+        return {info.name: info for info in infos}
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -91,18 +113,34 @@ class RedisAgentDirectory:
     async def _infos(self, configs: Mapping[str, str]) -> tuple[AgentInfo, ...]:
         if not configs:
             return ()
-        names = sorted(configs)
-        served = [name for worker in await self.workers() for name in worker.served]
+        names, workers = sorted(configs), await self._served()
+        found: list[AgentInfo] = []
+        for start in range(0, len(names), _AGENTS_AT_ONCE):
+            some = names[start : start + _AGENTS_AT_ONCE]
+            with store_errors(self._address):
+                reads = [("HGETALL", redis_keys.health(name)) for name in some]
+                answers = await read_each(self._client, reads)
+            found += [
+                AgentInfo(
+                    config=read_known(AgentConfig, json.loads(configs[name])),
+                    health=_health(answer, workers=workers[name]),
+                )
+                for name, answer in zip(some, answers, strict=True)
+            ]
+        return tuple(found)
+
+    async def _served(self) -> Counter[str]:
+        """How many live workers serve each agent; reads no announcement for it.
+
+        They hold every agent's configuration: of a large fleet a submit would read
+        megabytes to know whether one agent is served.
+        """
+        ids = await self.worker_ids()
+        if not ids:
+            return Counter()
         with store_errors(self._address):
-            keys = [redis_keys.health(name) for name in names]
-            answers = await read_each(self._client, [("HGETALL", key) for key in keys])
-        return tuple(
-            AgentInfo(
-                config=read_known(AgentConfig, json.loads(configs[name])),
-                health=_health(answer, workers=served.count(name)),
-            )
-            for name, answer in zip(names, answers, strict=True)
-        )
+            texts = await self._client.mget([redis_keys.served(id_) for id_ in ids])
+        return Counter(name for text in texts if text for name in text.split(" "))
 
 
 def _worker(text: str) -> WorkerInfo:

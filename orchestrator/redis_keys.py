@@ -19,6 +19,7 @@ DUE = f"{_FLEET}:due"
 LEASES = f"{_FLEET}:leases"
 ENDED = f"{_FLEET}:ended"
 DELTAS = f"{_FLEET}:deltas"
+FOLLOWED = f"{_FLEET}:followed"
 HISTORY = f"{_FLEET}:history"
 WEBHOOKS = f"{_FLEET}:webhooks"
 SCHEDULES = f"{_FLEET}:schedules"
@@ -120,6 +121,10 @@ def suspects(queue: str) -> str:
 
 def worker(worker_id: str) -> str:
     return f"{_FLEET}:worker:{worker_id}"
+
+
+def served(worker_id: str) -> str:
+    return f"{_FLEET}:served:{worker_id}"
 
 
 def health(agent_name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +15,8 @@ from orchestrator.task_record import UNREADABLE, instant
 
 logger = logging.getLogger(__name__)
 
+_READ_AT_ONCE: Final = 500
+"""Schedules whose reading takes 50 ms; then others on the loop have their turn."""
 _TICKS: Final = {"id", "cron", "time_zone"}
 """The first fields of a schedule's text, on which its ticks depend."""
 
@@ -47,19 +50,24 @@ class RedisSchedules(RedisTaskScripts):
 
     async def schedules(self, tenant: str) -> tuple[Schedule, ...]:
         with store_errors(self._address):
-            key = redis_keys.schedules(tenant)
-            ids = sorted(await self._client.hkeys(key))
-            if not ids:
-                return ()
+            ids = sorted(await self._client.hkeys(redis_keys.schedules(tenant)))
+        found: list[Schedule] = []
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            found += await self._read_some(tenant, ids[start : start + _READ_AT_ONCE])
+        return tuple(found)
+
+    async def _read_some(self, tenant: str, ids: Sequence[str]) -> list[Schedule]:
+        key = redis_keys.schedules(tenant)
+        members = [redis_keys.member(tenant, id_) for id_ in ids]
+        with store_errors(self._address):
             texts = await read_each(self._client, [("HGET", key, id_) for id_ in ids])
-            members = [redis_keys.member(tenant, id_) for id_ in ids]
             ticks = await self._client.zmscore(redis_keys.SCHEDULES, members)
         found = (
             _readable(text, tick)
             for text, tick in zip(texts, ticks, strict=True)
             if text is not None
         )
-        return tuple(schedule for schedule in found if schedule is not None)
+        return [schedule for schedule in found if schedule is not None]
 
     async def due_schedules(self, *, limit: int = 100) -> tuple[DueSchedule, ...]:
         # Those that only another release can read stay due: they must hide no other,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
@@ -105,7 +105,7 @@ class RedisSweep:
 
     async def _run(self, limit: int) -> SweepReport:
         alarms = await self._alarm.look()
-        expired, due = await self._tidy(limit)
+        expired, due, followed, more = await self._tidy(limit)
         if not await self._may_take_back():
             expired = []
         calls = [
@@ -116,11 +116,19 @@ class RedisSweep:
             self._call("ring", *redis_keys.split_member(member), [LAPSED_NOTE])
             for member in due
         ]
+        calls += [
+            self._call("wake", *redis_keys.split_member(member)) for member in followed
+        ]
         calls.append(_FORGETTING_WORKERS)
         calls.append(self._call("refill", NOBODY, NOBODY))
         seen: list[str | int] = [*self._history, token_hex(8)]
         calls.append(self._call("history", NOBODY, NOBODY, seen))
         *answered, refilled, history = await self._scripts.run_each(calls)
+        more = (
+            more
+            or _is_worth_more(answered[: len(expired)], limit)
+            or _is_worth_more(answered[len(expired) : len(expired) + len(due)], limit)
+        )
         if history is not None:
             self._history = history[2], int(history[3])
         answers = [answer for answer in answered if answer is not None]
@@ -130,30 +138,40 @@ class RedisSweep:
             if problem:
                 logger.error("queue not swept", extra={"error": problem})
         outcomes = Counter(outcome for outcome, _ in answers)
+        more = more or outcomes["woken"] > 0
         return SweepReport(
             doorbells=read_doorbells([bell for _, bells in answers for bell in bells]),
             recovered=outcomes["recovered"],
             ended=outcomes["ended"],
             rung_again=outcomes["rung_again"],
+            more=more,
             went_back=history is not None and history[0] == "went_back",
             alarms=alarms,
         )
 
-    async def _tidy(self, limit: int) -> tuple[list[str], list[str]]:
-        """Forget ended tasks and token deltas; return what else is overdue."""
+    async def _tidy(self, limit: int) -> tuple[list[str], list[str], list[str], bool]:
+        """Forget ended tasks and token deltas.
+
+        Return what else is overdue (leases, tasks to look at, ended ones that others
+        waited for), and whether there may be more to forget.
+        """
         keys = [
             redis_keys.LEASES,
             redis_keys.DUE,
             redis_keys.ENDED,
             redis_keys.DELTAS,
+            redis_keys.FOLLOWED,
         ]
-        waits = [0, 0, 0, self._delta_ttl_ms]
-        expired, due, ended, wordy = await self._scripts.run(
+        waits = [0, 0, 0, self._delta_ttl_ms, 0]
+        expired, due, ended, wordy, followed = await self._scripts.run(
             "overdue", keys, [limit, *waits]
         )
-        await self._forget(ended)
-        await self._scripts.run_each([self._dropping(member) for member in wordy])
-        return expired, due
+        forgotten = await self._forget(ended)
+        dropped = await self._scripts.run_each(
+            [self._dropping(member) for member in wordy]
+        )
+        more = _is_worth_more(forgotten, limit) or _is_worth_more(dropped, limit)
+        return expired, due, followed, more
 
     def _dropping(self, member: str) -> ScriptCall:
         keys = [redis_keys.log(*redis_keys.split_member(member)), redis_keys.DELTAS]
@@ -179,23 +197,30 @@ class RedisSweep:
         call = _forgetting(task.tenant, task.id, task, ahead=True)
         await self._scripts.run(call.name, call.keys, call.arguments)
 
-    async def _forget(self, members: Sequence[str]) -> None:
+    async def _forget(self, members: Sequence[str]) -> list[Any]:
+        answers: list[Any] = []
         for start in range(0, len(members), _READ_AT_ONCE):
-            await self._forget_some(members[start : start + _READ_AT_ONCE])
+            answers += await self._forget_some(members[start : start + _READ_AT_ONCE])
+        return answers
 
-    async def _forget_some(self, members: Sequence[str]) -> None:
+    async def _forget_some(self, members: Sequence[str]) -> list[Any]:
         names = [redis_keys.split_member(member) for member in members]
         with store_errors(address_of(self._client)):
             records = await read_each(
                 self._client,
                 [("HMGET", redis_keys.record(*name), *_FORGOTTEN_BY) for name in names],
             )
-        await self._scripts.run_each(
+        return await self._scripts.run_each(
             [
                 _forgetting(*name, _read(values))
                 for name, values in zip(names, records, strict=True)
             ]
         )
+
+
+def _is_worth_more(answers: Sequence[Any], limit: int) -> bool:
+    """Whether a sweep found as much of a kind as it does, and could do some of it."""
+    return len(answers) == limit and any(answer is not None for answer in answers)
 
 
 def _read(values: Sequence[str | None] | Exception) -> Task | None:

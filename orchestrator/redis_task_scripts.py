@@ -48,6 +48,7 @@ _TASK_SCRIPTS: Final = (
     "cancel",
     "recover",
     "ring",
+    "wake",
     "leave_to_sweep",
     "refill",
     "history",

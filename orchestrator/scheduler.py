@@ -7,6 +7,7 @@ on by compare-and-set.
 from __future__ import annotations
 
 import logging
+from typing import Final, NamedTuple
 
 from conversations.errors import RedactionFailed
 from orchestrator.errors import StoreFull, StoreReadOnly, StoreUnavailable, StoreUnfit
@@ -16,14 +17,27 @@ from orchestrator.store import Creation, Doorbell, TaskStore
 logger = logging.getLogger(__name__)
 
 
-async def submit_due(store: TaskStore) -> tuple[Doorbell, ...]:
-    """Submit what is due; return the doorbells.
+_AT_ONCE: Final = 100
+"""Schedules between two sweeps of what else is due."""
+
+
+class Submitted(NamedTuple):
+    """What was submitted."""
+
+    doorbells: tuple[Doorbell, ...]
+    more: bool
+    """As many schedules were due as are served at once."""
+
+
+async def submit_due(store: TaskStore) -> Submitted:
+    """Submit what is due.
 
     Raises:
         StoreUnavailable: the store did not answer; a later call repeats.
     """
     bells: list[Doorbell] = []
-    for due in await store.due_schedules():
+    found = await store.due_schedules(limit=_AT_ONCE)
+    for due in found:
         try:
             bells += await _submit(store, due)
         except StoreUnavailable as exc:
@@ -33,7 +47,7 @@ async def submit_due(store: TaskStore) -> tuple[Doorbell, ...]:
                 break  # who was submitted counts as rung: a later call meets it again
             # What stands in the way of one must not keep the others from going on.
             _tell(due, exc)
-    return tuple(bells)
+    return Submitted(tuple(bells), len(found) == _AT_ONCE)
 
 
 async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:

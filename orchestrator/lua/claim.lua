@@ -131,10 +131,10 @@ local function claim(task)
       return claimed(conversation, record, redis.call('HGETALL', JOURNAL), mail(conversation),
         is_watched())
     end
-    take_message(facts.queue)
+    take_message(facts.queue, facts.overtaken)
     return {'leased'}
   end
-  take_message(facts.queue)
+  take_message(facts.queue, facts.overtaken)
   if status == 'waiting' then
     return {'waiting'}
   elseif status ~= 'pending' then

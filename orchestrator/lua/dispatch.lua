@@ -9,6 +9,7 @@
 --   _fleet:shares:<queue>    hash, the shares given out, while somebody is in line
 --   _fleet:suspects:<queue>  zset, prime suspects in line -> since when
 --   _fleet:aloud:<queue>     zset, prime suspects rung for, running or just refused -> until when
+--   _fleet:followed          zset, ended tasks for which more wait than one call offers -> the end
 --   _fleet:queues            set of queues where somebody may be in line
 --   _fleet:flow              hash, <queue> <fact>: how its messages have moved
 -- A band holds one urgency; 0 is the most urgent one. Within it messages are FIFO, and
@@ -18,7 +19,9 @@
 local FLEET = ROOT .. '_fleet:'
 local BAND = 281474976710656 -- 2^48: twenty bands and their numbers are exact doubles
 local DIGITS = {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
+local FOLLOWED = FLEET .. 'followed'
 local REFILL_AT_ONCE = 64
+local WOKEN_AT_ONCE = 200
 local SUSPECT_PATIENCE = 60000 -- how long a message for a prime suspect is believed
 local REFUSED_PATIENCE = 1000
 local LINE_PATIENCE = 3600000 -- who stands in line is reached by refills, not by a look
@@ -324,12 +327,14 @@ local function is_held()
   return (get_number('held') or 0) > 0
 end
 
--- The task has ended: offers those that waited for nothing else.
+-- The task has ended: offers those that waited for nothing else, of many some. The sweep
+-- offers the others: Redis serves others between two calls.
 local function wake_followers()
-  local bells, followers = {}, redis.call('SMEMBERS', RECORD .. ':then')
+  local bells, waiting = {}, RECORD .. ':then'
+  local followers = redis.call('SRANDMEMBER', waiting, text(WOKEN_AT_ONCE))
   for _, id in ipairs(followers) do
     local record = RECORDS .. id
-    local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
+    local facts = redis.pcall('HMGET', record, 'status', 'due_ms', 'conversation')
     if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
       redis.call('HDEL', record, 'pending_reason')
       if tonumber(facts[2]) > NOW then
@@ -340,7 +345,10 @@ local function wake_followers()
     end
   end
   if #followers > 0 then
-    redis.call('DEL', RECORD .. ':then')
+    redis.call('SREM', waiting, unpack(followers))
+  end
+  if #followers == WOKEN_AT_ONCE and redis.call('EXISTS', waiting) == 1 then
+    redis.call('ZADD', FOLLOWED, AT, MEMBER)
   end
   return bells
 end

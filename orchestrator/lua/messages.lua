@@ -55,21 +55,27 @@ local function note_taken(queue, newest)
   redis.call('HSET', FLEET .. 'flow', unpack(facts))
 end
 
--- A message for the task has come in; none is outstanding now. Tells whether one was.
-local function take_message(queue)
+-- A message for the task has come in; none is outstanding now. Tells whether one was. Where
+-- it was overtaken and repeated it may be the first one, which a busy worker had kept: that
+-- proves nothing of the messages before the repetition.
+local function take_message(queue, was_overtaken)
   local rung = in_fleet('rung', queue)
   local score = tonumber(redis.call('ZSCORE', rung, MEMBER) or nil)
   if not score then
     return false
   end
   leave(rung, MEMBER)
-  local field = queue .. ' ' .. math.floor(score / BAND)
-  if not gathered then
-    note_taken(queue, {[field] = score})
-    return true
+  local newest = gathered and gathered.taken[queue] or {}
+  if was_overtaken then
+    redis.call('HDEL', RECORD, 'overtaken')
+  else
+    local field = queue .. ' ' .. math.floor(score / BAND)
+    newest[field] = math.max(score, newest[field] or 0)
   end
-  local newest = gathered.taken[queue] or {}
-  newest[field] = math.max(score, newest[field] or 0)
-  gathered.taken[queue] = newest
+  if gathered then
+    gathered.taken[queue] = newest
+  else
+    note_taken(queue, newest)
+  end
   return true
 end

@@ -51,5 +51,10 @@ end
 local rings = get_number('rings')
 local bell = doubt == 'overtaken' and ring(MEMBER) or doorbell(TASK_ID)
 redis.call('HSET', RECORD, 'rings', text(rings + 1))
+if doubt == 'overtaken' then
+  redis.call('HSET', RECORD, 'overtaken', '1') -- take_message knows what that means
+else
+  redis.call('HDEL', RECORD, 'overtaken')
+end
 look_at(NOW + RESEND) -- how long silence lasts until it is doubted, message_doubt knows
 return {'rung_again', {bell}}

@@ -78,6 +78,19 @@ async def test_a_withdrawn_worker_is_gone_and_its_agents_stay_known(
     assert not info.health.served
 
 
+async def test_several_agents_are_found_with_those_who_serve_them(
+    stores: Stores,
+) -> None:
+    await stores.directory.announce(worker("a", "b"), ttl_seconds=30)
+    await stores.directory.announce(worker("a", worker_id="other"), ttl_seconds=30)
+    found = await stores.directory.find_all(["b", "unknown", "a"])
+    assert {name: info.health.workers for name, info in found.items()} == {
+        "a": 2,
+        "b": 1,
+    }
+    assert await stores.directory.find_all([]) == {}
+
+
 async def test_an_unknown_agent_is_none(stores: Stores) -> None:
     assert await stores.directory.find("a") is None
     assert await stores.directory.agents() == ()

@@ -118,4 +118,17 @@ async def test_a_tick_waits_for_a_server_that_is_fit_again(client: Redis) -> Non
         await submit_due(store)
     assert await store.schedules("default") == (made,)
     await client.delete(redis_keys.UNFIT)
-    assert len(await submit_due(store)) == 1
+    assert len((await submit_due(store)).doorbells) == 1
+
+
+async def test_many_schedules_of_one_moment_are_submitted_a_hundred_at_a_time(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    for number in range(101):
+        task = Task(agent_name="a")
+        await store.put_schedule(Schedule(id=f"s{number}", cron="0 0 1 1 *", task=task))
+        await client.zadd(redis_keys.SCHEDULES, {f"default s{number}": 1})
+    assert (await submit_due(store)).more
+    assert not (await submit_due(store)).more
+    assert await store.due_schedules() == ()

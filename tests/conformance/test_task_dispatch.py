@@ -334,6 +334,43 @@ async def test_a_long_queue_and_a_slow_worker_cause_no_storm_of_messages(
     assert longest <= 3 * 16  # a storm is a window for each of the twenty sweeps
 
 
+async def test_a_message_that_its_worker_has_kept_for_long_causes_no_storm(
+    open_stores: OpenStores,
+) -> None:
+    """It is rung for again, since later ones were taken, and then taken after all.
+
+    That proves nothing of those between it and its repetition: they still come.
+    """
+    stores = open_stores(dispatch_window=16, resend_seconds=TINY)
+    messages: deque[Doorbell] = deque()
+    for creation in await stores.tasks.create(
+        [Task(agent_name=AGENT) for _ in range(200)]
+    ):
+        assert isinstance(creation, Creation)
+        messages += creation.doorbells
+    kept = messages.popleft()
+    repeated = 0
+    for moment in range(20):
+        await asyncio.sleep(TINY * 2)
+        report = await stores.tasks.sweep()
+        messages += report.doorbells
+        repeated += report.rung_again
+        if moment == 5:
+            assert repeated
+            messages.appendleft(kept)
+        claimed: object = None
+        while not isinstance(claimed, Claim):
+            claimed = await stores.tasks.claim(
+                "default",
+                messages.popleft().task_id,
+                worker="w",
+                serves=[AGENT],
+                lease_seconds=30,
+            )
+        messages += claimed.doorbells
+    assert repeated <= 16  # a storm is a window for each of the sweeps
+
+
 async def test_a_later_turn_stands_in_no_line(open_stores: OpenStores) -> None:
     stores = open_stores(dispatch_window=1)
     first = await submitted(stores.tasks, conversation_id="c")

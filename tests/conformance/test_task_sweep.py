@@ -285,7 +285,22 @@ async def test_a_sweep_is_bounded(open_stores: OpenStores) -> None:
         [Task(agent_name=AGENT, not_before=soon) for _ in range(5)]
     )
     await asyncio.sleep(0.4)
-    assert len((await stores.tasks.sweep(limit=2)).doorbells) == 2
+    found = []
+    for _ in range(3):
+        report = await stores.tasks.sweep(limit=2)
+        found.append((len(report.doorbells), report.more))
+    assert found == [(2, True), (2, True), (1, False)]
+
+
+async def test_a_sweep_that_forgets_as_much_as_it_may_tells_so(
+    open_stores: OpenStores,
+) -> None:
+    stores = open_stores(result_ttl_seconds=0.01)
+    for _ in range(3):
+        lease = await running(stores.tasks)
+        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    await asyncio.sleep(0.02)
+    assert [(await stores.tasks.sweep(limit=2)).more for _ in range(2)] == [True, False]
 
 
 async def test_sweeps_at_once_take_a_lease_back_once(stores: Stores) -> None:

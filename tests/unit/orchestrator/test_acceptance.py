@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
@@ -21,9 +22,9 @@ class CountingDirectory(InMemoryAgentDirectory):
 
     asked = 0
 
-    async def find(self, name: str) -> AgentInfo | None:
+    async def find_all(self, names: Iterable[str]) -> dict[str, AgentInfo]:
         self.asked += 1
-        return await super().find(name)
+        return await super().find_all(names)
 
 
 class Parts:
@@ -91,6 +92,14 @@ async def test_a_worker_that_serves_an_agent_is_seen_after_that_moment(
     assert await is_served()
     now += acceptance.AGENT_MEMORY_SECONDS / 2
     assert not await is_served()
+
+
+async def test_a_bulk_submit_for_many_agents_asks_the_directory_once() -> None:
+    parts = Parts()
+    requests = [SubmitRequest(agent=f"desk-{number}") for number in range(LOOKS)]
+    infos = await KnownAgents(parts).look_up(requests)
+    assert len(infos) == LOOKS
+    assert parts.directory.asked == 1
 
 
 async def test_a_burst_for_agents_that_nobody_serves_is_logged_once_for_each(

@@ -62,6 +62,31 @@ async def test_a_failed_sweep_is_logged_and_the_next_one_happens(
     assert "sweep failed" in messages
 
 
+class FullStore(InMemoryTaskStore):
+    """Has more to do than a sweep does, for so many sweeps."""
+
+    def __init__(self, sweeps: int) -> None:
+        super().__init__()
+        self.left = sweeps
+        self.is_empty = asyncio.Event()
+
+    async def sweep(self, *, limit: int = 500) -> SweepReport:
+        self.left -= 1
+        if self.left == 0:
+            self.is_empty.set()
+        return SweepReport(more=self.left > 0)
+
+
+async def test_a_sweep_that_left_something_is_followed_by_another_at_once() -> None:
+    """Else a busy store would forget less than ends."""
+    store = FullStore(10)
+    sweeper = Sweeper(store, Queue(), interval_seconds=3600)
+    running = asyncio.create_task(sweeper.run())
+    await asyncio.wait_for(store.is_empty.wait(), 10)
+    running.cancel()
+    assert store.left == 0
+
+
 class HalfStore(InMemoryTaskStore):
     """Sweeps, but cannot say which schedules are due."""
 

@@ -10,12 +10,16 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from celery import signals
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from celery import Celery, signals
+from celery.app.trace import build_tracer, fast_trace_task
+from celery.exceptions import Ignore, Retry
 from celery.utils import threads
 from celery.worker import state
 from greenlet import GreenletExit
@@ -111,6 +115,39 @@ def test_a_failing_task_is_reported_with_its_error() -> None:
         user.until(lambda: told.over)
         assert told.words == ["accepted", "failed"]
         assert isinstance(told.value, ValueError)
+
+
+@pytest.mark.parametrize("error", [Ignore("refused"), Retry("again"), ValueError("no")])
+def test_what_celery_keeps_of_an_error_is_freed_without_a_collection(
+    error: Exception,
+) -> None:
+    """It is a hundred kilobytes for each task that was refused, cancelled or failed."""
+    app = Celery("test", set_as_current=False)
+
+    @app.task(name="raising", ignore_result=True, shared=False)
+    def raising() -> None:
+        raise error.with_traceback(None)
+
+    raising.__trace__ = build_tracer("raising", raising, app.loader, app=app)
+    surroundings = ({"raising": raising}, set(), "host")
+    request = {"id": "1", "task": "raising", "args": (), "kwargs": {}}
+    gc.collect()
+    gc.disable()
+    try:
+        with pool_user() as user:
+            call = partial(fast_trace_task, _loc=surroundings)
+            told = user.apply(call, "raising", "1", request, ((), {}, {}), None, None)
+            user.until(lambda: told.over)
+            assert told.words == ["accepted", "succeeded"]
+            assert type(told.value[1].exception) in (
+                type(error),
+                ExceptionWithTraceback,
+            )
+            told.value = None
+        kept = [each for each in gc.get_objects() if type(each) is ExceptionInfo]
+    finally:
+        gc.enable()
+    assert kept == []
 
 
 def test_no_more_tasks_run_than_there_are_slots() -> None:

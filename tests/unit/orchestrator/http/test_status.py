@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from orchestrator.agent_config import WorkerInfo
+from orchestrator.http import status
 from orchestrator.journal import Step, StepKind
 from orchestrator.store import Ending
 from orchestrator.task import Task, TaskResult, TaskStatus, Usage
@@ -246,3 +250,19 @@ async def test_the_page_of_metrics_lists_what_is_exposed(at_home: Served) -> Non
 async def test_no_label_names_a_task(at_home: Served) -> None:
     await run_one(at_home, "default")
     assert "task-" not in (await at_home.client.get("/metrics")).text
+
+
+async def test_metrics_are_written_beside_the_loop(
+    at_home: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a thousand agents take seconds."""
+    threads: list[int] = []
+
+    def noting(registry: Collector) -> bytes:
+        threads.append(threading.get_ident())
+        return generate_latest(registry)
+
+    monkeypatch.setattr(status, "choose_encoder", lambda _: (noting, "text/plain"))
+    assert (await at_home.client.get("/metrics")).status_code == 200
+    assert threads
+    assert threading.get_ident() not in threads

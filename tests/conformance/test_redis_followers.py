@@ -1,0 +1,50 @@
+"""Many tasks that wait for one: Redis is not held until all are rung for."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from orchestrator import redis_keys
+from orchestrator.redis_store import RedisTaskStore
+from orchestrator.task import Task
+from tests.conformance.task_steps import AGENT, claim, completed, submitted
+
+FOLLOWERS = 450
+WOKEN_AT_ONCE = 200
+
+
+async def changed_tasks(client: Redis) -> int:
+    """How many tasks are rung for or stand in line."""
+    (queue,) = await RedisTaskStore(client).queues()
+    return queue.rung + queue.in_line
+
+
+async def test_those_who_waited_for_one_end_are_rung_for_in_pieces(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    first = await submitted(store)
+    lease = (await claim(store, first)).lease
+    tasks = [Task(agent_name=AGENT, after=(first.id,)) for _ in range(FOLLOWERS)]
+    await store.create(tasks)
+    await store.finish(lease, completed(lease), running_seconds=0)
+    assert await changed_tasks(client) == WOKEN_AT_ONCE
+    found = []
+    for _ in range(3):
+        more = (await store.sweep()).more
+        found.append((await changed_tasks(client), more))
+    assert found == [(400, True), (450, True), (450, False)]
+    assert not await client.exists(redis_keys.FOLLOWED)
+    assert not await client.exists(redis_keys.record("default", first.id) + ":then")
+
+
+async def test_what_stands_in_place_of_one_keeps_no_other_that_waited(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    first = await submitted(store)
+    lease = (await claim(store, first)).lease
+    lost, other = [await submitted(store, after=(first.id,)) for _ in ("lost", "other")]
+    await client.set(redis_keys.record("default", lost.id), "foreign")
+    bells = await store.finish(lease, completed(lease), running_seconds=0)
+    assert [bell.task_id for bell in bells] == [other.id]
