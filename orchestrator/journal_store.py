@@ -86,12 +86,14 @@ class JournalStore(Protocol):
         lease: Lease,
         events: Sequence[NewEvent],
         *,
+        batch: str | None = None,
         unfinished: Unfinished | None = None,
     ) -> None:
         """Add events to the log, and keep what a completion has said so far.
 
         That is part of what a turn without an answer leaves, unless the completion's
-        step is recorded before.
+        step is recorded before. A repeat with the same `batch` (16 characters) soon
+        after adds nothing: who lost the answer asks again with it.
 
         Raises:
             LeaseLost: the fence is old.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,6 +17,8 @@ from orchestrator.task import TRANSITIONS, Task, TaskStatus
 
 TaskKey = tuple[str, str]
 
+_REMEMBERED_BATCHES: Final = 32
+"""As many as lua/append_events.lua."""
 _RESUMES: Final = 3
 _UNTIL_THE_END: Final = {"due_at": None, "pending_reason": None}
 
@@ -55,6 +58,10 @@ class Entry:
     """A suspect whose process died again: how many such may be aboard with it."""
     finished_by: int = 0
     """The fence that ended it; 0 when none did."""
+    batches: deque[str] = field(
+        default_factory=lambda: deque(maxlen=_REMEMBERED_BATCHES)
+    )
+    """Names of the batches of events that were added last."""
     saying: Unfinished | None = None
     """What its newest completion has said, before that is a step."""
     limits: ConversationConfig | None = None

@@ -102,10 +102,15 @@ class MemoryRunJournal:
         lease: Lease,
         events: Sequence[NewEvent],
         *,
+        batch: str | None = None,
         unfinished: Unfinished | None = None,
     ) -> None:
         with self._lock:
             entry = self._ledger.held(lease)
+            if batch is not None:
+                if batch in entry.batches:
+                    return
+                entry.batches.append(batch)
             self._ledger.append(entry, events)
             if unfinished and unfinished.key not in entry.steps:
                 text = kept_unfinished(unfinished.text, self._redact)

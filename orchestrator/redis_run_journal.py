@@ -127,12 +127,13 @@ class RedisRunJournal(RedisTaskScripts):
         lease: Lease,
         events: Sequence[NewEvent],
         *,
+        batch: str | None = None,
         unfinished: Unfinished | None = None,
     ) -> None:
         key, text = unfinished or ("", "")
         if events or unfinished:
             said = [key, kept_unfinished(text, self._redact)]
-            arguments = [token_hex(8), *said, *_event_arguments(events)]
+            arguments = [batch or token_hex(8), *said, *_event_arguments(events)]
             await self._write("append_events", lease, arguments)
 
     async def steps(

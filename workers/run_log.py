@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from secrets import token_hex
 from time import monotonic
 from typing import Protocol
 
@@ -289,8 +290,11 @@ class StoreRunLog:
         kept = unfinished if self._in_conversation else None
         if self._last is not None:
             await self._record_last()
+        batch = token_hex(8)  # the same for each try: an answer may have been lost
         await self._insist(
-            lambda: self._store.append_events(self._lease, events, unfinished=kept)
+            lambda: self._store.append_events(
+                self._lease, events, batch=batch, unfinished=kept
+            )
         )
 
     async def events(self, after: int) -> tuple[TaskEvent, ...]:

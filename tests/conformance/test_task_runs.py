@@ -177,6 +177,14 @@ async def test_events_are_numbered_without_gaps_and_read_after_any(
     assert await numbers(after=5) == []
 
 
+async def test_a_batch_of_events_that_is_repeated_adds_nothing(stores: Stores) -> None:
+    lease = await running(stores.tasks)
+    for batch in ("b1", "b2", "b1", "b2", None, None):
+        await stores.tasks.append_events(lease, [PROGRESS], batch=batch)
+    events = await stores.tasks.events("default", lease.task_id)
+    assert [event.sequence for event in events[3:]] == [3, 4, 5, 6]
+
+
 async def test_a_reader_waits_for_the_next_event(stores: Stores) -> None:
     lease = await running(stores.tasks)
     reader = asyncio.create_task(

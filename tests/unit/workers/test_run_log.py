@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.budget import Account, Amount, Reservation
 from orchestrator.dues import Dues
-from orchestrator.errors import StoreFull
+from orchestrator.errors import StoreFull, StoreUnavailable
+from orchestrator.events import EventType, NewEvent
 from orchestrator.journal import Step, StepKind, StepStart, Unfinished
 from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_dues import InMemoryToll
@@ -23,6 +24,7 @@ from workers.run_log import StoreRunLog
 
 DAY = Account(kind="tenant", name="default", daily=True, max_tokens=10_000)
 STEP = Step(key="completion:1", kind=StepKind.COMPLETION)
+PROGRESS = NewEvent(type=EventType.PROGRESS, data={})
 
 
 class FullStore(InMemoryTaskStore):
@@ -142,6 +144,26 @@ async def test_who_follows_a_run_is_told_all_of_its_attempt() -> None:
     assert (await log.start(second)).is_watched
 
 
+async def test_events_whose_answer_was_lost_are_told_once() -> None:
+    class LosingStore(InMemoryTaskStore):
+        lost = 0
+
+        async def append_events(self, *args: Any, **options: Any) -> None:
+            await super().append_events(*args, **options)
+            if self.lost == 0:
+                self.lost += 1
+                raise StoreUnavailable("the answer was lost; start Redis")
+
+    store = LosingStore()
+    lease = await running(store)
+    log = log_of(store, lease)
+    before = len(await store.events("default", lease.task_id))
+    await log.emit([PROGRESS])
+    await log.emit([PROGRESS])
+    told = await store.events("default", lease.task_id)
+    assert (store.lost, len(told) - before) == (1, 2)
+
+
 @pytest.mark.parametrize("conversation_id", [None, "c"])
 async def test_what_was_said_so_far_is_kept_for_a_conversation_alone(
     conversation_id: str | None,
@@ -149,7 +171,9 @@ async def test_what_was_said_so_far_is_kept_for_a_conversation_alone(
     kept: list[Unfinished | None] = []
 
     class KeepingStore(InMemoryTaskStore):
-        async def append_events(self, *args: Any, unfinished: Any = None) -> None:
+        async def append_events(
+            self, *args: Any, unfinished: Any = None, **options: Any
+        ) -> None:
             kept.append(unfinished)
 
     store = KeepingStore()
