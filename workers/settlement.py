@@ -64,8 +64,13 @@ class Settlement:
         self, run: Run, log: StoreRunLog, error: BaseException
     ) -> Outcome:
         if isinstance(error, GateClosed):
-            reason, seconds = str(error), error.seconds
-            return await self._release(run, log, reason=reason, delay_seconds=seconds)
+            return await self._release(
+                run,
+                log,
+                reason=str(error),
+                code=error.code,
+                delay_seconds=error.seconds,
+            )
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(
             error,
@@ -89,6 +94,7 @@ class Settlement:
                 run,
                 log,
                 reason=f"retry after {failure.code}",
+                code=failure.code,
                 delay_seconds=decision.delay_seconds,
                 failure=failure,
             )
@@ -135,6 +141,7 @@ class Settlement:
         log: StoreRunLog,
         *,
         reason: str,
+        code: str = "",
         delay_seconds: float = 0.0,
         failure: TaskFailure | None = None,
     ) -> Outcome:
@@ -145,7 +152,7 @@ class Settlement:
             failure=failure,
         )
         await self.ring(doorbells)
-        return Outcome("released", failure.code if failure else "")
+        return Outcome("released", code)
 
     async def ring(self, doorbells: tuple[Doorbell, ...]) -> None:
         """Ring for tasks that may run now."""
