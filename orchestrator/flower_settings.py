@@ -8,8 +8,10 @@ from orchestrator.flower_task import format_task  # noqa: F401
 # Flower's pages ask for no login unless one is set, so only this machine may look.
 address = "127.0.0.1"
 
-# The name is `agent.<agent>`, args a short label; prompts never reach a message.
-tasks_columns = "name,uuid,state,args,result,received,started,runtime,worker"
+# The name is `agent.<agent>`; prompts never reach a message. Columns that repeat others
+# would push the last ones out of sight: args are the id, and a task is received when it
+# has a slot to start in.
+tasks_columns = "name,uuid,state,result,received,runtime,worker"
 natural_time = True
 
 # Flower keeps tasks in memory; the record of truth is the task store, which

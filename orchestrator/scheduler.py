@@ -44,10 +44,11 @@ async def submit_due(store: TaskStore) -> Submitted:
             if _concerns_all(exc):
                 if not bells:
                     raise
-                break  # who was submitted counts as rung: a later call meets it again
+                # Who was submitted counts as rung; a later call meets the others again.
+                return Submitted(tuple(bells), more=False)
             # What stands in the way of one must not keep the others from going on.
             _tell(due, exc)
-    return Submitted(tuple(bells), len(found) == _AT_ONCE)
+    return Submitted(tuple(bells), more=len(found) == _AT_ONCE)
 
 
 async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:

@@ -100,6 +100,8 @@ class GateClosed(WorkerError):
     Let it pass: the executor gives the task back and it continues after `seconds`.
     """
 
+    code: ClassVar[str] = "gate_closed"
+
     def __init__(self, message: str, *, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(message)
@@ -107,6 +109,8 @@ class GateClosed(WorkerError):
 
 class UnreadableStep(GateClosed):
     """The journal holds a step that this release cannot read; the run is given back."""
+
+    code = "unreadable_step"
 
     def __init__(self) -> None:
         super().__init__(

@@ -204,7 +204,9 @@ class Executor:
         except asyncio.CancelledError:
             agent.cancel()
             await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
-            raise
+            if run.interrupt_reason is not Interrupt.GRACE_OVER:
+                raise
+            # A cold shutdown gave it up before it ended its Celery task.
         finally:
             if agent.done():
                 await log.take_back()

@@ -21,8 +21,10 @@ class Outcome(NamedTuple):
     word: str
     """The task's terminal status, `released`, or why nothing was run."""
     code: str = ""
-    """A failure's code, or `gate_closed` of a run that was released until its endpoint
-    has room; never a text that could hold what a user wrote."""
+    """A failure's, or why the task is given back.
+
+    Never a text that could hold what a user wrote.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

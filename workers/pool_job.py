@@ -100,6 +100,8 @@ class Job:
         self._context = contextvars.copy_context()
         self._awaiting: asyncio.Task[Any] | None = None
         self._interruption: BaseException | None = None
+        self._is_in_place = False
+        """Of what the body awaits, whatever that comes to."""
         self._timers: list[asyncio.TimerHandle] = []
 
     def terminate(self, *_: object) -> None:
@@ -170,7 +172,7 @@ class Job:
             error = interruption or asyncio.CancelledError()
         else:
             error = awaited.exception()
-            if isinstance(interruption, TaskEnded):
+            if interruption is not None and self._is_in_place:
                 error = interruption
         if body.dead:
             return
@@ -182,11 +184,12 @@ class Job:
     def _interrupt(self, interruption: BaseException) -> None:
         """Cancel what the body awaits; it gets the interruption in its place.
 
-        A soft limit is the coroutine's to handle: what it then returns counts.
+        A soft limit is the coroutine's to handle: what it then returns counts, unless
+        it had ended and could not: a task of many short awaits is often found so.
         """
         self._interruption = interruption
-        if self._awaiting is not None:
-            self._awaiting.cancel()
+        is_told = self._awaiting is not None and self._awaiting.cancel()
+        self._is_in_place = not is_told or isinstance(interruption, TaskEnded)
 
     def _on_soft_limit(self, seconds: float) -> None:
         self._report(partial(self._callbacks.timed_out, True, seconds))

@@ -48,10 +48,9 @@ class RunRequest(Request):  # type: ignore[misc]
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Give the run up for a cold shutdown; another worker goes on with it."""
+        worker_process.abandon()  # first, so that what is ended then is released
         if _can_end_jobs(pool):
             super().cancel(pool, signal, emit_retry)
-        else:
-            worker_process.abandon()
 
 
 def _can_end_jobs(pool: Any) -> bool:

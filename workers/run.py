@@ -52,6 +52,8 @@ class _UnderWay(NamedTuple):
     name: str
     cancels: int
     """That its asyncio task had outlived before; it keeps count of them for ever."""
+    cuts: int = 0
+    """Cancels by the soft limit."""
 
 
 class Run:
@@ -79,7 +81,6 @@ class Run:
         self._left: asyncio.Future[None] | None = None
         self._agent_task: asyncio.Task[Any] | None = None
         self._steps: dict[asyncio.Task[Any], _UnderWay] = {}
-        self._soft_cancelled: frozenset[asyncio.Task[Any]] = NONE
         self._recorders: list[asyncio.Task[Any] | None] = []
         self._untold: frozenset[asyncio.Task[Any] | None] = NONE
         """On their way to a step when the soft limit was told to another."""
@@ -230,8 +231,7 @@ class Run:
         A second one would cut short how a step ends.
         """
         for task, step in self._steps.items():
-            heard = step.cancels + (task in self._soft_cancelled)
-            if task.cancelling() <= heard:
+            if task.cancelling() <= step.cancels + step.cuts:
                 task.cancel()
 
     def _cancel_again(self) -> None:
@@ -241,11 +241,24 @@ class Run:
 
     def _cut_steps(self) -> None:
         """Tell the soft limit to the steps under way, else to the next one."""
-        self._soft_cancelled |= self._steps.keys()
-        for step in self._steps:
-            step.cancel()
+        for task in self._steps:
+            self._cut(task)
+        self._call_later(self._agent_stop_seconds, self._cut_again)
         if not self._steps and not self._recorders:
             self._call_later(NEXT_STEP_SECONDS, self._end_without_step)
+
+    def _cut_again(self) -> None:
+        """Cut steps that have swallowed it, while there is time for an answer."""
+        swallowed = [task for task, step in self._steps.items() if step.cuts]
+        if swallowed and self.interrupt_reason is Interrupt.SOFT_LIMIT:
+            for task in swallowed:
+                self._cut(task)
+            self._call_later(self._agent_stop_seconds, self._cut_again)
+
+    def _cut(self, task: asyncio.Task[Any]) -> None:
+        step = self._steps[task]
+        self._steps[task] = step._replace(cuts=step.cuts + 1)
+        task.cancel()
 
     def _end_without_step(self) -> None:
         """Stop an agent that has come to no step, where it would have been told."""
@@ -286,18 +299,14 @@ class Run:
         Raises:
             SoftTimeLimitReached: in the place of the cancel by which it was cut short.
         """
-        was_cut = (
-            isinstance(error, asyncio.CancelledError)
-            and current in self._soft_cancelled
-            and self.interrupt_reason is Interrupt.SOFT_LIMIT
-        )
-        self._steps.pop(current, None)
-        if self._soft_cancelled:
-            self._soft_cancelled -= {current}
+        step = self._steps.pop(current, None)
         if self.awaited:
             self._park_soon()
-        if was_cut:
-            current.uncancel()
+        cuts = step.cuts if step is not None else 0
+        is_soft = self.interrupt_reason is Interrupt.SOFT_LIMIT
+        if cuts and is_soft and isinstance(error, asyncio.CancelledError):
+            for _ in range(cuts):
+                current.uncancel()
             raise self._soft_limit_reached() from None
 
     def limit_told_before(self) -> SoftTimeLimitReached:

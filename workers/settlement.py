@@ -64,9 +64,12 @@ class Settlement:
         self, run: Run, log: StoreRunLog, error: BaseException
     ) -> Outcome:
         if isinstance(error, GateClosed):
-            reason, seconds = str(error), error.seconds
             return await self._release(
-                run, log, reason=reason, code="gate_closed", delay_seconds=seconds
+                run,
+                log,
+                reason=str(error),
+                code=error.code,
+                delay_seconds=error.seconds,
             )
         failure = describe(error, attempt=run.task.attempt)
         decision = decide(

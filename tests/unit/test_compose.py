@@ -140,6 +140,14 @@ def test_flower_outside_compose_listens_on_this_machine_only() -> None:
     assert chosen["address"] == "127.0.0.1"
 
 
+def test_flowers_list_shows_nothing_twice() -> None:
+    """The worker and the run time fit a screen: the args are the id that UUID shows."""
+    chosen = runpy.run_path(str(ROOT / "flowerconfig.py"))
+    columns = chosen["tasks_columns"].split(",")
+    assert not {"args", "kwargs", "started"} & set(columns)
+    assert {"uuid", "state", "received", "runtime", "worker"} <= set(columns)
+
+
 def test_workers_can_be_scaled() -> None:
     assert not SERVICES["worker"].keys() & {"container_name", "ports", "hostname"}
 

@@ -207,6 +207,26 @@ async def test_an_agent_that_fails_while_its_worker_leaves_has_failed(
     assert (word, task.status) == ("failed", TaskStatus.FAILED)
 
 
+async def test_a_run_given_up_before_its_celery_task_is_ended_is_released(
+    bench: Bench,
+) -> None:
+    """As a cold shutdown does: it is no crash, of which a few in a row fail a task."""
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(work)
+    task = await bench.submit()
+    running = await until_running(bench, task)
+    bench.executor.abandon()
+    running.cancel()
+    await asyncio.wait({running}, timeout=5)
+    record = await bench.store.get("default", task.id)
+    assert (record.status, record.failed_attempts) == (TaskStatus.PENDING, 0)
+    assert record.pending_reason == "worker shutting down"
+
+
 async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
     async def work(ctx: RunContext, given: AgentInput) -> str:
         raise asyncio.CancelledError
@@ -281,10 +301,11 @@ async def test_a_closed_gate_gives_the_task_back_and_counts_no_attempt(bench: Be
         raise GateClosed("waits for endpoint default (requests)", seconds=7.0)
 
     bench.agent(waits)
-    task = await bench.submit()
-    outcome = await bench.executor.run("default", task.id)
-    assert outcome == ("released", "gate_closed")  # told to Celery and Flower
-    task = await bench.store.get("default", task.id)
+    given = await bench.submit()
+    outcome = await bench.executor.run("default", given.id)
+    # As Flower shows it: not a worker that is shutting down.
+    assert outcome == ("released", "gate_closed")
+    task = await bench.store.get("default", given.id)
     assert task.status is TaskStatus.PENDING
     assert (task.failed_attempts, task.failure) == (0, None)
     assert task.pending_reason == "waits for endpoint default (requests)"

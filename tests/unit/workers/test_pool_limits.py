@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,29 @@ def test_an_answer_of_a_coroutine_that_handles_the_soft_limit_counts() -> None:
 
     with pool_user() as user:
         told = user.apply(lambda: await_(handles()), soft_timeout=0.05)
+        user.until(lambda: told.over)
+        assert told.value == "partial"
+
+
+def test_the_soft_limit_reaches_a_task_whose_awaits_end_at_once() -> None:
+    async def nothing() -> None: ...
+
+    async def fail() -> None:
+        raise KeyError
+
+    def body() -> str:
+        ends_at = time.monotonic() + 5
+        try:
+            while time.monotonic() < ends_at:
+                await_(nothing())
+        except SoftTimeLimitExceeded:
+            with pytest.raises(KeyError):  # once only, and nothing that comes later
+                await_(fail())
+            return "partial"
+        return "whole"
+
+    with pool_user() as user:
+        told = user.apply(body, soft_timeout=0.05)
         user.until(lambda: told.over)
         assert told.value == "partial"
 

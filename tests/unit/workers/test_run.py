@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 
 import pytest
 
@@ -40,6 +41,30 @@ async def test_a_soft_limit_in_a_step_is_told_as_words_and_the_run_goes_on() -> 
     assert await asyncio.wait_for(agent, 5) == "answered"
     assert agent.cancelling() == 0  # what it does afterwards is not to be cancelled
     assert run.wrapping_up
+    run.stop()
+
+
+async def test_a_step_that_swallows_its_cut_is_cut_again() -> None:
+    """As one that tries again after a bare `except` does, so that an answer follows."""
+    limits = {"soft_time_limit_seconds": 0.01, "time_limit_seconds": 30}
+    run = Run(Task(agent_name="a", **limits), agent_stop_seconds=0.05)
+
+    async def work() -> int:
+        tries = 0
+        with suppress(SoftTimeLimitReached):
+            async with run.step("a tool"):
+                while tries < 3:
+                    tries += 1
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.Event().wait()
+                await asyncio.Event().wait()
+        async with run.step("the last answer"):
+            await asyncio.sleep(0.1)
+        return tries
+
+    agent = await start(run, work())
+    assert await asyncio.wait_for(agent, 5) == 3
+    assert agent.cancelling() == 0
     run.stop()
 
 
