@@ -234,4 +234,4 @@ def _let_go_of_frames(outcome: Any) -> None:
         error = info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
-        error.__traceback__ = None
+        error.with_traceback(None)  # a frozen one lets nobody set an attribute

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -117,7 +118,16 @@ def test_a_failing_task_is_reported_with_its_error() -> None:
         assert isinstance(told.value, ValueError)
 
 
-@pytest.mark.parametrize("error", [Ignore("refused"), Retry("again"), ValueError("no")])
+@dataclass(frozen=True)
+class Frozen(Ignore):
+    reason: str
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Ignore("refused"), Retry("again"), ValueError("no"), Frozen("sets no attribute")],
+    ids=["ignored", "retried", "failed", "frozen"],
+)
 def test_what_celery_keeps_of_an_error_is_freed_without_a_collection(
     error: Exception,
 ) -> None:
