@@ -303,10 +303,10 @@ class Run:
         if self.awaited:
             self._park_soon()
         cuts = step.cuts if step is not None else 0
+        for _ in range(cuts):  # swallowed or not, they were this step's
+            current.uncancel()
         is_soft = self.interrupt_reason is Interrupt.SOFT_LIMIT
         if cuts and is_soft and isinstance(error, asyncio.CancelledError):
-            for _ in range(cuts):
-                current.uncancel()
             raise self._soft_limit_reached() from None
 
     def limit_told_before(self) -> SoftTimeLimitReached:

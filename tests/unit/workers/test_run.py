@@ -68,6 +68,27 @@ async def test_a_step_that_swallows_its_cut_is_cut_again() -> None:
     run.stop()
 
 
+async def test_a_cut_that_a_step_swallowed_is_not_counted_after_it() -> None:
+    """The agent's timeout would take it for another's cancel, and pass that on."""
+    run = make_run(soft_time_limit_seconds=0.01, time_limit_seconds=30)
+
+    async def work() -> str:
+        try:
+            async with asyncio.timeout(0.1):
+                async with run.step("a tool"):
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.Event().wait()
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "went on"
+        return "never"
+
+    agent = await start(run, work())
+    assert await asyncio.wait_for(agent, 5) == "went on"
+    assert agent.cancelling() == 0
+    run.stop()
+
+
 async def test_a_soft_limit_reaches_every_tool_of_a_gathered_turn() -> None:
     run = make_run()
     told = 0
