@@ -61,6 +61,7 @@ class Executor:
         self.runs: dict[tuple[str, str], Run] = {}
         self._arrivals: set[_Arrival] = set()
         self.draining = False
+        self._is_grace_over = False
 
     async def run(self, tenant: str, task_id: str) -> Outcome:
         """Claim a task and run it to an end of its attempt.
@@ -147,11 +148,16 @@ class Executor:
         )
 
     def abandon(self) -> None:
-        """Take no more tasks and release the runs at once, where they stand."""
-        self.draining = True
-        self._end_grace()
+        """Take no more tasks and release the runs at once, where they stand.
+
+        Celery asks for it once for each of thousands.
+        """
+        if not self._is_grace_over:
+            self.draining = True
+            self._end_grace()
 
     def _end_grace(self) -> None:
+        self._is_grace_over = True
         self._insist.give_up()
         self._interrupt_all(Interrupt.GRACE_OVER)
 
@@ -202,15 +208,24 @@ class Executor:
         try:
             await has_left
         except asyncio.CancelledError:
-            agent.cancel()
-            await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
             if run.interrupt_reason is not Interrupt.GRACE_OVER:
+                agent.cancel()
+                await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
+                if agent.done():
+                    await log.take_back()
                 raise
-            # A cold shutdown gave it up before it ended its Celery task.
-        finally:
-            if agent.done():
-                await log.take_back()
-        if not agent.done():
+            await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
+        end = self._end(run, agent, log)
+        if run.interrupt_reason is Interrupt.GRACE_OVER:
+            return await _to_its_end(end)
+        return await end
+
+    async def _end(
+        self, run: Run, agent: asyncio.Task[Execution], log: StoreRunLog
+    ) -> Outcome:
+        if agent.done():
+            await log.take_back()
+        else:
             logger.error(
                 "agent ignores its cancel and is left behind",
                 extra={"task_id": run.task.id, "agent": run.task.agent_name},
@@ -296,3 +311,15 @@ class Executor:
             return await self._insist(read)
         except ConversationNotFound:
             return new
+
+
+async def _to_its_end(end: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Store a run's end although its Celery task is ended meanwhile.
+
+    So does a cold shutdown, once it has given all runs up: at any moment.
+    """
+    ending = asyncio.create_task(end)
+    try:
+        return await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        return await ending

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,7 +28,7 @@ from workers.errors import (
     LLMUnavailable,
     SoftTimeLimitReached,
 )
-from workers.run import AGENT_STOP_SECONDS, Interrupt
+from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 
 DEADLINE_SECONDS = 0.5
 """Longer than a busy machine takes from a submit to its claim."""
@@ -225,6 +226,49 @@ async def test_a_run_given_up_before_its_celery_task_is_ended_is_released(
     record = await bench.store.get("default", task.id)
     assert (record.status, record.failed_attempts) == (TaskStatus.PENDING, 0)
     assert record.pending_reason == "worker shutting down"
+
+
+async def test_thousands_of_runs_are_given_up_in_a_moment(bench: Bench) -> None:
+    """Celery asks once for each: the loop had no time left to release them."""
+    runs = {("default", str(n)): Run(Task(agent_name="agent")) for n in range(3000)}
+    bench.executor.runs.update(runs)
+    began = time.process_time()
+    for _ in runs:
+        bench.executor.abandon()
+    assert time.process_time() - began < 0.5
+    assert {run.interrupt_reason for run in runs.values()} == {Interrupt.GRACE_OVER}
+
+
+async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
+    bench: Bench,
+) -> None:
+    """A cold shutdown gives all runs up at once, and ends their tasks one by one."""
+
+    class Slow(InMemoryTaskStore):
+        async def release(self, *args: Any, **options: Any) -> Any:
+            asked.set()
+            await answers.wait()
+            return await super().release(*args, **options)
+
+    asked, answers = asyncio.Event(), asyncio.Event()
+    executor, store = other_store(bench, Slow())
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        executor.abandon()
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(work)
+    (creation,) = await store.create([Task(agent_name="agent")])
+    assert isinstance(creation, Creation)
+    running = asyncio.create_task(executor.run("default", creation.task.id))
+    await asyncio.wait_for(asked.wait(), 5)
+    running.cancel()
+    await asyncio.sleep(0)
+    answers.set()
+    await asyncio.wait({running}, timeout=5)
+    record = await store.get("default", creation.task.id)
+    assert record.status is TaskStatus.PENDING
 
 
 async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
