@@ -216,8 +216,8 @@ class JournaledRunContext:
         async with Keeping(self._run, self._llm, answered, live):
             await live.pause()
             completion, estimate, dues = answered
-            if request.closing in _MET_ONCE:
-                completion = changed(completion, closing=request.closing)
+            if request.closing is not None:
+                completion = _closing(completion, request.closing)
             seconds = monotonic() - started
             self._note_answer(estimate, completion)
             seen = self._history.ranges_in(request.messages)
@@ -337,6 +337,16 @@ class JournaledRunContext:
         data = _FACTS.validate_python({**facts, "message": message})
         with self._run.recording():
             await self._log.emit([NewEvent(type=EventType.PROGRESS, data=data)])
+
+
+def _closing(completion: Completion, reason: StopReason) -> Completion:
+    """Return an answer to a closing question, with nothing that was to follow it."""
+    if reason in _MET_ONCE:
+        completion = changed(completion, closing=reason)
+    if not completion.message.content.strip():
+        return completion
+    answer = changed(completion.message, tool_calls=())
+    return changed(completion, message=answer)
 
 
 def _begun(name: str, outcome: Awaitable[JsonValue]) -> Awaitable[JsonValue]:

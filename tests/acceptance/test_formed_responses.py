@@ -67,3 +67,19 @@ async def test_the_client_reads_the_answer_and_nothing_else(replies: Any) -> Non
     messages = [item for item in ended if item.type == "message"]
     assert [m.phase for m in messages] == ["commentary"] * (len(messages) - 1) + [None]
     assert messages[-1].content[0].text == ANSWER
+
+
+async def test_a_last_answer_that_calls_a_tool_in_vain_is_read_too() -> None:
+    """The turns are used up: nothing follows it, so it is no commentary."""
+
+    def register(manager: LocalAgentManager) -> None:
+        config = AgentConfig(name="hasty", tools=("look",), max_turns=1)
+        manager.register_agent(config)
+
+    last = Reply(text=ANSWER, tool_calls=(ScriptedCall(id="d", name="look"),))
+    async with service([LOOKED, last], prepare=register, tools=[look]) as (_, client):
+        response = await client.responses.parse(
+            model="hasty", input="which?", text_format=City
+        )
+    assert response.status == "incomplete"
+    assert response.output_parsed == City(name="Oslo")
