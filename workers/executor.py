@@ -208,17 +208,19 @@ class Executor:
         try:
             await has_left
         except asyncio.CancelledError:
-            if run.interrupt_reason is not Interrupt.GRACE_OVER:
+            if not _is_given_up(run):
                 agent.cancel()
                 await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
                 if agent.done():
                     await log.take_back()
                 raise
             await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
-        end = self._end(run, agent, log)
-        if run.interrupt_reason is Interrupt.GRACE_OVER:
-            return await _to_its_end(end)
-        return await end
+        try:
+            return await self._end(run, agent, log)
+        except asyncio.CancelledError:
+            if not _is_given_up(run):
+                raise
+            return await self._end(run, agent, log)  # what is written may be repeated
 
     async def _end(
         self, run: Run, agent: asyncio.Task[Execution], log: StoreRunLog
@@ -313,13 +315,12 @@ class Executor:
             return new
 
 
-async def _to_its_end(end: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Store a run's end although its Celery task is ended meanwhile.
+def _is_given_up(run: Run) -> bool:
+    """Whether a run is to be released although its Celery task has just been ended.
 
-    So does a cold shutdown, once it has given all runs up: at any moment.
+    A cold shutdown gives all runs up, then ends their tasks one by one; once each, so
+    that another cancel is of the loop, which closes.
     """
-    ending = asyncio.create_task(end)
-    try:
-        return await asyncio.shield(ending)
-    except asyncio.CancelledError:
-        return await ending
+    current = asyncio.current_task()
+    is_first = current is not None and current.cancelling() == 1
+    return is_first and run.interrupt_reason is Interrupt.GRACE_OVER

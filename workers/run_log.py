@@ -198,11 +198,12 @@ class StoreRunLog:
             await self._record_last()
         if self._for_later is None:
             return
-        (key, known), self._for_later = self._for_later, None
+        key, known = self._for_later
         text = dumps(known)
         if len(text.encode()) <= MOST_KEPT_BYTES:
             step = custom_step(key, key, text, attempt=self._lease.fence)
             await self._record(step, ())
+        self._for_later = None
 
     async def _record(
         self,

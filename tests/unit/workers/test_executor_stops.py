@@ -239,8 +239,9 @@ async def test_thousands_of_runs_are_given_up_in_a_moment(bench: Bench) -> None:
     assert {run.interrupt_reason for run in runs.values()} == {Interrupt.GRACE_OVER}
 
 
+@pytest.mark.parametrize("is_warm", [False, True])
 async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
-    bench: Bench,
+    bench: Bench, is_warm: bool
 ) -> None:
     """A cold shutdown gives all runs up at once, and ends their tasks one by one."""
 
@@ -254,8 +255,8 @@ async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
     executor, store = other_store(bench, Slow())
 
     async def work(ctx: RunContext, given: AgentInput) -> str:
-        executor.abandon()
-        await asyncio.Event().wait()
+        (executor.drain if is_warm else executor.abandon)()
+        await ctx.step("next", asyncio.Event().wait)
         return "never"
 
     bench.agent(work)
@@ -263,6 +264,7 @@ async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
     assert isinstance(creation, Creation)
     running = asyncio.create_task(executor.run("default", creation.task.id))
     await asyncio.wait_for(asked.wait(), 5)
+    executor.abandon()
     running.cancel()
     await asyncio.sleep(0)
     answers.set()
