@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
@@ -38,13 +39,19 @@ async def test_those_who_waited_for_one_end_are_rung_for_in_pieces(
     assert not await client.exists(redis_keys.record("default", first.id) + ":then")
 
 
-async def test_what_stands_in_place_of_one_keeps_no_other_that_waited(
-    client: Redis,
+@pytest.mark.parametrize("damage", ["foreign", "due_ms", "agent"])
+async def test_what_is_damaged_keeps_no_other_that_waited(
+    client: Redis, damage: str
 ) -> None:
     store = RedisTaskStore(client)
     first = await submitted(store)
     lease = (await claim(store, first)).lease
     lost, other = [await submitted(store, after=(first.id,)) for _ in ("lost", "other")]
-    await client.set(redis_keys.record("default", lost.id), "foreign")
+    record = redis_keys.record("default", lost.id)
+    if damage == "foreign":
+        await client.set(record, damage)
+    else:
+        await client.hdel(record, damage)
     bells = await store.finish(lease, completed(lease), running_seconds=0)
     assert [bell.task_id for bell in bells] == [other.id]
+    assert not await client.exists(redis_keys.record("default", first.id) + ":then")
