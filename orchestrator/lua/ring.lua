@@ -3,8 +3,7 @@
 --
 -- KEYS  task.lua's
 -- ARGV  task.lua's, then 6 the note of a decision that nobody took
--- Returns {'rung' | 'rung_again' | 'ended' | 'put_off' | 'nothing', doorbells}; nothing was
--- to be done where another sweep has looked.
+-- Returns {'rung' | 'rung_again' | 'ended' | 'nothing', doorbells}.
 
 local status = is_record() and get('status')
 if status ~= 'pending' and status ~= 'waiting' then
@@ -30,15 +29,15 @@ if status == 'waiting' then
       look_at(first)
     end
   end
-  return {#lapsed > 0 and 'rung' or 'put_off', bells}
+  return {#lapsed > 0 and 'rung' or 'nothing', bells}
 end
 if get_number('due_ms') > NOW then
   look_at(get_number('due_ms'))
-  return {'put_off', {}}
+  return {'nothing', {}}
 end
 if is_held() or not is_next_turn() then
   look_at(NOW + MAX_RESEND)
-  return {'put_off', {}}
+  return {'nothing', {}}
 end
 local score = tonumber(redis.call('ZSCORE', in_fleet('rung', get('queue')), MEMBER) or nil)
 if not score then
@@ -47,7 +46,7 @@ end
 local doubt = message_doubt(score)
 if not doubt then
   look_at(NOW + RESEND / 2)
-  return {'put_off', {}}
+  return {'nothing', {}}
 end
 local rings = get_number('rings')
 local bell = doubt == 'overtaken' and ring(MEMBER) or doorbell(TASK_ID)

@@ -303,6 +303,16 @@ async def test_a_sweep_that_forgets_as_much_as_it_may_tells_so(
     assert [(await stores.tasks.sweep(limit=2)).more for _ in range(2)] == [True, False]
 
 
+async def test_a_sweep_that_only_looked_at_messages_that_are_out_is_not_in_haste(
+    open_stores: OpenStores,
+) -> None:
+    """Else a large fleet that is busy would be swept without a pause."""
+    stores = open_stores(resend_seconds=TINY)
+    await stores.tasks.create([Task(agent_name=AGENT) for _ in range(5)])
+    await asyncio.sleep(TINY * 1.5)
+    assert not (await stores.tasks.sweep(limit=4)).more
+
+
 async def test_of_sweeps_that_forget_the_same_one_alone_goes_on(
     open_stores: OpenStores,
 ) -> None:
