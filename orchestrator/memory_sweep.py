@@ -43,11 +43,13 @@ class MemorySweep:
     def run(self, *, limit: int) -> SweepReport:
         outcomes: list[Outcome] = []
         done: Counter[str] = Counter()
+        looked: Counter[str] = Counter()
         for entry in list(self._ledger.entries.values()):
             kind = _kind(entry.task.status)
             if done[kind] < limit and self._is_overdue(entry):
                 done[kind] += 1
                 outcomes.append(self._settle(entry))
+                looked[kind] += outcomes[-1] == _NOTHING
             elif done["deltas"] < limit and self._holds_old_deltas(entry):
                 done["deltas"] += 1
                 entry.drop_deltas()
@@ -58,7 +60,10 @@ class MemorySweep:
             recovered=counts["recovered"],
             ended=counts["ended"],
             rung_again=counts["rung_again"],
-            more=any(amount == limit for amount in done.values()),
+            more=any(
+                amount == limit and 2 * looked[kind] < limit
+                for kind, amount in done.items()
+            ),
         )
 
     def _is_overdue(self, entry: Entry) -> bool:
@@ -79,7 +84,7 @@ class MemorySweep:
             del self._ledger.entries[entry.key]
             self._ledger.webhooks.pop(entry.key, None)
             self._forget(entry.task)
-            return _NOTHING
+            return "forgotten", ()
         if entry.task.status is TaskStatus.RUNNING:
             return self._recover(entry)
         return self._ring(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
@@ -72,8 +72,9 @@ class RedisAgentDirectory:
         await self._scripts.run("withdraw", keys, [worker_id])
 
     async def workers(self) -> tuple[WorkerInfo, ...]:
-        with store_errors(self._address):
-            ids = sorted(await self._client.zrange(redis_keys.WORKERS, 0, -1))
+        return await self._announced(sorted(await self.worker_ids()))
+
+    async def _announced(self, ids: Sequence[str]) -> tuple[WorkerInfo, ...]:
         found: list[WorkerInfo] = []
         for start in range(0, len(ids), _WORKERS_AT_ONCE):
             some = ids[start : start + _WORKERS_AT_ONCE]
@@ -130,17 +131,22 @@ class RedisAgentDirectory:
         return tuple(found)
 
     async def _served(self) -> Counter[str]:
-        """How many live workers serve each agent; reads no announcement for it.
+        """How many live workers serve each agent; mostly reads no announcement for it.
 
         They hold every agent's configuration: of a large fleet a submit would read
-        megabytes to know whether one agent is served.
+        megabytes to know whether one agent is served. Workers of an older release tell
+        what they serve there alone.
         """
         ids = await self.worker_ids()
         if not ids:
             return Counter()
         with store_errors(self._address):
             texts = await self._client.mget([redis_keys.served(id_) for id_ in ids])
-        return Counter(name for text in texts if text for name in text.split(" "))
+        served = Counter(name for text in texts if text for name in text.split(" "))
+        untold = [id_ for id_, text in zip(ids, texts, strict=True) if text is None]
+        for worker in await self._announced(untold):
+            served.update(worker.served)
+        return served
 
 
 def _worker(text: str) -> WorkerInfo:

@@ -26,7 +26,7 @@ class Submitted(NamedTuple):
 
     doorbells: tuple[Doorbell, ...]
     more: bool
-    """As many schedules were due as are served at once."""
+    """As many schedules were due as are served at once, and nobody else serves them."""
 
 
 async def submit_due(store: TaskStore) -> Submitted:
@@ -39,7 +39,7 @@ async def submit_due(store: TaskStore) -> Submitted:
     found = await store.due_schedules(limit=_AT_ONCE)
     for due in found:
         try:
-            bells += await _submit(store, due)
+            rung, was_first = await _submit(store, due)
         except StoreUnavailable as exc:
             if _concerns_all(exc):
                 if not bells:
@@ -48,10 +48,16 @@ async def submit_due(store: TaskStore) -> Submitted:
                 return Submitted(tuple(bells), more=False)
             # What stands in the way of one must not keep the others from going on.
             _tell(due, exc)
+            continue
+        bells += rung
+        if not was_first:
+            # Another scheduler is at the same: side by side, each would do all of it.
+            return Submitted(tuple(bells), more=False)
     return Submitted(tuple(bells), more=len(found) == _AT_ONCE)
 
 
-async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:
+async def _submit(store: TaskStore, due: DueSchedule) -> tuple[list[Doorbell], bool]:
+    """Return the doorbells, and whether no other scheduler was faster."""
     planned = plan(due)
     tasks = [due.schedule.task_at(tick) for tick in planned.ticks]
     answers: list[Creation | Exception] = []
@@ -68,9 +74,9 @@ async def _submit(store: TaskStore, due: DueSchedule) -> list[Doorbell]:
             raise answer  # the tick is missed, not refused
         if isinstance(answer, Exception):
             _tell(due, answer)
-    await store.advance_schedule(due, next_at=planned.next_at)
+    was_first = await store.advance_schedule(due, next_at=planned.next_at)
     made = [answer for answer in answers if isinstance(answer, Creation)]
-    return [bell for creation in made for bell in creation.doorbells]
+    return [bell for creation in made for bell in creation.doorbells], was_first
 
 
 def _concerns_all(error: StoreUnavailable) -> bool:

@@ -197,7 +197,7 @@ class SweepReport:
     rung_again: int = 0
     """Pending tasks whose message had not led to a claim in time."""
     more: bool = False
-    """As much of a kind was overdue as one sweep does: more may be."""
+    """As much of a kind was overdue as one sweep does, and was to do: more may be."""
     went_back: bool = False
     """The store has forgotten what this process saw: an old file, a late replica."""
     alarms: tuple[str, ...] = ()

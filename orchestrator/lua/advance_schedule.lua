@@ -6,7 +6,8 @@
 -- Returns 1 when it was moved.
 
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not score or tonumber(score) ~= tonumber(ARGV[2]) then
+-- Of what somebody else has written, the whole number was read as the tick.
+if not score or tonumber(string.match(score, '^-?%d+')) ~= tonumber(ARGV[2]) then
   return 0
 end
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])

@@ -327,22 +327,31 @@ local function is_held()
   return (get_number('held') or 0) > 0
 end
 
+-- A task that a task waited for has ended: offers it if it waited for nothing else.
+local function wake(id)
+  local record = RECORDS .. id
+  local facts = redis.call('HMGET', record, 'status', 'due_ms', 'conversation')
+  if facts[1] ~= 'pending' or redis.call('HINCRBY', record, 'held', -1) ~= 0 then
+    return {}
+  end
+  redis.call('HDEL', record, 'pending_reason')
+  if tonumber(facts[2]) > NOW then
+    look_at(tonumber(facts[2]), TENANT .. ' ' .. id)
+  elseif not facts[3] or next_turn(facts[3]) == id then
+    return offer(id)
+  end
+  return {}
+end
+
 -- The task has ended: offers those that waited for nothing else, of many some. The sweep
--- offers the others: Redis serves others between two calls.
+-- offers the others: Redis serves others between two calls. One whose record is damaged
+-- must keep neither them waiting nor the task from its end.
 local function wake_followers()
   local bells, waiting = {}, RECORD .. ':then'
   local followers = redis.call('SRANDMEMBER', waiting, text(WOKEN_AT_ONCE))
   for _, id in ipairs(followers) do
-    local record = RECORDS .. id
-    local facts = redis.pcall('HMGET', record, 'status', 'due_ms', 'conversation')
-    if facts[1] == 'pending' and redis.call('HINCRBY', record, 'held', -1) == 0 then
-      redis.call('HDEL', record, 'pending_reason')
-      if tonumber(facts[2]) > NOW then
-        look_at(tonumber(facts[2]), TENANT .. ' ' .. id)
-      elseif not facts[3] or next_turn(facts[3]) == id then
-        join(bells, offer(id))
-      end
-    end
+    local was_read, rung = pcall(wake, id)
+    if was_read then join(bells, rung) end
   end
   if #followers > 0 then
     redis.call('SREM', waiting, unpack(followers))

@@ -4,10 +4,11 @@
 --
 -- KEYS  1 event log, 2 ended tasks whose logs hold deltas (zset)
 -- ARGV  1 member ('tenant id'), 2 how long after the end deltas are kept (ms)
+-- Returns {'dropped' | 'nothing'}.
 
 local ended = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or nil)
 if not ended or ended + tonumber(ARGV[2]) > NOW then
-  return {}
+  return {'nothing'}
 end
 redis.call('ZREM', KEYS[2], ARGV[1])
 local entries, kept = redis.call('XRANGE', KEYS[1], '-', '+'), {}
@@ -17,7 +18,7 @@ for _, entry in ipairs(entries) do
   end
 end
 if #kept == #entries then
-  return {}
+  return {'dropped'}
 end
 local left = redis.call('PTTL', KEYS[1])
 redis.call('DEL', KEYS[1])
@@ -27,4 +28,4 @@ end
 if left > 0 then
   redis.call('PEXPIRE', KEYS[1], text(left))
 end
-return {}
+return {'dropped'}

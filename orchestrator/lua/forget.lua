@@ -5,10 +5,11 @@
 --       5 undelivered webhooks (zset), 6 logs that hold deltas (zset), 7.. listings
 -- ARGV  1 member ('tenant id'), 2 task id, 3 '1' to remove it before its time,
 --       4.. tasks that it waited for
+-- Returns {'forgotten' | 'nothing'}.
 
 local due = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[1]) or nil)
 if not due or (due > NOW and ARGV[3] ~= '1') then
-  return {}
+  return {'nothing'}
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[1] .. ':budget')
 redis.call('ZREM', KEYS[5], ARGV[1])
@@ -23,4 +24,4 @@ for i = 4, #ARGV do
   local run = redis.call('GET', records .. ARGV[i] .. ':joined')
   redis.call('SREM', records .. (run or ARGV[i]) .. ':then', ARGV[2])
 end
-return {}
+return {'forgotten'}

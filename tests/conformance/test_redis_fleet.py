@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
+from orchestrator import redis_keys
 from orchestrator.redis_directory import RedisAgentDirectory
 from orchestrator.redis_store import RedisTaskStore
 from orchestrator.schedule import Schedule
@@ -34,6 +35,20 @@ async def test_a_look_at_one_agent_reads_no_announcement_of_a_large_fleet(
     assert info.health.workers == WORKERS
     an_announcement = AGENTS * len(info.config.model_dump_json())
     assert read < an_announcement
+
+
+async def test_a_worker_of_an_older_release_serves_what_it_announces(
+    client: Redis,
+) -> None:
+    """It writes no key with the names of its agents alone."""
+    directory = RedisAgentDirectory(client)
+    for worker_id in ("older", "newer"):
+        each = worker("a", worker_id=worker_id)
+        await directory.announce(each, ttl_seconds=30)
+    await client.delete(redis_keys.served("older"))
+    info = await directory.find("a")
+    assert info is not None
+    assert info.health.workers == 2
 
 
 async def calls_of(client: Redis, command: str) -> int:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio import Redis
 
 from orchestrator import redis_keys
 from orchestrator.redis_store import RedisTaskStore
+from orchestrator.store import RefusalReason
 from orchestrator.task import Task
-from tests.conformance.task_steps import AGENT, claim, completed, submitted
+from tests.conformance.task_steps import (
+    AGENT,
+    claim,
+    completed,
+    submitted,
+    try_claim,
+)
 
 FOLLOWERS = 450
 WOKEN_AT_ONCE = 200
@@ -38,13 +46,39 @@ async def test_those_who_waited_for_one_end_are_rung_for_in_pieces(
     assert not await client.exists(redis_keys.record("default", first.id) + ":then")
 
 
-async def test_what_stands_in_place_of_one_keeps_no_other_that_waited(
-    client: Redis,
+@pytest.mark.parametrize("damage", ["foreign", "due_ms", "agent"])
+async def test_what_is_damaged_keeps_no_other_that_waited(
+    client: Redis, damage: str
 ) -> None:
     store = RedisTaskStore(client)
     first = await submitted(store)
     lease = (await claim(store, first)).lease
     lost, other = [await submitted(store, after=(first.id,)) for _ in ("lost", "other")]
-    await client.set(redis_keys.record("default", lost.id), "foreign")
+    record = redis_keys.record("default", lost.id)
+    if damage == "foreign":
+        await client.set(record, damage)
+    else:
+        await client.hdel(record, damage)
     bells = await store.finish(lease, completed(lease), running_seconds=0)
     assert [bell.task_id for bell in bells] == [other.id]
+    assert not await client.exists(redis_keys.record("default", first.id) + ":then")
+
+
+async def test_who_waits_for_a_new_task_of_the_id_is_not_woken_for_the_old_one(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    first = await submitted(store)
+    lease = (await claim(store, first)).lease
+    await store.create([Task(agent_name=AGENT, after=(first.id,)) for _ in range(201)])
+    await store.finish(lease, completed(lease), running_seconds=0)
+    await store.delete("default", first.id)
+    again = await submitted(store, id=first.id)
+    waiting = await submitted(store, after=(first.id,))
+    await store.sweep()
+    assert await try_claim(store, waiting) is RefusalReason.NOT_DUE
+    lease = (await claim(store, again)).lease
+    await store.finish(lease, completed(lease), running_seconds=0)
+    await store.sweep()
+    assert await changed_tasks(client) == 202
+    assert not await client.exists(redis_keys.FOLLOWED)

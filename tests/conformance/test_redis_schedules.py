@@ -121,14 +121,42 @@ async def test_a_tick_waits_for_a_server_that_is_fit_again(client: Redis) -> Non
     assert len((await submit_due(store)).doorbells) == 1
 
 
+async def put_due(store: RedisTaskStore, client: Redis, amount: int) -> None:
+    for number in range(amount):
+        task = Task(agent_name="a")
+        await store.put_schedule(Schedule(id=f"s{number}", cron="0 0 1 1 *", task=task))
+        await client.zadd(redis_keys.SCHEDULES, {f"default s{number}": 1})
+
+
+async def test_of_schedulers_at_the_same_schedules_one_alone_goes_on(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    await put_due(store, client, 101)
+    await client.config_resetstat()
+    done = await asyncio.gather(*(submit_due(store) for _ in range(4)))
+    assert sorted(each.more for each in done) == [False, False, False, True]
+    stats = await client.info("commandstats")
+    names = ("cmdstat_fcall", "cmdstat_evalsha")
+    calls = sum(stats.get(name, {}).get("calls", 0) for name in names)
+    assert calls < 2 * 2 * 101  # each schedule's by one of them, not by all four
+
+
+async def test_a_tick_that_is_no_whole_number_keeps_no_other_waiting(
+    client: Redis,
+) -> None:
+    store = RedisTaskStore(client)
+    await put_due(store, client, 2)
+    await client.zadd(redis_keys.SCHEDULES, {"default s0": 0.5})
+    assert len((await submit_due(store)).doorbells) == 2
+    assert await store.due_schedules() == ()
+
+
 async def test_many_schedules_of_one_moment_are_submitted_a_hundred_at_a_time(
     client: Redis,
 ) -> None:
     store = RedisTaskStore(client)
-    for number in range(101):
-        task = Task(agent_name="a")
-        await store.put_schedule(Schedule(id=f"s{number}", cron="0 0 1 1 *", task=task))
-        await client.zadd(redis_keys.SCHEDULES, {f"default s{number}": 1})
+    await put_due(store, client, 101)
     assert (await submit_due(store)).more
     assert not (await submit_due(store)).more
     assert await store.due_schedules() == ()

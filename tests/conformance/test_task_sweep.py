@@ -303,6 +303,29 @@ async def test_a_sweep_that_forgets_as_much_as_it_may_tells_so(
     assert [(await stores.tasks.sweep(limit=2)).more for _ in range(2)] == [True, False]
 
 
+async def test_a_sweep_that_only_looked_at_messages_that_are_out_is_not_in_haste(
+    open_stores: OpenStores,
+) -> None:
+    """Else a large fleet that is busy would be swept without a pause."""
+    stores = open_stores(resend_seconds=TINY)
+    await stores.tasks.create([Task(agent_name=AGENT) for _ in range(5)])
+    await asyncio.sleep(TINY * 1.5)
+    assert not (await stores.tasks.sweep(limit=4)).more
+
+
+async def test_of_sweeps_that_forget_the_same_one_alone_goes_on(
+    open_stores: OpenStores,
+) -> None:
+    """Else each of a fleet's processes would do all of a backlog beside the others."""
+    stores = open_stores(result_ttl_seconds=0.01)
+    for _ in range(3):
+        lease = await running(stores.tasks)
+        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
+    await asyncio.sleep(0.02)
+    reports = await asyncio.gather(*(stores.tasks.sweep(limit=2) for _ in range(4)))
+    assert [report.more for report in reports].count(True) == 1
+
+
 async def test_sweeps_at_once_take_a_lease_back_once(stores: Stores) -> None:
     task = await submitted(stores.tasks)
     await lose_lease(stores, task)
