@@ -240,8 +240,10 @@ class InMemoryGate:
         """Take a permit, or a place among those who wait."""
         now, found = self._now(), self._gates[gate]
         task = (caller.tenant, caller.task_id)
-        part = int(now / (limits.window_seconds / WINDOW_PARTS))
+        length = limits.window_seconds / WINDOW_PARTS
         found.forget(now)
+        ends = found.permits.get(caller.token, now + self._lease)
+        part = int((ends - self._lease) / length)  # in which it was granted
         permit = Permit(gate, caller.token, part, caller.tokens)
         if caller.token in found.permits:
             return permit

@@ -1,5 +1,12 @@
 -- Lets a call through a gate; stands after gate_room.lua.
 
+-- In which part a permit was granted that has not been renewed: who asks again for one does
+-- not know it yet. Its tokens are counted there.
+local function part_of_grant(lease_end, wish)
+  local granted = lease_end - tonumber(wish[4])
+  return granted - granted % tonumber(wish[8])
+end
+
 -- Grants a permit to a task, or a place among those who wait.
 --
 -- wish  1 token   2 priority   3 tokens   4 lease (ms)
@@ -85,7 +92,7 @@ local function gate_enter(key, wish, tenant, TASK)
     if in_line then
       redis.call('ZREM', WAITING, TOKEN)
     end
-    return {'permit', PART}
+    return {'permit', part_of_grant(lease_end, wish)}
   end
   if reason then
     ms = math.max(20, math.min(ms, reason == 'in_flight' and 1000 or ms))
@@ -113,8 +120,13 @@ local function gate_enter(key, wish, tenant, TASK)
     redis.call('ZREM', SEEN, TOKEN, TASK)
     redis.call('HDEL', PLACES, TASK)
   end
-  if redis.call('ZADD', PERMITS, text(NOW + tonumber(wish[4])), TOKEN) == 0 then
-    return {'permit', PART} -- a repeat, which is counted
+  local ends = text(NOW + tonumber(wish[4]))
+  if redis.call('ZADD', PERMITS, 'NX', ends, TOKEN) == 0 then -- a repeat, which is counted
+    lease_end = tonumber(redis.call('ZSCORE', PERMITS, TOKEN))
+    if lease_end <= NOW then
+      redis.call('ZADD', PERMITS, ends, TOKEN)
+    end
+    return {'permit', part_of_grant(lease_end, wish)}
   end
   redis.call('HSET', STATE, 'v', text(math.max(reached or 0, place)), SHARE, after,
     'w_requests', text(requests + 1), 'w_tokens', text(tokens + WANTED))

@@ -128,6 +128,19 @@ async def test_a_repeated_entry_returns_the_same_permit(gate: Gate):
     assert (await gate.state("g", ONE)).in_flight == 1
 
 
+async def test_a_repeat_settles_what_was_counted_when_its_permit_was_granted(
+    gate: Gate,
+):
+    limits = GateLimits(tokens=100, window_seconds=12)
+    first = await entered(gate, "1", limits, tokens=90)
+    await asyncio.sleep(0.45)
+    again = await entered(gate, "1", limits, tokens=90)
+    assert again == first
+    settled = Departure(outcome=CallOutcome.ANSWERED, tokens=10)
+    await gate.leave(again, settled)
+    assert (await gate.state("g", limits)).tokens == 10
+
+
 async def test_a_repeat_has_its_permit_though_the_gate_is_full_and_others_wait(
     gate: Gate,
 ):
