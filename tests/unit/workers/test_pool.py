@@ -417,6 +417,38 @@ def test_terminate_ends_what_runs() -> None:
         assert user.pool.loop is None
 
 
+@pytest.mark.parametrize("way", ["stop", "terminate"])
+def test_the_end_of_each_of_many_does_not_have_a_stop_look_at_them_all(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    ended: Counter[int] = Counter()
+    terminate = Job.terminate
+
+    def counted(job: Job, *args: object) -> None:
+        ended[id(job)] += 1
+        terminate(job, *args)
+
+    class Looked(set[Job]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            self.looks += 1
+            return super().__iter__()
+
+    monkeypatch.setattr(Job, "terminate", counted)
+    with pool_user(slots=100) as user:
+        running = user.pool._running = Looked()
+        tolds = [
+            user.apply(nap, FOREVER if way == "terminate" else 0.2 + number / 1000)
+            for number in range(100)
+        ]
+        user.until(lambda: all(told.pid for told in tolds))
+        getattr(user.pool, way)()
+        assert user.pool.loop is None
+        assert running.looks <= 10
+        assert set(ended.values()) <= {1}
+
+
 def test_a_stop_leaves_an_ended_task_that_blocks_the_loop_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
