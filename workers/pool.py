@@ -33,6 +33,7 @@ from workers.pool_job import (
     Limits,
     Surroundings,
 )
+from workers.resumption import Resumption
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._surroundings = Surroundings(
             loop=self.loop.loop,
             greenlets=self.loop.greenlets,
+            resumption=Resumption(self.loop.loop),
             report=self._loop_report,
             note=self._loop_note,
             on_end=self._loop_on_end,

@@ -14,6 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tests.unit.workers.pool_celery import Told, pool_user
 from workers.greenlet_bridge import Greenlets, await_
 from workers.pool_job import Callbacks, Job, Limits, Surroundings
+from workers.resumption import Resumption
 
 FOREVER = 3600.0
 
@@ -210,6 +211,7 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
             surroundings=Surroundings(
                 loop=loop,
                 greenlets=Greenlets(),
+                resumption=Resumption(loop),
                 report=lambda report: report(),
                 note=lambda report: report(),
                 on_end=ended.append,
