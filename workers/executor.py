@@ -61,6 +61,7 @@ class Executor:
         self.runs: dict[tuple[str, str], Run] = {}
         self._arrivals: set[_Arrival] = set()
         self.draining = False
+        self._is_grace_over = False
 
     async def run(self, tenant: str, task_id: str) -> Outcome:
         """Claim a task and run it to an end of its attempt.
@@ -147,11 +148,17 @@ class Executor:
         )
 
     def abandon(self) -> None:
-        """Take no more tasks and release the runs at once, where they stand."""
+        """Take no more tasks and release the runs at once, where they stand.
+
+        A cold shutdown asks for it once for each of them.
+        """
         self.draining = True
         self._end_grace()
 
     def _end_grace(self) -> None:
+        if self._is_grace_over:
+            return
+        self._is_grace_over = True
         self._insist.give_up()
         self._interrupt_all(Interrupt.GRACE_OVER)
 
@@ -197,6 +204,8 @@ class Executor:
     ) -> Outcome:
         agent = asyncio.create_task(execution)
         has_left = run.start(agent)
+        if self._is_grace_over:
+            run.interrupt(Interrupt.GRACE_OVER)
         if is_cancelled:
             run.interrupt(Interrupt.CANCEL)
         try:

@@ -206,7 +206,13 @@ class Job:
         self._end()
 
     def _abandon(self, seconds: float) -> None:
-        """Take the slot from an ended task that does not clean up in time."""
+        """Take the slot from an ended task that does not clean up in time.
+
+        One that is about to go on, among many, has not begun to.
+        """
+        if self._awaiting is not None and self._awaiting.done():
+            self._call_later(seconds, self._abandon)
+            return
         logger.error(
             "ended task does not clean up; its coroutine is left behind",
             extra={"task_id": self._task_id, "seconds": seconds},

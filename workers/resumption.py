@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 
 ROUND_SECONDS = 0.005
-"""Of each round; a task that ends well takes a hundredth of it, a failed one a fifth."""
+"""Of each round: enough for a hundred tasks that end well, or a few that fail."""
 
 
 class Resumption:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,7 +27,7 @@ from workers.errors import (
     LLMUnavailable,
     SoftTimeLimitReached,
 )
-from workers.run import AGENT_STOP_SECONDS, Interrupt
+from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 
 DEADLINE_SECONDS = 0.5
 """Longer than a busy machine takes from a submit to its claim."""
@@ -225,6 +225,45 @@ async def test_a_run_given_up_before_its_celery_task_is_ended_is_released(
     record = await bench.store.get("default", task.id)
     assert (record.status, record.failed_attempts) == (TaskStatus.PENDING, 0)
     assert record.pending_reason == "worker shutting down"
+
+
+async def test_each_of_many_that_are_given_up_does_not_stop_them_all_again(
+    bench: Bench,
+) -> None:
+    """Celery ends each of its requests, and each gives up what runs here."""
+
+    class Looked(dict[tuple[str, str], Run]):
+        looks = 0
+
+        def values(self) -> Any:
+            self.looks += 1
+            return super().values()
+
+    runs = bench.executor.runs = Looked()
+    for _ in range(100):
+        bench.executor.abandon()
+    assert runs.looks == 1
+
+
+async def test_a_run_claimed_as_its_worker_gives_up_is_released(bench: Bench) -> None:
+    class Late(InMemoryTaskStore):
+        async def claim(self, *arguments, **options):
+            claim = await super().claim(*arguments, **options)
+            executor.abandon()
+            return claim
+
+    executor, store = other_store(bench, Late())
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(work)
+    (creation,) = await store.create([Task(agent_name="agent")])
+    assert isinstance(creation, Creation)
+    async with asyncio.timeout(3):
+        outcome = await executor.run("default", creation.task.id)
+    assert outcome.word == "released"
 
 
 async def test_a_cancel_that_nobody_asked_for_fails_the_task(bench: Bench) -> None:
