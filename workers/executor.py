@@ -150,13 +150,14 @@ class Executor:
     def abandon(self) -> None:
         """Take no more tasks and release the runs at once, where they stand.
 
-        Celery asks for it once for each of thousands.
+        A cold shutdown asks for it once for each of them.
         """
-        if not self._is_grace_over:
-            self.draining = True
-            self._end_grace()
+        self.draining = True
+        self._end_grace()
 
     def _end_grace(self) -> None:
+        if self._is_grace_over:
+            return
         self._is_grace_over = True
         self._insist.give_up()
         self._interrupt_all(Interrupt.GRACE_OVER)
@@ -203,6 +204,8 @@ class Executor:
     ) -> Outcome:
         agent = asyncio.create_task(execution)
         has_left = run.start(agent)
+        if self._is_grace_over:
+            run.interrupt(Interrupt.GRACE_OVER)
         if is_cancelled:
             run.interrupt(Interrupt.CANCEL)
         try:

@@ -33,6 +33,7 @@ from workers.pool_job import (
     Limits,
     Surroundings,
 )
+from workers.resumption import Resumption
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         self._surroundings = Surroundings(
             loop=self.loop.loop,
             greenlets=self.loop.greenlets,
+            resumption=Resumption(self.loop.loop),
             report=self._loop_report,
             note=self._loop_note,
             on_end=self._loop_on_end,
@@ -265,20 +267,27 @@ class AsyncPool(BasePool):  # type: ignore[misc]
         """
         self._accepting = False
         self._on_loop(self._loop_drop_waiting)
-        give_up_at = inf
+        looks_at, give_up_at = 0.0, inf
         while self._busy():
-            jobs = tuple(self._running)
-            for job in jobs if end else ():
-                job.terminate()
-            if all(job.terminated for job in jobs):
-                give_up_at = min(give_up_at, monotonic() + TERMINATE_SECONDS)
-            if monotonic() > give_up_at:
+            now = monotonic()
+            if now >= looks_at:  # at all of them, so not for each that ends
+                looks_at = now + DRAIN_WAKE_SECONDS
+                if self._all_terminated(end=end):
+                    give_up_at = min(give_up_at, now + TERMINATE_SECONDS)
+            if now > give_up_at:
                 logger.error("ended tasks block the event loop and are left behind")
                 self._leave_loop()
                 return
             with suppress(Empty):
                 _tell_celery(self._reports.get(timeout=DRAIN_WAKE_SECONDS))
         self._close()
+
+    def _all_terminated(self, *, end: bool) -> bool:
+        jobs = tuple(self._running)
+        for job in jobs if end else ():
+            if not job.terminated:
+                job.terminate()
+        return all(job.terminated for job in jobs)
 
     def _busy(self) -> bool:
         return self.loop is not None and bool(

@@ -21,6 +21,7 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery.exceptions import SoftTimeLimitExceeded
 
 from workers.greenlet_bridge import ENDED, Greenlets, LoopGreenlet, given_by
+from workers.resumption import Resumption
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Surroundings:
 
     loop: asyncio.AbstractEventLoop
     greenlets: Greenlets
+    resumption: Resumption
     report: Callable[[Callable[[], object]], None]
     """Have this called on Celery's thread, in order."""
     note: Callable[[Callable[[], object]], None]
@@ -92,6 +94,7 @@ class Job:
         self._note = surroundings.note
         self._on_end = surroundings.on_end
         self._greenlets = surroundings.greenlets
+        self._resumption = surroundings.resumption
         self._unwind_seconds = surroundings.unwind_seconds
         self.terminated = False
         self._settled = False
@@ -161,7 +164,10 @@ class Job:
 
     def _await(self, body: LoopGreenlet, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._awaiting = self._loop.create_task(coroutine, context=self._context)
-        self._awaiting.add_done_callback(partial(self._resume, body))
+        self._awaiting.add_done_callback(partial(self._resume_soon, body))
+
+    def _resume_soon(self, body: LoopGreenlet, awaited: asyncio.Task[Any]) -> None:
+        self._resumption.add(partial(self._resume, body, awaited))
 
     def _resume(self, body: LoopGreenlet, awaited: asyncio.Task[Any]) -> None:
         """Give the body what its coroutine came to, or what interrupted it."""
@@ -200,7 +206,13 @@ class Job:
         self._end()
 
     def _abandon(self, seconds: float) -> None:
-        """Take the slot from an ended task that does not clean up in time."""
+        """Take the slot from an ended task that does not clean up in time.
+
+        One that is about to go on, among many, has not begun to.
+        """
+        if self._awaiting is not None and self._awaiting.done():
+            self._call_later(seconds, self._abandon)
+            return
         logger.error(
             "ended task does not clean up; its coroutine is left behind",
             extra={"task_id": self._task_id, "seconds": seconds},

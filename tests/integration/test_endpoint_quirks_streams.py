@@ -166,3 +166,5 @@ async def test_e10_tiny_events_without_end_meet_the_byte_cap():
     error = await failing([tiny], True, max_bytes=1024 * 1024)
     assert isinstance(error, MalformedCompletion)
     assert "more than 1048576 bytes" in str(error)
+    assert "max_response_bytes" in str(error)
+    assert "OPENAI_BASE_URL" not in str(error)

@@ -30,6 +30,7 @@ _DRAIN_SECONDS = 0.1
 _SPACE = b" \t\r\n\xef\xbb\xbf"
 _KEPT_BYTES = 2048
 """Of what came, for the error."""
+_REMEDY = "set OPENAI_BASE_URL to an endpoint that speaks Chat Completions"
 FOREIGN_ERRORS = (aiohttp.ClientError, OSError)
 """What aiohttp raises."""
 
@@ -250,7 +251,10 @@ class Answer:
         if len(self._kept) < _KEPT_BYTES:
             self._kept += chunk[: _KEPT_BYTES - len(self._kept)]
         if self._size > self._limits.max_bytes:
-            raise self._malformed(f"sent more than {self._limits.max_bytes} bytes")
+            raise self._malformed(
+                f"sent more than {self._limits.max_bytes} bytes",
+                remedy="have it send less or raise its max_response_bytes",
+            )
         return chunk
 
     def _required(self, value: object) -> Payload:
@@ -278,10 +282,9 @@ class Answer:
     def _broken_off(self) -> MalformedCompletion:
         return self._malformed("broke off in mid-answer")
 
-    def _malformed(self, what: str) -> MalformedCompletion:
+    def _malformed(self, what: str, *, remedy: str = _REMEDY) -> MalformedCompletion:
         return MalformedCompletion(
-            f"{self._endpoint.base_url} {mended(what)}; set OPENAI_BASE_URL to an"
-            " endpoint that speaks Chat Completions",
+            f"{self._endpoint.base_url} {mended(what)}; {remedy}",
             endpoint=self._endpoint.base_url,
             status=self._sent.status,
             body=self.kept,

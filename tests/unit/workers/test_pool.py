@@ -27,6 +27,7 @@ from greenlet import GreenletExit
 from kombu.asynchronous import Hub
 
 import workers.pool
+import workers.resumption
 from tests.unit.workers.pool_celery import pool_user
 from workers.errors import UnsupportedPool
 from workers.greenlet_bridge import MOST_IDLE, LoopGreenlet, await_
@@ -84,9 +85,10 @@ def test_the_start_of_a_short_task_is_told_along_with_its_end(
 
 
 def test_what_ends_in_one_round_of_the_loop_is_told_at_once(
-    wakes: list[HubWaker],
+    wakes: list[HubWaker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Celery's thread would take the interpreter from the loop in their midst."""
+    monkeypatch.setattr(workers.resumption, "ROUND_SECONDS", FOREVER)
 
     async def opened() -> None:
         await gate
@@ -105,6 +107,37 @@ def test_what_ends_in_one_round_of_the_loop_is_told_at_once(
         loop.call_soon_threadsafe(gate.set_result, None)
         user.until(lambda: all(told.over for told in tolds))
         assert len(wakes) - before <= 2
+
+
+def test_many_that_end_at_once_do_not_keep_the_loop_from_others() -> None:
+    """Whose end is yet to be stored: Celery takes a millisecond for each error."""
+    ended: list[int] = []
+    seen: list[int] = []
+
+    async def opened() -> None:
+        await gate
+
+    def body(number: int) -> None:
+        await_(opened())
+        threading.Event().wait(0.005)
+        ended.append(number)
+
+    async def look() -> None:
+        gate.set_result(None)
+        while len(ended) < 20:
+            seen.append(len(ended))
+            await asyncio.sleep(0)
+
+    with pool_user(slots=20) as user:
+        assert user.pool.loop is not None
+        loop = user.pool.loop.loop
+        gate = loop.create_future()
+        tolds = [user.apply(body, number) for number in range(20)]
+        user.until(lambda: user.pool.info["running"] == 20)
+        asyncio.run_coroutine_threadsafe(look(), loop).result(30)
+        user.until(lambda: all(told.over for told in tolds))
+        assert ended == list(range(20))
+        assert len(set(seen)) >= 10
 
 
 def test_a_failing_task_is_reported_with_its_error() -> None:
@@ -425,6 +458,38 @@ def test_terminate_ends_what_runs() -> None:
         user.pool.terminate()
         assert told.words == ["accepted"]
         assert user.pool.loop is None
+
+
+@pytest.mark.parametrize("way", ["stop", "terminate"])
+def test_the_end_of_each_of_many_does_not_have_a_stop_look_at_them_all(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    ended: Counter[int] = Counter()
+    terminate = Job.terminate
+
+    def counted(job: Job, *args: object) -> None:
+        ended[id(job)] += 1
+        terminate(job, *args)
+
+    class Looked(set[Job]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            self.looks += 1
+            return super().__iter__()
+
+    monkeypatch.setattr(Job, "terminate", counted)
+    with pool_user(slots=100) as user:
+        running = user.pool._running = Looked()
+        tolds = [
+            user.apply(nap, FOREVER if way == "terminate" else 0.2 + number / 1000)
+            for number in range(100)
+        ]
+        user.until(lambda: all(told.pid for told in tolds))
+        getattr(user.pool, way)()
+        assert user.pool.loop is None
+        assert running.looks <= 10
+        assert set(ended.values()) <= {1}
 
 
 def test_a_stop_leaves_an_ended_task_that_blocks_the_loop_behind(

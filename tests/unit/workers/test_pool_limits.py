@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tests.unit.workers.pool_celery import Told, pool_user
 from workers.greenlet_bridge import Greenlets, await_
 from workers.pool_job import Callbacks, Job, Limits, Surroundings
+from workers.resumption import Resumption
 
 FOREVER = 3600.0
 
@@ -210,6 +212,7 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
             surroundings=Surroundings(
                 loop=loop,
                 greenlets=Greenlets(),
+                resumption=Resumption(loop),
                 report=lambda report: report(),
                 note=lambda report: report(),
                 on_end=ended.append,
@@ -226,3 +229,41 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
     asyncio.run(run())
     assert told.words == ["accepted", "hard limit"]
     assert "left behind" in caplog.text
+
+
+async def test_an_ended_task_has_its_time_to_clean_up_once_it_is_its_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Thousands that are ended at once go on one after the other."""
+
+    class Queued(Resumption):
+        def add(self, go_on: Callable[[], None]) -> None:
+            loop.call_later(0.2, super().add, go_on)
+
+    loop = asyncio.get_running_loop()
+    told, ended = Told(), list[Job]()
+    job = Job(
+        task_id="task",
+        call=partial(await_, asyncio.sleep(30)),
+        callbacks=Callbacks(
+            accepted=told.accepted,
+            succeeded=told.succeeded,
+            failed=told.failed,
+            timed_out=told.timed_out,
+        ),
+        limits=Limits(soft=None, hard=0.01),
+        surroundings=Surroundings(
+            loop=loop,
+            greenlets=Greenlets(),
+            resumption=Queued(loop),
+            report=lambda report: report(),
+            note=lambda report: report(),
+            on_end=ended.append,
+            unwind_seconds=0.05,
+        ),
+    )
+    job.start()
+    async with asyncio.timeout(5):
+        while not ended:
+            await asyncio.sleep(0.01)
+    assert "does not clean up" not in caplog.text
