@@ -167,7 +167,7 @@ class Job:
         self._awaiting.add_done_callback(partial(self._resume_soon, body))
 
     def _resume_soon(self, body: LoopGreenlet, awaited: asyncio.Task[Any]) -> None:
-        self._resumption.add(partial(self._resume, body, awaited))
+        self._resumption.add(self._resume, body, awaited)
 
     def _resume(self, body: LoopGreenlet, awaited: asyncio.Task[Any]) -> None:
         """Give the body what its coroutine came to, or what interrupted it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
+from typing import Any
 
 ROUND_SECONDS = 0.005
 """Of each round: enough for a hundred tasks that end well, or a few that fail."""
@@ -22,23 +24,29 @@ class Resumption:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ready: deque[Callable[[], None]] = deque()
-        self._is_called = False
+        self._ends_at: float | None = None
+        """When the round that is under way has no more time for them."""
 
-    def add(self, go_on: Callable[[], None]) -> None:
-        """Have this called on the loop, where this is called too."""
-        self._ready.append(go_on)
-        if not self._is_called:
-            self._is_called = True
-            self._loop.call_soon(self._go_on)
+    def add(self, go_on: Callable[..., None], *arguments: Any) -> None:
+        """Call this on the loop, where this is called: now, or in a later round."""
+        if self._ends_at is None:
+            self._begin_round()
+        if self._ready or not self._has_time:
+            self._ready.append(partial(go_on, *arguments))
+        else:
+            go_on(*arguments)
 
-    def _go_on(self) -> None:
-        ends_at = monotonic() + ROUND_SECONDS
-        try:
-            while self._ready:
-                self._ready.popleft()()
-                if monotonic() >= ends_at:
-                    return
-        finally:
-            self._is_called = bool(self._ready)
-            if self._is_called:
-                self._loop.call_soon(self._go_on)
+    @property
+    def _has_time(self) -> bool:
+        return self._ends_at is not None and monotonic() < self._ends_at
+
+    def _begin_round(self) -> None:
+        self._ends_at = monotonic() + ROUND_SECONDS
+        self._loop.call_soon(self._next_round)
+
+    def _next_round(self) -> None:
+        self._ends_at = None
+        if self._ready:
+            self._begin_round()
+        while self._ready and self._has_time:
+            self._ready.popleft()()

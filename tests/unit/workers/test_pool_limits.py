@@ -237,8 +237,8 @@ async def test_an_ended_task_has_its_time_to_clean_up_once_it_is_its_turn(
     """Thousands that are ended at once go on one after the other."""
 
     class Queued(Resumption):
-        def add(self, go_on: Callable[[], None]) -> None:
-            loop.call_later(0.2, super().add, go_on)
+        def add(self, go_on: Callable[..., None], *arguments: Any) -> None:
+            loop.call_later(0.2, super().add, go_on, *arguments)
 
     loop = asyncio.get_running_loop()
     told, ended = Told(), list[Job]()
