@@ -6,7 +6,7 @@
 -- Returns {'woken' | 'nothing', doorbells}.
 
 local status = is_record() and get('status')
-if status and next(TRANSITIONS[status]) then
+if status and next(TRANSITIONS[status] or {}) then
   redis.call('ZREM', FOLLOWED, MEMBER)
   return {'nothing', {}}
 end

@@ -64,6 +64,18 @@ async def test_what_is_damaged_keeps_no_other_that_waited(
     assert not await client.exists(redis_keys.record("default", first.id) + ":then")
 
 
+async def test_a_damaged_status_keeps_none_of_many_that_waited(client: Redis) -> None:
+    store = RedisTaskStore(client)
+    first = await submitted(store)
+    lease = (await claim(store, first)).lease
+    await store.create([Task(agent_name=AGENT, after=(first.id,)) for _ in range(201)])
+    await store.finish(lease, completed(lease), running_seconds=0)
+    await client.hset(redis_keys.record("default", first.id), "status", "damaged")
+    await store.sweep()
+    assert await changed_tasks(client) == 201
+    assert not await client.exists(redis_keys.FOLLOWED)
+
+
 async def test_who_waits_for_a_new_task_of_the_id_is_not_woken_for_the_old_one(
     client: Redis,
 ) -> None:
