@@ -149,7 +149,8 @@ class Job:
         try:
             given = given_by(resume, *values)
         except BaseException:  # noqa: BLE001 - a task must not end the loop
-            self._settle(partial(self._callbacks.failed, ExceptionInfo()))
+            if not self._settled:  # what tells of an error takes half a millisecond
+                self._settle(partial(self._callbacks.failed, ExceptionInfo()))
         else:
             if given is ENDED:
                 outcome = self._greenlets.take_back(body)
