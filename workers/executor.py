@@ -211,7 +211,7 @@ class Executor:
         try:
             await has_left
         except asyncio.CancelledError:
-            if not _is_given_up(run):
+            if not self._still_ends():
                 agent.cancel()
                 await asyncio.wait({agent}, timeout=AGENT_STOP_SECONDS)
                 if agent.done():
@@ -221,9 +221,19 @@ class Executor:
         try:
             return await self._end(run, agent, log)
         except asyncio.CancelledError:
-            if not _is_given_up(run):
+            if not self._still_ends():
                 raise
             return await self._end(run, agent, log)  # what is written may be repeated
+
+    def _still_ends(self) -> bool:
+        """Whether a run's end is stored although its Celery task has just been ended.
+
+        A cold shutdown gives all runs up, then ends their tasks one by one; once each,
+        so that another cancel is of the loop, which closes.
+        """
+        current = asyncio.current_task()
+        is_first = current is not None and current.cancelling() == 1
+        return is_first and self._is_grace_over
 
     async def _end(
         self, run: Run, agent: asyncio.Task[Execution], log: StoreRunLog
@@ -316,14 +326,3 @@ class Executor:
             return await self._insist(read)
         except ConversationNotFound:
             return new
-
-
-def _is_given_up(run: Run) -> bool:
-    """Whether a run is to be released although its Celery task has just been ended.
-
-    A cold shutdown gives all runs up, then ends their tasks one by one; once each, so
-    that another cancel is of the loop, which closes.
-    """
-    current = asyncio.current_task()
-    is_first = current is not None and current.cancelling() == 1
-    return is_first and run.interrupt_reason is Interrupt.GRACE_OVER

@@ -261,6 +261,43 @@ async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
     assert record.status is TaskStatus.PENDING
 
 
+@pytest.mark.parametrize("status", [TaskStatus.CANCELLED, TaskStatus.TIMED_OUT])
+async def test_an_end_that_is_being_stored_outlives_the_end_of_its_celery_task(
+    bench: Bench, status: TaskStatus
+) -> None:
+    class Slow(InMemoryTaskStore):
+        async def finish(self, *args: Any, **options: Any) -> Any:
+            asked.set()
+            await answers.wait()
+            return await super().finish(*args, **options)
+
+    asked, answers = asyncio.Event(), asyncio.Event()
+    executor, store = other_store(bench, Slow())
+
+    async def work(ctx: RunContext, given: AgentInput) -> str:
+        if status is TaskStatus.CANCELLED:
+            await store.cancel("default", ctx.task.id)
+            executor.cancel("default", ctx.task.id)
+        await asyncio.Event().wait()
+        return "never"
+
+    bench.agent(work)
+    limit = 0.05 if status is TaskStatus.TIMED_OUT else None
+    (creation,) = await store.create(
+        [Task(agent_name="agent", time_limit_seconds=limit)]
+    )
+    assert isinstance(creation, Creation)
+    running = asyncio.create_task(executor.run("default", creation.task.id))
+    await asyncio.wait_for(asked.wait(), 5)
+    executor.abandon()
+    running.cancel()
+    await asyncio.sleep(0)
+    answers.set()
+    await asyncio.wait({running}, timeout=5)
+    record = await store.get("default", creation.task.id)
+    assert record.status is status
+
+
 async def test_each_of_many_that_are_given_up_does_not_stop_them_all_again(
     bench: Bench,
 ) -> None:
