@@ -27,15 +27,21 @@ async def changed_tasks(client: Redis) -> int:
     return queue.rung + queue.in_line
 
 
+async def ended_before(store: RedisTaskStore, followers: int) -> Task:
+    """Return a task that has ended, for which so many others waited."""
+    first = await submitted(store)
+    lease = (await claim(store, first)).lease
+    tasks = [Task(agent_name=AGENT, after=(first.id,)) for _ in range(followers)]
+    await store.create(tasks)
+    await store.finish(lease, completed(lease), running_seconds=0)
+    return first
+
+
 async def test_those_who_waited_for_one_end_are_rung_for_in_pieces(
     client: Redis,
 ) -> None:
     store = RedisTaskStore(client)
-    first = await submitted(store)
-    lease = (await claim(store, first)).lease
-    tasks = [Task(agent_name=AGENT, after=(first.id,)) for _ in range(FOLLOWERS)]
-    await store.create(tasks)
-    await store.finish(lease, completed(lease), running_seconds=0)
+    first = await ended_before(store, FOLLOWERS)
     assert await changed_tasks(client) == WOKEN_AT_ONCE
     found = []
     for _ in range(3):
@@ -66,10 +72,7 @@ async def test_what_is_damaged_keeps_no_other_that_waited(
 
 async def test_a_damaged_status_keeps_none_of_many_that_waited(client: Redis) -> None:
     store = RedisTaskStore(client)
-    first = await submitted(store)
-    lease = (await claim(store, first)).lease
-    await store.create([Task(agent_name=AGENT, after=(first.id,)) for _ in range(201)])
-    await store.finish(lease, completed(lease), running_seconds=0)
+    first = await ended_before(store, 201)
     await client.hset(redis_keys.record("default", first.id), "status", "damaged")
     await store.sweep()
     assert await changed_tasks(client) == 201
@@ -80,10 +83,7 @@ async def test_who_waits_for_a_new_task_of_the_id_is_not_woken_for_the_old_one(
     client: Redis,
 ) -> None:
     store = RedisTaskStore(client)
-    first = await submitted(store)
-    lease = (await claim(store, first)).lease
-    await store.create([Task(agent_name=AGENT, after=(first.id,)) for _ in range(201)])
-    await store.finish(lease, completed(lease), running_seconds=0)
+    first = await ended_before(store, 201)
     await store.delete("default", first.id)
     again = await submitted(store, id=first.id)
     waiting = await submitted(store, after=(first.id,))

@@ -306,30 +306,36 @@ async def test_a_lost_queue_is_found_by_its_last_message_and_rung_whole(
     await until(all_ended)
 
 
+async def rung_for(stores: Stores, amount: int) -> deque[Doorbell]:
+    """Submit tasks; return the messages that are out for them."""
+    made = await stores.tasks.create([Task(agent_name=AGENT) for _ in range(amount)])
+    return deque(bell for each in made for bell in each.doorbells)
+
+
+async def take_one(stores: Stores, messages: deque[Doorbell]) -> None:
+    """Take messages up to one that leads to a claim, which may have more sent."""
+    claimed: object = None
+    while not isinstance(claimed, Claim):
+        claimed = await stores.tasks.claim(
+            "default",
+            messages.popleft().task_id,
+            worker="w",
+            serves=[AGENT],
+            lease_seconds=30,
+        )
+    messages += claimed.doorbells
+
+
 async def test_a_long_queue_and_a_slow_worker_cause_no_storm_of_messages(
     open_stores: OpenStores,
 ) -> None:
     stores = open_stores(dispatch_window=16, resend_seconds=TINY)
-    messages: deque[Doorbell] = deque()
-    for creation in await stores.tasks.create(
-        [Task(agent_name=AGENT) for _ in range(200)]
-    ):
-        assert isinstance(creation, Creation)
-        messages += creation.doorbells
+    messages = await rung_for(stores, 200)
     longest = len(messages)
     for _ in range(20):
         await asyncio.sleep(TINY * 2)
         messages += (await stores.tasks.sweep()).doorbells
-        claimed: object = None
-        while not isinstance(claimed, Claim):
-            claimed = await stores.tasks.claim(
-                "default",
-                messages.popleft().task_id,
-                worker="w",
-                serves=[AGENT],
-                lease_seconds=30,
-            )
-        messages += claimed.doorbells
+        await take_one(stores, messages)
         longest = max(longest, len(messages))
     assert longest <= 3 * 16  # a storm is a window for each of the twenty sweeps
 
@@ -342,12 +348,7 @@ async def test_a_message_that_its_worker_has_kept_for_long_causes_no_storm(
     That proves nothing of those between it and its repetition: they still come.
     """
     stores = open_stores(dispatch_window=16, resend_seconds=TINY)
-    messages: deque[Doorbell] = deque()
-    for creation in await stores.tasks.create(
-        [Task(agent_name=AGENT) for _ in range(200)]
-    ):
-        assert isinstance(creation, Creation)
-        messages += creation.doorbells
+    messages = await rung_for(stores, 200)
     kept = messages.popleft()
     repeated = 0
     for moment in range(20):
@@ -358,16 +359,7 @@ async def test_a_message_that_its_worker_has_kept_for_long_causes_no_storm(
         if moment == 5:
             assert repeated
             messages.appendleft(kept)
-        claimed: object = None
-        while not isinstance(claimed, Claim):
-            claimed = await stores.tasks.claim(
-                "default",
-                messages.popleft().task_id,
-                worker="w",
-                serves=[AGENT],
-                lease_seconds=30,
-            )
-        messages += claimed.doorbells
+        await take_one(stores, messages)
     assert repeated <= 16  # a storm is a window for each of the sweeps
 
 

@@ -292,14 +292,19 @@ async def test_a_sweep_is_bounded(open_stores: OpenStores) -> None:
     assert found == [(2, True), (2, True), (1, False)]
 
 
-async def test_a_sweep_that_forgets_as_much_as_it_may_tells_so(
-    open_stores: OpenStores,
-) -> None:
+async def with_three_to_forget(open_stores: OpenStores) -> Stores:
     stores = open_stores(result_ttl_seconds=0.01)
     for _ in range(3):
         lease = await running(stores.tasks)
         await stores.tasks.finish(lease, completed(lease), running_seconds=0)
     await asyncio.sleep(0.02)
+    return stores
+
+
+async def test_a_sweep_that_forgets_as_much_as_it_may_tells_so(
+    open_stores: OpenStores,
+) -> None:
+    stores = await with_three_to_forget(open_stores)
     assert [(await stores.tasks.sweep(limit=2)).more for _ in range(2)] == [True, False]
 
 
@@ -317,11 +322,7 @@ async def test_of_sweeps_that_forget_the_same_one_alone_goes_on(
     open_stores: OpenStores,
 ) -> None:
     """Else each of a fleet's processes would do all of a backlog beside the others."""
-    stores = open_stores(result_ttl_seconds=0.01)
-    for _ in range(3):
-        lease = await running(stores.tasks)
-        await stores.tasks.finish(lease, completed(lease), running_seconds=0)
-    await asyncio.sleep(0.02)
+    stores = await with_three_to_forget(open_stores)
     reports = await asyncio.gather(*(stores.tasks.sweep(limit=2) for _ in range(4)))
     assert [report.more for report in reports].count(True) == 1
 

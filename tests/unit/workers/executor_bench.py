@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from conversations.conversation import ConversationConfig
 from conversations.memory_store import InMemoryConversationStore
@@ -84,9 +85,10 @@ async def until_running(bench: Bench, task: Task) -> asyncio.Task[tuple[str, Tas
     return running
 
 
-def other_store(
-    bench: Bench, store: InMemoryTaskStore
-) -> tuple[Executor, InMemoryTaskStore]:
+S = TypeVar("S", bound=InMemoryTaskStore)
+
+
+def other_store(bench: Bench, store: S) -> tuple[Executor, S]:
     parts = ExecutorParts(
         store=store,
         queue=bench.queue,

@@ -27,6 +27,7 @@ from workers.errors import (
     LLMUnavailable,
     SoftTimeLimitReached,
 )
+from workers.executor import Executor
 from workers.run import AGENT_STOP_SECONDS, Interrupt, Run
 
 DEADLINE_SECONDS = 0.5
@@ -227,20 +228,48 @@ async def test_a_run_given_up_before_its_celery_task_is_ended_is_released(
     assert record.pending_reason == "worker shutting down"
 
 
+class SlowEnds(InMemoryTaskStore):
+    """Stores how an attempt ended when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def release(self, *args: Any, **options: Any) -> Any:
+        await self._wait()
+        return await super().release(*args, **options)
+
+    async def finish(self, *args: Any, **options: Any) -> Any:
+        await self._wait()
+        return await super().finish(*args, **options)
+
+    async def _wait(self) -> None:
+        self.asked.set()
+        await self.may_answer.wait()
+
+
+async def ended_cold(executor: Executor, store: SlowEnds, task: Task) -> Task:
+    """Return the record of a run whose end was being stored at a cold shutdown.
+
+    That gives all runs up at once, and ends their Celery tasks one by one.
+    """
+    (creation,) = await store.create([task])
+    assert isinstance(creation, Creation)
+    running = asyncio.create_task(executor.run("default", task.id))
+    await asyncio.wait_for(store.asked.wait(), 5)
+    executor.abandon()
+    running.cancel()
+    await asyncio.sleep(0)
+    store.may_answer.set()
+    await asyncio.wait({running}, timeout=5)
+    return await store.get("default", task.id)
+
+
 @pytest.mark.parametrize("is_warm", [False, True])
 async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
     bench: Bench, is_warm: bool
 ) -> None:
-    """A cold shutdown gives all runs up at once, and ends their tasks one by one."""
-
-    class Slow(InMemoryTaskStore):
-        async def release(self, *args: Any, **options: Any) -> Any:
-            asked.set()
-            await answers.wait()
-            return await super().release(*args, **options)
-
-    asked, answers = asyncio.Event(), asyncio.Event()
-    executor, store = other_store(bench, Slow())
+    executor, store = other_store(bench, SlowEnds())
 
     async def work(ctx: RunContext, given: AgentInput) -> str:
         (executor.drain if is_warm else executor.abandon)()
@@ -248,16 +277,7 @@ async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
         return "never"
 
     bench.agent(work)
-    (creation,) = await store.create([Task(agent_name="agent")])
-    assert isinstance(creation, Creation)
-    running = asyncio.create_task(executor.run("default", creation.task.id))
-    await asyncio.wait_for(asked.wait(), 5)
-    executor.abandon()
-    running.cancel()
-    await asyncio.sleep(0)
-    answers.set()
-    await asyncio.wait({running}, timeout=5)
-    record = await store.get("default", creation.task.id)
+    record = await ended_cold(executor, store, Task(agent_name="agent"))
     assert record.status is TaskStatus.PENDING
 
 
@@ -265,14 +285,7 @@ async def test_a_release_under_way_outlives_the_end_of_its_celery_task(
 async def test_an_end_that_is_being_stored_outlives_the_end_of_its_celery_task(
     bench: Bench, status: TaskStatus
 ) -> None:
-    class Slow(InMemoryTaskStore):
-        async def finish(self, *args: Any, **options: Any) -> Any:
-            asked.set()
-            await answers.wait()
-            return await super().finish(*args, **options)
-
-    asked, answers = asyncio.Event(), asyncio.Event()
-    executor, store = other_store(bench, Slow())
+    executor, store = other_store(bench, SlowEnds())
 
     async def work(ctx: RunContext, given: AgentInput) -> str:
         if status is TaskStatus.CANCELLED:
@@ -283,18 +296,8 @@ async def test_an_end_that_is_being_stored_outlives_the_end_of_its_celery_task(
 
     bench.agent(work)
     limit = 0.05 if status is TaskStatus.TIMED_OUT else None
-    (creation,) = await store.create(
-        [Task(agent_name="agent", time_limit_seconds=limit)]
-    )
-    assert isinstance(creation, Creation)
-    running = asyncio.create_task(executor.run("default", creation.task.id))
-    await asyncio.wait_for(asked.wait(), 5)
-    executor.abandon()
-    running.cancel()
-    await asyncio.sleep(0)
-    answers.set()
-    await asyncio.wait({running}, timeout=5)
-    record = await store.get("default", creation.task.id)
+    task = Task(agent_name="agent", time_limit_seconds=limit)
+    record = await ended_cold(executor, store, task)
     assert record.status is status
 
 

@@ -176,6 +176,35 @@ def test_a_task_terminated_before_it_has_a_slot_never_runs() -> None:
         assert second.words == ["accepted"]
 
 
+def short_lived(
+    call: Callable[[], object],
+    told: Told,
+    ended: list[Job],
+    resumption: Resumption,
+) -> Job:
+    """Return a job with a hard limit of 10 ms, and 50 ms to clean up."""
+    return Job(
+        task_id="task",
+        call=call,
+        callbacks=Callbacks(
+            accepted=told.accepted,
+            succeeded=told.succeeded,
+            failed=told.failed,
+            timed_out=told.timed_out,
+        ),
+        limits=Limits(soft=None, hard=0.01),
+        surroundings=Surroundings(
+            loop=asyncio.get_running_loop(),
+            greenlets=Greenlets(),
+            resumption=resumption,
+            report=lambda report: report(),
+            note=lambda report: report(),
+            on_end=ended.append,
+            unwind_seconds=0.05,
+        ),
+    )
+
+
 def test_a_task_that_ignores_its_end_loses_its_slot(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -199,26 +228,7 @@ def test_a_task_that_ignores_its_end_loses_its_slot(
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        job = Job(
-            task_id="task",
-            call=partial(body),
-            callbacks=Callbacks(
-                accepted=told.accepted,
-                succeeded=told.succeeded,
-                failed=told.failed,
-                timed_out=told.timed_out,
-            ),
-            limits=Limits(soft=None, hard=0.01),
-            surroundings=Surroundings(
-                loop=loop,
-                greenlets=Greenlets(),
-                resumption=Resumption(loop),
-                report=lambda report: report(),
-                note=lambda report: report(),
-                on_end=ended.append,
-                unwind_seconds=0.05,
-            ),
-        )
+        job = short_lived(partial(body), told, ended, Resumption(loop))
         loop.call_soon(job.start)
         async with asyncio.timeout(5):
             while not ended:
@@ -242,26 +252,7 @@ async def test_an_ended_task_has_its_time_to_clean_up_once_it_is_its_turn(
 
     loop = asyncio.get_running_loop()
     told, ended = Told(), list[Job]()
-    job = Job(
-        task_id="task",
-        call=partial(await_, asyncio.sleep(30)),
-        callbacks=Callbacks(
-            accepted=told.accepted,
-            succeeded=told.succeeded,
-            failed=told.failed,
-            timed_out=told.timed_out,
-        ),
-        limits=Limits(soft=None, hard=0.01),
-        surroundings=Surroundings(
-            loop=loop,
-            greenlets=Greenlets(),
-            resumption=Queued(loop),
-            report=lambda report: report(),
-            note=lambda report: report(),
-            on_end=ended.append,
-            unwind_seconds=0.05,
-        ),
-    )
+    job = short_lived(partial(await_, asyncio.sleep(30)), told, ended, Queued(loop))
     job.start()
     async with asyncio.timeout(5):
         while not ended:
