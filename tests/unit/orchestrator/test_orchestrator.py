@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from conversations.conversation import ConversationConfig
 from orchestrator import AsyncOrchestrator, task_reader
 from orchestrator.agent_config import AgentConfig, WorkerInfo
 from orchestrator.errors import (
@@ -23,17 +22,13 @@ from orchestrator.errors import (
     WaitTimeout,
 )
 from orchestrator.events import TaskEvent
-from orchestrator.memory_budget import InMemoryBudget
 from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_dues import InMemoryToll
-from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
-from orchestrator.parts import OrchestratorParts
-from orchestrator.request import Defaults
 from orchestrator.settings import Settings
 from orchestrator.store import Claim, Doorbell, Lease, TaskEnd
 from orchestrator.task import Task, TaskStatus
 from tests.conformance.task_steps import completed
+from tests.unit.orchestrator.memory_parts import memory_parts
 
 LONG_SECONDS = 1.5
 """Less than one read of the event log blocks, more than a busy machine takes."""
@@ -76,18 +71,11 @@ def orchestrator(
 ) -> AsyncOrchestrator:
     return AsyncOrchestrator(
         Settings(),
-        parts=OrchestratorParts(
+        parts=memory_parts(
             store=store,
             queue=queue or DeafQueue(),
             directory=directory or InMemoryAgentDirectory(),
-            conversations=None,
-            conversation_config=ConversationConfig(),
             agents=agents or {},
-            defaults=Defaults(),
-            gate=InMemoryGate(),
-            budget=InMemoryBudget(),
-            toll=InMemoryToll(),
-            llm=Settings().llm,
         ),
     )
 

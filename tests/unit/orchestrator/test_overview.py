@@ -6,18 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from conversations.conversation import ConversationConfig
 from orchestrator.agent_config import AgentConfig, AgentInfo
-from orchestrator.memory_budget import InMemoryBudget
-from orchestrator.memory_directory import InMemoryAgentDirectory
-from orchestrator.memory_dues import InMemoryToll
-from orchestrator.memory_gate import InMemoryGate
 from orchestrator.memory_store import InMemoryTaskStore
 from orchestrator.metrics import Counters
 from orchestrator.overview import Overview, read_overview
-from orchestrator.parts import OrchestratorParts
-from orchestrator.request import Defaults
-from orchestrator.settings import Settings
+from tests.unit.orchestrator.memory_parts import memory_parts
 from tests.unit.orchestrator.test_orchestrator import DeafQueue
 
 
@@ -43,19 +36,7 @@ class CountedStore(InMemoryTaskStore):
 
 
 async def overview_of(counters: Counters, names: list[str]) -> Overview:
-    parts = OrchestratorParts(
-        store=CountedStore(counters),
-        queue=DeafQueue(),
-        directory=InMemoryAgentDirectory(),
-        conversations=None,
-        conversation_config=ConversationConfig(),
-        agents={},
-        defaults=Defaults(),
-        gate=InMemoryGate(),
-        budget=InMemoryBudget(),
-        toll=InMemoryToll(),
-        llm=Settings().llm,
-    )
+    parts = memory_parts(store=CountedStore(counters), queue=DeafQueue())
     agents = [AgentInfo(config=AgentConfig(name=name)) for name in names]
     return await read_overview(parts, agents, tenant="default", fleet=False)
 

@@ -6,14 +6,8 @@ from typing import Any
 
 import pytest
 
-from conversations.conversation import ConversationConfig
 from orchestrator.errors import StoreUnavailable
-from orchestrator.memory_budget import InMemoryBudget
-from orchestrator.memory_dues import InMemoryToll
-from orchestrator.memory_gate import InMemoryGate
-from orchestrator.parts import OrchestratorParts
-from orchestrator.request import Defaults
-from orchestrator.settings import Settings
+from tests.unit.orchestrator.memory_parts import memory_parts
 
 
 class Closable:
@@ -36,19 +30,7 @@ async def test_every_part_is_closed_when_one_cannot_be(broken: int) -> None:
         Closable(error if number == broken else None) for number in range(3)
     ]
     store, queue, directory = closables
-    parts = OrchestratorParts(
-        store=store,
-        queue=queue,
-        directory=directory,
-        conversations=None,
-        conversation_config=ConversationConfig(),
-        agents={},
-        defaults=Defaults(),
-        gate=InMemoryGate(),
-        budget=InMemoryBudget(),
-        toll=InMemoryToll(),
-        llm=Settings().llm,
-    )
+    parts = memory_parts(store=store, queue=queue, directory=directory)
     with pytest.raises(StoreUnavailable, match="away"):
         await parts.aclose()
     assert all(part.closed for part in closables)
