@@ -238,13 +238,18 @@ class Job:
 def _let_go_of_frames(outcome: Any) -> None:
     """Break the cycle that Celery's tracer leaves when a task raises, `Ignore` too.
 
-    The exception holds the tracer's frame, and that what was made of the exception: a
-    hundred kilobytes for each task, until Python's collector comes by. What Celery
-    tells of the error is in copies.
+    The exception, as each that it came of, holds the tracer's frame, and that what was
+    made of the exception: a hundred kilobytes for each task, until Python's collector
+    comes by. What Celery tells of the error is in copies.
     """
     info = outcome[1] if isinstance(outcome, tuple) and len(outcome) > 1 else None
     if isinstance(info, ExceptionInfo):
         error = info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
-        error.with_traceback(None)  # a frozen one lets nobody set an attribute
+        errors = [error]
+        for each in errors:
+            each.with_traceback(None)  # a frozen one lets nobody set an attribute
+            for other in (each.__cause__, each.__context__):
+                if other is not None and all(other is not known for known in errors):
+                    errors.append(other)

@@ -5,9 +5,9 @@
 -- ARGV  1 member ('tenant id'), 2 tick that was handled (ms), 3 next tick (ms)
 -- Returns 1 when it was moved.
 
-local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or nil)
 -- Of what somebody else has written, the whole number was read as the tick.
-if not score or tonumber(string.match(score, '^-?%d+')) ~= tonumber(ARGV[2]) then
+if not score or (math.modf(score)) ~= tonumber(ARGV[2]) then
   return 0
 end
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])

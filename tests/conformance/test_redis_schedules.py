@@ -142,12 +142,13 @@ async def test_of_schedulers_at_the_same_schedules_one_alone_goes_on(
     assert calls < 2 * 2 * 101  # each schedule's by one of them, not by all four
 
 
+@pytest.mark.parametrize("tick", [0.5, -1.5, 1e-05])
 async def test_a_tick_that_is_no_whole_number_keeps_no_other_waiting(
-    client: Redis,
+    client: Redis, tick: float
 ) -> None:
     store = RedisTaskStore(client)
     await put_due(store, client, 2)
-    await client.zadd(redis_keys.SCHEDULES, {"default s0": 0.5})
+    await client.zadd(redis_keys.SCHEDULES, {"default s0": tick})
     assert len((await submit_due(store)).doorbells) == 2
     assert await store.due_schedules() == ()
 

@@ -157,20 +157,26 @@ class Frozen(Ignore):
     reason: str
 
 
+@pytest.mark.parametrize("came_of_another", [False, True])
 @pytest.mark.parametrize(
     "error",
     [Ignore("refused"), Retry("again"), ValueError("no"), Frozen("sets no attribute")],
     ids=["ignored", "retried", "failed", "frozen"],
 )
 def test_what_celery_keeps_of_an_error_is_freed_without_a_collection(
-    error: Exception,
+    error: Exception, *, came_of_another: bool
 ) -> None:
     """It is a hundred kilobytes for each task that was refused, cancelled or failed."""
     app = Celery("test", set_as_current=False)
 
     @app.task(name="raising", ignore_result=True, shared=False)
     def raising() -> None:
-        raise error.with_traceback(None)
+        if not came_of_another:
+            raise error.with_traceback(None)
+        try:
+            int("no number")
+        except ValueError as exc:
+            raise error.with_traceback(None) from exc
 
     raising.__trace__ = build_tracer("raising", raising, app.loader, app=app)
     surroundings = ({"raising": raising}, set(), "host")
